@@ -1,0 +1,1 @@
+"""Measurements, each a ratio to a control in the same run."""

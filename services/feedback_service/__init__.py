@@ -1,0 +1,4 @@
+"""Live performance per variant.
+
+Writes topic feedback; reads topics predictions, feedback and experiments; keeps aggregates, results and the dashboard.
+"""
