@@ -1,0 +1,35 @@
+"""Time as a dependency: handlers are given a clock, so tests and replays decide what now is."""
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time in seconds since the Unix epoch, UTC."""
+
+    def now(self) -> float:
+        """The current time in seconds since the Unix epoch."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> float:
+        """The current time in seconds since the Unix epoch."""
+        return time.time()
+
+
+class FixedClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, at: float = 0.0) -> None:
+        self.at = at
+
+    def now(self) -> float:
+        """The time the clock was set to."""
+        return self.at
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward."""
+        self.at += seconds
