@@ -1,0 +1,188 @@
+"""The one way in which every service is an HTTP application: health, metrics, problems, limits, bodies."""
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.problems import (
+    BadRequest,
+    FieldError,
+    Problem,
+    TooLarge,
+    Unprocessable,
+    UnsupportedMediaType,
+    problem_response,
+    render_http_exception,
+    render_problem,
+    render_unexpected,
+)
+
+StructT = TypeVar("StructT")
+Ready = Callable[[Mapping[str, Any]], Awaitable[list[str]]]
+_PATH_IN_MESSAGE = re.compile(r" - at `(.*?)`$")
+_MISSING_FIELD = re.compile(r"(?:missing required|unknown) field `(.*?)`")
+_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+REQUEST_SECONDS = Histogram(
+    "contender_http_request_seconds",
+    "Time from a request's first byte to its response's last",
+    ["method", "route", "status"],
+    buckets=_BUCKETS_S,
+)
+
+
+def create_app(
+    *,
+    service: str,
+    title: str,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]],
+    ready: Ready | None = None,
+) -> FastAPI:
+    """A FastAPI application with /livez, /readyz, /metrics and problem details.
+
+    Args:
+        service: name of the service, for the OpenAPI document.
+        title: title of the OpenAPI document.
+        lifespan: opens what the application needs and yields it as state.
+        ready: given that state, the reasons why this process can't do its job; none means ready.
+    """
+    app = FastAPI(
+        title=title,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's page loads its assets from a CDN
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+        exception_handlers={
+            Problem: render_problem,
+            HTTPException: render_http_exception,
+            RequestValidationError: _render_validation_error,
+            Exception: render_unexpected,
+        },
+    )
+    app.add_middleware(_Measured)
+
+    @app.get("/livez", tags=["health"])
+    async def livez() -> dict[str, str]:
+        return {"status": "alive", "service": service}
+
+    @app.get("/readyz", tags=["health"])
+    async def readyz(request: Request) -> Response:
+        reasons = await ready(request.scope["state"]) if ready else []
+        if reasons:
+            return problem_response(503, "unavailable", "; ".join(reasons), headers={"Retry-After": "1"})
+        return json_response({"status": "ready", "service": service})
+
+    @app.get("/metrics", tags=["health"])
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def json_response(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A response of anything msgspec encodes."""
+    return Response(msgspec.json.encode(content), status, headers, "application/json")
+
+
+async def read_body(request: Request, shape: type[StructT], limit_bytes: int) -> StructT:
+    """The JSON body as `shape`, which should forbid unknown fields.
+
+    Raises:
+        UnsupportedMediaType: the content type is not JSON.
+        TooLarge: the body is longer than the limit.
+        BadRequest: the body is not JSON.
+        Unprocessable: a field is missing, unknown or of the wrong type; the error names it.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType(f"content-type is {media_type or 'missing'}; this reads application/json")
+    body = await read_bytes(request, limit_bytes)
+    return decode_json(body, shape)
+
+
+async def read_bytes(request: Request, limit_bytes: int) -> bytes:
+    """The raw body.
+
+    Raises:
+        TooLarge: the body is longer than the limit; it is not read to its end.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise TooLarge(f"the body is longer than {limit_bytes} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def decode_json(body: bytes, shape: type[StructT]) -> StructT:
+    """Decode JSON into `shape`.
+
+    Raises:
+        BadRequest: not JSON.
+        Unprocessable: JSON of another shape; the error names the field.
+    """
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise Unprocessable(str(error), [_field_error(str(error))]) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from error
+
+
+def _field_error(message: str) -> FieldError:
+    path = _PATH_IN_MESSAGE.search(message)
+    missing = _MISSING_FIELD.search(message)
+    steps = [path[1].removeprefix("$").removeprefix(".")] if path else []
+    if missing:
+        steps.append(missing[1])
+    return FieldError(".".join(step for step in steps if step) or "body", _PATH_IN_MESSAGE.sub("", message))
+
+
+async def _render_validation_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    errors = [FieldError(".".join(str(step) for step in item["loc"]), item["msg"]) for item in error.errors()]
+    return problem_response(422, Unprocessable.slug, "; ".join(f"{e.field}: {e.message}" for e in errors), errors)
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+class _Measured:
+    """Times every request by its route, never by its path: paths are unbounded."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_note)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            REQUEST_SECONDS.labels(scope["method"], route, status).observe(time.perf_counter() - started)
