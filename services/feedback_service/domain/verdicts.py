@@ -1,0 +1,135 @@
+"""Verdicts: what the evidence says about champion and challenger, as a status and one plain sentence."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from services.feedback_service.domain.arrival import MIN_MATURED_ROWS
+from services.feedback_service.domain.confidence import ConfidenceSequence
+from services.feedback_service.domain.split import BLOCKING_P
+
+Status = Literal[
+    "collecting",
+    "challenger better",
+    "champion better",
+    "withheld: split",
+    "withheld: label arrival",
+    "withheld: too few",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What is compared: the names of the two variants, the metric, and which way it counts."""
+
+    champion: str
+    challenger: str
+    metric: str
+    lower_is_better: bool
+    alpha: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known at one look.
+
+    `champion_rows` and `challenger_rows` are the matured rows that count in the metric. `effect` is challenger minus
+    champion, None while there is no epoch to compare in. `arrival_p` is None where label arrival is not tested: too few
+    matured rows, or a missing label means negative.
+    """
+
+    effect: ConfidenceSequence | None
+    champion_rows: int
+    challenger_rows: int
+    split_p: float = 1.0
+    arrival_p: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Where the experiment stands, in one word for programs and one sentence with its numbers for people."""
+
+    status: Status
+    sentence: str
+
+    @property
+    def decided(self) -> bool:
+        """Whether one of the two is better."""
+        return self.status in {"challenger better", "champion better"}
+
+
+def judge(contest: Contest, evidence: Evidence) -> Verdict:
+    """The verdict on `contest` at this look; the same evidence always gives the same verdict.
+
+    Reasons to withhold come first, the gravest first: a broken split or labels that arrive differently make the
+    difference meaningless however clear it looks, and too few rows make its interval untrue.
+    """
+    if evidence.split_p < BLOCKING_P:
+        return Verdict("withheld: split", _split_sentence(contest, evidence))
+    if evidence.arrival_p is not None and evidence.arrival_p < BLOCKING_P:
+        return Verdict("withheld: label arrival", _arrival_sentence(contest, evidence.arrival_p))
+    effect = evidence.effect
+    if effect is None or min(evidence.champion_rows, evidence.challenger_rows) < MIN_MATURED_ROWS:
+        return Verdict("withheld: too few", _too_few_sentence(contest, evidence))
+    if not effect.excludes_zero:
+        return Verdict("collecting", _collecting_sentence(contest, evidence, effect))
+    challenger_wins = (effect.estimate < 0.0) == contest.lower_is_better
+    return Verdict(
+        "challenger better" if challenger_wins else "champion better",
+        _better_sentence(contest, evidence, effect, challenger_wins=challenger_wins),
+    )
+
+
+def _split_sentence(contest: Contest, evidence: Evidence) -> str:
+    return (
+        f"No verdict: the traffic does not split between {contest.champion} and {contest.challenger} as configured "
+        f"(p {_p(evidence.split_p)}), so the two did not get comparable users."
+    )
+
+
+def _arrival_sentence(contest: Contest, p: float) -> str:
+    return (
+        f"No verdict: labels do not arrive alike for {contest.champion} and {contest.challenger} (p {_p(p)}), "
+        "so the labelled rows of the two are not comparable."
+    )
+
+
+def _too_few_sentence(contest: Contest, evidence: Evidence) -> str:
+    return f"No verdict yet: {_rows(contest, evidence)}, and each needs at least {MIN_MATURED_ROWS}."
+
+
+def _collecting_sentence(contest: Contest, evidence: Evidence, effect: ConfidenceSequence) -> str:
+    return f"No difference in {_metric(contest)} shown yet: {_difference(contest, effect)}; {_rows(contest, evidence)}."
+
+
+def _better_sentence(contest: Contest, evidence: Evidence, effect: ConfidenceSequence, *, challenger_wins: bool) -> str:
+    winner, loser = contest.challenger, contest.champion
+    if not challenger_wins:
+        winner, loser = loser, winner
+    return (
+        f"{winner} is better than {loser} in {_metric(contest)}: {_difference(contest, effect)}; "
+        f"{_rows(contest, evidence)}."
+    )
+
+
+def _difference(contest: Contest, effect: ConfidenceSequence) -> str:
+    """The difference and its interval, signed, to three digits."""
+    level = f"{100.0 * (1.0 - contest.alpha):.4g} %"
+    return (
+        f"{contest.challenger} minus {contest.champion} is {effect.estimate:+.3g} "
+        f"({level} interval {effect.low:+.3g} to {effect.high:+.3g})"
+    )
+
+
+def _rows(contest: Contest, evidence: Evidence) -> str:
+    return (
+        f"{contest.champion} has {evidence.champion_rows:,} matured rows and "
+        f"{contest.challenger} has {evidence.challenger_rows:,}"
+    )
+
+
+def _metric(contest: Contest) -> str:
+    return contest.metric.replace("_", " ")
+
+
+def _p(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-6 else "below 0.000001"  # noqa: PLR2004 - more zeros tell a reader nothing
