@@ -149,6 +149,13 @@ class Journal:
         """How far the publisher got, as last stored."""
         return _read_acknowledged(self.folder)
 
+    def bytes_between(self, start: Acknowledged, end: Acknowledged) -> int:
+        """Bytes of records from one place to a later one."""
+        sizes = sum(
+            _path(self.folder, n).stat().st_size for n in _segments(self.folder) if start.segment <= n < end.segment
+        )
+        return sizes - start.position + end.position
+
     def acknowledge(self, at: Acknowledged, sent_bytes: int) -> None:
         """Store how far the publisher got and drop the segments before it."""
         temporary = self.folder / "acknowledged.new"
