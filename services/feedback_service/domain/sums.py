@@ -185,9 +185,9 @@ def compare(epochs: Sequence[tuple[Estimate, Estimate]]) -> Comparison | None:
     does not pass for an effect. The arms' own means carry the same weights, and so differ by the effect.
 
     Returns:
-        The comparison, or None while no epoch has MIN_OBSERVATIONS rows in both arms.
+        The comparison, or None while no epoch has MIN_OBSERVATIONS rows and a standard error in both arms.
     """
-    counted = [epoch for epoch in epochs if min(arm.n for arm in epoch) >= MIN_OBSERVATIONS]
+    counted = [epoch for epoch in epochs if all(_counts(arm) for arm in epoch)]
     if not counted:
         return None
     effects = [effect(champion, challenger) for champion, challenger in counted]
@@ -217,6 +217,10 @@ def compare_clustered(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> 
     observations = max(champion_sums.filled + challenger_sums.filled for champion_sums, challenger_sums in counted)
     standard_error = _never_certain(difference, standard_error, observations)
     return Comparison(champion, challenger, Estimate(difference, standard_error, champion.n + challenger.n))
+
+
+def _counts(arm: Estimate) -> bool:
+    return arm.n >= MIN_OBSERVATIONS and isfinite(arm.standard_error)
 
 
 def _influence_on(one: Estimate, champion: ClusteredSums, challenger: ClusteredSums) -> Floats:

@@ -1,6 +1,7 @@
 """Verdicts: what the evidence says about champion and challenger, as a status and one plain sentence."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from services.feedback_service.domain.arrival import MIN_MATURED_ROWS
@@ -113,11 +114,11 @@ def _better_sentence(contest: Contest, evidence: Evidence, effect: ConfidenceSeq
 
 def _difference(contest: Contest, effect: ConfidenceSequence) -> str:
     """The difference and its interval, signed, to three digits."""
+    difference = f"{contest.challenger} minus {contest.champion} is {effect.estimate:+.3g}"
+    if not isfinite(effect.low):
+        return f"{difference} (no interval yet: the rows do not vary)"
     level = f"{100.0 * (1.0 - contest.alpha):.4g} %"
-    return (
-        f"{contest.challenger} minus {contest.champion} is {effect.estimate:+.3g} "
-        f"({level} interval {effect.low:+.3g} to {effect.high:+.3g})"
-    )
+    return f"{difference} ({level} interval {effect.low:+.3g} to {effect.high:+.3g})"
 
 
 def _rows(contest: Contest, evidence: Evidence) -> str:
