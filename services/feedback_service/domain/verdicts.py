@@ -7,6 +7,7 @@ from typing import Literal
 from services.feedback_service.domain.arrival import MIN_MATURED_ROWS
 from services.feedback_service.domain.confidence import ConfidenceSequence
 from services.feedback_service.domain.split import BLOCKING_P
+from services.feedback_service.domain.sums import MIN_OBSERVATIONS
 
 Status = Literal[
     "collecting",
@@ -95,7 +96,12 @@ def _arrival_sentence(contest: Contest, p: float) -> str:
 
 
 def _too_few_sentence(contest: Contest, evidence: Evidence) -> str:
-    return f"No verdict yet: {_rows(contest, evidence)}, and each needs at least {MIN_MATURED_ROWS}."
+    if min(evidence.champion_rows, evidence.challenger_rows) < MIN_MATURED_ROWS:
+        return f"No verdict yet: {_rows(contest, evidence)}, and each needs at least {MIN_MATURED_ROWS}."
+    return (
+        f"No verdict yet: {_rows(contest, evidence)}, but they come from too few units, and each needs at least "
+        f"{MIN_OBSERVATIONS} in one epoch."
+    )
 
 
 def _collecting_sentence(contest: Contest, evidence: Evidence, effect: ConfidenceSequence) -> str:

@@ -83,3 +83,10 @@ def test_an_unknown_spread_is_said_in_words() -> None:
     verdict = judge(LOG_LOSS, replace(ENOUGH, effect=unknown))
     assert verdict.status == "collecting"
     assert "inf" not in verdict.sentence
+
+
+def test_many_rows_of_few_units_are_too_few() -> None:
+    assert judge(LOG_LOSS, replace(ENOUGH, effect=None)).sentence == (
+        "No verdict yet: v1 has 5,120 matured rows and v2 has 5,088, but they come from too few units, "
+        "and each needs at least 20 in one epoch."
+    )
