@@ -1,0 +1,98 @@
+"""Every application answers health, metrics and problems alike."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared.http import create_app, json_response, read_body
+from shared.problems import NotFound
+from shared.testing import client_for
+
+
+class Order(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    sizes: list[int] = []
+
+
+def example(reasons: list[str]) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        yield {"reasons": reasons}
+
+    async def ready(state: Mapping[str, Any]) -> list[str]:
+        return list(state["reasons"])
+
+    app = create_app(service="example", title="Example", lifespan=lifespan, ready=ready)
+
+    @app.post("/orders")
+    async def take_order(request: Request) -> Response:
+        return json_response(await read_body(request, Order, 1000))
+
+    @app.get("/orders/{name}")
+    async def show_order(name: str) -> Response:
+        if name == "bug":
+            raise RuntimeError("secret")
+        raise NotFound(f"there is no order {name}")
+
+    return app
+
+
+async def test_readiness_says_why_not():
+    async with client_for(example([])) as client:
+        assert (await client.get("/livez")).json()["status"] == "alive"
+        assert (await client.get("/readyz")).status_code == 200
+    async with client_for(example(["the journal is full"])) as client:
+        answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "the journal is full"
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status", "field"),
+    [
+        (b"{", "application/json", 400, None),
+        (b'{"name": NaN}', "application/json", 400, None),
+        (b'{"name": "\xff"}', "application/json", 400, None),
+        (b'{"name": 1}', "application/json", 422, "name"),
+        (b"{}", "application/json", 422, "name"),
+        (b'{"name": "a", "colour": 1}', "application/json", 422, "colour"),
+        (b'{"name": "a", "sizes": [1, "x"]}', "application/json", 422, "sizes[1]"),
+        (b'{"name": "a"}', "text/plain", 415, None),
+        (b'{"name": "' + b"a" * 2000 + b'"}', "application/json", 413, None),
+    ],
+)
+async def test_a_bad_body_is_a_problem_that_names_the_field(
+    content: bytes, content_type: str, status: int, field: str | None
+):
+    async with client_for(example([])) as client:
+        answer = await client.post("/orders", content=content, headers={"content-type": content_type})
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["type"].startswith("https://")
+    assert [error["field"] for error in problem.get("errors", [])] == ([field] if field else [])
+
+
+async def test_the_frameworks_own_errors_are_problems_too():
+    async with client_for(example([])) as client:
+        for path, method, status in [("/nowhere", "GET", 404), ("/orders", "PUT", 405), ("/orders/x", "GET", 404)]:
+            answer = await client.request(method, path)
+            assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        failed = await client.get("/orders/bug")
+    assert failed.status_code == 500
+    assert "secret" not in failed.text
+
+
+async def test_requests_are_measured_by_route():
+    async with client_for(example([])) as client:
+        await client.get("/orders/some-name")
+        text = (await client.get("/metrics")).text
+    assert 'route="/orders/{name}"' in text
+    assert "some-name" not in text

@@ -1,0 +1,74 @@
+"""Micro-batching sends what waits when a call returns, and tells each caller its own result."""
+
+import asyncio
+
+import pytest
+
+from shared.microbatch import MicroBatcher, Overloaded
+
+
+async def test_what_waits_during_a_call_goes_out_together():
+    batches: list[list[int]] = []
+    gate = asyncio.Event()
+
+    async def send(items: list[int]) -> list[int]:
+        batches.append(items)
+        await gate.wait()
+        return [item * 10 for item in items]
+
+    async with MicroBatcher(send, senders=1) as batcher:
+        first = asyncio.create_task(batcher.submit(0))
+        while not batches:
+            await asyncio.sleep(0)
+        rest = [asyncio.create_task(batcher.submit(number)) for number in range(1, 6)]
+        await asyncio.sleep(0)
+        gate.set()
+        assert await asyncio.gather(first, *rest) == [0, 10, 20, 30, 40, 50]
+    assert batches == [[0], [1, 2, 3, 4, 5]]
+
+
+async def test_one_items_failure_is_its_callers_alone():
+    async def send(items: list[int]) -> list[int | Exception]:
+        return [ValueError("odd") if item % 2 else item for item in items]
+
+    async with MicroBatcher(send) as batcher:
+        results = await asyncio.gather(*(batcher.submit(n) for n in range(4)), return_exceptions=True)
+    assert [type(result) for result in results] == [int, ValueError, int, ValueError]
+
+
+async def test_a_failed_call_fails_all_its_callers_and_the_next_goes_on():
+    calls = 0
+
+    async def send(items: list[int]) -> list[int]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ConnectionError("gone")
+        return items
+
+    async with MicroBatcher(send, senders=1) as batcher:
+        with pytest.raises(ConnectionError):
+            await batcher.submit(1)
+        assert await batcher.submit(2) == 2
+
+
+async def test_a_full_queue_and_a_passed_deadline_are_refused():
+    gate = asyncio.Event()
+
+    async def send(items: list[int]) -> list[int]:
+        await gate.wait()
+        return items
+
+    async with MicroBatcher(send, senders=1, queue_limit=1, deadline_s=0.05) as batcher:
+        taken = asyncio.create_task(batcher.submit(1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(batcher.submit(2))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="more calls wait"):
+            await batcher.submit(3)
+        with pytest.raises(Overloaded, match="no answer within"):
+            await taken
+        with pytest.raises(Overloaded, match="no answer within"):
+            await waiting
+        gate.set()
