@@ -146,7 +146,7 @@ class Publisher:
             return
         for topic, _ in unknown:
             await producer.partitions_for(topic)  # waits for the topic's metadata
-        async with self._consumer() as consumer:
+        async with _Reader(self._bootstrap) as consumer:
             ends = await consumer.end_offsets([TopicPartition(*pair) for pair in unknown])
         found = {_name(partition.topic, partition.partition): end - 1 for partition, end in ends.items()}
         self._at = msgspec.structs.replace(self._at, offsets={**self._at.offsets, **found})
@@ -155,10 +155,10 @@ class Publisher:
     async def _already_sent(self) -> frozenset[str]:
         """Event ids in the topics after the last acknowledged offsets."""
         found: set[str] = set()
-        async with self._consumer() as consumer:
-            known = {_partition(name): offset + 1 for name, offset in self._at.offsets.items()}
-            if not known:
-                return frozenset()
+        known = {_partition(name): offset + 1 for name, offset in self._at.offsets.items()}
+        if not known:
+            return frozenset()
+        async with _Reader(self._bootstrap) as consumer:
             consumer.assign(list(known))
             ends = await consumer.end_offsets(list(known))
             for partition, offset in known.items():
@@ -172,9 +172,6 @@ class Publisher:
                 positions = {partition: await consumer.position(partition) for partition in behind}
                 behind = {partition for partition in behind if positions[partition] < ends[partition]}
         return frozenset(found)
-
-    def _consumer(self) -> "_Reader":
-        return _Reader(self._bootstrap)
 
 
 class _Reader:
@@ -192,7 +189,13 @@ class _Reader:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._consumer.stop()
+        try:
+            await self._consumer.stop()
+        except asyncio.CancelledError:
+            # aiokafka 0.14 lets the cancellation of its own tasks that had not begun escape; ours must go on.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
 
 
 def _event_id(record: JournalRecord) -> str:
