@@ -89,7 +89,7 @@ class KafkaBroker(ManagedProcess):
     def _format(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         tool = [*self._java, "kafka.tools.StorageTool", "format", "--ignore-formatted"]
-        arguments = ["-t", self._cluster_id(), "-c", self.folder / "server.properties"]
+        arguments: list[str | Path] = ["-t", self._cluster_id(), "-c", self.folder / "server.properties"]
         with self.log.open("ab") as log:
             result = subprocess.run(  # noqa: S603 - the command is ours
                 [*tool, *arguments], stdout=log, stderr=log, timeout=FORMAT_DEADLINE_S, check=False
@@ -142,7 +142,7 @@ BROKER_SETTINGS = {
 
 
 def new_cluster_id() -> str:
-    """A random cluster id in URL-safe base64, which must not begin with a dash: Kafka's tools take that for an option."""
+    """A random cluster id: URL-safe base64, without a dash at the start, which Kafka's tools take for an option."""
     while (cluster_id := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         continue
     return cluster_id
