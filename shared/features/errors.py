@@ -1,0 +1,23 @@
+"""What can be wrong with feature definitions and with the tables of a training set.
+
+FeatureError
+├── DefinitionError     a definition contradicts itself or another one
+├── UnknownFeatureError a reference names no view or feature
+└── TrainingSetError    a table has not the columns or values that the definitions ask for
+"""
+
+
+class FeatureError(ValueError):
+    """Something about features that its author can mend."""
+
+
+class DefinitionError(FeatureError):
+    """A definition contradicts itself or another one; the message names it and says what would be right."""
+
+
+class UnknownFeatureError(FeatureError):
+    """A reference names no view or feature."""
+
+
+class TrainingSetError(FeatureError):
+    """A table has not the columns or values that the definitions ask for."""
