@@ -1,4 +1,4 @@
-"""The two contenders: a logistic regression on the schedule, and gradient boosting that also sees streaming features."""
+"""The two contenders: logistic regression on the schedule, gradient boosting that also sees streaming features."""
 
 from dataclasses import dataclass
 
