@@ -17,6 +17,7 @@ CATEGORIES = ["carrier", "origin"]
 NUMBERS = ["hour", "weekday", "distance"]
 SCHEDULE = [*CATEGORIES, *NUMBERS]
 STREAMING = list(streaming.features)
+SERVED = [reference.replace(":", "__") for reference in STREAMING]
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,15 @@ class Contender:
 
 def training_frame(rows: pl.DataFrame) -> pd.DataFrame:
     """The columns models see, as pandas: numbers as float, so that a missing one is NaN."""
-    numbers = [pl.col(column).cast(pl.Float64) for column in [*NUMBERS, *streaming_columns() & set(rows.columns)]]
-    return rows.select(*CATEGORIES, *numbers).to_pandas()
-
-
-def streaming_columns() -> set[str]:
-    """Names of the streaming features as columns of a training set: `view__feature`."""
-    return {reference.replace(":", "__") for reference in STREAMING}
+    text = {column: rows[column].to_list() for column in CATEGORIES}
+    numbers = [column for column in [*NUMBERS, *SERVED] if column in rows.columns]
+    return pd.DataFrame(text | {column: rows[column].cast(pl.Float64).to_numpy() for column in numbers})
 
 
 def train_schedule(rows: pl.DataFrame) -> Contender:
     """v1: what the schedule alone says."""
     columns = training_frame(rows)[SCHEDULE]
-    labels = rows["late"].to_pandas()
+    labels = pd.Series(rows["late"].to_numpy())
     encode = ColumnTransformer(
         [("category", OneHotEncoder(handle_unknown="ignore"), CATEGORIES), ("number", StandardScaler(), NUMBERS)]
     )
@@ -55,17 +52,16 @@ def train_schedule(rows: pl.DataFrame) -> Contender:
 
 def train_streaming(rows: pl.DataFrame) -> Contender:
     """v3: the schedule and how late the airport, the carrier and the aircraft run at the moment."""
-    features = [reference.replace(":", "__") for reference in STREAMING]
-    columns = training_frame(rows)[[*SCHEDULE, *features]]
-    labels = rows["late"].to_pandas()
+    columns = training_frame(rows)[[*SCHEDULE, *SERVED]]
+    labels = pd.Series(rows["late"].to_numpy())
     # No scaler before trees: in 32-bit floats a scaled value can fall on the other side of a split.
     encode = ColumnTransformer(
         [
             ("category", OneHotEncoder(handle_unknown="ignore", sparse_output=False), CATEGORIES),
-            ("number", "passthrough", [*NUMBERS, *features]),
+            ("number", "passthrough", [*NUMBERS, *SERVED]),
         ]
     )
     model = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, max_leaf_nodes=31, random_state=SEED)
     pipeline = Pipeline([("encode", encode), ("model", model)]).fit(columns, labels)
-    sources = dict(zip(features, STREAMING, strict=True))
+    sources = dict(zip(SERVED, STREAMING, strict=True))
     return Contender("v3", "gradient boosting with streaming features", pipeline, columns, labels, sources)
