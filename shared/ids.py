@@ -29,6 +29,11 @@ def new_frame_id(now: float) -> str:
     return _base32(int(now * 1000), _TIME_CHARACTERS) + _base32(secrets.randbits(80), _RANDOM_CHARACTERS)
 
 
+def frame_id_of(digest: bytes) -> str:
+    """The frame id that stands for a content hash: the same content, the same id. Takes the first 128 bits."""
+    return _base32(int.from_bytes(digest[:16]), FRAME_ID_LENGTH)
+
+
 @dataclass(frozen=True, slots=True)
 class PredictionId:
     """Where a prediction lies: its frame, the partition that holds the frame, and its row there."""

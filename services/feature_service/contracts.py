@@ -1,0 +1,34 @@
+"""Request bodies: our own of /v1, and Feast's of /get-online-features and /push."""
+
+from typing import Literal
+
+import msgspec
+
+from shared.events import EntityEvent, Scalar
+
+
+class EventsGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /v1/events. A repeated call with the same `request_id` and events counts once."""
+
+    events: list[EntityEvent]
+    request_id: str = ""
+
+
+class OnlineQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /get-online-features: Feast's, and `event_timestamps`, when each row's windows end, in seconds."""
+
+    entities: dict[str, list[str | int]]
+    features: list[str] = []
+    feature_service: str = ""
+    full_feature_names: bool = False
+    event_timestamps: list[float] = []
+
+
+class Push(msgspec.Struct, frozen=True):
+    """Body of POST /push: Feast's. `df` holds one list per column, the source's timestamp among them."""
+
+    push_source_name: str
+    df: dict[str, list[Scalar]]
+    to: Literal["online", "online_and_offline", "offline"] = "online"
+    allow_registry_cache: bool = True
+    transform_on_write: bool = True

@@ -1,0 +1,66 @@
+"""Whether an event fits its source: known source, every column there and of its type, a time that can be."""
+
+from math import isfinite
+from typing import NamedTuple
+
+from shared.events import EntityEvent, Scalar
+from shared.features.catalogue import Catalogue
+from shared.features.definitions import ColumnType
+
+MOST_EXACT = 2**53
+"""Whole numbers beyond this are not all float64s, and sums of them could not be exact."""
+
+MOST_MAGNITUDE = 1e100
+"""Squares of larger numbers could leave float64."""
+
+MOST_CHARACTERS = 512
+_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+class Fault(NamedTuple):
+    """What is wrong with one field of an event."""
+
+    field: str
+    message: str
+
+
+def fault(event: EntityEvent, catalogue: Catalogue, latest: float) -> Fault | None:
+    """The first thing wrong with an event, its field named as in `values.dep_delay`; None where it fits.
+
+    Args:
+        event: any event.
+        catalogue: the definitions.
+        latest: the latest time in seconds that is believed: one far-future event would make all others late.
+    """
+    source = catalogue.sources.get(event.source)
+    if source is None:
+        there = ", ".join(sorted(catalogue.sources))
+        return Fault("source", f"is {event.source!r}, which is not defined; there are {there}")
+    if not 0 <= event.time <= latest:
+        return Fault("time", f"is {event.time}: expected seconds since 1970, not in the future")
+    if unknown := event.values.keys() - source.schema.keys():
+        return Fault(f"values.{min(unknown)}", f"is no column of source {source.name!r}")
+    for column, kind in source.schema.items():
+        if column not in event.values:
+            return Fault(f"values.{column}", "is missing")
+        if message := _mismatch(event.values[column], kind):
+            return Fault(f"values.{column}", message)
+    return None
+
+
+def _mismatch(value: Scalar, kind: ColumnType) -> str:
+    if isinstance(value, bool) or kind is bool:
+        fits = isinstance(value, bool) and kind is bool
+    elif kind is float:
+        fits = isinstance(value, (int, float))
+    else:
+        fits = isinstance(value, kind)
+    if not fits:
+        return f"is {value!r}; expected {_NAMES[kind]}"
+    if isinstance(value, str) and not 0 < len(value) <= MOST_CHARACTERS:
+        return f"has {len(value)} characters; expected 1 to {MOST_CHARACTERS}"
+    if isinstance(value, int) and abs(value) > MOST_EXACT:
+        return f"is {value}; whole numbers up to 2**53 are held exactly"
+    if isinstance(value, float) and not (isfinite(value) and abs(value) <= MOST_MAGNITUDE):
+        return f"is {value}; expected a finite number up to {MOST_MAGNITUDE:g}"
+    return ""

@@ -1,0 +1,117 @@
+"""Composition root: the one module that knows every other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from redis.asyncio import Redis
+
+from services.feature_service.api import State, router
+from services.feature_service.domain.rings import Rings
+from services.feature_service.handlers import Intake, Merging, OnlineFeatures
+from services.feature_service.settings import FeatureSettings
+from services.feature_service.store.protocol import FeatureStore
+from services.feature_service.store.redis import RedisStore
+from services.feature_service.worker import create_worker
+from shared import http
+from shared.clock import Clock, SystemClock
+from shared.features.catalogue import Catalogue
+from shared.journal import Journal
+from shared.processes import run_web, run_worker
+from shared.publisher import Publisher
+from shared.topics import ensure_topics
+
+# Longer than the ten seconds that Redis may take to say that writes are on its disk.
+_WORKER_STORE_TIMEOUT_S = 15.0
+Resources = Callable[[], AbstractAsyncContextManager[State]]
+
+
+def create_app(resources: Resources) -> FastAPI:
+    """The web application; `resources` opens its state."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        async with resources() as state:
+            yield state
+
+    app = http.create_app(service="feature_service", title="Contender features", lifespan=lifespan, ready=_ready)
+    app.include_router(router)
+    return app
+
+
+def state_of(
+    settings: FeatureSettings, catalogue: Catalogue, store: FeatureStore, journal: Journal, clock: Clock
+) -> State:
+    """Put the web process's parts together."""
+    return State(
+        settings=settings,
+        catalogue=catalogue,
+        store=store,
+        online=OnlineFeatures(catalogue, Rings.of(catalogue), store),
+        intake=Intake(catalogue, journal, clock, settings.partitions, settings.future_s),
+        clock=clock,
+    )
+
+
+def web_resources(settings: FeatureSettings) -> Resources:
+    """What the web process runs on: Redis, and a journal that is shipped to Kafka."""
+    catalogue = Catalogue.load(settings.features)
+
+    @asynccontextmanager
+    async def open_resources() -> AsyncIterator[State]:
+        journal = Journal.open(settings.folder("feature_service") / "journal", limit_bytes=settings.journal_limit_bytes)
+        try:
+            async with (
+                _redis(settings, settings.store_timeout_s) as client,
+                Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication),
+            ):
+                store = RedisStore(client, seen_ttl_s=settings.seen_ttl_s)
+                yield state_of(settings, catalogue, store, journal, SystemClock())
+        finally:
+            journal.close()
+
+    return open_resources
+
+
+def serve_web(settings: FeatureSettings) -> None:
+    """Run the web process."""
+    app = create_app(web_resources(settings))
+    run_web(app, host=settings.host, port=settings.port("feature_service"))
+
+
+def serve_worker(settings: FeatureSettings) -> None:
+    """Run the worker."""
+    catalogue = Catalogue.load(settings.features)
+    client = _redis(settings, _WORKER_STORE_TIMEOUT_S)
+    store = RedisStore(client, seen_ttl_s=settings.seen_ttl_s)
+
+    @asynccontextmanager
+    async def open_resources() -> AsyncIterator[Merging]:
+        async with client:
+            yield Merging(catalogue, Rings.of(catalogue), store, SystemClock(), settings.future_s)
+
+    async def ready() -> list[str]:
+        return [] if await store.is_ready() else ["Redis does not answer"]
+
+    asyncio.run(ensure_topics(settings.kafka, partitions=settings.partitions, replication=settings.replication))
+    run_worker(
+        lambda: create_worker(settings, open_resources),
+        host=settings.host,
+        port=settings.worker_port("feature_service"),
+        ready=ready,
+    )
+
+
+async def _ready(state: Mapping[str, Any]) -> list[str]:
+    store: FeatureStore = state["store"]
+    intake: Intake = state["intake"]
+    reasons = [] if await store.is_ready() else ["Redis does not answer"]
+    if intake.journal.unsent_bytes >= intake.journal.limit_bytes:
+        reasons.append("the journal is full: Kafka has not taken events for a while")
+    return reasons
+
+
+def _redis(settings: FeatureSettings, timeout_s: float) -> Redis:
+    return Redis.from_url(settings.redis, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)

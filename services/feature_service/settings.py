@@ -1,0 +1,19 @@
+"""Settings of the feature service."""
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class FeatureSettings(Settings):
+    """Settings of the feature service, on top of those that all services have."""
+
+    features: str = Field("examples.flights.features", description="Python module that holds the feature definitions.")
+    future_s: float = Field(300.0, ge=0, description="How far ahead of this clock an event may be: clocks differ.")
+    event_limit: int = Field(10_000, ge=1, description="Most events of one call: they become one Kafka record.")
+    row_limit: int = Field(10_000, ge=1, description="Most rows of one question for online features.")
+    seen_ttl_s: int = Field(86_400, ge=60, description="How long a frame's id is remembered to know its duplicates.")
+    store_timeout_s: float = Field(2.0, gt=0, description="Deadline of one call to Redis by the web process.")
+    store_patience_s: float = Field(60.0, gt=0, description="How long a worker tries to reach Redis before it ends.")
+    batch_frames: int = Field(128, ge=1, description="Most frames that a worker merges at a time.")
+    unacknowledged_frames: int = Field(4096, ge=1, description="Most frames merged but not known to be on disk.")

@@ -1,0 +1,1 @@
+"""Where tiles live: a Protocol, Redis, and memory for tests."""

@@ -1,0 +1,65 @@
+"""What the service asks of a store of tiles."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from services.feature_service.domain.rings import Ring
+from services.feature_service.domain.tallies import Tally
+
+
+class FramePosition(NamedTuple):
+    """A frame and where it lies in topic entity-events. `frame_id` is empty where its producer gave none."""
+
+    frame_id: str
+    partition: int
+    offset: int
+
+
+class StoreUnavailableError(Exception):
+    """The store can't be reached, or refuses to write."""
+
+
+class FeatureStore(Protocol):
+    """Tiles by ring and entity, and which frames are in them.
+
+    Every method raises StoreUnavailableError where the store can't be reached.
+    """
+
+    async def claim(self, frames: Sequence[FramePosition]) -> list[bool]:
+        """Whether each frame is to be applied: False for one whose id was first seen at another place.
+
+        A frame that is read again from its own place is not a duplicate: offset marks see to it.
+        """
+        ...
+
+    async def merge(self, ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> int:
+        """Merge tallies into rings, each once: one at or below its entity's offset mark is skipped.
+
+        Args:
+            ring: which ring.
+            tallies: by entity, in the order of their offsets per partition.
+
+        Returns:
+            How many events were too late: a newer tile had taken their tile's slot.
+        """
+        ...
+
+    async def note_applied(self, offsets: Mapping[int, int]) -> None:
+        """Note per partition that everything up to the offset has been merged. A mark never moves back."""
+        ...
+
+    async def persist(self) -> None:
+        """Return once everything written before is on disk, where the store can tell."""
+        ...
+
+    async def is_applied(self, frame_id: str) -> bool:
+        """Whether the frame of that id has been merged."""
+        ...
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The bytes under each key, None where there are none."""
+        ...
+
+    async def is_ready(self) -> bool:
+        """Whether the store answers. Raises nothing."""
+        ...

@@ -1,0 +1,152 @@
+"""Tiles in Redis or Valkey: packed rings, merged by a script, read by one MGET."""
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, ParamSpec, TypeVar, cast
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError, ResponseError
+
+from services.feature_service.domain.rings import Ring
+from services.feature_service.domain.tallies import Tally
+from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
+from shared.logs import logger
+
+_CALL_CELLS = 512
+"""Cells merged by one call of the script: a few milliseconds, in which Redis answers nobody else."""
+
+_PERSIST_MS = 10_000
+_RAISE_ONLY = """
+local held = redis.call('GET', KEYS[1])
+if not held or tonumber(held) < tonumber(ARGV[1]) then
+  redis.call('SET', KEYS[1], ARGV[1])
+end
+"""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _guarded(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """The method with the errors of Redis and its sockets as ours."""
+
+    async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await method(*args, **kwargs)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(f"Redis: {error}") from error
+
+    return call
+
+
+class RedisStore:
+    """A FeatureStore in Redis or Valkey.
+
+    Args:
+        client: a client that answers bytes.
+        seen_ttl_s: how long a frame's id is remembered, so that its duplicate is known for one.
+    """
+
+    def __init__(self, client: Redis, *, seen_ttl_s: int) -> None:
+        self._redis = client
+        self._seen_ttl_s = seen_ttl_s
+        script = files("services.feature_service.store").joinpath("merge.lua").read_text()
+        self._merge: AsyncScript = client.register_script(script)
+        self._raise_only: AsyncScript = client.register_script(_RAISE_ONLY)
+        self._can_persist = True
+        self._log = logger(__name__)
+
+    @_guarded
+    async def claim(self, frames: Sequence[FramePosition]) -> list[bool]:
+        """Whether each frame is to be applied: SET NX with the frame's place, which answers a place already there."""
+        named = [frame for frame in frames if frame.frame_id]
+        pipeline = self._redis.pipeline(transaction=False)
+        for frame in named:
+            pipeline.set(_seen(frame.frame_id), _place(frame), nx=True, get=True, ex=self._seen_ttl_s)
+        held = dict(zip(named, await pipeline.execute(), strict=True)) if named else {}
+        return [held.get(frame) in (None, _place(frame)) for frame in frames]
+
+    @_guarded
+    async def merge(self, ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> int:
+        """Merge tallies; calls follow one another, so that after a failure no later offset is marked."""
+        late = 0
+        for some in _calls(tallies):
+            packed = [b"".join(tally.pack() for tally in tallies[entity]) for entity in some]
+            late += int(
+                await self._merge(
+                    keys=[ring.key(entity) for entity in some],
+                    args=[ring.slots, ring.ttl_s * 1000, *packed],
+                )
+            )
+        return late
+
+    @_guarded
+    async def note_applied(self, offsets: Mapping[int, int]) -> None:
+        """Note how far each partition has been merged."""
+        for partition, offset in offsets.items():
+            await self._raise_only(keys=[_applied(partition)], args=[offset])
+
+    @_guarded
+    async def persist(self) -> None:
+        """WAITAOF after a write of the same connection, which comes after every write acknowledged before."""
+        if not self._can_persist:
+            return
+        try:
+            async with self._redis.client() as connection:
+                await connection.set("persisted", b"")
+                local = await connection.waitaof(1, 0, _PERSIST_MS)
+        except ResponseError as error:
+            # Redis before 7.2, or one without an append-only file: its own settings say what a crash may cost.
+            self._can_persist = False
+            self._log.warning("the store can't say when writes are on disk", error=str(error))
+            return
+        if local[0] < 1:
+            raise StoreUnavailableError(f"Redis has not written to its disk for {_PERSIST_MS / 1000:.0f} s")
+
+    @_guarded
+    async def is_applied(self, frame_id: str) -> bool:
+        """Whether the frame of that id has been merged."""
+        place = cast("bytes | None", await self._redis.get(_seen(frame_id)))
+        if place is None:
+            return False
+        partition, _, offset = place.partition(b"/")
+        applied = cast("bytes | None", await self._redis.get(_applied(int(partition))))
+        return applied is not None and int(applied) >= int(offset)
+
+    @_guarded
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The bytes under each key, by one MGET."""
+        return cast("list[bytes | None]", await self._redis.mget(keys)) if keys else []
+
+    async def is_ready(self) -> bool:
+        """Whether Redis answers PING."""
+        try:
+            return bool(await self._redis.ping())
+        except (RedisError, OSError):
+            return False
+
+
+def _calls(tallies: Mapping[str, Sequence[Tally]]) -> Iterator[list[str]]:
+    """Entities in groups of about _CALL_CELLS cells; all tallies of an entity stay in one call."""
+    some: list[str] = []
+    cells = 0
+    for entity, several in tallies.items():
+        some.append(entity)
+        cells += sum(len(tally.cells) for tally in several)
+        if cells >= _CALL_CELLS:
+            yield some
+            some, cells = [], 0
+    if some:
+        yield some
+
+
+def _seen(frame_id: str) -> str:
+    return f"seen:{frame_id}"
+
+
+def _applied(partition: int) -> str:
+    return f"applied:{partition}"
+
+
+def _place(frame: FramePosition) -> bytes:
+    return f"{frame.partition}/{frame.offset}".encode()
