@@ -1,0 +1,1 @@
+"""The commands of `contender`, one module per group."""

@@ -1,0 +1,54 @@
+"""Where the embedded stack keeps its files, and which ports Kafka and Valkey get."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+def _home() -> Path:
+    return Path(os.environ.get("CONTENDER_HOME", Path.home() / ".contender"))
+
+
+class StackSettings(Settings):
+    """Settings of `contender up`, beside those of the services it starts."""
+
+    home: Path = Field(default_factory=_home, description="Folder of the embedded stack: cache/ and data/.")
+    kafka_port: int = Field(8405, ge=1, le=65535, description="Port of the embedded Kafka.")
+    kafka_controller_port: int = Field(8406, ge=1, le=65535, description="Port of the embedded Kafka's controller.")
+    valkey_port: int = Field(8407, ge=1, le=65535, description="Port of the embedded Valkey.")
+    kafka_heap: str = Field("1g", description="Largest heap of the embedded Kafka, as Java spells it.")
+    maven_repository: str = Field("", description="Maven repository for Kafka's jars; default: Maven Central.")
+    free_bytes: int = Field(500 * 1024**2, ge=0, description="Room on the disk without which `up` does not start.")
+
+    @property
+    def jar_cache(self) -> Path:
+        """Kafka's jars; kept by `down --purge`."""
+        return self.home / "cache" / "jars"
+
+    @property
+    def data_folder(self) -> Path:
+        """Everything else; removed by `down --purge`."""
+        return self.home / "data"
+
+    @property
+    def logs(self) -> Path:
+        """One file per process."""
+        return self.data_folder / "logs"
+
+    @property
+    def state_file(self) -> Path:
+        """What runs, for `status` and `down`."""
+        return self.data_folder / "stack.json"
+
+    def child_environment(self) -> dict[str, str]:
+        """The environment of the stack's own services: this one, with the stack's Kafka, Valkey and folder."""
+        return {
+            **os.environ,
+            "CONTENDER_HOME": str(self.home),
+            "CONTENDER_DATA": str(self.data_folder),
+            "CONTENDER_KAFKA": f"127.0.0.1:{self.kafka_port}",
+            "CONTENDER_REDIS": f"redis://127.0.0.1:{self.valkey_port}/0",
+        }
