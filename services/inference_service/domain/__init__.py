@@ -1,0 +1,1 @@
+"""Rules of models: which files are run, and how named columns become tensors."""
