@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar, cast
 
 import faust
 import msgspec
 from faust.streams import Stream
 from faust.types import EventT as FaustEvent
+from faust.types import StreamT
 
 from services.feature_service.handlers import Merging, Misfits, ReadFrame, decode_frame
 from services.feature_service.metrics import EVENTS, LATE, MERGE_SECONDS, SETTLE_SECONDS
@@ -55,15 +57,28 @@ def create_worker(
     topic = app.topic(ENTITY_EVENTS.name, key_serializer="raw", value_serializer="raw")
     park = create_parker(app)
 
-    async def end_the_process(_: Any, error: BaseException) -> None:
-        await app.crash(error)
-
-    @app.agent(topic, on_error=end_the_process)
-    async def merge_entity_events(stream: Stream[bytes]) -> None:
-        async with resources() as merging:
-            await Pipeline.of(settings, merging, park).run(stream.noack().events())
+    @app.agent(topic)
+    async def merge_entity_events(stream: StreamT[bytes]) -> None:
+        async with resources() as merging, _EndsProcess(app):
+            await Pipeline.of(settings, merging, park).run(cast("Stream[bytes]", stream).noack().events())
 
     return app
+
+
+@dataclass(frozen=True, slots=True)
+class _EndsProcess:
+    """Whatever fails inside ends the application; Faust alone would start the agent again behind the failed frame."""
+
+    app: faust.App
+
+    async def __aenter__(self) -> None:
+        return
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):  # and not a cancellation, which is how it stops
+            await self.app.crash(error)
 
 
 @dataclass(frozen=True, slots=True)
