@@ -1,0 +1,71 @@
+"""Checks of the demo: served features against the training-set builder, live log loss against scikit-learn."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from sklearn.metrics import log_loss
+
+from contender.features import FeatureView
+from contender.training import build_training_set
+from examples.flights.replay import Served
+
+FLOAT_TOLERANCE = 1e-9
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How many served values were compared with offline ones, and how many differ."""
+
+    compared: int
+    different: int
+    examples: list[str]
+
+
+def compare_features(
+    served: Sequence[Served], rows: pl.DataFrame, events: Mapping[str, pl.DataFrame], views: Sequence[FeatureView]
+) -> Comparison:
+    """Compare every feature that a prediction was served with what the builder gives for the same row and time.
+
+    Integers must be equal bit for bit, floats to 1e-9, and a missing value is equal to a missing value only.
+    """
+    offline = build_training_set(views, rows, events)
+    columns = [name for name in offline.columns if name not in rows.columns]
+    expected = offline.select(columns).rows(named=True)
+    compared, different = 0, 0
+    examples: list[str] = []
+    for prediction in served:
+        for name in columns:
+            if name not in prediction.inputs:
+                continue
+            compared += 1
+            wanted, found = expected[prediction.row][name], prediction.inputs[name]
+            if not same(wanted, found):
+                different += 1
+                if len(examples) < _EXAMPLES:
+                    examples.append(f"{prediction.prediction_id} {name}: served {found}, offline {wanted}")
+    return Comparison(compared, different, examples)
+
+
+def same(wanted: Any, found: Any) -> bool:
+    """Whether two values of a feature are the same."""
+    if wanted is None or found is None:
+        return wanted is found
+    if isinstance(wanted, int):
+        return bool(wanted == found)
+    return math.isclose(wanted, found, rel_tol=FLOAT_TOLERANCE, abs_tol=FLOAT_TOLERANCE)
+
+
+def offline_log_loss(served: Sequence[Served], labels: Mapping[str, bool], variant: str) -> float:
+    """scikit-learn's log loss of a variant's predictions that have a label."""
+    known = [
+        prediction for prediction in served if prediction.variant == variant and prediction.prediction_id in labels
+    ]
+    return float(
+        log_loss(
+            [labels[prediction.prediction_id] for prediction in known], [p.score for p in known], labels=[False, True]
+        )
+    )

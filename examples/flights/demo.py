@@ -1,0 +1,274 @@
+"""`contender demo`: the whole loop on real flights, from training to a verdict."""
+
+import asyncio
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+from contender.errors import ContenderError
+from contender.registration import export_pipeline, register
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from contender.embedded import stack
+from contender.embedded.errors import EmbeddedError
+from contender.embedded.settings import StackSettings
+from contender.training import build_training_set
+from examples.flights import data, features
+from examples.flights.check import Comparison, compare_features, offline_log_loss
+from examples.flights.models import Contender, train_schedule, train_streaming
+from examples.flights.replay import MODEL, Replay, ReplayError
+from shared.events import ModelVersion
+
+VIEWS = [features.origin_delays, features.carrier_delays, features.tail_delays]
+REPLAY_FROM = 1_372_636_800.0
+"""The first of July 2013 on New York's clock; models are trained on what was before."""
+WINDOW_S = 43_200.0
+"""How long an outcome may take: a flight's own length and most delays fit into twelve hours."""
+LOG_LOSS_TOLERANCE = 1e-6
+_SETTLED_S = 120
+_POLL_S = 0.2
+_TIMEOUT_S = 30
+_REPORTS = 6
+console = Console(highlight=False)
+
+
+class DemoError(RuntimeError):
+    """The demo can't go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the demo found, as --json writes it."""
+
+    flights: int
+    predictions: int
+    feedback: int
+    variants: list[dict[str, Any]]
+    effect: dict[str, float | None]
+    features_compared: int
+    features_different: int
+    verdict: str
+    seconds: float
+
+
+def run(flights: int, json_file: Path | None) -> int:
+    """Run the demo on that many flights; the exit code of the command."""
+    started = time.monotonic()
+    try:
+        report = _run(flights, started)
+    except (DemoError, ReplayError, EmbeddedError, ContenderError, httpx.HTTPError) as error:
+        console.print(f"The demo has stopped: {error}", style="red", soft_wrap=True)
+        return 1
+    if json_file is not None:
+        json_file.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    return 0 if report.features_different == 0 else 1
+
+
+def _run(flights: int, started: float) -> Report:
+    settings = StackSettings()
+    with _progress() as progress:
+        table, rows = _prepare(progress, settings, flights)
+        contenders = _train(progress, table)
+        versions = _register(progress, settings, contenders)
+        experiment = _start_experiment(settings, versions)
+        replay = _replay(progress, settings, table, rows, experiment)
+        results = _settled(settings, experiment, replay)
+        compared = compare_features(replay.served, rows, replay.flights.events, VIEWS)
+    report = _report(results, replay, compared, flights, time.monotonic() - started)
+    _check(results, replay, compared)
+    _print(report, settings)
+    return report
+
+
+def _prepare(progress: Progress, settings: StackSettings, flights: int) -> tuple[data.Flights, pl.DataFrame]:
+    task = progress.add_task("Starting Kafka, Valkey and the services", total=None)
+    if stack.running(settings) is None:
+        stack.start_detached(settings, lambda text: progress.update(task, description=text.capitalize()))
+    progress.update(task, total=1, completed=1, description="Kafka, Valkey and the services are up")
+    task = progress.add_task("Reading 336,776 flights", total=1)
+    table = data.load()
+    progress.update(task, completed=1)
+    rows = table.rows.filter(pl.col("time") >= REPLAY_FROM).head(flights)
+    return table, rows
+
+
+def _train(progress: Progress, table: data.Flights) -> list[Contender]:
+    task = progress.add_task("Building training sets, January to June", total=3)
+    labelled = table.rows.filter((pl.col("landed") < REPLAY_FROM) & pl.col("late").is_not_null())
+    training = build_training_set(VIEWS, labelled, table.events)
+    progress.update(task, advance=1, description="Training v1, logistic regression")
+    contenders = [train_schedule(training)]
+    progress.update(task, advance=1, description="Training v3, gradient boosting")
+    contenders.append(train_streaming(training))
+    progress.update(task, advance=1, description="Trained v1 and v3")
+    return contenders
+
+
+def _register(progress: Progress, settings: StackSettings, contenders: list[Contender]) -> list[ModelVersion]:
+    task = progress.add_task("Registering", total=len(contenders))
+    versions = []
+    for contender in contenders:
+        exported = export_pipeline(
+            contender.pipeline,
+            contender.columns,
+            contender.labels,
+            sources=contender.sources,
+            description=contender.description,
+        )
+        versions.append(register(settings.url("inference_service"), MODEL, exported))
+        progress.update(task, advance=1, description=f"Registered {contender.name}")
+    return versions
+
+
+def _start_experiment(settings: StackSettings, versions: list[ModelVersion]) -> str:
+    """Start a 50/50 experiment of the two, in place of one that still runs from an earlier demo."""
+    url = f"{settings.url('ab_router')}/v1/experiments"
+    name = f"{MODEL}-{int(time.time())}"
+    body = {
+        "name": name,
+        "model": MODEL,
+        "variants": [
+            {"name": contender, "version": version.version, "weight": 0.5}
+            for contender, version in zip(("v1", "v3"), versions, strict=True)
+        ],
+        "champion": "v1",
+        "metric": "log_loss",
+        "window_s": WINDOW_S,
+        "missing": "excluded",
+        "alpha": 0.05,
+        "tuning_n": 5000,
+    }
+    with httpx.Client(timeout=_TIMEOUT_S) as client:
+        for known in _json(client.get(url))["experiments"]:
+            if known["status"] == "running" and known["model"] == MODEL:
+                _json(client.post(f"{url}/{known['name']}/stop"))
+        _json(client.post(url, json=body))
+        _json(client.post(f"{url}/{name}/start"))
+    return name
+
+
+def _replay(
+    progress: Progress, settings: StackSettings, table: data.Flights, rows: pl.DataFrame, experiment: str
+) -> Replay:
+    replay = Replay(table, settings.url("feature_service"), settings.url("ab_router"), settings.url("feedback_service"))
+    task = progress.add_task("Replaying flights", total=rows.height)
+    every = max(1, rows.height // _REPORTS)
+
+    def on_step(count: int) -> None:
+        before = len(replay.served) - count
+        progress.update(task, advance=count)
+        if before // every < len(replay.served) // every and len(replay.served) < rows.height:
+            progress.console.print(_line(_results(settings, experiment)), soft_wrap=True)
+
+    asyncio.run(replay.run(rows, on_step))
+    return replay
+
+
+def _settled(settings: StackSettings, experiment: str, replay: Replay) -> dict[str, Any]:
+    """The results once every prediction and every outcome is in them."""
+    end = time.monotonic() + _SETTLED_S
+    wanted = (len(replay.served), len(replay.labels))
+    while True:
+        results = _results(settings, experiment)
+        variants = results.get("variants", [])
+        seen = (sum(v["n"] for v in variants), sum(v["labelled"] + v["late"] for v in variants))
+        if seen == wanted:
+            return results
+        if time.monotonic() > end:
+            raise DemoError(f"results show {seen} predictions and outcomes after {_SETTLED_S} s, {wanted} were sent")
+        time.sleep(_POLL_S)
+
+
+def _results(settings: StackSettings, experiment: str) -> dict[str, Any]:
+    url = f"{settings.url('feedback_service')}/v1/experiments/{experiment}/results"
+    answer = httpx.get(url, timeout=_TIMEOUT_S)
+    return {} if answer.status_code == httpx.codes.NOT_FOUND else _json(answer)
+
+
+def _report(results: dict[str, Any], replay: Replay, compared: Comparison, flights: int, seconds: float) -> Report:
+    variants = [
+        {
+            "name": variant["name"],
+            "version": variant["version"],
+            "n": variant["n"],
+            "labelled": variant["labelled"],
+            "log_loss": variant["live"]["log_loss"]["mean"],
+            "auc": variant["live"]["auc"]["mean"],
+        }
+        for variant in results["variants"]
+    ]
+    effect = next(effect for effect in results["effects"] if effect["metric"] == results["metric"])
+    return Report(
+        flights=min(flights, len(replay.served)),
+        predictions=len(replay.served),
+        feedback=len(replay.labels),
+        variants=variants,
+        effect={key: effect[key] for key in ("estimate", "low", "high")},
+        features_compared=compared.compared,
+        features_different=compared.different,
+        verdict=results["verdict"]["sentence"],
+        seconds=round(seconds, 1),
+    )
+
+
+def _check(results: dict[str, Any], replay: Replay, compared: Comparison) -> None:
+    for variant in results["variants"]:
+        shown = variant["live"]["log_loss"]["mean"]
+        computed = offline_log_loss(replay.served, replay.labels, variant["name"])
+        if abs(shown - computed) > LOG_LOSS_TOLERANCE:
+            raise DemoError(f"log loss of {variant['name']} is shown as {shown}, scikit-learn computes {computed}")
+    for line in compared.examples:
+        console.print(f"different: {line}", style="red", soft_wrap=True)
+
+
+def _print(report: Report, settings: StackSettings) -> None:
+    console.print()
+    for variant in report.variants:
+        console.print(
+            f"{variant['name']}: {variant['n']:,} predictions, {variant['labelled']:,} outcomes, "
+            f"log loss {variant['log_loss']:.4f} (as scikit-learn computes it), AUC {variant['auc']:.3f}"
+        )
+    console.print(
+        f"Features: {report.features_compared:,} served values compared with the training-set builder, "
+        f"{report.features_different:,} different."
+    )
+    console.print(f"[bold]{report.verdict}[/bold]", soft_wrap=True)
+    console.print(
+        f"{report.seconds:.0f} s. The dashboard is on {settings.url('feedback_service')} ; make down stops it."
+    )
+
+
+def _line(results: dict[str, Any]) -> str:
+    variants = " · ".join(
+        f"{variant['name']} {variant['labelled']:,} of {variant['n']:,} labelled, "
+        f"log loss {_figure(variant['live'].get('log_loss'))}"
+        for variant in results.get("variants", [])
+    )
+    return variants or "no results yet"
+
+
+def _figure(metric: dict[str, Any] | None) -> str:
+    return "-" if not metric or metric.get("mean") is None else f"{metric['mean']:.4f}"
+
+
+def _json(answer: httpx.Response) -> dict[str, Any]:
+    if answer.is_error:
+        raise DemoError(f"{answer.request.method} {answer.request.url} answered {answer.status_code}: {answer.text}")
+    content: dict[str, Any] = answer.json()
+    return content
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
