@@ -1,0 +1,1 @@
+"""Rules of experiments: who is assigned what, and what an experiment may be."""

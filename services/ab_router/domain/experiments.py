@@ -1,0 +1,141 @@
+"""What an experiment may be, and how it goes from draft to running to stopped."""
+
+import math
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+
+import msgspec
+
+from services.ab_router.domain.hashing import bucket, choose, ranges
+from services.ab_router.errors import ExperimentStateError
+from shared.events import ExperimentRevision, Missing, ModelVersion, Outcome, Task, VariantAllocation
+from shared.problems import FieldError, Unprocessable
+
+METRICS: dict[Task, frozenset[str]] = {
+    "binary": frozenset({"log_loss", "brier", "accuracy"}),
+    "multiclass": frozenset({"log_loss", "accuracy"}),
+    "regression": frozenset({"absolute_error", "squared_error"}),
+}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_WEIGHT_TOLERANCE = 1e-9
+_VARIANT_LIMIT = 10
+
+
+class NewExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An experiment as a caller declares it; `champion` is the name of a variant, by default the first."""
+
+    name: str
+    model: str
+    variants: list[VariantAllocation]
+    champion: str | None = None
+    metric: str = "log_loss"
+    window_s: float = 86_400.0
+    missing: Missing = "excluded"
+    alpha: float = 0.05
+    tuning_n: int = 5000
+    coverage: float = 1.0
+    fallback_value: Outcome | None = None
+
+
+def draft(new: NewExperiment, versions: Mapping[str, ModelVersion], *, seed: str, now: float) -> ExperimentRevision:
+    """The first revision.
+
+    Raises:
+        Unprocessable: a field is out of range, or names what there is not.
+    """
+    faults = _faults(new, versions)
+    if faults:
+        raise Unprocessable("; ".join(f"{fault.field} {fault.message}" for fault in faults), faults)
+    return ExperimentRevision(
+        name=new.name,
+        model=new.model,
+        revision=1,
+        epoch=0,
+        status="draft",
+        seed=seed,
+        champion=new.champion or new.variants[0].name,
+        variants=new.variants,
+        metric=new.metric,
+        window_s=new.window_s,
+        missing=new.missing,
+        alpha=new.alpha,
+        tuning_n=new.tuning_n,
+        coverage=new.coverage,
+        fallback_value=new.fallback_value,
+        changed_at=now,
+    )
+
+
+def started(experiment: ExperimentRevision, now: float) -> ExperimentRevision:
+    """The revision that runs.
+
+    Raises:
+        ExperimentStateError: it runs already, or was stopped.
+    """
+    if experiment.status != "draft":
+        raise ExperimentStateError(f"experiment {experiment.name} is {experiment.status}; only a draft can be started")
+    return _revised(experiment, status="running", epoch=1, started_at=now, changed_at=now)
+
+
+def stopped(experiment: ExperimentRevision, now: float) -> ExperimentRevision:
+    """The revision that has stopped, for good.
+
+    Raises:
+        ExperimentStateError: it does not run.
+    """
+    if experiment.status != "running":
+        raise ExperimentStateError(f"experiment {experiment.name} is {experiment.status}; only a running one stops")
+    return _revised(experiment, status="stopped", stopped_at=now, changed_at=now)
+
+
+def assign(experiment: ExperimentRevision, unit: str) -> VariantAllocation | None:
+    """The unit's variant; None when the coverage leaves the unit out."""
+    place = bucket(experiment.seed, unit)
+    if place is None:
+        return None
+    shares = ranges(len(experiment.variants), experiment.coverage, [one.weight for one in experiment.variants])
+    index = choose(place, shares)
+    return None if index < 0 else experiment.variants[index]
+
+
+def _revised(experiment: ExperimentRevision, **changes: object) -> ExperimentRevision:
+    return msgspec.structs.replace(experiment, revision=experiment.revision + 1, **changes)
+
+
+def _faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[FieldError]:
+    names = [variant.name for variant in new.variants]
+    checks = [
+        ("name", _NAME.fullmatch(new.name) is None, "is not a name: letters, digits, dot, dash, underscore, up to 100"),
+        ("variants", not 2 <= len(names) <= _VARIANT_LIMIT, f"has {len(names)} entries, from 2 to {_VARIANT_LIMIT} do"),  # noqa: PLR2004
+        ("variants", len(set(names)) < len(names), "names a variant twice"),
+        ("champion", new.champion is not None and new.champion not in names, "is not the name of a variant"),
+        ("window_s", not (math.isfinite(new.window_s) and new.window_s > 0), "is not a positive number of seconds"),
+        ("alpha", not 0 < new.alpha < 1, "is not between 0 and 1"),
+        ("tuning_n", new.tuning_n < 1, "is not a positive number of rows"),
+        ("coverage", not 0 < new.coverage <= 1, "is not above 0 and up to 1"),
+    ]
+    found = [FieldError(field, message) for field, wrong, message in checks if wrong]
+    total = math.fsum(variant.weight for variant in new.variants)
+    if not abs(total - 1) <= _WEIGHT_TOLERANCE:
+        found.append(FieldError("variants", f"has weights that add up to {total:g}, not to 1"))
+    for index, variant in enumerate(new.variants):
+        where = f"variants[{index}]"
+        if _NAME.fullmatch(variant.name) is None:
+            found.append(FieldError(f"{where}.name", "is not a name"))
+        if not 0 < variant.weight <= 1:
+            found.append(FieldError(f"{where}.weight", "is not above 0 and up to 1"))
+        if variant.version not in versions:
+            found.append(FieldError(f"{where}.version", f"is not a version of model {new.model}"))
+    return found + _metric_faults(new, versions)
+
+
+def _metric_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[FieldError]:
+    used = [versions[variant.version] for variant in new.variants if variant.version in versions]
+    found = []
+    if any((one.task, one.classes) != (other.task, other.classes) for one, other in pairwise(used)):
+        found.append(FieldError("variants", "mixes versions of different tasks or classes"))
+    elif used and new.metric not in METRICS[used[0].task]:
+        known = ", ".join(sorted(METRICS[used[0].task]))
+        found.append(FieldError("metric", f"is not a metric of a {used[0].task} model: {known}"))
+    return found

@@ -1,0 +1,55 @@
+"""GrowthBook's hash (specVersion 0.8.0), so that an application may compute the same assignment."""
+
+from collections.abc import Sequence
+
+_OFFSET = 0x811C9DC5
+_PRIME = 0x01000193
+_MASK = 0xFFFFFFFF
+_V2_STEPS = 10_000
+_V1_STEPS = 1_000
+Range = tuple[float, float]
+
+
+def fnv1a32(text: str) -> int:
+    """FNV-1a, 32 bits, over UTF-16 code units as JavaScript's strings have them."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    value = _OFFSET
+    for index in range(0, len(units), 2):
+        value ^= units[index] | units[index + 1] << 8
+        value = value * _PRIME & _MASK
+    return value
+
+
+def bucket(seed: str, unit: str, version: int = 2) -> float | None:
+    """A unit's place in [0, 1); None for a version of the hash that there is not."""
+    if version == 2:  # noqa: PLR2004
+        return fnv1a32(str(fnv1a32(seed + unit))) % _V2_STEPS / _V2_STEPS
+    if version == 1:
+        return fnv1a32(unit + seed) % _V1_STEPS / _V1_STEPS
+    return None
+
+
+def ranges(count: int, coverage: float, weights: Sequence[float] | None) -> list[Range]:
+    """Half-open ranges of the variants: [cumulative, cumulative + coverage * weight).
+
+    Weights that do not fit the count or don't add up to about 1 are taken as equal.
+    """
+    covered = min(1.0, max(0.0, coverage))
+    equal = [1 / count] * count if count else []
+    shares = list(weights) if weights is not None and len(weights) == count else equal
+    if not 0.99 <= sum(shares) <= 1.01:  # noqa: PLR2004 - GrowthBook's tolerance
+        shares = equal
+    starts = [sum(shares[:index]) for index in range(count)]
+    return [(start, start + covered * share) for start, share in zip(starts, shares, strict=True)]
+
+
+def choose(place: float, among: Sequence[Range]) -> int:
+    """Index of the first range that holds the place; -1 when none does."""
+    return next((index for index, (low, high) in enumerate(among) if low <= place < high), -1)
+
+
+def in_namespace(unit: str, namespace: tuple[str, float, float]) -> bool:
+    """Whether a unit is within a namespace's range."""
+    name, low, high = namespace
+    place = bucket(f"__{name}", unit, version=1)
+    return place is not None and low <= place < high
