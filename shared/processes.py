@@ -22,7 +22,9 @@ ROLES = ("web", "worker", "all")
 
 
 def run_web(app: FastAPI, *, host: str, port: int) -> None:
-    """Serve until SIGTERM, then finish what is in flight."""
+    """Serve until SIGTERM, then finish what is in flight and exit with 0."""
+    # uvicorn raises the signal again once it has shut down; without this the process would die of it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
         app,
         host=host,

@@ -1,0 +1,185 @@
+"""The feature service over HTTP, with its stores in memory and a journal on disk."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.feature_service.api import State
+from services.feature_service.domain.rings import Rings
+from services.feature_service.handlers import Merging, ReadFrame, decode_frame
+from services.feature_service.main import create_app, state_of
+from services.feature_service.settings import FeatureSettings
+from services.feature_service.store.memory import MemoryStore
+from services.feature_service.store.protocol import FramePosition
+from shared.clock import FixedClock
+from shared.features.catalogue import Catalogue
+from shared.journal import Journal, Position
+from shared.testing import client_for
+
+NOW = 1_700_000_000.0
+DEPARTURE = {"carrier": "UA", "origin": "EWR", "tail_number": "N1", "dep_delay": 12.5}
+
+
+def event(**changes: object) -> dict[str, object]:
+    return {"source": "departures", "time": NOW - 60, "values": {**DEPARTURE, **changes}}
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> AsyncIterator[State]:
+    journal = Journal.open(tmp_path, limit_bytes=1024**2)
+    catalogue = Catalogue.load("examples.flights.features")
+    yield state_of(FeatureSettings(event_limit=10), catalogue, MemoryStore(), journal, FixedClock(NOW))
+    journal.close()
+
+
+@pytest.fixture
+async def client(state: State) -> AsyncIterator[httpx.AsyncClient]:
+    @asynccontextmanager
+    async def resources() -> AsyncIterator[State]:
+        yield state
+
+    async with client_for(create_app(resources)) as client:
+        yield client
+
+
+async def merge_journal(state: State) -> None:
+    """What the worker would do once Kafka had the journal."""
+    merging = Merging(state["catalogue"], Rings.of(state["catalogue"]), state["store"], state["clock"], 300.0)
+    for offset, (record, _) in enumerate(state["intake"].journal.read(Position(0, 0), 1024**2)):
+        position = FramePosition(dict(record.headers)["ce_id"].decode(), record.partition, offset)
+        await merging.merge([ReadFrame(position, decode_frame(record.value))])
+        await merging.settle([position])
+
+
+async def test_accepted_events_are_answered_as_features_once_their_frame_is_applied(client, state):
+    answer = await client.post("/v1/events", json={"events": [event(), event(dep_delay=7.5, time=0)][:1]})
+    assert answer.status_code == 202
+    assert answer.json()["accepted"] == 1
+    (frame_id,) = answer.json()["frame_ids"]
+    assert (await client.get(f"/v1/frames/{frame_id}")).json() == {"frame_id": frame_id, "applied": False}
+    await merge_journal(state)
+    assert (await client.get(f"/v1/frames/{frame_id}?wait_s=5")).json()["applied"] is True
+    question = {
+        "features": ["origin_delays:mean_dep_delay_1h", "origin_delays:count_1h"],
+        "entities": {"origin": ["EWR", "JFK"]},
+    }
+    found = (await client.post("/get-online-features", json=question)).json()
+    assert found["metadata"]["feature_names"] == ["origin", "mean_dep_delay_1h", "count_1h"]
+    assert [one["values"] for one in found["results"]] == [["EWR", "JFK"], [12.5, None], [1, 0]]
+    assert [one["statuses"] for one in found["results"]][1:] == [["PRESENT", "NOT_FOUND"], ["PRESENT", "PRESENT"]]
+    assert found["results"][1]["event_timestamps"] == ["2023-11-14T22:13:20Z"] * 2
+
+
+async def test_windows_end_at_the_time_a_row_gives(client, state):
+    await client.post("/v1/events", json={"events": [event()]})
+    await merge_journal(state)
+    question = {
+        "features": ["origin_delays:mean_dep_delay_1h"],
+        "entities": {"origin": ["EWR", "EWR"]},
+        "event_timestamps": [NOW, NOW + 7200],
+        "full_feature_names": True,
+    }
+    found = (await client.post("/get-online-features", json=question)).json()
+    assert found["metadata"]["feature_names"][1] == "origin_delays__mean_dep_delay_1h"
+    assert found["results"][1]["values"] == [12.5, None]
+    assert found["results"][1]["statuses"] == ["PRESENT", "NULL_VALUE"]
+
+
+async def test_a_feature_service_names_its_features(client):
+    entities = {"origin": ["EWR"], "carrier": ["UA"], "tail_number": ["N1"]}
+    question = {"feature_service": "streaming", "entities": entities, "full_feature_names": True}
+    found = (await client.post("/get-online-features", json=question)).json()
+    assert len(found["results"]) == 3 + 9
+
+
+async def test_a_repeated_request_id_gives_the_same_frame(client):
+    body = {"events": [event()], "request_id": "once"}
+    first, second = [(await client.post("/v1/events", json=body)).json()["frame_ids"] for _ in range(2)]
+    assert first == second
+    other = {"events": [event(dep_delay=1)], "request_id": "once"}
+    assert (await client.post("/v1/events", json=other)).json()["frame_ids"] != first
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"source": "nowhere"}, "events[1].source"),
+        ({"time": NOW + 301}, "events[1].time"),
+        ({"time": -1}, "events[1].time"),
+        ({"values": {**DEPARTURE, "dep_delay": "late"}}, "events[1].values.dep_delay"),
+        ({"values": {**DEPARTURE, "dep_delay": None}}, "events[1].values.dep_delay"),
+        ({"values": {**DEPARTURE, "dep_delay": True}}, "events[1].values.dep_delay"),
+        ({"values": {**DEPARTURE, "dep_delay": 1e200}}, "events[1].values.dep_delay"),
+        ({"values": {**DEPARTURE, "origin": ""}}, "events[1].values.origin"),
+        ({"values": {"origin": "EWR"}}, "events[1].values.carrier"),
+        ({"values": {**DEPARTURE, "extra": 1}}, "events[1].values.extra"),
+    ],
+)
+async def test_a_call_with_one_bad_event_is_refused_whole_and_names_the_field(client, state, changed, field):
+    answer = await client.post("/v1/events", json={"events": [event(), {**event(), **changed}]})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert state["intake"].journal.unsent_bytes == 0
+
+
+async def test_more_events_than_a_call_may_carry_are_refused(client):
+    assert (await client.post("/v1/events", json={"events": [event()] * 11})).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("question", "field"),
+    [
+        ({"features": ["nowhere:count_1h"], "entities": {}}, "features[0]"),
+        ({"features": ["origin_delays:nothing"], "entities": {}}, "features[0]"),
+        ({"feature_service": "nothing", "entities": {}}, "feature_service"),
+        ({"entities": {}}, "features"),
+        ({"features": ["origin_delays:count_1h"], "entities": {"carrier": ["UA"]}}, "entities.origin"),
+        (
+            {"features": ["origin_delays:count_1h"], "entities": {"origin": ["A"], "carrier": []}},
+            "entities.carrier",
+        ),
+        (
+            {"features": ["origin_delays:count_1h"], "entities": {"origin": ["A"]}, "event_timestamps": [1, 2]},
+            "event_timestamps",
+        ),
+        (
+            {
+                "features": ["origin_delays:count_3h", "carrier_delays:count_3h"],
+                "entities": {"origin": ["A"], "carrier": ["UA"]},
+            },
+            "features",
+        ),
+    ],
+)
+async def test_a_question_that_cannot_be_answered_names_the_field(client, question, field):
+    answer = await client.post("/get-online-features", json=question)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_a_push_takes_the_rows_of_a_table(client, state):
+    table = {name: [value] * 2 for name, value in DEPARTURE.items()}
+    body = {"push_source_name": "departures", "df": {**table, "event_timestamp": [NOW - 5, "2023-11-14T22:13:00"]}}
+    answer = await client.post("/push", json=body)
+    assert answer.status_code == 200
+    assert answer.json()["accepted"] == 2
+    (record,) = [record for record, _ in state["intake"].journal.read(Position(0, 0), 1024**2)]
+    assert [one.time for one in decode_frame(record.value)] == [NOW - 5, NOW - 20]
+
+
+async def test_a_push_without_times_is_refused(client):
+    body = {"push_source_name": "departures", "df": {name: [value] for name, value in DEPARTURE.items()}}
+    assert (await client.post("/push", json=body)).json()["errors"][0]["field"] == "df.event_timestamp"
+
+
+async def test_definitions_are_listed(client):
+    found = (await client.get("/v1/definitions")).json()
+    assert {view["name"] for view in found["views"]} == {"origin_delays", "carrier_delays", "tail_delays"}
+    assert found["sources"][0]["schema"]["dep_delay"] == "float"
+
+
+async def test_the_service_is_ready_when_its_store_answers(client):
+    assert (await client.get("/readyz")).status_code == 200

@@ -1,0 +1,69 @@
+"""Windows cut from rings: boundaries, later events, and tiles that are gone."""
+
+import numpy as np
+
+from services.feature_service.domain.rings import Rings
+from services.feature_service.domain.tallies import tally
+from services.feature_service.domain.windows import Column, RingValues
+from services.feature_service.store.memory import MemoryStore
+from shared.events import EntityEvent
+from shared.features.aggregations import count, last, mean, std
+from shared.features.catalogue import Catalogue
+from shared.features.definitions import Entity, EventSource, FeatureView
+
+VIEW = FeatureView(
+    "speeds",
+    Entity("road", "road"),
+    EventSource("cars", {"road": str, "speed": int}),
+    [count("1m"), mean("speed", "1m"), last("speed", "1m"), std("speed", "1m")],
+    hop="10s",
+    lateness="10s",
+)
+RING = Rings.of(Catalogue.of([VIEW])).by_column["speeds", "speed"]
+
+
+async def values(events: list[tuple[float, int]], *times: float) -> list[Column]:
+    store = MemoryStore()
+    cars = [EntityEvent("cars", time, {"road": "a", "speed": speed}) for time, speed in events]
+    for offset, car in enumerate(cars):
+        found = tally(RING, 0, offset, [car])
+        await store.merge(RING, {road: [one] for road, one in found.items()})
+    held = await store.read([RING.key("a")])
+    return RingValues.of(RING, held, [0] * len(times), np.array(times)).columns(VIEW.features, integer=True)
+
+
+async def test_on_a_boundary_the_tile_that_begins_contributes_nothing():
+    counts, *_ = await values([(99.0, 1), (100.0, 1), (101.0, 1)], 100.0, 100.5)
+    assert counts.values == [
+        1,
+        3,
+    ]  # what has arrived of the current tile counts: nothing later arrives before it is asked
+
+
+async def test_a_window_begins_at_a_whole_tile():
+    counts, *_ = await values([(49.0, 1), (50.0, 1), (59.0, 1)], 109.0, 110.0)
+    assert counts.values == [2, 0]  # from 110 on the window is [60, 110)
+    counts, *_ = await values([(50.0, 1), (59.0, 1), (60.0, 1)], 119.0)
+    assert counts.values == [1]
+
+
+async def test_tiles_after_the_asked_time_are_not_seen():
+    counts, means, lasts, _ = await values([(55.0, 4), (65.0, 8)], 60.0)
+    assert (counts.values, means.values, lasts.values) == ([1], [4.0], [4])
+
+
+async def test_a_window_whose_tiles_were_replaced_says_so():
+    counts, *_ = await values([(5.0, 1), (5.0 + 10 * RING.slots, 1)], 9.0)
+    assert (counts.values, counts.statuses) == ([None], ["OUTSIDE_MAX_AGE"])
+
+
+async def test_a_deviation_takes_two_events():
+    *_, deviations = await values([(5.0, 1)], 9.0)
+    assert (deviations.values, deviations.statuses) == ([None], ["NULL_VALUE"])
+    *_, deviations = await values([(5.0, 1), (15.0, 3)], 19.0)
+    assert deviations.values == [2**0.5]
+
+
+async def test_whole_numbers_stay_whole():
+    counts, means, lasts, _ = await values([(5.0, 3)], 9.0)
+    assert [type(column.values[0]) for column in (counts, means, lasts)] == [int, float, int]
