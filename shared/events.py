@@ -3,6 +3,7 @@
 Times are seconds since the Unix epoch. A frame is one Kafka record; its id is the header `ce_id`.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -36,7 +37,7 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     assignment_probability: float = 1.0
     unit: list[str]
     time: list[float]
-    score: list[float] | list[list[float]]
+    score: Sequence[float | list[float]]
     inputs: dict[str, list[Scalar]] = {}
     statuses: dict[str, list[str]] = {}
     degraded: list[bool] = []

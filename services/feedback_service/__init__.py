@@ -1,4 +1,4 @@
-"""Live performance per variant.
+"""Owns feedback and live performance: what became of each prediction, and which variant does better.
 
-Writes topic feedback; reads topics predictions, feedback and experiments; keeps aggregates, results and the dashboard.
+Reads the topics `predictions`, `feedback` and `experiments`; writes `feedback`, `parked` and the snapshots in Redis.
 """

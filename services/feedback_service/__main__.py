@@ -1,0 +1,46 @@
+"""`python -m services.feedback_service web|worker|all`."""
+
+import asyncio
+import sys
+
+import faust
+
+from services.feedback_service.main import connect, create_app, redis_reasons
+from services.feedback_service.settings import FeedbackSettings
+from services.feedback_service.store import RedisSnapshots
+from services.feedback_service.worker import create_worker
+from shared.clock import SystemClock
+from shared.logs import configure_logs
+from shared.processes import run_role, run_web, run_worker
+from shared.settings import ServiceName
+from shared.topics import ensure_topics
+
+SERVICE: ServiceName = "feedback_service"
+
+
+def web(settings: FeedbackSettings) -> None:
+    """Serve the API and the pages."""
+    run_web(create_app(settings), host=settings.host, port=settings.port(SERVICE))
+
+
+def worker(settings: FeedbackSettings) -> None:
+    """Run the join until SIGTERM."""
+    asyncio.run(ensure_topics(settings.kafka, partitions=settings.partitions, replication=settings.replication))
+    snapshots = RedisSnapshots(connect(settings), partitions=settings.partitions)
+    port = settings.worker_port(SERVICE)
+    # Workers that share a machine differ in their port, and one that starts again finds its own folder.
+    folder = settings.folder(SERVICE) / f"worker-{port}"
+
+    def create() -> faust.App:
+        return create_worker(settings, snapshots, SystemClock(), folder)
+
+    async def unready() -> list[str]:
+        return await redis_reasons(snapshots)
+
+    run_worker(create, host=settings.host, port=port, ready=unready)
+
+
+if __name__ == "__main__":
+    loaded = FeedbackSettings.load()
+    configure_logs(service=SERVICE, log_format=loaded.log_format, level=loaded.log_level)
+    run_role(SERVICE, loaded, {"web": web, "worker": worker}, sys.argv[1:])

@@ -1,0 +1,243 @@
+"""What the join keeps: of a prediction frame what judging needs, and of each row everything that was reported."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from math import isfinite
+
+import msgspec
+
+from services.feedback_service.domain.sums import unit_buckets
+from shared.events import FeedbackGiven, Missing, Outcome, PredictionBlock, PredictionFrame, Scalar, Task
+
+CHUNK_ROWS = 64
+"""Rows whose reports share a table entry: a report rewrites this many at most, however large its frame is."""
+
+HISTORY_LIMIT = 1000
+"""Reports kept for one row. Nobody corrects an outcome as often; what repeats itself must not grow without end."""
+
+ROW_LIMIT = 1_000_000
+"""Row numbers that a prediction id can spell."""
+
+_BINARY_CLASSES = 2
+_INT64 = 2**63
+_ROUNDING = 1e-3  # of a model that computes in half precision
+
+
+class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
+    """What judging needs of a PredictionBlock. The lists have one entry per row; `bucket` stands for the unit.
+
+    A block without experiment or variant keeps its size only.
+    """
+
+    size: int
+    experiment: str = ""
+    epoch: int = 0
+    variant: str = ""
+    model: str = ""
+    version: str = ""
+    task: Task = "binary"
+    classes: list[Scalar] = []
+    window_s: float = 0.0
+    missing: Missing = "excluded"
+    probability: float = 1.0
+    fallback: bool = False
+    bucket: list[int] = []
+    time: list[float] = []
+    score: Sequence[float | list[float]] = []
+    degraded: list[bool] = []
+
+    @property
+    def compared(self) -> bool:
+        """Whether the rows belong to a variant of an experiment."""
+        return bool(self.experiment)
+
+
+class FrameEntry(msgspec.Struct, frozen=True, array_like=True):
+    """A prediction frame as the join keeps it, with its offset in the topic `predictions`."""
+
+    offset: int
+    newest: float
+    blocks: list[BlockEntry]
+
+    @property
+    def size(self) -> int:
+        """Rows of all blocks."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks that the rows fill."""
+        return -(-self.size // CHUNK_ROWS)
+
+    def located(self, rows: Sequence[int]) -> Iterator[tuple[BlockEntry, list[tuple[int, int]]]]:
+        """The blocks that hold `rows`, each with pairs (row of the frame, row of the block)."""
+        first = 0
+        for block in self.blocks:
+            found = [(row, row - first) for row in rows if first <= row < first + block.size]
+            if found:
+                yield block, found
+            first += block.size
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True):
+    """One outcome reported for one row: where in the topic `feedback` it stands, when it was given, and what it is."""
+
+    offset: int
+    index: int
+    given_at: float
+    outcome: Outcome
+
+
+class LabelChunk(msgspec.Struct, frozen=True, array_like=True):
+    """Everything reported for up to CHUNK_ROWS neighbouring rows of one frame, in the order of the topic."""
+
+    rows: dict[int, list[Report]]
+
+
+def frame_entry(frame: PredictionFrame, offset: int) -> FrameEntry:
+    """What the join keeps of a frame.
+
+    Raises:
+        ValueError: the lists of a block are not one entry per row, or its scores do not fit its task.
+    """
+    if not any(len(block) for block in frame.blocks):
+        raise ValueError("the frame has no rows")
+    for number, block in enumerate(frame.blocks):
+        _check(number, block)
+    newest = max(max(block.time) for block in frame.blocks if len(block))
+    return FrameEntry(offset, newest, [_block_entry(block) for block in frame.blocks])
+
+
+def _block_entry(block: PredictionBlock) -> BlockEntry:
+    if block.experiment is None or block.variant is None:
+        return BlockEntry(len(block))
+    return BlockEntry(
+        size=len(block),
+        experiment=block.experiment,
+        epoch=block.epoch,
+        variant=block.variant,
+        model=block.model,
+        version=block.version,
+        task=block.task,
+        classes=block.classes,
+        window_s=block.window_s,
+        missing=block.missing,
+        probability=block.assignment_probability,
+        fallback=block.served_variant is not None and block.served_variant != block.variant,
+        bucket=unit_buckets(block.unit).tolist(),
+        time=block.time,
+        score=block.score,
+        degraded=block.degraded,
+    )
+
+
+def _check(number: int, block: PredictionBlock) -> None:
+    rows = len(block)
+    named = {"time": block.time, "score": block.score, "degraded": block.degraded or block.unit}
+    for name, values in named.items():
+        if len(values) != rows:
+            raise ValueError(f"blocks[{number}].{name} has {len(values)} entries for {rows} rows")
+    if block.window_s < 0.0:
+        raise ValueError(f"blocks[{number}].window_s is negative")
+    classes = len(block.classes)
+    widths = {len(score) if isinstance(score, list) else 0 for score in block.score}
+    if block.task == "multiclass":
+        if len(widths - {classes or max(widths, default=0)}) or 0 in widths:
+            raise ValueError(f"blocks[{number}].score must have one probability per class")
+    elif widths - {0}:
+        raise ValueError(f"blocks[{number}].score must be one number per row")
+    if block.task != "regression" and not all(map(_is_probability, chain.from_iterable(map(_listed, block.score)))):
+        raise ValueError(f"blocks[{number}].score must hold probabilities")
+    if block.task == "binary" and classes not in {0, _BINARY_CLASSES}:
+        raise ValueError(f"blocks[{number}].classes must be two, not {classes}")
+
+
+def _listed(score: float | list[float]) -> list[float]:
+    return score if isinstance(score, list) else [score]
+
+
+def _is_probability(score: float) -> bool:
+    return -_ROUNDING <= score <= 1.0 + _ROUNDING
+
+
+def frame_key(partition: int, frame_id: str) -> bytes:
+    """The key of a frame in the table `frames`; the partition tells what an owner of other partitions left behind."""
+    return f"{partition}/{frame_id}".encode()
+
+
+def parse_frame_key(key: bytes) -> tuple[int, str]:
+    """The partition and the frame id in a key."""
+    partition, _, frame_id = key.decode().partition("/")
+    return int(partition), frame_id
+
+
+def chunk_key(partition: int, frame_id: str, chunk: int) -> bytes:
+    """The key of a chunk in the table `labels`."""
+    return f"{partition}/{frame_id}/{chunk}".encode()
+
+
+def parse_chunk_key(key: bytes) -> tuple[int, str, int]:
+    """The partition, the frame id and the number of the chunk in a key."""
+    partition, _, rest = key.decode().partition("/")
+    frame_id, _, chunk = rest.rpartition("/")
+    return int(partition), frame_id, int(chunk)
+
+
+def by_chunk(events: Sequence[FeedbackGiven], offset: int) -> dict[tuple[str, int], dict[int, list[Report]]]:
+    """The reports of one feedback frame by (frame id, chunk), then by row."""
+    found: dict[tuple[str, int], dict[int, list[Report]]] = {}
+    for index, event in enumerate(events):
+        rows = found.setdefault((event.frame_id, event.row // CHUNK_ROWS), {})
+        report = Report(offset, index, event.given_at, _storable(event.outcome))
+        rows.setdefault(event.row, []).append(report)
+    return found
+
+
+def _storable(outcome: Outcome) -> Outcome:
+    """An outcome that 64 bits hold; an integer beyond is kept as a float, or as text that no class equals."""
+    if isinstance(outcome, int) and not -_INT64 <= outcome < _INT64:
+        return float(outcome) if abs(outcome) <= sys.float_info.max else "an integer out of range"
+    return outcome
+
+
+def merged(known: Mapping[int, list[Report]], new: Mapping[int, list[Report]]) -> dict[int, list[Report]]:
+    """The rows of `new` whose reports are not all known, each with its whole history; the others are left out.
+
+    A report is known by its offset and index, so one that is read again changes nothing.
+    """
+    changed: dict[int, list[Report]] = {}
+    for row, reports in new.items():
+        history = known.get(row, [])
+        seen = {(report.offset, report.index) for report in history}
+        fresh = [report for report in reports if (report.offset, report.index) not in seen]
+        if fresh and len(history) < HISTORY_LIMIT:
+            in_order = sorted([*history, *fresh], key=lambda report: (report.offset, report.index))
+            changed[row] = in_order[:HISTORY_LIMIT]
+    return changed
+
+
+@lru_cache(maxsize=1024)
+def decode_frame(value: bytes) -> FrameEntry:
+    """Read an entry of the table `frames`. Cached, since a frame's labels tend to come together."""
+    return _FRAMES.decode(value)
+
+
+def decode_chunk(value: bytes) -> LabelChunk:
+    """Read an entry of the table `labels`."""
+    return _CHUNKS.decode(value)
+
+
+def encode_entry(entry: FrameEntry | LabelChunk) -> bytes:
+    """The value of a table entry."""
+    return msgspec.msgpack.encode(entry)
+
+
+def finite_report(event: FeedbackGiven) -> bool:
+    """Whether an event can be kept: its row exists in some frame, and its numbers are numbers."""
+    return 0 <= event.row < ROW_LIMIT and isfinite(event.given_at)
+
+
+_FRAMES = msgspec.msgpack.Decoder(FrameEntry)
+_CHUNKS = msgspec.msgpack.Decoder(LabelChunk)

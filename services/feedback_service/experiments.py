@@ -1,0 +1,103 @@
+"""The experiments that the router has announced, kept in memory from their compacted topic."""
+
+import asyncio
+from contextlib import suppress
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+
+from shared.events import ExperimentRevision
+from shared.logs import logger
+from shared.topics import EXPERIMENTS
+
+_RETRY_S = 1.0
+_REQUEST_MS = 10_000
+
+
+class Experiments(Protocol):
+    """The newest revision of each experiment."""
+
+    def get(self, name: str) -> ExperimentRevision | None:
+        """The newest revision of an experiment; None if there was none yet."""
+        ...
+
+    def all(self) -> list[ExperimentRevision]:
+        """The newest revisions, by name."""
+        ...
+
+
+class InMemoryExperiments:
+    """Revisions in a dictionary."""
+
+    def __init__(self) -> None:
+        self._revisions: dict[str, ExperimentRevision] = {}
+
+    def put(self, revision: ExperimentRevision) -> None:
+        """Take a revision in, unless a newer one is there."""
+        known = self._revisions.get(revision.name)
+        if known is None or known.revision <= revision.revision:
+            self._revisions[revision.name] = revision
+
+    def get(self, name: str) -> ExperimentRevision | None:
+        """The newest revision of an experiment; None if there was none yet."""
+        return self._revisions.get(name)
+
+    def all(self) -> list[ExperimentRevision]:
+        """The newest revisions, by name."""
+        return [self._revisions[name] for name in sorted(self._revisions)]
+
+
+class ExperimentsFromKafka(InMemoryExperiments):
+    """Follows the topic `experiments` from its beginning, without a consumer group: every process sees all of it.
+
+    Args:
+        bootstrap: Kafka bootstrap servers.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        super().__init__()
+        self._bootstrap = bootstrap
+        self._task: asyncio.Task[None] | None = None
+        self._log = logger(__name__)
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            consumer = AIOKafkaConsumer(
+                EXPERIMENTS.name,
+                bootstrap_servers=self._bootstrap,
+                auto_offset_reset="earliest",
+                enable_auto_commit=False,
+                request_timeout_ms=_REQUEST_MS,
+            )
+            try:
+                await consumer.start()
+                async for record in consumer:
+                    self._take(record.value, record.offset)
+            except (KafkaError, OSError) as error:
+                self._log.warning("experiments wait for Kafka", error=repr(error))
+            finally:
+                with suppress(KafkaError, OSError):
+                    await consumer.stop()
+            await asyncio.sleep(_RETRY_S)
+
+    def _take(self, value: bytes | None, offset: int) -> None:
+        if not value:
+            return
+        try:
+            self.put(EXPERIMENTS.decode(value))
+        except msgspec.DecodeError as error:
+            self._log.warning("experiment can't be read", offset=offset, error=str(error))

@@ -1,0 +1,99 @@
+"""The composition root: the one module that knows all the others."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypedDict
+
+from fastapi import FastAPI
+from redis import RedisError
+from redis.asyncio import Redis
+
+from services.feedback_service import api, pages
+from services.feedback_service.experiments import ExperimentsFromKafka
+from services.feedback_service.handlers import TakeFeedback, TellResults
+from services.feedback_service.settings import FeedbackSettings
+from services.feedback_service.store import RedisSnapshots, SnapshotStore
+from shared import http
+from shared.clock import SystemClock
+from shared.journal import Journal
+from shared.publisher import Publisher
+
+REDIS_DEADLINE_S = 2.0
+_NEARLY_FULL = 0.95
+
+
+class State(TypedDict):
+    """What a request finds in its state."""
+
+    settings: FeedbackSettings
+    take_feedback: TakeFeedback
+    tell_results: TellResults
+    snapshots: SnapshotStore
+    journal: Journal
+
+
+Resources = Callable[[FeedbackSettings], AbstractAsyncContextManager[State]]
+
+
+@asynccontextmanager
+async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
+    """Open the journal, its publisher, Redis and the view of the experiments."""
+    journal = Journal.open(settings.folder("feedback_service") / "journal", limit_bytes=settings.journal_limit_bytes)
+    publisher = Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication)
+    redis = connect(settings)
+    try:
+        async with publisher, ExperimentsFromKafka(settings.kafka) as experiments:
+            snapshots = RedisSnapshots(redis, partitions=settings.partitions)
+            yield State(
+                settings=settings,
+                take_feedback=TakeFeedback(journal, SystemClock(), settings.partitions, settings.feedback_rows_limit),
+                tell_results=TellResults(snapshots, experiments),
+                snapshots=snapshots,
+                journal=journal,
+            )
+    finally:
+        await redis.aclose()
+        journal.close()
+
+
+def connect(settings: FeedbackSettings) -> "Redis":
+    """A client with deadlines, for values that are bytes."""
+    return Redis.from_url(settings.redis, socket_timeout=REDIS_DEADLINE_S, socket_connect_timeout=REDIS_DEADLINE_S)
+
+
+def create_app(settings: FeedbackSettings, resources: Resources = open_resources) -> FastAPI:
+    """The web application.
+
+    Args:
+        settings: read once at start.
+        resources: opens what the requests need; tests give their own.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        async with resources(settings) as state:
+            yield state
+
+    app = http.create_app(service="feedback_service", title="Contender feedback", lifespan=lifespan, ready=unready)
+    app.include_router(api.router)
+    app.include_router(pages.router)
+    pages.mount_static(app)
+    return app
+
+
+async def unready(state: Mapping[str, Any]) -> list[str]:
+    """Why the web process can't do its job."""
+    reasons = await redis_reasons(state["snapshots"])
+    journal: Journal = state["journal"]
+    if journal.unsent_bytes > _NEARLY_FULL * journal.limit_bytes:
+        reasons.append("the journal is full because Kafka has not taken events for a while")
+    return reasons
+
+
+async def redis_reasons(snapshots: SnapshotStore) -> list[str]:
+    """Why snapshots can't be read or written."""
+    try:
+        await snapshots.ping()
+    except RedisError as error:
+        return [f"Redis can't be reached ({type(error).__name__})"]
+    return []

@@ -1,0 +1,51 @@
+"""The dashboard's routes: server-rendered pages and their own static files, under a strict content policy."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from services.feedback_service.handlers import TellResults
+from services.feedback_service.rendering import experiment_page, overview_page
+
+router = APIRouter(include_in_schema=False)
+_STATIC = Path(__file__).parent / "static"
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@router.get("/")
+async def show_overview(request: Request) -> HTMLResponse:
+    """The known experiments."""
+    tell: TellResults = request.state.tell_results
+    return HTMLResponse(overview_page(await tell.known()), headers=_HEADERS)
+
+
+@router.get("/experiments/{name}")
+async def show_experiment(request: Request, name: str) -> HTMLResponse:
+    """The results of one experiment."""
+    tell: TellResults = request.state.tell_results
+    return HTMLResponse(experiment_page(await tell.results(name)), headers=_HEADERS)
+
+
+class _Assets(StaticFiles):
+    """The package's static files, of the type that their name says and no other."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+def mount_static(app: FastAPI) -> None:
+    """Serve the style sheet and the script from this package."""
+    app.mount("/static", _Assets(directory=_STATIC), name="static")

@@ -1,0 +1,232 @@
+"""The join: whatever the order, the repetitions and the crashes, the same frames and reports give the same numbers."""
+
+import asyncio
+import random
+from collections import defaultdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.feedback_service.domain.snapshots import PartitionSnapshot, decode_snapshot, encode_snapshot
+from services.feedback_service.join import InMemoryEntries, Join, Place
+from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
+
+WINDOW_S = 100.0
+Record = tuple[str, Place, str, PredictionFrame | FeedbackFrame]
+
+
+def block(variant="champion", rows=2, at=0.0, **changes) -> PredictionBlock:
+    given = {
+        "model": "m",
+        "version": f"v-{variant}",
+        "task": "binary",
+        "classes": [0, 1],
+        "experiment": "e",
+        "window_s": WINDOW_S,
+        "variant": variant,
+        "served_variant": variant,
+        "unit": [f"u{at}-{number}" for number in range(rows)],
+        "time": [at + number for number in range(rows)],
+        "score": [0.1 + 0.7 * number / rows for number in range(rows)],
+    }
+    return PredictionBlock(**{**given, **changes})
+
+
+def joined() -> Join:
+    join = Join(InMemoryEntries(), InMemoryEntries())
+    asyncio.run(join.rebuild([0, 1]))
+    return join
+
+
+def apply(join: Join, record: Record) -> None:
+    topic, at, frame_id, frame = record
+    if topic == "predictions":
+        join.record_predictions(frame_id, frame, at)
+    else:
+        join.record_feedback(frame, at)
+
+
+def numbers(join: Join, partition=0) -> PartitionSnapshot:
+    snapshot = join.partitions[partition].snapshot(0.0)
+    return decode_snapshot(encode_snapshot(snapshot))
+
+
+def predictions(frame_id: str, *blocks: PredictionBlock, offset=0) -> Record:
+    return "predictions", Place(0, offset), frame_id, PredictionFrame(list(blocks))
+
+
+def feedback(*events: tuple, offset=0) -> Record:
+    return "feedback", Place(0, offset), "", FeedbackFrame([FeedbackGiven(*event) for event in events])
+
+
+@st.composite
+def histories(draw) -> tuple[list[Record], random.Random]:
+    frames = [
+        predictions(
+            f"f{number}",
+            block(
+                "champion",
+                draw(st.integers(1, 3)),
+                at=draw(st.floats(0, 500)),
+                missing=draw(st.sampled_from(["excluded", "negative"])),
+            ),
+            block("challenger", 70, at=float(number), served_variant="champion"),
+            offset=number,
+        )
+        for number in range(draw(st.integers(1, 4)))
+    ]
+    event = st.tuples(
+        st.sampled_from(["f0", "f1", "f2", "never"]),
+        st.integers(0, 80),
+        st.sampled_from([0, 1, True, "neither"]),
+        st.sampled_from([0.0, 50.0, 60.0, 1000.0]),
+    )
+    reports = [
+        feedback(*draw(st.lists(event, min_size=1, max_size=6)), offset=number)
+        for number in range(draw(st.integers(0, 6)))
+    ]
+    return [*frames, *reports], random.Random(draw(st.integers(0, 2**32)))
+
+
+@given(histories())
+def test_any_interleaving_duplication_and_replay_gives_the_same_aggregates(history):
+    records, chance = history
+    straight = joined()
+    for record in records:
+        apply(straight, record)
+    shuffled = [*records, *chance.choices(records, k=len(records))]
+    chance.shuffle(shuffled)
+    other = joined()
+    for record in shuffled:
+        apply(other, record)
+        if chance.random() < 0.2:  # a crash, or a rebalance
+            other.forget()
+            asyncio.run(other.rebuild([0]))
+    assert numbers(other) == numbers(straight)
+    asyncio.run(straight.rebuild([0, 1]))
+    assert numbers(straight).groups == numbers(other).groups
+
+
+@given(histories())
+def test_every_report_is_accounted_for_exactly_once(history):
+    records, _ = history
+    join = joined()
+    for record in records:
+        apply(join, record)
+    sent = sum(len(frame.events) for topic, _, _, frame in records if topic == "feedback")
+    assert numbers(join).counts.reports == sent
+
+
+def counts_after(*records: Record):
+    join = joined()
+    for record in records:
+        apply(join, record)
+    return numbers(join).counts
+
+
+def test_the_newest_outcome_within_the_window_is_the_label():
+    join = joined()
+    apply(join, predictions("f", block(rows=1)))
+    apply(join, feedback(("f", 0, 0, 20.0), ("f", 0, 1, 30.0), ("f", 0, 0, 101.0), ("f", 0, 0, 10.0)))
+    (cohort,) = numbers(join).groups[0].cohorts
+    assert sum(cohort.labelled.positives.values()) == 1
+    assert (cohort.counts.labelled, cohort.counts.corrections, cohort.counts.late) == (1, 2, 1)
+
+
+def test_an_outcome_at_the_very_end_of_the_window_is_in_time():
+    assert counts_after(predictions("f", block(rows=1)), feedback(("f", 0, 1, WINDOW_S))).labelled == 1
+
+
+def test_feedback_waits_for_its_prediction():
+    early = feedback(("f", 1, 1, 5.0))
+    assert counts_after(early).unmatched == 1
+    counts = counts_after(early, predictions("f", block()))
+    assert (counts.unmatched, counts.labelled) == (0, 1)
+
+
+def test_a_row_beyond_its_frame_and_an_impossible_outcome_are_refused():
+    counts = counts_after(predictions("f", block()), feedback(("f", 2, 1, 5.0), ("f", 999, 1, 5.0), ("f", 0, "x", 5.0)))
+    assert (counts.refused, counts.labelled) == (3, 0)
+
+
+def test_the_same_feedback_in_another_frame_is_a_duplicate():
+    counts = counts_after(predictions("f", block()), feedback(("f", 0, 1, 5.0)), feedback(("f", 0, 1, 5.0), offset=1))
+    assert (counts.labelled, counts.duplicates, counts.corrections) == (1, 1, 0)
+
+
+def test_a_second_frame_of_an_id_is_dropped():
+    counts = counts_after(predictions("f", block()), predictions("f", block(rows=9), offset=7))
+    assert counts.predictions == 2
+
+
+def test_rows_of_no_experiment_are_counted_but_not_compared():
+    counts = counts_after(predictions("f", block(experiment=None)), feedback(("f", 0, 1, 5.0)))
+    assert (counts.predictions, counts.outside, counts.labelled) == (2, 1, 0)
+
+
+def test_another_partition_with_the_same_frame_id_is_another_frame():
+    join = joined()
+    apply(join, predictions("f", block()))
+    join.record_predictions("f", PredictionFrame([block(rows=5)]), Place(1, 0))
+    assert [numbers(join, partition).counts.predictions for partition in (0, 1)] == [2, 5]
+
+
+def test_a_missing_label_that_means_negative_is_judged_so_until_a_label_comes():
+    join = joined()
+    apply(join, predictions("f", block(rows=2, missing="negative")))
+    apply(join, feedback(("f", 0, 1, 5.0)))
+    (cohort,) = numbers(join).groups[0].cohorts
+    assert (sum(cohort.assumed.rows.values()), sum(cohort.assumed.negatives.values())) == (1, 1)
+    assert sum(cohort.labelled.positives.values()) == 1
+
+
+def test_cohorts_fold_once_they_have_matured_and_still_take_corrections():
+    join = joined()
+    apply(join, predictions("old", block(rows=1, at=0.0)))
+    apply(join, predictions("new", block(rows=1, at=10_000.0), offset=1))
+    assert [c.counts.predictions for c in numbers(join).groups[0].cohorts] == [1, 1]
+    apply(join, feedback(("old", 0, 1, 5.0)))
+    first, second = numbers(join).groups[0].cohorts
+    assert (first.counts.labelled, second.counts.labelled) == (1, 0)
+    assert first.matures_at <= 10_000.0 < second.matures_at
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"time": [0.0]},
+        {"score": [0.5]},
+        {"score": [0.5, 7.0]},
+        {"score": [[0.5, 0.5], [0.5, 0.5]]},
+        {"task": "multiclass", "classes": [0, 1, 2], "score": [[0.5, 0.5], [0.5, 0.5]]},
+        {"classes": [0, 1, 2]},
+        {"degraded": [True]},
+        {"window_s": -1.0},
+    ],
+)
+def test_a_frame_that_can_not_be_judged_is_refused_and_leaves_nothing(wrong):
+    join = joined()
+    with pytest.raises(ValueError, match="blocks"):
+        apply(join, predictions("f", block(**wrong)))
+    assert numbers(join).counts.predictions == 0
+
+
+def test_outcomes_beyond_64_bits_do_no_harm():
+    regression = block(rows=2, task="regression", classes=[], score=[1.0, 2.0])
+    counts = counts_after(predictions("f", regression), feedback(("f", 0, 2**70, 5.0), ("f", 1, 10**400, 5.0)))
+    assert (counts.labelled, counts.refused) == (1, 1)
+
+
+def test_multiclass_and_regression_have_their_own_sums():
+    join = joined()
+    three = block(rows=1, task="multiclass", classes=["a", "b", "c"], score=[[0.2, 0.5, 0.3]])
+    value = block("challenger", rows=1, task="regression", classes=[], score=[4.0])
+    apply(join, predictions("f", three, value))
+    apply(join, feedback(("f", 0, "b", 5.0), ("f", 1, 6, 5.0)))
+    totals = defaultdict(float)
+    for group in numbers(join).groups:
+        for name, by_bucket in group.cohorts[0].labelled.totals.items():
+            totals[name] += sum(by_bucket.values())
+    assert totals["accuracy"] == 1.0
+    assert (totals["squared_error"], totals["absolute_error"]) == (4.0, 2.0)
