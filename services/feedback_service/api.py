@@ -39,7 +39,7 @@ async def list_experiments(request: Request) -> Response:
     return json_response({"experiments": await tell.known()})
 
 
-@router.get("/v1/experiments/{name}/results", tags=["results"])
+@router.get("/v1/experiments/{name:path}/results", tags=["results"])
 async def get_results(request: Request, name: str) -> Response:
     """The results of an experiment at this moment."""
     tell: TellResults = request.state.tell_results

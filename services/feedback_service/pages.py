@@ -30,7 +30,7 @@ async def show_overview(request: Request) -> HTMLResponse:
     return HTMLResponse(overview_page(await tell.known()), headers=_HEADERS)
 
 
-@router.get("/experiments/{name}")
+@router.get("/experiments/{name:path}")
 async def show_experiment(request: Request, name: str) -> HTMLResponse:
     """The results of one experiment."""
     tell: TellResults = request.state.tell_results

@@ -1,0 +1,245 @@
+"""The HTTP interface of the feedback service, with everything behind it in memory."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from services.feedback_service.experiments import InMemoryExperiments
+from services.feedback_service.handlers import TakeFeedback, TellResults
+from services.feedback_service.join import InMemoryEntries, Join, Place
+from services.feedback_service.main import State, create_app
+from services.feedback_service.settings import FeedbackSettings
+from services.feedback_service.store import InMemorySnapshots
+from shared.clock import FixedClock
+from shared.events import (
+    ExperimentRevision,
+    FeedbackFrame,
+    FeedbackGiven,
+    PredictionBlock,
+    PredictionFrame,
+    VariantAllocation,
+)
+from shared.ids import new_frame_id
+from shared.journal import Journal, Position
+from shared.testing import client_for
+from shared.topics import FEEDBACK
+
+FRAME = new_frame_id(1.0)
+ID = f"{FRAME}-2-7"
+NAME = 'price <script>alert("x")</script>'
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> FeedbackSettings:
+    return FeedbackSettings(data=tmp_path, feedback_rows_limit=5, partitions=4)
+
+
+@pytest.fixture
+def journal(tmp_path: Path):
+    journal = Journal.open(tmp_path / "journal", limit_bytes=1024**2)
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def snapshots() -> InMemorySnapshots:
+    return InMemorySnapshots()
+
+
+@pytest.fixture
+def experiments() -> InMemoryExperiments:
+    return InMemoryExperiments()
+
+
+@pytest.fixture
+async def client(settings, journal, snapshots, experiments) -> AsyncIterator[httpx.AsyncClient]:
+    @asynccontextmanager
+    async def resources(settings: FeedbackSettings) -> AsyncIterator[State]:
+        yield State(
+            settings=settings,
+            take_feedback=TakeFeedback(journal, FixedClock(50.0), settings.partitions, settings.feedback_rows_limit),
+            tell_results=TellResults(snapshots, experiments),
+            snapshots=snapshots,
+            journal=journal,
+        )
+
+    async with client_for(create_app(settings, resources)) as client:
+        yield client
+
+
+def journalled(journal: Journal) -> list[tuple[int, FeedbackFrame]]:
+    records = journal.read(Position(0, 0), 10**6)
+    return [(record.partition, FEEDBACK.decode(record.value)) for record, _ in records]
+
+
+async def test_one_outcome_is_in_the_journal_when_it_is_accepted(client, journal):
+    answer = await client.post("/v1/feedback", json={"prediction_id": ID, "outcome": 1, "time": 20.5})
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
+    assert journalled(journal) == [(2, FeedbackFrame([FeedbackGiven(FRAME, 7, 1, 20.5)]))]
+
+
+async def test_many_outcomes_go_in_one_frame_per_shard_and_are_given_now_by_default(client, journal):
+    body = {"feedback": [{"prediction_id": f"{FRAME}-{shard}-0", "outcome": "yes"} for shard in (1, 3, 1)]}
+    assert (await client.post("/v1/feedback", json=body)).json() == {"accepted": 3}
+    frames = journalled(journal)
+    assert [(shard, len(frame.events)) for shard, frame in frames] == [(1, 2), (3, 1)]
+    assert frames[0][1].events[0].given_at == 50.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"prediction_id": "nonsense", "outcome": 1}, "prediction_id"),
+        ({"prediction_id": f"{FRAME}-4-0", "outcome": 1}, "prediction_id"),
+        ({"prediction_id": ID, "outcome": "x" * 1001}, "outcome"),
+        ({"prediction_id": ID, "outcome": 2**64}, "outcome"),
+        ({"prediction_id": ID, "outcome": None}, "outcome"),
+        ({"prediction_id": ID, "outcome": [1]}, "outcome"),
+        ({"prediction_id": ID}, "outcome"),
+        ({"prediction_id": ID, "outcome": 1, "time": -1}, "time"),
+        ({"prediction_id": ID, "outcome": 1, "times": 1}, "times"),
+    ],
+)
+async def test_what_can_not_be_feedback_is_refused_by_field_and_nothing_is_kept(client, journal, wrong, field):
+    right = {"prediction_id": ID, "outcome": 1}
+    answer = await client.post("/v1/feedback", json={"feedback": [right, right, wrong]})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == f"feedback[2].{field}" or "..." in answer.json()["errors"][0]["field"]
+    assert (await client.post("/v1/feedback", json=wrong)).status_code == 422
+    assert journalled(journal) == []
+
+
+async def test_more_outcomes_than_the_limit_are_too_many(client, journal):
+    answer = await client.post("/v1/feedback", json={"feedback": [{"prediction_id": ID, "outcome": 1}] * 6})
+    assert answer.status_code == 413
+    assert journalled(journal) == []
+
+
+async def test_an_unknown_experiment_is_not_found(client):
+    for path in ("/v1/experiments/none/results", "/experiments/none"):
+        assert (await client.get(path)).status_code == 404
+
+
+async def publish(snapshots: InMemorySnapshots, rows: int = 400, labelled: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    """Publish predictions of two variants with labels for the first ones; return the challenger's labels and scores."""
+    chance = np.random.default_rng(5)
+    outcomes = chance.integers(0, 2, 2 * rows)
+    noise = chance.random(2 * rows)
+    scores = np.where(np.arange(2 * rows) < rows, noise, 0.25 + 0.5 * outcomes * noise + 0.1 * noise)
+    blocks = [
+        PredictionBlock(
+            model="m",
+            version=f"version-{number}",
+            task="binary",
+            classes=["no", "yes"],
+            experiment=NAME,
+            window_s=10.0,
+            variant=variant,
+            served_variant=variant,
+            assignment_probability=0.5,
+            unit=[f"u{row}" for row in range(rows)],
+            time=[float(row) for row in range(rows)],
+            score=scores[number * rows : (number + 1) * rows].tolist(),
+        )
+        for number, variant in enumerate(("champion", "challenger"))
+    ]
+    join = Join(InMemoryEntries(), InMemoryEntries())
+    await join.rebuild([0, 1])
+    join.record_predictions(FRAME, PredictionFrame(blocks), Place(0, 0))
+    given = [*range(labelled), *range(rows, rows + labelled)]
+    events = [FeedbackGiven(FRAME, row, ["no", "yes"][outcomes[row]], row % rows + 1.0) for row in given]
+    join.record_feedback(FeedbackFrame(events), Place(0, 0))
+    for aggregates in join.partitions.values():
+        await snapshots.write(aggregates.snapshot(77.0))
+    return outcomes[rows : rows + labelled], scores[rows : rows + labelled]
+
+
+async def test_an_experiment_is_known_and_reached_by_whatever_name_it_has(client, snapshots):
+    await publish(snapshots)
+    known = (await client.get("/v1/experiments")).json()["experiments"]
+    assert [one["name"] for one in known] == [NAME]
+    results = await client.get(f"/v1/experiments/{quote(NAME, safe='')}/results")
+    assert results.json()["experiment"] == NAME
+
+
+async def test_live_log_loss_is_scikit_learns(client, snapshots):
+    outcomes, scores = await publish(snapshots)
+    tell = TellResults(snapshots, InMemoryExperiments())
+    results = await tell.results(NAME)
+    challenger = results.variants[1]
+    assert challenger.live["log_loss"].mean == pytest.approx(log_loss(outcomes, scores), abs=1e-12)
+    assert challenger.live["auc"].mean == pytest.approx(roc_auc_score(outcomes, scores), abs=5e-3)
+    assert (challenger.n, challenger.labelled) == (400, 300)
+    assert challenger.matured_labelled == 300
+    assert challenger.matured < 400
+    assert results.effects["challenger"]["log_loss"].better is True
+    assert results.verdict.status == "challenger better"
+    assert results.offsets == {"predictions": {"0": 0}, "feedback": {"0": 0}}
+
+
+def revision(**changes) -> ExperimentRevision:
+    given = {
+        "name": "e",
+        "model": "m",
+        "revision": 1,
+        "epoch": 1,
+        "status": "running",
+        "seed": "s",
+        "champion": "a",
+        "variants": [VariantAllocation("a", "v1", 0.5), VariantAllocation("b", "v2", 0.5)],
+        "metric": "log_loss",
+        "window_s": 60.0,
+        "changed_at": 1.0,
+    }
+    return ExperimentRevision(**{**given, **changes})
+
+
+async def test_an_experiment_without_predictions_has_results_that_say_so(client, experiments):
+    experiments.put(revision())
+    results = (await client.get("/v1/experiments/e/results")).json()
+    assert [variant["name"] for variant in results["variants"]] == ["a", "b"]
+    assert results["verdict"]["status"] == "withheld: too few"
+    assert (results["watermark"], results["split"]) == (None, {"p": 1.0, "counts": {"a": 0, "b": 0}})
+    assert (await client.get("/experiments/e")).status_code == 200
+
+
+async def test_an_older_revision_does_not_replace_a_newer_one(client, experiments):
+    experiments.put(revision(revision=3, status="stopped"))
+    experiments.put(revision(revision=2))
+    assert (await client.get("/v1/experiments/e/results")).json()["status"] == "stopped"
+
+
+async def test_pages_escape_names_and_forbid_inline_scripts_and_framing(client, snapshots):
+    await publish(snapshots)
+    overview = await client.get("/")
+    link = re.search(r'href="(/experiments/[^"]+)"', overview.text)
+    page = await client.get(link[1])
+    assert page.status_code == 200
+    for answer in (overview, page):
+        assert "<script>" not in answer.text
+        assert "style=" not in answer.text
+        policy = answer.headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    places = [page.text.index(mark) for mark in ('class="verdict', 'class="health"', "<svg", "<h2>Variants")]
+    assert places == sorted(places)
+
+
+async def test_the_pages_assets_are_our_own(client):
+    page = (await client.get("/")).text
+    for asset in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
+        answer = await client.get(asset)
+        assert (answer.status_code, answer.headers["x-content-type-options"]) == (200, "nosniff")
+    assert "http" not in page.replace('http-equiv="refresh"', "")
+
+
+async def test_the_service_is_ready_while_its_store_answers(client):
+    assert (await client.get("/readyz")).status_code == 200
