@@ -201,10 +201,13 @@ def _input(
 
 
 def _sample(rows: pd.DataFrame, dtypes: Mapping[str, str]) -> dict[str, list[Any]]:
-    return {
-        name: np.where(rows[name].isna(), None, rows[name].astype(_ARRAYS[dtype])).tolist()
-        for name, dtype in dtypes.items()
-    }
+    return {name: _nullable(rows[name], _ARRAYS[dtype]) for name, dtype in dtypes.items()}
+
+
+def _nullable(column: pd.Series, dtype: type) -> list[Any]:
+    values = column.fillna(0) if column.dtype.kind in "iuf" else column
+    typed = values.astype(dtype).tolist()
+    return [None if missing else value for value, missing in zip(typed, column.isna(), strict=True)]
 
 
 def _data(columns: pd.DataFrame, labels: Sequence[Any] | pd.Series | None) -> dict[str, Any]:

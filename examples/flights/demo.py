@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx
 import polars as pl
-from contender.errors import ContenderError
-from contender.registration import export_pipeline, register
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from contender.embedded import stack
 from contender.embedded.errors import EmbeddedError
 from contender.embedded.settings import StackSettings
+from contender.errors import ContenderError
+from contender.registration import export_pipeline, register
 from contender.training import build_training_set
 from examples.flights import data, features
 from examples.flights.check import Comparison, compare_features, offline_log_loss
