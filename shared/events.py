@@ -18,7 +18,8 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """Predictions of one model version for one variant; every list has one entry per row.
 
     The block says all that the join needs to judge an outcome, so that a reader needs no other topic.
-    `variant` is what the unit was assigned (intention to treat), `served_variant` what answered.
+    `variant` is what the unit was assigned (intention to treat), `served_variant` what answered: none of them when
+    the experiment's fallback value did.
     `score` is the probability of the last class for a binary model, the value for a regression, and one
     list of class probabilities per row for a multiclass model.
     """
@@ -39,6 +40,7 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     time: list[float]
     score: Sequence[float | list[float]]
     inputs: dict[str, list[Scalar]] = {}
+    context: dict[str, list[Scalar]] = {}
     statuses: dict[str, list[str]] = {}
     degraded: list[bool] = []
     latency_ms: list[float] = []
@@ -108,16 +110,17 @@ class ExperimentRevision(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float = 0.05
     tuning_n: int = 5000
     coverage: float = 1.0
-    fallback_value: Outcome | None = None
+    fallback_value: float | None = None
     changed_at: float
     started_at: float | None = None
     stopped_at: float | None = None
 
 
 class InputColumn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A named input of a model: its type, where its value comes from, and what stands in when that fails.
+    """A named input of a model: its type, where its value comes from, what stands in.
 
-    `source` is `request` or the `view:feature` that serves it. `default` null means missing: the model sees NaN.
+    `source` is `request` or the `view:feature` that serves it. `default` stands in when that feature can't be had; a
+    feature that is null is passed on as null, and a model sees a null in a float column as NaN.
     """
 
     name: str

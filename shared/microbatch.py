@@ -65,16 +65,29 @@ class MicroBatcher(Generic[ItemT, ResultT]):
             Overloaded: the queue is full or the deadline has passed.
             Exception: what `send` raised, or gave as this item's result.
         """
-        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        try:
+        return (await self.submit_all([item]))[0]
+
+    async def submit_all(self, items: Sequence[ItemT]) -> list[ResultT]:
+        """The items' results, in order; all of them are queued or none is.
+
+        Raises:
+            Overloaded: the queue has no room for them, or the deadline has passed.
+            Exception: what `send` raised, or gave as the result of one of them.
+        """
+        if self._queue.qsize() + len(items) > self._queue.maxsize:
+            raise Overloaded("more calls wait than can be answered in time")
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[ResultT]] = [loop.create_future() for _ in items]
+        for item, future in zip(items, futures, strict=True):
             self._queue.put_nowait((item, future))
-        except asyncio.QueueFull as error:
-            raise Overloaded("more calls wait than can be answered in time") from error
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await future
+                return await asyncio.gather(*futures)
         except TimeoutError as error:
             raise Overloaded(f"no answer within {self._deadline_s:g} s") from error
+        finally:
+            for future in futures:
+                _abandon(future)
 
     async def _run(self) -> None:
         while True:
@@ -101,3 +114,12 @@ class MicroBatcher(Generic[ItemT, ResultT]):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+
+def _abandon(future: "asyncio.Future[ResultT]") -> None:
+    """Nobody waits any more: the failures of the others than the first have been told with it."""
+    if future.done():
+        if not future.cancelled():
+            future.exception()
+    else:
+        future.cancel()

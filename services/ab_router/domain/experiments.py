@@ -9,7 +9,7 @@ import msgspec
 
 from services.ab_router.domain.hashing import bucket, choose, ranges
 from services.ab_router.errors import ExperimentStateError
-from shared.events import ExperimentRevision, Missing, ModelVersion, Outcome, Task, VariantAllocation
+from shared.events import ExperimentRevision, Missing, ModelVersion, Task, VariantAllocation
 from shared.problems import FieldError, Unprocessable
 
 METRICS: dict[Task, frozenset[str]] = {
@@ -23,7 +23,11 @@ _VARIANT_LIMIT = 10
 
 
 class NewExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An experiment as a caller declares it; `champion` is the name of a variant, by default the first."""
+    """An experiment as a caller declares it; `champion` is the name of a variant, by default the first.
+
+    `fallback_value` is the score that is answered when the champion can't: a probability for a binary model, the
+    value for a regression.
+    """
 
     name: str
     model: str
@@ -35,7 +39,7 @@ class NewExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alpha: float = 0.05
     tuning_n: int = 5000
     coverage: float = 1.0
-    fallback_value: Outcome | None = None
+    fallback_value: float | None = None
 
 
 def draft(new: NewExperiment, versions: Mapping[str, ModelVersion], *, seed: str, now: float) -> ExperimentRevision:
@@ -138,4 +142,15 @@ def _metric_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> 
     elif used and new.metric not in METRICS[used[0].task]:
         known = ", ".join(sorted(METRICS[used[0].task]))
         found.append(FieldError("metric", f"is not a metric of a {used[0].task} model: {known}"))
+    if new.fallback_value is not None and used:
+        found += _fallback_faults(new.fallback_value, used[0].task)
     return found
+
+
+def _fallback_faults(value: float, task: Task) -> list[FieldError]:
+    wrong = {
+        "binary": "" if 0 < value < 1 else "is not a probability between 0 and 1",
+        "multiclass": "is not taken for a multiclass model",
+        "regression": "" if math.isfinite(value) else "is not a finite number",
+    }[task]
+    return [FieldError("fallback_value", wrong)] if wrong else []

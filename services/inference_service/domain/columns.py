@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.columns import fault_of
 from shared.events import InputColumn, Scalar
 from shared.problems import FieldError, TooLarge, Unprocessable
 
 Arrays = dict[str, NDArray[Any]]
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-_INTEGER_LIMIT = 2**63
 _FAULTS_SHOWN = 20
 
 
@@ -21,7 +20,7 @@ def check_columns(
 ) -> Arrays:
     """Arrays of shape (rows,) by column, in the schema's order: float32, int64, bool or object (str).
 
-    A null stands for missing where the column is not required: NaN for floats, the column's default otherwise.
+    A null stands for missing where the column is not required: NaN for floats, else what the column has as default.
 
     Raises:
         TooLarge: more rows than allowed.
@@ -49,35 +48,6 @@ def check_columns(
     return {column.name: _array(column, inputs[column.name]) for column in schema}
 
 
-def fault_of(column: InputColumn, value: Scalar, text_limit: int) -> str:
-    """What is wrong with one value of a column; empty when nothing is."""
-    if value is None:
-        return "is null, and the column is required" if column.required and column.default is None else ""
-    if column.dtype == "string":
-        return _text_fault(value, text_limit)
-    if column.dtype == "boolean":
-        return "" if isinstance(value, bool) else "is not true or false"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "is not a number"
-    return _number_fault(column, value)
-
-
-def _text_fault(value: Scalar, text_limit: int) -> str:
-    if not isinstance(value, str):
-        return "is not a string"
-    return f"is longer than {text_limit} characters" if len(value) > text_limit else ""
-
-
-def _number_fault(column: InputColumn, value: float) -> str:
-    if not math.isfinite(value):
-        return "is not a finite number"
-    if column.dtype == "integer":
-        if value != int(value):
-            return "is not a whole number"
-        return "is outside 64 bits" if abs(value) >= _INTEGER_LIMIT else ""
-    return "is outside 32-bit floats" if abs(value) > _FLOAT32_MAX else ""
-
-
 def _faults(column: InputColumn, values: Sequence[Scalar], text_limit: int) -> list[FieldError]:
     found = []
     for row, value in enumerate(values):
@@ -89,10 +59,9 @@ def _faults(column: InputColumn, values: Sequence[Scalar], text_limit: int) -> l
 
 
 def _array(column: InputColumn, values: Sequence[Scalar]) -> NDArray[Any]:
-    default = column.default
     if column.dtype == "float":
-        stand_in = float("nan") if default is None else float(default)
-        return np.array([stand_in if value is None else value for value in values], dtype=np.float32)
+        return np.array([math.nan if value is None else value for value in values], dtype=np.float32)
+    default = column.default
     filled = [default if value is None else value for value in values]
     if column.dtype == "integer":
         return np.array([0 if value is None else int(value) for value in filled], dtype=np.int64)

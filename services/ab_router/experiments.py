@@ -1,0 +1,123 @@
+"""Use cases of experiments: create, start, stop, tell. Knows no HTTP."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+
+from services.ab_router.catalog import Catalog
+from services.ab_router.domain.experiments import NewExperiment, draft, started, stopped
+from services.ab_router.errors import ExperimentExistsError, ExperimentStateError, UnknownExperimentError
+from services.ab_router.store import ExperimentStore
+from shared.clock import Clock
+from shared.events import ExperimentRevision
+from shared.ids import new_frame_id
+from shared.journal import Journal
+from shared.topics import EXPERIMENTS, cloud_event_headers
+
+
+class Experiments:
+    """Experiments as the store has them; predictions read them in memory.
+
+    Every change is a new revision, which also goes to the topic `experiments`.
+    """
+
+    def __init__(self, store: ExperimentStore, journal: Journal, catalog: Catalog, clock: Clock) -> None:
+        self._store = store
+        self._journal = journal
+        self._catalog = catalog
+        self._clock = clock
+        self._current: dict[str, ExperimentRevision] = {}
+        self._running: dict[str, ExperimentRevision] = {}
+        self._changing = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Read the store; another router may have changed it."""
+        self._take({revision.name: revision for revision in await self._store.current()})
+
+    async def republish(self) -> None:
+        """Send every current revision again: a crash may have come between the store and the journal."""
+        for revision in self._current.values():
+            self._append(revision)
+        await self._journal.flush()
+
+    def running(self, model: str) -> ExperimentRevision | None:
+        """The experiment that runs on a model."""
+        return self._running.get(model)
+
+    def all(self) -> list[ExperimentRevision]:
+        """Every experiment, oldest first."""
+        return list(self._current.values())
+
+    def find(self, name: str) -> ExperimentRevision:
+        """The current revision of one experiment.
+
+        Raises:
+            UnknownExperimentError: there is none of that name.
+        """
+        if name not in self._current:
+            raise UnknownExperimentError(f"there is no experiment {name}")
+        return self._current[name]
+
+    async def create(self, new: NewExperiment) -> ExperimentRevision:
+        """Keep a draft.
+
+        Raises:
+            UnknownModelError: its model is not registered.
+            Unprocessable: a field is out of range, or names what there is not.
+            ExperimentExistsError: the name is taken.
+        """
+        async with self._changing:
+            model = await self._catalog.find(new.model)
+            if any(variant.version not in model.versions for variant in new.variants):
+                await self._catalog.refresh()
+                model = await self._catalog.find(new.model)
+            revision = draft(new, model.versions, seed=secrets.token_hex(8), now=self._clock.now())
+            if not await self._store.add(revision):
+                raise ExperimentExistsError(f"there is an experiment {new.name} already; an experiment's name is final")
+            return await self._publish(revision)
+
+    async def start(self, name: str) -> ExperimentRevision:
+        """Let a draft run.
+
+        Raises:
+            UnknownExperimentError: there is none of that name.
+            ExperimentStateError: it is no draft, or another one runs on the model.
+        """
+        async with self._changing:
+            await self.load()
+            experiment = self.find(name)
+            revision = started(experiment, self._clock.now())
+            other = self._running.get(experiment.model)
+            if other is not None:
+                raise ExperimentStateError(f"experiment {other.name} runs on model {other.model}; stop it first")
+            return await self._change(revision)
+
+    async def stop(self, name: str) -> ExperimentRevision:
+        """End a running experiment; from then on the model's champion answers.
+
+        Raises:
+            UnknownExperimentError: there is none of that name.
+            ExperimentStateError: it does not run.
+        """
+        async with self._changing:
+            await self.load()
+            return await self._change(stopped(self.find(name), self._clock.now()))
+
+    async def _change(self, revision: ExperimentRevision) -> ExperimentRevision:
+        if not await self._store.add(revision):
+            raise ExperimentStateError(f"experiment {revision.name} was changed at the same time; look at it again")
+        return await self._publish(revision)
+
+    async def _publish(self, revision: ExperimentRevision) -> ExperimentRevision:
+        self._take({**self._current, revision.name: revision})
+        self._append(revision)
+        await self._journal.flush()
+        return revision
+
+    def _append(self, revision: ExperimentRevision) -> None:
+        headers = cloud_event_headers(EXPERIMENTS, new_frame_id(self._clock.now()))
+        self._journal.append(EXPERIMENTS.name, 0, revision.name.encode(), headers, EXPERIMENTS.encode(revision))
+
+    def _take(self, current: Mapping[str, ExperimentRevision]) -> None:
+        self._current = dict(current)
+        self._running = {one.model: one for one in current.values() if one.status == "running"}

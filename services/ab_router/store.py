@@ -1,0 +1,123 @@
+"""Where experiments are kept: every revision a row, the newest is the one that holds."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+from sqlalchemy import UniqueConstraint
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlmodel import Field, SQLModel, col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from shared.events import ExperimentRevision
+
+
+class ExperimentStore(Protocol):
+    """Revisions of experiments, append-only."""
+
+    async def add(self, revision: ExperimentRevision) -> bool:
+        """Keep a revision; false when that number of that experiment is there already."""
+        ...
+
+    async def current(self) -> list[ExperimentRevision]:
+        """The newest revision of every experiment, oldest experiment first."""
+        ...
+
+    async def history(self, name: str) -> list[ExperimentRevision]:
+        """All revisions of an experiment, oldest first; empty when there is none of that name."""
+        ...
+
+
+class RevisionRow(SQLModel, table=True):
+    """One revision; `document` is the ExperimentRevision in JSON."""
+
+    __tablename__ = "experiment_revision"
+    __table_args__ = (UniqueConstraint("name", "revision"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(index=True, max_length=200)
+    revision: int
+    document: str
+    changed_at: float
+
+
+class SqlExperimentStore:
+    """Revisions in SQLite or PostgreSQL."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def add(self, revision: ExperimentRevision) -> bool:
+        """Keep a revision; false when that number of that experiment is there already."""
+        row = RevisionRow(
+            name=revision.name,
+            revision=revision.revision,
+            document=msgspec.json.encode(revision).decode(),
+            changed_at=revision.changed_at,
+        )
+        async with AsyncSession(self._engine) as session:
+            session.add(row)
+            try:
+                await session.commit()
+            except IntegrityError:
+                await session.rollback()
+                return False
+        return True
+
+    async def current(self) -> list[ExperimentRevision]:
+        """The newest revision of every experiment, oldest experiment first."""
+        return _newest(await self._all())
+
+    async def history(self, name: str) -> list[ExperimentRevision]:
+        """All revisions of an experiment, oldest first."""
+        return [revision for revision in await self._all() if revision.name == name]
+
+    async def _all(self) -> list[ExperimentRevision]:
+        async with AsyncSession(self._engine) as session:
+            rows = (await session.exec(select(RevisionRow).order_by(col(RevisionRow.id)))).all()
+        return [msgspec.json.decode(row.document, type=ExperimentRevision) for row in rows]
+
+
+class InMemoryExperimentStore:
+    """Revisions in a list, for tests."""
+
+    def __init__(self) -> None:
+        self._revisions: list[ExperimentRevision] = []
+
+    async def add(self, revision: ExperimentRevision) -> bool:
+        """Keep a revision; false when that number of that experiment is there already."""
+        key = (revision.name, revision.revision)
+        if any((known.name, known.revision) == key for known in self._revisions):
+            return False
+        self._revisions.append(revision)
+        return True
+
+    async def current(self) -> list[ExperimentRevision]:
+        """The newest revision of every experiment, oldest experiment first."""
+        return _newest(self._revisions)
+
+    async def history(self, name: str) -> list[ExperimentRevision]:
+        """All revisions of an experiment, oldest first."""
+        return [revision for revision in self._revisions if revision.name == name]
+
+
+@asynccontextmanager
+async def open_sql_store(url: str) -> AsyncIterator[SqlExperimentStore]:
+    """A store on the database at `url`, whose table is made when it is missing."""
+    engine = create_async_engine(url)
+    tables = [SQLModel.metadata.tables["experiment_revision"]]
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(lambda sync: SQLModel.metadata.create_all(sync, tables=tables))
+        yield SqlExperimentStore(engine)
+    finally:
+        await engine.dispose()
+
+
+def _newest(revisions: list[ExperimentRevision]) -> list[ExperimentRevision]:
+    newest: dict[str, ExperimentRevision] = {}
+    for revision in revisions:
+        newest[revision.name] = revision
+    return list(newest.values())
