@@ -1,13 +1,20 @@
 """Calls to the feature service and the inference service."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import httpx
 import msgspec
+from prometheus_client import Counter
 
 from shared.events import ModelVersion, Scalar
+
+_LOG = logging.getLogger(__name__)
+_SHOWN = 500
+ShapeT = TypeVar("ShapeT")
+CALL_FAILURES = Counter("contender_router_call_failures_total", "Calls to another service that failed", ["service"])
 
 
 class CallError(RuntimeError):
@@ -108,14 +115,11 @@ class HttpFeatures:
     """The feature service over HTTP."""
 
     def __init__(self, client: httpx.AsyncClient, url: str, timeout_s: float) -> None:
-        self._client = client
-        self._url = url
-        self._timeout_s = timeout_s
+        self._caller = _Caller(client, "feature_service", url, timeout_s)
 
     async def join_keys(self) -> dict[str, str]:
         """Join key by view."""
-        answer = await _call(self._client, "GET", f"{self._url}/v1/definitions", b"", self._timeout_s)
-        definitions = msgspec.json.decode(answer, type=_Definitions)
+        definitions = await self._caller.call(_Definitions, "GET", "/v1/definitions")
         keys = {entity.name: entity.join_key for entity in definitions.entities}
         return {view.name: keys[view.entity] for view in definitions.views}
 
@@ -129,9 +133,7 @@ class HttpFeatures:
             "full_feature_names": True,
             "event_timestamps": times,
         }
-        url = f"{self._url}/get-online-features"
-        answer = await _call(self._client, "POST", url, msgspec.json.encode(body), self._timeout_s)
-        found = msgspec.json.decode(answer, type=_OnlineFeatures)
+        found = await self._caller.call(_OnlineFeatures, "POST", "/get-online-features", body)
         columns = dict(zip(found.metadata.feature_names, found.results, strict=True))
         served = {reference: columns[reference.replace(":", "__")] for reference in references}
         return ServedFeatures(
@@ -144,29 +146,54 @@ class HttpInference:
     """The inference service over HTTP."""
 
     def __init__(self, client: httpx.AsyncClient, url: str, timeout_s: float) -> None:
-        self._client = client
-        self._url = url
-        self._timeout_s = timeout_s
+        self._caller = _Caller(client, "inference_service", url, timeout_s)
 
     async def versions(self) -> list[ModelVersion]:
         """Every version of every model."""
-        answer = await _call(self._client, "GET", f"{self._url}/v1/models", b"", self._timeout_s)
-        return msgspec.json.decode(answer, type=_Versions).versions
+        return (await self._caller.call(_Versions, "GET", "/v1/models")).versions
 
     async def predict(self, model: str, version: str, inputs: Mapping[str, list[Scalar]]) -> Score:
         """Scores of rows given by column."""
-        url = f"{self._url}/v1/models/{model}/versions/{version}/predict"
-        answer = await _call(self._client, "POST", url, msgspec.json.encode({"inputs": inputs}), self._timeout_s)
-        return msgspec.json.decode(answer, type=Score)
+        path = f"/v1/models/{model}/versions/{version}/predict"
+        return await self._caller.call(Score, "POST", path, {"inputs": inputs})
 
 
-async def _call(client: httpx.AsyncClient, method: str, url: str, body: bytes, timeout_s: float) -> bytes:
-    try:
-        answer = await client.request(
-            method, url, content=body or None, headers={"content-type": "application/json"}, timeout=timeout_s
-        )
-    except httpx.HTTPError as error:
-        raise CallError(f"{method} {url} failed: {error!r}") from error
-    if answer.is_error:
-        raise CallError(f"{method} {url} answered {answer.status_code}: {answer.text[:500]}")
-    return answer.content
+class _Caller:
+    """Calls one service, and says in the log when it begins to fail and when it answers again."""
+
+    def __init__(self, client: httpx.AsyncClient, service: str, url: str, timeout_s: float) -> None:
+        self._client = client
+        self._service = service
+        self._url = url
+        self._timeout_s = timeout_s
+        self._failing = False
+
+    async def call(self, shape: type[ShapeT], method: str, path: str, body: object = None) -> ShapeT:
+        """The answer.
+
+        Raises:
+            CallError: none within the timeout, an error, or one of another shape.
+        """
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {"content-type": "application/json"}
+        try:
+            answer = await self._client.request(
+                method, self._url + path, content=content, headers=headers, timeout=self._timeout_s
+            )
+            answer.raise_for_status()
+            found = msgspec.json.decode(answer.content, type=shape)
+        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            raise self._failed(error) from error
+        if self._failing:
+            _LOG.info("calls to %s succeed again", self._service)
+        self._failing = False
+        return found
+
+    def _failed(self, error: Exception) -> CallError:
+        CALL_FAILURES.labels(self._service).inc()
+        said = error.response.text[:_SHOWN] if isinstance(error, httpx.HTTPStatusError) else ""
+        failure = CallError(f"{self._service}: {type(error).__name__} {error} {said}".strip())
+        if not self._failing:
+            _LOG.warning("calls fail to %s", failure)
+        self._failing = True
+        return failure

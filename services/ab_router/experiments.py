@@ -30,8 +30,12 @@ class Experiments:
         self._running: dict[str, ExperimentRevision] = {}
         self._changing = asyncio.Lock()
 
-    async def load(self) -> None:
+    async def refresh(self) -> None:
         """Read the store; another router may have changed it."""
+        async with self._changing:
+            await self._load()
+
+    async def _load(self) -> None:
         self._take({revision.name: revision for revision in await self._store.current()})
 
     async def republish(self) -> None:
@@ -84,7 +88,7 @@ class Experiments:
             ExperimentStateError: it is no draft, or another one runs on the model.
         """
         async with self._changing:
-            await self.load()
+            await self._load()
             experiment = self.find(name)
             revision = started(experiment, self._clock.now())
             other = self._running.get(experiment.model)
@@ -100,7 +104,7 @@ class Experiments:
             ExperimentStateError: it does not run.
         """
         async with self._changing:
-            await self.load()
+            await self._load()
             return await self._change(stopped(self.find(name), self._clock.now()))
 
     async def _change(self, revision: ExperimentRevision) -> ExperimentRevision:

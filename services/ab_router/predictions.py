@@ -1,0 +1,176 @@
+"""The use case of prediction: check, assign, score, write down, answer. Knows no HTTP."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from prometheus_client import Counter, Histogram
+
+from services.ab_router.catalog import Catalog, Model
+from services.ab_router.clients import CallError
+from services.ab_router.domain.experiments import assign
+from services.ab_router.errors import ModelUnavailableError
+from services.ab_router.experiments import Experiments
+from services.ab_router.frames import frame_of
+from services.ab_router.requests import Requirements, Row, check_rows
+from services.ab_router.scoring import Plan, Scored, Scorer
+from services.ab_router.settings import RouterSettings
+from shared.clock import Clock
+from shared.events import ExperimentRevision, ModelVersion, Scalar
+from shared.ids import PredictionId, new_frame_id
+from shared.journal import Journal
+from shared.microbatch import MicroBatcher
+from shared.problems import Unavailable
+from shared.topics import PREDICTIONS, cloud_event_headers
+
+Batcher = MicroBatcher["Waiting", "Prediction"]
+PREDICTED = Counter("contender_predictions_total", "Predictions that are in the journal", ["model", "variant"])
+FALLBACKS = Counter(
+    "contender_fallbacks_total", "Predictions that not their own variant answered", ["model", "variant"]
+)
+DEGRADED = Counter("contender_degraded_total", "Predictions made without all of their features", ["model", "variant"])
+BATCH_ROWS = Histogram(
+    "contender_batch_rows", "Rows in a micro-batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+)
+
+
+class Outputs(msgspec.Struct, frozen=True):
+    """The score (see PredictionBlock) and the label it stands for."""
+
+    score: float | list[float]
+    label: Scalar
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer. `prediction_id` is what feedback refers to."""
+
+    prediction_id: str
+    model: str
+    version: str
+    variant: str | None
+    experiment: str | None
+    outputs: Outputs
+    inputs: dict[str, Scalar] | msgspec.UnsetType = msgspec.UNSET
+    degraded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A checked row on its way to a micro-batch."""
+
+    model: Model
+    row: Row
+
+
+class Predict:
+    """Answers predictions in micro-batches: concurrent calls share the calls they lead to, and one write."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        experiments: Experiments,
+        scorer: Scorer,
+        journal: Journal,
+        clock: Clock,
+        settings: RouterSettings,
+    ) -> None:
+        self._catalog = catalog
+        self._experiments = experiments
+        self._scorer = scorer
+        self._journal = journal
+        self._clock = clock
+        self._settings = settings
+        self.batcher = Batcher(
+            self._answer,
+            senders=settings.senders,
+            batch_limit=settings.batch_limit,
+            queue_limit=settings.queue_limit,
+            deadline_s=settings.deadline_s,
+        )
+
+    async def rows(self, model: str, rows: Sequence[Row], *, batch: bool) -> list[Prediction]:
+        """Predictions of rows, in order; durable when this returns.
+
+        Raises:
+            UnknownModelError: no version of the model is registered.
+            TooLarge, Unprocessable: the rows are not what the model takes; nothing was assigned.
+            ModelUnavailableError: nobody could answer.
+            JournalFull, Overloaded: ask again later.
+        """
+        found = await self._catalog.find(model)
+        versions = list(_candidates(found, self._experiments.running(model)).values())
+        limits = self._settings
+        requirements = Requirements(versions, self._catalog, limits.text_limit)
+        check_rows(rows, requirements, batch=batch, now=self._clock.now(), row_limit=limits.row_limit)
+        return await self.batcher.submit_all([Waiting(found, row) for row in rows])
+
+    async def _answer(self, waiting: list[Waiting]) -> Sequence[Prediction | Exception]:
+        BATCH_ROWS.observe(len(waiting))
+        now = self._clock.now()
+        plans = [self._plan(one, now) for one in waiting]
+        results = await self._scorer.score(plans)
+        answered = [one for one in results if isinstance(one, Scored)]
+        try:
+            predictions = iter(await self._written(answered, now))
+        except OSError as error:
+            raise Unavailable(f"the journal can't be written: {error.strerror}", retry_after_s=5) from error
+        return [_unavailable(one) if isinstance(one, CallError) else next(predictions) for one in results]
+
+    def _plan(self, waiting: Waiting, now: float) -> Plan:
+        model, row = waiting.model, waiting.row
+        experiment = self._experiments.running(model.name)
+        if experiment and any(variant.version not in model.versions for variant in experiment.variants):
+            experiment = None  # started a moment ago on versions that this request has not seen
+        variant = assign(experiment, row.unit) if experiment else None
+        return Plan(row, now if row.time is None else row.time, model, experiment, variant)
+
+    async def _written(self, answered: list[Scored], now: float) -> list[Prediction]:
+        """Answers to the rows, which are in the journal when this returns."""
+        if not answered:
+            return []
+        frame, rows = frame_of(answered)
+        frame_id = new_frame_id(now)
+        shard = random.randrange(self._settings.partitions)  # noqa: S311 - spreads load, keeps no secret
+        headers = cloud_event_headers(PREDICTIONS, frame_id)
+        self._journal.append(PREDICTIONS.name, shard, frame_id.encode(), headers, PREDICTIONS.encode(frame))
+        await self._journal.flush()
+        _count(answered)
+        return [_prediction(one, PredictionId(frame_id, shard, row)) for one, row in zip(answered, rows, strict=True)]
+
+
+def _candidates(model: Model, experiment: ExperimentRevision | None) -> dict[str, ModelVersion]:
+    """The versions that might answer; whoever is asked must not depend on what a row brings."""
+    variants = experiment.variants if experiment else []
+    names = [model.champion.version, *(variant.version for variant in variants)]
+    return {name: model.versions[name] for name in names if name in model.versions}
+
+
+def _prediction(one: Scored, prediction_id: PredictionId) -> Prediction:
+    plan = one.plan
+    return Prediction(
+        prediction_id=str(prediction_id),
+        model=plan.model.name,
+        version=one.version.version,
+        variant=plan.variant.name if plan.variant else None,
+        experiment=plan.experiment.name if plan.experiment and plan.variant else None,
+        outputs=Outputs(one.score, one.label),
+        inputs=one.inputs if plan.row.return_inputs else msgspec.UNSET,
+        degraded=one.degraded,
+    )
+
+
+def _count(answered: Sequence[Scored]) -> None:
+    for one in answered:
+        model, assigned = one.plan.model.name, one.plan.variant.name if one.plan.variant else None
+        labels = (model, assigned or "")
+        PREDICTED.labels(*labels).inc()
+        if one.degraded:
+            DEGRADED.labels(*labels).inc()
+        if one.served_variant != assigned:
+            FALLBACKS.labels(*labels).inc()
+
+
+def _unavailable(error: CallError) -> ModelUnavailableError:
+    return ModelUnavailableError(f"the model can't answer at the moment: {error}")

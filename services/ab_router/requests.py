@@ -1,0 +1,122 @@
+"""Requests for predictions, checked before they are assigned: what is refused can't skew a split."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from services.ab_router.catalog import REQUEST, Catalog
+from shared.columns import fault_of
+from shared.events import InputColumn, ModelVersion, Scalar
+from shared.problems import FieldError, TooLarge, Unprocessable
+
+_FUTURE_S = 300.0
+_FAULTS_SHOWN = 20
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One prediction to make.
+
+    `unit` is what is assigned to a variant, such as a user. `time` (seconds since the Unix epoch, default now) is
+    when the windows of its features end: a replay gives it. `context` is kept with the prediction, for segments.
+    """
+
+    unit: str
+    entities: dict[str, str | int] = {}
+    inputs: dict[str, Scalar] = {}
+    context: dict[str, Scalar] = {}
+    time: float | None = None
+    return_inputs: bool = False
+
+
+class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Predictions to make in one call."""
+
+    rows: list[Row]
+
+
+class Requirements:
+    """What the rows of a model must bring so that any of the given versions could answer them."""
+
+    def __init__(self, versions: Sequence[ModelVersion], catalog: Catalog, text_limit: int) -> None:
+        self._columns: dict[str, list[InputColumn]] = {}
+        for version in versions:
+            for column in version.inputs:
+                if column.source == REQUEST:
+                    self._columns.setdefault(column.name, []).append(column)
+        self._features = {column.name: column.source for version in versions for column in version.inputs}
+        self._join_keys = {key for version in versions for key in catalog.join_keys(version)}
+        self._text_limit = text_limit
+
+    def check(self, row: Row, where: str, now: float) -> list[FieldError]:
+        """What is wrong with a row; `where` is the path before its fields, such as `rows[3].`."""
+        found = [
+            FieldError(f"{where}{name}", fault)
+            for name, fault in (("unit", self._text_fault(row.unit)), ("time", _time_fault(row.time, now)))
+            if fault
+        ]
+        found += [FieldError(f"{where}entities.{key}", "is missing") for key in self._join_keys - row.entities.keys()]
+        for group, values in (("entities", row.entities), ("context", row.context)):
+            found += [
+                FieldError(f"{where}{group}.{key}", fault)
+                for key, value in values.items()
+                if (fault := self._scalar_fault(value))
+            ]
+        return found + self._input_faults(row.inputs, where)
+
+    def _input_faults(self, inputs: Mapping[str, Scalar], where: str) -> list[FieldError]:
+        found = []
+        for name in inputs.keys() - self._columns.keys():
+            served = name in self._features
+            message = f"is served as {self._features[name]}" if served else "is not a column of this model"
+            found.append(FieldError(f"{where}inputs.{name}", message))
+        for name, columns in self._columns.items():
+            if name not in inputs:
+                if any(column.required and column.default is None for column in columns):
+                    found.append(FieldError(f"{where}inputs.{name}", "is missing"))
+                continue
+            faults = (fault_of(column, inputs[name], self._text_limit) for column in columns)
+            if fault := next(filter(None, faults), ""):
+                found.append(FieldError(f"{where}inputs.{name}", fault))
+        return found
+
+    def _text_fault(self, text: str) -> str:
+        if not text:
+            return "is empty"
+        return f"is longer than {self._text_limit} characters" if len(text) > self._text_limit else ""
+
+    def _scalar_fault(self, value: Scalar) -> str:
+        if isinstance(value, str):
+            return self._text_fault(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            return "is not a finite number"
+        return ""
+
+
+def check_rows(rows: Sequence[Row], requirements: Requirements, *, batch: bool, now: float, row_limit: int) -> None:
+    """Refuse rows that no version, or not every version, could answer.
+
+    Raises:
+        TooLarge: more rows than one call takes.
+        Unprocessable: there are none, or fields are missing or wrong; up to 20 are named.
+    """
+    if len(rows) > row_limit:
+        raise TooLarge(f"rows has {len(rows)} entries; one call takes {row_limit}")
+    if not rows:
+        raise Unprocessable.at("rows", "is empty")
+    faults: list[FieldError] = []
+    for index, row in enumerate(rows):
+        faults += requirements.check(row, f"rows[{index}]." if batch else "", now)
+        if len(faults) >= _FAULTS_SHOWN:
+            break
+    if faults:
+        shown = faults[:_FAULTS_SHOWN]
+        raise Unprocessable("; ".join(f"{fault.field} {fault.message}" for fault in shown[:3]), shown)
+
+
+def _time_fault(time: float | None, now: float) -> str:
+    if time is None:
+        return ""
+    if not (math.isfinite(time) and time >= 0):
+        return "is not a time in seconds since 1970"
+    return f"is more than {_FUTURE_S:g} s in the future" if time > now + _FUTURE_S else ""
