@@ -6,6 +6,9 @@ from typing import Literal
 
 import structlog
 
+# Local variables stay out of the log: they hold what users have sent.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
 
 def configure_logs(*, service: str, log_format: Literal["json", "console"] = "json", level: str = "info") -> None:
     """Send structlog's and the standard library's records to stderr in one format, each with the service's name."""
@@ -17,7 +20,7 @@ def configure_logs(*, service: str, log_format: Literal["json", "console"] = "js
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[structlog.types.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_TRACEBACKS, structlog.processors.JSONRenderer()]
         if log_format == "json"
         else [structlog.dev.ConsoleRenderer()]
     )

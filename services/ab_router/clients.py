@@ -24,7 +24,7 @@ class CallError(RuntimeError):
 class Score(msgspec.Struct, frozen=True):
     """Scores and labels of rows, as the inference service answers them."""
 
-    scores: list[float] | list[list[float]]
+    scores: list[float | list[float]]
     labels: list[Scalar]
 
 

@@ -27,7 +27,7 @@ _TENSOR_TYPES: dict[str, Any] = {
 class Answers:
     """Per row: the score (see shared.events.PredictionBlock) and the label that follows from it."""
 
-    scores: list[float] | list[list[float]]
+    scores: list[float | list[float]]
     labels: list[Scalar]
 
 

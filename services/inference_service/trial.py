@@ -24,7 +24,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rows with scikit-learn's own scores for them."""
 
     inputs: dict[str, list[Scalar]]
-    scores: list[float] | list[list[float]]
+    scores: list[float | list[float]]
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -101,9 +101,7 @@ def run(trial: Trial) -> Finding:
     return _compare(scores, trial.sample.scores, trial.tolerance)
 
 
-def _compare(
-    found: Sequence[float] | Sequence[list[float]], wanted: Sequence[float] | Sequence[list[float]], tolerance: float
-) -> Finding:
+def _compare(found: Sequence[float | list[float]], wanted: Sequence[float | list[float]], tolerance: float) -> Finding:
     ours, theirs = np.array(found, dtype=np.float64), np.array(wanted, dtype=np.float64)
     if ours.shape != theirs.shape:
         return Finding(detail=f"has shape {theirs.shape}, the model gives {ours.shape}", field="sample.scores")
