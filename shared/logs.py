@@ -36,6 +36,8 @@ def configure_logs(*, service: str, log_format: Literal["json", "console"] = "js
     root.setLevel(level.upper())
     # aiokafka reports every reconnect attempt at error level; during an outage that is one line, not a flood.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # httpx reports every call at info level, of which a router makes thousands a second.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -1,6 +1,7 @@
 """The worker: reads predictions and feedback, and publishes snapshots of the partitions it owns."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import faust
+import msgspec
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.streams import Stream
-from faust.types import StreamT
+from faust.types import TP, StreamT
 from prometheus_client import Counter, Gauge
 from redis import RedisError
 
@@ -52,36 +55,34 @@ class TableEntries:
 
 @dataclass
 class Acknowledgements:
-    """Acknowledges a source record once Kafka has the changelog records that it led to.
+    """Acknowledges the records of one topic, in order, each once Kafka has the changelog records that it led to.
 
     Faust commits on its own schedule whatever was acknowledged; a commit that overtook the changelog would lose the
-    record when the worker is killed between the two. `limit` frames may be under way.
+    record when the worker is killed between the two. Until a partition's first commit Faust takes the first record
+    acknowledged for the first there is, hence the order. `limit` records may be under way.
     """
 
     limit: int
-    _under_way: set["asyncio.Task[None]"] = field(default_factory=set)
+    _under_way: deque["asyncio.Task[None]"] = field(default_factory=deque)
 
     async def after(self, sent: list[Awaitable[Any]], acknowledge: Callable[[], bool]) -> None:
         """Acknowledge when all of `sent` have arrived; return at once, unless too many are under way.
 
         Raises:
-            faust.exceptions.FaustError: Kafka has refused a record of an earlier frame.
-            aiokafka.errors.KafkaError: the same.
+            aiokafka.errors.KafkaError: Kafka has refused a record of this frame or an earlier one.
         """
-        if not sent:
-            acknowledge()
-            return
-        task = asyncio.create_task(self._finish(sent, acknowledge))
-        self._under_way.add(task)
-        done = {task for task in self._under_way if task.done()}
-        if len(self._under_way) - len(done) >= self.limit:
-            done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
-        self._under_way -= done
-        for finished in done:
-            finished.result()
+        while self._under_way and (self._under_way[0].done() or len(self._under_way) >= self.limit):
+            await self._under_way[0]
+            self._under_way.popleft()
+        previous = self._under_way[-1] if self._under_way else None
+        self._under_way.append(asyncio.create_task(self._finish(previous, sent, acknowledge)))
 
-    async def _finish(self, sent: list[Awaitable[Any]], acknowledge: Callable[[], bool]) -> None:
+    async def _finish(
+        self, previous: "asyncio.Task[None] | None", sent: list[Awaitable[Any]], acknowledge: Callable[[], bool]
+    ) -> None:
         await asyncio.gather(*sent)
+        if previous is not None:
+            await previous
         acknowledge()
 
 
@@ -131,7 +132,9 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
     frames, labels = (TableEntries(_create_table(app, name, settings.partitions)) for name in ("frames", "labels"))
     join = Join(frames, labels, allowed_lateness_s=settings.allowed_lateness_s)
     park = create_parker(app)
-    acknowledgements = Acknowledgements(settings.feedback_unacknowledged_limit)
+    acknowledgements = {
+        topic: Acknowledgements(settings.feedback_unacknowledged_limit) for topic in (PREDICTIONS.name, FEEDBACK.name)
+    }
 
     async def take_in(source: SourceRecord, record: Callable[[], None], encode: Callable[[], bytes]) -> None:
         """Record a frame, or park it, and see to it that its source is acknowledged."""
@@ -141,11 +144,11 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
             record()
         except ValueError as error:
             await park(source, encode(), str(error))
-            source.ack()
+            await acknowledgements[source.topic].after([], source.ack)
             return
         APPLIED.labels(source.topic).inc()
         sent, frames.unsent, labels.unsent = [*frames.unsent, *labels.unsent], [], []
-        await acknowledgements.after(sent, source.ack)
+        await acknowledgements[source.topic].after(sent, source.ack)
 
     async def record_predictions(stream: StreamT[bytes]) -> None:
         async for frame, source in decoded(_unacknowledged(stream), PREDICTIONS, park):
@@ -186,8 +189,39 @@ def _follow_ownership(app: faust.App, join: Join, entries: TableEntries) -> None
 
     async def on_recovered() -> None:
         owned = {tp.partition for tp in app.assignor.assigned_actives() if tp.topic == PREDICTIONS.name}
-        await join.rebuild(owned)
-        logger(__name__).info("partitions rebuilt", partitions=sorted(owned))
+        try:
+            await join.rebuild(owned)
+            await _rewind(app, join)
+        except IllegalStateError:
+            join.forget()  # the partitions have changed hands again, and what follows that comes here once more
+        except (KafkaError, msgspec.DecodeError) as error:
+            await app.crash(error)
+        logger(__name__).info("partitions rebuilt", partitions=sorted(join.partitions))
 
     app.on_partitions_revoked.connect(on_revoked)
     entries.table.on_recover(on_recovered)
+
+
+async def _rewind(app: faust.App, join: Join) -> None:
+    """Read on from where the tables end, or from the group's committed offset if that is lower.
+
+    Faust fetches from the source topics while it recovers and throws that away. It goes back to the committed offset
+    afterwards, but not where there is none yet, and then skips what it threw away. And it acknowledges records of an
+    earlier assignment that it skips, so a commit may be ahead of what has been recorded.
+    """
+    stored = {
+        TP(topic, partition): aggregates.offsets.get(topic, -1) + 1
+        for partition, aggregates in join.partitions.items()
+        for topic in (PREDICTIONS.name, FEEDBACK.name)
+    }
+    if not stored:
+        return
+    consumer: Any = app.consumer  # Faust's interface lacks what its one consumer has
+    earliest = await consumer.earliest_offsets(*stored)
+    committed = await consumer.seek_to_committed()
+    start = {tp: max(earliest[tp], min(offset, committed.get(tp) or 0)) for tp, offset in stored.items()}
+    # Faust will go to the committed offsets once more, so those are set back as well.
+    changed = {tp: offset for tp, offset in start.items() if offset != committed.get(tp)}
+    if changed:  # aiokafka takes an empty commit for an error
+        await consumer._commit(changed)  # noqa: SLF001
+    await consumer.seek_wait(start)
