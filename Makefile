@@ -18,6 +18,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+demo: $(READY) ## run the whole loop on real flights and leave it up
+	$(BIN)/contender demo
+
+down: $(READY) ## stop everything that runs
+	$(BIN)/contender down
+
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest
 

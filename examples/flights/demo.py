@@ -202,13 +202,13 @@ def _report(results: dict[str, Any], replay: Replay, compared: Comparison, fligh
         }
         for variant in results["variants"]
     ]
-    effect = next(effect for effect in results["effects"] if effect["metric"] == results["metric"])
+    effect = results["effects"].get("v3", {}).get(results["metric"], {})
     return Report(
         flights=min(flights, len(replay.served)),
         predictions=len(replay.served),
         feedback=len(replay.labels),
         variants=variants,
-        effect={key: effect[key] for key in ("estimate", "low", "high")},
+        effect={key: effect.get(key) for key in ("estimate", "low", "high")},
         features_compared=compared.compared,
         features_different=compared.different,
         verdict=results["verdict"]["sentence"],
