@@ -17,7 +17,7 @@ from prometheus_client import Counter
 
 from shared.journal import Acknowledged, Journal, JournalRecord, Position
 from shared.logs import logger
-from shared.topics import ensure_topics
+from shared.topics import TopicError, ensure_topics
 
 _CHUNK_BYTES = 1024**2
 _FIRST_RETRY_S = 0.1
@@ -96,7 +96,7 @@ class Publisher:
                 SESSIONS.inc()
                 retry_s = _FIRST_RETRY_S
                 await self._session(producer)
-            except (KafkaError, OSError) as error:
+            except (KafkaError, OSError, TopicError) as error:
                 self._log.warning("publisher waits for Kafka", error=repr(error), retry_s=retry_s)
             finally:
                 with suppress(KafkaError, OSError):

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol, TypeVar
 
 import faust
@@ -62,6 +63,25 @@ def create_faust(name: str, *, kafka: str, data: Path, partitions: int, store: s
         processing_guarantee="at_least_once",
         stream_wait_empty=False,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class EndsProcess:
+    """Whatever fails inside an agent ends the application, and its process with it.
+
+    Faust alone would start the agent again behind the failed record, whose offset the next commit would pass.
+    """
+
+    app: faust.App
+
+    async def __aenter__(self) -> None:
+        return
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):  # and not a cancellation, which is how it stops
+            await self.app.crash(error)
 
 
 def create_parker(app: faust.App) -> Park:

@@ -1,15 +1,23 @@
 """The catalogue of topics: name, key, the one event type each carries, and who writes it."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError
+from aiokafka.errors import NoError, TopicAlreadyExistsError
 
 from shared.events import EntityEventFrame, ExperimentRevision, FeedbackFrame, ModelVersion, PredictionFrame
 
 EventT = TypeVar("EventT", bound=msgspec.Struct)
+_CREATED_WITHIN_S = 20
+_POLL_S = 0.1
+
+
+class TopicError(RuntimeError):
+    """A topic is not as it must be; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +67,77 @@ def cloud_event_headers(topic: Topic[EventT], event_id: str, time_rfc3339: str =
     return [(name, value.encode()) for name, value in headers.items()]
 
 
-async def ensure_topics(bootstrap: str, *, partitions: int, replication: int) -> None:
-    """Create the topics that are missing; leave those that stand as they are.
+async def ensure_topics(bootstrap: str, *, partitions: int, replication: int, changelogs: Sequence[str] = ()) -> None:
+    """Create the topics that are missing, and return once the cluster tells of all of them.
+
+    Args:
+        bootstrap: Kafka bootstrap servers, comma-separated.
+        partitions: partitions of every topic but the compacted ones of the catalogue, which have one.
+        replication: replicas of a topic that is created here.
+        changelogs: names of a worker's changelogs. Faust would create them too, but a group that is formed before they
+            are known hands out no changelog partitions, and its members then recover nothing.
 
     Raises:
         aiokafka.errors.KafkaError: the cluster cannot be reached or refuses.
+        TopicError: a topic can't be created, or has another number of partitions.
     """
+    wanted = [
+        *(_Wanted(topic.name, 1 if topic.compacted else partitions, compacted=topic.compacted) for topic in ALL),
+        _Wanted(PARKED_NAME, partitions),
+        # Compaction alone: with a retention time the oldest predictions of a long experiment would fall out.
+        *(_Wanted(name, partitions, compacted=True) for name in changelogs),
+    ]
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        present = set(await admin.list_topics())
-        wanted = [
-            NewTopic(
-                name,
-                num_partitions=1 if compacted else partitions,
-                replication_factor=replication,
-                topic_configs={"cleanup.policy": "compact"} if compacted else {},
-            )
-            for name, compacted in [*((t.name, t.compacted) for t in ALL), (PARKED_NAME, False)]
-            if name not in present
-        ]
-        if wanted:
-            try:
-                await admin.create_topics(wanted)
-            except TopicAlreadyExistsError:  # another service was faster
-                return
+        async with asyncio.timeout(_CREATED_WITHIN_S):
+            refusals: dict[str, str] = {}
+            while missing := await _missing(admin, wanted):
+                if refused := [f"{one.name}: {refusals[one.name]}" for one in missing if one.name in refusals]:
+                    raise TopicError("topics can't be created: " + "; ".join(refused))
+                refusals = await _create(admin, missing, replication)
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError as error:
+        raise TopicError(f"topics were created, but Kafka does not tell of them after {_CREATED_WITHIN_S} s") from error
     finally:
         await admin.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    name: str
+    partitions: int
+    compacted: bool = False
+
+
+async def _missing(admin: AIOKafkaAdminClient, wanted: Sequence[_Wanted]) -> list[_Wanted]:
+    described = await admin.describe_topics([one.name for one in wanted])
+    present = {topic["topic"]: len(topic["partitions"]) for topic in described if topic["partitions"]}
+    for one in wanted:
+        found = present.get(one.name, one.partitions)
+        if found != one.partitions:
+            raise TopicError(
+                f"topic {one.name} has {found} partitions where {one.partitions} are expected: "
+                "set CONTENDER_PARTITIONS to what the topics have"
+            )
+    return [one for one in wanted if one.name not in present]
+
+
+async def _create(admin: AIOKafkaAdminClient, missing: Sequence[_Wanted], replication: int) -> dict[str, str]:
+    """Ask for topics, and tell why some were refused; another process may have been faster, which is no refusal."""
+    topics = [
+        NewTopic(
+            one.name,
+            num_partitions=one.partitions,
+            replication_factor=replication,
+            topic_configs={"cleanup.policy": "compact"} if one.compacted else {},
+        )
+        for one in missing
+    ]
+    answer = await admin.create_topics(topics)
+    harmless = {NoError.errno, TopicAlreadyExistsError.errno}
+    return {
+        name: f"{message[0] if message else ''} (error {code})".strip()
+        for name, code, *message in answer.topic_errors
+        if code not in harmless
+    }

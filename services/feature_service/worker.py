@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, cast
 
 import faust
@@ -23,7 +22,7 @@ from services.feature_service.metrics import EVENTS, LATE, MERGE_SECONDS, SETTLE
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
 from shared.logs import logger
-from shared.streams import Park, SourceRecord, create_faust, create_parker, source_of
+from shared.streams import EndsProcess, Park, SourceRecord, create_faust, create_parker, source_of
 from shared.topics import ENTITY_EVENTS
 
 GROUP = "contender-feature-service"
@@ -59,26 +58,10 @@ def create_worker(
 
     @app.agent(topic)
     async def merge_entity_events(stream: StreamT[bytes]) -> None:
-        async with resources() as merging, _EndsProcess(app):
+        async with resources() as merging, EndsProcess(app):
             await Pipeline.of(settings, merging, park).run(cast("Stream[bytes]", stream).noack().events())
 
     return app
-
-
-@dataclass(frozen=True, slots=True)
-class _EndsProcess:
-    """Whatever fails inside ends the application; Faust alone would start the agent again behind the failed frame."""
-
-    app: faust.App
-
-    async def __aenter__(self) -> None:
-        return
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, Exception):  # and not a cancellation, which is how it stops
-            await self.app.crash(error)
 
 
 @dataclass(frozen=True, slots=True)

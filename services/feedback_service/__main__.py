@@ -8,7 +8,7 @@ import faust
 from services.feedback_service.main import connect, create_app, redis_reasons
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import RedisSnapshots
-from services.feedback_service.worker import create_worker
+from services.feedback_service.worker import CHANGELOGS, create_worker
 from shared.clock import SystemClock
 from shared.logs import configure_logs
 from shared.processes import run_role, run_web, run_worker
@@ -25,7 +25,11 @@ def web(settings: FeedbackSettings) -> None:
 
 def worker(settings: FeedbackSettings) -> None:
     """Run the join until SIGTERM."""
-    asyncio.run(ensure_topics(settings.kafka, partitions=settings.partitions, replication=settings.replication))
+    asyncio.run(
+        ensure_topics(
+            settings.kafka, partitions=settings.partitions, replication=settings.replication, changelogs=CHANGELOGS
+        )
+    )
     snapshots = RedisSnapshots(connect(settings), partitions=settings.partitions)
     port = settings.worker_port(SERVICE)
     # Workers that share a machine differ in their port, and one that starts again finds its own folder.

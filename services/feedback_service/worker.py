@@ -16,15 +16,18 @@ from faust.types import TP, StreamT
 from prometheus_client import Counter, Gauge
 from redis import RedisError
 
+from services.feedback_service.domain.entries import partition_of
 from services.feedback_service.join import Join, Place
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import SnapshotStore
 from shared.clock import Clock
 from shared.logs import logger
-from shared.streams import SourceRecord, create_faust, create_parker, decoded
+from shared.streams import EndsProcess, SourceRecord, create_faust, create_parker, decoded
 from shared.topics import FEEDBACK, PREDICTIONS
 
 GROUP = "contender-feedback"
+TABLES = ("frames", "labels")
+CHANGELOGS = tuple(f"{GROUP}-{table}-changelog" for table in TABLES)
 APPLIED = Counter("contender_feedback_frames_total", "Frames that the join has taken in", ["topic"])
 OWNED = Gauge("contender_feedback_partitions", "Partitions whose snapshots this worker publishes")
 SNAPSHOTS = Counter("contender_feedback_snapshots_total", "Snapshots written to Redis")
@@ -43,9 +46,9 @@ class TableEntries:
         return value
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Set the value of a key, and send it to the changelog partition of the event at hand."""
+        """Set the value of a key, and send it to the changelog partition that the key names."""
         # Setting through the table itself would do the same, but hide the future that says when Kafka has it.
-        self.unsent.append(self.table.send_changelog(self.table.partition_for_key(key), key, value))
+        self.unsent.append(self.table.send_changelog(partition_of(key), key, value))
         self.table.data[key] = value
 
     def items(self) -> Iterable[tuple[bytes, bytes]]:
@@ -129,7 +132,7 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
     app = create_faust(
         GROUP, kafka=settings.kafka, data=data, partitions=settings.partitions, store=settings.table_store
     )
-    frames, labels = (TableEntries(_create_table(app, name, settings.partitions)) for name in ("frames", "labels"))
+    frames, labels = (TableEntries(_create_table(app, name, settings.partitions)) for name in TABLES)
     join = Join(frames, labels, allowed_lateness_s=settings.allowed_lateness_s)
     park = create_parker(app)
     acknowledgements = {
@@ -151,15 +154,17 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
         await acknowledgements[source.topic].after(sent, source.ack)
 
     async def record_predictions(stream: StreamT[bytes]) -> None:
-        async for frame, source in decoded(_unacknowledged(stream), PREDICTIONS, park):
-            at = Place(source.partition, source.offset)
-            record = partial(join.record_predictions, source.frame_id, frame, at)
-            await take_in(source, record, partial(PREDICTIONS.encode, frame))
+        async with EndsProcess(app):
+            async for frame, source in decoded(_unacknowledged(stream), PREDICTIONS, park):
+                at = Place(source.partition, source.offset)
+                record = partial(join.record_predictions, source.frame_id, frame, at)
+                await take_in(source, record, partial(PREDICTIONS.encode, frame))
 
     async def record_feedback(stream: StreamT[bytes]) -> None:
-        async for frame, source in decoded(_unacknowledged(stream), FEEDBACK, park):
-            record = partial(join.record_feedback, frame, Place(source.partition, source.offset))
-            await take_in(source, record, partial(FEEDBACK.encode, frame))
+        async with EndsProcess(app):
+            async for frame, source in decoded(_unacknowledged(stream), FEEDBACK, park):
+                record = partial(join.record_feedback, frame, Place(source.partition, source.offset))
+                await take_in(source, record, partial(FEEDBACK.encode, frame))
 
     for topic, agent in ((PREDICTIONS.name, record_predictions), (FEEDBACK.name, record_feedback)):
         app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=topic)(agent)
@@ -175,9 +180,7 @@ def _unacknowledged(stream: StreamT[bytes]) -> StreamT[bytes]:
 
 
 def _create_table(app: faust.App, name: str, partitions: int) -> "faust.Table[bytes, bytes]":
-    # Compaction alone: with a retention time the oldest predictions of a long experiment would fall out.
-    policy = {"cleanup.policy": "compact"}
-    table = app.Table(name, key_type=bytes, value_type=bytes, partitions=partitions, extra_topic_configs=policy)
+    table = app.Table(name, key_type=bytes, value_type=bytes, partitions=partitions)
     return cast("faust.Table[bytes, bytes]", table)
 
 

@@ -125,7 +125,7 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         window_s=block.window_s,
         missing=block.missing,
         probability=block.assignment_probability,
-        fallback=block.served_variant is not None and block.served_variant != block.variant,
+        fallback=block.served_variant != block.variant,
         bucket=unit_buckets(block.unit).tolist(),
         time=block.time,
         score=block.score,
@@ -183,6 +183,11 @@ def parse_chunk_key(key: bytes) -> tuple[int, str, int]:
     partition, _, rest = key.decode().partition("/")
     frame_id, _, chunk = rest.rpartition("/")
     return int(partition), frame_id, int(chunk)
+
+
+def partition_of(key: bytes) -> int:
+    """The partition in a key of either table."""
+    return int(key.partition(b"/")[0])
 
 
 def by_chunk(events: Sequence[FeedbackGiven], offset: int) -> dict[tuple[str, int], dict[int, list[Report]]]:

@@ -1,0 +1,335 @@
+"""Two feedback workers, killed again and again while events pour in, count exactly what the sender sent."""
+
+import asyncio
+import math
+import os
+import random
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from redis.asyncio import Redis
+
+from contender.embedded.kafka import KafkaBroker
+from contender.embedded.ports import free_ports
+from services.feedback_service.domain.results import results_of
+from services.feedback_service.domain.snapshots import Counts, PartitionSnapshot
+from services.feedback_service.store import RedisSnapshots
+from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
+from shared.ids import new_frame_id
+from shared.topics import FEEDBACK, PREDICTIONS, cloud_event_headers, ensure_topics
+
+PARTITIONS = 4
+WINDOW_S = 1000.0
+FRAME_EVENTS = 100
+EVENTS_PER_SECOND = 6000
+SENDING_S = 22.0
+KILLS = 6
+SETTLED_WITHIN_S = 45.0
+VARIANTS = ("champion", "challenger")
+
+
+@pytest.fixture(scope="module")
+def quiet_kafka(kafka_jars: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker of its own: no other test's feedback is in its topics."""
+    port, controller_port = free_ports(2)
+    broker = KafkaBroker(tmp_path_factory.mktemp("quiet"), port, controller_port, kafka_jars, heap="512m")
+    broker.start()
+    try:
+        broker.wait_ready(60)
+        yield broker.bootstrap
+    finally:
+        broker.kill()
+
+
+@dataclass
+class Workers:
+    """Worker processes that can be killed and started again, each with its own port and log."""
+
+    environment: dict[str, str]
+    folder: Path
+    ports: list[int]
+    processes: dict[int, subprocess.Popen] = field(default_factory=dict)
+
+    def start(self, number: int) -> None:
+        port = self.ports[number]
+        environment = {**os.environ, **self.environment, "CONTENDER_FEEDBACK_SERVICE_PORT": str(port)}
+        with (self.folder / f"worker-{number}.log").open("ab") as log:
+            self.processes[number] = subprocess.Popen(
+                [sys.executable, "-m", "services.feedback_service", "worker"], env=environment, stderr=log
+            )
+
+    def kill(self, number: int) -> None:
+        self.processes[number].kill()
+        self.processes[number].wait(10)
+
+    def stop(self) -> list[int]:
+        for process in self.processes.values():
+            process.terminate()
+        return [process.wait(20) for process in self.processes.values()]
+
+
+@dataclass
+class Row:
+    """What the sender knows of one prediction."""
+
+    variant: str
+    time: float
+    score: float
+    unit: str
+    reports: list[tuple[float, int | str]] = field(default_factory=list)
+
+
+@dataclass
+class Sender:
+    """Makes frames and feedback, and keeps its own books in the plainest way."""
+
+    chance: random.Random
+    rows: dict[tuple[str, int], Row] = field(default_factory=dict)
+    shards: dict[str, int] = field(default_factory=dict)
+    stray: Counter = field(default_factory=Counter)
+    sent_events: int = 0
+    clock: float = 1_000_000.0
+
+    def predictions(self) -> tuple[str, int, PredictionFrame]:
+        frame_id, shard = new_frame_id(self.clock), self.chance.randrange(PARTITIONS)
+        self.shards[frame_id] = shard
+        blocks = []
+        for first, variant in enumerate(VARIANTS):
+            half = FRAME_EVENTS // 2
+            self.clock += 10.0
+            made = [
+                Row(variant, self.clock + self.chance.random(), self.chance.random(), f"u{self.chance.randrange(5000)}")
+                for _ in range(half)
+            ]
+            self.rows.update({(frame_id, first * half + number): row for number, row in enumerate(made)})
+            blocks.append(
+                PredictionBlock(
+                    model="m",
+                    version=variant,
+                    task="binary",
+                    classes=["no", "yes"],
+                    experiment="e",
+                    window_s=WINDOW_S,
+                    variant=variant,
+                    served_variant="champion",
+                    assignment_probability=0.5,
+                    unit=[row.unit for row in made],
+                    time=[row.time for row in made],
+                    score=[row.score for row in made],
+                    degraded=[row.score > 0.9 for row in made],
+                )
+            )
+        return frame_id, shard, PredictionFrame(blocks)
+
+    def feedback(self, frame_id: str) -> FeedbackFrame:
+        """Feedback for one frame: fresh, corrected, late, refused, repeated, beyond the frame, for nothing at all."""
+        events = [self._event(frame_id, row) for row in range(FRAME_EVENTS - 10)]
+        for _ in range(5):
+            repeated = self.chance.choice(events[:50])
+            self._note(repeated)
+            events.append(repeated)
+        for _ in range(3):
+            events.append(FeedbackGiven(frame_id, FRAME_EVENTS + 7 * len(events), "yes", self.clock))
+            self.stray["refused"] += 1
+        for _ in range(2):
+            events.append(FeedbackGiven(new_frame_id(self.clock), 0, "yes", self.clock))
+            self.stray["unmatched"] += 1
+        return FeedbackFrame(events)
+
+    def correction(self) -> tuple[str, FeedbackFrame]:
+        frame_id = self.chance.choice(list(self.shards))
+        return frame_id, FeedbackFrame([self._event(frame_id, self.chance.randrange(FRAME_EVENTS)) for _ in range(20)])
+
+    def _event(self, frame_id: str, row: int) -> FeedbackGiven:
+        at = self.rows[frame_id, row].time + self.chance.choice([1.0, 2.0, self.chance.random() * WINDOW_S * 1.2])
+        event = FeedbackGiven(frame_id, row, self.chance.choice(["no", "yes", "yes", "no", "perhaps"]), at)
+        self._note(event)
+        return event
+
+    def _note(self, event: FeedbackGiven) -> None:
+        self.rows[event.frame_id, event.row].reports.append((event.given_at, event.outcome))
+
+    def expected(self) -> tuple[dict[str, Counter], dict[str, float]]:
+        """Counts and log loss totals by variant."""
+        counts: dict[str, Counter] = defaultdict(Counter)
+        losses: dict[str, list[float]] = defaultdict(list)
+        for row in self.rows.values():
+            tally = counts[row.variant]
+            tally["predictions"] += 1
+            tally["degraded"] += row.score > 0.9
+            tally["fallbacks"] += row.variant == "challenger"
+            last: dict[tuple[float, int | str], int] = {report: number for number, report in enumerate(row.reports)}
+            tally["duplicates"] += len(row.reports) - len(last)
+            valid = [(at, number, outcome) for (at, outcome), number in last.items() if outcome != "perhaps"]
+            tally["refused"] += len(last) - len(valid)
+            timely = [one for one in valid if one[0] <= row.time + WINDOW_S]
+            tally["late"] += len(valid) - len(timely)
+            if timely:
+                tally["labelled"] += 1
+                tally["corrections"] += len(timely) - 1
+                right = row.score if max(timely)[2] == "yes" else 1.0 - row.score
+                losses[row.variant].append(-math.log(right))
+        return counts, {variant: math.fsum(values) for variant, values in losses.items()}
+
+
+@asynccontextmanager
+async def producing(kafka: str) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", enable_idempotence=True)
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def send_everything(producer: AIOKafkaProducer, sender: Sender) -> float:
+    """Send at the set rate and return how long it took."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    held: list[tuple[str, int, PredictionFrame]] = []
+    while (elapsed := loop.time() - began) < SENDING_S:
+        if sender.sent_events >= elapsed * EVENTS_PER_SECOND:
+            await asyncio.sleep(0.01)
+            continue
+        frame_id, shard, frame = sender.predictions()
+        early = sender.chance.random() < 0.1
+        if early:
+            held.append((frame_id, shard, frame))
+        else:
+            await send_predictions(producer, sender, frame_id, shard, frame)
+        await send_feedback(producer, sender, shard, sender.feedback(frame_id))
+        if sender.chance.random() < 0.3:
+            corrected, feedback = sender.correction()
+            await send_feedback(producer, sender, sender.shards[corrected], feedback)
+        if held and sender.chance.random() < 0.2:
+            await send_predictions(producer, sender, *held.pop(0))
+    for late in held:
+        await send_predictions(producer, sender, *late)
+    await producer.flush()
+    return loop.time() - began
+
+
+async def send_predictions(producer, sender: Sender, frame_id: str, shard: int, frame: PredictionFrame) -> None:
+    copies = 2 if sender.chance.random() < 0.1 else 1
+    for _ in range(copies):
+        headers = cloud_event_headers(PREDICTIONS, frame_id)
+        await producer.send(PREDICTIONS.name, PREDICTIONS.encode(frame), partition=shard, headers=headers)
+        sender.sent_events += FRAME_EVENTS
+
+
+async def send_feedback(producer, sender: Sender, shard: int, frame: FeedbackFrame) -> None:
+    headers = cloud_event_headers(FEEDBACK, new_frame_id(sender.clock))
+    await producer.send(FEEDBACK.name, FEEDBACK.encode(frame), partition=shard, headers=headers)
+    sender.sent_events += len(frame.events)
+
+
+async def kill_and_restart(workers: Workers, chance: random.Random) -> int:
+    kills = 0
+    for moment in sorted(chance.uniform(2.0, SENDING_S) for _ in range(KILLS)):
+        began = getattr(workers, "began", None) or asyncio.get_running_loop().time()
+        workers.began = began
+        await asyncio.sleep(max(0.0, began + moment - asyncio.get_running_loop().time()))
+        number = chance.randrange(2)
+        workers.kill(number)
+        workers.start(number)
+        kills += 1
+    return kills
+
+
+def totals(snapshots: list[PartitionSnapshot]) -> Counts:
+    return sum((snapshot.counts for snapshot in snapshots), Counts())
+
+
+async def settled(store: RedisSnapshots, sender: Sender) -> list[PartitionSnapshot]:
+    """The snapshots, once they account for every prediction and report that was sent."""
+    reports = sum(len(row.reports) for row in sender.rows.values()) + sender.stray.total()
+    snapshots: list[PartitionSnapshot] = []
+    try:
+        async with asyncio.timeout(SETTLED_WITHIN_S):
+            while True:
+                snapshots = await store.read()
+                found = totals(snapshots)
+                if (found.predictions, found.reports) == (len(sender.rows), reports):
+                    return snapshots
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        offsets = [snapshot.offsets for snapshot in snapshots]
+        sent = f"{len(sender.rows)} predictions and {reports} reports"
+        pytest.fail(f"sent {sent}, found {totals(snapshots)} as of {offsets}")
+
+
+async def cleanup_policies(kafka: str) -> set[str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        names = [name for name in await admin.list_topics() if name.endswith("-changelog")]
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        answers = await admin.describe_configs(resources)
+        entries = [entry for answer in answers for resource in answer.resources for entry in resource[4]]
+    finally:
+        await admin.close()
+    return {entry[1] for entry in entries if entry[0] == "cleanup.policy"}
+
+
+@pytest.mark.timeout(150)
+async def test_every_count_and_sum_is_the_senders_own_through_kills(quiet_kafka: str, valkey: str, tmp_path: Path):
+    redis_url = valkey.removesuffix("/0") + "/5"
+    environment = {
+        "CONTENDER_KAFKA": quiet_kafka,
+        "CONTENDER_REDIS": redis_url,
+        "CONTENDER_DATA": str(tmp_path / "data"),
+        "CONTENDER_PARTITIONS": str(PARTITIONS),
+    }
+    ports = [port - 10 for port in free_ports(2)]
+    workers = Workers(environment, tmp_path, ports)
+    chance = random.Random(20260)
+    sender = Sender(random.Random(7))
+    await ensure_topics(quiet_kafka, partitions=PARTITIONS, replication=1)
+    redis = Redis.from_url(redis_url)
+    store = RedisSnapshots(redis, partitions=PARTITIONS)
+    for number in range(2):
+        workers.start(number)
+    try:
+        async with producing(quiet_kafka) as producer:
+            took_s, kills = await asyncio.gather(send_everything(producer, sender), kill_and_restart(workers, chance))
+        snapshots = await settled(store, sender)
+        assert kills >= 5
+        assert sender.sent_events / took_s >= 5000
+        compare(snapshots, sender)
+        assert await cleanup_policies(quiet_kafka) == {"compact"}
+        assert workers.stop() == [0, 0]
+        # What a worker that starts from nothing makes of the changelogs is the same to the last bit.
+        await redis.flushdb()
+        workers.start(0)
+        again = await settled(store, sender)
+        assert [snapshot.groups for snapshot in again] == [snapshot.groups for snapshot in snapshots]
+        compare(again, sender)
+    finally:
+        for number in workers.processes:
+            workers.kill(number)
+        await redis.aclose()
+
+
+def compare(snapshots: list[PartitionSnapshot], sender: Sender) -> None:
+    counts, losses = sender.expected()
+    found = totals(snapshots)
+    assert (found.unmatched, found.outside) == (sender.stray["unmatched"], 0)
+    assert found.refused == sender.stray["refused"] + sum(tally["refused"] for tally in counts.values())
+    results = results_of("e", None, snapshots)
+    assert results is not None
+    for variant in results.variants:
+        expected = counts[variant.name]
+        named = {name: getattr(variant, name) for name in expected if name != "predictions"}
+        assert {"predictions": variant.n, **named} == dict(expected)
+        live = variant.live["log_loss"]
+        assert live.n == expected["labelled"]
+        assert live.mean * live.n == pytest.approx(losses[variant.name], rel=1e-12)
