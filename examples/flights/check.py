@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 
 from contender.features import FeatureView
 from contender.training import build_training_set
-from examples.flights.replay import Served
+from examples.flights.replay import Label, Served
 
 FLOAT_TOLERANCE = 1e-9
 _EXAMPLES = 5
@@ -59,13 +59,12 @@ def same(wanted: Any, found: Any) -> bool:
     return math.isclose(wanted, found, rel_tol=FLOAT_TOLERANCE, abs_tol=FLOAT_TOLERANCE)
 
 
-def offline_log_loss(served: Sequence[Served], labels: Mapping[str, bool], variant: str) -> float:
-    """scikit-learn's log loss of a variant's predictions that have a label."""
+def offline_log_loss(served: Sequence[Served], labels: Mapping[str, Label], variant: str, window_s: float) -> float:
+    """scikit-learn's log loss of a variant's predictions whose label came within the window."""
     known = [
-        prediction for prediction in served if prediction.variant == variant and prediction.prediction_id in labels
+        (labels[one.prediction_id].late, one.score)
+        for one in served
+        if one.variant == variant and one.prediction_id in labels and labels[one.prediction_id].after_s <= window_s
     ]
-    return float(
-        log_loss(
-            [labels[prediction.prediction_id] for prediction in known], [p.score for p in known], labels=[False, True]
-        )
-    )
+    outcomes, scores = zip(*known, strict=True)
+    return float(log_loss(outcomes, scores, labels=[False, True]))

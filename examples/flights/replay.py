@@ -2,6 +2,9 @@
 
 At each step, first every earlier departure and arrival is sent and applied, then the flights of the step are
 predicted, then the outcomes of flights that have landed are given as feedback.
+
+Online features hold the newest windows only, so the same history can't be replayed into the same entities twice. Each
+replay has entities of its own, `UA@<run>` for carrier UA, and the same values in them.
 """
 
 import asyncio
@@ -42,6 +45,14 @@ class Served:
     degraded: bool
 
 
+@dataclass(frozen=True)
+class Label:
+    """An outcome as it was given, and how long after its prediction."""
+
+    late: bool
+    after_s: float
+
+
 @dataclass
 class Replay:
     """Drives the services; `served` and `labels` are its own record, against which everything is checked at the end.
@@ -51,15 +62,18 @@ class Replay:
         features_url: the feature service.
         router_url: the router.
         feedback_url: the feedback service.
+        run_name: what tells this replay's entities from those of another one.
     """
 
     flights: Flights
     features_url: str
     router_url: str
     feedback_url: str
+    run_name: str
     served: list[Served] = field(default_factory=list)
-    labels: dict[str, bool] = field(default_factory=dict)
+    labels: dict[str, Label] = field(default_factory=dict)
     _ids: dict[int, str] = field(default_factory=dict)
+    _times: dict[int, float] = field(default_factory=dict)
 
     async def run(self, rows: pl.DataFrame, on_step: Callable[[int], None]) -> None:
         """Replay the rows, in the order of their time; `on_step` is told how many were predicted at each step.
@@ -81,7 +95,11 @@ class Replay:
 
     async def _tell(self, client: httpx.AsyncClient, sent: dict[str, "_Cursor"], now: float) -> None:
         """Send every event before `now`, and wait until the worker has applied them."""
-        events = [event for source, cursor in sent.items() for event in cursor.take_before(now, source)]
+        events = [
+            {"source": source, "time": values.pop("time"), "values": {**values, **self._entities(values)}}
+            for source, cursor in sent.items()
+            for values in cursor.take_before(now)
+        ]
         frames: list[str] = []
         for start in range(0, len(events), _EVENTS_IN_A_CALL):
             body = {"events": events[start : start + _EVENTS_IN_A_CALL]}
@@ -96,7 +114,7 @@ class Replay:
         return bool(answer.json()["applied"])
 
     async def _predict(self, client: httpx.AsyncClient, step: pl.DataFrame) -> None:
-        requests = [_request(row) for row in step.iter_rows(named=True)]
+        requests = [self._request(row) for row in step.iter_rows(named=True)]
         numbers = step["row"].to_list()
         for start in range(0, len(requests), _ROWS_IN_A_CALL):
             body = {"rows": requests[start : start + _ROWS_IN_A_CALL]}
@@ -104,6 +122,7 @@ class Replay:
             for row, prediction in zip(numbers[start:], answer["predictions"], strict=False):
                 self.served.append(_served(row, prediction))
                 self._ids[row] = prediction["prediction_id"]
+                self._times[row] = float(step["time"][0])
 
     async def _give_feedback(self, client: httpx.AsyncClient, landed: list[tuple[int, float, bool]]) -> None:
         feedback = [{"prediction_id": self._ids[row], "outcome": late, "time": time} for row, time, late in landed]
@@ -111,7 +130,20 @@ class Replay:
             await _post(
                 client, f"{self.feedback_url}/v1/feedback", {"feedback": feedback[start : start + _ROWS_IN_A_CALL]}
             )
-        self.labels.update({self._ids[row]: late for row, _, late in landed})
+        times = self._times
+        self.labels.update({self._ids[row]: Label(late, time - times[row]) for row, time, late in landed})
+
+    def _request(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "unit": row["unit"],
+            "time": row["time"],
+            "entities": self._entities(row),
+            "inputs": {column: row[column] for column in SCHEDULE},
+            "return_inputs": True,
+        }
+
+    def _entities(self, values: dict[str, Any]) -> dict[str, str]:
+        return {key: f"{values[key]}@{self.run_name}" for key in _ENTITIES}
 
 
 class _Cursor:
@@ -122,11 +154,9 @@ class _Cursor:
         self._times = self._events["time"]
         self._next = 0
 
-    def take_before(self, now: float, source: str) -> Iterator[dict[str, Any]]:
+    def take_before(self, now: float) -> Iterator[dict[str, Any]]:
         end = int(self._times.search_sorted(now, side="left"))
-        for values in self._events[self._next : end].iter_rows(named=True):
-            time = values.pop("time")
-            yield {"source": source, "time": time, "values": values}
+        yield from self._events[self._next : end].iter_rows(named=True)
         self._next = end
 
 
@@ -143,16 +173,6 @@ class _Landings:
         while self._next < len(self._rows) and self._rows[self._next][1] < now:
             self._next += 1
         return self._rows[first : self._next]
-
-
-def _request(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "unit": row["unit"],
-        "time": row["time"],
-        "entities": {key: row[key] for key in _ENTITIES},
-        "inputs": {column: row[column] for column in SCHEDULE},
-        "return_inputs": True,
-    }
 
 
 def _served(row: int, prediction: dict[str, Any]) -> Served:

@@ -126,10 +126,12 @@ class TellResults:
     Args:
         snapshots: what the workers have published.
         experiments: what the router has announced.
+        clock: moves the watermark of experiments that have stopped.
     """
 
     snapshots: SnapshotStore
     experiments: Experiments
+    clock: Clock
 
     async def known(self) -> list[ExperimentSummary]:
         """Experiments that were announced or have predictions, by name."""
@@ -145,7 +147,7 @@ class TellResults:
         }
         snapshots = await self.snapshots.read()
         for name in {group.experiment for snapshot in snapshots for group in snapshot.groups} - set(found):
-            results = results_of(name, None, snapshots)
+            results = results_of(name, None, snapshots, self.clock.now())
             if results is not None:
                 variants = [variant.name for variant in results.variants]
                 found[name] = ExperimentSummary(name, results.status, results.model, results.metric, variants)
@@ -157,7 +159,7 @@ class TellResults:
         Raises:
             UnknownExperiment: neither announced nor seen in a prediction.
         """
-        results = results_of(name, self.experiments.get(name), await self.snapshots.read())
+        results = results_of(name, self.experiments.get(name), await self.snapshots.read(), self.clock.now())
         if results is None:
             raise UnknownExperiment(f"there is no experiment {name!r}")
         return results

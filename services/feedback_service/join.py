@@ -63,7 +63,7 @@ class Join:
     Args:
         frames: what is kept of each prediction frame.
         labels: what was reported, by frame and chunk of rows.
-        allowed_lateness_s: how far the watermark stays behind the newest prediction.
+        allowed_lateness_s: how far an experiment's watermark stays behind its newest prediction.
     """
 
     def __init__(self, frames: Entries, labels: Entries, *, allowed_lateness_s: float = 0.0) -> None:

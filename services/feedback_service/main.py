@@ -47,7 +47,7 @@ async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
             yield State(
                 settings=settings,
                 take_feedback=TakeFeedback(journal, SystemClock(), settings.partitions, settings.feedback_rows_limit),
-                tell_results=TellResults(snapshots, experiments),
+                tell_results=TellResults(snapshots, experiments, SystemClock()),
                 snapshots=snapshots,
                 journal=journal,
             )

@@ -12,7 +12,7 @@ class FeedbackSettings(Settings):
     snapshot_interval_s: float = Field(0.5, gt=0, description="Shortest time between two snapshots of a partition.")
     snapshot_heartbeat_s: float = Field(5.0, gt=0, description="Longest time between two, when nothing changes.")
     allowed_lateness_s: float = Field(
-        0.0, ge=0, description="How far behind the newest prediction one may still arrive and count as in order."
+        0.0, ge=0, description="How far behind its experiment's newest prediction one may arrive and count as in order."
     )
     feedback_unacknowledged_limit: int = Field(
         64, ge=1, description="Frames whose changelog records may be under way before the worker waits for Kafka."

@@ -40,9 +40,10 @@ def snapshot(partition: int, predictions: int = 1) -> PartitionSnapshot:
         model="m",
         versions=["v"],
         probability=0.5,
+        watermark=1.5,
         cohorts=[cohort],
     )
-    return PartitionSnapshot(partition, {"predictions": 3}, 1.5, cohort.counts, [group], 2.0)
+    return PartitionSnapshot(partition, {"predictions": 3}, cohort.counts, [group], 2.0)
 
 
 async def test_nothing_is_there_at_first(store: SnapshotStore):

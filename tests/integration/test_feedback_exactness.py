@@ -324,7 +324,7 @@ def compare(snapshots: list[PartitionSnapshot], sender: Sender) -> None:
     found = totals(snapshots)
     assert (found.unmatched, found.outside) == (sender.stray["unmatched"], 0)
     assert found.refused == sender.stray["refused"] + sum(tally["refused"] for tally in counts.values())
-    results = results_of("e", None, snapshots)
+    results = results_of("e", None, snapshots, sender.clock)
     assert results is not None
     for variant in results.variants:
         expected = counts[variant.name]

@@ -7,7 +7,7 @@ frames and reports give the same numbers: a change of a row takes back the row's
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import floor
+from math import floor, inf
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class Group:
     matured: Cohort = field(default_factory=Cohort)
     open: dict[int, Cohort] = field(default_factory=dict)
     matured_until: int | None = None
+    newest: float = -inf
 
     @property
     def width_s(self) -> float:
@@ -70,8 +71,8 @@ class Group:
             self.matured.absorb(self.open.pop(number))
             self.matured_until = max(number + 1, self.matured_until or number + 1)
 
-    def snapshot(self) -> GroupSnapshot:
-        """The group as it is published."""
+    def snapshot(self, watermark: float) -> GroupSnapshot:
+        """The group as it is published, with its experiment's watermark in this partition."""
         key = self.key
         cohorts = [cohort.snapshot(self.matures_at(number)) for number, cohort in sorted(self.open.items())]
         if self.matured_until is not None:
@@ -86,6 +87,7 @@ class Group:
             model=self.model,
             versions=sorted(self.versions),
             probability=self.probability,
+            watermark=watermark,
             cohorts=cohorts,
         )
 
@@ -95,14 +97,13 @@ class PartitionAggregates:
 
     Args:
         partition: the number of the partition.
-        allowed_lateness_s: how far the watermark stays behind the newest prediction.
+        allowed_lateness_s: how far an experiment's watermark stays behind its newest prediction.
     """
 
     def __init__(self, partition: int, *, allowed_lateness_s: float = 0.0) -> None:
         self.partition = partition
         self.offsets: dict[str, int] = {}
         self._allowed_lateness_s = allowed_lateness_s
-        self._newest: float | None = None
         self._groups: dict[GroupKey, Group] = {}
         self._elsewhere: Counter[str] = Counter()
         self._waiting: dict[str, dict[int, Counter[str]]] = {}
@@ -126,7 +127,6 @@ class PartitionAggregates:
     def add_frame(self, frame_id: str, frame: FrameEntry, history: History) -> None:
         """Count a frame that was not known, with everything reported for its rows so far."""
         self._waiting.pop(frame_id, None)
-        self._newest = frame.newest if self._newest is None else max(self._newest, frame.newest)
         first = 0
         for block in frame.blocks:
             self._add_predictions(block)
@@ -146,13 +146,15 @@ class PartitionAggregates:
 
     def snapshot(self, now: float) -> PartitionSnapshot:
         """The partition as it is published; `now` is only a note of when."""
-        watermark = None if self._newest is None else self._newest - self._allowed_lateness_s
-        for group in self._groups.values():
-            if watermark is not None:
-                group.fold(watermark)
-        groups = [self._groups[key].snapshot() for key in sorted(self._groups)]
+        watermarks: dict[str, float] = {}
+        for key, group in self._groups.items():
+            reached = group.newest - self._allowed_lateness_s
+            watermarks[key.experiment] = max(reached, watermarks.get(key.experiment, -inf))
+        for key, group in self._groups.items():
+            group.fold(watermarks[key.experiment])
+        groups = [self._groups[key].snapshot(watermarks[key.experiment]) for key in sorted(self._groups)]
         counts = sum((cohort.counts for group in groups for cohort in group.cohorts), self._counts_elsewhere())
-        return PartitionSnapshot(self.partition, dict(self.offsets), watermark, counts, groups, now)
+        return PartitionSnapshot(self.partition, dict(self.offsets), counts, groups, now)
 
     def _counts_elsewhere(self) -> Counts:
         total = Counter(self._elsewhere)
@@ -168,6 +170,7 @@ class PartitionAggregates:
         group = self._group(block)
         group.versions.add(block.version)
         group.probability = max(group.probability, block.probability)
+        group.newest = max(group.newest, *block.time) if block.time else group.newest
         for index, (time, bucket) in enumerate(zip(block.time, block.bucket, strict=True)):
             degraded = bool(block.degraded) and block.degraded[index]
             group.cohort(time).add_prediction(bucket, degraded=degraded, fallback=block.fallback)

@@ -58,7 +58,6 @@ class FrameEntry(msgspec.Struct, frozen=True, array_like=True):
     """A prediction frame as the join keeps it, with its offset in the topic `predictions`."""
 
     offset: int
-    newest: float
     blocks: list[BlockEntry]
 
     @property
@@ -106,8 +105,7 @@ def frame_entry(frame: PredictionFrame, offset: int) -> FrameEntry:
         raise ValueError("the frame has no rows")
     for number, block in enumerate(frame.blocks):
         _check(number, block)
-    newest = max(max(block.time) for block in frame.blocks if len(block))
-    return FrameEntry(offset, newest, [_block_entry(block) for block in frame.blocks])
+    return FrameEntry(offset, [_block_entry(block) for block in frame.blocks])
 
 
 def _block_entry(block: PredictionBlock) -> BlockEntry:

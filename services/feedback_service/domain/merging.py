@@ -12,7 +12,6 @@ from services.feedback_service.domain.snapshots import (
     Counts,
     GroupSnapshot,
     MetricSums,
-    PartitionSnapshot,
 )
 from services.feedback_service.domain.sums import BUCKETS, ClusteredSums
 
@@ -77,14 +76,17 @@ def merged_arms(groups: Sequence[GroupSnapshot], watermark: float) -> dict[tuple
     return arms
 
 
-def watermark_of(snapshots: Iterable[PartitionSnapshot]) -> float | None:
-    """The newest watermark of any partition; None before the first prediction.
+def watermark_of(groups: Iterable[GroupSnapshot], stopped_at: float | None, now: float) -> float | None:
+    """How far an experiment's time has come; None before its first prediction.
 
-    The newest and not the oldest, since one set of routers writes to all partitions at the same time: a partition that
-    has had no prediction for a while is idle, not behind, and must not keep the others from maturing.
+    The newest prediction of any partition and not the oldest of the newest, since one set of routers writes to all
+    partitions: one without predictions is idle, not behind, and must not keep the others from maturing. Once the
+    experiment has stopped no prediction of it comes any more, and the time since then moves it on.
     """
-    known = [snapshot.watermark for snapshot in snapshots if snapshot.watermark is not None]
-    return max(known, default=None)
+    known = max((group.watermark for group in groups), default=None)
+    if known is None or stopped_at is None:
+        return known
+    return known + max(0.0, now - stopped_at)
 
 
 def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally:

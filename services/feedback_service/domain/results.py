@@ -19,13 +19,16 @@ _RANK = {"withheld: split": 5, "withheld: label arrival": 4, "challenger better"
 
 
 def results_of(
-    name: str, revision: ExperimentRevision | None, snapshots: Sequence[PartitionSnapshot]
+    name: str, revision: ExperimentRevision | None, snapshots: Sequence[PartitionSnapshot], now: float
 ) -> Results | None:
-    """The results of an experiment, or None when neither a revision nor a prediction tells of it."""
+    """The results of an experiment, or None when neither a revision nor a prediction tells of it.
+
+    `now`, in seconds since the Unix epoch, matters once the experiment has stopped: then its last rows mature by it.
+    """
     groups = [group for snapshot in snapshots for group in snapshot.groups if group.experiment == name]
     if revision is None and not groups:
         return None
-    watermark = watermark_of(snapshots)
+    watermark = watermark_of(groups, revision.stopped_at if revision else None, now)
     arms = merged_arms(groups, float("-inf") if watermark is None else watermark)
     setup = setup_of(name, revision, groups)
     epochs = sorted({epoch for epoch, _ in arms})

@@ -67,7 +67,7 @@ class CohortSnapshot(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):
-    """One variant of an experiment in one epoch."""
+    """One variant of an experiment in one epoch, and how far the experiment's time has come in this partition."""
 
     experiment: str
     epoch: int
@@ -78,6 +78,7 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     model: str
     versions: list[str]
     probability: float
+    watermark: float
     cohorts: list[CohortSnapshot]
 
 
@@ -86,7 +87,6 @@ class PartitionSnapshot(msgspec.Struct, frozen=True):
 
     partition: int
     offsets: dict[str, int]
-    watermark: float | None
     counts: Counts
     groups: list[GroupSnapshot]
     updated_at: Annotated[float, msgspec.Meta(description="seconds since the Unix epoch")]

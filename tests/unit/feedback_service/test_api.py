@@ -65,7 +65,7 @@ async def client(settings, journal, snapshots, experiments) -> AsyncIterator[htt
         yield State(
             settings=settings,
             take_feedback=TakeFeedback(journal, FixedClock(50.0), settings.partitions, settings.feedback_rows_limit),
-            tell_results=TellResults(snapshots, experiments),
+            tell_results=TellResults(snapshots, experiments, FixedClock(50.0)),
             snapshots=snapshots,
             journal=journal,
         )
@@ -171,7 +171,7 @@ async def test_an_experiment_is_known_and_reached_by_whatever_name_it_has(client
 
 async def test_live_log_loss_is_scikit_learns(client, snapshots):
     outcomes, scores = await publish(snapshots)
-    tell = TellResults(snapshots, InMemoryExperiments())
+    tell = TellResults(snapshots, InMemoryExperiments(), FixedClock(50.0))
     results = await tell.results(NAME)
     challenger = results.variants[1]
     assert challenger.live["log_loss"].mean == pytest.approx(log_loss(outcomes, scores), abs=1e-12)

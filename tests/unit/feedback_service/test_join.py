@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.feedback_service.domain.results import results_of
 from services.feedback_service.domain.snapshots import PartitionSnapshot, decode_snapshot, encode_snapshot
 from services.feedback_service.join import InMemoryEntries, Join, Place
-from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
+from shared.events import (
+    ExperimentRevision,
+    FeedbackFrame,
+    FeedbackGiven,
+    PredictionBlock,
+    PredictionFrame,
+    VariantAllocation,
+)
 
 WINDOW_S = 100.0
 Record = tuple[str, Place, str, PredictionFrame | FeedbackFrame]
@@ -190,6 +198,37 @@ def test_cohorts_fold_once_they_have_matured_and_still_take_corrections():
     first, second = numbers(join).groups[0].cohorts
     assert (first.counts.labelled, second.counts.labelled) == (1, 0)
     assert first.matures_at <= 10_000.0 < second.matures_at
+
+
+def test_an_experiment_matures_by_its_own_predictions_alone():
+    join = joined()
+    apply(join, predictions("old", block(rows=1, at=0.0)))
+    apply(join, predictions("replayed", block(rows=1, at=10_000.0, experiment="other"), offset=1))
+    by_name = {group.experiment: group for group in numbers(join).groups}
+    assert (by_name["e"].watermark, by_name["other"].watermark) == (0.0, 10_000.0)
+    results = results_of("e", None, [numbers(join)], now=20_000.0)
+    assert (results.watermark, results.variants[0].matured) == (0.0, 0)
+
+
+def test_the_last_rows_of_a_stopped_experiment_mature_as_time_goes_on():
+    join = joined()
+    apply(join, predictions("f", block(rows=1, at=0.0), block("challenger", rows=1, at=0.0)))
+    stopped = ExperimentRevision(
+        name="e",
+        model="m",
+        revision=3,
+        epoch=1,
+        status="stopped",
+        seed="s",
+        champion="champion",
+        variants=[VariantAllocation("champion", "v1", 0.5), VariantAllocation("challenger", "v2", 0.5)],
+        metric="log_loss",
+        window_s=WINDOW_S,
+        changed_at=1_000.0,
+        stopped_at=1_000.0,
+    )
+    looks = [results_of("e", stopped, [numbers(join)], now) for now in (1_000.0, 1_000.0 + WINDOW_S + 60.0)]
+    assert [look.variants[0].matured for look in looks] == [0, 1]
 
 
 @pytest.mark.parametrize(
