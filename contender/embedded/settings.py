@@ -44,9 +44,11 @@ class StackSettings(Settings):
         return self.data_folder / "stack.json"
 
     def child_environment(self) -> dict[str, str]:
-        """The environment of the stack's own services: this one, with the stack's Kafka, Valkey and folder."""
+        """The environment of the stack's own services: this one and these settings, with the stack's own addresses."""
+        given = {f"CONTENDER_{name.upper()}": str(getattr(self, name)) for name in sorted(self.model_fields_set)}
         return {
             **os.environ,
+            **given,
             "CONTENDER_HOME": str(self.home),
             "CONTENDER_DATA": str(self.data_folder),
             "CONTENDER_KAFKA": f"127.0.0.1:{self.kafka_port}",
