@@ -58,14 +58,14 @@ class Catalog:
         self._loop: asyncio.Task[None] | None = None
         self._copy = Copy()
         self.fault = ""
-        """Why the last refresh failed; empty when it did not."""
+        """Why the versions could not be read again; empty when they could."""
 
     async def __aenter__(self) -> Self:
         try:
             self._take(msgspec.json.decode(self._path.read_bytes(), type=Copy))
         except FileNotFoundError:
             pass
-        except msgspec.DecodeError as error:
+        except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
             _LOG.warning("the kept copy of the catalog can't be read and is made anew: %s", error)
         await self.refresh()
         self._loop = asyncio.create_task(self._keep_fresh())
@@ -101,10 +101,10 @@ class Catalog:
         A view that is not known yet is left out: its features can't be had.
         """
         found: dict[str, list[str]] = {}
-        for column in version.inputs:
-            view = column.source.partition(":")[0]
-            if column.source != REQUEST and view in self._copy.join_keys:
-                found.setdefault(self._copy.join_keys[view], []).append(column.source)
+        for source in dict.fromkeys(column.source for column in version.inputs):  # columns may share a feature
+            view = source.partition(":")[0]
+            if source != REQUEST and view in self._copy.join_keys:
+                found.setdefault(self._copy.join_keys[view], []).append(source)
         return found
 
     async def refresh(self) -> None:
@@ -128,7 +128,7 @@ class Catalog:
         try:
             join_keys = await self._features.join_keys()
         except CallError as error:
-            fault = fault or f"the feature service can't be asked: {error}"
+            _LOG.debug("views stay as they were: %s", error)  # the client has warned once
         if fault and fault != self.fault:
             _LOG.warning("%s", fault)
         self.fault = fault

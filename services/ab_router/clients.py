@@ -1,7 +1,7 @@
 """Calls to the feature service and the inference service."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from shared.events import ModelVersion, Scalar
 _LOG = logging.getLogger(__name__)
 _SHOWN = 500
 ShapeT = TypeVar("ShapeT")
+FoundT = TypeVar("FoundT")
 CALL_FAILURES = Counter("contender_router_call_failures_total", "Calls to another service that failed", ["service"])
 
 
@@ -119,9 +120,7 @@ class HttpFeatures:
 
     async def join_keys(self) -> dict[str, str]:
         """Join key by view."""
-        definitions = await self._caller.call(_Definitions, "GET", "/v1/definitions")
-        keys = {entity.name: entity.join_key for entity in definitions.entities}
-        return {view.name: keys[view.entity] for view in definitions.views}
+        return await self._caller.call(_Definitions, _join_keys, "GET", "/v1/definitions")
 
     async def get(
         self, references: Sequence[str], entities: Mapping[str, list[Scalar]], times: list[float]
@@ -133,13 +132,11 @@ class HttpFeatures:
             "full_feature_names": True,
             "event_timestamps": times,
         }
-        found = await self._caller.call(_OnlineFeatures, "POST", "/get-online-features", body)
-        columns = dict(zip(found.metadata.feature_names, found.results, strict=True))
-        served = {reference: columns[reference.replace(":", "__")] for reference in references}
-        return ServedFeatures(
-            {reference: column.values for reference, column in served.items()},
-            {reference: column.statuses for reference, column in served.items()},
-        )
+
+        def served(found: _OnlineFeatures) -> ServedFeatures:
+            return _served(found, references, len(times))
+
+        return await self._caller.call(_OnlineFeatures, served, "POST", "/get-online-features", body)
 
 
 class HttpInference:
@@ -150,12 +147,13 @@ class HttpInference:
 
     async def versions(self) -> list[ModelVersion]:
         """Every version of every model."""
-        return (await self._caller.call(_Versions, "GET", "/v1/models")).versions
+        return await self._caller.call(_Versions, lambda found: found.versions, "GET", "/v1/models")
 
     async def predict(self, model: str, version: str, inputs: Mapping[str, list[Scalar]]) -> Score:
         """Scores of rows given by column."""
         path = f"/v1/models/{model}/versions/{version}/predict"
-        return await self._caller.call(Score, "POST", path, {"inputs": inputs})
+        rows = len(next(iter(inputs.values()), []))
+        return await self._caller.call(Score, lambda found: _whole(found, rows), "POST", path, {"inputs": inputs})
 
 
 class _Caller:
@@ -168,8 +166,10 @@ class _Caller:
         self._timeout_s = timeout_s
         self._failing = False
 
-    async def call(self, shape: type[ShapeT], method: str, path: str, body: object = None) -> ShapeT:
-        """The answer.
+    async def call(
+        self, shape: type[ShapeT], read: Callable[[ShapeT], FoundT], method: str, path: str, body: object = None
+    ) -> FoundT:
+        """What `read` finds in the answer; its KeyError or ValueError is an answer of another shape.
 
         Raises:
             CallError: none within the timeout, an error, or one of another shape.
@@ -181,8 +181,8 @@ class _Caller:
                 method, self._url + path, content=content, headers=headers, timeout=self._timeout_s
             )
             answer.raise_for_status()
-            found = msgspec.json.decode(answer.content, type=shape)
-        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            found = read(msgspec.json.decode(answer.content, type=shape))
+        except (httpx.HTTPError, msgspec.DecodeError, KeyError, ValueError) as error:
             raise self._failed(error) from error
         if self._failing:
             _LOG.info("calls to %s succeed again", self._service)
@@ -197,3 +197,26 @@ class _Caller:
             _LOG.warning("calls fail to %s", failure)
         self._failing = True
         return failure
+
+
+def _join_keys(definitions: _Definitions) -> dict[str, str]:
+    keys = {entity.name: entity.join_key for entity in definitions.entities}
+    return {view.name: keys[view.entity] for view in definitions.views}
+
+
+def _served(found: _OnlineFeatures, references: Sequence[str], rows: int) -> ServedFeatures:
+    columns = dict(zip(found.metadata.feature_names, found.results, strict=True))
+    served = {reference: columns[reference.replace(":", "__")] for reference in references}
+    for reference, column in served.items():
+        if not len(column.values) == len(column.statuses) == rows:
+            raise ValueError(f"{reference} has {len(column.values)} values for {rows} rows")
+    return ServedFeatures(
+        {reference: column.values for reference, column in served.items()},
+        {reference: column.statuses for reference, column in served.items()},
+    )
+
+
+def _whole(found: Score, rows: int) -> Score:
+    if not len(found.scores) == len(found.labels) == rows:
+        raise ValueError(f"there are {len(found.scores)} scores for {rows} rows")
+    return found

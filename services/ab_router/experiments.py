@@ -1,6 +1,7 @@
 """Use cases of experiments: create, start, stop, tell. Knows no HTTP."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Mapping
 
@@ -11,14 +12,17 @@ from services.ab_router.store import ExperimentStore
 from shared.clock import Clock
 from shared.events import ExperimentRevision
 from shared.ids import new_frame_id
-from shared.journal import Journal
+from shared.journal import Journal, JournalFull
 from shared.topics import EXPERIMENTS, cloud_event_headers
+
+_LOG = logging.getLogger(__name__)
 
 
 class Experiments:
     """Experiments as the store has them; predictions read them in memory.
 
-    Every change is a new revision, which also goes to the topic `experiments`.
+    Every change is a new revision, which also goes to the topic `experiments`. The store decides: a revision that a
+    full journal can't take holds all the same, and is sent with a later refresh.
     """
 
     def __init__(self, store: ExperimentStore, journal: Journal, catalog: Catalog, clock: Clock) -> None:
@@ -28,21 +32,23 @@ class Experiments:
         self._clock = clock
         self._current: dict[str, ExperimentRevision] = {}
         self._running: dict[str, ExperimentRevision] = {}
+        self._unsent: dict[str, ExperimentRevision] = {}
         self._changing = asyncio.Lock()
 
     async def refresh(self) -> None:
-        """Read the store; another router may have changed it."""
+        """Read the store, which another router may have changed, and send what could not be sent before."""
         async with self._changing:
             await self._load()
+            await self._send()
 
     async def _load(self) -> None:
         self._take({revision.name: revision for revision in await self._store.current()})
 
     async def republish(self) -> None:
         """Send every current revision again: a crash may have come between the store and the journal."""
-        for revision in self._current.values():
-            self._append(revision)
-        await self._journal.flush()
+        async with self._changing:
+            self._unsent = dict(self._current)
+            await self._send()
 
     def running(self, model: str) -> ExperimentRevision | None:
         """The experiment that runs on a model."""
@@ -114,9 +120,18 @@ class Experiments:
 
     async def _publish(self, revision: ExperimentRevision) -> ExperimentRevision:
         self._take({**self._current, revision.name: revision})
-        self._append(revision)
-        await self._journal.flush()
+        self._unsent[revision.name] = revision
+        await self._send()
         return revision
+
+    async def _send(self) -> None:
+        try:
+            for name in list(self._unsent):
+                self._append(self._unsent[name])
+                del self._unsent[name]
+            await self._journal.flush()
+        except JournalFull as error:
+            _LOG.warning("revisions of experiments wait to be sent: %s", error)
 
     def _append(self, revision: ExperimentRevision) -> None:
         headers = cloud_event_headers(EXPERIMENTS, new_frame_id(self._clock.now()))

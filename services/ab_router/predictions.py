@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import msgspec
 from prometheus_client import Counter, Histogram
@@ -57,10 +58,12 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A checked row on its way to a micro-batch."""
+    """A row on its way to a micro-batch, checked against all that `experiment` might assign."""
 
     model: Model
+    experiment: ExperimentRevision | None
     row: Row
+    arrived: float
 
 
 class Predict:
@@ -99,17 +102,19 @@ class Predict:
             ModelUnavailableError: nobody could answer.
             JournalFull, Overloaded: ask again later.
         """
+        arrived = perf_counter()
         found = await self._catalog.find(model)
-        versions = list(_candidates(found, self._experiments.running(model)).values())
+        experiment = self._running(found)
+        versions = list(_candidates(found, experiment).values())
         limits = self._settings
         requirements = Requirements(versions, self._catalog, limits.text_limit)
         check_rows(rows, requirements, batch=batch, now=self._clock.now(), row_limit=limits.row_limit)
-        return await self.batcher.submit_all([Waiting(found, row) for row in rows])
+        return await self.batcher.submit_all([Waiting(found, experiment, row, arrived) for row in rows])
 
     async def _answer(self, waiting: list[Waiting]) -> Sequence[Prediction | Exception]:
         BATCH_ROWS.observe(len(waiting))
         now = self._clock.now()
-        plans = [self._plan(one, now) for one in waiting]
+        plans = [_plan(one, now) for one in waiting]
         results = await self._scorer.score(plans)
         answered = [one for one in results if isinstance(one, Scored)]
         try:
@@ -118,13 +123,12 @@ class Predict:
             raise Unavailable(f"the journal can't be written: {error.strerror}", retry_after_s=5) from error
         return [_unavailable(one) if isinstance(one, CallError) else next(predictions) for one in results]
 
-    def _plan(self, waiting: Waiting, now: float) -> Plan:
-        model, row = waiting.model, waiting.row
+    def _running(self, model: Model) -> ExperimentRevision | None:
+        """The experiment that runs on a model; None while the catalog has not read the versions it started with."""
         experiment = self._experiments.running(model.name)
-        if experiment and any(variant.version not in model.versions for variant in experiment.variants):
-            experiment = None  # started a moment ago on versions that this request has not seen
-        variant = assign(experiment, row.unit) if experiment else None
-        return Plan(row, now if row.time is None else row.time, model, experiment, variant)
+        if experiment is None or any(variant.version not in model.versions for variant in experiment.variants):
+            return None
+        return experiment
 
     async def _written(self, answered: list[Scored], now: float) -> list[Prediction]:
         """Answers to the rows, which are in the journal when this returns."""
@@ -144,7 +148,13 @@ def _candidates(model: Model, experiment: ExperimentRevision | None) -> dict[str
     """The versions that might answer; whoever is asked must not depend on what a row brings."""
     variants = experiment.variants if experiment else []
     names = [model.champion.version, *(variant.version for variant in variants)]
-    return {name: model.versions[name] for name in names if name in model.versions}
+    return {name: model.versions[name] for name in names}
+
+
+def _plan(waiting: Waiting, now: float) -> Plan:
+    experiment, row = waiting.experiment, waiting.row
+    variant = assign(experiment, row.unit) if experiment else None
+    return Plan(row, now if row.time is None else row.time, waiting.model, experiment, variant, waiting.arrived)
 
 
 def _prediction(one: Scored, prediction_id: PredictionId) -> Prediction:

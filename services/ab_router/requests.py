@@ -12,6 +12,7 @@ from shared.problems import FieldError, TooLarge, Unprocessable
 
 _FUTURE_S = 300.0
 _FAULTS_SHOWN = 20
+_INTEGER_LIMIT = 2**63
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,7 +91,7 @@ class Requirements:
             return self._text_fault(value)
         if isinstance(value, float) and not math.isfinite(value):
             return "is not a finite number"
-        return ""
+        return "is outside 64 bits" if isinstance(value, int) and abs(value) >= _INTEGER_LIMIT else ""
 
 
 def check_rows(rows: Sequence[Row], requirements: Requirements, *, batch: bool, now: float, row_limit: int) -> None:

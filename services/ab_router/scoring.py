@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from time import perf_counter
+from dataclasses import dataclass
 
 from services.ab_router.catalog import REQUEST, Catalog, Model
 from services.ab_router.clients import CallError, Features, Inference, ServedFeatures
@@ -15,14 +14,14 @@ Value = float | list[float]
 
 @dataclass(slots=True)
 class Plan:
-    """A row with its assignment; `variant` is None outside of an experiment."""
+    """A row with its assignment; `variant` is None outside of an experiment. `arrived` is a perf_counter's seconds."""
 
     row: Row
     time: float
     model: Model
     experiment: ExperimentRevision | None
     variant: VariantAllocation | None
-    arrived: float = field(default_factory=perf_counter)
+    arrived: float
 
     @property
     def version(self) -> ModelVersion:

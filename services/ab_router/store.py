@@ -7,11 +7,12 @@ from typing import Protocol
 import msgspec
 from sqlalchemy import UniqueConstraint
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from shared.events import ExperimentRevision
+from shared.sql import open_engine
 
 
 class ExperimentStore(Protocol):
@@ -106,14 +107,8 @@ class InMemoryExperimentStore:
 @asynccontextmanager
 async def open_sql_store(url: str) -> AsyncIterator[SqlExperimentStore]:
     """A store on the database at `url`, whose table is made when it is missing."""
-    engine = create_async_engine(url)
-    tables = [SQLModel.metadata.tables["experiment_revision"]]
-    try:
-        async with engine.begin() as connection:
-            await connection.run_sync(lambda sync: SQLModel.metadata.create_all(sync, tables=tables))
+    async with open_engine(url, ["experiment_revision"]) as engine:
         yield SqlExperimentStore(engine)
-    finally:
-        await engine.dispose()
 
 
 def _newest(revisions: list[ExperimentRevision]) -> list[ExperimentRevision]:

@@ -120,7 +120,7 @@ def _faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[Fi
         ("coverage", not 0 < new.coverage <= 1, "is not above 0 and up to 1"),
     ]
     found = [FieldError(field, message) for field, wrong, message in checks if wrong]
-    total = math.fsum(variant.weight for variant in new.variants)
+    total = sum(variant.weight for variant in new.variants)
     if not abs(total - 1) <= _WEIGHT_TOLERANCE:
         found.append(FieldError("variants", f"has weights that add up to {total:g}, not to 1"))
     for index, variant in enumerate(new.variants):

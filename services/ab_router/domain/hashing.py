@@ -1,6 +1,7 @@
 """GrowthBook's hash (specVersion 0.8.0), so that an application may compute the same assignment."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 _OFFSET = 0x811C9DC5
 _PRIME = 0x01000193
@@ -39,7 +40,8 @@ def ranges(count: int, coverage: float, weights: Sequence[float] | None) -> list
     shares = list(weights) if weights is not None and len(weights) == count else equal
     if not 0.99 <= sum(shares) <= 1.01:  # noqa: PLR2004 - GrowthBook's tolerance
         shares = equal
-    starts = [sum(shares[:index]) for index in range(count)]
+    # Added one after another, as GrowthBook does: Python's own sum compensates from 3.12 on.
+    starts = list(accumulate(shares, initial=0.0))[:count]
     return [(start, start + covered * share) for start, share in zip(starts, shares, strict=True)]
 
 

@@ -1,0 +1,225 @@
+"""What the router knows of models: read again, kept on disk, and asked for once more."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from services.ab_router.catalog import Catalog
+from services.ab_router.clients import CallError, HttpFeatures, HttpInference
+from services.ab_router.errors import UnknownModelError
+from shared.events import InputColumn, ModelVersion
+from shared.problems import Unavailable
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "catalog.json"
+
+
+async def eventually(condition) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_model_has_its_versions_and_the_champion_that_was_named(inference, features, path):
+    async with Catalog(inference, features, path, 600) as catalog:
+        model = await catalog.find("late")
+        assert (list(model.versions), model.champion.version) == (["plain", "streaming"], "plain")
+        assert (await catalog.find("delay")).champion.version == "linear"
+        assert inference.listed == 1
+
+
+async def test_a_refresh_sees_new_versions_and_another_champion(inference, features, path):
+    async with Catalog(inference, features, path, 600) as catalog:
+        plain, streaming, _ = inference.registered
+        promoted = msgspec.structs.replace(streaming, champion=True)
+        inference.registered = [msgspec.structs.replace(plain, champion=False), promoted]
+        await catalog.refresh()
+        assert (await catalog.find("late")).champion == promoted
+        with pytest.raises(UnknownModelError):
+            await catalog.find("delay")
+
+
+async def test_it_is_read_again_by_itself(inference, features, path):
+    async with Catalog(inference, features, path, 0.01) as catalog:
+        inference.registered = inference.registered[:1]
+        known = inference.listed
+        await eventually(lambda: inference.listed > known + 1)
+        assert list((await catalog.find("late")).versions) == ["plain"]
+
+
+async def test_callers_at_the_same_time_share_one_reading(inference, features, path):
+    async with Catalog(inference, features, path, 600) as catalog:
+        await asyncio.gather(*(catalog.refresh() for _ in range(5)))
+        assert inference.listed == 2
+
+
+async def test_a_model_that_is_not_known_yet_is_asked_for_once_more(inference, features, path):
+    late = inference.registered
+    inference.registered = []
+    async with Catalog(inference, features, path, 600) as catalog:
+        with pytest.raises(UnknownModelError):
+            await catalog.find("late")
+        assert inference.listed == 2
+        inference.registered = late
+        assert (await catalog.find("late")).name == "late"
+        assert inference.listed == 3
+
+
+async def test_the_last_copy_serves_while_the_other_services_are_down(inference, features, path):
+    async with Catalog(inference, features, path, 600) as catalog:
+        model = await catalog.find("late")
+    inference.down = features.down = True
+    async with Catalog(inference, features, path, 600) as catalog:
+        assert await catalog.find("late") == model
+        assert catalog.join_keys(model.versions["streaming"]) == {"origin": ["origin_delays:mean_delay"]}
+        assert "inference" in catalog.fault
+        inference.down = False
+        await catalog.refresh()
+        assert catalog.fault == ""
+
+
+async def test_what_can_not_be_read_stays_as_it_was_and_the_rest_is_taken(inference, features, path):
+    async with Catalog(inference, features, path, 600) as catalog:
+        features.down = True
+        inference.registered = inference.registered[:2]
+        await catalog.refresh()
+        with pytest.raises(UnknownModelError):
+            await catalog.find("delay")
+        assert catalog.fault == ""
+        streaming = (await catalog.find("late")).versions["streaming"]
+        assert catalog.join_keys(streaming) == {"origin": ["origin_delays:mean_delay"]}
+
+
+async def test_whether_an_unknown_model_exists_can_not_be_said_while_inference_is_down(inference, features, path):
+    inference.down = True
+    async with Catalog(inference, features, path, 600) as catalog:
+        with pytest.raises(Unavailable, match="late"):
+            await catalog.find("late")
+        inference.down = False
+        assert (await catalog.find("late")).name == "late"
+
+
+async def test_an_unknown_model_is_unknown_whatever_the_feature_service_does(inference, features, path):
+    features.down = True
+    async with Catalog(inference, features, path, 600) as catalog:
+        with pytest.raises(UnknownModelError):
+            await catalog.find("early")
+        assert (await catalog.find("late")).name == "late"
+
+
+@pytest.mark.parametrize("corrupt", [b"", b"{", b'{"versions": 3}', b'{"versions": [{"model": "\xff"}]}', b"[]"])
+async def test_a_corrupt_copy_is_made_anew(inference, features, path, corrupt):
+    path.parent.mkdir()
+    path.write_bytes(corrupt)
+    async with Catalog(inference, features, path, 600) as catalog:
+        assert (await catalog.find("late")).name == "late"
+    assert b"streaming" in path.read_bytes()
+
+
+async def test_a_copy_that_can_not_be_written_stops_nobody(inference, features, path):
+    path.parent.write_text("a file where the folder should be")
+    async with Catalog(inference, features, path, 600) as catalog:
+        assert (await catalog.find("late")).name == "late"
+
+
+async def test_features_are_grouped_by_join_key_and_each_is_asked_for_once(inference, features, path):
+    features.views = {"origin_delays": "origin", "tail_delays": "tail_number"}
+    sources = ["request", "origin_delays:a", "origin_delays:b", "origin_delays:a", "tail_delays:a", "gone:a"]
+    inputs = [InputColumn(f"column-{at}", "float", source=source) for at, source in enumerate(sources)]
+    version = ModelVersion(model="m", version="v", task="regression", inputs=inputs, registered_at=1.0)
+    async with Catalog(inference, features, path, 600) as catalog:
+        assert catalog.join_keys(version) == {
+            "origin": ["origin_delays:a", "origin_delays:b"],
+            "tail_number": ["tail_delays:a"],
+        }
+
+
+def client_that_answers(content: bytes, status: int = 200) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(status, content=content)))
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"no JSON", 200),
+        (b'{"entities": "\xff"}', 200),
+        (b"{}", 200),
+        (b'{"detail": "away"}', 503),
+        (b'{"entities": [], "views": []}', 503),
+        (b'{"entities": [], "views": [{"name": "origin_delays", "entity": "origin"}]}', 200),
+    ],
+)
+async def test_definitions_of_another_shape_are_a_failed_call(content, status):
+    async with client_that_answers(content, status) as client:
+        with pytest.raises(CallError, match="feature_service"):
+            await HttpFeatures(client, "http://features.test", 1.0).join_keys()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"metadata": {"feature_names": ["v__b"]}, "results": [{"values": [1], "statuses": ["PRESENT"]}]}',
+        b'{"metadata": {"feature_names": ["v__a"]}, "results": []}',
+        b'{"metadata": {"feature_names": ["v__a"]}, "results": [{"values": [], "statuses": ["PRESENT"]}]}',
+        b'{"metadata": {"feature_names": ["v__a"]}, "results": [{"values": [1], "statuses": []}]}',
+    ],
+)
+async def test_features_of_another_shape_are_a_failed_call(content):
+    async with client_that_answers(content) as client:
+        with pytest.raises(CallError, match="feature_service"):
+            await HttpFeatures(client, "http://features.test", 1.0).get(["v:a"], {"key": ["x"]}, [1.0])
+
+
+async def test_a_service_that_does_not_answer_is_a_failed_call():
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("no answer", request=request)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
+        inference = HttpInference(client, "http://inference.test", 1.0)
+        for call in (inference.versions(), inference.predict("m", "v", {"distance": [1.0]})):
+            with pytest.raises(CallError, match="ReadTimeout"):
+                await call
+
+
+async def test_features_are_found_by_their_full_names():
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked = msgspec.json.decode(request.content)
+        assert (asked["features"], asked["entities"], asked["event_timestamps"]) == (["v:a"], {"key": ["x"]}, [1.0])
+        columns = [{"values": ["x"], "statuses": ["PRESENT"]}, {"values": [2.5], "statuses": ["PRESENT"]}]
+        return httpx.Response(200, json={"metadata": {"feature_names": ["key", "v__a"]}, "results": columns})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        served = await HttpFeatures(client, "http://features.test", 1.0).get(["v:a"], {"key": ["x"]}, [1.0])
+    assert (served.values, served.statuses) == ({"v:a": [2.5]}, {"v:a": ["PRESENT"]})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"scores": [0.1], "labels": ["no", "no"]}',
+        b'{"scores": [0.1, 0.2], "labels": ["no"]}',
+        b'{"scores": [0.1, null], "labels": ["no", "no"]}',
+    ],
+)
+async def test_scores_of_another_shape_are_a_failed_call(content):
+    async with client_that_answers(content) as client:
+        inference = HttpInference(client, "http://inference.test", 1.0)
+        with pytest.raises(CallError, match="inference_service"):
+            await inference.predict("m", "v", {"distance": [1.0, 2.0]})
+
+
+async def test_scores_are_asked_of_one_version_by_column():
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/v1/models/m/versions/v/predict"
+        assert request.headers["content-type"] == "application/json"
+        assert msgspec.json.decode(request.content) == {"inputs": {"distance": [1.0, 2.0]}}
+        return httpx.Response(200, json={"scores": [0.1, 0.9], "labels": ["no", "yes"]})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        score = await HttpInference(client, "http://inference.test", 1.0).predict("m", "v", {"distance": [1.0, 2.0]})
+    assert (score.scores, score.labels) == ([0.1, 0.9], ["no", "yes"])

@@ -1,0 +1,304 @@
+"""What an experiment may be, how it runs, who is assigned what, and that its revisions are kept and sent."""
+
+from collections import Counter
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ab_router.domain.experiments import NewExperiment, assign, draft, started, stopped
+from services.ab_router.errors import ExperimentStateError
+from services.ab_router.experiments import Experiments
+from shared.events import ExperimentRevision, ModelVersion, Task, VariantAllocation
+from shared.problems import Unprocessable
+from shared.topics import EXPERIMENTS
+
+HALVES = [VariantAllocation("old", "v1", 0.5), VariantAllocation("new", "v2", 0.5)]
+
+
+def version(name: str, task: Task = "binary", classes: tuple[str, ...] = ("no", "yes")) -> ModelVersion:
+    return ModelVersion(model="m", version=name, task=task, classes=list(classes), inputs=[], registered_at=1.0)
+
+
+VERSIONS = {
+    one.version: one for one in (version("v1"), version("v2"), version("v3"), version("v4", classes=("a", "b")))
+}
+
+
+def new(**changes: object) -> NewExperiment:
+    return msgspec.structs.replace(NewExperiment("e", "m", HALVES), **changes)
+
+
+def drafted(**changes: object) -> ExperimentRevision:
+    return draft(new(**changes), VERSIONS, seed="seed", now=10.0)
+
+
+def of_task(task: Task) -> dict[str, ModelVersion]:
+    return {name: version(name, task) for name in ("v1", "v2")}
+
+
+def refused_fields(given: NewExperiment, versions: dict[str, ModelVersion] = VERSIONS) -> list[str]:
+    with pytest.raises(Unprocessable) as refused:
+        draft(given, versions, seed="seed", now=10.0)
+    assert all(error.field in refused.value.detail for error in refused.value.errors)
+    return [error.field for error in refused.value.errors]
+
+
+def test_a_draft_is_the_first_revision_and_assigns_in_no_epoch():
+    given = new(metric="brier", window_s=60.0, missing="negative", alpha=0.1, tuning_n=7, coverage=0.4)
+    revision = draft(given, VERSIONS, seed="seed", now=10.0)
+    assert (revision.revision, revision.epoch, revision.status) == (1, 0, "draft")
+    assert (revision.seed, revision.changed_at, revision.started_at) == ("seed", 10.0, None)
+    for name in ("name", "model", "variants", "metric", "window_s", "missing", "alpha", "tuning_n", "coverage"):
+        assert getattr(revision, name) == getattr(given, name)
+
+
+def test_the_first_variant_is_the_champion_unless_another_is_named():
+    assert drafted().champion == "old"
+    assert drafted(champion="new").champion == "new"
+
+
+def test_a_draft_starts_and_then_stops_for_good():
+    running = started(drafted(), 20.0)
+    assert (running.revision, running.epoch, running.status) == (2, 1, "running")
+    assert (running.started_at, running.changed_at) == (20.0, 20.0)
+    over = stopped(running, 30.0)
+    assert (over.revision, over.epoch, over.status) == (3, 1, "stopped")
+    assert (over.started_at, over.stopped_at, over.changed_at) == (20.0, 30.0, 30.0)
+    kept = {"revision", "epoch", "status", "started_at", "stopped_at", "changed_at"}
+    assert all(getattr(over, name) == getattr(running, name) for name in over.__struct_fields__ if name not in kept)
+
+
+def test_an_experiment_never_runs_twice():
+    running = started(drafted(), 20.0)
+    for one in (running, stopped(running, 30.0)):
+        with pytest.raises(ExperimentStateError, match=one.status):
+            started(one, 40.0)
+
+
+def test_only_what_runs_can_be_stopped():
+    for one in (drafted(), stopped(started(drafted(), 20.0), 30.0)):
+        with pytest.raises(ExperimentStateError, match=one.status):
+            stopped(one, 40.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "a b"}, "name"),
+        ({"name": "-a"}, "name"),
+        ({"name": "a/b"}, "name"),
+        ({"name": "a\n"}, "name"),
+        ({"name": "a" * 101}, "name"),
+        ({"champion": "other"}, "champion"),
+        ({"champion": ""}, "champion"),
+        ({"metric": "absolute_error"}, "metric"),
+        ({"metric": "accuracy "}, "metric"),
+        ({"window_s": 0.0}, "window_s"),
+        ({"window_s": float("inf")}, "window_s"),
+        ({"window_s": float("nan")}, "window_s"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"alpha": 1.0}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"tuning_n": 0}, "tuning_n"),
+        ({"coverage": 0.0}, "coverage"),
+        ({"coverage": 1.01}, "coverage"),
+        ({"coverage": float("nan")}, "coverage"),
+        ({"fallback_value": 0.0}, "fallback_value"),
+        ({"fallback_value": 1.0}, "fallback_value"),
+        ({"fallback_value": float("nan")}, "fallback_value"),
+    ],
+)
+def test_a_field_out_of_range_is_refused_by_name(changes, field):
+    assert refused_fields(new(**changes)) == [field]
+
+
+def test_every_wrong_field_is_named_at_once():
+    assert refused_fields(new(name="?", metric="auc", alpha=2.0, coverage=-1.0)) == [
+        "name",
+        "alpha",
+        "coverage",
+        "metric",
+    ]
+
+
+def test_an_experiment_has_from_two_to_ten_variants():
+    assert refused_fields(new(variants=[])) == ["variants", "variants"]
+    assert refused_fields(new(variants=[VariantAllocation("only", "v1", 1.0)])) == ["variants"]
+    ten = [VariantAllocation(f"arm-{number}", "v1", 0.1) for number in range(10)]
+    assert drafted(variants=ten).champion == "arm-0"
+    eleven = [VariantAllocation(f"arm-{number}", "v1", 1 / 11) for number in range(11)]
+    assert refused_fields(new(variants=eleven)) == ["variants"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "fields"),
+    [
+        ((0.5, 0.4), ["variants"]),
+        ((0.5, 0.5 + 1e-6), ["variants"]),
+        ((1.0, 0.0), ["variants[1].weight"]),
+        ((1.5, -0.5), ["variants[0].weight", "variants[1].weight"]),
+        ((0.5, float("nan")), ["variants", "variants[1].weight"]),
+        ((1e308, 1e308), ["variants", "variants[0].weight", "variants[1].weight"]),
+        ((float("inf"), float("-inf")), ["variants", "variants[0].weight", "variants[1].weight"]),
+    ],
+)
+def test_weights_are_shares_of_one(weights, fields):
+    variants = [VariantAllocation(f"arm-{at}", "v1", weight) for at, weight in enumerate(weights)]
+    assert refused_fields(new(variants=variants)) == fields
+
+
+def test_weights_need_only_add_up_to_one_as_floats_do():
+    thirds = [VariantAllocation(f"arm-{at}", "v1", 1 / 3) for at in range(3)]
+    assert len(drafted(variants=thirds).variants) == 3
+
+
+def test_variants_have_names_of_their_own_and_versions_that_there_are():
+    wrong = [
+        VariantAllocation("same", "v1", 0.4),
+        VariantAllocation("same", "v9", 0.4),
+        VariantAllocation("", "v2", 0.2),
+    ]
+    assert refused_fields(new(variants=wrong)) == ["variants", "variants[1].version", "variants[2].name"]
+
+
+def test_two_variants_may_share_a_version():
+    twins = [VariantAllocation("a", "v1", 0.5), VariantAllocation("b", "v1", 0.5)]
+    assert drafted(variants=twins).variants == twins
+
+
+def test_versions_of_different_tasks_or_classes_can_not_be_compared():
+    mixed = [VariantAllocation("a", "v1", 0.5), VariantAllocation("b", "v4", 0.5)]
+    assert refused_fields(new(variants=mixed)) == ["variants"]
+    versions = {"v1": version("v1"), "v2": version("v2", "regression", ())}
+    assert refused_fields(new(), versions) == ["variants"]
+
+
+@pytest.mark.parametrize(
+    ("task", "accepted", "refused"),
+    [
+        ("binary", {"log_loss", "brier", "accuracy"}, {"absolute_error", "squared_error", "auc"}),
+        ("multiclass", {"log_loss", "accuracy"}, {"brier", "squared_error"}),
+        ("regression", {"absolute_error", "squared_error"}, {"log_loss", "accuracy"}),
+    ],
+)
+def test_a_metric_is_one_of_the_models_task(task, accepted, refused):
+    for metric in accepted:
+        assert draft(new(metric=metric), of_task(task), seed="s", now=1.0).metric == metric
+    for metric in refused:
+        assert refused_fields(new(metric=metric), of_task(task)) == ["metric"]
+
+
+def test_a_fallback_value_is_an_answer_that_the_model_could_give():
+    assert drafted(fallback_value=0.3).fallback_value == 0.3
+    regression = new(metric="absolute_error", fallback_value=-17.5)
+    assert draft(regression, of_task("regression"), seed="s", now=1.0).fallback_value == -17.5
+    endless = new(metric="absolute_error", fallback_value=float("inf"))
+    assert refused_fields(endless, of_task("regression")) == ["fallback_value"]
+    assert refused_fields(new(fallback_value=0.5), of_task("multiclass")) == ["fallback_value"]
+
+
+@given(unit=st.text(min_size=1), weight=st.floats(0.01, 0.99), coverage=st.floats(0.01, 1))
+def test_a_unit_keeps_its_variant_through_every_revision(unit, weight, coverage):
+    shares = [VariantAllocation("old", "v1", 1 - weight), VariantAllocation("new", "v2", weight)]
+    one = drafted(variants=shares, coverage=coverage)
+    running = started(one, 20.0)
+    assert assign(one, unit) == assign(running, unit) == assign(stopped(running, 30.0), unit)
+
+
+@given(unit=st.text(min_size=1), coverages=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)))
+def test_more_coverage_moves_nobody_who_is_in_already(unit, coverages):
+    low, high = sorted(coverages)
+    before = assign(drafted(coverage=low), unit)
+    assert before is None or assign(drafted(coverage=high), unit) == before
+
+
+@pytest.mark.parametrize(("weights", "coverage"), [((0.5, 0.5), 1.0), ((0.8, 0.15, 0.05), 1.0), ((0.3, 0.7), 0.25)])
+def test_shares_of_many_units_are_close_to_the_weights(weights, coverage):
+    variants = [VariantAllocation(f"arm-{at}", "v1", weight) for at, weight in enumerate(weights)]
+    experiment = drafted(variants=variants, coverage=coverage)
+    units = 20_000
+    found = Counter(one.name if (one := assign(experiment, f"user-{at}")) else None for at in range(units))
+    expected = {variant.name: coverage * variant.weight for variant in variants} | {None: 1 - coverage}
+    for name, share in expected.items():
+        error = (share * (1 - share) / units) ** 0.5
+        assert found[name] / units == pytest.approx(share, abs=4 * error)
+
+
+def test_another_seed_assigns_independently():
+    one, other = drafted(), msgspec.structs.replace(drafted(), seed="another")
+    same = sum(assign(one, f"user-{at}") == assign(other, f"user-{at}") for at in range(4_000))
+    assert same / 4_000 == pytest.approx(0.5, abs=0.04)
+
+
+IN_USE = NewExperiment(
+    "e", "late", [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "streaming", 0.5)]
+)
+
+
+def sent(router) -> list[ExperimentRevision]:
+    return [EXPERIMENTS.decode(record.value) for record in router.records() if record.topic == EXPERIMENTS.name]
+
+
+def fill(journal) -> None:
+    journal.append("predictions", 0, None, [], b"x" * (journal.limit_bytes - journal.unsent_bytes - 40))
+
+
+async def test_every_revision_is_kept_and_sent(router):
+    await router.experiments.create(IN_USE)
+    await router.experiments.start("e")
+    await router.experiments.stop("e")
+    assert [one.status for one in sent(router)] == ["draft", "running", "stopped"]
+    assert await router.store.history("e") == sent(router)
+
+
+async def test_every_experiment_has_a_seed_of_its_own(router):
+    names = ("e", "f", "g")
+    seeds = {(await router.experiments.create(msgspec.structs.replace(IN_USE, name=name))).seed for name in names}
+    assert len(seeds) == 3
+
+
+async def test_a_version_that_was_registered_a_moment_ago_can_be_in_an_experiment(router):
+    fresh = msgspec.structs.replace(router.inference.registered[0], version="fresh", champion=False)
+    router.inference.registered.append(fresh)
+    variants = [IN_USE.variants[0], VariantAllocation("new", "fresh", 0.5)]
+    created = await router.experiments.create(msgspec.structs.replace(IN_USE, variants=variants))
+    assert created.variants[1].version == "fresh"
+
+
+async def test_what_another_router_changed_is_seen_before_a_change_and_after_a_refresh(router):
+    other = Experiments(router.store, router.journal, router.catalog, router.clock)
+    await router.experiments.create(IN_USE)
+    await other.start("e")
+    with pytest.raises(ExperimentStateError, match="running"):
+        await router.experiments.start("e")
+    await other.stop("e")
+    await router.experiments.refresh()
+    assert router.experiments.running("late") is None
+    assert router.experiments.find("e").status == "stopped"
+
+
+async def test_a_change_that_a_full_journal_can_not_take_holds_and_is_sent_later(router):
+    fill(router.journal)
+    await router.experiments.create(IN_USE)
+    running = await router.experiments.start("e")
+    assert router.experiments.running("late") == running
+    assert sent(router) == []
+    router.journal.acknowledge(router.journal.acknowledged(), router.journal.unsent_bytes)
+    await router.experiments.refresh()
+    assert sent(router) == [running]
+    await router.experiments.refresh()
+    assert len(sent(router)) == 1
+
+
+async def test_a_router_that_starts_sends_every_current_revision_again_once_there_is_room(router):
+    await router.experiments.create(IN_USE)
+    again = Experiments(router.store, router.journal, router.catalog, router.clock)
+    fill(router.journal)
+    await again.refresh()
+    await again.republish()
+    router.journal.acknowledge(router.journal.acknowledged(), router.journal.unsent_bytes)
+    await again.refresh()
+    assert sent(router) == again.all() * 2

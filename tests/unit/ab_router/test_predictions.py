@@ -1,0 +1,324 @@
+"""From a checked row to an answer that is in the journal, with the services behind the router failing or not."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import msgspec
+import pytest
+from prometheus_client import REGISTRY
+
+from services.ab_router.domain.experiments import NewExperiment, assign
+from services.ab_router.errors import ModelUnavailableError, UnknownModelError
+from services.ab_router.requests import Row
+from shared.events import ExperimentRevision, InputColumn, VariantAllocation
+from shared.journal import Journal, JournalFull
+from shared.microbatch import Overloaded
+from shared.problems import TooLarge, Unprocessable
+
+ENTITIES = {"origin": "EWR"}
+
+
+def row(unit: str = "user-1", **changes: object) -> Row:
+    return msgspec.structs.replace(Row(unit, ENTITIES, {"distance": 700.0}), **changes)
+
+
+async def run(router, **changes: object) -> ExperimentRevision:
+    """Start an experiment: `plain` is the champion, `streaming` challenges it."""
+    variants = [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "streaming", 0.5)]
+    new = msgspec.structs.replace(NewExperiment("e", "late", variants, window_s=60.0), **changes)
+    await router.experiments.create(new)
+    return await router.experiments.start(new.name)
+
+
+def unit_of(experiment: ExperimentRevision, variant: str | None) -> str:
+    """A unit that is assigned to the variant."""
+    found = ((unit, assign(experiment, unit)) for unit in map("user-{}".format, range(1000)))
+    return next(unit for unit, one in found if (one and one.name) == variant)
+
+
+def total(metric: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(metric, labels) or 0.0
+
+
+async def test_without_an_experiment_the_champion_answers(router):
+    (answer,) = await router.predict.rows("late", [row()], batch=False)
+    assert (answer.model, answer.version, answer.variant, answer.experiment) == ("late", "plain", None, None)
+    assert (answer.outputs.score, answer.outputs.label, answer.degraded) == (0.2, "on time", False)
+    block, at = router.kept(answer.prediction_id)
+    assert (block.version, block.experiment, block.variant, block.served_variant) == ("plain", None, None, None)
+    assert (block.unit[at], block.time[at], block.score[at]) == ("user-1", router.clock.now(), 0.2)
+    assert (block.assignment_probability, block.epoch, block.classes) == (1.0, 0, ["on time", "late"])
+    assert block.inputs == {"distance": [700.0], "carrier": ["UA"]}
+    assert block.latency_ms[at] >= 0
+
+
+async def test_an_assignment_is_recorded_with_all_that_judges_it(router):
+    experiment = await run(router, coverage=0.8, missing="negative")
+    unit = unit_of(experiment, "new")
+    context = {"country": "US", "age": 4}
+    (answer,) = await router.predict.rows("late", [row(unit, context=context, time=5.0)], batch=False)
+    assert (answer.experiment, answer.variant, answer.version) == ("e", "new", "streaming")
+    block, at = router.kept(answer.prediction_id)
+    assert (block.experiment, block.revision, block.epoch) == ("e", 2, 1)
+    assert (block.variant, block.served_variant, block.assignment_probability) == ("new", "new", 0.4)
+    assert (block.window_s, block.missing, block.task) == (60.0, "negative", "binary")
+    assert (block.unit[at], block.time[at], block.degraded[at]) == (unit, 5.0, False)
+    assert block.context == {"country": ["US"], "age": [4]}
+    assert block.inputs == {"distance": [700.0], "mean_delay": [30.0]}
+    assert block.statuses == {"mean_delay": ["PRESENT"]}
+
+
+async def test_a_unit_outside_of_the_coverage_is_in_no_experiment(router):
+    experiment = await run(router, coverage=0.2)
+    (answer,) = await router.predict.rows("late", [row(unit_of(experiment, None))], batch=False)
+    assert (answer.variant, answer.experiment, answer.version) == (None, None, "plain")
+    block, _ = router.kept(answer.prediction_id)
+    assert (block.experiment, block.variant, block.revision, block.epoch) == (None, None, 0, 0)
+    assert block.assignment_probability == 1.0
+
+
+async def test_an_experiment_on_versions_that_are_not_known_yet_assigns_nobody(router):
+    experiment = await run(router)
+    variants = [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "unread", 0.5)]
+    await router.store.add(msgspec.structs.replace(experiment, revision=3, variants=variants))
+    await router.experiments.refresh()
+    (answer,) = await router.predict.rows("late", [row(unit_of(experiment, "new"))], batch=False)
+    assert (answer.version, answer.variant, answer.experiment) == ("plain", None, None)
+
+
+async def test_features_are_asked_only_by_the_version_that_needs_them(router):
+    experiment = await run(router)
+    await router.predict.rows("late", [row(unit_of(experiment, "old"))], batch=False)
+    assert router.features.asked == []
+    await router.predict.rows("late", [row(unit_of(experiment, "new"), time=5.0)], batch=False)
+    assert router.features.asked == [(["origin_delays:mean_delay"], {"origin": ["EWR"]}, [5.0])]
+
+
+async def test_without_features_the_defaults_stand_in_and_the_record_says_so(router):
+    experiment = await run(router)
+    router.features.down = True
+    before = total("contender_degraded_total", model="late", variant="new")
+    rows = [row(unit_of(experiment, variant), return_inputs=True) for variant in ("old", "new")]
+    old, new = await router.predict.rows("late", rows, batch=True)
+    assert (old.degraded, old.outputs.score) == (False, 0.2)
+    assert (new.degraded, new.outputs.score, new.variant) == (True, 0.7, "new")
+    assert new.inputs == {"distance": 700.0, "mean_delay": 7.5}
+    block, at = router.kept(new.prediction_id)
+    assert (block.degraded[at], block.served_variant) == (True, "new")
+    assert block.inputs == {"distance": [700.0], "mean_delay": [7.5]}
+    assert block.statuses == {}
+    assert total("contender_degraded_total", model="late", variant="new") == before + 1
+
+
+async def test_a_feature_that_is_not_served_has_its_default(router):
+    experiment = await run(router)
+    router.features.missing = {"origin_delays:mean_delay"}
+    (answer,) = await router.predict.rows("late", [row(unit_of(experiment, "new"), return_inputs=True)], batch=False)
+    assert (answer.degraded, answer.inputs["mean_delay"]) == (True, 7.5)
+
+
+async def test_a_feature_that_is_null_is_passed_on_as_null(router):
+    experiment = await run(router)
+    router.features.nulls = {"origin_delays:mean_delay"}
+    (answer,) = await router.predict.rows("late", [row(unit_of(experiment, "new"), return_inputs=True)], batch=False)
+    assert (answer.degraded, answer.inputs["mean_delay"]) == (False, None)
+    assert router.kept(answer.prediction_id)[0].statuses == {"mean_delay": ["NULL_VALUE"]}
+
+
+async def test_the_champion_answers_for_a_challenger_that_fails(router):
+    experiment = await run(router)
+    router.inference.failing = {"streaming"}
+    before = total("contender_fallbacks_total", model="late", variant="new")
+    rows = [row(unit_of(experiment, variant)) for variant in ("new", "old")]
+    failed, own = await router.predict.rows("late", rows, batch=True)
+    assert (failed.variant, failed.version, failed.outputs.score) == ("new", "plain", 0.2)
+    assert (own.variant, own.version) == ("old", "plain")
+    block, _ = router.kept(failed.prediction_id)
+    assert (block.variant, block.served_variant, block.version) == ("new", "old", "plain")
+    assert block.assignment_probability == 0.5
+    assert total("contender_fallbacks_total", model="late", variant="new") == before + 1
+
+
+async def test_the_fallback_value_answers_when_the_champion_fails_too(router):
+    experiment = await run(router, fallback_value=0.6)
+    router.inference.failing = {"plain", "streaming"}
+    before = total("contender_fallbacks_total", model="late", variant="old")
+    rows = [row(unit_of(experiment, variant)) for variant in ("old", "new")]
+    answers = await router.predict.rows("late", rows, batch=True)
+    for answer, variant in zip(answers, ("old", "new"), strict=True):
+        assert (answer.variant, answer.outputs.score, answer.outputs.label) == (variant, 0.6, "late")
+        assert answer.degraded
+        block, at = router.kept(answer.prediction_id)
+        assert (block.variant, block.served_variant, block.score[at]) == (variant, None, 0.6)
+        assert block.degraded[at]
+    assert total("contender_fallbacks_total", model="late", variant="old") == before + 1
+
+
+async def test_without_a_fallback_value_nobody_answers_and_nothing_is_journalled(router):
+    await run(router)
+    router.inference.failing = {"plain", "streaming"}
+    with pytest.raises(ModelUnavailableError) as refused:
+        await router.predict.rows("late", [row()], batch=False)
+    assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, "1")
+    assert router.frames() == []
+
+
+async def test_one_model_that_fails_takes_no_other_with_it(router):
+    router.inference.failing = {"linear"}
+    answered, failed = await asyncio.gather(
+        router.predict.rows("late", [row()], batch=False),
+        router.predict.rows("delay", [Row("user-1", inputs={"seats": 180})], batch=False),
+        return_exceptions=True,
+    )
+    assert answered[0].outputs.score == 0.2
+    assert isinstance(failed, ModelUnavailableError)
+    ((_, _, frame),) = router.frames()
+    assert [block.model for block in frame.blocks] == ["late"]
+
+
+async def test_a_frame_holds_the_answered_rows_of_a_micro_batch_and_their_ids_lead_to_them(router):
+    experiment = await run(router)
+    units = [f"user-{at}" for at in range(12)]
+    contexts = [{}, {"country": "US"}, {"country": "DE", "age": 3}]
+    calls = [row(unit, context=contexts[at % 3], time=float(at)) for at, unit in enumerate(units)]
+    seats = [Row(f"plane-{at}", inputs={"seats": at}) for at in (180, 90)]
+    found = await asyncio.gather(
+        router.predict.rows("late", calls[:5], batch=True),
+        *(router.predict.rows("late", [one], batch=False) for one in calls[5:]),
+        router.predict.rows("delay", seats, batch=True),
+    )
+    late, delay = [answer for answers in found[:-1] for answer in answers], found[-1]
+    ((_, _, frame),) = router.frames()
+    assert sum(map(len, frame.blocks)) == len(calls) + len(seats) == len({one.prediction_id for one in [*late, *delay]})
+    for at, answer in enumerate(late):
+        block, place = router.kept(answer.prediction_id)
+        assigned = assign(experiment, units[at])
+        assert (block.unit[place], block.time[place]) == (units[at], float(at))
+        assert {name: values[place] for name, values in block.context.items()} == contexts[at % 3]
+        assert (block.variant, block.version) == (assigned.name, assigned.version) == (answer.variant, answer.version)
+        assert block.score[place] == answer.outputs.score
+    assert [answer.outputs.score for answer in delay] == [180.0, 90.0]
+    assert [router.kept(one.prediction_id)[0].model for one in delay] == ["delay", "delay"]
+    for block in frame.blocks:
+        columns = [*block.inputs.values(), *block.context.values(), *block.statuses.values()]
+        lists = [block.time, block.score, block.degraded, block.latency_ms, *columns]
+        assert {len(one) for one in lists} == {len(block)}
+    assert Counter(version for version, _ in router.inference.asked) == {"plain": 1, "streaming": 1, "linear": 1}
+
+
+async def test_a_row_that_waited_while_an_experiment_started_is_not_in_it(
+    open_router, settings, journal, features, inference
+):
+    needy = msgspec.structs.replace(inference.registered[1], inputs=[InputColumn("weather", "string")])
+    inference.registered[1] = needy
+    one_sender = settings.model_copy(update={"senders": 1})
+    async with open_router(one_sender, journal, features, inference) as router:
+        inference.answering.clear()
+        first = asyncio.create_task(router.predict.rows("delay", [Row("u", inputs={"seats": 1})], batch=False))
+        await inference.reached.wait()
+        waiting = [row(f"user-{at}") for at in range(5)]
+        second = asyncio.create_task(router.predict.rows("late", waiting, batch=True))
+        await run(router)
+        inference.answering.set()
+        await first
+        assert {(one.version, one.variant) for one in await second} == {("plain", None)}
+    assert {version for version, _ in inference.asked} == {"linear", "plain"}
+
+
+async def test_a_latency_counts_the_wait_for_a_micro_batch(open_router, settings, journal, features, inference):
+    async with open_router(settings.model_copy(update={"senders": 1}), journal, features, inference) as router:
+        inference.answering.clear()
+        first = asyncio.create_task(router.predict.rows("delay", [Row("u", inputs={"seats": 1})], batch=False))
+        await inference.reached.wait()
+        second = asyncio.create_task(router.predict.rows("late", [row()], batch=False))
+        await run(router)
+        since = perf_counter()
+        await router.experiments.stop("e")
+        waited_ms = (perf_counter() - since) * 1e3
+        inference.answering.set()
+        await first
+        (answer,) = await second
+        assert router.kept(answer.prediction_id)[0].latency_ms[0] >= waited_ms - 0.001
+
+
+@dataclass
+class GatedJournal(Journal):
+    """A journal whose disk is slow until it is let go, or fails."""
+
+    flushing: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    fails: bool = False
+
+    async def flush(self) -> None:
+        self.flushing.set()
+        await self.released.wait()
+        if self.fails:
+            raise JournalFull("the journal can't write to its disk")
+        await super().flush()
+
+
+@pytest.fixture
+def gated(tmp_path):
+    journal = GatedJournal.open(tmp_path / "gated", limit_bytes=1024**2)
+    yield journal
+    journal.close()
+
+
+async def test_no_answer_comes_before_the_journal_is_on_disk(open_router, settings, gated, features, inference):
+    async with open_router(settings, gated, features, inference) as router:
+        asked = asyncio.create_task(router.predict.rows("late", [row()], batch=False))
+        await gated.flushing.wait()
+        assert not asked.done()
+        assert router.frames() == []
+        gated.released.set()
+        (answer,) = await asked
+        assert router.kept(answer.prediction_id)[0].unit == ["user-1"]
+
+
+async def test_a_disk_that_fails_means_no_answer(open_router, settings, gated, features, inference):
+    gated.released.set()
+    gated.fails = True
+    before = total("contender_predictions_total", model="late", variant="")
+    async with open_router(settings, gated, features, inference) as router:
+        with pytest.raises(JournalFull):
+            await router.predict.rows("late", [row()], batch=False)
+    assert total("contender_predictions_total", model="late", variant="") == before
+
+
+async def test_a_full_journal_means_no_answer(open_router, settings, tmp_path, features, inference):
+    full = Journal.open(tmp_path / "full", limit_bytes=100)
+    async with open_router(settings, full, features, inference) as router:
+        with pytest.raises(JournalFull) as refused:
+            await router.predict.rows("late", [row()], batch=False)
+        assert refused.value.headers["Retry-After"] == "5"
+        assert router.records() == []
+    full.close()
+
+
+async def test_more_rows_than_may_wait_are_refused_before_they_are_assigned(
+    open_router, settings, journal, features, inference
+):
+    async with open_router(settings.model_copy(update={"queue_limit": 2}), journal, features, inference) as router:
+        with pytest.raises(Overloaded):
+            await router.predict.rows("late", [row()] * 3, batch=True)
+        assert inference.asked == []
+        assert router.records() == []
+
+
+async def test_a_refused_row_takes_its_whole_call_with_it(router):
+    for rows, refusal in (([row()] * 6, TooLarge), ([row(), row("")], Unprocessable), ([], Unprocessable)):
+        with pytest.raises(refusal):
+            await router.predict.rows("late", rows, batch=True)
+    with pytest.raises(UnknownModelError):
+        await router.predict.rows("early", [row()], batch=False)
+    assert (router.inference.asked, router.records()) == ([], [])
+
+
+async def test_what_a_challenger_needs_is_asked_of_every_row_so_that_refusals_skew_no_split(router):
+    await run(router)
+    for unit in map("user-{}".format, range(8)):
+        with pytest.raises(Unprocessable) as refused:
+            await router.predict.rows("late", [row(unit, entities={})], batch=False)
+        assert [error.field for error in refused.value.errors] == ["entities.origin"]

@@ -1,0 +1,318 @@
+"""The router over HTTP, with the services behind it as fakes and a journal on disk."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from services.ab_router.main import State, create_app
+from services.ab_router.settings import RouterSettings
+from shared.journal import Journal
+from shared.problems import TYPE_PREFIX
+from shared.testing import client_for
+
+NOW = 1_700_000_000.0
+PREDICT = "/v1/models/late/predict"
+BATCH = f"{PREDICT}/batch"
+RIGHT = {"unit": "user-1", "entities": {"origin": "EWR"}, "inputs": {"distance": 700.0}}
+NEW = {
+    "name": "e",
+    "model": "late",
+    "variants": [
+        {"name": "old", "version": "plain", "weight": 0.5},
+        {"name": "new", "version": "streaming", "weight": 0.5},
+    ],
+}
+
+
+@asynccontextmanager
+async def client_of(router) -> AsyncIterator[httpx.AsyncClient]:
+    @asynccontextmanager
+    async def resources(settings: RouterSettings) -> AsyncIterator[State]:
+        yield State(
+            settings=settings,
+            predict=router.predict,
+            experiments=router.experiments,
+            catalog=router.catalog,
+            journal=router.journal,
+        )
+
+    async with client_for(create_app(router.settings, resources)) as client:
+        yield client
+
+
+@pytest.fixture
+async def client(router) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(router) as client:
+        yield client
+
+
+def assert_problem(answer: httpx.Response, status: int, slug: str, *fields: str) -> None:
+    """The answer is a problem of that type, and names these fields and no others."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    problem = answer.json()
+    assert (problem["type"], problem["status"]) == (TYPE_PREFIX + slug, status)
+    assert problem["title"]
+    assert problem["detail"]
+    assert [error["field"] for error in problem.get("errors", [])] == list(fields)
+
+
+async def test_a_prediction_is_answered_with_the_id_that_feedback_refers_to(client, router):
+    answer = await client.post(PREDICT, json=RIGHT)
+    assert answer.status_code == 200
+    found = answer.json()
+    block, at = router.kept(found.pop("prediction_id"))
+    assert (block.unit[at], block.score[at]) == ("user-1", 0.2)
+    assert found == {
+        "model": "late",
+        "version": "plain",
+        "variant": None,
+        "experiment": None,
+        "outputs": {"score": 0.2, "label": "on time"},
+        "degraded": False,
+    }
+
+
+async def test_the_inputs_are_answered_when_asked_for(client):
+    answer = await client.post(PREDICT, json={**RIGHT, "return_inputs": True})
+    assert answer.json()["inputs"] == {"distance": 700.0, "carrier": "UA"}
+
+
+async def test_a_batch_is_answered_in_its_order(client, router):
+    await client.post("/v1/experiments", json=NEW)
+    await client.post("/v1/experiments/e/start")
+    rows = [{**RIGHT, "unit": f"user-{at}", "time": float(at)} for at in range(5)]
+    answer = await client.post(BATCH, json={"rows": rows})
+    found = answer.json()["predictions"]
+    assert len({one["variant"] for one in found}) == 2
+    for at, one in enumerate(found):
+        block, place = router.kept(one["prediction_id"])
+        assert (block.unit[place], block.time[place], block.variant) == (f"user-{at}", float(at), one["variant"])
+
+
+async def test_an_experiment_goes_from_draft_to_running_to_stopped(client, router):
+    created = await client.post("/v1/experiments", json=NEW)
+    assert (created.status_code, created.json()["status"], created.json()["champion"]) == (201, "draft", "old")
+    assert (await client.post(PREDICT, json=RIGHT)).json()["experiment"] is None
+    assert (await client.post("/v1/experiments/e/start")).json()["status"] == "running"
+    assert (await client.post(PREDICT, json=RIGHT)).json()["experiment"] == "e"
+    stopped = await client.post("/v1/experiments/e/stop")
+    assert (stopped.json()["status"], stopped.json()["revision"]) == ("stopped", 3)
+    assert (await client.post(PREDICT, json=RIGHT)).json()["experiment"] is None
+    assert (await client.get("/v1/experiments/e")).json() == stopped.json()
+    sent = [record for record in router.records() if record.topic == "experiments"]
+    assert [record.key for record in sent] == [b"e"] * 3
+
+
+async def test_experiments_are_listed_oldest_first(client):
+    assert (await client.get("/v1/experiments")).json() == {"experiments": []}
+    for name in ("second", "first"):
+        await client.post("/v1/experiments", json={**NEW, "name": name})
+    listed = (await client.get("/v1/experiments")).json()["experiments"]
+    assert [one["name"] for one in listed] == ["second", "first"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"inputs": {}}, "inputs.distance"),
+        ({"inputs": {"distance": None}}, "inputs.distance"),
+        ({"inputs": {"distance": "far"}}, "inputs.distance"),
+        ({"inputs": {"distance": True}}, "inputs.distance"),
+        ({"inputs": {"distance": 1e39}}, "inputs.distance"),
+        ({"inputs": {"distance": 10**400}}, "inputs.distance"),
+        ({"inputs": {"distance": 1, "carrier": 7}}, "inputs.carrier"),
+        ({"inputs": {"distance": 1, "carrier": "x" * 51}}, "inputs.carrier"),
+        ({"inputs": {"distance": 1, "weather": "fog"}}, "inputs.weather"),
+        ({"inputs": {"distance": 1, "mean_delay": 3.0}}, "inputs.mean_delay"),
+        ({"inputs": {"distance": [1]}}, "inputs[...]"),
+        ({"inputs": [1]}, "inputs"),
+        ({"unit": ""}, "unit"),
+        ({"unit": "x" * 51}, "unit"),
+        ({"unit": 17}, "unit"),
+        ({"unit": None}, "unit"),
+        ({"entities": {}}, "entities.origin"),
+        ({"entities": {"origin": ""}}, "entities.origin"),
+        ({"entities": {"origin": "x" * 51}}, "entities.origin"),
+        ({"entities": {"origin": 2**64}}, "entities.origin"),
+        ({"entities": {"origin": None}}, "entities[...]"),
+        ({"context": {"country": "x" * 51}}, "context.country"),
+        ({"context": {"age": 10**400}}, "context.age"),
+        ({"time": NOW + 301}, "time"),
+        ({"time": -1}, "time"),
+        ({"time": "now"}, "time"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+async def test_a_row_that_can_not_be_answered_is_refused_by_field_alone_and_in_a_batch(client, router, changes, field):
+    await client.post("/v1/experiments", json=NEW)
+    await client.post("/v1/experiments/e/start")
+    wrong = {**RIGHT, **changes}
+    assert_problem(await client.post(PREDICT, json=wrong), 422, "invalid-field", field)
+    # msgspec says where in an array or a mapping it stopped only by "...".
+    names = (f"rows[1].{field}", f"rows[...].{field}")
+    answer = await client.post(BATCH, json={"rows": [RIGHT, wrong]})
+    (error,) = answer.json()["errors"]
+    assert error["field"] in names
+    assert_problem(answer, 422, "invalid-field", error["field"])
+    assert router.frames() == []
+    assert router.inference.asked == []
+
+
+async def test_whoever_sends_what_is_a_feature_is_told_where_it_comes_from(client):
+    await client.post("/v1/experiments", json=NEW)
+    await client.post("/v1/experiments/e/start")
+    answer = await client.post(PREDICT, json={**RIGHT, "inputs": {"distance": 1, "mean_delay": 3.0}})
+    assert "served as origin_delays:mean_delay" in answer.json()["detail"]
+
+
+async def test_times_up_to_five_minutes_ahead_are_another_clocks(client):
+    assert (await client.post(PREDICT, json={**RIGHT, "time": NOW + 300})).status_code == 200
+
+
+@pytest.mark.parametrize("missing", ["unit"])
+async def test_a_missing_field_is_named(client, router, missing):
+    wrong = {name: value for name, value in RIGHT.items() if name != missing}
+    assert_problem(await client.post(PREDICT, json=wrong), 422, "invalid-field", missing)
+    assert_problem(await client.post(BATCH, json={}), 422, "invalid-field", "rows")
+    assert_problem(await client.post(BATCH, json={"rows": []}), 422, "invalid-field", "rows")
+    assert router.records() == []
+
+
+@pytest.mark.parametrize(("path", "first"), [(PREDICT, "unit"), (BATCH, "rows"), ("/v1/experiments", "name")])
+async def test_a_body_that_can_not_be_read_is_a_problem(client, router, path, first):
+    async def post(value: bytes, content_type: str = "application/json") -> httpx.Response:
+        content = b'{"%s": %s}' % (first.encode(), value)
+        return await client.post(path, content=content, headers={"content-type": content_type})
+
+    for value in (b"NaN", b"Infinity", b"-Infinity", b"", b"nul"):
+        assert_problem(await post(value), 400, "bad-request")
+    assert_problem(await client.post(path, headers={"content-type": "application/json"}), 400, "bad-request")
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", ""):
+        assert_problem(await post(b"[]", content_type), 415, "unsupported-media-type")
+    assert_problem(await post(b'"%s"' % (b"x" * 2000)), 413, "too-large")
+    assert router.records() == []
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"Infinity", b"-Infinity", b'"\xff"', b'"\\ud800"'])
+async def test_a_value_that_is_not_json_is_no_input(client, router, value):
+    content = b'{"unit": "u", "inputs": {"distance": %s}}' % value
+    answer = await client.post(PREDICT, content=content, headers={"content-type": "application/json"})
+    assert_problem(answer, 400, "bad-request")
+    assert router.records() == []
+
+
+async def test_more_rows_than_one_call_takes_are_too_many(client, router):
+    answer = await client.post(BATCH, json={"rows": [RIGHT] * 6})
+    assert_problem(answer, 413, "too-large")
+    assert router.records() == []
+
+
+async def test_no_more_than_twenty_faults_are_named(client):
+    wrong = {**RIGHT, "context": {f"segment-{at}": "" for at in range(30)}}
+    answer = await client.post(PREDICT, json=wrong)
+    assert_problem(answer, 422, "invalid-field", *(f"context.segment-{at}" for at in range(20)))
+
+
+async def test_what_does_not_exist_is_not_found(client, router):
+    assert_problem(await client.post("/v1/models/early/predict", json=RIGHT), 404, "unknown-model")
+    assert_problem(await client.post("/v1/models/early/predict/batch", json={"rows": [RIGHT]}), 404, "unknown-model")
+    assert_problem(await client.get("/v1/experiments/none"), 404, "unknown-experiment")
+    for change in ("start", "stop"):
+        assert_problem(await client.post(f"/v1/experiments/none/{change}"), 404, "unknown-experiment")
+    assert_problem(await client.post("/v1/experiments", json={**NEW, "model": "early"}), 404, "unknown-model")
+    assert_problem(await client.get("/v1/nothing"), 404, "not-found")
+    assert router.records() == []
+
+
+async def test_a_method_that_is_not_allowed_is_a_problem_that_names_those_that_are(client):
+    for method, path, allowed in (("GET", PREDICT, "POST"), ("DELETE", "/v1/experiments/e", "GET")):
+        answer = await client.request(method, path)
+        assert_problem(answer, 405, "method-not-allowed")
+        assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        (
+            {"variants": [{**one, "version": "none"} for one in NEW["variants"]]},
+            [f"variants[{at}].version" for at in (0, 1)],
+        ),
+        (
+            {"variants": [{**NEW["variants"][0], "weight": 1e308}] * 2},
+            ["variants"] * 2 + [f"variants[{at}].weight" for at in (0, 1)],
+        ),
+        ({"variants": "many"}, ["variants"]),
+        ({"metric": "squared_error"}, ["metric"]),
+        ({"window_s": "a day"}, ["window_s"]),
+        ({"missing": "ignored"}, ["missing"]),
+        ({"share": 0.5}, ["share"]),
+    ],
+)
+async def test_what_can_not_be_an_experiment_is_refused_by_field_and_not_kept(client, router, changes, fields):
+    assert_problem(await client.post("/v1/experiments", json={**NEW, **changes}), 422, "invalid-field", *fields)
+    assert router.records() == []
+    assert await router.store.current() == []
+
+
+async def test_a_name_is_taken_for_good(client, router):
+    await client.post("/v1/experiments", json=NEW)
+    assert_problem(await client.post("/v1/experiments", json={**NEW, "window_s": 5}), 409, "experiment-exists")
+    assert (await client.get("/v1/experiments/e")).json()["window_s"] == 86_400.0
+    assert len(router.records()) == 1
+
+
+async def test_an_experiment_starts_and_stops_once(client, router):
+    await client.post("/v1/experiments", json=NEW)
+    assert_problem(await client.post("/v1/experiments/e/stop"), 409, "experiment-state")
+    await client.post("/v1/experiments/e/start")
+    assert_problem(await client.post("/v1/experiments/e/start"), 409, "experiment-state")
+    await client.post("/v1/experiments/e/stop")
+    for change in ("start", "stop"):
+        assert_problem(await client.post(f"/v1/experiments/e/{change}"), 409, "experiment-state")
+    assert len(router.records()) == 3
+
+
+async def test_one_experiment_at_a_time_runs_on_a_model(client, router):
+    for name in ("e", "f"):
+        await client.post("/v1/experiments", json={**NEW, "name": name})
+    await client.post("/v1/experiments/e/start")
+    answer = await client.post("/v1/experiments/f/start")
+    assert_problem(answer, 409, "experiment-state")
+    assert "experiment e runs" in answer.json()["detail"]
+    assert (await client.get("/v1/experiments/f")).json()["status"] == "draft"
+    await client.post("/v1/experiments/e/stop")
+    assert (await client.post("/v1/experiments/f/start")).status_code == 200
+
+
+async def test_a_model_that_fails_is_a_problem_that_says_when_to_ask_again(client, router):
+    router.inference.failing = {"plain"}
+    answer = await client.post(PREDICT, json=RIGHT)
+    assert_problem(answer, 503, "model-unavailable")
+    assert answer.headers["retry-after"] == "1"
+    assert router.records() == []
+
+
+async def test_a_full_journal_is_a_problem_and_was_no_secret_beforehand(
+    open_router, settings, tmp_path, features, inference
+):
+    full = Journal.open(tmp_path / "full", limit_bytes=900)
+    async with open_router(settings, full, features, inference) as router, client_of(router) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await client.post(PREDICT, json=RIGHT)).status_code == 200
+        full.append("predictions", 0, None, [], b"x" * (full.limit_bytes - full.unsent_bytes - 40))
+        assert_problem(await client.get("/readyz"), 503, "unavailable")
+        held = full.unsent_bytes
+        answer = await client.post(PREDICT, json=RIGHT)
+        assert_problem(answer, 503, "journal-full")
+        assert answer.headers["retry-after"] == "5"
+        assert full.unsent_bytes == held
+    full.close()
+
+
+async def test_the_router_is_ready_while_it_can_journal_whatever_else_is_down(client, router):
+    router.inference.down = router.features.down = True
+    await router.catalog.refresh()
+    assert (await client.get("/readyz")).status_code == 200
