@@ -1,10 +1,16 @@
 """What can go wrong for a caller of `contender`.
 
 ContenderError
-├── ExportError     the pipeline can't be exported to ONNX
-├── ParityError     the exported model answers differently from scikit-learn
-└── RefusedError    a service refused; carries its problem details
+├── ExportError       the pipeline can't be exported to ONNX
+├── ParityError       the exported model answers differently from scikit-learn
+├── RefusedError      a service refused; carries its problem details
+└── UnreachableError  a service does not answer
 """
+
+import json
+from typing import Self
+
+import httpx
 
 
 class ContenderError(Exception):
@@ -31,3 +37,16 @@ class RefusedError(ContenderError):
         super().__init__(detail)
         self.status = status
         self.errors = errors
+
+    @classmethod
+    def of(cls, answer: httpx.Response) -> Self:
+        """The refusal that an answer tells of."""
+        try:
+            problem = answer.json()
+        except json.JSONDecodeError:
+            problem = {}
+        return cls(answer.status_code, problem.get("detail", answer.text), problem.get("errors", []))
+
+
+class UnreachableError(ContenderError):
+    """A service does not answer."""

@@ -59,12 +59,16 @@ def same(wanted: Any, found: Any) -> bool:
     return math.isclose(wanted, found, rel_tol=FLOAT_TOLERANCE, abs_tol=FLOAT_TOLERANCE)
 
 
-def offline_log_loss(served: Sequence[Served], labels: Mapping[str, Label], variant: str, window_s: float) -> float:
-    """scikit-learn's log loss of a variant's predictions whose label came within the window."""
+def offline_log_loss(
+    served: Sequence[Served], labels: Mapping[str, Label], variant: str, window_s: float
+) -> float | None:
+    """scikit-learn's log loss of a variant's predictions whose label came within the window; None without any."""
     known = [
         (labels[one.prediction_id].late, one.score)
         for one in served
         if one.variant == variant and one.prediction_id in labels and labels[one.prediction_id].after_s <= window_s
     ]
+    if not known:
+        return None
     outcomes, scores = zip(*known, strict=True)
     return float(log_loss(outcomes, scores, labels=[False, True]))

@@ -12,11 +12,12 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from contender.answers import Results
+from contender.client import Client, Experiment
 from contender.embedded import stack
 from contender.embedded.errors import EmbeddedError
 from contender.embedded.settings import StackSettings
 from contender.errors import ContenderError
-from contender.registration import export_pipeline, register
 from contender.training import build_training_set
 from examples.flights import data, features
 from examples.flights.check import Comparison, compare_features, offline_log_loss
@@ -79,10 +80,11 @@ def _run(flights: int, started: float) -> Report:
     with _progress() as progress:
         table, rows = _prepare(progress, settings, flights)
         contenders = _train(progress, table)
-        versions = _register(progress, settings, contenders)
-        experiment = _start_experiment(settings, versions)
-        replay = _replay(progress, settings, table, rows, experiment)
-        results = _settled(settings, experiment, replay)
+        with Client(settings.url("ab_router"), timeout_s=_TIMEOUT_S) as client:
+            versions = _register(progress, client, contenders)
+            experiment = _start_experiment(client, versions)
+            replay = _replay(progress, settings, table, rows, experiment)
+            results = _settled(experiment, replay)
         compared = compare_features(replay.served, rows, replay.flights.events, VIEWS)
     report = _report(results, replay, compared, flights, time.monotonic() - started)
     _check(results, replay, compared)
@@ -114,54 +116,48 @@ def _train(progress: Progress, table: data.Flights) -> list[Contender]:
     return contenders
 
 
-def _register(progress: Progress, settings: StackSettings, contenders: list[Contender]) -> list[ModelVersion]:
+def _register(progress: Progress, client: Client, contenders: list[Contender]) -> list[ModelVersion]:
     task = progress.add_task("Registering", total=len(contenders))
     versions = []
     for contender in contenders:
-        exported = export_pipeline(
-            contender.pipeline,
-            contender.columns,
-            contender.labels,
-            sources=contender.sources,
-            description=contender.description,
+        versions.append(
+            client.register(
+                MODEL,
+                contender.pipeline,
+                contender.columns,
+                contender.labels,
+                sources=contender.sources,
+                description=contender.description,
+            )
         )
-        versions.append(register(settings.url("inference_service"), MODEL, exported))
         progress.update(task, advance=1, description=f"Registered {contender.name}")
     return versions
 
 
-def _start_experiment(settings: StackSettings, versions: list[ModelVersion]) -> str:
+def _start_experiment(client: Client, versions: list[ModelVersion]) -> Experiment:
     """Start a 50/50 experiment of the two, in place of one that still runs from an earlier demo."""
-    url = f"{settings.url('ab_router')}/v1/experiments"
-    name = f"{MODEL}-{int(time.time())}"
+    for known in client.experiments():
+        if known.status == "running" and known.model == MODEL:
+            client.change(known.name, "stop")
     body = {
-        "name": name,
+        "name": f"{MODEL}-{int(time.time())}",
         "model": MODEL,
         "variants": [
-            {"name": contender, "version": version.version, "weight": 0.5}
-            for contender, version in zip(("v1", "v3"), versions, strict=True)
+            {"name": name, "version": version.version, "weight": 0.5}
+            for name, version in zip(("v1", "v3"), versions, strict=True)
         ],
         "champion": "v1",
         "metric": "log_loss",
         "window_s": WINDOW_S,
-        "missing": "excluded",
-        "alpha": 0.05,
-        "tuning_n": 5000,
     }
-    with httpx.Client(timeout=_TIMEOUT_S) as client:
-        for known in _json(client.get(url))["experiments"]:
-            if known["status"] == "running" and known["model"] == MODEL:
-                _json(client.post(f"{url}/{known['name']}/stop"))
-        _json(client.post(url, json=body))
-        _json(client.post(f"{url}/{name}/start"))
-    return name
+    return client.create(body).start()
 
 
 def _replay(
-    progress: Progress, settings: StackSettings, table: data.Flights, rows: pl.DataFrame, experiment: str
+    progress: Progress, settings: StackSettings, table: data.Flights, rows: pl.DataFrame, experiment: Experiment
 ) -> Replay:
     features_url, router_url, feedback_url = map(settings.url, REPLAYED)
-    replay = Replay(table, features_url, router_url, feedback_url, experiment)
+    replay = Replay(table, features_url, router_url, feedback_url, experiment.name)
     task = progress.add_task("Replaying flights", total=rows.height)
     every = max(1, rows.height // _REPORTS)
 
@@ -169,20 +165,20 @@ def _replay(
         before = len(replay.served) - count
         progress.update(task, advance=count)
         if before // every < len(replay.served) // every and len(replay.served) < rows.height:
-            progress.console.print(_line(_results(settings, experiment)), soft_wrap=True)
+            progress.console.print(_line(experiment.results()), soft_wrap=True)
 
     asyncio.run(replay.run(rows, on_step))
     return replay
 
 
-def _settled(settings: StackSettings, experiment: str, replay: Replay) -> dict[str, Any]:
+def _settled(experiment: Experiment, replay: Replay) -> Results:
     """The results once every prediction and every outcome is in them."""
     end = time.monotonic() + _SETTLED_S
     wanted = (len(replay.served), len(replay.labels))
     while True:
-        results = _results(settings, experiment)
-        variants = results.get("variants", [])
-        seen = (sum(v["n"] for v in variants), sum(v["labelled"] + v["late"] for v in variants))
+        results = experiment.results()
+        variants = results.variants
+        seen = (sum(one.n for one in variants), sum(one.labelled + one.late for one in variants))
         if seen == wanted:
             return results
         if time.monotonic() > end:
@@ -190,44 +186,38 @@ def _settled(settings: StackSettings, experiment: str, replay: Replay) -> dict[s
         time.sleep(_POLL_S)
 
 
-def _results(settings: StackSettings, experiment: str) -> dict[str, Any]:
-    url = f"{settings.url('feedback_service')}/v1/experiments/{experiment}/results"
-    answer = httpx.get(url, timeout=_TIMEOUT_S)
-    return {} if answer.status_code == httpx.codes.NOT_FOUND else _json(answer)
-
-
-def _report(results: dict[str, Any], replay: Replay, compared: Comparison, flights: int, seconds: float) -> Report:
+def _report(results: Results, replay: Replay, compared: Comparison, flights: int, seconds: float) -> Report:
     variants = [
         {
-            "name": variant["name"],
-            "version": variant["version"],
-            "n": variant["n"],
-            "labelled": variant["labelled"],
-            "log_loss": variant["live"]["log_loss"]["mean"],
-            "auc": variant["live"]["auc"]["mean"],
+            "name": variant.name,
+            "version": variant.version,
+            "n": variant.n,
+            "labelled": variant.labelled,
+            "log_loss": variant.live["log_loss"].mean,
+            "auc": variant.live["auc"].mean,
         }
-        for variant in results["variants"]
+        for variant in results.variants
     ]
-    effect = results["effects"].get("v3", {}).get(results["metric"], {})
+    effect = results.effects.get("v3", {}).get(results.metric)
     return Report(
         flights=min(flights, len(replay.served)),
         predictions=len(replay.served),
         feedback=len(replay.labels),
         variants=variants,
-        effect={key: effect.get(key) for key in ("estimate", "low", "high")},
+        effect={name: getattr(effect, name, None) for name in ("estimate", "low", "high")},
         features_compared=compared.compared,
         features_different=compared.different,
-        verdict=results["verdict"]["sentence"],
+        verdict=results.verdict.sentence,
         seconds=round(seconds, 1),
     )
 
 
-def _check(results: dict[str, Any], replay: Replay, compared: Comparison) -> None:
-    for variant in results["variants"]:
-        shown = variant["live"]["log_loss"]["mean"]
-        computed = offline_log_loss(replay.served, replay.labels, variant["name"], WINDOW_S)
-        if abs(shown - computed) > LOG_LOSS_TOLERANCE:
-            raise DemoError(f"log loss of {variant['name']} is shown as {shown}, scikit-learn computes {computed}")
+def _check(results: Results, replay: Replay, compared: Comparison) -> None:
+    for variant in results.variants:
+        shown = variant.live["log_loss"].mean
+        computed = offline_log_loss(replay.served, replay.labels, variant.name, WINDOW_S)
+        if shown is None or computed is None or abs(shown - computed) > LOG_LOSS_TOLERANCE:
+            raise DemoError(f"log loss of {variant.name} is shown as {shown}, scikit-learn computes {computed}")
     for line in compared.examples:
         console.print(f"different: {line}", style="red", soft_wrap=True)
 
@@ -237,11 +227,13 @@ def _print(report: Report, settings: StackSettings) -> None:
     for variant in report.variants:
         console.print(
             f"{variant['name']}: {variant['n']:,} predictions, {variant['labelled']:,} outcomes, "
-            f"log loss {variant['log_loss']:.4f} (as scikit-learn computes it), AUC {variant['auc']:.3f}"
+            f"log loss {_figure(variant['log_loss'])} (as scikit-learn computes it), AUC {_figure(variant['auc'], 3)}",
+            soft_wrap=True,
         )
     console.print(
         f"Features: {report.features_compared:,} served values compared with the training-set builder, "
-        f"{report.features_different:,} different."
+        f"{report.features_different:,} different.",
+        soft_wrap=True,
     )
     console.print(f"[bold]{report.verdict}[/bold]", soft_wrap=True)
     console.print(
@@ -249,24 +241,17 @@ def _print(report: Report, settings: StackSettings) -> None:
     )
 
 
-def _line(results: dict[str, Any]) -> str:
+def _line(results: Results) -> str:
     variants = " · ".join(
-        f"{variant['name']} {variant['labelled']:,} of {variant['n']:,} labelled, "
-        f"log loss {_figure(variant['live'].get('log_loss'))}"
-        for variant in results.get("variants", [])
+        f"{variant.name} {variant.labelled:,} of {variant.n:,} labelled, "
+        f"log loss {_figure(variant.live['log_loss'].mean)}"
+        for variant in results.variants
     )
     return variants or "no results yet"
 
 
-def _figure(metric: dict[str, Any] | None) -> str:
-    return "-" if not metric or metric.get("mean") is None else f"{metric['mean']:.4f}"
-
-
-def _json(answer: httpx.Response) -> dict[str, Any]:
-    if answer.is_error:
-        raise DemoError(f"{answer.request.method} {answer.request.url} answered {answer.status_code}: {answer.text}")
-    content: dict[str, Any] = answer.json()
-    return content
+def _figure(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _progress() -> Progress:

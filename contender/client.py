@@ -1,0 +1,223 @@
+"""The client of people and applications: register versions, run experiments, predict, give feedback, read results."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+from contender.answers import Prediction, Results
+from contender.errors import RefusedError, UnreachableError
+from shared.events import ExperimentRevision, Missing, ModelVersion, Outcome, Scalar
+
+DEFAULT_URL = "http://127.0.0.1:8400"
+_PORTS = {"feature_service": 8401, "inference_service": 8402, "feedback_service": 8403}
+_USUAL_METRICS = {"regression": "absolute_error"}
+ShapeT = TypeVar("ShapeT")
+
+
+class Client:
+    """Talks to a running Contender.
+
+    Args:
+        url: the router; default: the variable CONTENDER_URL, else `http://127.0.0.1:8400`. The other services are on
+            the same host, on ports 8401 to 8403, unless CONTENDER_<SERVICE>_URL or CONTENDER_<SERVICE>_PORT says
+            otherwise.
+        timeout_s: longest wait for an answer.
+        transport: another way to send; for tests.
+
+    Every call raises RefusedError when a service refuses and UnreachableError when it does not answer.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.url = (url or os.environ.get("CONTENDER_URL") or DEFAULT_URL).rstrip("/")
+        self.inference_url = self._beside("inference_service")
+        self.feature_url = self._beside("feature_service")
+        self.feedback_url = self._beside("feedback_service")
+        self._http = httpx.Client(timeout=timeout_s, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def register(self, model: str, pipeline: Any, columns: Any, labels: Any = None, **options: Any) -> ModelVersion:
+        """Export a fitted pipeline to ONNX, check that it answers as scikit-learn does, and register it.
+
+        Args:
+            model: the model's name; its first version becomes the champion.
+            pipeline: a fitted scikit-learn pipeline.
+            columns: the frame it was fitted on, shape (rows, inputs).
+            labels: what it was fitted to, shape (rows,).
+            options: `sources`, `defaults`, `description`, `tolerance`, as `contender.registration.export_pipeline` has
+                them.
+
+        Raises:
+            ExportError: the pipeline can't be exported.
+            ParityError: the exported model answers differently.
+        """
+        from contender import registration  # noqa: PLC0415 - needs the extra `notebook`, which applications do without
+
+        exported = registration.export_pipeline(pipeline, columns, labels, **options)
+        try:
+            return registration.register(self.inference_url, model, exported)
+        except httpx.HTTPError as error:
+            raise UnreachableError(f"{self.inference_url} does not answer: {error}") from error
+
+    def promote(self, model: str, version: ModelVersion | str) -> None:
+        """Make a version the one that answers outside of experiments."""
+        path = f"{self.inference_url}/v1/models/{quote(model, safe='')}/aliases/champion"
+        self._call(dict[str, Any], "PUT", path, {"version": _name(version)})
+
+    def experiment(
+        self,
+        model: str,
+        *,
+        challenger: ModelVersion | str,
+        champion: ModelVersion | str = "champion",
+        share: float = 0.5,
+        metric: str | None = None,
+        name: str | None = None,
+        window_s: float = 86_400.0,
+        missing: Missing = "excluded",
+        **more: Any,
+    ) -> "Experiment":
+        """Declare an experiment with one challenger; nobody is assigned until it is started.
+
+        Args:
+            model: the model whose units are split.
+            challenger: the version in question.
+            champion: the version it is compared with; default: the model's champion.
+            share: the challenger's share of the units.
+            metric: what decides; default: log loss, for a regression the absolute error.
+            name: the experiment's name; default: the model's with the time.
+            window_s: how long after its prediction an outcome may come and count.
+            missing: what a label that has not come by then means.
+            more: `alpha`, `tuning_n`, `coverage`, `fallback_value`, as the API has them.
+        """
+        versions = {"champion": self._version(model, champion), "challenger": self._version(model, challenger)}
+        shares = {"champion": 1 - share, "challenger": share}
+        body = {
+            "name": name or f"{model}-{time.strftime('%Y%m%d-%H%M%S')}",
+            "model": model,
+            "variants": [
+                {"name": role, "version": version.version, "weight": shares[role]} for role, version in versions.items()
+            ],
+            "champion": "champion",
+            "metric": metric or _USUAL_METRICS.get(versions["challenger"].task, "log_loss"),
+            "window_s": window_s,
+            "missing": missing,
+            **more,
+        }
+        return self.create(body)
+
+    def create(self, body: Mapping[str, Any]) -> "Experiment":
+        """Declare any experiment, given as `POST /v1/experiments` takes it."""
+        revision = self._call(ExperimentRevision, "POST", f"{self.url}/v1/experiments", body)
+        return Experiment(self, revision.name)
+
+    def experiments(self) -> list[ExperimentRevision]:
+        """Every experiment as it stands, oldest first."""
+        return self._call(dict[str, list[ExperimentRevision]], "GET", f"{self.url}/v1/experiments")["experiments"]
+
+    def predict(
+        self,
+        model: str,
+        *,
+        unit: str,
+        entities: Mapping[str, str | int] | None = None,
+        inputs: Mapping[str, Scalar] | None = None,
+        context: Mapping[str, Scalar] | None = None,
+    ) -> Prediction:
+        """One prediction; give its `prediction_id` with the feedback."""
+        row = {"unit": unit, "entities": entities or {}, "inputs": inputs or {}, "context": context or {}}
+        return self._call(Prediction, "POST", f"{self._model(model)}/predict", row)
+
+    def predict_batch(self, model: str, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """Predictions of several rows, in order; each row as `predict` takes it."""
+        path = f"{self._model(model)}/predict/batch"
+        return self._call(dict[str, list[Prediction]], "POST", path, {"rows": list(rows)})["predictions"]
+
+    def feedback(self, prediction_id: str, outcome: Outcome, *, at: float | None = None) -> None:
+        """Tell what came true; safe on disk when this returns. `at` is when, in seconds since 1970; default now."""
+        self.feedback_batch([{"prediction_id": prediction_id, "outcome": outcome, "time": at}])
+
+    def feedback_batch(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
+        """Tell many outcomes at once, each with `prediction_id`, `outcome` and perhaps `time`."""
+        self._call(dict[str, Any], "POST", f"{self.feedback_url}/v1/feedback", {"feedback": list(outcomes)})
+
+    def results(self, experiment: str) -> Results:
+        """What is known of an experiment at this moment."""
+        path = f"{self.feedback_url}/v1/experiments/{quote(experiment, safe='')}/results"
+        return self._call(Results, "GET", path)
+
+    def change(self, experiment: str, action: str) -> ExperimentRevision:
+        """Start or stop an experiment."""
+        path = f"{self.url}/v1/experiments/{quote(experiment, safe='')}/{action}"
+        return self._call(ExperimentRevision, "POST", path)
+
+    def _model(self, model: str) -> str:
+        return f"{self.url}/v1/models/{quote(model, safe='')}"
+
+    def _version(self, model: str, version: ModelVersion | str) -> ModelVersion:
+        if isinstance(version, ModelVersion):
+            return version
+        path = f"{self.inference_url}/v1/models/{quote(model, safe='')}/versions/{quote(version, safe='')}"
+        return self._call(ModelVersion, "GET", path)
+
+    def _beside(self, service: str) -> str:
+        variable = f"CONTENDER_{service.upper()}"
+        if given := os.environ.get(f"{variable}_URL"):
+            return given.rstrip("/")
+        router = urlsplit(self.url)
+        return f"{router.scheme}://{router.hostname}:{os.environ.get(f'{variable}_PORT', _PORTS[service])}"
+
+    def _call(self, shape: type[ShapeT], method: str, url: str, body: object = None) -> ShapeT:
+        content = None if body is None else msgspec.json.encode(body)
+        try:
+            answer = self._http.request(method, url, content=content, headers={"content-type": "application/json"})
+        except httpx.HTTPError as error:
+            raise UnreachableError(f"{url} does not answer: {error}") from error
+        if answer.is_error:
+            raise RefusedError.of(answer)
+        return msgspec.json.decode(answer.content, type=shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment by its name."""
+
+    client: Client
+    name: str
+
+    def start(self) -> Self:
+        """Assign units to its variants from now on."""
+        self.client.change(self.name, "start")
+        return self
+
+    def stop(self) -> Self:
+        """Assign nobody any more: the model's champion answers."""
+        self.client.change(self.name, "stop")
+        return self
+
+    def results(self) -> Results:
+        """What is known at this moment."""
+        return self.client.results(self.name)
+
+
+def _name(version: ModelVersion | str) -> str:
+    return version.version if isinstance(version, ModelVersion) else version
