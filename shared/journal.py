@@ -21,6 +21,9 @@ from shared.problems import Unavailable
 
 _HEAD = struct.Struct(">II")
 SEGMENT_BYTES = 64 * 1024**2
+FULL_REASON = "the journal is full because Kafka has not taken events for a while"
+_NEARLY_FULL = 0.95
+_FULL = 0.99
 
 
 class JournalFull(Unavailable):
@@ -110,13 +113,27 @@ class Journal:
         body = msgspec.msgpack.encode(JournalRecord(topic, partition, key, headers, value))
         size = _HEAD.size + len(body)
         if self.unsent_bytes + size > self.limit_bytes:
-            raise JournalFull("the journal is full because Kafka has not taken events for a while", retry_after_s=5)
+            raise JournalFull(FULL_REASON, retry_after_s=5)
         if self._end.byte >= self.segment_bytes:
             self._roll()
         self._file.write(_HEAD.pack(len(body), zlib.crc32(body)) + body)
         self._end = Position(self._end.segment, self._end.byte + size)
         self.unsent_bytes += size
         self._dirty = True
+
+    @property
+    def nearly_full(self) -> bool:
+        """Whether readiness should say no, before anything is refused."""
+        return self.unsent_bytes > _NEARLY_FULL * self.limit_bytes
+
+    def check_room(self) -> None:
+        """Refuse work early whose result could hardly be appended.
+
+        Raises:
+            JournalFull: the unsent bytes come close to the limit.
+        """
+        if self.unsent_bytes > _FULL * self.limit_bytes:
+            raise JournalFull(FULL_REASON, retry_after_s=5)
 
     async def flush(self) -> None:
         """Return once everything appended so far is on disk. Concurrent callers share one fdatasync."""

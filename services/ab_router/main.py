@@ -21,11 +21,10 @@ from services.ab_router.settings import RouterSettings
 from services.ab_router.store import open_sql_store
 from shared.clock import SystemClock
 from shared.http import create_app as create_http_app
-from shared.journal import Journal
+from shared.journal import FULL_REASON, Journal
 from shared.publisher import Publisher
 
 _LOG = logging.getLogger(__name__)
-_NEARLY_FULL = 0.95
 
 
 class State(TypedDict):
@@ -97,9 +96,7 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
 async def unready(state: Mapping[str, Any]) -> list[str]:
     """Why predictions can't be made. A service that is away is no reason: fallbacks answer for it."""
     journal: Journal = state["journal"]
-    if journal.unsent_bytes > _NEARLY_FULL * journal.limit_bytes:
-        return ["the journal is full because Kafka has not taken events for a while"]
-    return []
+    return [FULL_REASON] if journal.nearly_full else []
 
 
 @asynccontextmanager

@@ -58,8 +58,13 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A row on its way to a micro-batch, checked against all that `experiment` might assign."""
+    """A row on its way to a micro-batch, checked against all that `experiment` might assign.
 
+    Rows of one `call` are answered all or none: a caller that is told 503 has no ids to give feedback for, and labels
+    that are missing in one arm alone would skew the comparison.
+    """
+
+    call: object
     model: Model
     experiment: ExperimentRevision | None
     row: Row
@@ -102,26 +107,35 @@ class Predict:
             ModelUnavailableError: nobody could answer.
             JournalFull, Overloaded: ask again later.
         """
-        arrived = perf_counter()
+        arrived, call = perf_counter(), object()
+        self._journal.check_room()  # before anything is assigned or paid for
         found = await self._catalog.find(model)
         experiment = self._running(found)
         versions = list(_candidates(found, experiment).values())
         limits = self._settings
-        requirements = Requirements(versions, self._catalog, limits.text_limit)
+        requirements = Requirements(versions, self._catalog, limits.text_limit, limits.key_limit)
         check_rows(rows, requirements, batch=batch, now=self._clock.now(), row_limit=limits.row_limit)
-        return await self.batcher.submit_all([Waiting(found, experiment, row, arrived) for row in rows])
+        return await self.batcher.submit_all([Waiting(call, found, experiment, row, arrived) for row in rows])
 
     async def _answer(self, waiting: list[Waiting]) -> Sequence[Prediction | Exception]:
         BATCH_ROWS.observe(len(waiting))
         now = self._clock.now()
         plans = [_plan(one, now) for one in waiting]
         results = await self._scorer.score(plans)
-        answered = [one for one in results if isinstance(one, Scored)]
+        failed: dict[object, CallError] = {}
+        for one, result in zip(waiting, results, strict=True):
+            if isinstance(result, CallError):
+                failed.setdefault(one.call, result)
+        answered = [
+            result
+            for one, result in zip(waiting, results, strict=True)
+            if isinstance(result, Scored) and one.call not in failed
+        ]
         try:
             predictions = iter(await self._written(answered, now))
         except OSError as error:
             raise Unavailable(f"the journal can't be written: {error.strerror}", retry_after_s=5) from error
-        return [_unavailable(one) if isinstance(one, CallError) else next(predictions) for one in results]
+        return [_unavailable(failed[one.call]) if one.call in failed else next(predictions) for one in waiting]
 
     def _running(self, model: Model) -> ExperimentRevision | None:
         """The experiment that runs on a model; None while the catalog has not read the versions it started with."""

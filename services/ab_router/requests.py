@@ -39,7 +39,7 @@ class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Requirements:
     """What the rows of a model must bring so that any of the given versions could answer them."""
 
-    def __init__(self, versions: Sequence[ModelVersion], catalog: Catalog, text_limit: int) -> None:
+    def __init__(self, versions: Sequence[ModelVersion], catalog: Catalog, text_limit: int, key_limit: int) -> None:
         self._columns: dict[str, list[InputColumn]] = {}
         for version in versions:
             for column in version.inputs:
@@ -48,6 +48,7 @@ class Requirements:
         self._features = {column.name: column.source for version in versions for column in version.inputs}
         self._join_keys = {key for version in versions for key in catalog.join_keys(version)}
         self._text_limit = text_limit
+        self._key_limit = key_limit
 
     def check(self, row: Row, where: str, now: float) -> list[FieldError]:
         """What is wrong with a row; `where` is the path before its fields, such as `rows[3].`."""
@@ -58,6 +59,10 @@ class Requirements:
         ]
         found += [FieldError(f"{where}entities.{key}", "is missing") for key in self._join_keys - row.entities.keys()]
         for group, values in (("entities", row.entities), ("context", row.context)):
+            if len(values) > self._key_limit or any(len(key) > self._text_limit for key in values):
+                message = f"has more than {self._key_limit} keys, or one longer than {self._text_limit} characters"
+                found.append(FieldError(f"{where}{group}", message))
+                continue
             found += [
                 FieldError(f"{where}{group}.{key}", fault)
                 for key, value in values.items()

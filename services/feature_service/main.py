@@ -18,7 +18,7 @@ from services.feature_service.worker import create_worker
 from shared import http
 from shared.clock import Clock, SystemClock
 from shared.features.catalogue import Catalogue
-from shared.journal import Journal
+from shared.journal import FULL_REASON, Journal
 from shared.processes import run_web, run_worker
 from shared.publisher import Publisher
 from shared.topics import ensure_topics
@@ -108,8 +108,8 @@ async def _ready(state: Mapping[str, Any]) -> list[str]:
     store: FeatureStore = state["store"]
     intake: Intake = state["intake"]
     reasons = [] if await store.is_ready() else ["Redis does not answer"]
-    if intake.journal.unsent_bytes >= intake.journal.limit_bytes:
-        reasons.append("the journal is full: Kafka has not taken events for a while")
+    if intake.journal.nearly_full:
+        reasons.append(FULL_REASON)
     return reasons
 
 

@@ -15,11 +15,10 @@ from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import RedisSnapshots, SnapshotStore
 from shared import http
 from shared.clock import SystemClock
-from shared.journal import Journal
+from shared.journal import FULL_REASON, Journal
 from shared.publisher import Publisher
 
 REDIS_DEADLINE_S = 2.0
-_NEARLY_FULL = 0.95
 
 
 class State(TypedDict):
@@ -85,8 +84,8 @@ async def unready(state: Mapping[str, Any]) -> list[str]:
     """Why the web process can't do its job."""
     reasons = await redis_reasons(state["snapshots"])
     journal: Journal = state["journal"]
-    if journal.unsent_bytes > _NEARLY_FULL * journal.limit_bytes:
-        reasons.append("the journal is full because Kafka has not taken events for a while")
+    if journal.nearly_full:
+        reasons.append(FULL_REASON)
     return reasons
 
 

@@ -165,6 +165,17 @@ async def test_without_a_fallback_value_nobody_answers_and_nothing_is_journalled
     assert router.frames() == []
 
 
+async def test_a_call_is_answered_whole_or_not_at_all(router):
+    experiment = await run(router)
+    router.inference.failing = {"plain"}
+    rows = [row(unit_of(experiment, variant)) for variant in ("old", "new")]
+    with pytest.raises(ModelUnavailableError):
+        await router.predict.rows("late", rows, batch=True)
+    assert router.frames() == []
+    (answer,) = await router.predict.rows("late", rows[1:], batch=True)
+    assert answer.version == "streaming"
+
+
 async def test_one_model_that_fails_takes_no_other_with_it(router):
     router.inference.failing = {"linear"}
     answered, failed = await asyncio.gather(
@@ -295,6 +306,26 @@ async def test_a_full_journal_means_no_answer(open_router, settings, tmp_path, f
         assert refused.value.headers["Retry-After"] == "5"
         assert router.records() == []
     full.close()
+
+
+async def test_a_journal_without_room_refuses_before_any_work_is_done(
+    open_router, settings, tmp_path, features, inference
+):
+    crowded = Journal.open(tmp_path / "crowded", limit_bytes=1000)
+    crowded.append("elsewhere", 0, None, [], bytes(970))
+    async with open_router(settings, crowded, features, inference) as router:
+        with pytest.raises(JournalFull):
+            await router.predict.rows("late", [row()], batch=False)
+        assert inference.asked == []
+    crowded.close()
+
+
+async def test_more_keys_than_allowed_are_refused(router):
+    many = {f"key-{number}": number for number in range(51)}
+    for context in (many, {"k" * 1001: 1}):
+        with pytest.raises(Unprocessable) as refused:
+            await router.predict.rows("late", [row(context=context)], batch=False)
+        assert [error.field for error in refused.value.errors] == ["context"]
 
 
 async def test_more_rows_than_may_wait_are_refused_before_they_are_assigned(
