@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 import typer
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from rich.table import Table
 
@@ -62,7 +62,10 @@ async def read_parked(bootstrap: str) -> list[ParkedRecord]:
         aiokafka.errors.KafkaError: Kafka can't be reached.
         TimeoutError: the topic could not be read to its end in time.
     """
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    # Without a group it is given every partition of the topic, once it knows of it.
+    consumer = AIOKafkaConsumer(
+        PARKED_NAME, bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
     await consumer.start()
     try:
         async with asyncio.timeout(DEADLINE_S):
@@ -72,16 +75,9 @@ async def read_parked(bootstrap: str) -> list[ParkedRecord]:
 
 
 async def _read_all(consumer: AIOKafkaConsumer) -> list[ParkedRecord]:
-    await consumer.topics()  # fetches the metadata that the next line reads
-    numbers = consumer.partitions_for_topic(PARKED_NAME) or set()
-    partitions = [TopicPartition(PARKED_NAME, number) for number in numbers]
-    if not partitions:
-        return []
     found: dict[tuple[str, int, int], ParkedRecord] = {}
-    consumer.assign(partitions)
-    await consumer.seek_to_beginning(*partitions)
-    ends = await consumer.end_offsets(partitions)
-    behind = [partition for partition in partitions if ends[partition] > 0]
+    ends = await consumer.end_offsets(consumer.assignment())
+    behind = [partition for partition, end in ends.items() if end > 0]
     while behind:
         for records in (await consumer.getmany(*behind, timeout_ms=READ_MS)).values():
             for record in map(_parked, records):

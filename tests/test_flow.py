@@ -1,0 +1,295 @@
+"""The whole story, as a user tells it to the command line: up, the demo, feedback of every kind, a crash, down."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from aiokafka import AIOKafkaProducer
+from sklearn.linear_model import LogisticRegression
+
+from contender import Client, RefusedError, UnreachableError
+from contender.answers import Results
+from contender.embedded.ports import free_ports, is_free
+from contender.embedded.settings import StackSettings
+from contender.embedded.state import ProcessState, StackState, read, runs
+from shared.ids import new_frame_id
+from shared.topics import ENTITY_EVENTS, FEEDBACK, PREDICTIONS
+
+FLIGHTS = 1500
+READY_S = 20
+DEADLINE_S = 60
+NAMES = ("AB_ROUTER", "FEATURE_SERVICE", "INFERENCE_SERVICE", "FEEDBACK_SERVICE", "KAFKA", "KAFKA_CONTROLLER", "VALKEY")
+
+
+@dataclass
+class Stack:
+    """A stack in a folder and on ports of its own."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, timeout_s: float = 120) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "contender.cli", *arguments]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+
+    def start_in_the_foreground(self) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "contender.cli", "up"]
+        return subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True)
+
+    @property
+    def settings(self) -> StackSettings:
+        ports = {f"{name.lower()}_port": int(self.environment[f"CONTENDER_{name}_PORT"]) for name in NAMES}
+        return StackSettings(home=self.home, **ports)
+
+    @property
+    def state(self) -> StackState:
+        state = read(self.settings.state_file)
+        assert state is not None
+        return state
+
+    def process(self, name: str) -> ProcessState:
+        return next(process for process in self.state.processes if process.name == name)
+
+    def client(self) -> Client:
+        client = Client(self.settings.url("ab_router"))
+        client.inference_url = self.settings.url("inference_service")
+        client.feedback_url = self.settings.url("feedback_service")
+        return client
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def stack(kafka_jars: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("home")
+    (home / "cache").mkdir()
+    (home / "cache" / "jars").symlink_to(kafka_jars[0].parent)
+    # A worker answers ten ports above its service, so the ports stand apart.
+    first = next(port for port in range(18_400, 30_000, 100) if all_free(port))
+    ports = dict(zip(NAMES, range(first, first + len(NAMES)), strict=True))
+    environment = {
+        **os.environ,
+        "CONTENDER_HOME": str(home),
+        "NO_COLOR": "1",
+        "COLUMNS": "200",
+        **{f"CONTENDER_{name}_PORT": str(port) for name, port in ports.items()},
+    }
+    stack = Stack(home, environment)
+    began = time.monotonic()
+    up = stack.run("up", "--detach")
+    assert up.returncode == 0, up.stderr
+    assert time.monotonic() - began < READY_S
+    try:
+        yield stack
+    finally:
+        stack.run("down")
+
+
+def all_free(first: int) -> bool:
+    return all(is_free(port) for port in range(first, first + 20))
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    with stack.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def churn(stack: Stack) -> str:
+    """A model with two versions, and the name of an experiment that runs on them."""
+    random = np.random.default_rng(3)
+    rows = pd.DataFrame({"age": random.normal(40, 10, 300), "spend": random.normal(5, 2, 300)})
+    stays = rows["age"] + 3 * rows["spend"] > 55
+    with stack.client() as client:
+        old = client.register("churn", LogisticRegression(C=1e-4).fit(rows, stays), rows, stays)
+        new = client.register("churn", LogisticRegression().fit(rows, stays), rows, stays)
+        assert old.version != new.version
+        return client.experiment("churn", challenger=new, window_s=3600).start().name
+
+
+def seen(client: Client, experiment: str, wanted: Callable[[Results], bool]) -> Results:
+    wait_for(lambda: wanted(client.results(experiment)))
+    return client.results(experiment)
+
+
+def totals(client: Client) -> dict[str, int]:
+    experiment = client.experiments()[-1].name
+    answer = httpx.get(f"{client.feedback_url}/v1/experiments/{experiment}/results")
+    return answer.json()["totals"]
+
+
+def test_the_stack_says_that_it_is_ready(stack: Stack):
+    status = stack.run("status")
+    assert status.returncode == 0, status.stdout
+    for name in ("kafka", "valkey", *(f"{one}_service" for one in ("inference", "feature", "feedback")), "ab_router"):
+        assert name in status.stdout
+    assert "Uvicorn running" in stack.run("logs", "ab_router").stdout
+
+
+@pytest.mark.timeout(200)
+def test_the_demo_ends_with_figures_that_agree(stack: Stack, tmp_path: Path):
+    ended = stack.run("demo", "--flights", str(FLIGHTS), "--json", str(tmp_path / "report.json"), timeout_s=180)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["features_different"] == 0
+    assert report["features_compared"] > FLIGHTS
+    assert (report["flights"], report["predictions"]) == (FLIGHTS, FLIGHTS)
+    assert [variant["name"] for variant in report["variants"]] == ["v1", "v3"]
+    assert sum(variant["n"] for variant in report["variants"]) == FLIGHTS
+    assert sum(variant["labelled"] for variant in report["variants"]) == report["feedback"]
+    assert report["effect"]["low"] < report["effect"]["estimate"] < report["effect"]["high"]
+    assert report["verdict"] in ended.stdout
+    assert stack.settings.url("feedback_service") in ended.stdout
+
+
+def test_every_kind_of_feedback_is_counted_for_what_it_is(client: Client, churn: str):
+    rows = [{"unit": f"u-{number}", "inputs": {"age": 30.0 + number, "spend": 5.0}} for number in range(40)]
+    answers = client.predict_batch("churn", rows)
+    assert {answer.variant for answer in answers} == {"champion", "challenger"}
+    before = totals(client)
+    outcomes = [{"prediction_id": answer.prediction_id, "outcome": True, "time": time.time()} for answer in answers]
+    client.feedback_batch(outcomes)
+    client.feedback_batch(outcomes)
+    client.feedback(answers[0].prediction_id, outcome="perhaps")
+    client.feedback(f"{new_frame_id(time.time())}-0-0", outcome=True)
+    changed = {"labelled": 40, "duplicates": 40, "refused": 1, "unmatched": 1}
+    wait_for(lambda: {name: totals(client)[name] - before[name] for name in changed} == changed)
+    results = client.results(churn)
+    assert sum(variant.n for variant in results.variants) == 40
+    assert sum(variant.labelled for variant in results.variants) == 40
+    page = httpx.get(f"{client.feedback_url}/experiments/{churn}")
+    assert (page.status_code, churn in page.text) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("row", "status", "field"),
+    [
+        ({"unit": "u", "inputs": {"age": 30.0}}, 422, "inputs.spend"),
+        ({"unit": "u", "inputs": {"age": "thirty", "spend": 5.0}}, 422, "inputs.age"),
+        ({"unit": "u" * 1001, "inputs": {"age": 30.0, "spend": 5.0}}, 422, "unit"),
+    ],
+)
+def test_a_row_that_can_not_be_answered_is_refused_with_its_field(client: Client, churn: str, row, status, field):
+    with pytest.raises(RefusedError) as refused:
+        client.predict_batch("churn", [row])
+    assert refused.value.status == status
+    assert [error["field"] for error in refused.value.errors] == [f"rows[0].{field}"]
+
+
+def test_what_is_wrong_is_said_and_leaves_no_trace(client: Client, churn: str):
+    before = sum(variant.n for variant in client.results(churn).variants)
+    for call, status in (
+        (lambda: client.predict("nobody", unit="u", inputs={}), 404),
+        (lambda: client.predict_batch("churn", [{"unit": "u"}] * 1001), 413),
+        (lambda: client.feedback("no id", outcome=1), 422),
+        (lambda: client.feedback(f"{new_frame_id(1.0)}-99-0", outcome=1), 422),
+        (lambda: client.results("nobody"), 404),
+        (lambda: client.change(churn, "start"), 409),
+    ):
+        with pytest.raises(RefusedError) as refused:
+            call()
+        assert refused.value.status == status
+    for content, kind, status in ((b'{"unit": NaN}', "application/json", 400), (b"{}", "text/plain", 415)):
+        answer = httpx.post(f"{client.url}/v1/models/churn/predict", content=content, headers={"content-type": kind})
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    client.predict("churn", unit="u", inputs={"age": 30.0, "spend": 5.0})
+    seen(client, churn, lambda results: sum(variant.n for variant in results.variants) == before + 1)
+
+
+async def test_bytes_that_are_no_frame_are_parked_and_listed(stack: Stack):
+    bootstrap = f"127.0.0.1:{stack.settings.kafka_port}"
+    topics = [PREDICTIONS.name, FEEDBACK.name, ENTITY_EVENTS.name]
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+        for topic in topics:
+            await producer.send_and_wait(topic, b"\xff no frame", partition=0)
+    found: list[dict[str, Any]] = []
+
+    def listed() -> bool:
+        found[:] = [json.loads(line) for line in stack.run("parked", "--json").stdout.splitlines()]
+        return {record["topic"] for record in found} == set(topics)
+
+    wait_for(listed)
+    assert all("no frame" in record["begins"] and record["reason"] for record in found)
+    assert PREDICTIONS.name in stack.run("parked").stdout
+
+
+def test_a_process_that_dies_starts_again_and_the_numbers_are_the_same(stack: Stack, client: Client, churn: str):
+    before = client.results(churn)
+    dead = stack.process("feedback_worker")
+    assert dead.pid is not None
+    os.kill(dead.pid, signal.SIGKILL)
+    wait_for(lambda: stack.process("feedback_worker").pid not in (None, dead.pid))
+    client.predict("churn", unit="after the crash", inputs={"age": 30.0, "spend": 5.0})
+    counted = sum(variant.n for variant in before.variants)
+    after = seen(client, churn, lambda results: sum(variant.n for variant in results.variants) == counted + 1)
+    assert {one.name: one.live for one in after.variants} == {one.name: one.live for one in before.variants}
+    wait_for(lambda: stack.run("status").returncode == 0)
+
+
+def test_a_second_up_is_refused_in_one_sentence(stack: Stack):
+    second = stack.run("up", "--detach")
+    assert second.returncode == 1
+    assert "already runs" in second.stderr
+    assert "contender down" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_down_leaves_no_process_and_purge_no_data(stack: Stack, client: Client):
+    state = stack.state
+    processes = [state.supervisor, *state.processes]
+    assert all(runs(process) for process in processes)
+    assert stack.run("down", "--purge").returncode == 0
+    assert not any(runs(process) for process in processes)
+    assert not stack.settings.data_folder.exists()
+    assert (stack.home / "cache" / "jars").exists()
+    with pytest.raises(UnreachableError):
+        client.experiments()
+
+
+def test_ctrl_c_leaves_no_process(stack: Stack):
+    with stack.start_in_the_foreground() as up:
+        wait_for(lambda: (state := read(stack.settings.state_file)) is not None and state.ready)
+        children = psutil.Process(up.pid).children(recursive=True)
+        assert len(children) == len(stack.state.processes)
+        up.send_signal(signal.SIGINT)
+        output, _ = up.communicate(timeout=DEADLINE_S)
+        assert up.returncode == 0
+    assert "Contender is ready" in output
+    assert not any(child.is_running() for child in children)
+
+
+def test_without_jars_or_a_repository_up_says_what_to_do(stack: Stack, tmp_path: Path):
+    [port] = free_ports(1)
+    alone = Stack(
+        tmp_path,
+        {
+            **stack.environment,
+            "CONTENDER_HOME": str(tmp_path),
+            "CONTENDER_MAVEN_REPOSITORY": f"http://127.0.0.1:{port}/maven2",
+        },
+    )
+    up = alone.run("up")
+    assert up.returncode == 1
+    assert "could not be fetched" in up.stderr
+    assert "CONTENDER_MAVEN_REPOSITORY" in up.stderr
+    assert "Traceback" not in up.stderr
