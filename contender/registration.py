@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -23,6 +24,8 @@ from numpy.typing import NDArray
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import BooleanTensorType, FloatTensorType, Int64TensorType, StringTensorType
 from sklearn.base import is_classifier
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
 
 from contender.errors import ExportError, ParityError, RefusedError
 from shared.events import ModelVersion, Task
@@ -76,19 +79,22 @@ def export_pipeline(
         defaults: per column the value that stands in when a feature can't be had.
         entities: per join key the views it looks up; default: found out by the router.
         description: one sentence on what the version is.
-        tolerance: largest accepted difference of a score.
+        tolerance: largest accepted difference of a score, in units of the sample's largest one where that is beyond 1.
 
     Raises:
-        ExportError: skl2onnx can't convert the pipeline.
+        ExportError: skl2onnx can't convert the pipeline, or a column has no type in ONNX.
         ParityError: a score differs by more than `tolerance`.
     """
+    _check_frame(columns, sources or {}, defaults or {})
     dtypes = {str(name): _dtype(columns[name]) for name in columns.columns}
-    onnx = _convert(pipeline, dtypes)
+    onnx = _convert(_taking_columns(pipeline, columns), dtypes)
     task, classes = _task(pipeline)
     chosen = np.random.default_rng(_SEED).permutation(len(columns))[:SAMPLE_ROWS]
     rows = columns.iloc[np.sort(chosen)]
     scores = _scores(pipeline, rows, task)
-    worst = float(np.max(np.abs(_onnx_scores(onnx, rows, dtypes, task) - scores)))
+    # A 32-bit score carries seven digits, so that a difference counts in proportion to a regression's values.
+    scale = max(1.0, float(np.max(np.abs(scores))))
+    worst = float(np.max(np.abs(_onnx_scores(onnx, rows, dtypes, task) - scores))) / scale
     if not worst <= tolerance:
         raise ParityError(
             f"the ONNX file's scores differ from scikit-learn's by up to {worst:.3g} on {len(rows)} rows, "
@@ -123,7 +129,7 @@ def register(url: str, model: str, export: Export, *, timeout_s: float = 120.0) 
         "manifest": ("manifest.json", json.dumps(export.manifest).encode(), "application/json"),
         "sample": ("sample.json", json.dumps(export.sample, allow_nan=False).encode(), "application/json"),
     }
-    base = f"{url.rstrip('/')}/v1/models/{model}/versions"
+    base = f"{url.rstrip('/')}/v1/models/{quote(model, safe='')}/versions"
     with httpx.Client(timeout=timeout_s) as client:
         _check(client.post(base, files=files))
         answer = client.get(f"{base}/{export.version}")
@@ -141,12 +147,32 @@ def _check(answer: httpx.Response) -> None:
     raise RefusedError(answer.status_code, problem.get("detail", answer.text), problem.get("errors", []))
 
 
+def _check_frame(columns: pd.DataFrame, sources: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
+    if columns.empty:
+        raise ExportError("the frame has no rows, so that nothing can be compared")
+    unknown = sorted({*sources, *defaults} - set(map(str, columns.columns)))
+    if unknown:
+        raise ExportError(f"sources and defaults name columns that the frame does not have: {', '.join(unknown)}")
+
+
 def _dtype(column: pd.Series) -> str:
     if pd.api.types.is_bool_dtype(column):
         return "boolean"
     if pd.api.types.is_integer_dtype(column):
         return "integer"
-    return "float" if pd.api.types.is_float_dtype(column) else "string"
+    if pd.api.types.is_float_dtype(column):
+        return "float"
+    if pd.api.types.infer_dtype(column.astype(object), skipna=True) != "string":
+        raise ExportError(f"the column {column.name} is neither number, text nor boolean: {column.dtype}")
+    return "string"
+
+
+def _taking_columns(estimator: Any, columns: pd.DataFrame) -> Any:
+    """The estimator behind a step that puts the columns together: skl2onnx gives a bare one a single matrix."""
+    if isinstance(estimator, Pipeline) or len(columns.columns) == 1:
+        return estimator
+    together = ColumnTransformer([("columns", "passthrough", list(columns.columns))]).fit(columns)
+    return Pipeline([("together", together), ("model", estimator)])
 
 
 def _convert(pipeline: Any, dtypes: Mapping[str, str]) -> bytes:
@@ -154,6 +180,7 @@ def _convert(pipeline: Any, dtypes: Mapping[str, str]) -> bytes:
     try:
         converted = convert_sklearn(
             pipeline,
+            name="contender",  # else a random one, and no two exports would have the same sha256
             initial_types=[(name, _TENSORS[dtype]) for name, dtype in dtypes.items()],
             options={id(pipeline): options} if options else None,
         )
@@ -166,8 +193,15 @@ def _convert(pipeline: Any, dtypes: Mapping[str, str]) -> bytes:
 def _task(pipeline: Any) -> tuple[Task, list[Any]]:
     if not is_classifier(pipeline):
         return "regression", []
-    classes = [label.item() if isinstance(label, np.generic) else label for label in pipeline.classes_]
+    if not hasattr(pipeline, "predict_proba"):
+        raise ExportError("the classifier has no predict_proba, so that it gives no scores")
+    classes = [_plain(label) for label in pipeline.classes_]
     return ("binary" if len(classes) == 2 else "multiclass"), classes  # noqa: PLR2004
+
+
+def _plain(value: Any) -> Any:
+    """As JSON takes it."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _scores(pipeline: Any, rows: pd.DataFrame, task: Task) -> NDArray[np.float64]:
@@ -195,7 +229,7 @@ def _input(
         "name": name,
         "dtype": dtype,
         "source": sources.get(name, "request"),
-        "default": defaults.get(name),
+        "default": _plain(defaults.get(name)),
         "required": not nullable,
     }
 

@@ -28,7 +28,7 @@ def _text_fault(value: Scalar, text_limit: int) -> str:
 
 
 def _number_fault(column: InputColumn, value: float) -> str:
-    if not math.isfinite(value):
+    if not -math.inf < value < math.inf:  # math.isfinite fails on an integer that is too long for a float
         return "is not a finite number"
     if column.dtype == "integer":
         if value != int(value):

@@ -74,10 +74,12 @@ def create_app(
 
     @app.get("/livez", tags=["health"])
     async def livez() -> dict[str, str]:
+        """This process lives."""
         return {"status": "alive", "service": service}
 
     @app.get("/readyz", tags=["health"])
     async def readyz(request: Request) -> Response:
+        """This process can do its job; else 503 with the reasons."""
         reasons = await ready(request.scope["state"]) if ready else []
         if reasons:
             return problem_response(503, "unavailable", "; ".join(reasons), headers={"Retry-After": "1"})
@@ -85,6 +87,7 @@ def create_app(
 
     @app.get("/metrics", tags=["health"])
     async def metrics() -> Response:
+        """Everything counted, as Prometheus reads it."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return app
@@ -138,7 +141,7 @@ def decode_json(body: bytes, shape: type[StructT]) -> StructT:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
         raise Unprocessable(str(error), [_field_error(str(error))]) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from error
 
 

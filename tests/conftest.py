@@ -1,6 +1,11 @@
-"""Real Kafka and Valkey for tests that need them: started once a session on free ports, gone with it."""
+"""Real Kafka, Valkey and PostgreSQL for tests that need them: started once a session on free ports, gone with it."""
 
 import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +14,7 @@ import pytest
 from contender.embedded.jars import ensure_jars
 from contender.embedded.kafka import KafkaBroker
 from contender.embedded.ports import free_ports
+from contender.embedded.process import ManagedProcess
 from contender.embedded.valkey import Valkey
 
 START_DEADLINE_S = 60
@@ -51,3 +57,79 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 @pytest.fixture(scope="session")
 def valkey(valkey_server: Valkey) -> str:
     return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A database's SQLAlchemy URL; whoever uses it drops the tables of those before."""
+    installed = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True
+    )
+    initdb = shutil.which("initdb", path=os.pathsep.join([os.environ["PATH"], *map(str, installed)]))
+    if initdb is None:
+        pytest.skip("PostgreSQL's server is not installed: apt-get install postgresql")
+    # Not below pytest's own folder, which only its user may enter.
+    folder = Path(tempfile.mkdtemp(prefix="contender-postgres-", dir="/tmp"))
+    server = Postgres(folder, free_ports(1)[0], Path(initdb).resolve().parent)
+    try:
+        server.start()
+        server.wait_ready(START_DEADLINE_S)
+        yield server.url
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+
+
+class Postgres(ManagedProcess):
+    """A PostgreSQL server of the programs in `programs`, with its data in `folder`."""
+
+    def __init__(self, folder: Path, port: int, programs: Path) -> None:
+        self.folder = folder
+        self.programs = programs
+        options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "lock_timeout=10s"]
+        command = [programs / "postgres", "-D", folder / "data", "-p", str(port)]
+        command += [part for option in options for part in ("-c", option)]
+        super().__init__("postgres", [*self._unprivileged(), *command], port=port, log=folder / "postgres.log")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+asyncpg://contender@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        if user := self._user():
+            shutil.chown(self.folder, user)
+        arguments = ["-D", self.folder / "data", "-U", "contender", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        subprocess.run(
+            [*self._unprivileged(), self.programs / "initdb", *arguments],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            timeout=START_DEADLINE_S,
+            check=True,
+        )
+        super().start()
+
+    def is_ready(self) -> bool:
+        """Whether it takes connections; while it starts it refuses them."""
+        probe = [self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return self.alive and subprocess.run(probe, check=False).returncode == 0
+
+    def terminate(self) -> None:
+        """Ask it to end without waiting for its clients."""
+        self._signal(signal.SIGINT)
+
+    @classmethod
+    def _unprivileged(cls) -> list[str | Path]:
+        """What runs a command as another user: as root the server refuses to start."""
+        if not (user := cls._user()):
+            return []
+        setpriv = shutil.which("setpriv")
+        assert setpriv is not None, "setpriv is missing: apt-get install util-linux"
+        group = str(pwd.getpwnam(user).pw_gid)
+        # A process that changes its user loses the leash that ends it with its parent.
+        return [setpriv, f"--reuid={user}", f"--regid={group}", "--clear-groups", "--pdeathsig=INT"]
+
+    @staticmethod
+    def _user() -> str:
+        if os.geteuid() != 0:
+            return ""
+        return "postgres" if "postgres" in {entry.pw_name for entry in pwd.getpwall()} else "nobody"

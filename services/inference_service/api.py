@@ -1,17 +1,25 @@
 """The registry and predictions over HTTP."""
 
-from typing import Annotated
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, File, Request, UploadFile
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
 from starlette.responses import Response
+from starlette.types import Message, Receive
 
 from services.inference_service.handlers import Models
 from shared.events import ModelVersion, Scalar
 from shared.http import json_response, read_body
-from shared.problems import TooLarge
+from shared.problems import TooLarge, Unprocessable, UnsupportedMediaType
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
+_PARTS = ("onnx", "manifest", "sample")
+_FILE = {"type": "string", "format": "binary"}
+_UPLOAD: dict[str, Any] = {"type": "object", "required": list(_PARTS), "properties": dict.fromkeys(_PARTS, _FILE)}
+_UPLOAD_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _UPLOAD}}}}
+_BOUNDARIES_BYTES = 64 * 1024
+"""What a multipart body holds beside its parts, at most."""
 
 
 class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,21 +54,12 @@ async def show_version(request: Request, model: str, version: str) -> Response:
     return json_response(await _models(request).version(model, version))
 
 
-@router.post("/{model}/versions", status_code=201)
-async def register_version(
-    request: Request,
-    model: str,
-    onnx: Annotated[UploadFile, File()],
-    manifest: Annotated[UploadFile, File()],
-    sample: Annotated[UploadFile, File()],
-) -> Response:
+@router.post("/{model}/versions", status_code=201, openapi_extra=_UPLOAD_BODY)
+async def register_version(request: Request, model: str) -> Response:
     """Register a version: its ONNX file, its manifest, and sample rows with scikit-learn's own scores."""
     models = _models(request)
-    limit = models.settings.model_limit_bytes
-    parts = [await part.read(limit + 1) for part in (onnx, manifest, sample)]
-    if any(len(part) > limit for part in parts):
-        raise TooLarge(f"a part of the upload is larger than {limit} bytes")
-    version, added = await models.register(model, *parts)
+    parts = await _read_parts(request, models.settings.model_limit_bytes)
+    version, added = await models.register(model, **parts)
     return json_response(_summary(version), 201 if added else 200)
 
 
@@ -79,6 +78,39 @@ async def predict_rows(request: Request, model: str, version: str) -> Response:
     rows = await read_body(request, Rows, models.settings.body_limit_bytes)
     answers = await models.answer(model, version, rows.inputs)
     return json_response({"scores": answers.scores, "labels": answers.labels})
+
+
+async def _read_parts(request: Request, limit_bytes: int) -> dict[str, bytes]:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "multipart/form-data":
+        raise UnsupportedMediaType(f"content-type is {media_type or 'missing'}; this reads multipart/form-data")
+    whole = len(_PARTS) * limit_bytes + _BOUNDARIES_BYTES
+    upload = Request(request.scope, _limited(request.receive, whole))
+    async with upload.form(max_files=len(_PARTS), max_fields=len(_PARTS), max_part_size=limit_bytes) as form:
+        parts = {}
+        for name in _PARTS:
+            part = form.get(name)
+            if part is None:
+                raise Unprocessable.at(name, "is missing from the upload")
+            parts[name] = await part.read(limit_bytes + 1) if isinstance(part, UploadFile) else part.encode()
+            if len(parts[name]) > limit_bytes:
+                raise TooLarge.at(name, f"is larger than {limit_bytes} bytes")
+    return parts
+
+
+def _limited(receive: Receive, limit_bytes: int) -> Receive:
+    """The same body, given up where it is longer than allowed: the parser would write all of it to disk."""
+    size = 0
+
+    async def receive_counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit_bytes:
+            raise TooLarge.at("body", f"is larger than {limit_bytes} bytes")
+        return message
+
+    return receive_counted
 
 
 def _models(request: Request) -> Models:

@@ -3,12 +3,15 @@
 Problem
 ├── UnknownModelError     404
 ├── UnknownVersionError   404
+├── VersionConflictError  409  the ONNX file is registered already, with another description of its inputs
 ├── UnsafeModelError      422  the ONNX file is not one that is run here
 ├── ParityError           422  its answers differ from scikit-learn's
-└── ManifestError         422  the manifest does not fit the model
+├── ManifestError         422  the manifest does not fit the model
+├── AnswerError           422  the model fails on these rows
+└── RegistryError         503  the registry can't be reached
 """
 
-from shared.problems import NotFound, Unprocessable
+from shared.problems import Conflict, NotFound, Unavailable, Unprocessable
 
 
 class UnknownModelError(NotFound):
@@ -21,6 +24,12 @@ class UnknownVersionError(NotFound):
     """The model has no such version."""
 
     slug = "unknown-version"
+
+
+class VersionConflictError(Conflict):
+    """The ONNX file is registered already, with another description of its inputs."""
+
+    slug = "version-conflict"
 
 
 class UnsafeModelError(Unprocessable):
@@ -39,3 +48,15 @@ class ManifestError(Unprocessable):
     """The manifest does not fit the model."""
 
     slug = "manifest"
+
+
+class AnswerError(Unprocessable):
+    """The model fails on these rows, or gives them no finite scores."""
+
+    slug = "answer"
+
+
+class RegistryError(Unavailable):
+    """The registry can't be reached."""
+
+    slug = "registry-unavailable"

@@ -11,12 +11,18 @@ import msgspec
 
 from services.inference_service.domain.columns import check_columns
 from services.inference_service.domain.safety import parse_model
-from services.inference_service.errors import ManifestError, UnknownModelError, UnknownVersionError
+from services.inference_service.errors import (
+    ManifestError,
+    UnknownModelError,
+    UnknownVersionError,
+    VersionConflictError,
+)
 from services.inference_service.runtime import Answers, Session, Sessions
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import ModelFiles, VersionStore
 from services.inference_service.trial import Sample, Trial, try_model
 from shared.clock import Clock
+from shared.columns import fault_of
 from shared.events import InputColumn, ModelVersion, Scalar, Task
 from shared.problems import TooLarge, Unprocessable
 
@@ -57,6 +63,8 @@ class Models:
     clock: Clock
     settings: InferenceSettings
     _known: dict[tuple[str, str], ModelVersion] = field(default_factory=dict)
+    _trying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One trial at a time: each may take as much memory as the settings allow."""
 
     async def register(self, model: str, onnx: bytes, manifest: bytes, sample: bytes) -> tuple[ModelVersion, bool]:
         """Check a version, try it in a limited process, and keep it; and whether it is new.
@@ -66,18 +74,20 @@ class Models:
             UnsafeModelError: the file is not one that is run here.
             ManifestError: the manifest does not fit the file.
             ParityError: the answers to the sample differ from scikit-learn's.
+            VersionConflictError: the file is registered with other inputs, classes, task or entities.
             Unprocessable: name, manifest or sample are malformed.
         """
         if _NAME.fullmatch(model) is None:
             raise Unprocessable.at("model", "is not a name: letters, digits, dot, dash and underscore, at most 100")
         if len(onnx) > self.settings.model_limit_bytes:
-            raise TooLarge(f"the ONNX file is larger than {self.settings.model_limit_bytes} bytes")
+            raise TooLarge.at("onnx", f"is larger than {self.settings.model_limit_bytes} bytes")
         described = _read(manifest, Manifest, "manifest")
-        _check_manifest(described)
+        _check_manifest(described, self.settings.text_limit)
         rows = _read(sample, Sample, "sample")
         version = hashlib.sha256(onnx).hexdigest()
-        parse_model(onnx, node_limit=self.settings.node_limit)
-        worst = await try_model(self._trial(onnx, described, rows), self.settings)
+        await asyncio.to_thread(parse_model, onnx, node_limit=self.settings.node_limit)
+        async with self._trying:
+            worst = await try_model(self._trial(onnx, described, rows), self.settings)
         whole = _read(manifest, dict[str, object], "manifest")
         registered = ModelVersion(
             model=model,
@@ -93,6 +103,8 @@ class Models:
         self.files.write(version, onnx)
         added = await self.store.add(registered)
         kept = await self.version(model, version)
+        if _served(kept) != _served(registered):
+            raise VersionConflictError.at("manifest", f"differs from the one that {version} was registered with")
         await self.announce(kept)
         return kept, added
 
@@ -102,13 +114,14 @@ class Models:
         Raises:
             UnknownModelError, UnknownVersionError: there is no such version.
         """
-        before = await self.versions(model)
+        await self.versions(model)
         if not await self.store.promote(model, version):
             raise UnknownVersionError(f"model {model} has no version {version}")
         changed = await self.version(model, version)
-        for other in before:
-            if other.champion and other.version != version:
-                await self.announce(msgspec.structs.replace(other, champion=False))
+        # All of them: who tries again after a failure half-way can't know which one was champion before.
+        for other in await self.versions(model):
+            if other.version != version:
+                await self.announce(other)
         await self.announce(changed)
         return changed
 
@@ -182,16 +195,34 @@ class Models:
 def _read(content: bytes, shape: type[ShapeT], name: str) -> ShapeT:
     try:
         return msgspec.json.decode(content, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unprocessable.at(name, f"is not what was expected: {error}") from error
 
 
-def _check_manifest(manifest: Manifest) -> None:
+def _served(version: ModelVersion) -> tuple[object, ...]:
+    """What callers of a version rely on, beside its file."""
+    return version.task, version.classes, version.inputs, version.entities
+
+
+def _check_manifest(manifest: Manifest, text_limit: int) -> None:
     names = [column.name for column in manifest.inputs]
     if not names:
         raise ManifestError.at("manifest.inputs", "is empty")
     if len(set(names)) < len(names):
         raise ManifestError.at("manifest.inputs", "names a column twice")
+    for column in manifest.inputs:
+        if fault := _default_fault(column, text_limit):
+            raise ManifestError.at(f"manifest.inputs.{column.name}.default", fault)
+    if len(set(manifest.classes)) < len(manifest.classes):
+        raise ManifestError.at("manifest.classes", "names a class twice")
     wanted = {"binary": len(manifest.classes) == 2, "multiclass": len(manifest.classes) > 2}  # noqa: PLR2004
     if not wanted.get(manifest.task, not manifest.classes):
         raise ManifestError.at("manifest.classes", f"has {len(manifest.classes)}, which does not fit {manifest.task}")
+
+
+def _default_fault(column: InputColumn, text_limit: int) -> str:
+    if column.default is not None:
+        return fault_of(column, column.default, text_limit)
+    if not column.required and column.dtype in ("integer", "boolean"):
+        return f"is missing: the column is not required, and {column.dtype} has no null"
+    return ""

@@ -1,16 +1,17 @@
 """Composition root of the inference service."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypedDict
 
 from fastapi import FastAPI
 
 from services.inference_service import api, oip
-from services.inference_service.handlers import Models
+from services.inference_service.errors import RegistryError
+from services.inference_service.handlers import Announce, Models
 from services.inference_service.runtime import Sessions
 from services.inference_service.settings import InferenceSettings
-from services.inference_service.store import ModelFiles, open_sql_store
+from services.inference_service.store import ModelFiles, VersionStore, open_sql_store
 from shared.clock import Clock, SystemClock
 from shared.events import ModelVersion
 from shared.http import create_app as create_http_app
@@ -19,43 +20,78 @@ from shared.journal import Journal
 from shared.publisher import Publisher
 from shared.topics import MODELS, cloud_event_headers
 
+_NEARLY_FULL = 0.95
+
 
 class State(TypedDict):
-    """What the lifespan opens."""
+    """What a request finds in its state."""
 
     models: Models
     journal: Journal
 
 
-def create_app(settings: InferenceSettings, clock: Clock | None = None) -> FastAPI:
-    """The service's HTTP application."""
-    clock = clock or SystemClock()
+Resources = Callable[[InferenceSettings], AbstractAsyncContextManager[State]]
+
+
+@asynccontextmanager
+async def open_resources(settings: InferenceSettings) -> AsyncIterator[State]:
+    """Open the journal, its publisher and the registry."""
+    journal = Journal.open(settings.folder("inference_service") / "journal", limit_bytes=settings.journal_limit_bytes)
+    publisher = Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication)
+    try:
+        async with open_sql_store(settings.database_url("inference_service")) as store, publisher:
+            yield state_of(settings, store, journal, SystemClock())
+    finally:
+        journal.close()
+
+
+def state_of(settings: InferenceSettings, store: VersionStore, journal: Journal, clock: Clock) -> State:
+    """The use cases over their dependencies."""
+    files = ModelFiles(settings.folder("inference_service") / "models")
+    sessions = Sessions(settings.session_limit)
+    return State(models=Models(store, files, sessions, _announcing(journal, clock), clock, settings), journal=journal)
+
+
+def create_app(settings: InferenceSettings, resources: Resources = open_resources) -> FastAPI:
+    """The web application.
+
+    Args:
+        settings: read once at start.
+        resources: opens what the requests need; tests give their own.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        folder = settings.folder("inference_service")
-        journal = Journal.open(folder / "journal", limit_bytes=settings.journal_limit_bytes)
+        async with resources(settings) as state:
+            yield state
 
-        async def announce(version: ModelVersion) -> None:
-            headers = cloud_event_headers(MODELS, new_frame_id(clock.now()))
-            journal.append(MODELS.name, 0, version.version.encode(), headers, MODELS.encode(version))
-            await journal.flush()
-
-        publisher = Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication)
-        async with open_sql_store(settings.database_url("inference_service")) as store, publisher:
-            files = ModelFiles(folder / "models")
-            sessions = Sessions(settings.session_limit)
-            yield State(models=Models(store, files, sessions, announce, clock, settings), journal=journal)
-        journal.close()
-
-    app = create_http_app(service="inference_service", title="Contender inference", lifespan=lifespan, ready=_ready)
+    app = create_http_app(service="inference_service", title="Contender inference", lifespan=lifespan, ready=unready)
     app.include_router(api.router)
     app.include_router(oip.router)
-    app.add_exception_handler(oip.OpenInferenceError, oip.render_error)
+    oip.render_errors(app)
     return app
 
 
-async def _ready(state: Mapping[str, Any]) -> list[str]:
+async def unready(state: Mapping[str, Any]) -> list[str]:
+    """Why the process can't do its job."""
     models: Models = state["models"]
-    await models.models()
-    return []
+    journal: Journal = state["journal"]
+    reasons = []
+    try:
+        await models.models()
+    except RegistryError as error:
+        reasons.append(error.detail)
+    if journal.unsent_bytes > _NEARLY_FULL * journal.limit_bytes:
+        reasons.append("the journal is full because Kafka has not taken events for a while")
+    return reasons
+
+
+def _announcing(journal: Journal, clock: Clock) -> Announce:
+    async def announce(version: ModelVersion) -> None:
+        # The topic is compacted, and two models may have the same ONNX file: its hash alone is no key.
+        key = f"{version.model}/{version.version}".encode()
+        headers = cloud_event_headers(MODELS, new_frame_id(clock.now()))
+        journal.append(MODELS.name, 0, key, headers, MODELS.encode(version))
+        await journal.flush()
+
+    return announce

@@ -1,18 +1,22 @@
 """The Open Inference Protocol, version 2, in JSON: what KServe and Triton clients speak."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from services.inference_service.handlers import CHAMPION, Models
-from shared.events import InputColumn, ModelVersion, Scalar
-from shared.http import json_response, read_body
-from shared.problems import Problem
+from shared.events import InputColumn, Scalar
+from shared.http import decode_json, json_response, read_body, read_bytes
+from shared.problems import BadRequest, Problem, UnsupportedMediaType
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+_SCORES = "scores"
 _DATATYPES = {"float": "FP32", "integer": "INT64", "string": "BYTES", "boolean": "BOOL"}
 _ACCEPTED = {
     "float": {"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64"},
@@ -32,28 +36,38 @@ class Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
     parameters: dict[str, object] = {}
 
 
+class RequestedOutput(msgspec.Struct, frozen=True):
+    """An output that the caller wants; scores is the one there is."""
+
+    name: str
+    parameters: dict[str, object] = {}
+
+
 class InferRequest(msgspec.Struct, frozen=True):
     """A request to infer; every input is one column of shape [rows] or [rows, 1]."""
 
     inputs: list[Tensor]
     id: str = ""
-    outputs: list[dict[str, object]] = []
+    outputs: list[RequestedOutput] = []
     parameters: dict[str, object] = {}
 
 
-class OpenInferenceError(Exception):
-    """An error in the protocol's own form: `{"error": "..."}`."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+def render_errors(app: FastAPI) -> None:
+    """Answer every error under /v2 in the protocol's own form, `{"error": "..."}`, whoever raised it."""
+    for kind in (Problem, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _in_protocol(app.exception_handlers[kind]))
 
 
-async def render_error(_: Request, error: Exception) -> Response:
-    """Exception handler for OpenInferenceError."""
-    if not isinstance(error, OpenInferenceError):
-        raise error
-    return json_response({"error": str(error)}, error.status)
+def _in_protocol(render: Callable[[Request, Any], Any]) -> Callable[[Request, Any], Awaitable[Response]]:
+    async def render_either(request: Request, error: Exception) -> Response:
+        answer: Response = await render(request, error)
+        if not f"{request.url.path}/".startswith("/v2/"):
+            return answer
+        headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        detail = msgspec.json.decode(answer.body)["detail"]
+        return json_response({"error": detail}, answer.status_code, headers)
+
+    return render_either
 
 
 @router.get("")
@@ -70,7 +84,7 @@ async def server_live() -> Response:
 
 @router.get("/health/ready")
 async def server_ready(request: Request) -> Response:
-    """The registry can be read."""
+    """The registry can be read; 503 when not."""
     await _models(request).models()
     return json_response({"ready": True})
 
@@ -79,7 +93,7 @@ async def server_ready(request: Request) -> Response:
 @router.get("/models/{model}/versions/{version}/ready", name="version_ready")
 async def model_ready(request: Request, model: str, version: str = CHAMPION) -> Response:
     """The version can answer."""
-    found = await _version(request, model, version)
+    found = await _models(request).version(model, version)
     return json_response({"name": model, "ready": True, "version": found.version})
 
 
@@ -87,11 +101,11 @@ async def model_ready(request: Request, model: str, version: str = CHAMPION) -> 
 @router.get("/models/{model}/versions/{version}", name="version_metadata")
 async def model_metadata(request: Request, model: str, version: str = CHAMPION) -> Response:
     """Inputs and outputs of a version."""
-    found = await _version(request, model, version)
+    found = await _models(request).version(model, version)
     versions = await _models(request).versions(model)
     inputs = [{"name": c.name, "datatype": _DATATYPES[c.dtype], "shape": [-1, 1]} for c in found.inputs]
     width = len(found.classes) if found.task == "multiclass" else 1
-    outputs = [{"name": "scores", "datatype": "FP64", "shape": [-1, width]}]
+    outputs = [{"name": _SCORES, "datatype": "FP64", "shape": [-1, width]}]
     return json_response(
         {
             "name": model,
@@ -108,33 +122,41 @@ async def model_metadata(request: Request, model: str, version: str = CHAMPION) 
 async def infer(request: Request, model: str, version: str = CHAMPION) -> Response:
     """Scores of rows."""
     models = _models(request)
-    found = await _version(request, model, version)
-    try:
-        wanted = await read_body(request, InferRequest, models.settings.body_limit_bytes)
-        answers = await models.answer(model, found.version, _columns(found.inputs, wanted.inputs))
-    except Problem as problem:
-        raise OpenInferenceError(problem.status, problem.detail) from problem
+    found = await models.version(model, version)
+    wanted = await _read_request(request, models.settings.body_limit_bytes)
+    for output in wanted.outputs:
+        if output.name != _SCORES:
+            raise BadRequest(f"there is no output {output.name}, only {_SCORES}")
+    answers = await models.answer(model, found.version, _columns(found.inputs, wanted.inputs))
     rows = len(answers.scores)
     flat = [value for row in answers.scores for value in (row if isinstance(row, list) else [row])]
     shape = [rows, len(flat) // rows]
-    outputs = [{"name": "scores", "shape": shape, "datatype": "FP64", "data": flat}]
+    outputs = [{"name": _SCORES, "shape": shape, "datatype": "FP64", "data": flat}]
     return json_response({"model_name": model, "model_version": found.version, "id": wanted.id, "outputs": outputs})
+
+
+async def _read_request(request: Request, limit_bytes: int) -> InferRequest:
+    if "inference-header-content-length" in request.headers:
+        raise UnsupportedMediaType("binary tensors are not read here: send JSON (in tritonclient: binary_data=False)")
+    if "content-type" in request.headers:
+        return await read_body(request, InferRequest, limit_bytes)
+    return decode_json(await read_bytes(request, limit_bytes), InferRequest)  # tritonclient names no content type
 
 
 def _columns(schema: Sequence[InputColumn], tensors: Sequence[Tensor]) -> dict[str, list[Scalar]]:
     types = {column.name: column.dtype for column in schema}
     columns: dict[str, list[Scalar]] = {}
     for tensor in tensors:
+        if tensor.name in columns:
+            raise BadRequest(f"input {tensor.name} is given twice")
         dtype = types.get(tensor.name)
         if dtype is not None and tensor.datatype not in _ACCEPTED[dtype]:
-            raise OpenInferenceError(
-                400, f"input {tensor.name} has datatype {tensor.datatype}, not {_DATATYPES[dtype]}"
-            )
+            raise BadRequest(f"input {tensor.name} has datatype {tensor.datatype}, not {_DATATYPES[dtype]}")
         flat = _flat(tensor.data)
         if any(size < 0 for size in tensor.shape) or math.prod(tensor.shape) != len(flat):
-            raise OpenInferenceError(400, f"input {tensor.name} has {len(flat)} values, its shape says {tensor.shape}")
+            raise BadRequest(f"input {tensor.name} has {len(flat)} values, its shape says {tensor.shape}")
         if len(tensor.shape) > 1 and math.prod(tensor.shape[1:]) != 1:
-            raise OpenInferenceError(400, f"input {tensor.name} is not one column: its shape is {tensor.shape}")
+            raise BadRequest(f"input {tensor.name} is not one column: its shape is {tensor.shape}")
         columns[tensor.name] = flat
     return columns
 
@@ -144,16 +166,9 @@ def _flat(data: Sequence[object]) -> list[Scalar]:
     for value in data:
         for inner in value if isinstance(value, list) else [value]:
             if not (inner is None or isinstance(inner, bool | int | float | str)):
-                raise OpenInferenceError(400, "data is nested deeper than rows of one column")
+                raise BadRequest("data is nested deeper than rows of one column")
             flat.append(inner)
     return flat
-
-
-async def _version(request: Request, model: str, version: str) -> ModelVersion:
-    try:
-        return await _models(request).version(model, version)
-    except Problem as problem:
-        raise OpenInferenceError(problem.status, problem.detail) from problem
 
 
 def _models(request: Request) -> Models:

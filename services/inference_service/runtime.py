@@ -8,12 +8,19 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, RuntimeException
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    InvalidProtobuf,
+    NotImplemented,  # noqa: A004 - an operator has no kernel for its types
+    RuntimeException,
+)
 
-from services.inference_service.errors import ManifestError, UnsafeModelError
+from services.inference_service.errors import AnswerError, ManifestError, UnsafeModelError
 from shared.events import InputColumn, Scalar, Task
 
-FAILURES = (Fail, InvalidArgument, InvalidGraph, RuntimeException)
+FAILURES = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented, RuntimeException)
 _TENSOR_TYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -21,6 +28,14 @@ _TENSOR_TYPES: dict[str, Any] = {
     "tensor(bool)": np.bool_,
     "tensor(string)": object,
 }
+_FLOATS = {"tensor(float)", "tensor(double)"}
+_FITTING: dict[str, set[str]] = {
+    "float": _FLOATS,
+    "integer": _FLOATS | {"tensor(int64)"},
+    "boolean": _FLOATS | {"tensor(int64)", "tensor(bool)"},
+    "string": {"tensor(string)"},
+}
+"""Per type of a column the tensors that take every value of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +72,49 @@ class Session:
         self._task = task
         self._classes = list(classes)
         self._columns = [column.name for column in schema]
-        self._types = {one.name: _TENSOR_TYPES.get(one.type, np.float32) for one in self._session.get_inputs()}
-        names = set(self._types)
+        tensors = {one.name: str(one.type) for one in self._session.get_inputs()}
+        names = set(tensors)
         self._matrix = next(iter(names)) if len(names) == 1 and names != set(self._columns) else None
         if self._matrix is None and names != set(self._columns):
             odd = ", ".join(sorted(names ^ set(self._columns)))
             raise ManifestError.at("manifest.inputs", f"and the ONNX file's inputs differ in: {odd}")
+        for column in schema:
+            tensor = tensors[self._matrix or column.name]
+            if tensor not in _FITTING[column.dtype]:
+                raise ManifestError.at("manifest.inputs", f"has {column.name} as {column.dtype}, ONNX as {tensor}")
+        self._types = {name: _TENSOR_TYPES[tensor] for name, tensor in tensors.items()}
         self._output = self._score_output()
 
     def answer(self, arrays: Mapping[str, NDArray[Any]]) -> Answers:
-        """Run rows; `arrays` holds one array of shape (rows,) per column."""
-        [raw] = self._session.run([self._output], self._feed(arrays))
+        """Run rows; `arrays` holds one array of shape (rows,) per column.
+
+        Raises:
+            AnswerError: the model fails on the rows, or gives them no finite scores.
+        """
+        scores = self._scores(arrays)
         if self._task == "regression":
-            values = raw.reshape(-1).astype(np.float64).tolist()
+            values = scores[:, 0].tolist()
             return Answers(values, values)
-        probabilities = raw.astype(np.float64)
         if self._task == "binary":
-            positive = probabilities[:, -1]
+            positive = scores[:, -1]
             labels = [self._classes[index] for index in (positive >= 0.5).astype(int).tolist()]  # noqa: PLR2004
             return Answers(positive.tolist(), labels)
-        return Answers(
-            probabilities.tolist(), [self._classes[index] for index in probabilities.argmax(axis=1).tolist()]
-        )
+        return Answers(scores.tolist(), [self._classes[index] for index in scores.argmax(axis=1).tolist()])
+
+    def _scores(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Shape (rows, classes); for a regression (rows, 1)."""
+        try:
+            [raw] = self._session.run([self._output], self._feed(arrays))
+        except FAILURES as error:
+            raise AnswerError.at("inputs", f"can't be answered by the model: {error}") from error
+        rows, width = len(next(iter(arrays.values()))), len(self._classes) or 1
+        if raw.size != rows * width or len(raw) != rows:
+            raise AnswerError.at("inputs", f"has {rows} rows, and the model answers with the shape {raw.shape}")
+        scores: NDArray[np.float64] = raw.reshape(rows, width).astype(np.float64)
+        finite = np.isfinite(scores).all(axis=1)
+        if not finite.all():
+            raise AnswerError.at("inputs", f"has no finite score in row {finite.argmin()}: are there nulls in it?")
+        return scores
 
     def _feed(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if self._matrix is not None:
@@ -88,15 +124,13 @@ class Session:
 
     def _score_output(self) -> str:
         outputs = self._session.get_outputs()
-        if self._task == "regression":
-            return str(outputs[0].name)
         for output in outputs:
-            if output.type in ("tensor(float)", "tensor(double)"):
+            if output.type in _FLOATS:
                 width = output.shape[-1] if output.shape else None
-                if isinstance(width, int) and width != len(self._classes):
+                if self._classes and isinstance(width, int) and width != len(self._classes):
                     raise ManifestError.at("manifest.classes", f"has {len(self._classes)}, the ONNX file gives {width}")
                 return str(output.name)
-        raise ManifestError.at("onnx", "gives no tensor of probabilities; export it without ZipMap")
+        raise ManifestError.at("onnx", "gives no tensor of scores; a classifier is exported without ZipMap")
 
 
 class Sessions:

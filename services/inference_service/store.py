@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-from sqlalchemy import UniqueConstraint
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlmodel import Field, SQLModel, col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import Select, UniqueConstraint, and_, insert, select, text
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlmodel import Field, SQLModel, col
 
+from services.inference_service.errors import RegistryError
 from shared.events import ModelVersion
+from shared.sql import open_engine
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class VersionStore(Protocol):
-    """Model versions. A version is written once; only which one is champion changes."""
+    """Model versions. A version is written once; only which one is champion changes.
+
+    Every method raises RegistryError when the versions can't be reached.
+    """
 
     async def add(self, version: ModelVersion) -> bool:
         """Keep a version; false when that model has it already. The first of a model becomes champion."""
@@ -69,50 +73,64 @@ class SqlVersionStore:
 
     async def add(self, version: ModelVersion) -> bool:
         """Keep a version; false when that model has it already."""
-        if any(known.version == version.version for known in await self.versions(version.model)):
+        row = insert(VersionRow).values(
+            model=version.model,
+            version=version.version,
+            document=msgspec.json.encode(version).decode(),
+            registered_at=version.registered_at,
+        )
+        try:
+            async with self._transaction() as connection:
+                await connection.execute(row)
+                await connection.execute(_FIRST_CHAMPION, {"model": version.model, "version": version.version})
+        except IntegrityError:
             return False
-        async with AsyncSession(self._engine) as session:
-            document = msgspec.json.encode(version).decode()
-            session.add(
-                VersionRow(
-                    model=version.model,
-                    version=version.version,
-                    document=document,
-                    registered_at=version.registered_at,
-                )
-            )
-            await session.commit()
-        async with AsyncSession(self._engine) as session:
-            session.add(ChampionRow(model=version.model, version=version.version))
-            try:
-                await session.commit()
-            except IntegrityError:  # the model has its champion
-                await session.rollback()
         return True
 
     async def versions(self, model: str) -> list[ModelVersion]:
         """All versions of a model, oldest first."""
-        return [version for version in await self.models() if version.model == model]
+        return await self._read(_VERSIONS.where(col(VersionRow.model) == model))
 
     async def models(self) -> list[ModelVersion]:
         """All versions of all models, oldest first."""
-        async with AsyncSession(self._engine) as session:
-            rows = (await session.exec(select(VersionRow).order_by(col(VersionRow.id)))).all()
-            champions = {row.model: row.version for row in (await session.exec(select(ChampionRow))).all()}
-        versions = [msgspec.json.decode(row.document, type=ModelVersion) for row in rows]
-        return [
-            msgspec.structs.replace(version, champion=champions.get(version.model) == version.version)
-            for version in versions
-        ]
+        return await self._read(_VERSIONS)
 
     async def promote(self, model: str, version: str) -> bool:
         """Make a version the champion."""
-        if not any(known.version == version for known in await self.versions(model)):
-            return False
-        async with AsyncSession(self._engine) as session:
-            await session.merge(ChampionRow(model=model, version=version))
-            await session.commit()
-        return True
+        async with self._transaction() as connection:
+            moved = await connection.execute(_PROMOTE, {"model": model, "version": version})
+        return moved.rowcount == 1
+
+    async def _read(self, query: Select[str, bool]) -> list[ModelVersion]:
+        async with self._transaction() as connection:
+            rows = (await connection.execute(query.order_by(col(VersionRow.id)))).all()
+        return [
+            msgspec.structs.replace(msgspec.json.decode(document, type=ModelVersion), champion=champion)
+            for document, champion in rows
+        ]
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, ProgrammingError, OSError) as error:
+            raise RegistryError(f"the registry can't be reached ({type(error).__name__})") from error
+
+
+# One statement each, so that nobody sees a model without its champion.
+_VERSIONS = select(col(VersionRow.document), col(ChampionRow.model).is_not(None)).outerjoin(
+    ChampionRow,
+    and_(col(ChampionRow.model) == col(VersionRow.model), col(ChampionRow.version) == col(VersionRow.version)),
+)
+_FIRST_CHAMPION = text(
+    "INSERT INTO model_champion (model, version) VALUES (:model, :version) ON CONFLICT (model) DO NOTHING"
+)
+_PROMOTE = text(
+    "INSERT INTO model_champion (model, version)"
+    " SELECT model, version FROM model_version WHERE model = :model AND version = :version"
+    " ON CONFLICT (model) DO UPDATE SET version = excluded.version"
+)
 
 
 class InMemoryVersionStore:
@@ -152,14 +170,8 @@ class InMemoryVersionStore:
 @asynccontextmanager
 async def open_sql_store(url: str) -> AsyncIterator[SqlVersionStore]:
     """A store on the database at `url`, whose tables are made when they are missing."""
-    engine = create_async_engine(url)
-    tables = [SQLModel.metadata.tables[name] for name in ("model_version", "model_champion")]
-    try:
-        async with engine.begin() as connection:
-            await connection.run_sync(lambda sync: SQLModel.metadata.create_all(sync, tables=tables))
+    async with open_engine(url, ["model_version", "model_champion"]) as engine:
         yield SqlVersionStore(engine)
-    finally:
-        await engine.dispose()
 
 
 class ModelFiles:

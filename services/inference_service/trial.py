@@ -13,11 +13,13 @@ import numpy as np
 
 from services.inference_service.domain.columns import check_columns
 from services.inference_service.domain.safety import parse_model
-from services.inference_service.errors import ParityError, UnsafeModelError
-from services.inference_service.runtime import FAILURES, Session
+from services.inference_service.errors import AnswerError, ManifestError, ParityError, UnsafeModelError
+from services.inference_service.runtime import Session
 from services.inference_service.settings import InferenceSettings
 from shared.events import InputColumn, Scalar, Task
-from shared.problems import FieldError, Problem, Unprocessable
+from shared.problems import FieldError, Problem, TooLarge, Unprocessable
+
+_KINDS = {kind.slug: kind for kind in (UnsafeModelError, ManifestError, ParityError, AnswerError, TooLarge)}
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,8 +47,8 @@ class Finding(msgspec.Struct, frozen=True):
     """How it went: the worst difference, or the problem."""
 
     worst: float = 0.0
-    detail: str = ""
-    field: str = ""
+    slug: str = ""
+    errors: list[FieldError] = []
 
 
 async def try_model(trial: Trial, settings: InferenceSettings) -> float:
@@ -54,7 +56,9 @@ async def try_model(trial: Trial, settings: InferenceSettings) -> float:
 
     Raises:
         UnsafeModelError: the file is refused, or the trial hits a limit.
+        ManifestError: the manifest does not fit the file.
         ParityError: the answers differ by more than the tolerance.
+        AnswerError, TooLarge, Unprocessable: the model can't answer the sample.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -70,16 +74,17 @@ async def try_model(trial: Trial, settings: InferenceSettings) -> float:
         async with asyncio.timeout(2 * settings.trial_seconds):
             output, _ = await process.communicate(msgspec.msgpack.encode(trial))
     except TimeoutError:
-        process.kill()
-        await process.wait()
         output = b""
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode != 0 or not output:
         raise UnsafeModelError.at("onnx", "did not survive its trial run within the limits of time and memory")
     finding = msgspec.msgpack.decode(output, type=Finding)
-    if finding.field == "sample.scores":
-        raise ParityError(finding.detail, [FieldError(finding.field, finding.detail)])
-    if finding.detail:
-        raise UnsafeModelError(finding.detail, [FieldError(finding.field, finding.detail)])
+    if finding.slug:
+        detail = "; ".join(f"{error.field} {error.message}" for error in finding.errors)
+        raise _KINDS.get(finding.slug, Unprocessable)(detail, finding.errors)
     return finding.worst
 
 
@@ -88,32 +93,42 @@ def run(trial: Trial) -> Finding:
     try:
         parse_model(trial.onnx, node_limit=trial.node_limit)
         session = Session(trial.onnx, trial.schema, trial.task, trial.classes)
+    except Unprocessable as problem:
+        return Finding(slug=problem.slug, errors=problem.errors)
+    try:
         arrays = check_columns(
             trial.schema, trial.sample.inputs, row_limit=trial.row_limit, text_limit=trial.text_limit
         )
         scores = session.answer(arrays).scores
-    except Unprocessable as problem:
-        return Finding(detail=problem.detail, field=problem.errors[0].field if problem.errors else "onnx")
     except Problem as problem:
-        return Finding(detail=problem.detail, field="sample")
-    except FAILURES as error:
-        return Finding(detail=f"fails on its own sample: {error}", field="onnx")
+        return Finding(
+            slug=problem.slug, errors=[FieldError(f"sample.{error.field}", error.message) for error in problem.errors]
+        )
     return _compare(scores, trial.sample.scores, trial.tolerance)
 
 
 def _compare(found: Sequence[float | list[float]], wanted: Sequence[float | list[float]], tolerance: float) -> Finding:
-    ours, theirs = np.array(found, dtype=np.float64), np.array(wanted, dtype=np.float64)
+    ours = np.array(found, dtype=np.float64)
+    try:
+        theirs = np.array(wanted, dtype=np.float64)
+    except ValueError:  # its rows are not equally long
+        return _differs("is not of equally long rows")
     if ours.shape != theirs.shape:
-        return Finding(detail=f"has shape {theirs.shape}, the model gives {ours.shape}", field="sample.scores")
-    difference = np.abs(ours - theirs).reshape(len(ours), -1).max(axis=1)
+        return _differs(f"has shape {theirs.shape}, the model gives {ours.shape}")
+    # A 32-bit score carries seven digits, so that a difference counts in proportion to a regression's values.
+    difference = np.abs(ours - theirs).reshape(len(ours), -1).max(axis=1) / max(1.0, float(np.abs(theirs).max()))
     row = int(difference.argmax())
     worst = float(difference[row])
     if not worst <= tolerance:
-        detail = (
-            f"row {row} of the sample differs from scikit-learn by {worst:.3g}, at most {tolerance:.3g} is accepted"
+        return _differs(
+            f"has a row, {row}, that the model answers with a difference of {worst:.3g}; "
+            f"at most {tolerance:.3g} is accepted"
         )
-        return Finding(worst, detail, "sample.scores")
     return Finding(worst)
+
+
+def _differs(message: str) -> Finding:
+    return Finding(slug=ParityError.slug, errors=[FieldError("sample.scores", message)])
 
 
 def main(seconds: int, size: int) -> None:

@@ -20,7 +20,8 @@ def check_columns(
 ) -> Arrays:
     """Arrays of shape (rows,) by column, in the schema's order: float32, int64, bool or object (str).
 
-    A null stands for missing where the column is not required: NaN for floats, else what the column has as default.
+    A null stands for missing where the column is not required: NaN for floats, else what the column has as default,
+    and without one the empty string. An integer or boolean column without default has no null.
 
     Raises:
         TooLarge: more rows than allowed.
@@ -39,9 +40,9 @@ def check_columns(
     ]
     _refuse(faults)
     if rows > row_limit:
-        raise TooLarge(f"inputs has {rows} rows, at most {row_limit} are answered at once")
+        raise TooLarge.at("inputs", f"has {rows} rows, at most {row_limit} are answered at once")
     if rows == 0:
-        raise Unprocessable("inputs has no rows", [FieldError("inputs", "has no rows")])
+        raise Unprocessable.at("inputs", "has no rows")
     for column in schema:
         faults += _faults(column, inputs[column.name], text_limit)
     _refuse(faults)
@@ -51,11 +52,17 @@ def check_columns(
 def _faults(column: InputColumn, values: Sequence[Scalar], text_limit: int) -> list[FieldError]:
     found = []
     for row, value in enumerate(values):
-        if fault := fault_of(column, value, text_limit):
+        if fault := _null_fault(column, value) or fault_of(column, value, text_limit):
             found.append(FieldError(f"inputs.{column.name}[{row}]", fault))
             if len(found) == _FAULTS_SHOWN:
                 break
     return found
+
+
+def _null_fault(column: InputColumn, value: Scalar) -> str:
+    if value is None and column.default is None and column.dtype in ("integer", "boolean"):
+        return f"is null, and the {column.dtype} column has no default"
+    return ""
 
 
 def _array(column: InputColumn, values: Sequence[Scalar]) -> NDArray[Any]:
@@ -64,9 +71,9 @@ def _array(column: InputColumn, values: Sequence[Scalar]) -> NDArray[Any]:
     default = column.default
     filled = [default if value is None else value for value in values]
     if column.dtype == "integer":
-        return np.array([0 if value is None else int(value) for value in filled], dtype=np.int64)
+        return np.array([int(value) for value in filled if value is not None], dtype=np.int64)
     if column.dtype == "boolean":
-        return np.array([bool(value) for value in filled], dtype=np.bool_)
+        return np.array(filled, dtype=np.bool_)
     return np.array(["" if value is None else value for value in filled], dtype=object)
 
 

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
 from services.inference_service.errors import UnsafeModelError
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+PARTS_PER_NODE = 100
+"""Attributes, tensors, types and the like per node that is allowed; exported trees have about 20."""
 
 
 def parse_model(content: bytes, *, node_limit: int) -> onnx.ModelProto:
@@ -22,42 +25,34 @@ def parse_model(content: bytes, *, node_limit: int) -> onnx.ModelProto:
         raise UnsafeModelError.at("onnx", "is not an ONNX file") from error
     if not model.graph.node:
         raise UnsafeModelError.at("onnx", "has no nodes")
-    for number, node in enumerate(_nodes(model), 1):
-        if number > node_limit:
-            raise UnsafeModelError.at("onnx", f"has more than {node_limit} nodes")
-        if node.domain not in DOMAINS:
-            raise UnsafeModelError.at(
-                "onnx", f"uses {node.op_type} of the domain {node.domain}, only standard ones run"
-            )
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
-        raise UnsafeModelError.at("onnx", "keeps tensors outside the file")
+    nodes = 0
+    for parts, part in enumerate(_parts(model), 1):
+        if isinstance(part, onnx.NodeProto):
+            nodes += 1
+            _check_node(part)
+        elif isinstance(part, onnx.TensorProto):
+            _check_tensor(part)
+        if nodes > node_limit or parts > PARTS_PER_NODE * node_limit:
+            raise UnsafeModelError.at("onnx", f"has more than {node_limit} nodes, or too many parts for them")
     return model
 
 
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    pending = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+def _check_node(node: onnx.NodeProto) -> None:
+    if node.domain not in DOMAINS:
+        raise UnsafeModelError.at("onnx", f"uses {node.op_type} of the domain {node.domain}, only standard ones run")
+
+
+def _check_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+        raise UnsafeModelError.at("onnx", f"keeps the tensor {tensor.name or 'without a name'} outside the file")
+
+
+def _parts(model: Message) -> Iterator[Message]:
+    """The model and every message in it, so that no place is forgotten: subgraphs, functions, sparse tensors."""
+    pending = [model]
     while pending:
-        node = pending.pop()
-        yield node
-        for attribute in node.attribute:
-            for graph in [attribute.g, *attribute.graphs]:
-                pending.extend(graph.node)
-
-
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    yield model.graph
-    for node in _nodes(model):
-        for attribute in node.attribute:
-            yield attribute.g
-            yield from attribute.graphs
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for graph in _graphs(model):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-    for node in _nodes(model):
-        for attribute in node.attribute:
-            yield attribute.t
-            yield from attribute.tensors
+        part = pending.pop()
+        yield part
+        for field, value in part.ListFields():
+            if field.type == FieldDescriptor.TYPE_MESSAGE:
+                pending.extend([value] if isinstance(value, Message) else value)

@@ -1,0 +1,278 @@
+"""One contract for the stores of experiments and of model versions: in memory, in SQLite, and in PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel import SQLModel
+
+from services.ab_router import store as experiments
+from services.ab_router.store import ExperimentStore, InMemoryExperimentStore
+from services.inference_service import store as models
+from services.inference_service.store import InMemoryVersionStore, VersionStore
+from shared.events import ExperimentRevision, InputColumn, ModelVersion, VariantAllocation
+
+OLD, NEW, NEWEST = ("a" * 64, "b" * 64, "c" * 64)
+
+
+def revision(number: int, name: str = "e", **changes: object) -> ExperimentRevision:
+    whole = ExperimentRevision(
+        name=name,
+        model="churn",
+        revision=number,
+        epoch=1,
+        status="draft",
+        seed="ünï",
+        champion=OLD,
+        variants=[VariantAllocation("champion", OLD, 0.5), VariantAllocation("challenger", NEW, 0.5)],
+        metric="log_loss",
+        window_s=3600.0,
+        changed_at=1_700_000_000.25,
+    )
+    return replace(whole, **changes)
+
+
+def version(name: str, model: str = "churn", **changes: object) -> ModelVersion:
+    whole = ModelVersion(
+        model=model,
+        version=name,
+        task="binary",
+        classes=["no", "yes"],
+        inputs=[InputColumn("plan", "string")],
+        registered_at=1_700_000_000.25,
+        manifest={"parameters": {"depth": 3}, "note": "ünï"},
+    )
+    return replace(whole, **changes)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return await empty_database(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def experiment_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ExperimentStore]:
+    if request.param == "memory":
+        yield InMemoryExperimentStore()
+        return
+    async with experiments.open_sql_store(await empty_database(request.param, request, tmp_path)) as store:
+        yield store
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def version_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VersionStore]:
+    if request.param == "memory":
+        yield InMemoryVersionStore()
+        return
+    async with models.open_sql_store(await empty_database(request.param, request, tmp_path)) as store:
+        yield store
+
+
+async def empty_database(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
+    if kind == "sqlite":
+        return f"sqlite+aiosqlite:///{folder / 'store.db'}"
+    url: str = request.getfixturevalue("postgres")
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.run_sync(SQLModel.metadata.drop_all)
+    await engine.dispose()
+    return url
+
+
+def champions(versions: list[ModelVersion]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {one.model: [] for one in versions}
+    for one in versions:
+        found[one.model] += [one.version] if one.champion else []
+    return found
+
+
+async def test_a_new_experiment_store_is_empty(experiment_store: ExperimentStore):
+    assert await experiment_store.current() == []
+    assert await experiment_store.history("e") == []
+
+
+async def test_a_revision_is_read_as_it_was_added(experiment_store: ExperimentStore):
+    whole = revision(1, missing="negative", fallback_value=0.25, started_at=1.5, stopped_at=2.5)
+    assert await experiment_store.add(whole)
+    assert await experiment_store.current() == [whole]
+
+
+async def test_the_newest_revision_of_each_experiment_is_current_and_the_oldest_experiment_first(experiment_store):
+    for one in (revision(1, "z"), revision(1, "a"), revision(2, "z", status="running")):
+        assert await experiment_store.add(one)
+    assert await experiment_store.current() == [revision(2, "z", status="running"), revision(1, "a")]
+
+
+async def test_the_history_holds_all_revisions_of_one_experiment_oldest_first(experiment_store: ExperimentStore):
+    for one in (revision(1), revision(1, "other"), revision(2), revision(3)):
+        await experiment_store.add(one)
+    assert await experiment_store.history("e") == [revision(1), revision(2), revision(3)]
+
+
+async def test_a_revision_is_written_once_and_never_changed(experiment_store: ExperimentStore):
+    assert await experiment_store.add(revision(1))
+    assert not await experiment_store.add(revision(1, status="running"))
+    assert await experiment_store.add(revision(1, "other"))
+    assert await experiment_store.history("e") == [revision(1)]
+
+
+async def test_of_changes_at_the_same_time_exactly_one_gets_the_number(experiment_store: ExperimentStore):
+    rivals = [revision(1, seed=str(number)) for number in range(8)]
+    added = await asyncio.gather(*map(experiment_store.add, rivals))
+    assert sorted(added) == [False] * 7 + [True]
+    assert await experiment_store.history("e") == [rivals[added.index(True)]]
+
+
+async def test_of_two_routers_that_change_an_experiment_at_the_same_time_one_is_refused(database: str):
+    async with experiments.open_sql_store(database) as one, experiments.open_sql_store(database) as other:
+        for number in range(1, 11):
+            added = await asyncio.gather(one.add(revision(number)), other.add(revision(number)))
+            assert sorted(added) == [False, True]
+        assert await one.history("e") == await other.history("e") == [revision(number) for number in range(1, 11)]
+
+
+async def test_experiments_are_there_when_the_store_is_opened_again(database: str):
+    async with experiments.open_sql_store(database) as store:
+        await store.add(revision(1))
+        await store.add(revision(2))
+    async with experiments.open_sql_store(database) as store:
+        assert await store.history("e") == [revision(1), revision(2)]
+        assert not await store.add(revision(2))
+
+
+async def test_a_new_version_store_is_empty(version_store: VersionStore):
+    assert await version_store.models() == []
+    assert await version_store.versions("churn") == []
+    assert not await version_store.promote("churn", OLD)
+
+
+async def test_a_version_is_read_as_it_was_added_and_the_first_of_a_model_is_its_champion(version_store: VersionStore):
+    assert await version_store.add(version(OLD))
+    assert await version_store.add(version(NEW))
+    assert await version_store.add(version(NEW, "other"))
+    assert await version_store.versions("churn") == [version(OLD, champion=True), version(NEW)]
+    assert await version_store.versions("other") == [version(NEW, "other", champion=True)]
+
+
+async def test_versions_are_listed_oldest_first_across_models(version_store: VersionStore):
+    order = [("z", NEW), ("a", NEWEST), ("z", OLD)]
+    for model, name in order:
+        await version_store.add(version(name, model))
+    assert [(one.model, one.version) for one in await version_store.models()] == order
+
+
+async def test_a_version_is_written_once_and_never_changed(version_store: VersionStore):
+    assert await version_store.add(version(OLD))
+    assert not await version_store.add(version(OLD, description="another"))
+    assert await version_store.models() == [version(OLD, champion=True)]
+
+
+async def test_of_registrations_of_one_version_at_the_same_time_exactly_one_is_kept(version_store: VersionStore):
+    rivals = [version(OLD, description=str(number)) for number in range(8)]
+    added = await asyncio.gather(*map(version_store.add, rivals))
+    assert sorted(added) == [False] * 7 + [True]
+    assert await version_store.models() == [replace(rivals[added.index(True)], champion=True)]
+
+
+async def test_of_first_versions_registered_at_the_same_time_one_becomes_champion(version_store: VersionStore):
+    names = [f"{number:064d}" for number in range(8)]
+    assert all(await asyncio.gather(*(version_store.add(version(name)) for name in names)))
+    kept = await version_store.models()
+    assert sorted(one.version for one in kept) == names
+    assert [len(found) for found in champions(kept).values()] == [1]
+
+
+async def test_a_promoted_version_is_the_only_champion_of_its_model(version_store: VersionStore):
+    for one in (version(OLD), version(NEW), version(OLD, "other"), version(NEW, "other")):
+        await version_store.add(one)
+    assert await version_store.promote("churn", NEW)
+    assert await version_store.promote("churn", NEW)
+    assert champions(await version_store.models()) == {"churn": [NEW], "other": [OLD]}
+
+
+async def test_a_version_that_the_model_does_not_have_is_not_promoted(version_store: VersionStore):
+    await version_store.add(version(OLD))
+    await version_store.add(version(NEW, "other"))
+    assert not await version_store.promote("churn", NEW)
+    assert not await version_store.promote("unknown", OLD)
+    assert champions(await version_store.models()) == {"churn": [OLD], "other": [NEW]}
+
+
+async def test_of_promotions_at_the_same_time_one_holds(version_store: VersionStore):
+    for name in (OLD, NEW, NEWEST):
+        await version_store.add(version(name))
+    assert all(await asyncio.gather(*(version_store.promote("churn", name) for name in (NEW, NEWEST) * 4)))
+    assert champions(await version_store.models())["churn"] in ([NEW], [NEWEST])
+
+
+async def test_whoever_reads_meanwhile_finds_one_champion_in_every_model(version_store: VersionStore):
+    async def register(model: str) -> None:
+        for name in (OLD, NEW):
+            assert await version_store.add(version(name, model))
+            assert await version_store.promote(model, name)
+
+    async with asyncio.TaskGroup() as group:
+        writing = [group.create_task(register(f"m-{number}")) for number in range(20)]
+        while not all(task.done() for task in writing):
+            found = champions(await version_store.models())
+            assert {model: len(names) for model, names in found.items()} == dict.fromkeys(found, 1)
+            await asyncio.sleep(0)
+    assert champions(await version_store.models()) == {f"m-{number}": [NEW] for number in range(20)}
+
+
+async def test_two_processes_that_register_the_same_version_keep_it_once(database: str):
+    async with models.open_sql_store(database) as one, models.open_sql_store(database) as other:
+        for number in range(10):
+            same = version(f"{number:064d}")
+            assert sorted(await asyncio.gather(one.add(same), other.add(same))) == [False, True]
+        assert len(await one.models()) == 10
+
+
+async def test_versions_and_champions_are_there_when_the_store_is_opened_again(database: str):
+    async with models.open_sql_store(database) as store:
+        await store.add(version(OLD))
+        await store.add(version(NEW))
+        await store.promote("churn", NEW)
+    async with models.open_sql_store(database) as store:
+        assert await store.models() == [version(OLD), version(NEW, champion=True)]
+
+
+async def test_the_stores_of_both_services_share_a_database(database: str):
+    async with experiments.open_sql_store(database) as first, models.open_sql_store(database) as second:
+        await first.add(revision(1))
+        await second.add(version(OLD))
+        assert await first.current() == [revision(1)]
+        assert await second.models() == [version(OLD, champion=True)]
+
+
+async def test_processes_that_start_at_the_same_time_on_an_empty_database_all_open_it(database: str):
+    async def start(number: int) -> None:
+        async with experiments.open_sql_store(database) as first, models.open_sql_store(database) as second:
+            assert await first.add(revision(number))
+            assert await second.add(version(f"{number:064d}"))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(6):
+            group.create_task(start(number))
+    async with experiments.open_sql_store(database) as store:
+        assert len(await store.history("e")) == 6
+
+
+async def test_a_store_goes_on_after_the_server_has_closed_its_connections(postgres: str):
+    async with experiments.open_sql_store(postgres) as store:
+        before = await store.current()
+        engine = create_async_engine(postgres)
+        async with engine.connect() as connection:
+            ended = await connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                    " AND backend_type = 'client backend'"
+                )
+            )
+            assert any(ended.scalars())
+        await engine.dispose()
+        assert await store.current() == before

@@ -1,0 +1,234 @@
+"""The registry and predictions over HTTP: what goes well, and what a wrong question is told."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from services.inference_service.main import create_app
+from services.inference_service.settings import InferenceSettings
+from shared.journal import Journal, Position
+from shared.testing import client_for
+from shared.topics import MODELS
+
+PROBLEM = "application/problem+json"
+UNKNOWN = "0" * 64
+
+
+@pytest.fixture
+async def known(keep, churn):
+    """The model that is registered as churn."""
+    await keep("churn", churn.export)
+    return churn
+
+
+def announced(journal: Journal) -> list[tuple[bytes | None, bool]]:
+    """Key and whether it is champion of each announced version."""
+    records = [record for record, _ in journal.read(Position(0, 0), 10**6)]
+    return [(record.key, MODELS.decode(record.value).champion) for record in records]
+
+
+async def test_a_version_is_registered_once_and_named_by_the_hash_of_its_file(client, upload, churn):
+    first = await upload(churn.export)
+    assert (first.status_code, first.json()["version"]) == (201, churn.export.version)
+    assert (first.json()["alias"], first.json()["registered_at"]) == ("champion", 1_700_000_000.0)
+    again = await upload(churn.export)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert len((await client.get("/v1/models")).json()["versions"]) == 1
+
+
+async def test_of_registrations_of_one_version_at_the_same_time_one_is_new_and_none_fails(client, upload, churn):
+    answers = await asyncio.gather(*(upload(churn.export) for _ in range(3)))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 201]
+    assert len({answer.text for answer in answers}) == 1
+    assert len((await client.get("/v1/models")).json()["versions"]) == 1
+
+
+async def test_a_registered_version_answers_as_scikit_learn_does(client, upload, churn):
+    await upload(churn.export)
+    path = f"/v1/models/churn/versions/{churn.export.version}/predict"
+    answer = await client.post(path, json={"inputs": churn.inputs(300)})
+    assert answer.status_code == 200
+    wanted = churn.pipeline.predict_proba(churn.columns[:300])[:, 1]
+    assert np.abs(np.array(answer.json()["scores"]) - wanted).max() < 1e-5
+    assert answer.json()["labels"] == churn.pipeline.predict(churn.columns[:300]).tolist()
+
+
+async def test_a_multiclass_version_answers_with_all_probabilities(client, keep, tier):
+    await keep("tier", tier.export)
+    answer = (await client.post("/v1/models/tier/versions/champion/predict", json={"inputs": tier.inputs(50)})).json()
+    wanted = tier.pipeline.predict_proba(tier.columns[:50])
+    assert np.abs(np.array(answer["scores"]) - wanted).max() < 1e-5
+    assert answer["labels"] == tier.pipeline.predict(tier.columns[:50]).tolist()
+
+
+async def test_a_regression_answers_with_its_values(client, keep, price):
+    await keep("price", price.export)
+    answer = (await client.post("/v1/models/price/versions/champion/predict", json={"inputs": price.inputs(3)})).json()
+    assert answer["scores"] == pytest.approx(price.pipeline.predict(price.columns[:3]), rel=1e-5)
+    assert answer["labels"] == answer["scores"]
+
+
+async def test_a_null_is_what_scikit_learn_takes_for_missing(client, keep, price):
+    export = replace(price.export, manifest={**price.export.manifest, "inputs": _optional(price, "usage")})
+    await keep("price", export)
+    inputs = {**price.inputs(2), "usage": [None, 100.0]}
+    answer = await client.post("/v1/models/price/versions/champion/predict", json={"inputs": inputs})
+    rows = price.columns[:2].assign(usage=[np.nan, 100.0])
+    assert answer.json()["scores"] == pytest.approx(price.pipeline.predict(rows), rel=1e-5)
+
+
+def _optional(fitted, name: str) -> list[dict[str, object]]:
+    return [{**one, "required": one["name"] != name} for one in fitted.export.manifest["inputs"]]
+
+
+async def test_models_and_versions_are_shown_with_their_manifest(client, upload, keep, churn, later_churn):
+    await upload(churn.export)
+    await keep("churn", later_churn.export)
+    shown = (await client.get("/v1/models/churn")).json()
+    assert shown["champion"] == churn.export.version
+    assert [one["version"] for one in shown["versions"]] == [churn.export.version, later_churn.export.version]
+    version = (await client.get(f"/v1/models/churn/versions/{churn.export.version}")).json()
+    assert version["manifest"]["data"] == churn.export.manifest["data"]
+    assert version["manifest"]["server_parity"]["rows"] == len(churn.export.sample["scores"])
+    assert [one["name"] for one in version["inputs"]] == ["plan", "seats", "usage", "trial"]
+    assert (await client.get("/v1/models/churn/versions/champion")).json() == version
+
+
+async def test_a_promotion_moves_the_champion_and_tells_of_both_versions(client, keep, state, churn, later_churn):
+    for fitted in (churn, later_churn):
+        await keep("churn", fitted.export)
+    answer = await client.put("/v1/models/churn/aliases/champion", json={"version": later_churn.export.version})
+    assert (answer.status_code, answer.json()["alias"]) == (200, "champion")
+    assert (await client.get("/v1/models/churn")).json()["champion"] == later_churn.export.version
+    inputs = {"inputs": churn.inputs(1)}
+    (score,) = (await client.post("/v1/models/churn/versions/champion/predict", json=inputs)).json()["scores"]
+    assert score == pytest.approx(later_churn.pipeline.predict_proba(churn.columns[:1])[0, 1], abs=1e-5)
+    keys = [f"churn/{fitted.export.version}".encode() for fitted in (churn, later_churn)]
+    assert announced(state["journal"]) == [(keys[0], False), (keys[1], True)]
+
+
+async def test_two_models_with_the_same_file_are_two_records_of_the_compacted_topic(upload, state, churn):
+    for model in ("churn", "churn-copy"):
+        assert (await upload(churn.export, model)).status_code == 201
+    names = [f"{model}/{churn.export.version}".encode() for model in ("churn", "churn-copy")]
+    assert announced(state["journal"]) == [(name, True) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "slug"),
+    [
+        ("GET", "/v1/models/none", "unknown-model"),
+        ("GET", "/v1/models/none/versions/champion", "unknown-model"),
+        ("GET", f"/v1/models/churn/versions/{UNKNOWN}", "unknown-version"),
+        ("POST", "/v1/models/none/versions/champion/predict", "unknown-model"),
+        ("POST", f"/v1/models/churn/versions/{UNKNOWN}/predict", "unknown-version"),
+        ("POST", "/v1/models/churn/versions/..%2F..%2Fstore.db/predict", "not-found"),
+        ("PUT", "/v1/models/none/aliases/champion", "unknown-model"),
+        ("PUT", "/v1/models/churn/aliases/champion", "unknown-version"),
+        ("GET", "/v1/nothing", "not-found"),
+    ],
+)
+async def test_what_is_not_there_is_not_found(client, known, method, path, slug):
+    body = {"version": "champion"} if method == "PUT" else {"inputs": known.inputs(1)}
+    answer = await client.request(method, path, json=None if method == "GET" else body)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, PROBLEM)
+    assert answer.json()["type"].endswith(f"/{slug}")
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"plan": None}, "inputs.plan"),
+        ({"seats": ["3"]}, "inputs.seats[0]"),
+        ({"seats": [10**400]}, "inputs.seats[0]"),
+        ({"usage": [True]}, "inputs.usage[0]"),
+        ({"usage": [None]}, "inputs.usage[0]"),
+        ({"usage": [[1.0]]}, "inputs[...][0]"),
+        ({"usage": 1.0}, "inputs[...]"),
+        ({"usage": [1.0, 2.0]}, "inputs.usage"),
+        ({"plan": ["x" * 21]}, "inputs.plan[0]"),
+        ({"colour": ["red"]}, "inputs.colour"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_rows_that_a_version_does_not_take_are_refused_by_field(client, known, changed, field):
+    inputs = {name: values for name, values in {**known.inputs(1), **changed}.items() if values is not None}
+    answer = await client.post(
+        "/v1/models/churn/versions/champion/predict",
+        content=json.dumps({"inputs": inputs}),
+        headers={"content-type": "application/json"},
+    )
+    assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status"),
+    [
+        (b'{"inputs": {"usage": [NaN]}}', "application/json", 400),
+        (b'{"inputs": {"usage": [Infinity]}}', "application/json", 400),
+        (b'{"inputs": ', "application/json", 400),
+        (b"[" * 50_000, "application/json", 422),
+        (b'{"inputs": {"usage": ' + b"[" * 50_000, "application/json", 422),
+        (b"\xff\xfe", "application/json", 400),
+        (b"{}", "application/json", 422),
+        (b'{"inputs": {}, "rows": 1}', "application/json", 422),
+        (b'{"inputs": {}}', "text/plain", 415),
+        (b'{"inputs": {}}', "", 415),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_a_body_that_can_not_be_read_is_refused(client, known, content, content_type, status):
+    headers = {"content-type": content_type} if content_type else {}
+    answer = await client.post("/v1/models/churn/versions/champion/predict", content=content, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM)
+
+
+async def test_more_rows_than_the_limit_are_too_many(client, known):
+    inputs = {name: values * 501 for name, values in known.inputs(1).items()}
+    answer = await client.post("/v1/models/churn/versions/champion/predict", json={"inputs": inputs})
+    assert (answer.status_code, answer.headers["content-type"]) == (413, PROBLEM)
+    assert [error["field"] for error in answer.json()["errors"]] == ["inputs"]
+
+
+async def test_a_body_longer_than_the_limit_is_too_large(client, known):
+    content = json.dumps({"inputs": {"plan": ["x"] * 20_000}})
+    headers = {"content-type": "application/json"}
+    answer = await client.post("/v1/models/churn/versions/champion/predict", content=content, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (413, PROBLEM)
+
+
+async def test_the_service_opens_and_closes_while_kafka_is_away(tmp_path, unused_tcp_port):
+    settings = InferenceSettings(data=tmp_path, kafka=f"127.0.0.1:{unused_tcp_port}")
+    async with client_for(create_app(settings)) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await client.get("/v1/models")).json() == {"versions": []}
+
+
+async def test_a_service_whose_registry_can_not_be_read_is_not_ready_and_says_why(tmp_path, unused_tcp_port):
+    settings = InferenceSettings(data=tmp_path, kafka=f"127.0.0.1:{unused_tcp_port}")
+    async with client_for(create_app(settings)) as client:
+        engine = create_async_engine(settings.database_url("inference_service"))
+        async with engine.begin() as connection:
+            await connection.execute(text("DROP TABLE model_version"))
+        await engine.dispose()
+        for path in ("/readyz", "/v1/models", "/v1/models/churn"):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)
+            assert "the registry can't be reached" in answer.json()["detail"]
+            assert answer.headers["retry-after"] == "1"
+        ready = await client.get("/v2/health/ready")
+        assert ready.status_code == 503
+        assert "the registry can't be reached" in ready.json()["error"]
+        assert (await client.get("/livez")).status_code == 200
+
+
+async def test_a_service_whose_journal_is_nearly_full_is_not_ready(client, state):
+    journal = state["journal"]
+    journal.append("models", 0, None, [], b"x" * int(0.96 * journal.limit_bytes))
+    assert "journal is full" in (await client.get("/readyz")).json()["detail"]
