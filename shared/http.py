@@ -19,10 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.problems import (
     BadRequest,
     FieldError,
+    NotFound,
     Problem,
     TooLarge,
     Unprocessable,
     UnsupportedMediaType,
+    described,
     problem_response,
     render_http_exception,
     render_problem,
@@ -84,6 +86,14 @@ def create_app(
         if reasons:
             return problem_response(503, "unavailable", "; ".join(reasons), headers={"Retry-After": "1"})
         return json_response({"status": "ready", "service": service})
+
+    @app.get("/problems/{slug}", tags=["problems"])
+    async def describe_problem(slug: str) -> Response:
+        """What a problem's `type` stands for."""
+        found = described(slug)
+        if found is None:
+            raise NotFound(f"there is no problem {slug}")
+        return json_response(found)
 
     @app.get("/metrics", tags=["health"])
     async def metrics() -> Response:

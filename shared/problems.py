@@ -10,6 +10,7 @@ Problem
 └── Unavailable           503  can't answer now; Retry-After says when to ask again
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,7 +22,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "https://contender.dev/problems/"
+TYPE_PREFIX = "/problems/"
+"""Types are relative references (RFC 9457, 3.1.1): each service answers them with a page of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,31 @@ def problem_response(
     return Response(msgspec.json.encode(body), status, headers, MEDIA_TYPE)
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a problem's `type` stands for."""
+
+    type: str
+    status: int
+    title: str
+
+
+def described(slug: str) -> Described | None:
+    """What `/problems/<slug>` stands for in this process; None where there is no such problem."""
+    found = {_slug(status.phrase): Described(TYPE_PREFIX + slug, status, status.description) for status in HTTPStatus}
+    pending: list[type[Problem]] = [Problem]
+    while pending:  # the more special of two that share a slug come later and are left out
+        kind = pending.pop(0)
+        if kind.slug == slug and "slug" in vars(kind):
+            return Described(TYPE_PREFIX + slug, kind.status, inspect.getdoc(kind) or "")
+        pending += kind.__subclasses__()
+    return found.get(slug)
+
+
+def _slug(phrase: str) -> str:
+    return phrase.lower().replace(" ", "-")
+
+
 async def render_problem(_: Request, error: Exception) -> Response:
     """Exception handler for Problem."""
     if not isinstance(error, Problem):
@@ -128,7 +155,7 @@ async def render_http_exception(_: Request, error: Exception) -> Response:
     """Exception handler for the framework's own 404, 405 and the like."""
     if not isinstance(error, HTTPException):
         raise error
-    slug = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    slug = _slug(HTTPStatus(error.status_code).phrase)
     return problem_response(error.status_code, slug, str(error.detail), headers=dict(error.headers or {}))
 
 

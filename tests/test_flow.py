@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from contender.embedded.state import ProcessState, StackState, read, runs
 from shared.ids import new_frame_id
 from shared.topics import ENTITY_EVENTS, FEEDBACK, PREDICTIONS
 
+README = Path(__file__).parents[1] / "README.md"
 FLIGHTS = 1500
 READY_S = 20
 DEADLINE_S = 60
@@ -160,6 +162,21 @@ def test_the_demo_ends_with_figures_that_agree(stack: Stack, tmp_path: Path):
     assert report["effect"]["low"] < report["effect"]["estimate"] < report["effect"]["high"]
     assert report["verdict"] in ended.stdout
     assert stack.settings.url("feedback_service") in ended.stdout
+
+
+def test_the_code_of_the_readme_runs(stack: Stack, tmp_path: Path):
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (tmp_path / "readme.py").write_text(code)
+    environment = {**stack.environment, "CONTENDER_URL": stack.settings.url("ab_router")}
+    command = [sys.executable, str(tmp_path / "readme.py")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("No verdict yet")
+    with stack.client() as client:
+        (name,) = [one.name for one in client.experiments() if one.model == "tumour"]
+        results = seen(client, name, lambda results: sum(one.labelled for one in results.variants) == 269)
+    champion, challenger = (one.live["log_loss"].mean for one in results.variants)
+    assert challenger < champion
 
 
 def test_every_kind_of_feedback_is_counted_for_what_it_is(client: Client, churn: str):

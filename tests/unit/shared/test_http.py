@@ -72,11 +72,13 @@ async def test_a_bad_body_is_a_problem_that_names_the_field(
 ):
     async with client_for(example([])) as client:
         answer = await client.post("/orders", content=content, headers={"content-type": content_type})
+        problem = answer.json()
+        page = (await client.get(problem["type"])).json()
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
     assert problem["status"] == status
-    assert problem["type"].startswith("https://")
+    assert (page["type"], page["status"]) == (problem["type"], status)
+    assert page["title"]
     assert [error["field"] for error in problem.get("errors", [])] == ([field] if field else [])
 
 
@@ -85,6 +87,8 @@ async def test_the_frameworks_own_errors_are_problems_too():
         for path, method, status in [("/nowhere", "GET", 404), ("/orders", "PUT", 405), ("/orders/x", "GET", 404)]:
             answer = await client.request(method, path)
             assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+            assert (await client.get(answer.json()["type"])).json()["status"] == status
+        assert (await client.get("/problems/none")).status_code == 404
         failed = await client.get("/orders/bug")
     assert failed.status_code == 500
     assert "secret" not in failed.text
