@@ -90,6 +90,13 @@ def test_a_regression_is_exported_with_its_values_however_large_they_are(columns
     assert np.mean(export.sample["scores"]) > 1e8
 
 
+def test_a_bare_estimator_is_exported_with_its_columns_by_name(columns, amount):
+    numbers = columns.select_dtypes("number").dropna(axis=1)
+    export = export_pipeline(LogisticRegression(max_iter=1000).fit(numbers, amount > amount.median()), numbers)
+    assert [one["name"] for one in export.manifest["inputs"]] == list(numbers.columns)
+    assert len(numbers.columns) > 1
+
+
 def test_every_column_has_its_own_type(columns, amount):
     export = export_pipeline(fitted(LinearRegression(), columns, amount), columns)
     found = {column["name"]: column["dtype"] for column in export.manifest["inputs"]}
