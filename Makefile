@@ -40,8 +40,12 @@ fmt: $(READY) ## format and mend what can be mended
 docs: $(READY) ## write docs/reference.md from the code
 	PYTHONPATH=. $(BIN)/python deploy/reference.py
 
+COMPILE := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+  --no-header --allow-unsafe --strip-extras
+
 lock: ## resolve all versions again, with hashes, naming no index host
-	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \
-	  --no-header --allow-unsafe --strip-extras --extra dev -o requirements.raw pyproject.toml
+	$(COMPILE) --extra dev -o requirements.raw pyproject.toml
 	$(BIN)/python deploy/strip_lock.py requirements.raw requirements.lock
+	echo 'feast[redis]' | $(COMPILE) -o requirements.raw -
+	$(BIN)/python deploy/strip_lock.py requirements.raw tests/contract/feast.lock
 	rm requirements.raw

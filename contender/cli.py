@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from contender.commands import parked, stack
+from contender.commands import features, parked, stack
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,7 @@ app.command()(stack.down)
 app.command()(stack.status)
 app.command()(stack.logs)
 app.command()(parked.parked)
+app.add_typer(features.app, name="features")
 
 
 @app.command()

@@ -12,7 +12,8 @@ import httpx
 import msgspec
 
 from contender.answers import Prediction, Results
-from contender.errors import RefusedError, UnreachableError
+from contender.bodies import encoded
+from contender.errors import ContenderError, RefusedError, UnreachableError
 from shared.events import ExperimentRevision, Missing, ModelVersion, Outcome, Scalar
 
 DEFAULT_URL = "http://127.0.0.1:8400"
@@ -31,13 +32,17 @@ class Client:
         timeout_s: longest wait for an answer.
         transport: another way to send; for tests.
 
-    Every call raises RefusedError when a service refuses and UnreachableError when it does not answer.
+    Every call raises RefusedError when a service refuses, UnreachableError when it does not answer, and ContenderError
+    when what it is given can't be sent. Scalars of numpy, and its arrays of one, are sent as the values they hold.
+
+    Raises:
+        ContenderError: a URL is none.
     """
 
     def __init__(
         self, url: str | None = None, *, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self.url = (url or os.environ.get("CONTENDER_URL") or DEFAULT_URL).rstrip("/")
+        self.url = _checked(url or os.environ.get("CONTENDER_URL") or DEFAULT_URL)
         self.inference_url = self._beside("inference_service")
         self.feature_url = self._beside("feature_service")
         self.feedback_url = self._beside("feedback_service")
@@ -80,7 +85,7 @@ class Client:
 
     def promote(self, model: str, version: ModelVersion | str) -> None:
         """Make a version the one that answers outside of experiments."""
-        path = f"{self.inference_url}/v1/models/{quote(model, safe='')}/aliases/champion"
+        path = f"{self.inference_url}/v1/models/{_segment(model)}/aliases/champion"
         self._call(dict[str, Any], "PUT", path, {"version": _name(version)})
 
     def experiment(
@@ -162,39 +167,43 @@ class Client:
 
     def results(self, experiment: str) -> Results:
         """What is known of an experiment at this moment."""
-        path = f"{self.feedback_url}/v1/experiments/{quote(experiment, safe='')}/results"
+        path = f"{self.feedback_url}/v1/experiments/{_segment(experiment)}/results"
         return self._call(Results, "GET", path)
 
     def change(self, experiment: str, action: str) -> ExperimentRevision:
         """Start or stop an experiment."""
-        path = f"{self.url}/v1/experiments/{quote(experiment, safe='')}/{action}"
+        path = f"{self.url}/v1/experiments/{_segment(experiment)}/{action}"
         return self._call(ExperimentRevision, "POST", path)
 
     def _model(self, model: str) -> str:
-        return f"{self.url}/v1/models/{quote(model, safe='')}"
+        return f"{self.url}/v1/models/{_segment(model)}"
 
     def _version(self, model: str, version: ModelVersion | str) -> ModelVersion:
         if isinstance(version, ModelVersion):
             return version
-        path = f"{self.inference_url}/v1/models/{quote(model, safe='')}/versions/{quote(version, safe='')}"
+        path = f"{self.inference_url}/v1/models/{_segment(model)}/versions/{_segment(version)}"
         return self._call(ModelVersion, "GET", path)
 
     def _beside(self, service: str) -> str:
         variable = f"CONTENDER_{service.upper()}"
         if given := os.environ.get(f"{variable}_URL"):
-            return given.rstrip("/")
+            return _checked(given)
         router = urlsplit(self.url)
-        return f"{router.scheme}://{router.hostname}:{os.environ.get(f'{variable}_PORT', _PORTS[service])}"
+        host = f"[{router.hostname}]" if ":" in (router.hostname or "") else router.hostname
+        return _checked(f"{router.scheme}://{host}:{os.environ.get(f'{variable}_PORT', _PORTS[service])}")
 
     def _call(self, shape: type[ShapeT], method: str, url: str, body: object = None) -> ShapeT:
-        content = None if body is None else msgspec.json.encode(body)
+        content = None if body is None else encoded(body)
         try:
             answer = self._http.request(method, url, content=content, headers={"content-type": "application/json"})
         except httpx.HTTPError as error:
             raise UnreachableError(f"{url} does not answer: {error}") from error
         if answer.is_error:
             raise RefusedError.of(answer)
-        return msgspec.json.decode(answer.content, type=shape)
+        try:
+            return msgspec.json.decode(answer.content, type=shape)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ContenderError(f"{url} is answered by something other than Contender: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +226,27 @@ class Experiment:
     def results(self) -> Results:
         """What is known at this moment."""
         return self.client.results(self.name)
+
+
+def _checked(url: str) -> str:
+    """The URL without a slash at its end."""
+    try:
+        httpx.URL(url)  # sees control characters, which urlsplit passes over, but not every bracket
+        parsed = urlsplit(url)
+        fits = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
+    except (ValueError, httpx.InvalidURL) as error:
+        raise ContenderError(f"{url!a} is not a URL such as {DEFAULT_URL}: {error}") from error
+    if not fits:
+        raise ContenderError(f"{url!a} is not a URL such as {DEFAULT_URL}")
+    return url.rstrip("/")
+
+
+def _segment(name: str) -> str:
+    """The name as a part of a path."""
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError as error:
+        raise ContenderError(f"{name!a} is no name: it holds a character that UTF-8 has no bytes for") from error
 
 
 def _name(version: ModelVersion | str) -> str:

@@ -43,7 +43,9 @@ class RefusedError(ContenderError):
         """The refusal that an answer tells of."""
         try:
             problem = answer.json()
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            problem = {}
+        if not isinstance(problem, dict):
             problem = {}
         return cls(answer.status_code, problem.get("detail", answer.text), problem.get("errors", []))
 

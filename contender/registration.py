@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import httpx
@@ -58,6 +58,15 @@ class Export:
         return hashlib.sha256(self.onnx).hexdigest()
 
 
+class Recorded(Protocol):
+    """Something with a record of what it was made from, such as a `contender.training.TrainingSet`."""
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The record, as JSON takes it."""
+        ...
+
+
 def export_pipeline(
     pipeline: Any,
     columns: pd.DataFrame,
@@ -68,6 +77,7 @@ def export_pipeline(
     entities: Mapping[str, list[str]] | None = None,
     description: str = "",
     tolerance: float = TOLERANCE,
+    training_set: Recorded | None = None,
 ) -> Export:
     """Export a fitted pipeline and check on a sample that the ONNX file answers as scikit-learn does.
 
@@ -80,6 +90,7 @@ def export_pipeline(
         entities: per join key the views it looks up; default: found out by the router.
         description: one sentence on what the version is.
         tolerance: largest accepted difference of a score, in units of the sample's largest one where that is beyond 1.
+        training_set: what `columns` were taken from; its record enters the manifest.
 
     Raises:
         ExportError: skl2onnx can't convert the pipeline, or a column has no type in ONNX.
@@ -110,6 +121,7 @@ def export_pipeline(
         "parity": {"rows": len(rows), "worst": worst},
         "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
         "data": _data(columns, labels),
+        **({"training_set": dict(training_set.manifest)} if training_set is not None else {}),
         "parameters": {name: repr(value) for name, value in sorted(pipeline.get_params(deep=True).items())},
         "environment": _environment(),
         "code": _code(),

@@ -1,5 +1,14 @@
 """Training sets from the definitions that also serve: `from contender.training import build_training_set`."""
 
-from shared.features.offline import build_training_set
+from shared.features.catalogue import Catalogue
+from shared.features.errors import FeatureError, TrainingSetError, UnknownFeatureError
+from shared.features.offline import TrainingSet, build_training_set
 
-__all__ = ["build_training_set"]
+__all__ = [
+    "Catalogue",
+    "FeatureError",
+    "TrainingSet",
+    "TrainingSetError",
+    "UnknownFeatureError",
+    "build_training_set",
+]

@@ -12,6 +12,10 @@ Scalar = bool | int | float | str | None
 Outcome = bool | int | float | str
 Task = Literal["binary", "multiclass", "regression"]
 Missing = Literal["excluded", "negative"]
+Dtype = Literal["float", "integer", "string", "boolean"]
+
+FRAME_ID_CHARACTERS = 100
+"""The longest frame id that is read. Ours have 26; the keys of what is kept of a frame must not grow with others."""
 
 
 class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -124,7 +128,7 @@ class InputColumn(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     name: str
-    dtype: Literal["float", "integer", "string", "boolean"]
+    dtype: Dtype
     source: str = "request"
     default: Scalar = None
     required: bool = True

@@ -4,7 +4,8 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from fastapi import FastAPI
@@ -29,12 +30,16 @@ from shared.problems import (
     render_http_exception,
     render_problem,
     render_unexpected,
+    shortened,
 )
 
 StructT = TypeVar("StructT")
 Ready = Callable[[Mapping[str, Any]], Awaitable[list[str]]]
+Remarks = Callable[[Mapping[str, Any]], list[str]]
 _PATH_IN_MESSAGE = re.compile(r" - at `(.*?)`$")
-_MISSING_FIELD = re.compile(r"(?:missing required|unknown) field `(.*?)`")
+_MISSING_FIELD = re.compile(r"(?:missing required|unknown) field `(.*?)`", re.DOTALL)
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]|\[\.\.\.\]")
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 REQUEST_SECONDS = Histogram(
     "contender_http_request_seconds",
@@ -50,6 +55,7 @@ def create_app(
     title: str,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]],
     ready: Ready | None = None,
+    remarks: Remarks | None = None,
 ) -> FastAPI:
     """A FastAPI application with /livez, /readyz, /metrics and problem details.
 
@@ -58,12 +64,14 @@ def create_app(
         title: title of the OpenAPI document.
         lifespan: opens what the application needs and yields it as state.
         ready: given that state, the reasons why this process can't do its job; none means ready.
+        remarks: given that state, what an operator should know of a process that is ready.
     """
     app = FastAPI(
         title=title,
         lifespan=lifespan,
         docs_url=None,  # FastAPI's page loads its assets from a CDN
         redoc_url=None,
+        redirect_slashes=False,  # one path, one answer: what is not there is a problem, and no other address
         generate_unique_id_function=_operation_id,
         exception_handlers={
             Problem: render_problem,
@@ -85,7 +93,8 @@ def create_app(
         reasons = await ready(request.scope["state"]) if ready else []
         if reasons:
             return problem_response(503, "unavailable", "; ".join(reasons), headers={"Retry-After": "1"})
-        return json_response({"status": "ready", "service": service})
+        said = remarks(request.scope["state"]) if remarks else []
+        return json_response({"status": "ready", "service": service, **({"remarks": said} if said else {})})
 
     @app.get("/problems/{slug}", tags=["problems"])
     async def describe_problem(slug: str) -> Response:
@@ -150,18 +159,58 @@ def decode_json(body: bytes, shape: type[StructT]) -> StructT:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        raise Unprocessable(str(error), [_field_error(str(error))]) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = _field_error(str(error), body, shape)
+        raise Unprocessable(f"{found.field}: {found.message}", [found]) from error
+    except _NOT_JSON as error:
         raise BadRequest(f"the body is not JSON: {error}") from error
 
 
-def _field_error(message: str) -> FieldError:
+def _field_error(message: str, body: bytes, shape: type) -> FieldError:
     path = _PATH_IN_MESSAGE.search(message)
     missing = _MISSING_FIELD.search(message)
-    steps = [path[1].removeprefix("$").removeprefix(".")] if path else []
+    steps = [_named(path[1].removeprefix("$"), body, shape)] if path else []
     if missing:
-        steps.append(missing[1])
-    return FieldError(".".join(step for step in steps if step) or "body", _PATH_IN_MESSAGE.sub("", message))
+        steps.append(shortened(missing[1]))
+    said = _PATH_IN_MESSAGE.sub("", message)
+    return FieldError(".".join(step for step in steps if step) or "body", shortened(said, 200))
+
+
+def _named(path: str, body: bytes, shape: type) -> str:
+    """The path as msgspec gives it, with the keys that it leaves out: `.inputs[...][0]` as `inputs.age[0]`."""
+    named = ""
+    content, kind = body, shape
+    try:
+        for step in _STEP.finditer(path if "[...]" in path else ""):
+            parts, kind = _parts(content, kind, step[1])
+            place = step[1] or (int(step[2]) if step[2] else _first_fault(parts, kind))
+            named += f"[{place}]" if isinstance(place, int) else f".{shortened(place)}"
+            content = parts[place]
+    except (LookupError, *_NOT_JSON):  # a key is given twice, or what follows the fault can't be read
+        named = ""
+    return (named or path).removeprefix(".")
+
+
+def _parts(content: bytes, kind: Any, field: str | None) -> tuple[Mapping[Any, bytes], Any]:
+    """The parts of an object or array, not decoded yet, and the type that they, or the field, should have."""
+    if get_origin(kind) in (Union, UnionType):  # such as `dict[str, int] | None`
+        kind = next(one for one in get_args(kind) if one is not NoneType)
+    if get_origin(kind) is list:
+        return dict(enumerate(msgspec.json.decode(content, type=list[msgspec.Raw]))), get_args(kind)[0]
+    parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    if field is None:
+        return parts, get_args(kind)[1]
+    return parts, {known.encode_name: known.type for known in msgspec.structs.fields(kind)}[field]
+
+
+def _first_fault(parts: Mapping[Any, bytes], kind: Any) -> Any:
+    """Where the first part lies that does not have the type."""
+    decoder = msgspec.json.Decoder(kind)
+    for place, part in parts.items():
+        try:
+            decoder.decode(part)
+        except msgspec.ValidationError:
+            return place
+    raise LookupError
 
 
 async def _render_validation_error(_: Request, error: Exception) -> Response:

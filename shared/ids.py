@@ -9,7 +9,7 @@ ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TIME_CHARACTERS = 10
 _RANDOM_CHARACTERS = 16
 FRAME_ID_LENGTH = _TIME_CHARACTERS + _RANDOM_CHARACTERS
-_PREDICTION_ID = re.compile(rf"([0-7][{ALPHABET}]{{{FRAME_ID_LENGTH - 1}}})-(\d{{1,5}})-(\d{{1,6}})")
+_PREDICTION_ID = re.compile(rf"([0-7][{ALPHABET}]{{{FRAME_ID_LENGTH - 1}}})-([0-9]{{1,5}})-([0-9]{{1,6}})")
 
 
 def _base32(number: int, length: int) -> str:

@@ -2,7 +2,8 @@
 
 The journal is a folder of segments `<first sequence number>.log`. A record is a 4-byte length, a 4-byte CRC-32 and
 the msgpack of a JournalRecord; a torn record at the end of the last segment, left by a crash, was never
-acknowledged and is cut off on opening. The file `acknowledged` holds how far the publisher got.
+acknowledged and is cut off on opening. The file `acknowledged` holds how far the publisher got, and `refused` the
+records that Kafka would not have.
 """
 
 import asyncio
@@ -10,30 +11,46 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from errno import ENOSPC
 from pathlib import Path
 from typing import BinaryIO, Self
 
 import msgspec
 
-from shared.problems import Unavailable
+from shared.logs import logger
+from shared.problems import TooLarge, Unavailable
+from shared.topics import LARGEST_RECORD_BYTES
 
 _HEAD = struct.Struct(">II")
 SEGMENT_BYTES = 64 * 1024**2
 FULL_REASON = "the journal is full because Kafka has not taken events for a while"
 _NEARLY_FULL = 0.95
 _FULL = 0.99
+_RETRY_AFTER_S = 5
+_ARRAY_OF_FIVE = b"\x95"  # how the msgpack of a JournalRecord begins
 
 
 class JournalFull(Unavailable):
-    """The journal holds as many unsent bytes as it may."""
+    """The journal holds as many unsent bytes as it may, or its disk takes no more."""
 
     slug = "journal-full"
 
 
+class RecordTooLarge(TooLarge):
+    """A record is larger than Kafka takes."""
+
+    slug = "record-too-large"
+
+
 class JournalInUseError(RuntimeError):
     """Another process writes to this journal."""
+
+
+class JournalDamagedError(RuntimeError):
+    """A record that was acknowledged can't be read any more."""
 
 
 class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -45,16 +62,25 @@ class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
     headers: list[tuple[str, bytes]]
     value: bytes
 
+    @property
+    def event_id(self) -> bytes:
+        """The id of the record's event; empty where it has none."""
+        return next((value for name, value in self.headers if name == "ce_id"), b"")
+
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """How far the publisher got: the next record to send, and per topic-partition the last offset Kafka gave."""
+    """How far the publisher got: the next record to send, and per topic-partition the last offset Kafka gave.
+
+    `lost` says that this is a guess, since what was stored can't be read: anything may have been sent already.
+    """
 
     segment: int = 0
     position: int = 0
     offsets: dict[str, int] = {}
+    lost: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Position:
     """A place in the journal: the number of a segment and a byte in it."""
 
@@ -64,18 +90,31 @@ class Position:
 
 @dataclass
 class Journal:
-    """Appends records; a flush makes everything appended before it durable with one fdatasync."""
+    """Appends records; a flush makes everything appended before it durable with one fdatasync.
+
+    A write or a flush that fails takes the file back to its last good end, and while even that fails nothing more is
+    appended: behind a torn record everything would be lost. All bytes that are not durable yet lie in one segment.
+    """
 
     folder: Path
     limit_bytes: int
     segment_bytes: int
     _lock: BinaryIO
-    _file: BinaryIO
+    _file: int
     _end: Position
     unsent_bytes: int
+    _acknowledged: Acknowledged
     appended: asyncio.Event = field(default_factory=asyncio.Event)
+    sync_file: Callable[[int], None] = os.fdatasync
+    _durable: Position = field(init=False)
+    _refused: list[str] = field(init=False)
     _flushing: asyncio.Task[None] | None = None
-    _dirty: bool = False
+    _torn: bool = False
+    _losses: int = 0
+
+    def __post_init__(self) -> None:
+        self._durable = self._end
+        self._refused = [_name(record) for record in _refused(self.folder)]
 
     @classmethod
     def open(cls, folder: Path, *, limit_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> Self:
@@ -83,6 +122,7 @@ class Journal:
 
         Raises:
             JournalInUseError: another process holds the journal.
+            JournalDamagedError: a record that is not the last one can't be read; the message says where it lies.
         """
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("ab")
@@ -93,33 +133,49 @@ class Journal:
             raise JournalInUseError(
                 f"{folder} is written by another process; stop it or set another CONTENDER_DATA"
             ) from error
-        segments = _segments(folder) or [0]
-        path = _path(folder, segments[-1])
-        whole = _whole_bytes(path)
-        file = path.open("ab")
-        file.truncate(whole)
-        at = _read_acknowledged(folder)
-        unsent = sum(_path(folder, number).stat().st_size for number in segments if number >= at.segment) - at.position
-        return cls(folder, limit_bytes, segment_bytes, lock, file, Position(segments[-1], whole), max(0, unsent))
+        try:
+            at = _read_acknowledged(folder)
+            end = _checked_end(folder, at)
+            file = _open_segment(folder, end.segment)
+            os.ftruncate(file, end.byte)
+            os.fdatasync(file)  # what a crash left unsynced may be sent from now on
+        except BaseException:
+            lock.close()
+            raise
+        unsent = _bytes_from(folder, at)
+        return cls(folder, limit_bytes, segment_bytes, lock, file, end, unsent, at)
 
     def append(
         self, topic: str, partition: int, key: bytes | None, headers: list[tuple[str, bytes]], value: bytes
     ) -> None:
-        """Write one record; it is durable after the next flush.
+        """Write one record; see append_all."""
+        self.append_all([JournalRecord(topic, partition, key, headers, value)])
+
+    def append_all(self, records: Sequence[JournalRecord]) -> None:
+        """Write records, all or none; they are durable after a flush, to be begun before anything else is awaited.
 
         Raises:
-            JournalFull: the unsent bytes have reached the limit; nothing was written.
+            RecordTooLarge: one of them is larger than Kafka takes; nothing was written.
+            JournalFull: the unsent bytes have reached the limit, or the disk takes no more; nothing was written.
         """
-        body = msgspec.msgpack.encode(JournalRecord(topic, partition, key, headers, value))
-        size = _HEAD.size + len(body)
-        if self.unsent_bytes + size > self.limit_bytes:
-            raise JournalFull(FULL_REASON, retry_after_s=5)
-        if self._end.byte >= self.segment_bytes:
-            self._roll()
-        self._file.write(_HEAD.pack(len(body), zlib.crc32(body)) + body)
-        self._end = Position(self._end.segment, self._end.byte + size)
-        self.unsent_bytes += size
-        self._dirty = True
+        for record in records:
+            if len(record.value) > LARGEST_RECORD_BYTES:
+                raise RecordTooLarge(
+                    f"a record of {len(record.value)} bytes is too large; Kafka takes {LARGEST_RECORD_BYTES}"
+                )
+        content = b"".join([_framed(record) for record in records])
+        if self.unsent_bytes + len(content) > self.limit_bytes:
+            raise JournalFull(FULL_REASON, retry_after_s=_RETRY_AFTER_S)
+        try:
+            if self._torn:
+                self._mend()
+            if self._end.byte >= self.segment_bytes and self._flushing is None:
+                self._roll()
+            self._write(content)
+        except OSError as error:
+            raise _disk_full(error) from error
+        self._end = Position(self._end.segment, self._end.byte + len(content))
+        self.unsent_bytes += len(content)
 
     @property
     def nearly_full(self) -> bool:
@@ -133,65 +189,145 @@ class Journal:
             JournalFull: the unsent bytes come close to the limit.
         """
         if self.unsent_bytes > _FULL * self.limit_bytes:
-            raise JournalFull(FULL_REASON, retry_after_s=5)
+            raise JournalFull(FULL_REASON, retry_after_s=_RETRY_AFTER_S)
 
     async def flush(self) -> None:
-        """Return once everything appended so far is on disk. Concurrent callers share one fdatasync."""
+        """Return once everything appended so far is on disk. Concurrent callers share one fdatasync.
+
+        Raises:
+            JournalFull: the disk does not take it; what was not durable yet is not in the journal any more.
+        """
+        losses = self._losses
         while self._flushing is not None:
             await asyncio.shield(self._flushing)  # one that began before our append does not cover it
-        if self._dirty:
+        if self._losses != losses:
+            raise JournalFull("the journal can't write to its disk", retry_after_s=_RETRY_AFTER_S)
+        if self._end != self._durable:
             self._flushing = asyncio.create_task(self._sync())
             await asyncio.shield(self._flushing)
 
     async def _sync(self) -> None:
+        end = self._end
         try:
-            self._dirty = False
-            self._file.flush()
-            await asyncio.to_thread(os.fdatasync, self._file.fileno())
-            self.appended.set()
+            await asyncio.to_thread(self.sync_file, self._file)
         except OSError as error:
-            self._dirty = True
-            raise JournalFull(f"the journal can't write to its disk: {error.strerror}", retry_after_s=5) from error
+            self._lose()
+            raise _disk_full(error) from error
         finally:
             self._flushing = None
+        self._durable = end
+        self.appended.set()
+        # Under load there is always a flush under way, and no moment to roll but this one.
+        if self._end != end and self._end.byte >= self.segment_bytes and not self._torn:
+            with suppress(OSError):
+                self._roll()
+
+    def _write(self, content: bytes) -> None:
+        written = 0
+        try:
+            written = os.write(self._file, content)
+        finally:
+            if written < len(content):
+                self._torn = True
+                with suppress(OSError):
+                    self._mend()
+        if written < len(content):
+            raise OSError(ENOSPC, os.strerror(ENOSPC))
+
+    def _mend(self) -> None:
+        """Cut off what a failed write or flush left behind the end."""
+        os.ftruncate(self._file, self._end.byte)
+        self._torn = False
+
+    def _lose(self) -> None:
+        """Forget what was not durable when a flush failed: the kernel has dropped it and reports that only once."""
+        self.unsent_bytes -= self._end.byte - self._durable.byte
+        self._end = self._durable
+        self._losses += 1
+        self._torn = True
+        with suppress(OSError):
+            self._mend()
 
     def _roll(self) -> None:
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
-        self._file.close()
-        self._end = Position(self._end.segment + 1, 0)
-        self._file = _path(self.folder, self._end.segment).open("ab")
+        try:
+            self.sync_file(self._file)
+        except OSError:
+            self._lose()
+            raise
+        self._durable = self._end
+        file = _open_segment(self.folder, self._end.segment + 1)
+        os.close(self._file)
+        self._file = file
+        self._end = self._durable = Position(self._end.segment + 1, 0)
 
     def acknowledged(self) -> Acknowledged:
-        """How far the publisher got, as last stored."""
-        return _read_acknowledged(self.folder)
+        """How far the publisher got."""
+        return self._acknowledged
 
     def bytes_between(self, start: Acknowledged, end: Acknowledged) -> int:
         """Bytes of records from one place to a later one."""
-        sizes = sum(
-            _path(self.folder, n).stat().st_size for n in _segments(self.folder) if start.segment <= n < end.segment
-        )
-        return sizes - start.position + end.position
+        return _bytes_from(self.folder, start) - _bytes_from(self.folder, end)
 
     def acknowledge(self, at: Acknowledged, sent_bytes: int) -> None:
-        """Store how far the publisher got and drop the segments before it."""
-        temporary = self.folder / "acknowledged.new"
-        temporary.write_bytes(msgspec.json.encode(at))
-        temporary.replace(self.folder / "acknowledged")
+        """Note how far the publisher got and drop the segments before it; `store_acknowledged` makes it durable."""
+        self._acknowledged = at
         self.unsent_bytes -= sent_bytes
         for number in _segments(self.folder):
             if number < at.segment:
                 _path(self.folder, number).unlink(missing_ok=True)
 
+    def store_acknowledged(self) -> None:
+        """Make durable how far the publisher got; takes as long as the disk, so it runs in a thread.
+
+        Raises:
+            OSError: the disk does not take it; what was stored before still stands.
+        """
+        temporary = self.folder / "acknowledged.new"
+        with temporary.open("wb") as file:
+            file.write(msgspec.json.encode(self._acknowledged))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / "acknowledged")
+
+    def refuse(self, record: JournalRecord) -> None:
+        """Keep a record that Kafka refuses for good in the file `refused`.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        with (self.folder / "refused").open("ab") as file:
+            file.write(_framed(record))
+            file.flush()
+            os.fsync(file.fileno())
+        self._refused.append(_name(record))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What an operator should know though the journal works."""
+        if not self._refused:
+            return []
+        which = f"{len(self._refused)} records, the last of them {self._refused[-1]}"
+        return [f"Kafka has refused {which}: they lie in {self.folder / 'refused'}"]
+
     def read(self, start: Position, limit_bytes: int) -> Iterator[tuple[JournalRecord, Position]]:
-        """Durable records from `start`, each with the position after it, until about `limit_bytes` are read."""
+        """Durable records from `start`, each with the position after it, until about `limit_bytes` are read.
+
+        Raises:
+            JournalDamagedError: a record can't be read.
+        """
         budget = limit_bytes
+        durable = self._durable
         for number in _segments(self.folder):
-            if number < start.segment:
+            if not start.segment <= number <= durable.segment:
                 continue
-            with _path(self.folder, number).open("rb") as file:
+            path = _path(self.folder, number)
+            with path.open("rb") as file:
+                end = durable.byte if number == durable.segment else path.stat().st_size
                 file.seek(start.byte if number == start.segment else 0)
-                for body in _bodies(file):
+                while (at := file.tell()) < end:
+                    body = _body(file)
+                    if body is None:
+                        raise JournalDamagedError(f"{path} can't be read at byte {at}")
                     yield msgspec.msgpack.decode(body, type=JournalRecord), Position(number, file.tell())
                     budget -= len(body)
                     if budget <= 0:
@@ -199,10 +335,20 @@ class Journal:
 
     def close(self) -> None:
         """Make what was appended durable and give the journal free."""
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
-        self._file.close()
+        if self._torn:
+            self._mend()
+        self.sync_file(self._file)
+        os.close(self._file)
         self._lock.close()
+
+
+def _disk_full(error: OSError) -> JournalFull:
+    return JournalFull(f"the journal can't write to its disk: {error.strerror}", retry_after_s=_RETRY_AFTER_S)
+
+
+def _framed(record: JournalRecord) -> bytes:
+    body = msgspec.msgpack.encode(record)
+    return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
 def _path(folder: Path, number: int) -> Path:
@@ -213,25 +359,107 @@ def _segments(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.log"))
 
 
-def _bodies(file: BinaryIO) -> Iterator[bytes]:
-    while len(head := file.read(_HEAD.size)) == _HEAD.size:
-        length, checksum = _HEAD.unpack(head)
-        body = file.read(length)
-        if len(body) < length or zlib.crc32(body) != checksum:
-            return
-        yield body
+def _open_segment(folder: Path, number: int) -> int:
+    """Open a segment without a buffer, and see to it that its name outlives a crash."""
+    file = os.open(_path(folder, number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _sync_folder(folder)
+    except OSError:
+        os.close(file)
+        raise
+    return file
 
 
-def _whole_bytes(path: Path) -> int:
-    if not path.exists():
-        return 0
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _bytes_from(folder: Path, at: Acknowledged) -> int:
+    sizes = {number: _path(folder, number).stat().st_size for number in _segments(folder) if number >= at.segment}
+    return sum(sizes.values()) - min(at.position, sizes.get(at.segment, 0))
+
+
+def _body(file: BinaryIO) -> bytes | None:
+    """The next record's bytes; None where there is no whole one."""
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    length, checksum = _HEAD.unpack(head)
+    body = file.read(length)
+    # No record is empty: a stretch of zeros, as a power cut may leave it, is none.
+    return body if body and len(body) == length and zlib.crc32(body) == checksum else None
+
+
+def _checked_end(folder: Path, at: Acknowledged) -> Position:
+    """Where the next record goes; all records that are not acknowledged before it can be read."""
+    segments = _segments(folder)
+    last = segments[-1] if segments else 0
+    end = Position(last, 0)
+    for number in segments:
+        if number >= at.segment:
+            end = Position(number, _whole_bytes(_path(folder, number), at.position if number == at.segment else 0))
+            if number != last and end.byte < _path(folder, number).stat().st_size:
+                raise _damaged(_path(folder, number), end.byte)
+    if end < Position(at.segment, at.position):
+        logger(__name__).warning("the journal ends before what was acknowledged", folder=str(folder), at=at.segment)
+        return Position(at.segment + 1, 0)
+    return end
+
+
+def _whole_bytes(path: Path, start: int) -> int:
+    """Where whole records from `start` on end; behind that there is at most one that was not written to its end."""
+    size = path.stat().st_size
     with path.open("rb") as file:
-        end = 0
-        for _ in _bodies(file):
+        end = min(start, size)
+        file.seek(end)
+        while _body(file) is not None:
             end = file.tell()
+        file.seek(end)
+        if end < size and _holds_record(file.read()[1:]):
+            raise _damaged(path, end)
         return end
+
+
+def _damaged(path: Path, byte: int) -> JournalDamagedError:
+    return JournalDamagedError(
+        f"{path} is damaged at byte {byte}, and whole records lie behind: restore the file, "
+        "or move it away and lose what it holds"
+    )
+
+
+def _holds_record(content: bytes) -> bool:
+    """Whether a whole record begins anywhere."""
+    at = content.find(_ARRAY_OF_FIVE, _HEAD.size)
+    while at >= 0:
+        length, checksum = _HEAD.unpack_from(content, at - _HEAD.size)
+        if length <= len(content) - at and zlib.crc32(memoryview(content)[at : at + length]) == checksum:
+            return True
+        at = content.find(_ARRAY_OF_FIVE, at + 1)
+    return False
 
 
 def _read_acknowledged(folder: Path) -> Acknowledged:
     path = folder / "acknowledged"
-    return msgspec.json.decode(path.read_bytes(), type=Acknowledged) if path.exists() else Acknowledged()
+    if not path.exists():
+        return Acknowledged()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Acknowledged)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        logger(__name__).warning("what was acknowledged is looked up in Kafka", path=str(path), error=str(error))
+        return Acknowledged(min(_segments(folder), default=0), 0, {}, lost=True)
+
+
+def _refused(folder: Path) -> Iterator[JournalRecord]:
+    path = folder / "refused"
+    if path.exists():
+        with path.open("rb") as file:
+            while (body := _body(file)) is not None:
+                yield msgspec.msgpack.decode(body, type=JournalRecord)
+
+
+def _name(record: JournalRecord) -> str:
+    return f"{record.topic}:{record.partition} {record.event_id.decode('ascii', 'replace')}"

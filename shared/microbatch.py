@@ -1,7 +1,9 @@
 """Micro-batching: what is queued when the previous call returns goes out as the next; no timer adds latency."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -17,15 +19,26 @@ class Overloaded(Unavailable):
     slug = "overloaded"
 
 
+@dataclass(frozen=True, slots=True)
+class _Call(Generic[ItemT, ResultT]):
+    """The items of one submit, and where their results are awaited."""
+
+    items: Sequence[ItemT]
+    results: asyncio.Future[Sequence[ResultT | Exception]]
+
+
 class MicroBatcher(Generic[ItemT, ResultT]):
-    """Groups concurrent calls into batches.
+    """Groups concurrent calls into batches. The items of one call never lie in two batches.
+
+    A call that was given up before its batch goes out is left out of it. One that is given up later is not: a `send`
+    that must not act in vain asks its items again before it acts.
 
     Two senders measured best: one serialises the far end's work with ours, three make smaller batches.
 
     Args:
         send: answers a batch with one result per item, in order; an item's own failure is an Exception as its result.
         senders: calls in flight at once.
-        batch_limit: most items in a call.
+        batch_limit: most items in a batch; a call with more is a batch of its own.
         queue_limit: most items that wait; beyond it a submit is refused at once.
         deadline_s: longest a submit waits for its result.
     """
@@ -43,7 +56,12 @@ class MicroBatcher(Generic[ItemT, ResultT]):
         self._senders = senders
         self._batch_limit = batch_limit
         self._deadline_s = deadline_s
-        self._queue: asyncio.Queue[tuple[ItemT, asyncio.Future[ResultT]]] = asyncio.Queue(queue_limit)
+        self._queue_limit = queue_limit
+        self._waiting: deque[_Call[ItemT, ResultT]] = deque()
+        self._waiting_items = 0
+        self._unanswered = 0
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -53,7 +71,9 @@ class MicroBatcher(Generic[ItemT, ResultT]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._queue.join()
+        while self._unanswered:
+            self._idle.clear()
+            await self._idle.wait()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -74,52 +94,62 @@ class MicroBatcher(Generic[ItemT, ResultT]):
             Overloaded: the queue has no room for them, or the deadline has passed.
             Exception: what `send` raised, or gave as the result of one of them.
         """
-        if self._queue.qsize() + len(items) > self._queue.maxsize:
+        if not items:
+            return []
+        if self._waiting_items + len(items) > self._queue_limit:
             raise Overloaded("more calls wait than can be answered in time")
-        loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[ResultT]] = [loop.create_future() for _ in items]
-        for item, future in zip(items, futures, strict=True):
-            self._queue.put_nowait((item, future))
+        call: _Call[ItemT, ResultT] = _Call(items, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        self._waiting_items += len(items)
+        self._unanswered += 1
+        self._arrived.set()
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await asyncio.gather(*futures)
+                results = await call.results
         except TimeoutError as error:
             raise Overloaded(f"no answer within {self._deadline_s:g} s") from error
-        finally:
-            for future in futures:
-                _abandon(future)
+        return [_result(one) for one in results]
 
     async def _run(self) -> None:
         while True:
-            waiting = [await self._queue.get()]
-            while len(waiting) < self._batch_limit and not self._queue.empty():
-                waiting.append(self._queue.get_nowait())
+            while not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+            calls = self._taken()
             try:
-                await self._answer([pair for pair in waiting if not pair[1].done()])
+                await self._answer([call for call in calls if not call.results.done()])
             finally:
-                for _ in waiting:
-                    self._queue.task_done()
+                self._unanswered -= len(calls)
+                self._idle.set()
 
-    async def _answer(self, waiting: list[tuple[ItemT, asyncio.Future[ResultT]]]) -> None:
-        if not waiting:
+    def _taken(self) -> list[_Call[ItemT, ResultT]]:
+        """The next batch: as many whole calls as fit, at least one."""
+        calls = [self._waiting.popleft()]
+        size = len(calls[0].items)
+        while self._waiting and size + len(self._waiting[0].items) <= self._batch_limit:
+            calls.append(self._waiting.popleft())
+            size += len(calls[-1].items)
+        self._waiting_items -= size
+        return calls
+
+    async def _answer(self, calls: list[_Call[ItemT, ResultT]]) -> None:
+        items = [item for call in calls for item in call.items]
+        if not items:
             return
+        results: Sequence[ResultT | Exception]
         try:
-            results = await self._send([item for item, _ in waiting])
+            results = await self._send(items)
         except Exception as error:  # noqa: BLE001 - whatever failed belongs to the callers, who are told
-            results = [error] * len(waiting)
-        for (_, future), result in zip(waiting, results, strict=True):
-            if future.done():
-                continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+            results = [error] * len(items)
+        start = 0
+        for call in calls:
+            end = start + len(call.items)
+            if not call.results.done():
+                call.results.set_result(results[start:end])
+            start = end
 
 
-def _abandon(future: "asyncio.Future[ResultT]") -> None:
-    """Nobody waits any more: the failures of the others than the first have been told with it."""
-    if future.done():
-        if not future.cancelled():
-            future.exception()
-    else:
-        future.cancel()
+def _result(one: ResultT | Exception) -> ResultT:
+    if isinstance(one, Exception):
+        raise one
+    return one

@@ -104,6 +104,11 @@ class Unavailable(Problem):
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
+def shortened(text: str, length: int = 100) -> str:
+    """What a caller sent, or its beginning, for a message: no more than a line of it."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def problem_response(
     status: int, slug: str, detail: str, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
 ) -> Response:

@@ -13,7 +13,9 @@ from aiohttp import web as aiohttp_web
 from fastapi import FastAPI
 from prometheus_client import generate_latest
 
+from shared.logs import logger
 from shared.settings import ServiceName, Settings
+from shared.streams import Membership, Steps
 
 _DRAIN_S = 5
 # A worker that does not stop in time is killed by its supervisor; its stored offsets make that harmless.
@@ -42,31 +44,55 @@ def run_worker(
     host: str,
     port: int,
     ready: Callable[[], Awaitable[list[str]]],
+    patience_s: float,
+    steps: Steps | None = None,
 ) -> None:
-    """Run a Faust application with /livez, /readyz and /metrics until SIGTERM; a crash ends the process with 1."""
-    crashed = asyncio.run(_serve_worker(create, host, port, ready))
+    """Run a Faust application with /livez, /readyz and /metrics until SIGTERM.
+
+    A crash ends the process with 1, and so does a wait for partitions that gets nowhere: a new process may fare better.
+
+    Args:
+        create: makes the application.
+        host: where health and metrics are served.
+        port: the same.
+        ready: why the worker can't do its job, but for the group.
+        patience_s: how long it may wait for its partitions without a step.
+        steps: counts those of the worker's own.
+    """
+    serving = _serve_worker(create, host=host, port=port, ready=ready, patience_s=patience_s, steps=steps or Steps())
+    crashed = asyncio.run(serving)
     if crashed:
         sys.exit(1)
 
 
 async def _serve_worker(
-    create: Callable[[], faust.App], host: str, port: int, ready: Callable[[], Awaitable[list[str]]]
+    create: Callable[[], faust.App],
+    *,
+    host: str,
+    port: int,
+    ready: Callable[[], Awaitable[list[str]]],
+    patience_s: float,
+    steps: Steps,
 ) -> bool:
     app = create()
+    membership = Membership(app, steps)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    health = aiohttp_web.AppRunner(_health(app, ready))
+    health = aiohttp_web.AppRunner(_health(membership, ready))
     await health.setup()
     await aiohttp_web.TCPSite(health, host, port).start()
     app.loop = loop
     started = asyncio.create_task(app.start())
     ended = asyncio.create_task(app.wait_until_stopped())
     asked = asyncio.create_task(stopping.wait())
-    await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+    lost = asyncio.create_task(membership.lost(patience_s))
+    await asyncio.wait({ended, asked, lost}, return_when=asyncio.FIRST_COMPLETED)
     crashed = not stopping.is_set()
-    for task in (ended, asked):
+    if lost.done():
+        logger(__name__).error("the worker ends: its group gives it no partitions", waited_s=patience_s)
+    for task in (ended, asked, lost):
         task.cancel()
     try:
         async with asyncio.timeout(_STOP_S):
@@ -74,17 +100,17 @@ async def _serve_worker(
     except TimeoutError:
         crashed = True
     started.cancel()
-    await asyncio.gather(started, ended, asked, return_exceptions=True)
+    await asyncio.gather(started, ended, asked, lost, return_exceptions=True)
     await health.cleanup()
     return crashed
 
 
-def _health(app: faust.App, ready: Callable[[], Awaitable[list[str]]]) -> aiohttp_web.Application:
+def _health(membership: Membership, ready: Callable[[], Awaitable[list[str]]]) -> aiohttp_web.Application:
     async def livez(_: aiohttp_web.Request) -> aiohttp_web.Response:
-        return aiohttp_web.json_response({"status": "alive", "service": app.conf.id})
+        return aiohttp_web.json_response({"status": "alive", "service": membership.app.conf.id})
 
     async def readyz(_: aiohttp_web.Request) -> aiohttp_web.Response:
-        reasons = [] if app.started else ["the worker has not joined its group yet"]
+        reasons = [] if membership.complete else ["the worker has not got its partitions yet"]
         reasons += await ready()
         status = "unavailable" if reasons else "ready"
         return aiohttp_web.json_response({"status": status, "reasons": reasons}, status=503 if reasons else 200)

@@ -3,30 +3,62 @@
 A producer's idempotence covers one session only. So at the start of every session, and after every failure, the
 publisher first reads the tail of each topic-partition from the last offset that it knows was acknowledged, and skips
 the journal records whose event id already lies there.
+
+A record that Kafka refuses for good must not hold up those behind it: what follows a refusal is sent one by one, and a
+record that is refused alone goes to the journal's file `refused`.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
-from prometheus_client import Counter
+from aiokafka.errors import (
+    CorruptRecordException,
+    InvalidTimestampError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    UnsupportedForMessageFormatError,
+)
+from aiokafka.structs import RecordMetadata
+from prometheus_client import Counter, Gauge
 
-from shared.journal import Acknowledged, Journal, JournalRecord, Position
+from shared.journal import Acknowledged, Journal, JournalFull, JournalRecord, Position
 from shared.logs import logger
-from shared.topics import TopicError, ensure_topics
+from shared.topics import LARGEST_RECORD_BYTES, TopicError, ensure_topics
+
+REQUEST_LIMIT_BYTES = LARGEST_RECORD_BYTES + 64 * 1024
+"""What the producer takes: the largest value of a record with its key and headers."""
 
 _CHUNK_BYTES = 1024**2
+# How much of the journal is looked up in the topics at a time: what a session had sent when it ended is a beginning
+# of what is not acknowledged, of a chunk or little more.
+_WINDOW_BYTES = 64 * _CHUNK_BYTES
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 _READ_MS = 500
 # A broker that is gone for longer than this fails the session, and the next one reconciles.
 _REQUEST_MS = 10_000
+# An idempotent producer never gives up by itself: after this long without an acknowledgement that is told.
+_OVERDUE_S = 30.0
+_REFUSALS = (
+    CorruptRecordException,
+    InvalidTimestampError,
+    MessageSizeTooLargeError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    UnsupportedForMessageFormatError,
+)
 PUBLISHED = Counter("contender_journal_published_total", "Journal records that Kafka has acknowledged", ["topic"])
+REFUSED = Counter("contender_journal_refused_total", "Journal records that Kafka refused and were set aside", ["topic"])
 SESSIONS = Counter("contender_journal_sessions_total", "Producer sessions begun: one, and one per failure")
+STALLED = Gauge("contender_journal_stalled", "1 from a failed producer session until Kafka acknowledges again")
 
 
 class Publisher:
@@ -50,6 +82,10 @@ class Publisher:
         self._drain_s = drain_s
         self._task: asyncio.Task[None] | None = None
         self._at = journal.acknowledged()
+        self._suspect_until = Position(0, 0)
+        self._retry_s = _FIRST_RETRY_S
+        self._stalled = False
+        self._writing: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._log = logger(__name__)
 
@@ -60,11 +96,11 @@ class Publisher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, JournalFull):
             await self.drained(self._drain_s)
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.gather(self._task, *self._writing, return_exceptions=True)
 
     async def drained(self, timeout_s: float) -> None:
         """Wait until everything flushed so far is in Kafka.
@@ -80,63 +116,125 @@ class Publisher:
                 await self._idle.wait()
 
     async def _run(self) -> None:
-        retry_s = _FIRST_RETRY_S
         while True:
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self._bootstrap,
-                acks="all",
-                enable_idempotence=True,
-                compression_type="gzip",
-                request_timeout_ms=_REQUEST_MS,
-                max_request_size=16 * _CHUNK_BYTES,
-            )
             try:
-                await ensure_topics(self._bootstrap, partitions=self._partitions, replication=self._replication)
-                await producer.start()
-                SESSIONS.inc()
-                retry_s = _FIRST_RETRY_S
-                await self._session(producer)
+                await self._attempt()
             except (KafkaError, OSError, TopicError) as error:
-                self._log.warning("publisher waits for Kafka", error=repr(error), retry_s=retry_s)
-            finally:
-                with suppress(KafkaError, OSError):
-                    await producer.stop()
-            await asyncio.sleep(retry_s)
-            retry_s = min(2 * retry_s, _LAST_RETRY_S)
+                self._log.warning("publisher waits for Kafka", error=repr(error), retry_s=self._retry_s)
+            except Exception:  # noqa: BLE001 - the task must not end unseen, and the next session may fare better
+                self._log.exception("publisher failed", retry_s=self._retry_s)
+            self._set_stalled(stalled=True)
+            await asyncio.sleep(self._retry_s)
+            self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+
+    async def _attempt(self) -> None:
+        """One producer session, until it fails."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            compression_type="gzip",
+            request_timeout_ms=_REQUEST_MS,
+            max_request_size=REQUEST_LIMIT_BYTES,
+        )
+        try:
+            await ensure_topics(self._bootstrap, partitions=self._partitions, replication=self._replication)
+            await producer.start()
+            SESSIONS.inc()
+            await self._session(producer)
+        finally:
+            with suppress(KafkaError, OSError):
+                await producer.stop()
 
     async def _session(self, producer: AIOKafkaProducer) -> None:
-        present = await self._already_sent()
+        present, looked_up = await self._already_sent()
         while True:
             self._journal.appended.clear()
             start = Position(self._at.segment, self._at.position)
-            chunk = list(self._journal.read(start, _CHUNK_BYTES))
+            # Behind a refusal one record at a time, until the one that was refused is found and passed.
+            chunk = list(self._journal.read(start, 1 if start < self._suspect_until else _CHUNK_BYTES))
             if not chunk:
                 self._idle.set()
+                self._set_stalled(stalled=False)
                 await self._journal.appended.wait()
                 continue
-            await self._note_first_offsets(producer, [record for record, _ in chunk])
-            fresh = [record for record, _ in chunk if _event_id(record) not in present]
-            offsets = dict(self._at.offsets)
-            offsets.update(await self._ship(producer, fresh))
-            before, self._at = self._at, Acknowledged(chunk[-1][1].segment, chunk[-1][1].byte, offsets)
-            self._journal.acknowledge(self._at, self._journal.bytes_between(before, self._at))
+            records, end = [record for record, _ in chunk], chunk[-1][1]
+            if present and end > looked_up:
+                present, looked_up = await self._already_sent()
+            await self._note_first_offsets(producer, records)
+            try:
+                sent = await self._ship(producer, [record for record in records if record.event_id not in present])
+            except _REFUSALS as error:
+                self._suspect_until = max(self._suspect_until, end)
+                if len(records) == 1:
+                    await self._set_aside(records[0], error, end)
+                raise  # a producer's numbering has a gap after a refusal: the next session has another
+            await self._acknowledge(end, {**self._at.offsets, **sent})
+
+    async def _acknowledge(self, end: Position, offsets: dict[str, int]) -> None:
+        before, self._at = self._at, Acknowledged(end.segment, end.byte, offsets, self._at.lost)
+        self._journal.acknowledge(self._at, self._journal.bytes_between(before, self._at))
+        self._retry_s = _FIRST_RETRY_S
+        self._set_stalled(stalled=False)
+        await self._store()
+
+    async def _store(self) -> None:
+        try:
+            await self._in_thread(self._journal.store_acknowledged)
+        except OSError as error:  # a full disk gets no emptier by not sending; the next session looks up more
+            self._log.warning("publisher can't note what was acknowledged", error=repr(error))
+
+    async def _set_aside(self, record: JournalRecord, error: KafkaError, end: Position) -> None:
+        await self._in_thread(self._journal.refuse, record)
+        REFUSED.labels(record.topic).inc()
+        self._log.error(
+            "Kafka refuses a record, which was set aside",
+            topic=record.topic,
+            partition=record.partition,
+            event_id=record.event_id.decode("ascii", "replace"),
+            size_bytes=len(record.value),
+            error=repr(error),
+        )
+        await self._acknowledge(end, self._at.offsets)
+
+    async def _in_thread(self, write: Callable[..., None], *given: object) -> None:
+        """Write to the journal's folder without stopping the process; what has begun ends before the journal closes."""
+        task = asyncio.create_task(asyncio.to_thread(write, *given))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        await asyncio.shield(task)
+
+    def _set_stalled(self, *, stalled: bool) -> None:
+        if self._stalled and not stalled:
+            self._log.info("publisher gets through again")
+        self._stalled = stalled
+        STALLED.set(stalled)
 
     async def _ship(self, producer: AIOKafkaProducer, records: list[JournalRecord]) -> dict[str, int]:
-        sent = [
-            await producer.send(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                partition=record.partition,
-                headers=record.headers,
-            )
-            for record in records
-        ]
+        """Send records and return the last offset by topic-partition.
+
+        Raises:
+            KafkaError: not all of them were acknowledged; which ones were, the next session looks up.
+        """
+        overdue = asyncio.get_running_loop().call_later(_OVERDUE_S, self._tell_overdue)
+        try:
+            results = await _sent(producer, records)
+        finally:
+            overdue.cancel()
+        failures = [one for one in results if isinstance(one, Exception)]
+        if failures:
+            # A refusal makes those behind it fail too, for their numbers are out of order: it is the one that tells.
+            raise next((one for one in failures if isinstance(one, _REFUSALS)), failures[0])
         offsets: dict[str, int] = {}
-        for record, metadata in zip(records, await asyncio.gather(*sent), strict=True):
+        for record, metadata in zip(records, results, strict=True):
             offsets[_name(record.topic, record.partition)] = metadata.offset
             PUBLISHED.labels(record.topic).inc()
         return offsets
+
+    def _tell_overdue(self) -> None:
+        # The session is not ended: its producer goes on with the same numbers, so that nothing arrives twice.
+        self._log.warning("publisher has no acknowledgement from Kafka", after_s=_OVERDUE_S)
+        self._set_stalled(stalled=True)
 
     async def _note_first_offsets(self, producer: AIOKafkaProducer, records: list[JournalRecord]) -> None:
         """Store where a partition ends before the first send to it, so that a later session knows where to look."""
@@ -148,30 +246,84 @@ class Publisher:
             await producer.partitions_for(topic)  # waits for the topic's metadata
         async with _Reader(self._bootstrap) as consumer:
             ends = await consumer.end_offsets([TopicPartition(*pair) for pair in unknown])
-        found = {_name(partition.topic, partition.partition): end - 1 for partition, end in ends.items()}
+        # Where it is not known what was sent, a later session has to look from the beginning.
+        found = {_name(one.topic, one.partition): -1 if self._at.lost else end - 1 for one, end in ends.items()}
         self._at = msgspec.structs.replace(self._at, offsets={**self._at.offsets, **found})
         self._journal.acknowledge(self._at, 0)
+        await self._store()
 
-    async def _already_sent(self) -> frozenset[str]:
-        """Event ids in the topics after the last acknowledged offsets."""
-        found: set[str] = set()
-        known = {_partition(name): offset + 1 for name, offset in self._at.offsets.items()}
+    async def _already_sent(self) -> tuple[set[bytes], Position]:
+        """Event ids of the journal's next records that lie in the topics, and up to where that was looked up.
+
+        Records go out in order, so where none of these was sent none of those behind was.
+        """
+        start = Position(self._at.segment, self._at.position)
+        wanted, partitions, end = await asyncio.to_thread(self._window, start)
+        lost = dict.fromkeys(partitions, -1) if self._at.lost else {}
+        known = {
+            _partition(name): offset + 1 for name, offset in {**lost, **self._at.offsets}.items() if name in partitions
+        }
         if not known:
-            return frozenset()
+            return set(), end
         async with _Reader(self._bootstrap) as consumer:
-            consumer.assign(list(known))
-            ends = await consumer.end_offsets(list(known))
-            for partition, offset in known.items():
-                consumer.seek(partition, offset)
-            behind = {partition for partition, offset in known.items() if offset < ends[partition]}
-            while behind:
-                batches = await consumer.getmany(*behind, timeout_ms=_READ_MS)
-                for records in batches.values():
-                    for record in records:
-                        found.update(value.decode() for name, value in record.headers if name == "ce_id")
-                positions = {partition: await consumer.position(partition) for partition in behind}
-                behind = {partition for partition in behind if positions[partition] < ends[partition]}
-        return frozenset(found)
+            found = await _found(consumer, known, wanted)
+        if not found and self._at.lost:
+            self._at = msgspec.structs.replace(self._at, lost=False)
+        return found, end
+
+    def _window(self, start: Position) -> tuple[set[bytes], set[str], Position]:
+        ids: set[bytes] = set()
+        partitions: set[str] = set()
+        end = start
+        for record, end in self._journal.read(start, _WINDOW_BYTES):  # noqa: B007 - the last one is told
+            ids.add(record.event_id)
+            partitions.add(_name(record.topic, record.partition))
+        return ids - {b""}, partitions, end
+
+
+async def _sent(producer: AIOKafkaProducer, records: list[JournalRecord]) -> list[Any]:
+    """What came of each record, in order: its metadata, or an error; nothing for those behind one that is not taken."""
+    sent: list[asyncio.Future[RecordMetadata]] = []
+    refused: list[KafkaError] = []
+    try:
+        for record in records:
+            future = await producer.send(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                partition=record.partition,
+                headers=record.headers,
+            )
+            sent.append(future)
+    except KafkaError as error:
+        refused.append(error)
+    return [*await asyncio.gather(*sent, return_exceptions=True), *refused]
+
+
+async def _found(consumer: AIOKafkaConsumer, known: dict[TopicPartition, int], wanted: set[bytes]) -> set[bytes]:
+    """The wanted event ids that lie in topics from given offsets up to the present ends.
+
+    Raises:
+        KafkaTimeoutError: nothing comes for too long.
+    """
+    consumer.assign(list(known))
+    ends = await consumer.end_offsets(list(known))
+    for partition, offset in known.items():
+        consumer.seek(partition, offset)
+    behind = {partition for partition, offset in known.items() if offset < ends[partition]}
+    found: set[bytes] = set()
+    clock = asyncio.get_running_loop().time
+    read_at = clock()
+    while behind:
+        for records in (await consumer.getmany(*behind, timeout_ms=_READ_MS)).values():
+            read_at = clock()
+            for record in records:
+                # Anybody may have written here: no header is taken for text, and one may be null.
+                found.update(value for name, value in record.headers if name == "ce_id" and value in wanted)
+        behind = {partition for partition in behind if await consumer.position(partition) < ends[partition]}
+        if behind and clock() - read_at > _OVERDUE_S:
+            raise KafkaTimeoutError(f"nothing is read from {sorted(behind)}")
+    return found
 
 
 class _Reader:
@@ -179,7 +331,10 @@ class _Reader:
 
     def __init__(self, bootstrap: str) -> None:
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap, enable_auto_commit=False, request_timeout_ms=_REQUEST_MS
+            bootstrap_servers=bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",  # an offset may be gone by retention; nothing behind it may be skipped
+            request_timeout_ms=_REQUEST_MS,
         )
 
     async def __aenter__(self) -> AIOKafkaConsumer:
@@ -196,10 +351,6 @@ class _Reader:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-
-
-def _event_id(record: JournalRecord) -> str:
-    return next((value.decode() for name, value in record.headers if name == "ce_id"), "")
 
 
 def _name(topic: str, partition: int) -> str:

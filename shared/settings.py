@@ -32,6 +32,11 @@ class Settings(BaseSettings):
     journal_limit_bytes: int = Field(
         2 * 1024**3, ge=1024**2, description="Unsent events a journal holds before it refuses: hours of an outage."
     )
+    worker_patience_s: float = Field(
+        60.0,
+        gt=0,
+        description="How long a worker may wait for its partitions without getting on before it ends with 1.",
+    )
     body_limit_bytes: int = Field(4 * 1024**2, ge=1024, description="Largest request body: a batch of wide rows fits.")
     log_format: Literal["json", "console"] = Field("json", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged.")

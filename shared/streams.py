@@ -1,20 +1,28 @@
 """Stream glue: one way to make a Faust application, to read typed events from it, and to set bad bytes aside."""
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import faust
 import msgspec
+from faust.types import TP, StreamT
 from faust.types import EventT as FaustEvent
-from faust.types import StreamT
 from prometheus_client import Counter
 
-from shared.topics import PARKED_NAME, Topic
+from shared.events import FRAME_ID_CHARACTERS
+from shared.topics import LARGEST_RECORD_BYTES, PARKED_NAME, Topic
 
 EventT = TypeVar("EventT", bound=msgspec.Struct)
+PARKED_BYTES = 64 * 1024
+"""What is kept of a record that is set aside: enough to see what it is."""
+
+_ROOM_BYTES = 32 * 1024
+"""For the key and the headers that a record has beside its value."""
+
 PARKED = Counter("contender_parked_total", "Records that could not be read and were set aside", ["topic"])
 
 
@@ -62,6 +70,7 @@ def create_faust(name: str, *, kafka: str, data: Path, partitions: int, store: s
         web_enabled=False,
         processing_guarantee="at_least_once",
         stream_wait_empty=False,
+        producer_max_request_size=LARGEST_RECORD_BYTES + _ROOM_BYTES,
     )
 
 
@@ -84,8 +93,71 @@ class EndsProcess:
             await self.app.crash(error)
 
 
+@dataclass(slots=True)
+class Steps:
+    """Counts what a worker does of its own before it can take records, so that slowness is told from standing still."""
+
+    taken: int = 0
+
+    def take(self) -> None:
+        """Count one more."""
+        self.taken += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Whether a worker has its place in the group, be it that there are no partitions for it.
+
+    Faust says `started` before it has asked the group, and when Kafka goes away meanwhile it may wait for ever.
+    """
+
+    app: faust.App
+    steps: Steps = field(default_factory=Steps)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the partitions are assigned, their tables recovered, and what is made of these rebuilt."""
+        return self.app.started and self.app.tables.actives_ready
+
+    async def lost(self, patience_s: float, look_s: float = 1.0) -> None:
+        """Return when it was incomplete for so long, with no rebalance begun and nothing recovered or rebuilt."""
+        loop = asyncio.get_running_loop()
+        known, since = self._progress(), loop.time()
+        while loop.time() - since < patience_s:
+            await asyncio.sleep(min(look_s, patience_s))
+            progress = self._progress()
+            if self.complete or progress != known:
+                known, since = progress, loop.time()
+
+    def _progress(self) -> tuple[int, int, int]:
+        tables: Any = self.app.tables  # Faust's interface lacks what its one manager of tables has
+        recovered = sum(offset or 0 for offset in tables.recovery.active_offsets.values())
+        return self.app.rebalancing_count, recovered, self.steps.taken
+
+
+async def start_at(consumer: Any, start: Mapping[TP, int], committed: Mapping[TP, int | None]) -> None:
+    """Read partitions that were just assigned from given offsets on.
+
+    Faust goes to the committed offsets once more after a rebalance, so those are set as well; and aiokafka leaves a
+    partition where it is when 0 is committed, wherever what was fetched and thrown away has taken it: hence the seek.
+
+    Args:
+        consumer: the application's; Faust's interface lacks what its one consumer has.
+        start: by topic and partition the next offset to read.
+        committed: what is committed of them.
+    """
+    changed = {place: offset for place, offset in start.items() if offset != committed.get(place)}
+    if changed:  # aiokafka takes an empty commit for an error
+        await consumer._commit(changed)  # noqa: SLF001
+    if start:
+        await consumer.seek_wait(dict(start))
+
+
 def create_parker(app: faust.App) -> Park:
-    """A `Park` that sends to the topic `parked` through the application's own producer."""
+    """A `Park` that sends to the topic `parked` through the application's own producer.
+
+    Of a long value it keeps the beginning; the header `length` tells how many bytes there were.
+    """
     topic = app.topic(PARKED_NAME, key_serializer="raw", value_serializer="raw")
 
     async def park(source: SourceRecord, value: bytes, reason: str) -> None:
@@ -96,9 +168,10 @@ def create_parker(app: faust.App) -> Park:
             "partition": str(source.partition).encode(),
             "offset": str(source.offset).encode(),
             "reason": reason.encode(),
+            "length": str(len(value)).encode(),
         }
         PARKED.labels(source.topic).inc()
-        await (await topic.send(key=source.topic.encode(), value=value, headers=headers))
+        await (await topic.send(key=source.topic.encode(), value=value[:PARKED_BYTES], headers=headers))
 
     return park
 
@@ -114,7 +187,7 @@ async def decoded(
         source = source_of(event)
         try:
             decoded_event = topic.decode(event.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             await park(source, event.value or b"", str(error))
             source.ack()
         else:
@@ -125,6 +198,11 @@ def source_of(event: FaustEvent[bytes]) -> SourceRecord:
     """The coordinates of a Faust event."""
     message = event.message
     headers = message.headers or {}
-    pairs = headers.items() if hasattr(headers, "items") else headers
-    frame_id = next((value.decode("ascii", "replace") for name, value in pairs if name == "ce_id"), "")
+    frame_id = frame_id_in(headers.items() if hasattr(headers, "items") else headers)
     return SourceRecord(message.topic, message.partition, message.offset, frame_id, event.ack)
+
+
+def frame_id_in(headers: Iterable[tuple[str, bytes | None]]) -> str:
+    """The frame id that a record's headers name; empty where they name none, or one too long to be kept."""
+    found = next((value for name, value in headers if name == "ce_id" and value is not None), b"")
+    return found.decode("ascii", "replace") if len(found) <= FRAME_ID_CHARACTERS else ""

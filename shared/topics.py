@@ -11,7 +11,11 @@ from aiokafka.errors import NoError, TopicAlreadyExistsError
 
 from shared.events import EntityEventFrame, ExperimentRevision, FeedbackFrame, ModelVersion, PredictionFrame
 
+LARGEST_RECORD_BYTES = 8 * 1024**2 - 64 * 1024
+"""The largest value of a record: the brokers' message.max.bytes, 8 MiB here, less room for keys and headers."""
+
 EventT = TypeVar("EventT", bound=msgspec.Struct)
+ShapeT = TypeVar("ShapeT")
 _CREATED_WITHIN_S = 20
 _POLL_S = 0.1
 
@@ -40,7 +44,19 @@ class Topic(Generic[EventT]):
         Raises:
             msgspec.DecodeError: the bytes are not JSON, or JSON of another shape.
         """
-        return msgspec.json.decode(value, type=self.event)
+        return read_json(value, self.event)
+
+
+def read_json(value: bytes, shape: type[ShapeT]) -> ShapeT:
+    """Read JSON of a record, whoever has sent it.
+
+    Raises:
+        msgspec.DecodeError: the bytes are not JSON, or JSON of another shape or of endless depth.
+    """
+    try:
+        return msgspec.json.decode(value, type=shape)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 ENTITY_EVENTS = Topic("entity-events", EntityEventFrame, "contender.entity-events.frame.v1", "feature_service")

@@ -48,8 +48,8 @@ class Stack:
             command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
         )
 
-    def start_in_the_foreground(self) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "contender.cli", "up"]
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "contender.cli", *arguments]
         return subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True)
 
     @property
@@ -162,6 +162,17 @@ def test_the_demo_ends_with_figures_that_agree(stack: Stack, tmp_path: Path):
     assert report["effect"]["low"] < report["effect"]["estimate"] < report["effect"]["high"]
     assert report["verdict"] in ended.stdout
     assert stack.settings.url("feedback_service") in ended.stdout
+
+
+def test_ctrl_c_ends_the_demo_and_says_that_the_stack_stays_up(stack: Stack, tmp_path: Path):
+    report = tmp_path / "report.json"
+    with stack.start("demo", "--json", str(report)) as demo:
+        wait_for(report.exists)  # it is opened before any work
+        demo.send_signal(signal.SIGINT)
+        output, _ = demo.communicate(timeout=DEADLINE_S)
+    assert demo.returncode == 130
+    assert output.splitlines()[-1] == ("The demo was interrupted, and the stack stays up: `contender down` stops it.")
+    assert stack.run("status").returncode == 0
 
 
 def test_the_code_of_the_readme_runs(stack: Stack, tmp_path: Path):
@@ -284,7 +295,7 @@ def test_down_leaves_no_process_and_purge_no_data(stack: Stack, client: Client):
 
 
 def test_ctrl_c_leaves_no_process(stack: Stack):
-    with stack.start_in_the_foreground() as up:
+    with stack.start("up") as up:
         wait_for(lambda: (state := read(stack.settings.state_file)) is not None and state.ready)
         children = psutil.Process(up.pid).children(recursive=True)
         assert len(children) == len(stack.state.processes)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -9,9 +11,10 @@ import typer
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from rich.table import Table
+from rich.text import Text
 
-from contender.commands.stack import console, errors
-from contender.embedded.settings import StackSettings
+from contender.commands.stack import console, errors, read_settings
+from contender.commands.terminal import visible
 from shared.topics import PARKED_NAME
 
 DEADLINE_S = 30
@@ -35,11 +38,12 @@ def parked(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List the records that no worker could read, with the reason."""
-    bootstrap = StackSettings().child_environment()["CONTENDER_KAFKA"]
+    bootstrap = read_settings().child_environment()["CONTENDER_KAFKA"]
     try:
         found = asyncio.run(read_parked(bootstrap))
     except (KafkaError, TimeoutError) as error:
-        errors.print(f"Kafka on {bootstrap} does not answer ({type(error).__name__}): is `contender up` running?")
+        what = f"Kafka on {bootstrap} does not answer ({type(error).__name__}): is `contender up` running?"
+        errors.print(what, soft_wrap=True)
         raise typer.Exit(1) from error
     records = [record for record in found if topic in (None, record.topic)]
     if as_json:
@@ -49,10 +53,16 @@ def parked(
     if not records:
         console.print("Nothing is parked.")
         return
+    console.print(table_of(records))
+
+
+def table_of(records: Iterable[ParkedRecord]) -> Table:
+    """A line per record. Whoever sent one chose its text, so it is shown as such."""
     table = Table("topic", "partition", "offset", "reason", "begins")
     for record in records:
-        table.add_row(record.topic, str(record.partition), str(record.offset), record.reason, record.begins)
-    console.print(table)
+        place = (record.topic, str(record.partition), str(record.offset))
+        table.add_row(*(Text(visible(text)) for text in (*place, record.reason, record.begins)))
+    return table
 
 
 async def read_parked(bootstrap: str) -> list[ParkedRecord]:
@@ -66,9 +76,10 @@ async def read_parked(bootstrap: str) -> list[ParkedRecord]:
     consumer = AIOKafkaConsumer(
         PARKED_NAME, bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    await consumer.start()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it reports is raised here as well
     try:
         async with asyncio.timeout(DEADLINE_S):
+            await consumer.start()
             return await _read_all(consumer)
     finally:
         await consumer.stop()
@@ -80,19 +91,27 @@ async def _read_all(consumer: AIOKafkaConsumer) -> list[ParkedRecord]:
     behind = [partition for partition, end in ends.items() if end > 0]
     while behind:
         for records in (await consumer.getmany(*behind, timeout_ms=READ_MS)).values():
-            for record in map(_parked, records):
+            for record in map(parked_record, records):
                 # One that was read again after a crash is parked again, with the same coordinates.
                 found[record.topic, record.partition, record.offset] = record
         behind = [partition for partition in behind if await consumer.position(partition) < ends[partition]]
     return [found[coordinates] for coordinates in sorted(found)]
 
 
-def _parked(record: ConsumerRecord) -> ParkedRecord:
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+def parked_record(record: ConsumerRecord) -> ParkedRecord:
+    """What a record of the topic says; a number that is none is -1."""
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     return ParkedRecord(
         headers.get("topic", ""),
-        int(headers.get("partition", -1)),
-        int(headers.get("offset", -1)),
+        _number(headers.get("partition", "")),
+        _number(headers.get("offset", "")),
         headers.get("reason", ""),
         (record.value or b"")[:PREVIEW_BYTES].decode(errors="replace"),
     )
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return -1

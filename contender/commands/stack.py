@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from contender.commands.terminal import visible
 from contender.embedded import stack
 from contender.embedded.errors import EmbeddedError
 from contender.embedded.process import answers_ok
@@ -15,15 +16,19 @@ from contender.embedded.settings import StackSettings
 from contender.embedded.state import ProcessState, StackState, runs
 
 FOLLOW_S = 0.3
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+INTERRUPTED = 130
+"""The exit code of what a Ctrl-C has ended, as shells have it."""
+
+# What is printed is text: markup in a name, a reason or a log line is none.
+console = Console(highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def up(
     *, detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is ready.")] = False
 ) -> None:
     """Start Kafka, Valkey, the four services and their workers on this machine."""
-    settings = StackSettings()
+    settings = read_settings()
     with console.status("starting") as status:
 
         def progress(text: str) -> None:
@@ -44,11 +49,15 @@ def up(
         except EmbeddedError as error:
             status.stop()
             raise fail(error) from error
+        except KeyboardInterrupt as interruption:
+            status.stop()
+            errors.print("Interrupted: nothing was left running.")
+            raise typer.Exit(INTERRUPTED) from interruption
 
 
 def down(*, purge: Annotated[bool, typer.Option("--purge", help="Remove the data as well.")] = False) -> None:
     """Stop the stack; with --purge remove its data, but not the cached downloads."""
-    settings = StackSettings()
+    settings = read_settings()
     try:
         with console.status("stopping"):
             ran = stack.stop(settings, purge=purge)
@@ -61,15 +70,18 @@ def down(*, purge: Annotated[bool, typer.Option("--purge", help="Remove the data
 
 def status() -> None:
     """Show each process of the stack; exit with 1 when not all are ready."""
-    settings = StackSettings()
-    state = stack.running(settings)
+    settings = read_settings()
+    try:
+        state = stack.running(settings)
+    except EmbeddedError as error:
+        raise fail(error) from error
     if state is None:
         console.print("Nothing is running: start it with `contender up`.")
         raise typer.Exit(1)
     ready = _print_status(state)
     for process in state.processes:
         if process.given_up:
-            errors.print(process.given_up, soft_wrap=True)
+            errors.print(visible(process.given_up), soft_wrap=True)
     if not ready:
         raise typer.Exit(1)
 
@@ -81,7 +93,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 20,
 ) -> None:
     """Show the last lines of the processes' logs."""
-    settings = StackSettings()
+    settings = read_settings()
     found = sorted(settings.logs.glob("*.log")) if name is None else [settings.logs / f"{name}.log"]
     present = [path for path in found if path.exists()]
     if not present:
@@ -95,9 +107,21 @@ def logs(
         time.sleep(FOLLOW_S)
 
 
+def read_settings() -> StackSettings:
+    """The stack's settings; where one can't be, a sentence is printed.
+
+    Raises:
+        typer.Exit: with 1, a variable has a value that can't be.
+    """
+    try:
+        return StackSettings.load()
+    except EmbeddedError as error:
+        raise fail(error) from error
+
+
 def fail(error: Exception) -> typer.Exit:
     """Print one sentence and end with 1."""
-    errors.print(str(error), soft_wrap=True)
+    errors.print(visible(str(error)), soft_wrap=True)
     return typer.Exit(1)
 
 
@@ -134,7 +158,7 @@ def _print_tail(path: Path, lines: int, *, titled: bool) -> int:
         console.rule(path.stem)
     text = path.read_bytes()
     for line in text.decode(errors="replace").splitlines()[-lines:] if lines else []:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(visible(line, kept="\t"), soft_wrap=True)
     return len(text)
 
 
@@ -143,5 +167,5 @@ def _print_from(path: Path, position: int) -> int:
         file.seek(position)
         text = file.read()
     if text:
-        console.print(text.decode(errors="replace"), end="", markup=False, soft_wrap=True)
+        console.print(visible(text.decode(errors="replace"), kept="\n\t"), end="", soft_wrap=True)
     return position + len(text)

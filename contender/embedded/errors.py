@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from contender.embedded.ports import NeededPort
+
 
 class EmbeddedError(Exception):
     """The stack cannot do what was asked."""
@@ -10,10 +12,18 @@ class EmbeddedError(Exception):
 class PortInUseError(EmbeddedError):
     """Something else listens on a port of the stack."""
 
-    def __init__(self, port: int, name: str, setting: str) -> None:
+    def __init__(self, name: str, needed: NeededPort) -> None:
+        port = f"{needed.port}, the web port plus {needed.above}," if needed.above else f"{needed.port},"
         super().__init__(
-            f"Port {port}, which {name} needs, is in use: free it, or move {name} with {setting}=<another port>."
+            f"Port {port} which {name} needs, is in use: free it, or move {name} with {needed.setting}=<another port>."
         )
+
+
+class SettingError(EmbeddedError):
+    """A variable has a value that can't be."""
+
+    def __init__(self, variable: str, value: str, takes: str, description: str) -> None:
+        super().__init__(f"{variable} is {value!r}, and takes {takes}: {description}")
 
 
 class AlreadyRunningError(EmbeddedError):

@@ -2,8 +2,18 @@
 
 import socket
 import time
+from dataclasses import dataclass
 
 POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class NeededPort:
+    """A port that a process listens on, and the variable that moves it: `above` is how far it lies above that one."""
+
+    port: int
+    setting: str
+    above: int = 0
 
 
 def is_free(port: int, host: str = "127.0.0.1", *, patience_s: float = 0) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from contender.embedded.ports import NeededPort
 from contender.embedded.process import ManagedProcess, answers_ok
 from contender.embedded.settings import StackSettings
 from shared.settings import ServiceName
@@ -30,6 +31,11 @@ class ServiceProcess:
     def port(self, settings: StackSettings) -> int:
         """Where it answers /readyz."""
         return settings.port(self.service) if self.role == "web" else settings.worker_port(self.service)
+
+    def needed_port(self, settings: StackSettings) -> NeededPort:
+        """That port with what moves it."""
+        port = self.port(settings)
+        return NeededPort(port, f"CONTENDER_{self.service.upper()}_PORT", port - settings.port(self.service))
 
 
 SERVICES: tuple[ServiceProcess, ...] = (

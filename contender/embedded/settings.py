@@ -1,10 +1,13 @@
 """Where the embedded stack keeps its files, and which ports Kafka and Valkey get."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from contender.embedded.errors import SettingError
 from shared.settings import Settings
 
 
@@ -43,6 +46,22 @@ class StackSettings(Settings):
         """What runs, for `status` and `down`."""
         return self.data_folder / "stack.json"
 
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            SettingError: a variable has a value that can't be.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            [fault, *_] = error.errors()
+            name = str(fault["loc"][0])
+            schema = cls.model_json_schema()["properties"][name]
+            variable = f"CONTENDER_{name.upper()}"
+            raise SettingError(variable, fault["input"], _takes(schema), schema["description"]) from error
+
     def child_environment(self) -> dict[str, str]:
         """The environment of the stack's own services: this one and these settings, with the stack's own addresses."""
         given = {f"CONTENDER_{name.upper()}": str(getattr(self, name)) for name in sorted(self.model_fields_set)}
@@ -54,3 +73,12 @@ class StackSettings(Settings):
             "CONTENDER_KAFKA": f"127.0.0.1:{self.kafka_port}",
             "CONTENDER_REDIS": f"redis://127.0.0.1:{self.valkey_port}/0",
         }
+
+
+def _takes(schema: Mapping[str, Any]) -> str:
+    """What a setting may be, in words."""
+    if "enum" in schema:
+        return f"one of {', '.join(schema['enum'])}"
+    kind = {"integer": "a whole number"}.get(schema["type"], schema["type"])
+    bounds = [f"{word} {schema[bound]}" for word, bound in (("from", "minimum"), ("to", "maximum")) if bound in schema]
+    return " ".join([kind, *bounds])

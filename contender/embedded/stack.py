@@ -10,13 +10,13 @@ from importlib.util import find_spec
 
 import psutil
 
-from contender.embedded.errors import AlreadyRunningError, DiedError, EmbeddedError, MissingExtraError
+from contender.embedded.errors import DiedError, EmbeddedError, MissingExtraError
 from contender.embedded.jars import ensure_jars
-from contender.embedded.process import ManagedProcess
+from contender.embedded.ports import NeededPort
 from contender.embedded.service import SERVICES, Service
 from contender.embedded.settings import StackSettings
 from contender.embedded.state import StackState, read, runs
-from contender.embedded.supervisor import Supervisor, stop_on_signals
+from contender.embedded.supervisor import Stages, Supervisor, exclusive, stop_on_signals
 
 STOP_S = 60
 DETACHED_READY_S = 120
@@ -31,14 +31,14 @@ def run(settings: StackSettings, progress: Progress, on_ready: Callable[[], None
     Raises:
         EmbeddedError: it can't start; the message says what to do.
     """
-    _refuse_second(settings)
+    _check_home(settings)
     supervisor = Supervisor(settings, stages(settings, progress))
     stop_on_signals(supervisor)
     supervisor.run(progress, on_ready)
 
 
-def stages(settings: StackSettings, progress: Progress) -> list[list[tuple[ManagedProcess, str]]]:
-    """The stack's processes by stage; fetches Kafka's jars when they are not cached.
+def stages(settings: StackSettings, progress: Progress) -> Stages:
+    """The stack's processes by stage, with their ports; fetches Kafka's jars when they are not cached.
 
     Raises:
         MissingExtraError: the extra `embedded` is not installed.
@@ -65,10 +65,13 @@ def stages(settings: StackSettings, progress: Progress) -> list[list[tuple[Manag
         log=settings.logs / "kafka.log",
     )
     valkey = Valkey(settings.data_folder / "valkey", settings.valkey_port, log=settings.logs / "valkey.log")
-    services: list[tuple[ManagedProcess, str]] = [
-        (Service(process, settings), f"CONTENDER_{process.service.upper()}_PORT") for process in SERVICES
+    kafka_ports = [
+        NeededPort(settings.kafka_port, "CONTENDER_KAFKA_PORT"),
+        NeededPort(settings.kafka_controller_port, "CONTENDER_KAFKA_CONTROLLER_PORT"),
     ]
-    return [[(kafka, "CONTENDER_KAFKA_PORT"), (valkey, "CONTENDER_VALKEY_PORT")], services]
+    valkey_ports = [NeededPort(settings.valkey_port, "CONTENDER_VALKEY_PORT")]
+    services = [(Service(process, settings), [process.needed_port(settings)]) for process in SERVICES]
+    return [[(kafka, kafka_ports), (valkey, valkey_ports)], services]
 
 
 def start_detached(settings: StackSettings, progress: Progress) -> None:
@@ -77,10 +80,11 @@ def start_detached(settings: StackSettings, progress: Progress) -> None:
     Raises:
         EmbeddedError: it can't start; the message says what to do.
     """
-    _refuse_second(settings)
+    _check_home(settings)
     stages(settings, progress)  # whatever is missing shall be said here, not in a log
     settings.logs.mkdir(parents=True, exist_ok=True)
-    settings.state_file.unlink(missing_ok=True)
+    with exclusive(settings):  # else it might be the state of another
+        settings.state_file.unlink(missing_ok=True)
     with (settings.logs / "supervisor.log").open("ab") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "contender.cli", "up"],
@@ -90,17 +94,12 @@ def start_detached(settings: StackSettings, progress: Progress) -> None:
             start_new_session=True,
             env={**os.environ, "CONTENDER_HOME": str(settings.home)},
         )
-    progress("starting")
-    end = time.monotonic() + DETACHED_READY_S
-    while not ((state := read(settings.state_file)) and state.ready):
-        if supervisor.poll() is not None:
-            state = read(settings.state_file)
-            reason = state.failure if state else ""
-            raise EmbeddedError(reason or str(_died(settings)))
-        if time.monotonic() > end:
-            supervisor.terminate()
-            raise DiedError("The stack", f"was not ready after {DETACHED_READY_S} s", settings.logs / "supervisor.log")
-        time.sleep(POLL_S)
+    try:
+        progress("starting")
+        _wait_ready(settings, supervisor)
+    except BaseException:  # an interruption too: what was started here does not stay behind unsaid
+        _end(supervisor)
+        raise
 
 
 def running(settings: StackSettings) -> StackState | None:
@@ -130,10 +129,34 @@ def stop(settings: StackSettings, *, purge: bool) -> bool:
     return state is not None
 
 
-def _refuse_second(settings: StackSettings) -> None:
-    if running(settings):
-        raise AlreadyRunningError(settings.data_folder)
+def _check_home(settings: StackSettings) -> None:
+    """Say before any work that the data folder can't be written, or that another stack runs on it."""
+    with exclusive(settings):
+        pass
 
 
-def _died(settings: StackSettings) -> DiedError:
-    return DiedError("The supervisor", "ended while starting", settings.logs / "supervisor.log")
+def _wait_ready(settings: StackSettings, supervisor: "subprocess.Popen[bytes]") -> None:
+    log = settings.logs / "supervisor.log"
+    end = time.monotonic() + DETACHED_READY_S
+    while not ((state := _state_of(settings, supervisor)) and state.ready):
+        if supervisor.poll() is not None:
+            if (state := _state_of(settings, supervisor)) and state.failure:
+                raise EmbeddedError(state.failure)
+            _check_home(settings)  # another one may have been quicker
+            raise DiedError("The supervisor", "ended while starting", log)
+        if time.monotonic() > end:
+            raise DiedError("The stack", f"was not ready after {DETACHED_READY_S} s", log)
+        time.sleep(POLL_S)
+
+
+def _state_of(settings: StackSettings, supervisor: "subprocess.Popen[bytes]") -> StackState | None:
+    state = read(settings.state_file)
+    return state if state and state.supervisor.pid == supervisor.pid else None
+
+
+def _end(supervisor: "subprocess.Popen[bytes]") -> None:
+    supervisor.terminate()
+    try:
+        supervisor.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()  # its processes are on a leash

@@ -5,6 +5,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from contender.embedded.errors import EmbeddedError
+
 START_TOLERANCE_S = 0.05
 
 
@@ -49,11 +51,17 @@ def runs(process: ProcessState) -> bool:
 
 
 def read(path: Path) -> StackState | None:
-    """The state as last written; None when nothing was started here."""
+    """The state as last written; None when nothing was started here, or the file is damaged.
+
+    Raises:
+        EmbeddedError: the file can't be read.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=StackState)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+    except OSError as error:
+        raise EmbeddedError(f"{path} can't be read ({error.strerror}): it says what runs.") from error
 
 
 def write(path: Path, state: StackState) -> None:

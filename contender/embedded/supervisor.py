@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from contender.embedded.errors import AlreadyRunningError, DiedError, DiskFullError, EmbeddedError, PortInUseError
-from contender.embedded.ports import is_free
+from contender.embedded.ports import NeededPort, is_free
 from contender.embedded.process import ManagedProcess
 from contender.embedded.settings import StackSettings
 from contender.embedded.state import ProcessState, StackState, created, write
@@ -29,6 +29,7 @@ DEATHS_WINDOW_S = 60.0
 """A process that died this often within this time won't be helped by another start."""
 
 Progress = Callable[[str], None]
+Stages = Sequence[Sequence[tuple[ManagedProcess, Sequence[NeededPort]]]]
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Watched:
     """A process with the history of its deaths."""
 
     process: ManagedProcess
-    setting: str
+    ports: Sequence[NeededPort]
     deaths: deque[float] = field(default_factory=deque)
     restarts: int = 0
     start_again_at: float = 0.0
@@ -80,13 +81,13 @@ class Supervisor:
 
     Args:
         settings: folders and ports.
-        stages: processes by stage, each with the setting that moves its port; a stage starts when the one before it
-            is ready, and stages stop in reverse order.
+        stages: processes by stage, each with every port that it listens on; a stage starts when the one before it is
+            ready, and stages stop in reverse order.
     """
 
-    def __init__(self, settings: StackSettings, stages: Sequence[Sequence[tuple[ManagedProcess, str]]]) -> None:
+    def __init__(self, settings: StackSettings, stages: Stages) -> None:
         self._settings = settings
-        self._stages = [[Watched(process, setting) for process, setting in stage] for stage in stages]
+        self._stages = [[Watched(process, ports) for process, ports in stage] for stage in stages]
         self._stopping = threading.Event()
         self._ready = False
 
@@ -100,7 +101,7 @@ class Supervisor:
         Raises:
             EmbeddedError: the stack can't start; nothing is left running.
         """
-        with _exclusive(self._settings):
+        with exclusive(self._settings):
             failure = ""
             try:
                 self._start(progress)
@@ -117,8 +118,9 @@ class Supervisor:
 
     def _start(self, progress: Progress) -> None:
         for watched in self._all():
-            if not is_free(watched.process.port, patience_s=PORT_PATIENCE_S):
-                raise PortInUseError(watched.process.port, watched.process.name, watched.setting)
+            for needed in watched.ports:
+                if not is_free(needed.port, patience_s=PORT_PATIENCE_S):
+                    raise PortInUseError(watched.process.name, needed)
         for stage in self._stages:
             progress("starting " + ", ".join(watched.process.name for watched in stage))
             for watched in stage:
@@ -171,7 +173,14 @@ def stop_on_signals(supervisor: Supervisor) -> None:
 
 
 @contextmanager
-def _exclusive(settings: StackSettings) -> Iterator[None]:
+def exclusive(settings: StackSettings) -> Iterator[None]:
+    """Hold the data folder, so that no other supervisor runs on it.
+
+    Raises:
+        AlreadyRunningError: another one holds it.
+        DiskFullError: its disk has too little room.
+        EmbeddedError: it can't be written.
+    """
     folder = settings.data_folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,7 +188,9 @@ def _exclusive(settings: StackSettings) -> Iterator[None]:
             raise DiskFullError(folder)
         lock = _open_lock(folder)
     except OSError as error:
-        raise EmbeddedError(f"{folder} can't be written ({error.strerror}): set CONTENDER_HOME to another.") from error
+        raise EmbeddedError(
+            f"{folder} can't be written ({error.strerror}): set CONTENDER_HOME to another folder."
+        ) from error
     with lock:
         yield
 

@@ -5,7 +5,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import polars as pl
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from contender.answers import Results
 from contender.client import Client, Experiment
+from contender.commands.terminal import visible
 from contender.embedded import stack
 from contender.embedded.errors import EmbeddedError
 from contender.embedded.settings import StackSettings
@@ -40,7 +41,8 @@ _SETTLED_S = 120
 _POLL_S = 0.2
 _TIMEOUT_S = 30
 _REPORTS = 6
-console = Console(highlight=False)
+_INTERRUPTED = 130
+console = Console(highlight=False, markup=False, emoji=False)
 
 
 class DemoError(RuntimeError):
@@ -66,17 +68,36 @@ def run(flights: int, json_file: Path | None) -> int:
     """Run the demo on that many flights; the exit code of the command."""
     started = time.monotonic()
     try:
-        report = _run(flights, started)
+        settings = StackSettings.load()
+        _write(json_file, "", "a")  # what can't be written shall be said before the work
+        report = _run(settings, flights, started)
+        _write(json_file, json.dumps(asdict(report), indent=2) + "\n", "w")
     except (DemoError, ReplayError, EmbeddedError, ContenderError, httpx.HTTPError) as error:
-        console.print(f"The demo has stopped: {error}", style="red", soft_wrap=True)
+        console.print(visible(f"The demo has stopped: {error}"), style="red", soft_wrap=True)
         return 1
-    if json_file is not None:
-        json_file.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    except KeyboardInterrupt:
+        console.print(_left_behind(settings), soft_wrap=True)
+        return _INTERRUPTED
     return 0 if report.features_different == 0 else 1
 
 
-def _run(flights: int, started: float) -> Report:
-    settings = StackSettings()
+def _write(file: Path | None, text: str, mode: Literal["a", "w"]) -> None:
+    if file is None:
+        return
+    try:
+        with file.open(mode) as opened:
+            opened.write(text)
+    except OSError as error:
+        raise DemoError(f"{file} can't be written: {error.strerror}") from error
+
+
+def _left_behind(settings: StackSettings) -> str:
+    if stack.running(settings) is None:
+        return "The demo was interrupted: nothing was left running."
+    return "The demo was interrupted, and the stack stays up: `contender down` stops it."
+
+
+def _run(settings: StackSettings, flights: int, started: float) -> Report:
     with _progress() as progress:
         table, rows = _prepare(progress, settings, flights)
         contenders = _train(progress, table)
@@ -219,14 +240,14 @@ def _check(results: Results, replay: Replay, compared: Comparison) -> None:
         if shown is None or computed is None or abs(shown - computed) > LOG_LOSS_TOLERANCE:
             raise DemoError(f"log loss of {variant.name} is shown as {shown}, scikit-learn computes {computed}")
     for line in compared.examples:
-        console.print(f"different: {line}", style="red", soft_wrap=True)
+        console.print(visible(f"different: {line}"), style="red", soft_wrap=True)
 
 
 def _print(report: Report, settings: StackSettings) -> None:
     console.print()
     for variant in report.variants:
         console.print(
-            f"{variant['name']}: {variant['n']:,} predictions, {variant['labelled']:,} outcomes, "
+            f"{visible(variant['name'])}: {variant['n']:,} predictions, {variant['labelled']:,} outcomes, "
             f"log loss {_figure(variant['log_loss'])} (as scikit-learn computes it), AUC {_figure(variant['auc'], 3)}",
             soft_wrap=True,
         )
@@ -235,7 +256,7 @@ def _print(report: Report, settings: StackSettings) -> None:
         f"{report.features_different:,} different.",
         soft_wrap=True,
     )
-    console.print(f"[bold]{report.verdict}[/bold]", soft_wrap=True)
+    console.print(visible(report.verdict), style="bold", soft_wrap=True)
     console.print(
         f"{report.seconds:.0f} s. The dashboard is on {settings.url('feedback_service')} ; make down stops it."
     )
@@ -247,7 +268,7 @@ def _line(results: Results) -> str:
         f"log loss {_figure(variant.live['log_loss'].mean)}"
         for variant in results.variants
     )
-    return variants or "no results yet"
+    return visible(variants) or "no results yet"
 
 
 def _figure(value: float | None, digits: int = 4) -> str:

@@ -13,7 +13,7 @@ from typing import Self
 
 import msgspec
 
-from services.ab_router.clients import CallError, Features, Inference
+from services.ab_router.clients import CallError, Features, Inference, Needs
 from services.ab_router.errors import UnknownModelError
 from shared.events import ModelVersion
 from shared.problems import Unavailable
@@ -35,11 +35,11 @@ class Copy(msgspec.Struct, frozen=True):
     """What is kept on disk."""
 
     versions: list[ModelVersion] = []
-    join_keys: dict[str, str] = {}
+    needs: dict[str, Needs] = {}
 
 
 class Catalog:
-    """Registered versions, and the join key of every view.
+    """Registered versions, and what every view needs.
 
     Args:
         inference: where versions are registered.
@@ -95,17 +95,21 @@ class Catalog:
             raise Unavailable(f"model {name} is not known yet, and {self.fault}")
         raise UnknownModelError(f"there is no model {name}")
 
-    def join_keys(self, version: ModelVersion) -> dict[str, list[str]]:
-        """The features that a version is served, by the join key that looks them up.
+    def needs(self, version: ModelVersion) -> tuple[list[str], Needs]:
+        """The features that a version is served, and all that they need.
 
         A view that is not known yet is left out: its features can't be had.
         """
-        found: dict[str, list[str]] = {}
+        references: list[str] = []
+        join_keys: dict[str, None] = {}
+        request: dict[str, str] = {}
         for source in dict.fromkeys(column.source for column in version.inputs):  # columns may share a feature
-            view = source.partition(":")[0]
-            if source != REQUEST and view in self._copy.join_keys:
-                found.setdefault(self._copy.join_keys[view], []).append(source)
-        return found
+            needs = self._copy.needs.get(source.partition(":")[0])
+            if source != REQUEST and needs is not None:
+                references.append(source)
+                join_keys.update(dict.fromkeys(needs.join_keys))
+                request.update(needs.request)
+        return references, Needs(list(join_keys), request)
 
     async def refresh(self) -> None:
         """Read versions and views again; what can't be read stays as it was. Concurrent callers share one reading."""
@@ -119,20 +123,20 @@ class Catalog:
             await self.refresh()
 
     async def _refresh(self) -> None:
-        versions, join_keys = self._copy.versions, self._copy.join_keys
+        versions, needs = self._copy.versions, self._copy.needs
         fault = ""
         try:
             versions = await self._inference.versions()
         except CallError as error:
             fault = f"the inference service can't be asked: {error}"
         try:
-            join_keys = await self._features.join_keys()
+            needs = await self._features.needs()
         except CallError as error:
             _LOG.debug("views stay as they were: %s", error)  # the client has warned once
         if fault and fault != self.fault:
             _LOG.warning("%s", fault)
         self.fault = fault
-        copy = Copy(versions, join_keys)
+        copy = Copy(versions, needs)
         if copy != self._copy:
             self._take(copy)
             self._keep(copy)

@@ -37,11 +37,21 @@ class ServedFeatures:
     statuses: dict[str, list[str]]
 
 
+class Needs(msgspec.Struct, frozen=True):
+    """What the features of a view are looked up by, and which columns of the request they are computed from.
+
+    `request` has the type by column: str, int, float or bool.
+    """
+
+    join_keys: list[str] = []
+    request: dict[str, str] = {}
+
+
 class Features(Protocol):
     """Online features."""
 
-    async def join_keys(self) -> dict[str, str]:
-        """Join key by view.
+    async def needs(self) -> dict[str, Needs]:
+        """What views need, by `view@version` and by the name alone, which stands for the newest version.
 
         Raises:
             CallError: they can't be had.
@@ -51,7 +61,7 @@ class Features(Protocol):
     async def get(
         self, references: Sequence[str], entities: Mapping[str, list[Scalar]], times: list[float]
     ) -> ServedFeatures:
-        """Features of rows at their times.
+        """Features of rows at their times; `entities` holds join keys and request columns.
 
         Raises:
             CallError: they can't be had.
@@ -93,18 +103,15 @@ class _OnlineFeatures(msgspec.Struct):
     results: list[_Column]
 
 
-class _Entity(msgspec.Struct):
-    name: str
-    join_key: str
-
-
 class _View(msgspec.Struct):
     name: str
-    entity: str
+    label: str
+    newest: bool
+    join_keys: list[str]
+    request: dict[str, str]
 
 
 class _Definitions(msgspec.Struct):
-    entities: list[_Entity]
     views: list[_View]
 
 
@@ -118,9 +125,9 @@ class HttpFeatures:
     def __init__(self, client: httpx.AsyncClient, url: str, timeout_s: float) -> None:
         self._caller = _Caller(client, "feature_service", url, timeout_s)
 
-    async def join_keys(self) -> dict[str, str]:
-        """Join key by view."""
-        return await self._caller.call(_Definitions, _join_keys, "GET", "/v1/definitions")
+    async def needs(self) -> dict[str, Needs]:
+        """What views need, by `view@version` and by name."""
+        return await self._caller.call(_Definitions, _needs, "GET", "/v1/definitions")
 
     async def get(
         self, references: Sequence[str], entities: Mapping[str, list[Scalar]], times: list[float]
@@ -199,9 +206,13 @@ class _Caller:
         return failure
 
 
-def _join_keys(definitions: _Definitions) -> dict[str, str]:
-    keys = {entity.name: entity.join_key for entity in definitions.entities}
-    return {view.name: keys[view.entity] for view in definitions.views}
+def _needs(definitions: _Definitions) -> dict[str, Needs]:
+    found: dict[str, Needs] = {}
+    for view in definitions.views:
+        found[view.label] = Needs(view.join_keys, view.request)
+        if view.newest:
+            found[view.name] = found[view.label]
+    return found
 
 
 def _served(found: _OnlineFeatures, references: Sequence[str], rows: int) -> ServedFeatures:

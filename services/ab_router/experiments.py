@@ -12,7 +12,7 @@ from services.ab_router.store import ExperimentStore
 from shared.clock import Clock
 from shared.events import ExperimentRevision
 from shared.ids import new_frame_id
-from shared.journal import Journal, JournalFull
+from shared.journal import Journal, JournalFull, JournalRecord
 from shared.topics import EXPERIMENTS, cloud_event_headers
 
 _LOG = logging.getLogger(__name__)
@@ -126,16 +126,16 @@ class Experiments:
 
     async def _send(self) -> None:
         try:
-            for name in list(self._unsent):
-                self._append(self._unsent[name])
-                del self._unsent[name]
+            self._journal.append_all([self._record(revision) for revision in self._unsent.values()])
             await self._journal.flush()
         except JournalFull as error:
             _LOG.warning("revisions of experiments wait to be sent: %s", error)
+        else:
+            self._unsent.clear()
 
-    def _append(self, revision: ExperimentRevision) -> None:
+    def _record(self, revision: ExperimentRevision) -> JournalRecord:
         headers = cloud_event_headers(EXPERIMENTS, new_frame_id(self._clock.now()))
-        self._journal.append(EXPERIMENTS.name, 0, revision.name.encode(), headers, EXPERIMENTS.encode(revision))
+        return JournalRecord(EXPERIMENTS.name, 0, revision.name.encode(), headers, EXPERIMENTS.encode(revision))
 
     def _take(self, current: Mapping[str, ExperimentRevision]) -> None:
         self._current = dict(current)

@@ -1,14 +1,27 @@
-"""Answered rows as one frame: a block for every way in which rows of a micro-batch differ."""
+"""Answered rows as a frame: a block for every way in which rows of a micro-batch differ."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 from services.ab_router.scoring import Scored
 from shared.events import PredictionBlock, PredictionFrame, Scalar
+from shared.topics import PREDICTIONS
 
 
-def frame_of(answers: Sequence[Scored]) -> tuple[PredictionFrame, list[int]]:
-    """The frame, and each answer's row in it."""
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
+    """The value of a record, and each answer's row in it. Its length is the value's, in bytes."""
+
+    value: bytes
+    rows: list[int]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+def encoded(answers: Sequence[Scored]) -> EncodedFrame:
+    """The frame of some answers."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, one in enumerate(answers):
         groups.setdefault(_kind(one), []).append(index)
@@ -17,7 +30,8 @@ def frame_of(answers: Sequence[Scored]) -> tuple[PredictionFrame, list[int]]:
     for row, index in enumerate(order):
         rows[index] = row
     now = perf_counter()
-    return PredictionFrame([_block([answers[index] for index in group], now) for group in groups.values()]), rows
+    frame = PredictionFrame([_block([answers[index] for index in group], now) for group in groups.values()])
+    return EncodedFrame(PREDICTIONS.encode(frame), rows)
 
 
 def _kind(one: Scored) -> tuple[object, ...]:

@@ -87,7 +87,9 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
         async with resources(settings) as state:
             yield state
 
-    app = create_http_app(service="ab_router", title="Contender router", lifespan=lifespan, ready=unready)
+    app = create_http_app(
+        service="ab_router", title="Contender router", lifespan=lifespan, ready=unready, remarks=remarks
+    )
     app.include_router(api.router)
     app.include_router(api.experiments_router)
     return app
@@ -97,6 +99,12 @@ async def unready(state: Mapping[str, Any]) -> list[str]:
     """Why predictions can't be made. A service that is away is no reason: fallbacks answer for it."""
     journal: Journal = state["journal"]
     return [FULL_REASON] if journal.nearly_full else []
+
+
+def remarks(state: Mapping[str, Any]) -> list[str]:
+    """What an operator should know of a router that is ready."""
+    journal: Journal = state["journal"]
+    return journal.remarks
 
 
 @asynccontextmanager

@@ -13,17 +13,18 @@ from services.ab_router.clients import CallError
 from services.ab_router.domain.experiments import assign
 from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.experiments import Experiments
-from services.ab_router.frames import frame_of
+from services.ab_router.frames import encoded
 from services.ab_router.requests import Requirements, Row, check_rows
 from services.ab_router.scoring import Plan, Scored, Scorer
 from services.ab_router.settings import RouterSettings
 from shared.clock import Clock
 from shared.events import ExperimentRevision, ModelVersion, Scalar
+from shared.frames import split
 from shared.ids import PredictionId, new_frame_id
-from shared.journal import Journal
+from shared.journal import Journal, JournalRecord, RecordTooLarge
 from shared.microbatch import MicroBatcher
-from shared.problems import Unavailable
-from shared.topics import PREDICTIONS, cloud_event_headers
+from shared.problems import Problem, Unavailable
+from shared.topics import LARGEST_RECORD_BYTES, PREDICTIONS, cloud_event_headers
 
 Batcher = MicroBatcher["Waiting", "Prediction"]
 PREDICTED = Counter("contender_predictions_total", "Predictions that are in the journal", ["model", "variant"])
@@ -56,6 +57,13 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool
 
 
+@dataclass(eq=False, slots=True)
+class Call:
+    """What the rows of one call have in common: `is_over` when nobody waits for their answers any more."""
+
+    is_over: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A row on its way to a micro-batch, checked against all that `experiment` might assign.
@@ -64,7 +72,7 @@ class Waiting:
     that are missing in one arm alone would skew the comparison.
     """
 
-    call: object
+    call: Call
     model: Model
     experiment: ExperimentRevision | None
     row: Row
@@ -101,13 +109,16 @@ class Predict:
     async def rows(self, model: str, rows: Sequence[Row], *, batch: bool) -> list[Prediction]:
         """Predictions of rows, in order; durable when this returns.
 
+        A call that is given up, by its caller or at its deadline, is not written down. What remains is the moment in
+        which the journal goes to the disk: a call that ends there is refused, and in the record all the same.
+
         Raises:
             UnknownModelError: no version of the model is registered.
-            TooLarge, Unprocessable: the rows are not what the model takes; nothing was assigned.
+            TooLarge, Unprocessable: the rows are not what the model takes, or make too large a record.
             ModelUnavailableError: nobody could answer.
             JournalFull, Overloaded: ask again later.
         """
-        arrived, call = perf_counter(), object()
+        arrived, call = perf_counter(), Call()
         self._journal.check_room()  # before anything is assigned or paid for
         found = await self._catalog.find(model)
         experiment = self._running(found)
@@ -115,27 +126,29 @@ class Predict:
         limits = self._settings
         requirements = Requirements(versions, self._catalog, limits.text_limit, limits.key_limit)
         check_rows(rows, requirements, batch=batch, now=self._clock.now(), row_limit=limits.row_limit)
-        return await self.batcher.submit_all([Waiting(call, found, experiment, row, arrived) for row in rows])
+        try:
+            return await self.batcher.submit_all([Waiting(call, found, experiment, row, arrived) for row in rows])
+        finally:
+            call.is_over = True
 
     async def _answer(self, waiting: list[Waiting]) -> Sequence[Prediction | Exception]:
         BATCH_ROWS.observe(len(waiting))
         now = self._clock.now()
         plans = [_plan(one, now) for one in waiting]
         results = await self._scorer.score(plans)
-        failed: dict[object, CallError] = {}
+        refusals: dict[Call, Problem] = {}
         for one, result in zip(waiting, results, strict=True):
-            if isinstance(result, CallError):
-                failed.setdefault(one.call, result)
+            if one.call.is_over:
+                refusals[one.call] = Unavailable("nobody waits for the answer")
+            elif isinstance(result, CallError):
+                refusals.setdefault(one.call, _unavailable(result))
         answered = [
-            result
+            (one.call, result)
             for one, result in zip(waiting, results, strict=True)
-            if isinstance(result, Scored) and one.call not in failed
+            if isinstance(result, Scored) and one.call not in refusals
         ]
-        try:
-            predictions = iter(await self._written(answered, now))
-        except OSError as error:
-            raise Unavailable(f"the journal can't be written: {error.strerror}", retry_after_s=5) from error
-        return [_unavailable(failed[one.call]) if one.call in failed else next(predictions) for one in waiting]
+        predictions = iter(await self._written(answered, now, refusals))
+        return [refusals[one.call] if one.call in refusals else next(predictions) for one in waiting]
 
     def _running(self, model: Model) -> ExperimentRevision | None:
         """The experiment that runs on a model; None while the catalog has not read the versions it started with."""
@@ -144,18 +157,29 @@ class Predict:
             return None
         return experiment
 
-    async def _written(self, answered: list[Scored], now: float) -> list[Prediction]:
-        """Answers to the rows, which are in the journal when this returns."""
+    async def _written(
+        self, answered: list[tuple[Call, Scored]], now: float, refusals: dict[Call, Problem]
+    ) -> list[Prediction]:
+        """Answers to the rows, which are in the journal when this returns; calls with too large a row are refused."""
+        parts = split([scored for _, scored in answered], encoded)
+        too_large = {answered[part.start][0] for part in parts if len(part.encoded) > LARGEST_RECORD_BYTES}
+        if too_large:
+            refusals |= dict.fromkeys(too_large, RecordTooLarge("a row is larger than a record may be"))
+            answered = [one for one in answered if one[0] not in too_large]
+            parts = split([scored for _, scored in answered], encoded)
         if not answered:
             return []
-        frame, rows = frame_of(answered)
-        frame_id = new_frame_id(now)
-        shard = random.randrange(self._settings.partitions)  # noqa: S311 - spreads load, keeps no secret
-        headers = cloud_event_headers(PREDICTIONS, frame_id)
-        self._journal.append(PREDICTIONS.name, shard, frame_id.encode(), headers, PREDICTIONS.encode(frame))
+        records, ids = [], []
+        for part in parts:
+            frame_id = new_frame_id(now)
+            shard = random.randrange(self._settings.partitions)  # noqa: S311 - spreads load, keeps no secret
+            headers = cloud_event_headers(PREDICTIONS, frame_id)
+            records.append(JournalRecord(PREDICTIONS.name, shard, frame_id.encode(), headers, part.encoded.value))
+            ids += [PredictionId(frame_id, shard, row) for row in part.encoded.rows]
+        self._journal.append_all(records)
         await self._journal.flush()
-        _count(answered)
-        return [_prediction(one, PredictionId(frame_id, shard, row)) for one, row in zip(answered, rows, strict=True)]
+        _count([scored for _, scored in answered])
+        return [_prediction(scored, one) for (_, scored), one in zip(answered, ids, strict=True)]
 
 
 def _candidates(model: Model, experiment: ExperimentRevision | None) -> dict[str, ModelVersion]:

@@ -7,11 +7,12 @@ import msgspec
 
 from services.ab_router.catalog import REQUEST, Catalog
 from shared.columns import fault_of
-from shared.events import InputColumn, ModelVersion, Scalar
+from shared.events import Dtype, InputColumn, ModelVersion, Scalar
 from shared.problems import FieldError, TooLarge, Unprocessable
 
 _FUTURE_S = 300.0
 _FAULTS_SHOWN = 20
+_DTYPES: dict[str, Dtype] = {"float": "float", "int": "integer", "str": "string", "bool": "boolean"}
 _INTEGER_LIMIT = 2**63
 
 
@@ -41,12 +42,19 @@ class Requirements:
 
     def __init__(self, versions: Sequence[ModelVersion], catalog: Catalog, text_limit: int, key_limit: int) -> None:
         self._columns: dict[str, list[InputColumn]] = {}
+        self._computed_from: set[str] = set()
         for version in versions:
             for column in version.inputs:
                 if column.source == REQUEST:
                     self._columns.setdefault(column.name, []).append(column)
         self._features = {column.name: column.source for version in versions for column in version.inputs}
-        self._join_keys = {key for version in versions for key in catalog.join_keys(version)}
+        needs = [catalog.needs(version)[1] for version in versions]
+        self._join_keys = {key for one in needs for key in one.join_keys}
+        for name, kind in {name: kind for one in needs for name, kind in one.request.items()}.items():
+            # A column that on-demand features are computed from; null is for them to make sense of.
+            column = InputColumn(name, _DTYPES[kind], default=None, required=False)
+            self._columns.setdefault(name, []).append(column)
+            self._computed_from.add(name)
         self._text_limit = text_limit
         self._key_limit = key_limit
 
@@ -78,7 +86,8 @@ class Requirements:
             found.append(FieldError(f"{where}inputs.{name}", message))
         for name, columns in self._columns.items():
             if name not in inputs:
-                if any(column.required and column.default is None for column in columns):
+                needed = any(column.required and column.default is None for column in columns)
+                if needed or name in self._computed_from:
                     found.append(FieldError(f"{where}inputs.{name}", "is missing"))
                 continue
             faults = (fault_of(column, inputs[name], self._text_limit) for column in columns)

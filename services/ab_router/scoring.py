@@ -111,16 +111,18 @@ class Scorer:
 
     async def _served(self, plans: Sequence[Plan], version: ModelVersion) -> tuple[ServedFeatures, bool]:
         """The features of a version's rows, and whether some can't be had."""
-        keys = self._catalog.join_keys(version)
-        references = [reference for group in keys.values() for reference in group]
+        references, needs = self._catalog.needs(version)
         wanted = {column.source for column in version.inputs if column.source != REQUEST}
         if not wanted:
             return ServedFeatures({}, {}), False
         if not references:
             return ServedFeatures({}, {}), True
-        entities: dict[str, list[Scalar]] = {key: [plan.row.entities.get(key) for plan in plans] for key in keys}
+        columns: dict[str, list[Scalar]] = {
+            **{key: [plan.row.entities.get(key) for plan in plans] for key in needs.join_keys},
+            **{name: [plan.row.inputs.get(name) for plan in plans] for name in needs.request},
+        }
         try:
-            served = await self._features.get(references, entities, [plan.time for plan in plans])
+            served = await self._features.get(references, columns, [plan.time for plan in plans])
         except CallError:
             return ServedFeatures({}, {}), True
         return served, len(served.values) < len(wanted)

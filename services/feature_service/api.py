@@ -1,19 +1,24 @@
 """HTTP of the feature service: turns requests into handler calls and their outcome into answers."""
 
 import asyncio
-from typing import TypedDict
+from typing import Any, TypedDict
 
+from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Request, Response
 
 from services.feature_service import feast
-from services.feature_service.contracts import EventsGiven, OnlineQuestion, Push
-from services.feature_service.errors import InvalidEvent, UnknownSource
-from services.feature_service.handlers import Intake, OnlineFeatures, RejectedEventError
+from services.feature_service.consistency import Consistency
+from services.feature_service.contracts import EventsGiven, OnlineQuestion, OnlineWrite, Push
+from services.feature_service.definitions import Definitions
+from services.feature_service.errors import InvalidDefinitions, InvalidEvent, OnDemandFailed, UnknownSource
+from services.feature_service.handlers import Intake, RejectedEventError
+from services.feature_service.online import Question
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
+from services.feature_service.telling import tell, tell_status
 from shared.clock import Clock
 from shared.events import EntityEvent
-from shared.features.catalogue import Catalogue
+from shared.features.errors import DefinitionError
 from shared.http import json_response, read_body
 from shared.problems import TooLarge, Unavailable, Unprocessable
 
@@ -25,9 +30,8 @@ class State(TypedDict):
     """What the lifespan opens."""
 
     settings: FeatureSettings
-    catalogue: Catalogue
+    definitions: Definitions
     store: FeatureStore
-    online: OnlineFeatures
     intake: Intake
     clock: Clock
 
@@ -50,7 +54,7 @@ async def get_frame(request: Request, frame_id: str, wait_s: float = 0.0) -> Res
     if not 0 <= wait_s <= _LONGEST_WAIT_S:
         raise Unprocessable.at("wait_s", f"is {wait_s}; expected 0 to {_LONGEST_WAIT_S:.0f} seconds")
     try:
-        applied = await _applied(request.state.store, frame_id, wait_s)
+        applied = await _applied(request.state.store, request.state.definitions, frame_id, wait_s)
     except StoreUnavailableError as error:
         raise Unavailable(str(error)) from error
     return json_response({"frame_id": frame_id, "applied": applied})
@@ -59,7 +63,51 @@ async def get_frame(request: Request, frame_id: str, wait_s: float = 0.0) -> Res
 @router.get("/v1/definitions", tags=["features"])
 async def get_definitions(request: Request) -> Response:
     """All definitions: entities, sources, views with their features, feature services."""
-    return json_response(feast.definitions(request.state.catalogue))
+    definitions: Definitions = request.state.definitions
+    return json_response(tell(definitions.current, definitions.partitions))
+
+
+@router.post("/v1/definitions/apply", tags=["features"])
+async def apply_definitions(request: Request) -> Response:
+    """Read the definitions' module again; what has changed its meaning becomes a new version, and is filled."""
+    definitions: Definitions = request.state.definitions
+    try:
+        added = await definitions.apply()
+    except DefinitionError as error:
+        raise InvalidDefinitions(str(error)) from error
+    return json_response({"added": added})
+
+
+@router.post("/v1/definitions/rebuild", status_code=202, tags=["features"])
+async def rebuild_features(request: Request) -> Response:
+    """Fill every ring anew from the topic, for instance when Redis has lost them; the stream goes on."""
+    definitions: Definitions = request.state.definitions
+    generation = await definitions.registry.rebuild()
+    await definitions.refresh()
+    return json_response({"generation": generation}, 202)
+
+
+@router.get("/v1/features/status", tags=["features"])
+async def get_status(request: Request) -> Response:
+    """How fresh and how full every version of every view is, over all workers."""
+    try:
+        return json_response(await tell_status(request.state.definitions, request.state.clock.now()))
+    except StoreUnavailableError as error:
+        raise Unavailable(str(error)) from error
+
+
+@router.post("/v1/consistency", tags=["features"])
+async def check_consistency(request: Request, sample: float | None = None) -> Response:
+    """Compare what is served of sampled entities with what the topic and the sources' files say."""
+    settings: FeatureSettings = request.state.settings
+    share = settings.consistency_sample if sample is None else sample
+    if not 0 < share <= 1:
+        raise Unprocessable.at("sample", f"is {share}; expected a share above 0 and up to 1")
+    try:
+        reports = await consistency_of(request.state, share).check(request.state.clock.now())
+    except (StoreUnavailableError, KafkaError, TimeoutError) as error:
+        raise Unavailable(f"the check needs the store and the topic: {error!r}") from error
+    return json_response({"sample": share, "features": reports})
 
 
 @router.post("/get-online-features", tags=["feast"])
@@ -67,12 +115,15 @@ async def get_online_features(request: Request) -> Response:
     """The values of features now, or at each row's `event_timestamps`."""
     settings: FeatureSettings = request.state.settings
     question = await read_body(request, OnlineQuestion, settings.body_limit_bytes)
-    online: OnlineFeatures = request.state.online
-    asked = feast.read_question(question, online.catalogue, request.state.clock.now(), settings.row_limit)
+    current = request.state.definitions.current
+    asked = feast.read_question(question, current.catalogue, request.state.clock.now(), settings.row_limit)
+    online = Question(current, asked.features, question.entities, asked.times, settings.partitions)
     try:
-        columns = await online.values(asked.features, question.entities, asked.times)
+        columns = await online.answer(request.state.store)
     except StoreUnavailableError as error:
         raise Unavailable(str(error)) from error
+    except DefinitionError as error:
+        raise OnDemandFailed(str(error)) from error
     return json_response(feast.answer(question, asked, columns))
 
 
@@ -81,19 +132,48 @@ async def push(request: Request) -> Response:
     """Take the rows of a table in as events of a source."""
     settings: FeatureSettings = request.state.settings
     given = await read_body(request, Push, settings.body_limit_bytes)
-    events = feast.read_push(given, request.state.catalogue)
+    events = feast.read_push(given, request.state.definitions.current.catalogue)
     frame_ids = await _accept(request, events, "")
     return json_response({"frame_ids": frame_ids, "accepted": len(events)})
 
 
-async def _applied(store: FeatureStore, frame_id: str, wait_s: float) -> bool:
+@router.post("/write-to-online-store", tags=["feast"])
+async def write_to_online_store(request: Request) -> Response:
+    """Take the rows that Feast's SDK writes in as events: of the source its view is named after."""
+    settings: FeatureSettings = request.state.settings
+    given = await read_body(request, OnlineWrite, settings.body_limit_bytes)
+    events = feast.read_write(given, request.state.definitions.current.catalogue)
+    # The SDK repeats a call whose answer it did not get, and a write sets rows: the same ones again count once.
+    frame_ids = await _accept(request, events, "write-to-online-store")
+    return json_response({"frame_ids": frame_ids, "accepted": len(events)})
+
+
+def consistency_of(state: Any, sample: float) -> Consistency:
+    """A check of what the web process serves."""
+    settings: FeatureSettings = state.settings
+    return Consistency(
+        state.definitions.current,
+        state.store,
+        settings.kafka,
+        settings.partitions,
+        sample,
+        settings.write_lag_s,
+        settings.future_s,
+    )
+
+
+async def _applied(store: FeatureStore, definitions: Definitions, frame_id: str, wait_s: float) -> bool:
     """Ask until the frame is applied or the time is over: another process merges it, so nothing here could tell."""
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
-    applied = await store.is_applied(frame_id)
+
+    async def is_applied() -> bool:
+        return definitions.is_complete and await store.is_applied(frame_id)
+
+    applied = await is_applied()
     while not applied and (left_s := until - loop.time()) > 0:
         await asyncio.sleep(min(_POLL_S, left_s))
-        applied = await store.is_applied(frame_id)
+        applied = await is_applied()
     return applied
 
 

@@ -1,4 +1,4 @@
-"""Request bodies: our own of /v1, and Feast's of /get-online-features and /push."""
+"""Request bodies: our own of /v1, and Feast's of /get-online-features, /push and /write-to-online-store."""
 
 from typing import Literal
 
@@ -15,12 +15,16 @@ class EventsGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OnlineQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of POST /get-online-features: Feast's, and `event_timestamps`, when each row's windows end, in seconds."""
+    """Body of POST /get-online-features: Feast's, and `event_timestamps`, when each row's windows end, in seconds.
 
-    entities: dict[str, list[str | int]]
+    `entities` holds the join keys, and beside them the request columns of on-demand features.
+    """
+
+    entities: dict[str, list[Scalar]]
     features: list[str] = []
     feature_service: str = ""
     full_feature_names: bool = False
+    include_feature_view_version_metadata: bool = False
     event_timestamps: list[float] = []
 
 
@@ -30,5 +34,14 @@ class Push(msgspec.Struct, frozen=True):
     push_source_name: str
     df: dict[str, list[Scalar]]
     to: Literal["online", "online_and_offline", "offline"] = "online"
+    allow_registry_cache: bool = True
+    transform_on_write: bool = True
+
+
+class OnlineWrite(msgspec.Struct, frozen=True):
+    """Body of POST /write-to-online-store: Feast's. Its view is one named as an event source of ours."""
+
+    feature_view_name: str
+    df: dict[str, list[Scalar]]
     allow_registry_cache: bool = True
     transform_on_write: bool = True

@@ -4,7 +4,9 @@ Problem
 └── Unprocessable
     ├── UnknownFeature   a reference names no view or feature
     ├── UnknownSource    no event source has that name
-    └── InvalidEvent     an event does not fit its source's schema
+    ├── InvalidEvent     an event does not fit its source's schema
+    ├── InvalidDefinitions  the definitions' module can't be read as it is now
+    └── OnDemandFailed   an on-demand function fails on what was asked
 """
 
 from shared.problems import Unprocessable
@@ -26,3 +28,15 @@ class InvalidEvent(Unprocessable):
     """An event does not fit its source's schema."""
 
     slug = "invalid-event"
+
+
+class InvalidDefinitions(Unprocessable):
+    """The definitions' module can't be read as it is now; what was read before goes on."""
+
+    slug = "invalid-definitions"
+
+
+class OnDemandFailed(Unprocessable):
+    """An on-demand function fails on what was asked."""
+
+    slug = "on-demand-failed"

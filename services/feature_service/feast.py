@@ -1,31 +1,47 @@
 """Feast's HTTP contract (docs.feast.dev, Python feature server): its questions and pushes read, its answers written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from math import isfinite
 
+import msgspec
 import numpy as np
 
-from services.feature_service.contracts import OnlineQuestion, Push
+from services.feature_service.contracts import OnlineQuestion, OnlineWrite, Push
 from services.feature_service.domain.windows import Column
 from services.feature_service.errors import InvalidEvent, UnknownFeature, UnknownSource
+from services.feature_service.same import Same
 from shared.events import EntityEvent, Scalar
 from shared.features.catalogue import Catalogue, Feature
+from shared.features.definitions import EventSource
 from shared.features.errors import UnknownFeatureError
 from shared.features.tiles import Floats
 from shared.problems import TooLarge, Unprocessable
 
 _LATEST_S = 253_402_300_800.0  # the year 10000, beyond which a time can't be written
+_KEY_TYPES: frozenset[type] = frozenset({str, int})
+_NULL = type(None)
+_REQUEST_TYPES: Mapping[type, frozenset[type]] = {
+    str: frozenset({str, _NULL}),
+    int: frozenset({int, _NULL}),
+    float: frozenset({int, float, _NULL}),
+    bool: frozenset({bool, _NULL}),
+}
+_REMEMBERED = 128
+"""Lists of features, of which a deployment has about one per model."""
+
+_WRITE_TIMESTAMP = "event_timestamp"  # what a write calls it, whatever its view's source does
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A question, checked: the features, what they are called, and when each row's windows end, shape (rows,)."""
 
-    features: list[Feature]
+    features: tuple[Feature, ...]
     times: Floats
-    names: list[str]
+    names: Sequence[str]
 
 
 def read_question(question: OnlineQuestion, catalogue: Catalogue, now: float, row_limit: int) -> Asked:
@@ -36,7 +52,7 @@ def read_question(question: OnlineQuestion, catalogue: Catalogue, now: float, ro
         TooLarge: more rows than the limit.
         Unprocessable: entity columns are missing or differ in length, or two features would share a name.
     """
-    features = _features(question, catalogue)
+    selection = _selection(Same(catalogue), tuple(question.features), question.feature_service)
     lengths = {key: len(values) for key, values in question.entities.items()}
     rows = next(iter(lengths.values()), 0)
     if rows > row_limit:
@@ -44,33 +60,39 @@ def read_question(question: OnlineQuestion, catalogue: Catalogue, now: float, ro
     for key, length in lengths.items():
         if length != rows:
             raise Unprocessable.at(f"entities.{key}", f"has {length} rows where others have {rows}")
-    for feature in features:
-        if feature.view.entity.join_key not in question.entities:
-            raise Unprocessable.at(f"entities.{feature.view.entity.join_key}", f"is missing for {feature.reference}")
+    for column in selection.columns:
+        column.check(question.entities)
     given = question.event_timestamps
     if given and len(given) != rows:
         raise Unprocessable.at("event_timestamps", f"has {len(given)} rows where entities have {rows}")
     if not all(isfinite(time) and 0 <= time < _LATEST_S for time in given):
         raise Unprocessable.at("event_timestamps", "holds a value that is no time in seconds since 1970")
-    names = [feature.column if question.full_feature_names else feature.aggregation.name for feature in features]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    names = selection.full_names if question.full_feature_names else selection.names
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
         raise Unprocessable.at("features", f"several are called {', '.join(twice)}; set full_feature_names")
     times = np.asarray(given, dtype=np.float64) if given else np.full(rows, now)
-    return Asked(features, times, names)
+    return Asked(selection.features, times, names)
 
 
 def answer(question: OnlineQuestion, asked: Asked, columns: Sequence[Column]) -> dict[str, object]:
     """The answer: entity columns first, then the features; event timestamps are when the windows end."""
-    ends = [_rfc3339(time) for time in asked.times.tolist()]
+    times = asked.times.tolist()
+    written = {time: _rfc3339(time) for time in set(times)}
+    # The same list for every column: written once it takes 60 us less for 50 rows of 15 features.
+    ends = msgspec.Raw(msgspec.json.encode([written[time] for time in times]))
     entities = [
         {"values": values, "statuses": ["PRESENT"] * len(values), "event_timestamps": ends}
         for values in question.entities.values()
     ]
     features = [{"values": column.values, "statuses": column.statuses, "event_timestamps": ends} for column in columns]
-    return {
-        "metadata": {"feature_names": [*question.entities, *asked.names]},
-        "results": [*entities, *features],
-    }
+    metadata: dict[str, object] = {"feature_names": [*question.entities, *asked.names]}
+    if question.include_feature_view_version_metadata:
+        labels = dict.fromkeys(feature.label.partition("@")[::2] for feature in asked.features)
+        metadata["feature_view_metadata"] = [
+            {"name": name, **({"version": int(version)} if version else {})} for name, version in labels
+        ]
+    return {"metadata": metadata, "results": [*entities, *features]}
 
 
 def read_push(push: Push, catalogue: Catalogue) -> list[EntityEvent]:
@@ -81,78 +103,113 @@ def read_push(push: Push, catalogue: Catalogue) -> list[EntityEvent]:
         InvalidEvent: columns differ in length, or the timestamps are missing or no times.
         Unprocessable: the push is for an offline store alone.
     """
-    source = catalogue.sources.get(push.push_source_name)
-    if source is None:
-        there = ", ".join(sorted(catalogue.sources))
-        raise UnknownSource.at("push_source_name", f"is {push.push_source_name!r}; there are {there}")
+    source = _source(catalogue, push.push_source_name, "push_source_name")
     if push.to == "offline":
         raise Unprocessable.at("to", "is offline; there is no offline store: training sets take your own history")
-    if source.timestamp not in push.df:
-        raise InvalidEvent.at(f"df.{source.timestamp}", "is missing: the time of each event")
-    rows = len(push.df[source.timestamp])
-    for column, values in push.df.items():
+    return _events(source, push.df, source.timestamp)
+
+
+def read_write(write: OnlineWrite, catalogue: Catalogue) -> list[EntityEvent]:
+    """The rows of a write as events of the source that the written view is named after.
+
+    Raises:
+        UnknownSource: no source has the name.
+        InvalidEvent: columns differ in length, or the timestamps are missing or no times.
+        Unprocessable: the view is one of ours, whose features are computed.
+    """
+    if view := catalogue.views.get(write.feature_view_name):
+        message = f"is {view.name!r}, whose features are computed from source {view.source.name}: write its events"
+        raise Unprocessable.at("feature_view_name", message)
+    source = _source(catalogue, write.feature_view_name, "feature_view_name")
+    return _events(source, write.df, _WRITE_TIMESTAMP)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column that a question must bring: for the first feature that takes it, and the types of its values."""
+
+    name: str
+    missing: str
+    types: frozenset[type]
+    expected: str
+
+    def check(self, columns: Mapping[str, Sequence[Scalar]]) -> None:
+        """Refuse a question without it, or with other values."""
+        if self.name not in columns:
+            raise Unprocessable.at(f"entities.{self.name}", self.missing)
+        if not set(map(type, columns[self.name])) <= self.types:
+            row, value = next(
+                (row, value) for row, value in enumerate(columns[self.name]) if type(value) not in self.types
+            )
+            raise Unprocessable.at(f"entities.{self.name}[{row}]", f"is {value!r}; {self.expected}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """The features that a list of references names, what they are called, and the columns that they take."""
+
+    features: tuple[Feature, ...]
+    names: Sequence[str]
+    full_names: Sequence[str]
+    columns: Sequence[_Column]
+
+
+# Questions name the same features again and again: for 15 of them this takes 45 us, half a read of Redis.
+@lru_cache(_REMEMBERED)
+def _selection(catalogue: Same[Catalogue], references: tuple[str, ...], service: str) -> _Selection:
+    features = _features(references, service, catalogue.it)
+    columns: dict[tuple[str, frozenset[type]], _Column] = {}
+    for feature in features:
+        for column in _columns(catalogue.it, feature):
+            columns.setdefault((column.name, column.types), column)
+    names = [feature.name for feature in features]
+    return _Selection(tuple(features), names, [feature.column for feature in features], list(columns.values()))
+
+
+def _columns(catalogue: Catalogue, feature: Feature) -> Iterator[_Column]:
+    """The join keys and request columns of a feature."""
+    for key in catalogue.join_keys(feature):
+        missing = f"is missing for {feature.reference}"
+        yield _Column(key, missing, _KEY_TYPES, "a join key is text or a whole number")
+    for name, kind in catalogue.request_columns(feature).items():
+        missing = f"is missing: {feature.reference} is computed from it"
+        yield _Column(name, missing, _REQUEST_TYPES[kind], f"expected {kind.__name__}")
+
+
+def _source(catalogue: Catalogue, name: str, field: str) -> EventSource:
+    source = catalogue.sources.get(name)
+    if source is None:
+        raise UnknownSource.at(field, f"is {name!r}; there are {', '.join(sorted(catalogue.sources))}")
+    return source
+
+
+def _events(source: EventSource, df: Mapping[str, Sequence[Scalar]], timestamp: str) -> list[EntityEvent]:
+    """The rows of a table as events; columns that the source does not have are left out."""
+    if timestamp not in df:
+        raise InvalidEvent.at(f"df.{timestamp}", "is missing: the time of each event")
+    rows = len(df[timestamp])
+    for column, values in df.items():
         if len(values) != rows:
-            raise InvalidEvent.at(f"df.{column}", f"has {len(values)} rows where {source.timestamp} has {rows}")
-    times = [_seconds(value, f"df.{source.timestamp}[{row}]") for row, value in enumerate(push.df[source.timestamp])]
-    columns = {name: values for name, values in push.df.items() if name in source.schema}
+            raise InvalidEvent.at(f"df.{column}", f"has {len(values)} rows where {timestamp} has {rows}")
+    times = [_seconds(value, f"df.{timestamp}[{row}]") for row, value in enumerate(df[timestamp])]
+    columns = {name: values for name, values in df.items() if name in source.schema}
     return [
         EntityEvent(source.name, time, {name: values[row] for name, values in columns.items()})
         for row, time in enumerate(times)
     ]
 
 
-def definitions(catalogue: Catalogue) -> dict[str, object]:
-    """All definitions as JSON."""
-    return {
-        "entities": [_described(one, {"join_key": one.join_key}) for one in catalogue.entities.values()],
-        "sources": [
-            _described(
-                one,
-                {
-                    "schema": {column: kind.__name__ for column, kind in one.schema.items()},
-                    "timestamp": one.timestamp,
-                },
-            )
-            for one in catalogue.sources.values()
-        ],
-        "views": [
-            _described(
-                one,
-                {
-                    "entity": one.entity.name,
-                    "source": one.source.name,
-                    "hop": one.hop,
-                    "lateness": one.lateness,
-                    "features": [
-                        {
-                            "reference": f"{one.name}:{feature.name}",
-                            "name": feature.name,
-                            "kind": feature.kind,
-                            "column": feature.column,
-                            "window": feature.window,
-                            "description": feature.description,
-                        }
-                        for feature in one.features
-                    ],
-                },
-            )
-            for one in catalogue.views.values()
-        ],
-        "feature_services": [_described(one, {"features": list(one.features)}) for one in catalogue.services.values()],
-    }
-
-
-def _features(question: OnlineQuestion, catalogue: Catalogue) -> list[Feature]:
-    if bool(question.features) == bool(question.feature_service):
+def _features(references: Sequence[str], service_name: str, catalogue: Catalogue) -> list[Feature]:
+    if bool(references) == bool(service_name):
         raise Unprocessable.at("features", "or feature_service is to be given, and not both")
-    if not question.features:
-        service = catalogue.services.get(question.feature_service)
+    if not references:
+        service = catalogue.services.get(service_name)
         if service is None:
             there = ", ".join(sorted(catalogue.services)) or "none"
-            raise UnknownFeature.at("feature_service", f"{question.feature_service!r} is not defined; there is {there}")
+            raise UnknownFeature.at("feature_service", f"{service_name!r} is not defined; there is {there}")
         return catalogue.features(service.features)
     found: list[Feature] = []
-    for number, reference in enumerate(question.features):
+    for number, reference in enumerate(references):
         try:
             found.append(catalogue.feature(reference))
         except UnknownFeatureError as error:
@@ -173,8 +230,3 @@ def _seconds(value: Scalar, field: str) -> float:
 
 def _rfc3339(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).isoformat().replace("+00:00", "Z")
-
-
-def _described(one: object, more: dict[str, object]) -> dict[str, object]:
-    common = {name: getattr(one, name) for name in ("name", "description", "owner", "tags")}
-    return {"name": common.pop("name"), **more, **common}

@@ -1,67 +1,29 @@
-"""Use cases of online features: answer for entities, take events in, merge frames. Knows no HTTP and no Kafka."""
+"""Use cases of events: take them in, merge frames. Knows no HTTP and no Kafka."""
 
+import asyncio
 import hashlib
+import secrets
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
 
-from services.feature_service.domain.rings import Ring, Rings, entity_text
+from services.feature_service.definitions import Definitions
+from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally, by_source, tally
 from services.feature_service.domain.validation import Fault, fault
-from services.feature_service.domain.windows import Column, RingValues
 from services.feature_service.store.protocol import FeatureStore, FramePosition
 from shared.clock import Clock
 from shared.events import EntityEvent, EntityEventFrame
-from shared.features.catalogue import Catalogue, Feature
-from shared.features.tiles import Floats
+from shared.frames import split
 from shared.ids import frame_id_of, new_frame_id
-from shared.journal import Journal
+from shared.journal import Journal, JournalRecord
 from shared.topics import ENTITY_EVENTS, cloud_event_headers
 
-Key = str | int
 _NAMED_REASONS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class OnlineFeatures:
-    """Answers what the features of entities are at given times."""
-
-    catalogue: Catalogue
-    rings: Rings
-    store: FeatureStore
-
-    async def values(
-        self, features: Sequence[Feature], entities: Mapping[str, Sequence[Key]], times: Floats
-    ) -> list[Column]:
-        """The features' values and statuses, with one MGET for them all.
-
-        Args:
-            features: which ones.
-            entities: by join key one value per row; every feature's join key is there.
-            times: when each row's windows end, in seconds, shape (rows,).
-        """
-        by_ring: dict[Ring, list[int]] = defaultdict(list)
-        for position, feature in enumerate(features):
-            by_ring[self.rings.by_column[feature.view.name, feature.aggregation.column]].append(position)
-        numbered = {key: _numbered(values) for key, values in entities.items()}
-        keys = [ring.key(entity) for ring in by_ring for entity in numbered[ring.join_key][0]]
-        held = await self.store.read(keys)
-        answers: dict[int, Column] = {}
-        start = 0
-        for ring, positions in by_ring.items():
-            distinct, row = numbered[ring.join_key]
-            values = RingValues.of(ring, held[start : start + len(distinct)], row, times)
-            start += len(distinct)
-            columns = values.columns([features[at].aggregation for at in positions], integer=self._integer(ring))
-            answers.update(zip(positions, columns, strict=True))
-        return [answers[position] for position in range(len(features))]
-
-    def _integer(self, ring: Ring) -> bool:
-        return ring.column is not None and self.catalogue.sources[ring.source].schema[ring.column] is int
 
 
 class RejectedEventError(Exception):
@@ -75,9 +37,9 @@ class RejectedEventError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Takes events in: one call becomes one frame in the journal."""
+    """Takes events in: one call becomes one frame in the journal, or several where one would grow large."""
 
-    catalogue: Catalogue
+    definitions: Definitions
     journal: Journal
     clock: Clock
     partitions: int
@@ -86,27 +48,73 @@ class Intake:
     async def accept(self, events: Sequence[EntityEvent], request_id: str = "") -> list[str]:
         """Journal the events and return the frame ids; they are on disk then.
 
-        The same events with the same request id get the same frame id, so a call that is repeated counts once.
+        The same events with the same request id get the same frame ids, so a call that is repeated counts once.
 
         Raises:
             RejectedEventError: an event does not fit its source; nothing is stored.
-            JournalFull: Kafka has not taken events for a long time.
+            RecordTooLarge: an event is larger than a record may be; nothing is stored.
+            JournalFull: Kafka has not taken events for a long time, or the disk is full.
         """
         now = self.clock.now()
         for row, event in enumerate(events):
-            if what := fault(event, self.catalogue, now + self.future_s):
+            if what := fault(event, self.definitions.current.catalogue, now + self.future_s):
                 raise RejectedEventError(row, what)
         if not events:
             return []
-        value = ENTITY_EVENTS.encode(EntityEventFrame(list(events)))
-        frame_id = new_frame_id(now)
+        values = [part.encoded for part in split(events, _encoded)]
         if request_id:
-            frame_id = frame_id_of(hashlib.sha256(request_id.encode() + b"\0" + value).digest())
-        partition = zlib.crc32(frame_id.encode()) % self.partitions
-        headers = cloud_event_headers(ENTITY_EVENTS, frame_id)
-        self.journal.append(ENTITY_EVENTS.name, partition, None, headers, value)
+            frame_ids = [_repeatable_id(request_id, number, value) for number, value in enumerate(values)]
+        else:
+            frame_ids = [new_frame_id(now) for _ in values]
+        self.journal.append_all([self._record(*one) for one in zip(frame_ids, values, strict=True)])
         await self.journal.flush()
-        return [frame_id]
+        return frame_ids
+
+    def _record(self, frame_id: str, value: bytes) -> JournalRecord:
+        partition = zlib.crc32(frame_id.encode()) % self.partitions
+        return JournalRecord(ENTITY_EVENTS.name, partition, None, cloud_event_headers(ENTITY_EVENTS, frame_id), value)
+
+
+@dataclass(slots=True)
+class Feeds:
+    """Which rings the stream feeds from the partitions of this worker.
+
+    What the store says counts only at the moment a partition becomes this worker's, before its first frame is merged.
+    Afterwards a ring is fed when this worker has filled it itself: frames that passed by before were not merged.
+    """
+
+    store: FeatureStore
+    _fed: dict[int, set[str]] = field(default_factory=dict)
+    _tokens: dict[int, str] = field(default_factory=dict)
+
+    async def ensure(self, partition: int) -> None:
+        """Take a partition over, unless it is this worker's already."""
+        if partition not in self._fed:
+            token = secrets.token_hex(8)
+            self._fed[partition] = set(await self.store.own(partition, token))
+            self._tokens[partition] = token
+
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Give partitions up."""
+        for partition in partitions:
+            self._fed.pop(partition, None)
+            self._tokens.pop(partition, None)
+
+    def feeds(self, ring: Ring, partition: int) -> bool:
+        """Whether the stream of a partition feeds a ring."""
+        return ring.name in self._fed.get(partition, ())
+
+    def token(self, partition: int) -> str:
+        """Shows that a partition is this worker's; empty where it is not."""
+        return self._tokens.get(partition, "")
+
+    async def set_live(self, rings: Sequence[Ring], partition: int, token: str) -> bool:
+        """Let the stream feed rings that were filled under a token; False when the partition was given up meanwhile."""
+        names = [ring.name for ring in rings]
+        if not token or token != self.token(partition) or not await self.store.set_live(names, partition, token):
+            return False
+        self._fed[partition].update(names)
+        return True
 
 
 class ReadFrame(NamedTuple):
@@ -125,48 +133,72 @@ class Misfits(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """What came of some frames: events merged, those of duplicated frames, those too late, and those left out."""
+    """What came of some frames: events merged, those of duplicated frames, those too late, and those left out.
+
+    `late` is by view; `newest` has the greatest time and the number of events by source.
+    """
 
     events: int
     duplicate: int
-    late: int
+    late: dict[str, int]
     misfits: list[Misfits]
+    newest: dict[str, tuple[float, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Merging:
-    """Merges frames into the store, each once however often it is read."""
+    """Merges frames into the store, each once however often it is read.
 
-    catalogue: Catalogue
-    rings: Rings
+    Nothing else may merge while `lock` is held: whoever has filled a ring with what was before takes it to hand the
+    ring over to the stream.
+    """
+
+    definitions: Definitions
     store: FeatureStore
+    feeds: Feeds
     clock: Clock
     future_s: float
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def merge(self, frames: Sequence[ReadFrame]) -> Merged:
-        """Merge frames, in the order of their offsets per partition.
+        """Merge frames of the stream into the rings that it feeds, in the order of their offsets per partition.
 
         Raises:
             StoreUnavailableError: part of them may be merged; merging the same frames again is right.
         """
+        async with self.lock:
+            for partition in {frame.position.partition for frame in frames}:
+                await self.feeds.ensure(partition)
+            return await self.merge_into(frames, self.feeds.feeds)
+
+    async def merge_into(self, frames: Sequence[ReadFrame], wanted: Callable[[Ring, int], bool]) -> Merged:
+        """Merge frames into the rings that are `wanted`, a question of the ring and the frame's partition."""
         fresh = await self.store.claim([frame.position for frame in frames])
+        current = self.definitions.current
         latest = self.clock.now() + self.future_s
         misfits: list[Misfits] = []
         tallies: dict[Ring, dict[str, list[Tally]]] = defaultdict(lambda: defaultdict(list))
+        newest: dict[str, tuple[float, int]] = {}
         merged = 0
         for position, events in (frame for frame, is_fresh in zip(frames, fresh, strict=True) if is_fresh):
-            faults = [fault(event, self.catalogue, latest) for event in events]
+            faults = [fault(event, current.catalogue, latest) for event in events]
             fitting = [event for event, what in zip(events, faults, strict=True) if what is None]
             if len(fitting) < len(events):
                 misfits.append(_misfits(position, events, faults))
             merged += len(fitting)
             for source, of_source in by_source(fitting).items():
-                for ring in self.rings.by_source[source]:
-                    for entity, one in tally(ring, position.partition, position.offset, of_source).items():
-                        tallies[ring][entity].append(one)
-        late = sum([await self.store.merge(ring, by_entity) for ring, by_entity in tallies.items()])
+                time, count = newest.get(source, (0.0, 0))
+                newest[source] = max(time, *(event.time for event in of_source)), count + len(of_source)
+                for ring in current.rings.by_source.get(source, ()):
+                    if wanted(ring, position.partition):
+                        for entity, one in tally(ring, position.partition, position.offset, of_source).items():
+                            tallies[ring][entity].append(one)
+        late: dict[str, int] = {}
+        for ring, by_entity in tallies.items():
+            # An event is late in all rings of a view, or in those of shorter windows: it counts once.
+            late[ring.view] = max(late.get(ring.view, 0), await self.store.merge(ring, by_entity))
         duplicate = sum(len(frame.events) for frame, is_fresh in zip(frames, fresh, strict=True) if not is_fresh)
-        return Merged(merged, duplicate, late, misfits)
+        return Merged(merged, duplicate, late, misfits, newest)
 
     async def settle(self, positions: Sequence[FramePosition]) -> None:
         """Note frames as applied and wait until they are on disk: after that their offsets may be committed."""
@@ -175,6 +207,16 @@ class Merging:
             offsets[position.partition] = max(position.offset, offsets.get(position.partition, -1))
         await self.store.note_applied(offsets)
         await self.store.persist()
+
+
+def _encoded(events: Sequence[EntityEvent]) -> bytes:
+    return ENTITY_EVENTS.encode(EntityEventFrame(list(events)))
+
+
+def _repeatable_id(request_id: str, number: int, value: bytes) -> str:
+    """The id of a call's frame: two frames of a call are two, even of the same events."""
+    counted = b"\0%d" % number if number else b""
+    return frame_id_of(hashlib.sha256(request_id.encode() + b"\0" + value + counted).digest())
 
 
 def decode_frame(value: bytes) -> list[EntityEvent]:
@@ -198,10 +240,3 @@ def _misfits(position: FramePosition, events: Sequence[EntityEvent], faults: Seq
     more = f"; and {len(reasons) - _NAMED_REASONS} more" if len(reasons) > _NAMED_REASONS else ""
     frame = EntityEventFrame([event for event, _, _ in wrong])
     return Misfits(position, frame, "; ".join(reasons[:_NAMED_REASONS]) + more)
-
-
-def _numbered(values: Sequence[Key]) -> tuple[list[str], list[int]]:
-    """The distinct entities, and which of them each row names."""
-    numbers: dict[str, int] = {}
-    row = [numbers.setdefault(entity_text(value), len(numbers)) for value in values]
-    return list(numbers), row

@@ -8,14 +8,18 @@ from typing import Any
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
+from services.feature_service import pages
 from services.feature_service.api import State, router
-from services.feature_service.domain.rings import Rings
-from services.feature_service.handlers import Intake, Merging, OnlineFeatures
+from services.feature_service.definitions import Definitions
+from services.feature_service.handlers import Feeds, Intake, Merging
+from services.feature_service.health import Health
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.protocol import FeatureStore
 from services.feature_service.store.redis import RedisStore
+from services.feature_service.store.registry import open_sql_registry
 from services.feature_service.worker import create_worker
 from shared import http
+from shared.background import repeated
 from shared.clock import Clock, SystemClock
 from shared.features.catalogue import Catalogue
 from shared.journal import FULL_REASON, Journal
@@ -36,28 +40,34 @@ def create_app(resources: Resources) -> FastAPI:
         async with resources() as state:
             yield state
 
-    app = http.create_app(service="feature_service", title="Contender features", lifespan=lifespan, ready=_ready)
+    app = http.create_app(
+        service="feature_service",
+        title="Contender features",
+        lifespan=lifespan,
+        ready=_ready,
+        remarks=lambda state: state["intake"].journal.remarks,
+    )
     app.include_router(router)
+    app.include_router(pages.router)
+    pages.mount_static(app)
     return app
 
 
 def state_of(
-    settings: FeatureSettings, catalogue: Catalogue, store: FeatureStore, journal: Journal, clock: Clock
+    settings: FeatureSettings, definitions: Definitions, store: FeatureStore, journal: Journal, clock: Clock
 ) -> State:
     """Put the web process's parts together."""
     return State(
         settings=settings,
-        catalogue=catalogue,
+        definitions=definitions,
         store=store,
-        online=OnlineFeatures(catalogue, Rings.of(catalogue), store),
-        intake=Intake(catalogue, journal, clock, settings.partitions, settings.future_s),
+        intake=Intake(definitions, journal, clock, settings.partitions, settings.future_s),
         clock=clock,
     )
 
 
 def web_resources(settings: FeatureSettings) -> Resources:
-    """What the web process runs on: Redis, and a journal that is shipped to Kafka."""
-    catalogue = Catalogue.load(settings.features)
+    """What the web process runs on: Redis, the registry, and a journal that is shipped to Kafka."""
 
     @asynccontextmanager
     async def open_resources() -> AsyncIterator[State]:
@@ -65,10 +75,14 @@ def web_resources(settings: FeatureSettings) -> Resources:
         try:
             async with (
                 _redis(settings, settings.store_timeout_s) as client,
+                open_sql_registry(settings.database_url("feature_service")) as registry,
                 Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication),
             ):
                 store = RedisStore(client, seen_ttl_s=settings.seen_ttl_s)
-                yield state_of(settings, catalogue, store, journal, SystemClock())
+                definitions = Definitions(settings.features, registry, store, settings.partitions)
+                await definitions.open()
+                async with repeated(definitions.refresh, settings.refresh_s):
+                    yield state_of(settings, definitions, store, journal, SystemClock())
         finally:
             journal.close()
 
@@ -76,31 +90,46 @@ def web_resources(settings: FeatureSettings) -> Resources:
 
 
 def serve_web(settings: FeatureSettings) -> None:
-    """Run the web process."""
+    """Run the web process.
+
+    Raises:
+        DefinitionError: the definitions can't be.
+    """
+    Catalogue.load(settings.features)  # said before anything is opened
     app = create_app(web_resources(settings))
     run_web(app, host=settings.host, port=settings.port("feature_service"))
 
 
 def serve_worker(settings: FeatureSettings) -> None:
-    """Run the worker."""
-    catalogue = Catalogue.load(settings.features)
+    """Run the worker.
+
+    Raises:
+        DefinitionError: the definitions can't be.
+    """
+    Catalogue.load(settings.features)
     client = _redis(settings, _WORKER_STORE_TIMEOUT_S)
     store = RedisStore(client, seen_ttl_s=settings.seen_ttl_s)
 
     @asynccontextmanager
     async def open_resources() -> AsyncIterator[Merging]:
-        async with client:
-            yield Merging(catalogue, Rings.of(catalogue), store, SystemClock(), settings.future_s)
+        async with client, open_sql_registry(settings.database_url("feature_service")) as registry:
+            definitions = Definitions(settings.features, registry, store, settings.partitions)
+            await definitions.open()
+            yield Merging(definitions, store, Feeds(store), clock, settings.future_s)
+
+    health, clock = Health(), SystemClock()
 
     async def ready() -> list[str]:
-        return [] if await store.is_ready() else ["Redis does not answer"]
+        away = [] if await store.is_ready() else ["Redis does not answer"]
+        return [*away, *health.behind(clock.now())]
 
     asyncio.run(ensure_topics(settings.kafka, partitions=settings.partitions, replication=settings.replication))
     run_worker(
-        lambda: create_worker(settings, open_resources),
+        lambda: create_worker(settings, open_resources, health),
         host=settings.host,
         port=settings.worker_port("feature_service"),
         ready=ready,
+        patience_s=settings.worker_patience_s,
     )
 
 
@@ -110,6 +139,8 @@ async def _ready(state: Mapping[str, Any]) -> list[str]:
     reasons = [] if await store.is_ready() else ["Redis does not answer"]
     if intake.journal.nearly_full:
         reasons.append(FULL_REASON)
+    if fault := intake.definitions.fault:
+        reasons.append(fault)
     return reasons
 
 

@@ -1,9 +1,19 @@
 """What the feature service counts."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS = Counter("contender_feature_events_total", "Entity events read, by what came of them", ["outcome"])
-LATE = Counter("contender_feature_late_events_total", "Events whose tile a newer one had replaced")
+LATE = Counter("contender_feature_late_events_total", "Events whose tile a newer one had replaced", ["view"])
+PARKED_EVENTS = Counter("contender_feature_parked_events_total", "Events that fit no source and were set aside")
+NEWEST = Gauge("contender_feature_newest_event_timestamp_seconds", "Time of the newest event merged", ["view"])
+OBJECTIVE = Gauge("contender_feature_objective_seconds", "Declared longest lag from event to store", ["view"])
+ENTITIES = Gauge("contender_feature_entities", "Entities that are held, as last counted", ["view"])
+LAG_SECONDS = Histogram(
+    "contender_feature_lag_seconds",
+    "Time from an event's record in Kafka to the store",
+    ["view"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+)
 MERGE_SECONDS = Histogram(
     "contender_feature_merge_seconds",
     "Time to merge a batch of frames into the store",
@@ -13,4 +23,9 @@ SETTLE_SECONDS = Histogram(
     "contender_feature_settle_seconds",
     "Time until merged frames are known to be on disk",
     buckets=(0.001, 0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+CONSISTENCY = Gauge(
+    "contender_feature_consistency_ratio",
+    "Share of compared values whose served one is not what history says, at the last check",
+    ["feature", "kind"],
 )

@@ -6,9 +6,11 @@ the offset marks past it, and a restart reads it again.
 """
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
 import faust
@@ -17,16 +19,21 @@ from faust.streams import Stream
 from faust.types import EventT as FaustEvent
 from faust.types import StreamT
 
-from services.feature_service.handlers import Merging, Misfits, ReadFrame, decode_frame
-from services.feature_service.metrics import EVENTS, LATE, MERGE_SECONDS, SETTLE_SECONDS
+from services.feature_service.backfill import Fillers
+from services.feature_service.handlers import Merged, Merging, Misfits, ReadFrame, decode_frame
+from services.feature_service.health import Health
+from services.feature_service.metrics import EVENTS, MERGE_SECONDS, SETTLE_SECONDS
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
+from shared.background import repeated
+from shared.features.durations import seconds
 from shared.logs import logger
-from shared.streams import EndsProcess, Park, SourceRecord, create_faust, create_parker, source_of
+from shared.streams import EndsProcess, Park, SourceRecord, create_faust, create_parker, source_of, start_at
 from shared.topics import ENTITY_EVENTS
 
 GROUP = "contender-feature-service"
 _FIRST_RETRY_S = 0.1
+_TELL_S = 2.0
 _LAST_RETRY_S = 5.0
 T = TypeVar("T")
 
@@ -36,6 +43,7 @@ class Record(NamedTuple):
 
     source: SourceRecord
     value: bytes
+    sent_at: float
 
     @property
     def position(self) -> FramePosition:
@@ -44,9 +52,15 @@ class Record(NamedTuple):
 
 
 def create_worker(
-    settings: FeatureSettings, resources: Callable[[], AbstractAsyncContextManager[Merging]]
+    settings: FeatureSettings, resources: Callable[[], AbstractAsyncContextManager[Merging]], health: Health
 ) -> faust.App:
-    """The Faust application. `resources` opens what the merging needs."""
+    """The Faust application.
+
+    Args:
+        settings: limits, and where Kafka is.
+        resources: opens what the merging needs.
+        health: keeps what there is to tell of the worker.
+    """
     app = create_faust(
         GROUP,
         kafka=settings.kafka,
@@ -56,12 +70,53 @@ def create_worker(
     topic = app.topic(ENTITY_EVENTS.name, key_serializer="raw", value_serializer="raw")
     park = create_parker(app)
 
+    def owned() -> set[int]:
+        return {place.partition for place in app.consumer.assignment() if place.topic == ENTITY_EVENTS.name}
+
+    opened: asyncio.Future[Merging] = asyncio.get_event_loop().create_future()
+
+    async def on_rebalanced(*_: object, **__: object) -> None:
+        async with asyncio.timeout(settings.store_patience_s):
+            merging = await asyncio.shield(opened)
+        await _start(app.consumer, merging)
+
+    app.on_rebalance_complete.connect(on_rebalanced)
+
     @app.agent(topic)
     async def merge_entity_events(stream: StreamT[bytes]) -> None:
         async with resources() as merging, EndsProcess(app):
-            await Pipeline.of(settings, merging, park).run(cast("Stream[bytes]", stream).noack().events())
+            opened.set_result(merging)
+
+            async def on_revoked(*arguments: Any, **_: object) -> None:
+                merging.feeds.forget(place.partition for place in arguments[-1])  # the sender may come first
+
+            app.on_partitions_revoked.connect(on_revoked)
+            fillers = Fillers(settings.kafka, merging, owned)
+            pipeline = Pipeline.of(settings, merging, park, health)
+            async with fillers.running(settings.refresh_s), repeated(pipeline.tell, _TELL_S):
+                await pipeline.run(cast("Stream[bytes]", stream).noack().events())
 
     return app
+
+
+async def _start(consumer: Any, merging: Merging) -> None:
+    """Read on behind what is known to be merged, and never behind what was committed.
+
+    Faust reads the source topics while a group forms and throws that away, and does not always go back.
+    """
+    places = [place for place in consumer.assignment() if place.topic == ENTITY_EVENTS.name]
+    if not places:
+        return
+    earliest = await consumer.earliest_offsets(*places)
+    committed = await consumer.seek_to_committed()
+    applied = await merging.store.applied([place.partition for place in places])
+    start = {}
+    for place, offset in zip(places, applied, strict=True):
+        known = committed.get(place)
+        merged = earliest[place] if offset is None else offset + 1
+        wanted = merged if known is None else known if offset is None else min(known, merged)
+        start[place] = max(wanted, earliest[place])
+    await start_at(consumer, start, committed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +129,11 @@ class Pipeline:
     patience_s: float
     read: "asyncio.Queue[Record]"
     merged: "asyncio.Queue[Record]"
+    health: Health
+    worker: str = field(default_factory=partial(secrets.token_hex, 8))
 
     @classmethod
-    def of(cls, settings: FeatureSettings, merging: Merging, park: Park) -> "Pipeline":
+    def of(cls, settings: FeatureSettings, merging: Merging, park: Park, health: Health) -> "Pipeline":
         """A pipeline with the limits of the settings."""
         return cls(
             merging,
@@ -85,6 +142,7 @@ class Pipeline:
             settings.store_patience_s,
             asyncio.Queue(2 * settings.batch_frames),
             asyncio.Queue(settings.unacknowledged_frames),
+            health,
         )
 
     async def run(self, events: AsyncIterator[FaustEvent[bytes]]) -> None:
@@ -92,7 +150,7 @@ class Pipeline:
         async with asyncio.TaskGroup() as stages:
             background = [stages.create_task(self._merge()), stages.create_task(self._settle())]
             async for event in events:
-                await self.read.put(Record(source_of(event), event.value or b""))
+                await self.read.put(Record(source_of(event), event.value or b"", event.message.timestamp))
             for task in background:
                 task.cancel()
 
@@ -105,9 +163,25 @@ class Pipeline:
             await self._set_aside(records, done.misfits)
             EVENTS.labels("merged").inc(done.events)
             EVENTS.labels("duplicate").inc(done.duplicate)
-            LATE.inc(done.late)
+            self._note(records, done)
             for record in records:
                 await self.merged.put(record)
+
+    def _note(self, records: Sequence[Record], done: Merged) -> None:
+        catalogue, now = self.merging.definitions.current.catalogue, self.merging.clock.now()
+        sent_at = [record.sent_at for record in records]
+        for source, (newest, events) in done.newest.items():
+            views = {
+                view.name: seconds(view.fresh_within) for view in catalogue.views.values() if view.source.name == source
+            }
+            self.health.merged(views, now=now, sent_at=sent_at, newest_event_s=newest, events=events)
+        for view, events in done.late.items():
+            self.health.late(view, events)
+
+    async def tell(self) -> None:
+        """Let others see how this worker is doing."""
+        told = self.health.told(self.merging.clock.now())
+        await self.merging.store.tell(self.worker, msgspec.json.encode(told))
 
     async def _settle(self) -> None:
         while True:
@@ -128,7 +202,7 @@ class Pipeline:
     async def _set_aside(self, records: Sequence[Record], misfits: Sequence[Misfits]) -> None:
         sources = {record.position: record.source for record in records}
         for misfit in misfits:
-            EVENTS.labels("parked").inc(len(misfit.events.events))
+            self.health.set_aside(len(misfit.events.events))
             await self.park(sources[misfit.position], ENTITY_EVENTS.encode(misfit.events), misfit.reason)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:

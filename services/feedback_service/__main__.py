@@ -13,6 +13,7 @@ from shared.clock import SystemClock
 from shared.logs import configure_logs
 from shared.processes import run_role, run_web, run_worker
 from shared.settings import ServiceName
+from shared.streams import Steps
 from shared.topics import ensure_topics
 
 SERVICE: ServiceName = "feedback_service"
@@ -34,14 +35,22 @@ def worker(settings: FeedbackSettings) -> None:
     port = settings.worker_port(SERVICE)
     # Workers that share a machine differ in their port, and one that starts again finds its own folder.
     folder = settings.folder(SERVICE) / f"worker-{port}"
+    steps = Steps()
 
     def create() -> faust.App:
-        return create_worker(settings, snapshots, SystemClock(), folder)
+        return create_worker(settings, snapshots, SystemClock(), folder, steps)
 
     async def unready() -> list[str]:
         return await redis_reasons(snapshots)
 
-    run_worker(create, host=settings.host, port=port, ready=unready)
+    run_worker(
+        create,
+        host=settings.host,
+        port=port,
+        ready=unready,
+        patience_s=settings.worker_patience_s,
+        steps=steps,
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from services.feedback_service.errors import InvalidFeedback
 from services.feedback_service.handlers import Feedback, TakeFeedback, TellResults
 from services.feedback_service.settings import FeedbackSettings
 from shared.http import decode_json, json_response, read_body
@@ -26,7 +27,7 @@ async def give_feedback(request: Request) -> Response:
     settings: FeedbackSettings = request.state.settings
     body = await read_body(request, FeedbackBody, settings.body_limit_bytes)
     if isinstance(body.feedback, list):
-        accepted = await take.take(body.feedback)
+        accepted = await take.take(_many(body, body.feedback))
     else:
         accepted = await take.take([_single(body)], field="")
     return json_response({"accepted": accepted}, 202)
@@ -44,6 +45,16 @@ async def get_results(request: Request, name: str) -> Response:
     """The results of an experiment at this moment."""
     tell: TellResults = request.state.tell_results
     return json_response(await tell.results(name), headers={"Cache-Control": "no-store"})
+
+
+def _many(body: FeedbackBody, feedback: list[Feedback]) -> list[Feedback]:
+    if any(given is not msgspec.UNSET for given in (body.prediction_id, body.outcome)) or body.time is not None:
+        raise InvalidFeedback.at(
+            "feedback", "stands beside the fields of a single outcome; a call has one or the other"
+        )
+    if not feedback:
+        raise InvalidFeedback.at("feedback", "is empty")
+    return feedback
 
 
 def _single(body: FeedbackBody) -> Feedback:

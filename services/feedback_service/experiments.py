@@ -86,15 +86,18 @@ class ExperimentsFromKafka(InMemoryExperiments):
             try:
                 await consumer.start()
                 async for record in consumer:
-                    self._take(record.value, record.offset)
+                    self.take(record.value, record.offset)
             except (KafkaError, OSError) as error:
                 self._log.warning("experiments wait for Kafka", error=repr(error))
+            except Exception:  # noqa: BLE001 - nobody awaits this task: what ended it would not be seen
+                self._log.exception("experiments are read from the beginning again")
             finally:
                 with suppress(KafkaError, OSError):
                     await consumer.stop()
             await asyncio.sleep(_RETRY_S)
 
-    def _take(self, value: bytes | None, offset: int) -> None:
+    def take(self, value: bytes | None, offset: int) -> None:
+        """Take a record's value in; a tombstone tells nothing, and one that can't be read is only logged."""
         if not value:
             return
         try:

@@ -13,8 +13,9 @@ from services.feedback_service.experiments import Experiments
 from services.feedback_service.store import SnapshotStore
 from shared.clock import Clock
 from shared.events import FeedbackFrame, FeedbackGiven, Outcome
+from shared.frames import split
 from shared.ids import PredictionId, new_frame_id
-from shared.journal import Journal
+from shared.journal import Journal, JournalRecord
 from shared.problems import FieldError
 from shared.topics import FEEDBACK, cloud_event_headers
 
@@ -47,7 +48,7 @@ class TakeFeedback:
     """Takes outcomes in: they are in the journal when the call returns.
 
     Args:
-        journal: where frames go, one per shard.
+        journal: where frames go, one per shard, or several where one would grow large.
         clock: says when an outcome without a time was given.
         partitions: shards there are.
         rows_limit: most outcomes in one call.
@@ -68,7 +69,7 @@ class TakeFeedback:
         Raises:
             TooManyOutcomes: more than the limit.
             InvalidFeedback: an id, an outcome or a time can't be what it must be.
-            JournalFull: Kafka has not taken events for a while.
+            JournalFull: Kafka has not taken events for a while, or the disk is full.
         """
         if len(feedback) > self.rows_limit:
             raise TooManyOutcomes(f"{len(feedback)} outcomes in one call; at most {self.rows_limit} are taken")
@@ -86,10 +87,13 @@ class TakeFeedback:
         if errors:
             detail = "; ".join(f"{error.field} {error.message}" for error in errors[:_REPORTED_ERRORS])
             raise InvalidFeedback(detail, errors[:_REPORTED_ERRORS])
-        for shard, events in sorted(shards.items()):
-            headers = cloud_event_headers(FEEDBACK, new_frame_id(now))
-            value = FEEDBACK.encode(FeedbackFrame(events))
-            self.journal.append(FEEDBACK.name, shard, str(shard).encode(), headers, value)
+        self.journal.append_all(
+            [
+                JournalRecord(FEEDBACK.name, shard, str(shard).encode(), _headers(now), part.encoded)
+                for shard, events in sorted(shards.items())
+                for part in split(events, _encoded)
+            ]
+        )
         await self.journal.flush()
         return len(feedback)
 
@@ -107,6 +111,14 @@ class TakeFeedback:
         if not 0.0 <= given_at < _LATEST_S:
             return FieldError("time", "is not in seconds since the Unix epoch")
         return identity.shard, FeedbackGiven(identity.frame_id, identity.row, one.outcome, given_at)
+
+
+def _headers(now: float) -> list[tuple[str, bytes]]:
+    return cloud_event_headers(FEEDBACK, new_frame_id(now))
+
+
+def _encoded(events: Sequence[FeedbackGiven]) -> bytes:
+    return FEEDBACK.encode(FeedbackFrame(list(events)))
 
 
 def _outcome_error(outcome: Outcome) -> str:

@@ -5,7 +5,7 @@ recovered elsewhere, the numbers are those of the entries.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,20 +14,21 @@ from services.feedback_service.domain.entries import (
     FrameEntry,
     LabelChunk,
     Report,
+    RowReports,
     by_chunk,
     chunk_key,
     decode_chunk,
     decode_frame,
     encode_entry,
-    finite_report,
     frame_entry,
     frame_key,
     merged,
     parse_chunk_key,
     parse_frame_key,
+    possible_report,
 )
-from shared.events import FeedbackFrame, PredictionFrame
-from shared.topics import FEEDBACK, PREDICTIONS
+from shared.events import FRAME_ID_CHARACTERS, FeedbackFrame, PredictionFrame
+from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PREDICTIONS
 
 _PAUSE_AFTER = 200
 """Entries of a rebuild between two chances for heartbeats and health checks."""
@@ -64,13 +65,22 @@ class Join:
         frames: what is kept of each prediction frame.
         labels: what was reported, by frame and chunk of rows.
         allowed_lateness_s: how far an experiment's watermark stays behind its newest prediction.
+        on_step: called now and then while a rebuild goes on.
     """
 
-    def __init__(self, frames: Entries, labels: Entries, *, allowed_lateness_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        frames: Entries,
+        labels: Entries,
+        *,
+        allowed_lateness_s: float = 0.0,
+        on_step: Callable[[], None] | None = None,
+    ) -> None:
         self.partitions: dict[int, PartitionAggregates] = {}
         self._frames = frames
         self._labels = labels
         self._allowed_lateness_s = allowed_lateness_s
+        self._on_step = on_step
         self._rebuilds = 0
 
     def owns(self, partition: int) -> bool:
@@ -88,13 +98,16 @@ class Join:
         Raises:
             ValueError: the frame is none that can be judged.
         """
-        if not frame_id:
-            raise ValueError("the record has no header ce_id")
+        if not 0 < len(frame_id) <= FRAME_ID_CHARACTERS:
+            raise ValueError(f"the record has no header ce_id of up to {FRAME_ID_CHARACTERS} characters")
         aggregates = self.partitions[at.partition]
         key = frame_key(at.partition, frame_id)
         if self._frames.get(key) is None:
             entry = frame_entry(frame, at.offset)
-            self._frames.put(key, encode_entry(entry))
+            value = encode_entry(entry)
+            if len(value) > LARGEST_RECORD_BYTES:
+                raise ValueError(f"the frame's entry has {len(value)} bytes; {LARGEST_RECORD_BYTES} fit in a record")
+            self._frames.put(key, value)
             chunks = aggregates.waiting_chunks(frame_id)
             aggregates.add_frame(frame_id, entry, self._history(at.partition, frame_id, chunks))
         aggregates.applied(PREDICTIONS.name, at.offset)
@@ -105,8 +118,8 @@ class Join:
         Raises:
             ValueError: a report is about no possible row, or has no time; nothing of the frame is kept.
         """
-        if not all(map(finite_report, frame.events)):
-            raise ValueError("a report's row or time is out of range")
+        if not all(map(possible_report, frame.events)):
+            raise ValueError("a report's frame id, row or time is out of range")
         aggregates = self.partitions[at.partition]
         for (frame_id, chunk), reports in by_chunk(frame.events, at.offset).items():
             self._report(aggregates, frame_id, chunk, reports)
@@ -151,7 +164,7 @@ class Join:
                 fresh[partition].add_frame(frame_id, entry, history)
                 fresh[partition].applied(PREDICTIONS.name, entry.offset)
             if number % _PAUSE_AFTER == 0:
-                await asyncio.sleep(0)
+                await self._pause()
 
     async def _rebuild_labels(self, fresh: dict[int, PartitionAggregates]) -> None:
         for number, (key, value) in enumerate(self._labels.items()):
@@ -163,21 +176,26 @@ class Join:
                     fresh[partition].wait(frame_id, chunk, history)
                 elif chunk >= frame.chunks:
                     fresh[partition].change_reports(frame, {}, history)
-                newest = max(report.offset for reports in history.values() for report in reports)
+                newest = max(reports.newest for reports in history.values())
                 fresh[partition].applied(FEEDBACK.name, newest)
             if number % _PAUSE_AFTER == 0:
-                await asyncio.sleep(0)
+                await self._pause()
+
+    async def _pause(self) -> None:
+        if self._on_step is not None:
+            self._on_step()
+        await asyncio.sleep(0)
 
     def _frame(self, partition: int, frame_id: str) -> FrameEntry | None:
         value = self._frames.get(frame_key(partition, frame_id))
         return None if value is None else decode_frame(value)
 
-    def _chunk(self, key: bytes) -> dict[int, list[Report]]:
+    def _chunk(self, key: bytes) -> dict[int, RowReports]:
         value = self._labels.get(key)
         return {} if value is None else decode_chunk(value).rows
 
-    def _history(self, partition: int, frame_id: str, chunks: Sequence[int]) -> dict[int, list[Report]]:
-        history: dict[int, list[Report]] = {}
+    def _history(self, partition: int, frame_id: str, chunks: Sequence[int]) -> dict[int, RowReports]:
+        history: dict[int, RowReports] = {}
         for chunk in chunks:
             history.update(self._chunk(chunk_key(partition, frame_id, chunk)))
         return history

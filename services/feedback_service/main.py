@@ -73,7 +73,9 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
         async with resources(settings) as state:
             yield state
 
-    app = http.create_app(service="feedback_service", title="Contender feedback", lifespan=lifespan, ready=unready)
+    app = http.create_app(
+        service="feedback_service", title="Contender feedback", lifespan=lifespan, ready=unready, remarks=remarks
+    )
     app.include_router(api.router)
     app.include_router(pages.router)
     pages.mount_static(app)
@@ -87,6 +89,12 @@ async def unready(state: Mapping[str, Any]) -> list[str]:
     if journal.nearly_full:
         reasons.append(FULL_REASON)
     return reasons
+
+
+def remarks(state: Mapping[str, Any]) -> list[str]:
+    """What an operator should know of a web process that is ready."""
+    journal: Journal = state["journal"]
+    return journal.remarks
 
 
 async def redis_reasons(snapshots: SnapshotStore) -> list[str]:

@@ -22,7 +22,7 @@ from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import SnapshotStore
 from shared.clock import Clock
 from shared.logs import logger
-from shared.streams import EndsProcess, SourceRecord, create_faust, create_parker, decoded
+from shared.streams import EndsProcess, SourceRecord, Steps, create_faust, create_parker, decoded, start_at
 from shared.topics import FEEDBACK, PREDICTIONS
 
 GROUP = "contender-feedback"
@@ -120,7 +120,9 @@ class Publishing:
             self._written[partition] = (snapshot.offsets, now)
 
 
-def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock, data: Path) -> faust.App:
+def create_worker(
+    settings: FeedbackSettings, store: SnapshotStore, clock: Clock, data: Path, steps: Steps
+) -> faust.App:
     """The Faust application.
 
     Args:
@@ -128,12 +130,13 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
         store: where snapshots go.
         clock: tells when a snapshot was made.
         data: a folder of this process alone.
+        steps: counts those of a rebuild.
     """
     app = create_faust(
         GROUP, kafka=settings.kafka, data=data, partitions=settings.partitions, store=settings.table_store
     )
     frames, labels = (TableEntries(_create_table(app, name, settings.partitions)) for name in TABLES)
-    join = Join(frames, labels, allowed_lateness_s=settings.allowed_lateness_s)
+    join = Join(frames, labels, allowed_lateness_s=settings.allowed_lateness_s, on_step=steps.take)
     park = create_parker(app)
     acknowledgements = {
         topic: Acknowledgements(settings.feedback_unacknowledged_limit) for topic in (PREDICTIONS.name, FEEDBACK.name)
@@ -145,7 +148,7 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
             return  # lost in a rebalance: the new owner reads it
         try:
             record()
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             await park(source, encode(), str(error))
             await acknowledgements[source.topic].after([], source.ack)
             return
@@ -223,8 +226,4 @@ async def _rewind(app: faust.App, join: Join) -> None:
     earliest = await consumer.earliest_offsets(*stored)
     committed = await consumer.seek_to_committed()
     start = {tp: max(earliest[tp], min(offset, committed.get(tp) or 0)) for tp, offset in stored.items()}
-    # Faust will go to the committed offsets once more, so those are set back as well.
-    changed = {tp: offset for tp, offset in start.items() if offset != committed.get(tp)}
-    if changed:  # aiokafka takes an empty commit for an error
-        await consumer._commit(changed)  # noqa: SLF001
-    await consumer.seek_wait(start)
+    await start_at(consumer, start, committed)

@@ -25,6 +25,7 @@ from shared.clock import Clock
 from shared.columns import fault_of
 from shared.events import InputColumn, ModelVersion, Scalar, Task
 from shared.problems import TooLarge, Unprocessable
+from shared.topics import LARGEST_RECORD_BYTES, MODELS
 
 ShapeT = TypeVar("ShapeT")
 CHAMPION = "champion"
@@ -100,6 +101,8 @@ class Models:
             description=described.description,
             manifest={**whole, "server_parity": {"rows": len(rows.scores), "worst": worst}},
         )
+        if (size := len(MODELS.encode(registered))) > LARGEST_RECORD_BYTES:  # before anything is kept
+            raise TooLarge.at("manifest", f"makes a record of {size} bytes; Kafka takes {LARGEST_RECORD_BYTES}")
         self.files.write(version, onnx)
         added = await self.store.add(registered)
         kept = await self.version(model, version)

@@ -65,7 +65,9 @@ def create_app(settings: InferenceSettings, resources: Resources = open_resource
         async with resources(settings) as state:
             yield state
 
-    app = create_http_app(service="inference_service", title="Contender inference", lifespan=lifespan, ready=unready)
+    app = create_http_app(
+        service="inference_service", title="Contender inference", lifespan=lifespan, ready=unready, remarks=remarks
+    )
     app.include_router(api.router)
     app.include_router(oip.router)
     oip.render_errors(app)
@@ -84,6 +86,12 @@ async def unready(state: Mapping[str, Any]) -> list[str]:
     if journal.unsent_bytes > _NEARLY_FULL * journal.limit_bytes:
         reasons.append("the journal is full because Kafka has not taken events for a while")
     return reasons
+
+
+def remarks(state: Mapping[str, Any]) -> list[str]:
+    """What an operator should know of a process that is ready."""
+    journal: Journal = state["journal"]
+    return journal.remarks
 
 
 def _announcing(journal: Journal, clock: Clock) -> Announce:

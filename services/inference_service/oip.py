@@ -13,10 +13,11 @@ from starlette.responses import Response
 from services.inference_service.handlers import CHAMPION, Models
 from shared.events import InputColumn, Scalar
 from shared.http import decode_json, json_response, read_body, read_bytes
-from shared.problems import BadRequest, Problem, UnsupportedMediaType
+from shared.problems import BadRequest, Problem, TooLarge, UnsupportedMediaType, shortened
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 _SCORES = "scores"
+_MOST_DIMENSIONS = 2
 _DATATYPES = {"float": "FP32", "integer": "INT64", "string": "BYTES", "boolean": "BOOL"}
 _ACCEPTED = {
     "float": {"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64"},
@@ -126,8 +127,9 @@ async def infer(request: Request, model: str, version: str = CHAMPION) -> Respon
     wanted = await _read_request(request, models.settings.body_limit_bytes)
     for output in wanted.outputs:
         if output.name != _SCORES:
-            raise BadRequest(f"there is no output {output.name}, only {_SCORES}")
-    answers = await models.answer(model, found.version, _columns(found.inputs, wanted.inputs))
+            raise BadRequest(f"there is no output {shortened(output.name)}, only {_SCORES}")
+    columns = _columns(found.inputs, wanted.inputs, models.settings.row_limit)
+    answers = await models.answer(model, found.version, columns)
     rows = len(answers.scores)
     flat = [value for row in answers.scores for value in (row if isinstance(row, list) else [row])]
     shape = [rows, len(flat) // rows]
@@ -143,22 +145,33 @@ async def _read_request(request: Request, limit_bytes: int) -> InferRequest:
     return decode_json(await read_bytes(request, limit_bytes), InferRequest)  # tritonclient names no content type
 
 
-def _columns(schema: Sequence[InputColumn], tensors: Sequence[Tensor]) -> dict[str, list[Scalar]]:
+def _columns(schema: Sequence[InputColumn], tensors: Sequence[Tensor], row_limit: int) -> dict[str, list[Scalar]]:
     types = {column.name: column.dtype for column in schema}
     columns: dict[str, list[Scalar]] = {}
     for tensor in tensors:
+        name = shortened(tensor.name)
         if tensor.name in columns:
-            raise BadRequest(f"input {tensor.name} is given twice")
+            raise BadRequest(f"input {name} is given twice")
         dtype = types.get(tensor.name)
         if dtype is not None and tensor.datatype not in _ACCEPTED[dtype]:
-            raise BadRequest(f"input {tensor.name} has datatype {tensor.datatype}, not {_DATATYPES[dtype]}")
-        flat = _flat(tensor.data)
-        if any(size < 0 for size in tensor.shape) or math.prod(tensor.shape) != len(flat):
-            raise BadRequest(f"input {tensor.name} has {len(flat)} values, its shape says {tensor.shape}")
-        if len(tensor.shape) > 1 and math.prod(tensor.shape[1:]) != 1:
-            raise BadRequest(f"input {tensor.name} is not one column: its shape is {tensor.shape}")
-        columns[tensor.name] = flat
+            raise BadRequest(f"input {name} has datatype {shortened(tensor.datatype)}, not {_DATATYPES[dtype]}")
+        columns[tensor.name] = _flat(tensor.data)
+        _check_shape(name, tensor.shape, len(columns[tensor.name]), row_limit)
     return columns
+
+
+def _check_shape(name: str, shape: list[int], values: int, row_limit: int) -> None:
+    """Refuse a shape that is not [rows] or [rows, 1]; its sizes may be any integers, as long as they like."""
+    if len(shape) > _MOST_DIMENSIONS:
+        raise BadRequest(f"input {name} is not one column: its shape has {len(shape)} dimensions")
+    if any(size > row_limit for size in shape):
+        raise TooLarge(f"the shape of input {name} says more rows than at most {row_limit} that are answered at once")
+    if any(size < 0 for size in shape):
+        raise BadRequest(f"input {name} has {values} values, its shape a size below 0")
+    if math.prod(shape) != values:
+        raise BadRequest(f"input {name} has {values} values, its shape says {shape}")
+    if shape[1:] not in ([], [1]):
+        raise BadRequest(f"input {name} is not one column: its shape is {shape}")
 
 
 def _flat(data: Sequence[object]) -> list[Scalar]:

@@ -1,96 +1,139 @@
-"""All definitions of a project, found in a Python module and checked against each other."""
+"""All definitions of a project, found in a Python module and checked against each other, with their versions."""
 
-import importlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Self, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import msgspec
 
 from shared.features.aggregations import Aggregation
-from shared.features.definitions import Entity, EventSource, FeatureService, FeatureView
+from shared.features.definitions import Definition, Entity, EventSource, FeatureService, FeatureView
+from shared.features.documents import digest, view_document, view_of
 from shared.features.errors import DefinitionError, UnknownFeatureError
+from shared.features.modules import load_module
+from shared.features.on_demand import OnDemandView
 
-Definition = Entity | EventSource | FeatureView | FeatureService
-DefinitionT = TypeVar("DefinitionT", Entity, EventSource, FeatureView, FeatureService)
+DefinitionT = TypeVar("DefinitionT", Entity, EventSource, FeatureView, FeatureService, OnDemandView)
+View = FeatureView | OnDemandView
+
+
+class KeptVersion(msgspec.Struct, frozen=True):
+    """A version of a view: `number` counts from 1 per name, `digest` names its meaning."""
+
+    name: str
+    number: int
+    digest: str
+    document: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """`view@number`, as references pin it."""
+        return f"{self.name}@{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A feature with its view."""
+    """A feature with its view. `label` is the view as it was asked for, with or without a version."""
 
-    view: FeatureView
-    aggregation: Aggregation
+    view: View
+    name: str
+    label: str
+
+    @property
+    def aggregation(self) -> Aggregation:
+        """The aggregation of a feature that is read from tiles.
+
+        Raises:
+            TypeError: it is computed on demand.
+        """
+        found = self.view.feature(self.name)
+        if not isinstance(found, Aggregation):
+            raise TypeError(f"{self.reference} is computed on demand")
+        return found
 
     @property
     def reference(self) -> str:
-        """`view:feature`."""
-        return f"{self.view.name}:{self.aggregation.name}"
+        """`view:feature` as it was asked for."""
+        return f"{self.label}:{self.name}"
 
     @property
     def column(self) -> str:
         """`view__feature`, the name in training sets and of full feature names."""
-        return f"{self.view.name}__{self.aggregation.name}"
+        return f"{self.label}__{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Definitions by name."""
+    """Definitions by name. `views` and `on_demand` hold the newest ones; `kept` every version, by `view@number`."""
 
-    entities: dict[str, Entity]
-    sources: dict[str, EventSource]
-    views: dict[str, FeatureView]
-    services: dict[str, FeatureService]
+    entities: Mapping[str, Entity]
+    sources: Mapping[str, EventSource]
+    views: Mapping[str, FeatureView]
+    on_demand: Mapping[str, OnDemandView]
+    services: Mapping[str, FeatureService]
+    kept: Mapping[str, View] = field(default_factory=dict)
+    versions: Sequence[KeptVersion] = ()
 
     @classmethod
-    def of(cls, definitions: Iterable[Definition]) -> Self:
-        """Check definitions against each other; what views refer to need not be listed.
+    def of(cls, definitions: Iterable[Definition], known: Sequence[KeptVersion] = ()) -> "Catalogue":
+        """Check definitions against each other, and number them; what views refer to need not be listed.
+
+        Args:
+            definitions: the newest ones.
+            known: versions that are kept; a view of another meaning than its newest is a new one.
 
         Raises:
-            DefinitionError: two definitions share a name, or a service names a feature that there is not.
+            DefinitionError: two definitions share a name, one refers to what there is not, or on-demand views need
+                each other in a circle.
         """
         listed = list(definitions)
         views = _by_name(listed, FeatureView)
-        entities = _by_name([*listed, *(view.entity for view in views.values())], Entity)
+        on_demand = _by_name(listed, OnDemandView)
+        for name in views.keys() & on_demand.keys():
+            raise DefinitionError(
+                f"there is a view {name!r} too, at {views[name].place}; rename one of them", on_demand[name].place
+            )
+        entities = _by_name([*listed, *(one for view in views.values() for one in view.entities)], Entity)
         sources = _by_name([*listed, *(view.source for view in views.values())], EventSource)
-        catalogue = cls(entities, sources, views, _by_name(listed, FeatureService))
-        for service in catalogue.services.values():
-            try:
-                catalogue.features(service.features)
-            except UnknownFeatureError as error:
-                raise DefinitionError(f"feature service {service.name!r}: {error}") from error
-        return catalogue
+        draft = cls(entities, sources, views, on_demand, _by_name(listed, FeatureService))
+        ordered = _ordered(_versioned(draft, list(views.values()), known))
+        return _versioned(draft, [*views.values(), *ordered], known)
 
     @classmethod
-    def load(cls, module: str) -> Self:
-        """Read the definitions that stand at the top of a Python module, such as `examples.flights.features`.
+    def load(cls, module: str, known: Sequence[KeptVersion] = ()) -> "Catalogue":
+        """Read the definitions at the top of a Python module, such as `examples.flights.features`, or of a file.
 
         Raises:
-            DefinitionError: there is no such module, it has no views, or its definitions contradict each other.
+            DefinitionError: there is no such module, it has no views, or its definitions contradict each other; the
+                message begins with the file and line where there is one.
         """
-        try:
-            loaded = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise DefinitionError(f"the module {module!r} of feature definitions: {error.msg}") from error
-        kinds = (Entity, EventSource, FeatureView, FeatureService)
-        catalogue = cls.of(value for value in vars(loaded).values() if isinstance(value, kinds))
+        loaded = load_module(module)
+        kinds = (Entity, EventSource, FeatureView, FeatureService, OnDemandView)
+        catalogue = cls.of((value for value in vars(loaded).values() if isinstance(value, kinds)), known)
         if not catalogue.views:
-            raise DefinitionError(f"the module {module!r} defines no FeatureView at its top level")
+            raise DefinitionError(
+                f"the module {module!r} defines no FeatureView at its top level; give one a variable there",
+                f"{loaded.__file__}:1",
+            )
         return catalogue
 
     def feature(self, reference: str) -> Feature:
-        """The feature that a reference `view:feature` names.
+        """The feature that a reference `view:feature` or `view@version:feature` names.
 
         Raises:
             UnknownFeatureError: there is none; the message lists what there is.
         """
-        view_name, _, name = reference.partition(":")
-        view = self.views.get(view_name)
+        label, _, name = reference.partition(":")
+        view = self.views.get(label) or self.on_demand.get(label) or self.kept.get(label)
         if view is None:
-            raise UnknownFeatureError(f"{reference!r} names no view; there are {', '.join(sorted(self.views))}")
-        aggregation = view.feature(name)
-        if aggregation is None:
-            there = ", ".join(feature.name for feature in view.features)
-            raise UnknownFeatureError(f"{reference!r} names no feature; view {view_name!r} has {there}")
-        return Feature(view, aggregation)
+            there = ", ".join(sorted([*self.views, *self.on_demand]))
+            kept = [one.label for one in self.versions if one.name == label.partition("@")[0]]
+            versions = f"; of that one, {', '.join(kept)}" if kept else ""
+            raise UnknownFeatureError(f"{reference!r} names no view; there are {there}{versions}")
+        if view.feature(name) is None:
+            there = ", ".join(_feature_names(view))
+            raise UnknownFeatureError(f"{reference!r} names no feature; view {label!r} has {there}")
+        return Feature(view, name, label)
 
     def features(self, references: Sequence[str]) -> list[Feature]:
         """The features of several references, in their order.
@@ -100,9 +143,103 @@ class Catalogue:
         """
         return [self.feature(reference) for reference in references]
 
-    def views_of(self, source: str) -> list[FeatureView]:
-        """The views that are fed by a source."""
-        return [view for view in self.views.values() if view.source.name == source]
+    def pinned(self, reference: str) -> str:
+        """The reference with the version that it means today.
+
+        Raises:
+            UnknownFeatureError: it names nothing.
+        """
+        found = self.feature(reference)
+        if "@" in found.label:
+            return reference
+        return f"{self.newest(found.label)}:{found.name}"
+
+    def newest(self, name: str) -> str:
+        """`view@number` of a view's newest version."""
+        return max((one for one in self.versions if one.name == name), key=lambda one: one.number).label
+
+    def inputs(self, feature: Feature) -> list[Feature]:
+        """What an on-demand feature is computed from; nothing for others."""
+        return self.features(feature.view.inputs) if isinstance(feature.view, OnDemandView) else []
+
+    def join_keys(self, feature: Feature) -> list[str]:
+        """The columns that name whom a feature describes, those of its inputs included."""
+        own = feature.view.join_keys if isinstance(feature.view, FeatureView) else ()
+        below = [key for one in self.inputs(feature) for key in self.join_keys(one)]
+        return list(dict.fromkeys([*own, *below]))
+
+    def request_columns(self, feature: Feature) -> dict[str, type]:
+        """The columns that a request must bring for a feature, those for its inputs included, with their types."""
+        found: dict[str, type] = {}
+        for one in self.inputs(feature):
+            found.update(self.request_columns(one))
+        return {**found, **(feature.view.request if isinstance(feature.view, OnDemandView) else {})}
+
+    def tiled_views(self) -> Iterator[FeatureView]:
+        """Every version of every view that is fed by events."""
+        yield from (view for view in self.kept.values() if isinstance(view, FeatureView))
+
+
+def _versioned(catalogue: Catalogue, newest: Sequence[View], known: Sequence[KeptVersion]) -> Catalogue:
+    """The catalogue with the known versions, and those that follow from the newest views."""
+    versions = _numbered(newest, known)
+    return replace(catalogue, kept={one.label: view_of(one.document) for one in versions}, versions=versions)
+
+
+def _ordered(catalogue: Catalogue) -> list[OnDemandView]:
+    """The on-demand views, each after those it needs."""
+    for service in catalogue.services.values():
+        _refer(catalogue, service.features, f"feature service {service.name!r}", service.place)
+    ordered: dict[str, OnDemandView] = {}
+
+    def visit(view: OnDemandView, path: tuple[str, ...]) -> None:
+        if view.name in path:
+            circle = " -> ".join([*path[path.index(view.name) :], view.name])
+            raise DefinitionError(
+                f"on-demand views need each other in a circle, {circle}; take one of these inputs away", view.place
+            )
+        _refer(catalogue, view.inputs, f"on-demand view {view.name!r}", view.place)
+        for one in catalogue.features(view.inputs):
+            if isinstance(one.view, OnDemandView):
+                visit(one.view, (*path, view.name))
+        ordered[view.name] = view
+
+    for view in catalogue.on_demand.values():
+        visit(view, ())
+    return list(ordered.values())
+
+
+def _numbered(newest: Sequence[View], known: Sequence[KeptVersion]) -> list[KeptVersion]:
+    """The known versions, and new ones for views whose meaning is not that of their newest version."""
+    versions = list(known)
+    current: dict[str, str] = {}
+    for view in newest:
+        document = view_document(view)
+        if isinstance(view, OnDemandView):
+            # What it needs is pinned: where that means something else, so does this.
+            inputs = (reference.partition(":") for reference in view.inputs)
+            document["inputs"] = [f"{current.get(label, label)}:{name}" for label, _, name in inputs]
+        meaning = digest(document)
+        own = [one for one in versions if one.name == view.name]
+        last = max(own, key=lambda one: one.number, default=None)
+        if last is None or last.digest != meaning:
+            last = KeptVersion(view.name, last.number + 1 if last else 1, meaning, document)
+            versions.append(last)
+        elif last.document != document:  # the same values, told otherwise
+            versions[versions.index(last)] = msgspec.structs.replace(last, document=document)
+        current[view.name] = last.label
+    return versions
+
+
+def _refer(catalogue: Catalogue, references: Sequence[str], who: str, place: str) -> None:
+    try:
+        catalogue.features(references)
+    except UnknownFeatureError as error:
+        raise DefinitionError(f"{who}: {error}", place) from error
+
+
+def _feature_names(view: View) -> list[str]:
+    return list(view.features) if isinstance(view, OnDemandView) else [one.name for one in view.aggregations]
 
 
 def _by_name(definitions: Iterable[Definition], kind: type[DefinitionT]) -> dict[str, DefinitionT]:
@@ -111,5 +248,9 @@ def _by_name(definitions: Iterable[Definition], kind: type[DefinitionT]) -> dict
         if not isinstance(definition, kind):
             continue
         if found.setdefault(definition.name, definition) != definition:
-            raise DefinitionError(f"there are two different definitions of {kind.__name__} {definition.name!r}")
+            raise DefinitionError(
+                f"there are two different definitions of {kind.__name__} {definition.name!r}, the other at "
+                f"{found[definition.name].place}; rename one of them",
+                definition.place,
+            )
     return found

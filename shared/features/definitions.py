@@ -1,18 +1,26 @@
 """What people write to define features: entities, event sources, feature views and feature services."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from shared.features.aggregations import NAME, Aggregation
+from shared.features.aggregations import ALL_TIME, NAME, Aggregation, Features
+from shared.features.conditions import Condition, check_filter
 from shared.features.durations import seconds
 from shared.features.errors import DefinitionError
+from shared.features.layouts import MOST_RING_BYTES, Layout
+from shared.features.on_demand import REQUEST, OnDemandView, check_references
+from shared.features.places import caller
+from shared.topics import ENTITY_EVENTS
 
 ColumnType = type[str] | type[int] | type[float] | type[bool]
 COLUMN_TYPES: tuple[ColumnType, ...] = (str, int, float, bool)
 NUMBERS: tuple[ColumnType, ...] = (int, float)
 KEYS: tuple[ColumnType, ...] = (str, int)
 MOST_TILES = 2048
-"""Tiles of one window and its lateness: 64 bytes each, so an entity takes at most 128 kB in one ring."""
+"""Tiles of one window and its lateness: 80 bytes each for sums, so an entity takes at most 160 kB in such a ring."""
+
+MOST_KEYS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +32,24 @@ class Entity:
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    place: str = field(default_factory=caller, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_name("entity", self.name)
-        _check_column(f"entity {self.name!r}", self.join_key)
+        _check_name("entity", self.name, self.place)
+        _check_column(f"entity {self.name!r}", self.join_key, self.place)
 
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """A kind of event: its columns and their types (str, int, float or bool).
+    """A kind of event: its columns and their types (str, int, float or bool), its history and its live topic.
 
     Args:
         name: what events and pushes call it.
         schema: type by column, entity columns included, the time not.
         timestamp: the column that holds the time in seconds where events come as a table.
+        history: a Parquet or CSV file, or a pattern of several, with what happened before.
+        ingested_at: the column of the history that says when an event became known, in seconds.
+        topic: where live events come from; `entity-events` is the one that workers read.
         description: what happens when such an event arises.
         owner: who answers for it.
         tags: anything else worth finding it by.
@@ -46,76 +58,187 @@ class EventSource:
     name: str
     schema: Mapping[str, ColumnType]
     timestamp: str = "event_timestamp"
+    history: str = ""
+    ingested_at: str = ""
+    topic: str = ENTITY_EVENTS.name
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    place: str = field(default_factory=caller, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_name("source", self.name)
+        where = f"source {self.name!r}"
+        _check_name("source", self.name, self.place)
+        if not isinstance(self.schema, Mapping):
+            raise DefinitionError(f"{where}: the schema is a type by column, such as {{'delay': float}}", self.place)
         for column, kind in self.schema.items():
-            _check_column(f"source {self.name!r}", column)
+            _check_column(where, column, self.place)
             if kind not in COLUMN_TYPES:
                 raise DefinitionError(
-                    f"source {self.name!r}: column {column!r} is {kind!r}, not str, int, float or bool"
+                    f"{where}: column {column!r} is {kind!r}, not str, int, float or bool", self.place
                 )
-        if self.timestamp in self.schema:
+        for column in (self.timestamp, self.ingested_at):
+            if column in self.schema:
+                raise DefinitionError(f"{where}: the timestamp {column!r} must not be in the schema too", self.place)
+        if self.topic != ENTITY_EVENTS.name:
             raise DefinitionError(
-                f"source {self.name!r}: the timestamp {self.timestamp!r} must not be in the schema too"
+                f"{where}: topic {self.topic!r} is not read; live events come from {ENTITY_EVENTS.name!r}", self.place
             )
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureView:
-    """Features of one entity from one source.
+    """Features of one entity, or of a combination of several, from one source.
 
     Args:
         name: first part of a feature's reference `view:feature`.
-        entity: what the features describe; its join key is a column of the source.
+        entity: what the features describe: one entity, several, or None for features of the whole; the join keys are
+            columns of the source.
         source: the events.
         features: aggregations of the source's columns over windows.
         hop: width of a tile: how finely a window moves. Every window is a whole number of hops.
         lateness: how much later than the newest event of its entity an event may come and still count.
+        where: which events count for all features of the view.
+        max_age: how old the newest event of a window may be; a feature of an older one is null.
+        fresh_within: how soon after it was sent an event shall be in the features: the view's objective.
         description: what the features mean.
         owner: who answers for them.
         tags: anything else worth finding them by.
     """
 
     name: str
-    entity: Entity
+    entity: Entity | Sequence[Entity] | None
     source: EventSource
-    features: Sequence[Aggregation]
+    features: Sequence[Aggregation | Features]
     hop: str
     lateness: str = "1h"
+    where: Condition | None = None
+    max_age: str = ""
+    fresh_within: str = "1s"
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    place: str = field(default_factory=caller, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_name("view", self.name)
-        key = self.entity.join_key
-        if self.source.schema.get(key) not in KEYS:
-            raise DefinitionError(
-                f"view {self.name!r}: source {self.source.name!r} has no str or int column {key!r}, "
-                f"the join key of entity {self.entity.name!r}"
-            )
-        if not self.features:
-            raise DefinitionError(f"view {self.name!r} has no features")
-        names = [feature.name for feature in self.features]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise DefinitionError(f"view {self.name!r} has several features called {', '.join(twice)}")
-        for feature in self.features:
-            self._check_feature(feature)
+        _check_name("view", self.name, self.place)
+        try:
+            self._check_kinds()
+            object.__setattr__(self, "features", tuple(_with(one, self.where) for one in _flat(self.features)))
+            self._check()
+        except DefinitionError as error:
+            raise error if error.place else DefinitionError(str(error), self.place) from error
 
-    def _check_feature(self, feature: Aggregation) -> None:
-        where = f"view {self.name!r}, feature {feature.name!r}"
-        if feature.column is not None and self.source.schema.get(feature.column) not in NUMBERS:
-            raise DefinitionError(f"{where}: source {self.source.name!r} has no int or float column {feature.column!r}")
-        if feature.window_s % self.hop_s:
-            raise DefinitionError(f"{where}: the window {feature.window} is not a whole number of hops of {self.hop}")
-        if (tiles := feature.window_s // self.hop_s + self.lateness_tiles + 1) > MOST_TILES:
+    def _check_kinds(self) -> None:
+        """A name where the thing itself belongs is the likeliest slip."""
+        for one in self.entities:
+            if not isinstance(one, Entity):
+                raise DefinitionError(f"view {self.name!r}: {one!r} is no Entity; give the variable, not a name")
+        if not isinstance(self.source, EventSource):
+            raise DefinitionError(f"view {self.name!r}: {self.source!r} is no EventSource; give the variable")
+        check_filter(self.where, self.place)
+        for column, value in self.where.columns if self.where is not None else ():
+            self._check_condition(f"view {self.name!r}", column, value, self.place)
+
+    def _check(self) -> None:
+        for entity in self.entities:
+            if self.source.schema.get(entity.join_key) not in KEYS:
+                raise DefinitionError(
+                    f"view {self.name!r}: source {self.source.name!r} has no str or int column {entity.join_key!r}, "
+                    f"the join key of entity {entity.name!r}; it has {self._columns}"
+                )
+        if len(set(self.join_keys)) < len(self.join_keys) or len(self.join_keys) > MOST_KEYS:
+            raise DefinitionError(f"view {self.name!r} names a join key twice, or more than {MOST_KEYS} of them")
+        if not self.features:
+            raise DefinitionError(f"view {self.name!r} has no features; list some, such as mean('delay', '1h')")
+        for what in ("hop", "lateness", "fresh_within", *(["max_age"] if self.max_age else [])):
+            try:
+                seconds(getattr(self, what))
+            except DefinitionError as error:
+                raise DefinitionError(f"view {self.name!r}, {what}: {error}") from error
+        self._check_features()
+
+    def _check_features(self) -> None:
+        names = [feature.name for feature in self.aggregations]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise DefinitionError(
-                f"{where}: {tiles} tiles of {self.hop} for window and lateness; at most {MOST_TILES}: take a longer hop"
+                f"view {self.name!r} has several features called {', '.join(twice)}; tell them apart with name="
             )
+        for feature in self.aggregations:
+            if isinstance(feature.default, str | bool):
+                raise DefinitionError(
+                    f"view {self.name!r}, feature {feature.name!r}: the default {feature.default!r} is no number",
+                    feature.place,
+                )
+            for part in feature.parts:
+                self._check_feature(feature, part)
+
+    def _check_feature(self, feature: Aggregation, part: Aggregation) -> None:
+        where = f"view {self.name!r}, feature {feature.name!r}"
+        found = self.source.schema.get(part.column or "")
+        numeric = part.kind != "distinct_count"
+        if part.column is not None and (found is None or (numeric and found not in NUMBERS)):
+            kinds = "int or float " if numeric else ""
+            raise DefinitionError(
+                f"{where}: source {self.source.name!r} has no {kinds}column {part.column!r}; it has {self._columns}",
+                part.place,
+            )
+        for column, value in part.where.columns if part.where is not None else ():
+            self._check_condition(where, column, value, part.place)
+        self._check_size(where, part)
+
+    def _check_size(self, where: str, part: Aggregation) -> None:
+        window_s = 0 if part.window == ALL_TIME else seconds(part.window)
+        if window_s % self.hop_s:
+            raise DefinitionError(
+                f"{where}: the window {part.window} is not a whole number of hops of {self.hop}; change one of them",
+                part.place,
+            )
+        if (tiles := window_s // self.hop_s + self.lateness_tiles + 1) > MOST_TILES:
+            raise DefinitionError(
+                f"{where}: {tiles} tiles of {self.hop} for window and lateness; at most {MOST_TILES}: take a longer "
+                "hop, less lateness, a shorter window, or 'all' for all time",
+                part.place,
+            )
+        if (size := tiles * Layout.of(part).cell_bytes) > MOST_RING_BYTES:
+            raise DefinitionError(
+                f"{where}: an entity would take {size:,} bytes, at most {MOST_RING_BYTES:,}: take a longer hop or less "
+                "lateness",
+                part.place,
+            )
+
+    def _check_condition(self, where: str, column: str, value: Any, place: str) -> None:
+        kind = self.source.schema.get(column)
+        if kind is None:
+            raise DefinitionError(
+                f"{where}: the filter looks at {column!r}; source {self.source.name!r} has {self._columns}", place
+            )
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, bool) != (kind is bool) or isinstance(one, str) != (kind is str):
+                raise DefinitionError(
+                    f"{where}: the filter compares column {column!r}, which is {kind.__name__}, with {one!r}", place
+                )
+
+    @property
+    def _columns(self) -> str:
+        return ", ".join(f"{column} ({kind.__name__})" for column, kind in self.source.schema.items())
+
+    @property
+    def aggregations(self) -> tuple[Aggregation, ...]:
+        """The features, one by one."""
+        return tuple(_flat(self.features))
+
+    @property
+    def entities(self) -> tuple[Entity, ...]:
+        """What the features describe: none, one or several."""
+        if self.entity is None:
+            return ()
+        return (self.entity,) if isinstance(self.entity, Entity) else tuple(self.entity)
+
+    @property
+    def join_keys(self) -> tuple[str, ...]:
+        """The columns that name what is described."""
+        return tuple(entity.join_key for entity in self.entities)
 
     @property
     def hop_s(self) -> int:
@@ -127,9 +250,21 @@ class FeatureView:
         """The allowed lateness in tiles, rounded up."""
         return -(-seconds(self.lateness) // self.hop_s)
 
+    @property
+    def max_age_s(self) -> float:
+        """The maximum age in seconds; infinite where there is none."""
+        return seconds(self.max_age) if self.max_age else float("inf")
+
     def feature(self, name: str) -> Aggregation | None:
         """The feature of that name."""
-        return next((feature for feature in self.features if feature.name == name), None)
+        return next((feature for feature in self.aggregations if feature.name == name), None)
+
+    def is_integer(self, feature: Aggregation) -> bool:
+        """Whether a feature's values are whole numbers."""
+        if feature.kind in ("count", "distinct_count"):
+            return True
+        whole = feature.column is not None and self.source.schema[feature.column] is int
+        return whole and feature.kind in ("sum", "min", "max", "first", "last", "last_n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +276,49 @@ class FeatureService:
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    place: str = field(default_factory=caller, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_name("feature service", self.name)
+        _check_name("feature service", self.name, self.place)
         if not self.features:
-            raise DefinitionError(f"feature service {self.name!r} has no features")
+            raise DefinitionError(
+                f"feature service {self.name!r} has no features; list references 'view:feature'", self.place
+            )
+        check_references(f"feature service {self.name!r}", self.features, self.place)
 
 
-def _check_name(what: str, name: str) -> None:
-    if not NAME.fullmatch(name):
+Definition = Entity | EventSource | FeatureView | FeatureService | OnDemandView
+
+
+def _flat(features: Sequence[Aggregation | Features]) -> Iterator[Aggregation]:
+    for one in features:
+        if isinstance(one, Aggregation):
+            yield one
+        elif isinstance(one, list | tuple):
+            yield from _flat(one)
+        else:
+            raise DefinitionError(f"the feature {one!r} is no aggregation; write one such as mean('delay', '1h')")
+
+
+def _with(feature: Aggregation, where: Condition | None) -> Aggregation:
+    """The feature with the view's filter as well."""
+    if where is None:
+        return feature
+    both = where if feature.where is None else where & feature.where
+    return replace(feature, where=both, of=tuple(_with(part, where) for part in feature.of))
+
+
+def _check_name(what: str, name: str, place: str) -> None:
+    if not NAME.fullmatch(str(name)):
         raise DefinitionError(
-            f"{what} {name!r}: a name takes lower-case letters, digits and single underscores, a letter first"
+            f"{what} {name!r}: a name takes lower-case letters, digits and single underscores, at most 63, a letter "
+            "first",
+            place,
         )
+    if name == REQUEST:
+        raise DefinitionError(f"{what} {name!r}: this word stands for columns of a request", place)
 
 
-def _check_column(where: str, column: str) -> None:
+def _check_column(where: str, column: str, place: str) -> None:
     if not column:
-        raise DefinitionError(f"{where}: a column has no name")
+        raise DefinitionError(f"{where}: a column has no name", place)

@@ -14,7 +14,9 @@ def seconds(text: str) -> int:
     Raises:
         DefinitionError: the text is not a whole number with one of the units s, m, h, d.
     """
-    match = _DURATION.fullmatch(text)
+    match = _DURATION.fullmatch(str(text))
     if match is None:
-        raise DefinitionError(f"{text!r} is not a duration: write a whole number with s, m, h or d, such as '30m'")
+        raise DefinitionError(
+            f"{text!r} is not a duration: write a whole number with s, m, h or d, from 1 on, such as '30m'"
+        )
     return int(match[1]) * _SECONDS[match[2]]

@@ -12,7 +12,16 @@ class FeatureError(ValueError):
 
 
 class DefinitionError(FeatureError):
-    """A definition contradicts itself or another one; the message names it and says what would be right."""
+    """A definition contradicts itself or another one; the message names it and says what would be right.
+
+    Args:
+        message: what is wrong, and what would be right.
+        place: `file:line` of the definition, which then leads the message.
+    """
+
+    def __init__(self, message: str, place: str = "") -> None:
+        super().__init__(f"{place}: {message}" if place else message)
+        self.place = place
 
 
 class UnknownFeatureError(FeatureError):

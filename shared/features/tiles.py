@@ -20,3 +20,11 @@ def on_boundary(times: ArrayLike, hop_s: int) -> NDArray[np.bool_]:
     moments = np.asarray(times, dtype=np.float64)
     first: NDArray[np.bool_] = tile_of(moments, hop_s) * hop_s == moments
     return first
+
+
+def begun(times: ArrayLike, hop_s: int) -> Floats:
+    """Number of the first tile of which nothing comes before each time: it lies in the tile before, or begins one."""
+    moments = np.asarray(times, dtype=np.float64)
+    tiles = tile_of(moments, hop_s)
+    first: Floats = tiles + (tiles * hop_s != moments)
+    return first

@@ -2,29 +2,47 @@
 
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from services.feature_service.domain.rings import Ring
-from services.feature_service.domain.tallies import Cell, Tally, tally
+from services.feature_service.domain.rings import HISTORY, Ring, Rings
+from services.feature_service.domain.tallies import Tally, tally
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FeatureStore, FramePosition, StoreUnavailableError
 from services.feature_service.store.redis import RedisStore
 from shared.events import EntityEvent
-from shared.features.aggregations import mean
+from shared.features.aggregations import distinct_count, last_n, mean, quantile
+from shared.features.bins import BINS, bin_of
+from shared.features.conditions import column
 from shared.features.definitions import Entity, EventSource, FeatureView
+from shared.features.distinct import hash_of
+from shared.features.layouts import SUMS
 
 VIEW = FeatureView(
     "speeds",
     Entity("road", "road"),
     EventSource("cars", {"road": str, "speed": float}),
-    [mean("speed", "1m")],
+    [
+        mean("speed", "1m"),
+        mean("speed", "all", where=column("speed") > 0),
+        mean("speed", "1m", where=column("speed") > 0, name="positive_1m"),
+        last_n("speed", 3, "1m", "all"),
+        distinct_count("speed", "1m", "all", exact_to=16),
+        quantile("speed", 0.5, "1m", "all"),
+    ],
     hop="10s",
     lateness="20s",
 )
-RING = Ring.of(VIEW, "speed")
+RINGS = Rings.of({"speeds@1": VIEW})
+RING = RINGS.ring("speeds@1", VIEW.aggregations[0])
+
+
+def ring_of(name: str) -> Ring:
+    """A ring over windows and all time, by its layout."""
+    return next(ring for ring in RINGS.all() if ring.layout.name == name and ring.has_base)
 
 
 @pytest.fixture(params=["memory", "valkey"])
@@ -42,16 +60,24 @@ def car(time: float, speed: float, road: str = "a") -> EntityEvent:
     return EntityEvent("cars", time, {"road": road, "speed": speed})
 
 
-async def merge(store: FeatureStore, offset: int, *events: EntityEvent, partition: int = 0) -> int:
-    tallies = tally(RING, partition, offset, events)
-    return await store.merge(RING, {entity: [one] for entity, one in tallies.items()})
+async def merge(store: FeatureStore, offset: int, *events: EntityEvent, partition: int = 0, ring: Ring = RING) -> int:
+    tallies = tally(ring, partition, offset, events)
+    return await store.merge(ring, {entity: [one] for entity, one in tallies.items()})
 
 
-async def cells(store: FeatureStore, road: str = "a") -> dict[float, Cell]:
-    (held,) = await store.read([RING.key(road)])
+async def rows(store: FeatureStore, ring: Ring, road: str = "a") -> np.ndarray:
+    """The cells of an entity, the base last, as float64."""
+    (held,) = await store.read([ring.key(road)])
     assert held is not None
-    rows = np.frombuffer(held[: RING.cells_bytes]).reshape(RING.slots, 8)
-    return {row[0]: Cell(*row.tolist()) for row in rows if row[1]}
+    return np.frombuffer(held[: ring.cells_bytes].ljust(ring.cells_bytes, b"\0")).reshape(ring.cells, -1)
+
+
+async def cells(store: FeatureStore, road: str = "a") -> dict[float, dict[str, float]]:
+    return {row[0]: dict(zip(SUMS, row.tolist(), strict=True)) for row in await rows(store, RING, road) if row[1]}
+
+
+def sums(*values: float) -> dict[str, float]:
+    return dict(zip(SUMS, values, strict=True))
 
 
 async def test_nothing_is_read_of_an_entity_that_was_never_seen(store: FeatureStore):
@@ -63,7 +89,7 @@ async def test_events_of_one_tile_are_merged_across_frames_and_partitions(store:
     await merge(store, 0, car(1, 10.0), car(2, 20.0))
     await merge(store, 1, car(9, 60.0))
     await merge(store, 0, car(5, 30.0), partition=3)
-    assert await cells(store) == {0.0: Cell(0, 4, 120, 1400, 10, 60, 9, 60)}
+    assert await cells(store) == {0.0: sums(0, 4, 9, 60, 1, 10, 120, 1400, 10, 60)}
 
 
 async def test_a_frame_that_is_merged_again_changes_nothing(store: FeatureStore):
@@ -79,7 +105,7 @@ async def test_several_frames_of_one_call_are_merged_in_order_and_once(store: Fe
     both = [tally(RING, 0, offset, [car(offset, 1.0)])["a"] for offset in (0, 1)]
     await store.merge(RING, {"a": both[:1]})
     await store.merge(RING, {"a": both})
-    assert (await cells(store))[0.0].events == 2
+    assert (await cells(store))[0.0]["count"] == 2
 
 
 async def test_a_newer_tile_takes_the_slot_and_an_older_one_is_late(store: FeatureStore):
@@ -87,20 +113,89 @@ async def test_a_newer_tile_takes_the_slot_and_an_older_one_is_late(store: Featu
     await merge(store, 0, car(1, 10.0))
     assert await merge(store, 1, car(1 + lap, 20.0)) == 0
     assert await merge(store, 2, car(2, 30.0), car(3, 30.0), car(lap, 40.0)) == 2
-    assert await cells(store) == {float(RING.slots): Cell(RING.slots, 2, 60, 200, 20, 40, lap + 1, 20)}
+    assert await cells(store) == {float(RING.slots): sums(RING.slots, 2, lap + 1, 20, lap, 40, 60, 200, 20, 40)}
 
 
-async def test_of_values_with_the_same_time_the_greatest_is_the_last(store: FeatureStore):
+async def test_of_values_with_the_same_time_the_greatest_is_the_last_and_the_least_the_first(store: FeatureStore):
     for offset, speed in enumerate((3.0, 7.0, 5.0)):
         await merge(store, offset, car(1, speed))
-    assert (await cells(store))[0.0].last == 7.0
+    held = (await cells(store))[0.0]
+    assert (held["first"], held["last"]) == (3.0, 7.0)
+
+
+@pytest.mark.parametrize("layout", ["sums", "last_n", "distinct", "bins"])
+async def test_tiles_that_are_replaced_or_late_go_into_the_base_of_all_time(store: FeatureStore, layout: str):
+    ring = ring_of(layout)
+    lap = ring.slots * ring.hop_s
+    assert await merge(store, 0, car(1, 10.0), car(2, 20.0), ring=ring) == 0
+    assert await merge(store, 1, car(1 + lap, 30.0), ring=ring) == 0
+    assert await merge(store, 2, car(3, 40.0), ring=ring) == 1
+    found = await rows(store, ring)
+    assert found[-1][:3].tolist() == [0.0, 3.0, 3.0]
+    assert found[0][:3].tolist() == [float(ring.slots), 1.0, 1.0 + lap]
+
+
+async def test_the_latest_values_stand_in_order_and_are_no_more_than_asked(store: FeatureStore):
+    ring = ring_of("last_n")
+    for offset, (time, speed) in enumerate([(5, 1.0), (2, 9.0), (7, 4.0), (7, 6.0), (1, 8.0)]):
+        await merge(store, offset, car(time, speed), ring=ring)
+    assert (await rows(store, ring))[0][:9].tolist() == [0.0, 5.0, 7.0, 7.0, 6.0, 7.0, 4.0, 5.0, 1.0]
+
+
+async def test_of_different_values_the_least_hashes_are_held_once(store: FeatureStore):
+    ring = ring_of("distinct")
+    for offset in range(3):
+        await merge(store, offset, *(car(1, float(number)) for number in range(1, 20)), ring=ring)
+    held = (await rows(store, ring))[0]
+    assert held[:3].tolist() == [0.0, 57.0, 1.0]
+    assert held[3:].tolist() == sorted(hash_of(float(number)) for number in range(1, 20))[:16]
+
+
+async def test_values_are_counted_by_bin(store: FeatureStore):
+    ring = ring_of("bins")
+    await merge(store, 0, car(1, 10.0), car(2, 10.0), ring=ring)
+    await merge(store, 1, car(3, 10.0), car(4, 500.0), ring=ring)
+    (held,) = await store.read([ring.key("a")])
+    counts = np.frombuffer(held[24 : 24 + 4 * BINS], dtype="<u4")
+    assert {int(at): int(counts[at]) for at in counts.nonzero()[0]} == {
+        int(bin_of(10.0)): 3,
+        int(bin_of(500.0)): 1,
+    }
+
+
+async def test_a_ring_takes_no_more_bytes_than_its_layout_says(store: FeatureStore):
+    for ring in RINGS.all():
+        lap = ring.slots * ring.hop_s
+        for offset in range(3):
+            for tile in range(ring.slots):
+                at = 1 + offset * lap + tile * ring.hop_s
+                await merge(store, offset * ring.slots + tile, car(at, 3.0), ring=ring)
+        (held,) = await store.read([ring.key("a")])
+        assert len(held) == ring.cells * ring.layout.cell_bytes + 16  # and the marks of history and partition 0
+
+
+async def test_history_has_a_mark_of_its_own(store: FeatureStore):
+    await merge(store, 7, car(1, 10.0))
+    history = replace(tally(RING, 0, 0, [car(2, 20.0)])["a"], partition=HISTORY)
+    for _ in range(2):
+        await store.merge(RING, {"a": [history]})
+    assert (await cells(store))[0.0]["count"] == 2
+
+
+async def test_only_the_newest_owner_of_a_partition_hands_rings_over(store: FeatureStore):
+    assert await store.own(2, "first") == frozenset()
+    assert await store.set_live(["speeds:a"], 2, "first")
+    assert await store.own(2, "second") == {"speeds:a"}
+    assert not await store.set_live(["speeds:b"], 2, "first")
+    assert await store.set_live(["speeds:b"], 2, "second")
+    assert await store.live([1, 2]) == [frozenset(), {"speeds:a", "speeds:b"}]
 
 
 async def test_more_cells_than_one_call_takes_all_arrive(store: FeatureStore):
     events = [car(1, float(number), f"road-{number}") for number in range(1300)]
     await merge(store, 0, *events)
     held = await store.read([RING.key(f"road-{number}") for number in range(1300)])
-    assert [struct.unpack_from("<8d", one or b"")[2] for one in held] == [float(number) for number in range(1300)]
+    assert [struct.unpack_from("<10d", one or b"")[6] for one in held] == [float(number) for number in range(1300)]
 
 
 async def test_a_frame_seen_at_another_place_is_a_duplicate_and_at_its_own_place_is_not(store: FeatureStore):
@@ -138,7 +233,7 @@ async def test_a_store_that_is_not_there_says_so():
         with pytest.raises(StoreUnavailableError):
             await store.read(["key"])
         with pytest.raises(StoreUnavailableError):
-            await store.merge(RING, {"a": [Tally(0, 0, [Cell.of_one(0, 1, 1)])]})
+            await store.merge(RING, {"a": [Tally(0, 0, [[0.0, 1.0, 1.0]])]})
 
 
 async def test_a_server_without_an_append_only_file_is_told_apart_once(valkey: str):

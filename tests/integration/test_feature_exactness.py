@@ -20,13 +20,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from redis.asyncio import Redis
 
 from contender.embedded.ports import free_ports
-from services.feature_service.domain.rings import COUNT, TILE, TOTAL, Ring, Rings
+from services.feature_service.domain.rings import Ring, Rings
 from shared.events import EntityEvent, EntityEventFrame
 from shared.features.catalogue import Catalogue
+from shared.features.layouts import SUMS
 from shared.ids import new_frame_id
 from shared.topics import ENTITY_EVENTS, PARKED_NAME, cloud_event_headers, ensure_topics
 
 SEED = 20261
+TILE, COUNT, TOTAL = (SUMS.index(name) for name in ("tile", "count", "total"))
 PARTITIONS = 4
 FRAME_EVENTS = 50
 FRAMES = 2400
@@ -147,7 +149,8 @@ def workers(kafka: str, valkey: str, tmp_path: Path) -> Iterator[list[Worker]]:
 @pytest.fixture
 def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ring:
     monkeypatch.syspath_prepend(str(tmp_path))
-    return Rings.of(Catalogue.load("exact_definitions")).by_column["exact", "items"]
+    view = Catalogue.load("exact_definitions").views["exact"]
+    return Rings.of({"exact@1": view}).ring("exact@1", view.aggregations[0])
 
 
 def redis_url(valkey: str) -> str:
@@ -200,7 +203,7 @@ async def test_every_event_counts_once_whatever_dies(kafka, valkey, workers, rin
         parked = sum((await ends(kafka, PARKED_NAME)).values()) - parked_before
     found = {}
     for shop, value in zip(shops, held, strict=True):
-        cells = np.frombuffer(value[: ring.cells_bytes]).reshape(ring.slots, 8)
+        cells = np.frombuffer(value[: ring.cells_bytes]).reshape(ring.slots, len(SUMS))
         found.update({(shop, int(cell[TILE])): tuple(cell[[COUNT, TOTAL]]) for cell in cells if cell[COUNT]})
     assert found == {key: tuple(sums) for key, sums in sender.sent.items()}
     assert parked >= sender.parked

@@ -1,20 +1,25 @@
 """The journal and its publisher on real Kafka: everything acknowledged arrives, once."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from prometheus_client import REGISTRY
 
 from shared.events import FeedbackFrame, FeedbackGiven
 from shared.ids import new_frame_id
-from shared.journal import Acknowledged, Journal
-from shared.publisher import Publisher
-from shared.topics import FEEDBACK, PARKED_NAME, cloud_event_headers
+from shared.journal import Acknowledged, Journal, JournalRecord, Position, _framed
+from shared.publisher import REQUEST_LIMIT_BYTES, Publisher
+from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PARKED_NAME, cloud_event_headers, ensure_topics
 
 DEADLINE_S = 30
-LIMIT = 64 * 1024**2
+LIMIT = 128 * 1024**2
 
 
 def append(journal: Journal, count: int) -> list[str]:
@@ -25,20 +30,25 @@ def append(journal: Journal, count: int) -> list[str]:
     return ids
 
 
-async def ids_in_topic(bootstrap: str) -> list[str]:
+async def records_in_topic(bootstrap: str) -> list[ConsumerRecord]:
     consumer = AIOKafkaConsumer(FEEDBACK.name, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
-    found: list[str] = []
+    found: list[ConsumerRecord] = []
     try:
         ends = await consumer.end_offsets(consumer.assignment())
         behind = {partition for partition, end in ends.items() if end > 0}
         while behind:
             for records in (await consumer.getmany(*behind, timeout_ms=500)).values():
-                found += [dict(record.headers)["ce_id"].decode() for record in records]
+                found += records
             behind = {p for p in behind if await consumer.position(p) < ends[p]}
     finally:
         await consumer.stop()
     return found
+
+
+async def ids_in_topic(bootstrap: str) -> list[str]:
+    headers = [dict(record.headers)["ce_id"] for record in await records_in_topic(bootstrap)]
+    return [(one or b"").decode("ascii", "replace") for one in headers]
 
 
 def publisher(journal: Journal, kafka: str) -> Publisher:
@@ -103,4 +113,167 @@ async def test_parked_has_a_topic_from_the_start(kafka: str, tmp_path: Path):
             assert PARKED_NAME in await consumer.topics()
     finally:
         await consumer.stop()
+    journal.close()
+
+
+def append_one(journal: Journal, size: int, *, partition: int = 0) -> str:
+    frame_id = new_frame_id(1.0)
+    value = Random(size).randbytes(size)  # that gzip does not make small
+    journal.append(FEEDBACK.name, partition, None, cloud_event_headers(FEEDBACK, frame_id), value)
+    return frame_id
+
+
+async def values_in_topic(bootstrap: str) -> dict[str, int]:
+    """The size of each record by its event id."""
+    sizes = {}
+    for record in await records_in_topic(bootstrap):
+        event_id = dict(record.headers).get("ce_id")
+        if event_id is not None:
+            sizes[event_id.decode("ascii", "replace")] = len(record.value)
+    return sizes
+
+
+async def test_the_largest_record_that_a_journal_takes_arrives(kafka: str, tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=LIMIT)
+    frame_id = append_one(journal, LARGEST_RECORD_BYTES)
+    async with publisher(journal, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+    assert (await values_in_topic(kafka))[frame_id] == LARGEST_RECORD_BYTES
+    assert journal.remarks == []
+    journal.close()
+
+
+class OldJournal(Journal):
+    """A journal of before there was a limit to its records."""
+
+    def append_all(self, records: Sequence[JournalRecord]) -> None:
+        content = b"".join(map(_framed, records))
+        self._write(content)
+        self._end = Position(self._end.segment, self._end.byte + len(content))
+        self.unsent_bytes += len(content)
+
+
+@pytest.mark.parametrize("size", [REQUEST_LIMIT_BYTES + 1, 20 * 1024**2])
+async def test_a_record_that_kafka_refuses_is_set_aside_and_the_rest_goes_on(kafka: str, tmp_path: Path, size: int):
+    journal = OldJournal.open(tmp_path, limit_bytes=LIMIT)
+    ids = append(journal, 50)
+    await journal.flush()
+    refused = append_one(journal, size)
+    await journal.flush()
+    ids += append(journal, 50)
+    async with publisher(journal, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+        assert journal.unsent_bytes == 0
+        assert refused in journal.remarks[0]
+    found = await ids_in_topic(kafka)
+    assert [found.count(one) for one in ids] == [1] * len(ids)
+    assert refused not in found
+    assert (tmp_path / "refused").stat().st_size > size
+    journal.close()
+
+
+@pytest.fixture
+async def narrow(kafka: str) -> AsyncIterator[None]:
+    """The topic takes records of 100 kB only."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+
+    async def set_limit(size: int) -> None:
+        resource = ConfigResource(ConfigResourceType.TOPIC, FEEDBACK.name, {"max.message.bytes": str(size)})
+        await admin.alter_configs([resource])
+
+    await ensure_topics(kafka, partitions=4, replication=1)
+    await admin.start()
+    await set_limit(100_000)
+    yield
+    await set_limit(8 * 1024**2)
+    await admin.close()
+
+
+async def test_a_record_that_the_broker_refuses_is_set_aside_and_the_rest_goes_on(
+    kafka: str, tmp_path: Path, narrow: None
+):
+    journal = Journal.open(tmp_path, limit_bytes=LIMIT)
+    ids, refused = append(journal, 50), []
+    for partition in (0, 0, 3):
+        refused.append(append_one(journal, 200_000, partition=partition))
+        ids += append(journal, 50)
+    async with publisher(journal, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+    found = await ids_in_topic(kafka)
+    assert [found.count(one) for one in ids] == [1] * len(ids)
+    assert not set(found) & set(refused)
+    assert "refused 3 records" in journal.remarks[0]
+    journal.close()
+
+
+async def test_headers_that_anybody_wrote_stop_nobody(kafka: str, tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=LIMIT)
+    ids = append(journal, 10)
+    async with publisher(journal, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+    async with AIOKafkaProducer(bootstrap_servers=kafka) as stranger:
+        for partition, value in ((0, b"\xff\xfe"), (1, None), (2, b"")):
+            await stranger.send_and_wait(FEEDBACK.name, b"{}", partition=partition, headers=[("ce_id", value)])
+    ids += append(journal, 10)
+    async with publisher(journal, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+    found = await ids_in_topic(kafka)
+    assert [found.count(one) for one in ids] == [1] * len(ids)
+    journal.close()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{"])
+async def test_a_lost_note_of_what_was_acknowledged_sends_nothing_twice(kafka: str, tmp_path: Path, damaged: bytes):
+    journal = Journal.open(tmp_path, limit_bytes=LIMIT)
+    ids = append(journal, 100)
+    for _ in range(70):  # more than is looked up at a time
+        ids.append(append_one(journal, 1024**2))
+    async with publisher(journal, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+    journal.close()
+    (tmp_path / "acknowledged").write_bytes(damaged)
+    again = Journal.open(tmp_path, limit_bytes=2 * LIMIT)
+    assert again.acknowledged().lost
+    ids += append(again, 100)
+    async with publisher(again, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+    found = await ids_in_topic(kafka)
+    assert [found.count(one) for one in ids] == [1] * len(ids)
+    again.close()
+
+
+class OddJournal(Journal):
+    """Fails in a way that nobody has thought of, as often as told."""
+
+    failures = 2
+
+    def read(self, start: Position, limit_bytes: int) -> Iterator[tuple[JournalRecord, Position]]:
+        if self.failures:
+            self.failures -= 1
+            raise LookupError("odd")
+        return super().read(start, limit_bytes)
+
+
+async def test_what_nobody_has_thought_of_is_logged_and_tried_again(
+    kafka: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    journal = OddJournal.open(tmp_path, limit_bytes=LIMIT)
+    ids = append(journal, 5)
+    async with publisher(journal, kafka) as shipping:
+        while journal.failures:
+            await asyncio.sleep(0.01)
+        assert REGISTRY.get_sample_value("contender_journal_stalled") == 1
+        await shipping.drained(DEADLINE_S)
+    assert REGISTRY.get_sample_value("contender_journal_stalled") == 0
+    assert set(ids) <= set(await ids_in_topic(kafka))
+    journal.close()
+
+
+async def test_pauses_grow_until_something_is_acknowledged(tmp_path: Path, unused_tcp_port: int):
+    journal = Journal.open(tmp_path, limit_bytes=LIMIT)
+    append(journal, 5)
+    async with Publisher(journal, f"127.0.0.1:{unused_tcp_port}", partitions=4, replication=1, drain_s=0.1) as shipping:
+        while shipping._retry_s < 0.4:
+            await asyncio.sleep(0.01)
+        assert REGISTRY.get_sample_value("contender_journal_stalled") == 1
     journal.close()

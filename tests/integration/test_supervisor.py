@@ -15,11 +15,11 @@ import pytest
 
 from contender.embedded import stack
 from contender.embedded.errors import AlreadyRunningError, DiedError, DiskFullError, PortInUseError
-from contender.embedded.ports import free_ports, is_free
+from contender.embedded.ports import NeededPort, free_ports, is_free
 from contender.embedded.process import ManagedProcess
 from contender.embedded.settings import StackSettings
 from contender.embedded.state import StackState, read, runs
-from contender.embedded.supervisor import Supervisor
+from contender.embedded.supervisor import Supervisor, exclusive
 
 DEADLINE_S = 30
 SERVE = "import http.server, sys; http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), None).serve_forever()"
@@ -32,9 +32,13 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def stand_in(settings: StackSettings, name: str, port: int, code: str = SERVE) -> tuple[ManagedProcess, str]:
+StandIn = tuple[ManagedProcess, list[NeededPort]]
+
+
+def stand_in(settings: StackSettings, name: str, port: int, code: str = SERVE) -> StandIn:
     command = [sys.executable, "-c", code, str(port)]
-    return ManagedProcess(name, command, port=port, log=settings.logs / f"{name}.log"), "CONTENDER_X_PORT"
+    process = ManagedProcess(name, command, port=port, log=settings.logs / f"{name}.log")
+    return process, [NeededPort(port, "CONTENDER_X_PORT")]
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def settings(tmp_path: Path) -> StackSettings:
 class Running:
     """A supervisor in a thread of its own."""
 
-    def __init__(self, settings: StackSettings, *processes: tuple[ManagedProcess, str]) -> None:
+    def __init__(self, settings: StackSettings, *processes: StandIn) -> None:
         self.settings = settings
         self.supervisor = Supervisor(settings, [processes])
         self.ready = threading.Event()
@@ -106,22 +110,63 @@ def test_a_second_supervisor_on_the_same_data_is_refused(settings: StackSettings
             stack.start_detached(settings, lambda _: None)
 
 
+def test_a_second_start_that_was_slower_says_so_and_takes_nothing_for_its_own(settings: StackSettings):
+    [port] = free_ports(1)
+    with Running(settings, stand_in(settings, "one", port)) as running:
+        before = running.state
+        with subprocess.Popen([sys.executable, "-c", ""]) as slower, pytest.raises(AlreadyRunningError):
+            stack._wait_ready(settings, slower)
+        assert running.state == before
+
+
+def test_a_lock_that_is_held_leaves_the_other_ones_state_alone(settings: StackSettings):
+    with exclusive(settings):
+        settings.state_file.write_bytes(b"of the other")
+        with pytest.raises(AlreadyRunningError):
+            stack.start_detached(settings, lambda _: None)
+    assert settings.state_file.read_bytes() == b"of the other"
+
+
+def test_ctrl_c_while_it_starts_in_the_background_leaves_no_process(settings: StackSettings, kafka_jars: list[Path]):
+    settings.jar_cache.parent.mkdir()
+    settings.jar_cache.symlink_to(kafka_jars[0].parent)
+    names = ("KAFKA", "KAFKA_CONTROLLER", "VALKEY", "AB_ROUTER", "FEATURE_SERVICE", "INFERENCE_SERVICE")
+    ports = {f"CONTENDER_{name}_PORT": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
+    command = [sys.executable, "-m", "contender.cli", "up", "-d"]
+    environment = {**os.environ, **ports, "CONTENDER_HOME": str(settings.home)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as up:
+        wait_for(lambda: read(settings.state_file) is not None)
+        state = read(settings.state_file)
+        assert state is not None
+        assert not state.ready
+        up.send_signal(signal.SIGINT)
+        _, said = up.communicate(timeout=DEADLINE_S)
+    assert (up.returncode, said) == (130, "Interrupted: nothing was left running.\n")
+    assert not any(runs(process) for process in (state.supervisor, *state.processes))
+    with exclusive(settings):
+        pass
+
+
 def test_a_port_in_use_is_named_with_the_setting_that_moves_it(settings: StackSettings):
     [port] = free_ports(1)
     with subprocess.Popen([sys.executable, "-c", SERVE, str(port)]) as other:
         wait_for(lambda: not is_free(port))
         with pytest.raises(PortInUseError, match=rf"Port {port}.*CONTENDER_X_PORT"):
             Supervisor(settings, [[stand_in(settings, "one", port)]]).run(lambda _: None, lambda: None)
+        process, ports = stand_in(settings, "two", free_ports(1)[0])
+        also = NeededPort(port, "CONTENDER_ALSO_PORT")
+        with pytest.raises(PortInUseError, match=rf"Port {port}.* two needs.*CONTENDER_ALSO_PORT"):
+            Supervisor(settings, [[(process, [*ports, also])]]).run(lambda _: None, lambda: None)
         other.kill()
 
 
 def test_a_process_that_ends_while_starting_stops_the_stack(settings: StackSettings):
     first, second = free_ports(2)
-    dead, setting = stand_in(settings, "dead", second, "raise SystemExit(3)")
+    dead, ports = stand_in(settings, "dead", second, "raise SystemExit(3)")
     dead.is_ready = lambda: False  # type: ignore[method-assign]
     alive = stand_in(settings, "alive", first)
     with pytest.raises(DiedError, match=r"dead ended with exit code 3 while starting: read .*dead\.log"):
-        Supervisor(settings, [[alive, (dead, setting)]]).run(lambda _: None, lambda: None)
+        Supervisor(settings, [[alive, (dead, ports)]]).run(lambda _: None, lambda: None)
     assert not alive[0].alive
     state = read(settings.state_file)
     assert state is not None
@@ -145,7 +190,7 @@ def lone_supervisor(settings: StackSettings) -> Iterator["subprocess.Popen[bytes
         f"settings = StackSettings(home=Path({str(settings.home)!r}))\n"
         f"child = ManagedProcess('one', [sys.executable, '-c', {SERVE!r}, '{port}'], port={port},"
         " log=settings.logs / 'one.log')\n"
-        "supervisor = Supervisor(settings, [[(child, 'X')]])\n"
+        "supervisor = Supervisor(settings, [[(child, [])]])\n"
         "stop_on_signals(supervisor)\n"
         "supervisor.run(lambda _: None, lambda: None)\n"
     )

@@ -20,6 +20,10 @@ METRICS: dict[Task, frozenset[str]] = {
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WEIGHT_TOLERANCE = 1e-9
 _VARIANT_LIMIT = 10
+_LEAST_SHARE = 1e-6
+_ALPHAS = (1e-9, 0.5)
+_TUNING_N_LIMIT = 10**9
+_WINDOWS_S = (1.0, 10 * 365.25 * 86_400)
 
 
 class NewExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,10 +118,10 @@ def _faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[Fi
         ("variants", not 2 <= len(names) <= _VARIANT_LIMIT, f"has {len(names)} entries, from 2 to {_VARIANT_LIMIT} do"),  # noqa: PLR2004
         ("variants", len(set(names)) < len(names), "names a variant twice"),
         ("champion", new.champion is not None and new.champion not in names, "is not the name of a variant"),
-        ("window_s", not (math.isfinite(new.window_s) and new.window_s > 0), "is not a positive number of seconds"),
-        ("alpha", not 0 < new.alpha < 1, "is not between 0 and 1"),
-        ("tuning_n", new.tuning_n < 1, "is not a positive number of rows"),
-        ("coverage", not 0 < new.coverage <= 1, "is not above 0 and up to 1"),
+        ("window_s", not _WINDOWS_S[0] <= new.window_s <= _WINDOWS_S[1], "is not from one second to ten years"),
+        ("alpha", not _ALPHAS[0] <= new.alpha <= _ALPHAS[1], f"is not from {_ALPHAS[0]:g} to {_ALPHAS[1]:g}"),
+        ("tuning_n", not 1 <= new.tuning_n <= _TUNING_N_LIMIT, f"is not a number of rows up to {_TUNING_N_LIMIT:,}"),
+        ("coverage", not _LEAST_SHARE <= new.coverage <= 1, f"is not from {_LEAST_SHARE:g} to 1"),
     ]
     found = [FieldError(field, message) for field, wrong, message in checks if wrong]
     total = sum(variant.weight for variant in new.variants)
@@ -127,8 +131,8 @@ def _faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[Fi
         where = f"variants[{index}]"
         if _NAME.fullmatch(variant.name) is None:
             found.append(FieldError(f"{where}.name", "is not a name"))
-        if not 0 < variant.weight <= 1:
-            found.append(FieldError(f"{where}.weight", "is not above 0 and up to 1"))
+        if not _LEAST_SHARE <= variant.weight <= 1:
+            found.append(FieldError(f"{where}.weight", f"is not from {_LEAST_SHARE:g} to 1"))
         if variant.version not in versions:
             found.append(FieldError(f"{where}.version", f"is not a version of model {new.model}"))
     return found + _metric_faults(new, versions)

@@ -1,91 +1,64 @@
 """Tallies: what a frame adds to the tiles of each entity."""
 
 import struct
+from bisect import insort
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
-from services.feature_service.domain.rings import Ring, entity_text
+from services.feature_service.domain.rings import HISTORY, Ring, entity_text
 from shared.events import EntityEvent
+from shared.features.bins import bin_of
+from shared.features.distinct import hash_of
 from shared.features.tiles import tile_of
 
 _HEAD = struct.Struct("<3d")
-_CELL = struct.Struct("<8d")
-
-
-class Cell(NamedTuple):
-    """One tile's aggregates, in the order in which they lie in a ring."""
-
-    tile: float
-    events: float
-    total: float
-    spread: float
-    low: float
-    high: float
-    last_time: float
-    last: float
-
-    @classmethod
-    def of_one(cls, tile: float, time: float, value: float) -> "Cell":
-        """The tile of a single event."""
-        return cls(tile, 1.0, value, 0.0, value, value, time, value)
-
-    def __add__(self, other: object) -> "Cell":
-        """Both cells of one tile merged; commutative.
-
-        Squared deviations merge as in Chan, Golub, LeVeque, Updating formulae, 1979, which does not cancel. Of values
-        with the same time the greatest is the last.
-        """
-        if not isinstance(other, Cell):
-            return NotImplemented
-        events = self.events + other.events
-        apart = other.total / other.events - self.total / self.events
-        return Cell(
-            self.tile,
-            events,
-            self.total + other.total,
-            self.spread + other.spread + apart * apart * self.events * other.events / events,
-            min(self.low, other.low),
-            max(self.high, other.high),
-            *max((self.last_time, self.last), (other.last_time, other.last)),
-        )
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the frame at one offset of a source partition adds to one entity's ring."""
+    """What the frame at one offset of a source partition adds to one entity's ring.
+
+    `cells` are lists of float64, in the order in which they are packed: tile, events, time of the latest, then for
+    sums the other fields of shared.features.layouts.SUMS; for the other layouts a number m and m entries: pairs of time
+    and value, the latest first; hashes in ascending order; pairs of bin and count.
+    """
 
     partition: int
     offset: int
-    cells: Sequence[Cell]
+    cells: Sequence[Sequence[float]]
 
     def pack(self) -> bytes:
-        """Partition, offset mark, number of cells, then the cells: all float64, little-endian."""
-        head = _HEAD.pack(self.partition, self.offset + 1, len(self.cells))
-        return head + b"".join(_CELL.pack(*cell) for cell in self.cells)
+        """Place of the mark (0: history), mark, number of cells, then the cells: all float64, little-endian."""
+        numbers = [number for cell in self.cells for number in cell]
+        return _HEAD.pack(self.partition + 1, self.offset + 1, len(self.cells)) + struct.pack(
+            f"<{len(numbers)}d", *numbers
+        )
 
 
 def tally(ring: Ring, partition: int, offset: int, events: Sequence[EntityEvent]) -> dict[str, Tally]:
     """What a frame's events of the ring's source add, by entity. The events are valid ones.
 
     Args:
-        ring: which column to tally, and the width of its tiles.
+        ring: which column to tally, through which filter, and the width of its tiles.
         partition: the source partition.
         offset: the frame's offset there.
         events: events of that source, in any order.
     """
-    tiles: list[float] = tile_of([event.time for event in events], ring.hop_s).tolist()
-    found: dict[str, dict[float, Cell]] = defaultdict(dict)
-    for event, tile in zip(events, tiles, strict=True):
-        # The event has passed its schema, so the key is text or a whole number and the column a number.
-        entity = entity_text(event.values[ring.join_key])  # type: ignore[arg-type]
-        value = 0.0 if ring.column is None else float(event.values[ring.column]) + 0.0  # type: ignore[arg-type]
-        cells = found[entity]
-        cell = Cell.of_one(tile, event.time, value)
-        held = cells.get(tile)
-        cells[tile] = cell if held is None else held + cell
-    return {entity: Tally(partition, offset, list(cells.values())) for entity, cells in found.items()}
+    counted = [event for event in events if _counts(ring, partition, event)]
+    tiles: list[float] = tile_of([event.time for event in counted], ring.hop_s).tolist()
+    found: dict[str, dict[float, list[tuple[float, Any]]]] = defaultdict(dict)
+    column, single = ring.column, ring.join_keys[0] if len(ring.join_keys) == 1 else None
+    for event, tile in zip(counted, tiles, strict=True):
+        values = event.values
+        entity = str(values[single]) if single else entity_text([values[key] for key in ring.join_keys])
+        found[entity].setdefault(tile, []).append((event.time, 0.0 if column is None else values[column]))
+    make = _CELLS[ring.layout.name]
+    return {
+        entity: Tally(partition, offset, [make(ring, tile, pairs) for tile, pairs in by_tile.items()])
+        for entity, by_tile in found.items()
+    }
 
 
 def by_source(events: Iterable[EntityEvent]) -> Mapping[str, list[EntityEvent]]:
@@ -94,3 +67,69 @@ def by_source(events: Iterable[EntityEvent]) -> Mapping[str, list[EntityEvent]]:
     for event in events:
         found[event.source].append(event)
     return found
+
+
+def _counts(ring: Ring, partition: int, event: EntityEvent) -> bool:
+    if (event.time <= ring.after_s) != (partition == HISTORY):
+        return False  # up to the seam only history counts, and after it only the topic
+    return ring.where is None or bool(ring.where.holds(event.values))
+
+
+def _sums(_: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
+    """Squared deviations are from the mean of these values, so that nothing cancels when they are merged."""
+    if len(pairs) == 1:
+        time, value = pairs[0][0], float(pairs[0][1]) + 0.0  # -0.0 becomes 0.0
+        return [tile, 1.0, time, value, time, value, value, 0.0, value, value]
+    ordered = sorted((time, float(value) + 0.0) for time, value in pairs)
+    values = [value for _, value in ordered]
+    total = 0.0
+    for value in values:
+        total += value  # one after the other, as training sets do
+    mean = total / len(values)
+    spread = 0.0
+    for value in values:
+        spread += (value - mean) * (value - mean)
+    (first_time, first), (last_time, last) = ordered[0], ordered[-1]
+    return [
+        tile,
+        float(len(values)),
+        last_time,
+        last,
+        first_time,
+        first,
+        total,
+        spread,
+        min(values),
+        max(values),
+    ]
+
+
+def _last_n(ring: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
+    latest = sorted(((time, float(value) + 0.0) for time, value in pairs), reverse=True)[: ring.layout.size]
+    return [tile, float(len(pairs)), latest[0][0], float(len(latest)), *(number for pair in latest for number in pair)]
+
+
+def _distinct(ring: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
+    least: list[float] = []
+    for value in {(type(value), value): value for _, value in pairs}.values():
+        hashed = hash_of(value)
+        if hashed not in least:
+            insort(least, hashed)
+            del least[ring.layout.size :]
+    return [tile, float(len(pairs)), max(time for time, _ in pairs), float(len(least)), *least]
+
+
+def _bins(_: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
+    counts: dict[int, int] = defaultdict(int)
+    for bin_number in bin_of([float(value) for _, value in pairs]).tolist():
+        counts[bin_number] += 1
+    entries = [float(number) for pair in sorted(counts.items()) for number in pair]
+    return [tile, float(len(pairs)), max(time for time, _ in pairs), float(len(counts)), *entries]
+
+
+_CELLS: Mapping[str, Callable[[Ring, float, Sequence[tuple[float, Any]]], list[float]]] = {
+    "sums": _sums,
+    "last_n": _last_n,
+    "distinct": _distinct,
+    "bins": _bins,
+}

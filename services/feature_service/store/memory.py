@@ -2,22 +2,68 @@
 
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from services.feature_service.domain.rings import CELL_BYTES, COUNT, MARK_BYTES, Ring
-from services.feature_service.domain.tallies import Cell, Tally
+from services.feature_service.domain.cells import Cell, merged, pack
+from services.feature_service.domain.rings import MARK_BYTES, Ring
+from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import FramePosition
 
-_CELL = struct.Struct("<8d")
-_MARK = struct.Struct("<d")
+
+@dataclass
+class _Held:
+    """One entity's ring: cells by slot, the base behind them, and marks by place."""
+
+    ring: Ring
+    cells: dict[int, Cell] = field(default_factory=dict)
+    marks: dict[int, int] = field(default_factory=dict)
+
+    def apply(self, tally: Tally) -> int:
+        place, ring, late = tally.partition + 1, self.ring, 0
+        if self.marks.get(place, 0) >= tally.offset + 1:
+            return 0
+        for cell in tally.cells:
+            slot = int(cell[0]) % ring.slots
+            held = self.cells.get(slot)
+            if held is None or held[0] == cell[0]:
+                self._put(slot, cell)
+            elif held[0] < cell[0]:
+                self._put_base(held)
+                self.cells[slot] = cell
+            else:
+                late += int(cell[1])
+                self._put_base(cell)
+        self.marks[place] = tally.offset + 1
+        return late
+
+    def _put(self, slot: int, cell: Cell) -> None:
+        held = self.cells.get(slot)
+        self.cells[slot] = cell if held is None else merged(self.ring.layout, held, cell)
+
+    def _put_base(self, cell: Cell) -> None:
+        if self.ring.has_base:
+            self._put(self.ring.slots, cell)
+
+    def value(self) -> bytes:
+        size = self.ring.layout.cell_bytes
+        value = bytearray(self.ring.cells_bytes + MARK_BYTES * (max(self.marks) + 1))
+        for slot, cell in self.cells.items():
+            value[slot * size : (slot + 1) * size] = pack(self.ring.layout, cell)
+        for place, mark in self.marks.items():
+            struct.pack_into("<d", value, self.ring.cells_bytes + MARK_BYTES * place, mark)
+        return bytes(value)
 
 
 class MemoryStore:
     """A FeatureStore that forgets everything with its process."""
 
     def __init__(self) -> None:
-        self._values: dict[str, bytearray] = {}
+        self._held: dict[str, _Held] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self._applied: dict[int, int] = {}
+        self._live: dict[int, set[str]] = {}
+        self._owners: dict[int, str] = {}
+        self._told: dict[str, bytes] = {}
 
     async def claim(self, frames: Sequence[FramePosition]) -> list[bool]:
         """Whether each frame is to be applied."""
@@ -31,14 +77,18 @@ class MemoryStore:
         """Merge tallies into rings; returns the number of late events."""
         late = 0
         for entity, several in tallies.items():
-            value = self._values.setdefault(ring.key(entity), bytearray(ring.cells_bytes))
-            late += sum(_apply(ring, value, one) for one in several)
-        return late
+            held = self._held.setdefault(ring.key(entity), _Held(ring))
+            late += sum(held.apply(one) for one in several)
+        return late if ring.has_windows else 0
 
     async def note_applied(self, offsets: Mapping[int, int]) -> None:
         """Note how far each partition has been merged."""
         for partition, offset in offsets.items():
             self._applied[partition] = max(offset, self._applied.get(partition, -1))
+
+    async def applied(self, partitions: Sequence[int]) -> list[int | None]:
+        """How far each partition has been merged."""
+        return [self._applied.get(partition) for partition in partitions]
 
     async def persist(self) -> None:
         """Nothing to wait for."""
@@ -50,27 +100,36 @@ class MemoryStore:
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         """The bytes under each key."""
-        return [bytes(self._values[key]) if key in self._values else None for key in keys]
+        return [self._held[key].value() if key in self._held else None for key in keys]
+
+    async def own(self, partition: int, token: str) -> frozenset[str]:
+        """Become the one that feeds rings from a partition."""
+        self._owners[partition] = token
+        return frozenset(self._live.get(partition, ()))
+
+    async def set_live(self, names: Sequence[str], partition: int, token: str) -> bool:
+        """Note that the stream of a partition feeds rings."""
+        if self._owners.get(partition) != token:
+            return False
+        self._live.setdefault(partition, set()).update(names)
+        return True
+
+    async def live(self, partitions: Sequence[int]) -> list[frozenset[str]]:
+        """Per partition the names of the rings that are fed from it."""
+        return [frozenset(self._live.get(partition, ())) for partition in partitions]
+
+    async def tell(self, worker: str, health: bytes) -> None:
+        """Keep what a worker tells of itself."""
+        self._told[worker] = health
+
+    async def told(self) -> dict[str, bytes]:
+        """What each worker told last."""
+        return dict(self._told)
+
+    async def entities(self, ring: Ring, limit: int) -> int:
+        """How many entities a ring is held of."""
+        return min(limit, sum(held.ring.name == ring.name for held in self._held.values()))
 
     async def is_ready(self) -> bool:
         """Always."""
         return True
-
-
-def _apply(ring: Ring, value: bytearray, tally: Tally) -> int:
-    place = ring.cells_bytes + tally.partition * MARK_BYTES
-    value.extend(bytes(max(0, place + MARK_BYTES - len(value))))
-    if _MARK.unpack_from(value, place)[0] >= tally.offset + 1:
-        return 0
-    late = 0.0
-    for cell in tally.cells:
-        at = int(cell.tile) % ring.slots * CELL_BYTES
-        held = Cell(*_CELL.unpack_from(value, at))
-        if held[COUNT] == 0 or held.tile < cell.tile:
-            _CELL.pack_into(value, at, *cell)
-        elif held.tile == cell.tile:
-            _CELL.pack_into(value, at, *(held + cell))
-        else:
-            late += cell.events
-    _MARK.pack_into(value, place, tally.offset + 1)
-    return int(late)

@@ -1,48 +1,210 @@
--- Merges tallies into rings (services/feature_service/domain/rings.py says how a ring's bytes lie).
--- KEYS: rings. ARGV[1]: slots of each ring; ARGV[2]: milliseconds until a ring that is left alone expires;
--- ARGV[i + 2]: the packed tallies for KEYS[i], each a head (partition, offset mark, number of cells) and its cells.
+-- Merges tallies into rings (services/feature_service/domain/rings.py says how a ring's bytes lie,
+-- shared/features/layouts.py how a cell's, domain/tallies.py how a tally's).
+-- KEYS: rings. ARGV[1]: layout; ARGV[2]: slots of each ring; ARGV[3]: bytes of a cell; ARGV[4]: entries of a cell;
+-- ARGV[5]: '1' where a base cell follows the slots; ARGV[6]: milliseconds until a ring that is left alone expires, 0:
+-- never; ARGV[i + 6]: the packed tallies for KEYS[i], each a head (place of its mark, mark, cells) and its cells.
 -- Returns the number of events that came too late: their slot holds a newer tile.
-local slots = tonumber(ARGV[1])
+local layout = ARGV[1]
+local slots = tonumber(ARGV[2])
+local size = tonumber(ARGV[3])
+local entries = tonumber(ARGV[4])
+local has_base = ARGV[5] == '1'
+local ttl = tonumber(ARGV[6])
+local marks = (has_base and slots + 1 or slots) * size
+local NONE = 2
+local HEAD = 24
+
+-- A cell as a table: tile, count, last_time and what its layout has. nil: empty.
+local unpack_cell, pack_cell, merge_cells, read_tally
+
+if layout == 'sums' then
+  read_tally = function(packed, at)
+    local cell = {struct.unpack('<dddddddddd', packed, at)}
+    return cell, cell[11]
+  end
+  unpack_cell = function(bytes)
+    local cell = {struct.unpack('<dddddddddd', bytes)}
+    return cell[2] > 0 and cell or nil
+  end
+  pack_cell = function(cell)
+    return struct.pack('<dddddddddd', cell[1], cell[2], cell[3], cell[4], cell[5], cell[6], cell[7], cell[8], cell[9],
+      cell[10])
+  end
+  merge_cells = function(a, b)
+    local count = a[2] + b[2]
+    local apart = b[7] / b[2] - a[7] / a[2]
+    local later = (a[3] > b[3] or (a[3] == b[3] and a[4] > b[4])) and a or b
+    local earlier = (a[5] < b[5] or (a[5] == b[5] and a[6] < b[6])) and a or b
+    return {math.max(a[1], b[1]), count, later[3], later[4], earlier[5], earlier[6], a[7] + b[7],
+      a[8] + b[8] + apart * apart * a[2] * b[2] / count, math.min(a[9], b[9]), math.max(a[10], b[10])}
+  end
+elseif layout == 'last_n' then
+  read_tally = function(packed, at)
+    local cell = {}
+    local held
+    cell[1], cell[2], cell[3], held, at = struct.unpack('<dddd', packed, at)
+    cell.pairs = {}
+    for i = 1, held do
+      local time, value
+      time, value, at = struct.unpack('<dd', packed, at)
+      cell.pairs[i] = {time, value}
+    end
+    return cell, at
+  end
+  unpack_cell = function(bytes)
+    local cell = {struct.unpack('<ddd', bytes)}
+    if cell[2] == 0 then return nil end
+    cell.pairs = {}
+    for i = 1, math.min(cell[2], entries) do
+      local time, value = struct.unpack('<dd', bytes, HEAD + 1 + (i - 1) * 16)
+      cell.pairs[i] = {time, value}
+    end
+    return cell
+  end
+  pack_cell = function(cell)
+    local parts = {struct.pack('<ddd', cell[1], cell[2], cell[3])}
+    for i = 1, entries do
+      local pair = cell.pairs[i] or {0, 0}
+      parts[i + 1] = struct.pack('<dd', pair[1], pair[2])
+    end
+    return table.concat(parts)
+  end
+  merge_cells = function(a, b)
+    local merged, i, j = {}, 1, 1
+    while #merged < entries and (a.pairs[i] or b.pairs[j]) do
+      local one, other = a.pairs[i], b.pairs[j]
+      if not other or (one and (one[1] > other[1] or (one[1] == other[1] and one[2] >= other[2]))) then
+        merged[#merged + 1] = one
+        i = i + 1
+      else
+        merged[#merged + 1] = other
+        j = j + 1
+      end
+    end
+    return {math.max(a[1], b[1]), a[2] + b[2], math.max(a[3], b[3]), pairs = merged}
+  end
+elseif layout == 'distinct' then
+  read_tally = function(packed, at)
+    local cell = {}
+    local held
+    cell[1], cell[2], cell[3], held, at = struct.unpack('<dddd', packed, at)
+    cell.hashes = {}
+    for i = 1, held do
+      cell.hashes[i], at = struct.unpack('<d', packed, at)
+    end
+    return cell, at
+  end
+  unpack_cell = function(bytes)
+    local cell = {struct.unpack('<ddd', bytes)}
+    if cell[2] == 0 then return nil end
+    cell.hashes = {}
+    for i = 1, entries do
+      local hash = struct.unpack('<d', bytes, HEAD + 1 + (i - 1) * 8)
+      if hash >= NONE then break end
+      cell.hashes[i] = hash
+    end
+    return cell
+  end
+  pack_cell = function(cell)
+    local parts = {struct.pack('<ddd', cell[1], cell[2], cell[3])}
+    for i = 1, entries do
+      parts[i + 1] = struct.pack('<d', cell.hashes[i] or NONE)
+    end
+    return table.concat(parts)
+  end
+  merge_cells = function(a, b)
+    local merged, i, j = {}, 1, 1
+    while #merged < entries and (a.hashes[i] or b.hashes[j]) do
+      local one, other = a.hashes[i], b.hashes[j]
+      if one == other then
+        j = j + 1
+      elseif not other or (one and one < other) then
+        merged[#merged + 1] = one
+        i = i + 1
+      else
+        merged[#merged + 1] = other
+        j = j + 1
+      end
+    end
+    return {math.max(a[1], b[1]), a[2] + b[2], math.max(a[3], b[3]), hashes = merged}
+  end
+else -- bins: counts by bin, only those that are not zero
+  read_tally = function(packed, at)
+    local cell = {}
+    local held
+    cell[1], cell[2], cell[3], held, at = struct.unpack('<dddd', packed, at)
+    cell.bins = {}
+    for _ = 1, held do
+      local bin, count
+      bin, count, at = struct.unpack('<dd', packed, at)
+      cell.bins[bin] = count
+    end
+    return cell, at
+  end
+  unpack_cell = function(bytes)
+    local cell = {struct.unpack('<ddd', bytes)}
+    if cell[2] == 0 then return nil end
+    cell.bins = {}
+    for bin = 0, entries - 1 do
+      local count = struct.unpack('<I4', bytes, HEAD + 1 + bin * 4)
+      if count > 0 then cell.bins[bin] = count end
+    end
+    return cell
+  end
+  pack_cell = function(cell)
+    local parts = {struct.pack('<ddd', cell[1], cell[2], cell[3])}
+    for bin = 0, entries - 1 do
+      parts[bin + 2] = struct.pack('<I4', cell.bins[bin] or 0)
+    end
+    local packed = table.concat(parts)
+    return packed .. string.rep('\0', size - #packed)
+  end
+  merge_cells = function(a, b)
+    local merged = {}
+    for bin, count in pairs(a.bins) do merged[bin] = count end
+    for bin, count in pairs(b.bins) do merged[bin] = (merged[bin] or 0) + count end
+    return {math.max(a[1], b[1]), a[2] + b[2], math.max(a[3], b[3]), bins = merged}
+  end
+end
+
+local function read(key, cell)
+  local bytes = redis.call('GETRANGE', key, cell * size, cell * size + size - 1)
+  return #bytes == size and unpack_cell(bytes) or nil
+end
+
+local function write(key, cell, held, new)
+  redis.call('SETRANGE', key, cell * size, pack_cell(held and merge_cells(held, new) or new))
+end
+
 local late = 0
 for i, key in ipairs(KEYS) do
-  local packed = ARGV[i + 2]
+  local packed = ARGV[i + 6]
   local at = 1
   while at <= #packed do
-    local partition, mark, cells
-    partition, mark, cells, at = struct.unpack('<ddd', packed, at)
-    local place = slots * 64 + partition * 8
+    local place, mark, cells
+    place, mark, cells, at = struct.unpack('<ddd', packed, at)
+    place = marks + place * 8
     local stored = redis.call('GETRANGE', key, place, place + 7)
-    if #stored == 8 and struct.unpack('<d', stored) >= mark then
-      at = at + cells * 64
-    else
-      for _ = 1, cells do
-        local tile, count, total, spread, low, high, last_time, last
-        tile, count, total, spread, low, high, last_time, last = struct.unpack('<dddddddd', packed, at)
-        local cell = string.sub(packed, at, at + 63)
-        at = at + 64
-        local slot = (tile % slots) * 64
-        local held = redis.call('GETRANGE', key, slot, slot + 63)
-        local h_tile, h_count, h_total, h_spread, h_low, h_high, h_time, h_last = 0, 0, 0, 0, 0, 0, 0, 0
-        if #held == 64 then
-          h_tile, h_count, h_total, h_spread, h_low, h_high, h_time, h_last = struct.unpack('<dddddddd', held)
-        end
-        if h_count == 0 or h_tile < tile then
-          redis.call('SETRANGE', key, slot, cell)
-        elseif h_tile == tile then
-          local apart = total / count - h_total / h_count
-          spread = h_spread + spread + apart * apart * h_count * count / (h_count + count)
-          if h_time > last_time or (h_time == last_time and h_last > last) then
-            last_time, last = h_time, h_last
-          end
-          redis.call('SETRANGE', key, slot, struct.pack('<dddddddd', tile, h_count + count, h_total + total, spread,
-            math.min(h_low, low), math.max(h_high, high), last_time, last))
+    local known = #stored == 8 and struct.unpack('<d', stored) >= mark
+    for _ = 1, cells do
+      local new
+      new, at = read_tally(packed, at)
+      if not known then
+        local slot = new[1] % slots
+        local held = read(key, slot)
+        if not held or held[1] == new[1] then
+          write(key, slot, held, new)
+        elseif held[1] < new[1] then
+          if has_base then write(key, slots, read(key, slots), held) end
+          write(key, slot, nil, new)
         else
-          late = late + count
+          late = late + new[2]
+          if has_base then write(key, slots, read(key, slots), new) end
         end
       end
-      redis.call('SETRANGE', key, place, struct.pack('<d', mark))
     end
+    if not known then redis.call('SETRANGE', key, place, struct.pack('<d', mark)) end
   end
-  redis.call('PEXPIRE', key, ARGV[2])
+  if ttl > 0 then redis.call('PEXPIRE', key, ttl) end
 end
 return late

@@ -48,6 +48,10 @@ class FeatureStore(Protocol):
         """Note per partition that everything up to the offset has been merged. A mark never moves back."""
         ...
 
+    async def applied(self, partitions: Sequence[int]) -> list[int | None]:
+        """Per partition the offset up to which everything has been merged; None where nothing is known of it."""
+        ...
+
     async def persist(self) -> None:
         """Return once everything written before is on disk, where the store can tell."""
         ...
@@ -58,6 +62,33 @@ class FeatureStore(Protocol):
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         """The bytes under each key, None where there are none."""
+        ...
+
+    async def own(self, partition: int, token: str) -> frozenset[str]:
+        """Become the one that feeds rings from a partition; the names of those that are fed from it already.
+
+        From now on `set_live` with an older owner's token is refused.
+        """
+        ...
+
+    async def set_live(self, names: Sequence[str], partition: int, token: str) -> bool:
+        """Note that rings hold all that a partition had, and that its stream feeds them; False for a former owner."""
+        ...
+
+    async def live(self, partitions: Sequence[int]) -> list[frozenset[str]]:
+        """Per partition the names of the rings that are fed from it."""
+        ...
+
+    async def tell(self, worker: str, health: bytes) -> None:
+        """Keep what a worker tells of itself, in place of what it told before."""
+        ...
+
+    async def told(self) -> dict[str, bytes]:
+        """What each worker told last."""
+        ...
+
+    async def entities(self, ring: Ring, limit: int) -> int:
+        """How many entities a ring is held of; at most `limit`, beyond which nobody counts."""
         ...
 
     async def is_ready(self) -> bool:

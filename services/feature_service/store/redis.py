@@ -1,6 +1,7 @@
 """Tiles in Redis or Valkey: packed rings, merged by a script, read by one MGET."""
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -11,17 +12,29 @@ from redis.exceptions import RedisError, ResponseError
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
+from shared.features.bins import BINS
 from shared.logs import logger
 
 _CALL_CELLS = 512
 """Cells merged by one call of the script: a few milliseconds, in which Redis answers nobody else."""
 
+_HEALTH = "feature-health"
+_SCANNED = 5_000
 _PERSIST_MS = 10_000
 _RAISE_ONLY = """
 local held = redis.call('GET', KEYS[1])
 if not held or tonumber(held) < tonumber(ARGV[1]) then
   redis.call('SET', KEYS[1], ARGV[1])
 end
+"""
+_OWN = """
+redis.call('SET', KEYS[1], ARGV[1])
+return redis.call('SMEMBERS', KEYS[2])
+"""
+_SET_LIVE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+for i = 2, #ARGV do redis.call('SADD', KEYS[2], ARGV[i]) end
+return 1
 """
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,6 +66,8 @@ class RedisStore:
         script = files("services.feature_service.store").joinpath("merge.lua").read_text()
         self._merge: AsyncScript = client.register_script(script)
         self._raise_only: AsyncScript = client.register_script(_RAISE_ONLY)
+        self._own: AsyncScript = client.register_script(_OWN)
+        self._set_live: AsyncScript = client.register_script(_SET_LIVE)
         self._can_persist = True
         self._log = logger(__name__)
 
@@ -70,21 +85,37 @@ class RedisStore:
     async def merge(self, ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> int:
         """Merge tallies; calls follow one another, so that after a failure no later offset is marked."""
         late = 0
-        for some in _calls(tallies):
+        for some in _calls(ring, tallies):
             packed = [b"".join(tally.pack() for tally in tallies[entity]) for entity in some]
             late += int(
                 await self._merge(
                     keys=[ring.key(entity) for entity in some],
-                    args=[ring.slots, ring.ttl_s * 1000, *packed],
+                    args=[
+                        ring.layout.name,
+                        ring.slots,
+                        ring.layout.cell_bytes,
+                        BINS if ring.layout.name == "bins" else ring.layout.size,
+                        int(ring.has_base),
+                        ring.ttl_s * 1000,
+                        *packed,
+                    ],
                 )
             )
-        return late
+        return late if ring.has_windows else 0
 
     @_guarded
     async def note_applied(self, offsets: Mapping[int, int]) -> None:
         """Note how far each partition has been merged."""
         for partition, offset in offsets.items():
             await self._raise_only(keys=[_applied(partition)], args=[offset])
+
+    @_guarded
+    async def applied(self, partitions: Sequence[int]) -> list[int | None]:
+        """How far each partition has been merged."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition in partitions:
+            pipeline.get(_applied(partition))
+        return [None if one is None else int(one) for one in await pipeline.execute()]
 
     @_guarded
     async def persist(self) -> None:
@@ -118,6 +149,46 @@ class RedisStore:
         """The bytes under each key, by one MGET."""
         return cast("list[bytes | None]", await self._redis.mget(keys)) if keys else []
 
+    @_guarded
+    async def own(self, partition: int, token: str) -> frozenset[str]:
+        """Become the one that feeds rings from a partition."""
+        names = await self._own(keys=[_owner(partition), _live(partition)], args=[token])
+        return frozenset(name.decode() for name in names)
+
+    @_guarded
+    async def set_live(self, names: Sequence[str], partition: int, token: str) -> bool:
+        """Note that the stream of a partition feeds rings."""
+        return bool(await self._set_live(keys=[_owner(partition), _live(partition)], args=[token, *names]))
+
+    @_guarded
+    async def live(self, partitions: Sequence[int]) -> list[frozenset[str]]:
+        """Per partition the names of the rings that are fed from it."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition in partitions:
+            pipeline.smembers(_live(partition))
+        return [frozenset(name.decode() for name in names) for names in await pipeline.execute()]
+
+    @_guarded
+    async def tell(self, worker: str, health: bytes) -> None:
+        """Keep what a worker tells of itself."""
+        await self._redis.hset(_HEALTH, worker, cast("str", health))
+
+    @_guarded
+    async def told(self) -> dict[str, bytes]:
+        """What each worker told last."""
+        found = await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(_HEALTH))
+        return {worker.decode(): health for worker, health in found.items()}
+
+    @_guarded
+    async def entities(self, ring: Ring, limit: int) -> int:
+        """How many entities a ring is held of, by SCAN, which blocks nobody."""
+        count = 0
+        async for _ in self._redis.scan_iter(f"f:{{{ring.view}.*}}:{ring.digest}:*", count=_SCANNED):
+            count += 1
+            if count >= limit:
+                break
+        return count
+
     async def is_ready(self) -> bool:
         """Whether Redis answers PING."""
         try:
@@ -126,22 +197,34 @@ class RedisStore:
             return False
 
 
-def _calls(tallies: Mapping[str, Sequence[Tally]]) -> Iterator[list[str]]:
-    """Entities in groups of about _CALL_CELLS cells; all tallies of an entity stay in one call."""
-    some: list[str] = []
-    cells = 0
-    for entity, several in tallies.items():
-        some.append(entity)
-        cells += sum(len(tally.cells) for tally in several)
-        if cells >= _CALL_CELLS:
+def _calls(ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> Iterator[list[str]]:
+    """Entities in groups of about _CALL_CELLS cells and of one hash tag; all tallies of an entity stay in one call."""
+    by_tag: dict[int, list[str]] = defaultdict(list)
+    for entity in tallies:
+        by_tag[ring.tag(entity)].append(entity)
+    for entities in by_tag.values():
+        some: list[str] = []
+        cells = 0
+        for entity in entities:
+            some.append(entity)
+            cells += sum(len(tally.cells) for tally in tallies[entity])
+            if cells >= _CALL_CELLS:
+                yield some
+                some, cells = [], 0
+        if some:
             yield some
-            some, cells = [], 0
-    if some:
-        yield some
 
 
 def _seen(frame_id: str) -> str:
     return f"seen:{frame_id}"
+
+
+def _live(partition: int) -> str:
+    return f"{{feeds.{partition}}}:live"
+
+
+def _owner(partition: int) -> str:
+    return f"{{feeds.{partition}}}:owner"
 
 
 def _applied(partition: int) -> str:

@@ -12,8 +12,8 @@ from math import floor, inf
 import numpy as np
 
 from services.feedback_service.domain.cohorts import Cohort
-from services.feedback_service.domain.entries import BlockEntry, FrameEntry, Report
-from services.feedback_service.domain.judging import distinct, judge_row
+from services.feedback_service.domain.entries import NOTHING, BlockEntry, FrameEntry, RowReports
+from services.feedback_service.domain.judging import judge_row
 from services.feedback_service.domain.losses import LOSSES, metrics_of
 from services.feedback_service.domain.snapshots import Counts, GroupSnapshot, PartitionSnapshot
 from shared.events import Missing, Task
@@ -21,7 +21,7 @@ from shared.events import Missing, Task
 COHORTS_PER_WINDOW = 24
 SHORTEST_COHORT_S = 60.0
 
-History = Mapping[int, Sequence[Report]]
+History = Mapping[int, RowReports]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -116,8 +116,8 @@ class PartitionAggregates:
         """Note the reports of a chunk whose frame is not known yet, instead of what was noted of it before."""
         counts: Counter[str] = Counter()
         for reports in history.values():
-            kept, duplicates = distinct(reports)
-            counts.update(unmatched=len(kept), duplicates=duplicates)
+            different, duplicates = reports.counted()
+            counts.update(unmatched=different, duplicates=duplicates)
         self._waiting.setdefault(frame_id, {})[chunk] = counts
 
     def waiting_chunks(self, frame_id: str) -> list[int]:
@@ -131,7 +131,7 @@ class PartitionAggregates:
         for block in frame.blocks:
             self._add_predictions(block)
             rows = range(first, first + block.size)
-            self._judge(1, block, [(row - first, history.get(row, ())) for row in rows])
+            self._judge(1, block, [(row - first, history.get(row, NOTHING)) for row in rows])
             first += block.size
         self._refuse_beyond(1, frame, history)
 
@@ -139,7 +139,7 @@ class PartitionAggregates:
         """Judge again the rows of a known frame whose reports have changed; both histories hold these rows only."""
         rows = sorted(after)
         for block, located in frame.located(rows):
-            self._judge(-1, block, [(index, before.get(row, ())) for row, index in located])
+            self._judge(-1, block, [(index, before.get(row, NOTHING)) for row, index in located])
             self._judge(1, block, [(index, after[row]) for row, index in located])
         self._refuse_beyond(-1, frame, before)
         self._refuse_beyond(1, frame, after)
@@ -175,7 +175,7 @@ class PartitionAggregates:
             degraded = bool(block.degraded) and block.degraded[index]
             group.cohort(time).add_prediction(bucket, degraded=degraded, fallback=block.fallback)
 
-    def _judge(self, sign: int, block: BlockEntry, rows: Sequence[tuple[int, Sequence[Report]]]) -> None:
+    def _judge(self, sign: int, block: BlockEntry, rows: Sequence[tuple[int, RowReports]]) -> None:
         if not block.compared:
             for _, history in rows:
                 self._count_elsewhere(sign, "outside", history)
@@ -199,9 +199,9 @@ class PartitionAggregates:
             if row >= frame.size:
                 self._count_elsewhere(sign, "refused", reports)
 
-    def _count_elsewhere(self, sign: int, name: str, history: Sequence[Report]) -> None:
-        reports, duplicates = distinct(history)
-        self._elsewhere[name] += sign * len(reports)
+    def _count_elsewhere(self, sign: int, name: str, reports: RowReports) -> None:
+        different, duplicates = reports.counted()
+        self._elsewhere[name] += sign * different
         self._elsewhere["duplicates"] += sign * duplicates
 
     def _group(self, block: BlockEntry) -> Group:

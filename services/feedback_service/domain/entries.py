@@ -1,21 +1,36 @@
 """What the join keeps: of a prediction frame what judging needs, and of each row everything that was reported."""
 
+import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
-from math import isfinite
+from math import inf, isfinite
+from typing import TypeVar
 
 import msgspec
 
 from services.feedback_service.domain.sums import unit_buckets
-from shared.events import FeedbackGiven, Missing, Outcome, PredictionBlock, PredictionFrame, Scalar, Task
+from shared.events import (
+    FRAME_ID_CHARACTERS,
+    FeedbackGiven,
+    Missing,
+    Outcome,
+    PredictionBlock,
+    PredictionFrame,
+    Scalar,
+    Task,
+)
 
 CHUNK_ROWS = 64
 """Rows whose reports share a table entry: a report rewrites this many at most, however large its frame is."""
 
-HISTORY_LIMIT = 1000
-"""Reports kept for one row. Nobody corrects an outcome as often; what repeats itself must not grow without end."""
+HISTORY_LIMIT = 20
+"""Different reports kept of one row. Nobody corrects an outcome as often, and with TEXT_CHARACTERS it keeps a chunk,
+one record of the changelog, below 600 kB whatever is sent."""
+
+TEXT_CHARACTERS = 100
+"""Longer texts are kept as their hash, classes and outcomes alike, so that the one still equals the other."""
 
 ROW_LIMIT = 1_000_000
 """Row numbers that a prediction id can spell."""
@@ -23,6 +38,8 @@ ROW_LIMIT = 1_000_000
 _BINARY_CLASSES = 2
 _INT64 = 2**63
 _ROUNDING = 1e-3  # of a model that computes in half precision
+
+ScalarT = TypeVar("ScalarT", Outcome, Scalar)
 
 
 class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -88,11 +105,64 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
     given_at: float
     outcome: Outcome
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """What no other report of the partition has, in the order of the topic."""
+        return self.offset, self.index
+
+
+class RowReports(msgspec.Struct, frozen=True, array_like=True):
+    """What was reported for one row: the reports kept, in the order of the topic, and how many there were besides.
+
+    As long as there are no more than HISTORY_LIMIT all are kept. Then those go that equal a later one and are counted
+    as `duplicates`, and what differs from all that are kept is counted as `refused`. Every report up to the place
+    (`offset`, `index`) is accounted for, since the topic's order is that of the calls: one that is read again is known.
+    """
+
+    kept: list[Report] = []
+    duplicates: int = 0
+    refused: int = 0
+    offset: int = -1
+    index: int = -1
+
+    @property
+    def newest(self) -> int:
+        """The highest offset of a report."""
+        return max([self.offset, *(report.offset for report in self.kept)])
+
+    def knows(self, report: Report) -> bool:
+        """Whether a report of this offset and index is accounted for."""
+        return report.place <= (self.offset, self.index) or any(one.place == report.place for one in self.kept)
+
+    def distinct(self) -> list[Report]:
+        """The reports kept that differ in outcome or time, of equal ones the last, in the order of the topic."""
+        last = {(report.given_at, report.outcome): report for report in self.kept}
+        return sorted(last.values(), key=lambda report: report.place)
+
+    def counted(self) -> tuple[int, int]:
+        """How many reports differ from each other, as far as can be told, and how many are duplicates."""
+        different = len(self.distinct())
+        return different + self.refused, self.duplicates + len(self.kept) - different
+
+    def after(self, report: Report) -> "RowReports":
+        """The row's reports with one more, which must not be known."""
+        kept = sorted([*self.kept, report], key=lambda one: one.place)
+        more = RowReports(kept, self.duplicates, self.refused, self.offset, self.index)
+        if len(kept) <= HISTORY_LIMIT:
+            return more
+        different = more.distinct()
+        return RowReports(
+            different[:HISTORY_LIMIT],
+            self.duplicates + len(kept) - len(different),
+            self.refused + len(different[HISTORY_LIMIT:]),
+            *kept[-1].place,
+        )
+
 
 class LabelChunk(msgspec.Struct, frozen=True, array_like=True):
-    """Everything reported for up to CHUNK_ROWS neighbouring rows of one frame, in the order of the topic."""
+    """Everything reported for up to CHUNK_ROWS neighbouring rows of one frame."""
 
-    rows: dict[int, list[Report]]
+    rows: dict[int, RowReports]
 
 
 def frame_entry(frame: PredictionFrame, offset: int) -> FrameEntry:
@@ -119,7 +189,7 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         model=block.model,
         version=block.version,
         task=block.task,
-        classes=block.classes,
+        classes=[_storable(label) for label in block.classes],
         window_s=block.window_s,
         missing=block.missing,
         probability=block.assignment_probability,
@@ -137,8 +207,7 @@ def _check(number: int, block: PredictionBlock) -> None:
     for name, values in named.items():
         if len(values) != rows:
             raise ValueError(f"blocks[{number}].{name} has {len(values)} entries for {rows} rows")
-    if block.window_s < 0.0:
-        raise ValueError(f"blocks[{number}].window_s is negative")
+    _check_ranges(number, block)
     classes = len(block.classes)
     widths = {len(score) if isinstance(score, list) else 0 for score in block.score}
     if block.task == "multiclass":
@@ -150,6 +219,19 @@ def _check(number: int, block: PredictionBlock) -> None:
         raise ValueError(f"blocks[{number}].score must hold probabilities")
     if block.task == "binary" and classes not in {0, _BINARY_CLASSES}:
         raise ValueError(f"blocks[{number}].classes must be two, not {classes}")
+
+
+def _check_ranges(number: int, block: PredictionBlock) -> None:
+    integers = [label for label in block.classes if isinstance(label, int)]
+    wrong = {
+        "window_s": block.window_s < 0.0,
+        "epoch": not 0 <= block.epoch < _INT64,
+        "assignment_probability": not 0.0 <= block.assignment_probability <= 1.0,
+        "classes": not all(-_INT64 <= label < _INT64 for label in integers),
+    }
+    if any(wrong.values()):
+        names = ", ".join(name for name, is_wrong in wrong.items() if is_wrong)
+        raise ValueError(f"blocks[{number}] is out of range in {names}")
 
 
 def _listed(score: float | list[float]) -> list[float]:
@@ -198,26 +280,29 @@ def by_chunk(events: Sequence[FeedbackGiven], offset: int) -> dict[tuple[str, in
     return found
 
 
-def _storable(outcome: Outcome) -> Outcome:
-    """An outcome that 64 bits hold; an integer beyond is kept as a float, or as text that no class equals."""
-    if isinstance(outcome, int) and not -_INT64 <= outcome < _INT64:
-        return float(outcome) if abs(outcome) <= sys.float_info.max else "an integer out of range"
-    return outcome
+def _storable(value: ScalarT) -> ScalarT:
+    """A value of few bytes: a long text as its hash, an integer beyond 64 bits as a float."""
+    if isinstance(value, str) and len(value) > TEXT_CHARACTERS:
+        return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+        return float(value) if abs(value) <= sys.float_info.max else inf
+    return value
 
 
-def merged(known: Mapping[int, list[Report]], new: Mapping[int, list[Report]]) -> dict[int, list[Report]]:
-    """The rows of `new` whose reports are not all known, each with its whole history; the others are left out.
+def merged(known: Mapping[int, RowReports], new: Mapping[int, list[Report]]) -> dict[int, RowReports]:
+    """The rows of `new` whose reports are not all known, each with everything reported; the others are left out.
 
-    A report is known by its offset and index, so one that is read again changes nothing.
+    A report is known by its offset and index, so one that is read again changes nothing. Reports are taken one by one,
+    so it makes no difference which of them came in one frame.
     """
-    changed: dict[int, list[Report]] = {}
+    changed: dict[int, RowReports] = {}
     for row, reports in new.items():
-        history = known.get(row, [])
-        seen = {(report.offset, report.index) for report in history}
-        fresh = [report for report in reports if (report.offset, report.index) not in seen]
-        if fresh and len(history) < HISTORY_LIMIT:
-            in_order = sorted([*history, *fresh], key=lambda report: (report.offset, report.index))
-            changed[row] = in_order[:HISTORY_LIMIT]
+        before = after = known.get(row, NOTHING)
+        for report in reports:
+            if not after.knows(report):
+                after = after.after(report)
+        if after is not before:
+            changed[row] = after
     return changed
 
 
@@ -237,10 +322,13 @@ def encode_entry(entry: FrameEntry | LabelChunk) -> bytes:
     return msgspec.msgpack.encode(entry)
 
 
-def finite_report(event: FeedbackGiven) -> bool:
-    """Whether an event can be kept: its row exists in some frame, and its numbers are numbers."""
-    return 0 <= event.row < ROW_LIMIT and isfinite(event.given_at)
+def possible_report(event: FeedbackGiven) -> bool:
+    """Whether an event can be kept: some frame may have its id and its row, and its time is a number."""
+    return 0 < len(event.frame_id) <= FRAME_ID_CHARACTERS and 0 <= event.row < ROW_LIMIT and isfinite(event.given_at)
 
+
+NOTHING = RowReports()
+"""What was reported for a row that nothing was reported for."""
 
 _FRAMES = msgspec.msgpack.Decoder(FrameEntry)
 _CHUNKS = msgspec.msgpack.Decoder(LabelChunk)

@@ -1,9 +1,8 @@
 """What the reports for one row come to: the label that counts, and how the others are accounted for."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.feedback_service.domain.entries import BlockEntry, Report
+from services.feedback_service.domain.entries import BlockEntry, RowReports
 from shared.events import Outcome
 
 LARGEST_ERROR = 1e75
@@ -24,27 +23,21 @@ class Judgement:
     duplicates: int = 0
 
 
-def judge_row(block: BlockEntry, index: int, history: Sequence[Report]) -> Judgement:
+def judge_row(block: BlockEntry, index: int, history: RowReports) -> Judgement:
     """Judge the reports for row `index` of `block`: the newest valid one given within the window is the label.
 
     Of two that were given at the same time the one later in the topic counts.
     """
-    reports, duplicates = distinct(history)
-    values = [(report, outcome_value(block, index, report.outcome)) for report in reports]
+    values = [(report, outcome_value(block, index, report.outcome)) for report in history.distinct()]
     valid = [(report, value) for report, value in values if value is not None]
     deadline = block.time[index] + block.window_s
     timely = [(report, value) for report, value in valid if report.given_at <= deadline]
-    late, refused = len(valid) - len(timely), len(values) - len(valid)
+    late, refused = len(valid) - len(timely), len(values) - len(valid) + history.refused
+    _, duplicates = history.counted()
     if not timely:
         return Judgement(None, 0, late, refused, duplicates)
     _, label = max(timely, key=lambda pair: (pair[0].given_at, pair[0].offset, pair[0].index))
     return Judgement(label, len(timely) - 1, late, refused, duplicates)
-
-
-def distinct(history: Sequence[Report]) -> tuple[list[Report], int]:
-    """The reports that differ in outcome or time, the last of equal ones, and the number of those left out."""
-    kept = {(report.given_at, report.outcome): report for report in history}
-    return list(kept.values()), len(history) - len(kept)
 
 
 def outcome_value(block: BlockEntry, index: int, outcome: Outcome) -> float | None:

@@ -8,6 +8,8 @@ from services.feedback_service.domain.snapshots import GroupSnapshot
 from shared.events import ExperimentRevision, Missing, Task
 
 AUC = "auc"
+_ALPHAS = (1e-9, 0.5)
+_TUNING_N_LIMIT = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,10 @@ class Setup:
 
 
 def setup_of(name: str, revision: ExperimentRevision | None, groups: Sequence[GroupSnapshot]) -> Setup:
-    """What an experiment of that name compares; `groups` are its own, and may be none where there is a revision."""
+    """What an experiment of that name compares; `groups` are its own, and may be none where there is a revision.
+
+    The router bounds what a revision says, but another may have written it: it is brought to what can be computed with.
+    """
     newest = max(groups, key=lambda group: group.epoch, default=None)
     seen = sorted({group.variant for group in groups})
     task: Task = "binary" if newest is None else newest.task
@@ -83,12 +88,12 @@ def setup_of(name: str, revision: ExperimentRevision | None, groups: Sequence[Gr
         champion=revision.champion,
         challengers=tuple(dict.fromkeys(others)),
         versions={**versions, **{variant.name: variant.version for variant in revision.variants}},
-        shares={variant.name: variant.weight for variant in revision.variants},
+        shares={variant.name: min(max(variant.weight, 0.0), 1.0) for variant in revision.variants},
         epoch=revision.epoch,
         task=task,
         metric=revision.metric if known else metrics_of(task)[0],
-        alpha=revision.alpha,
-        tuning_n=revision.tuning_n,
+        alpha=min(max(revision.alpha, _ALPHAS[0]), _ALPHAS[1]),
+        tuning_n=min(max(revision.tuning_n, 1), _TUNING_N_LIMIT),
         window_s=revision.window_s,
         missing=revision.missing,
     )

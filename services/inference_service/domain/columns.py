@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shared.columns import fault_of
 from shared.events import InputColumn, Scalar
-from shared.problems import FieldError, TooLarge, Unprocessable
+from shared.problems import FieldError, TooLarge, Unprocessable, shortened
 
 Arrays = dict[str, NDArray[Any]]
 _FAULTS_SHOWN = 20
@@ -27,7 +27,8 @@ def check_columns(
         TooLarge: more rows than allowed.
         Unprocessable: a column is unknown or missing, lengths differ, or a value is not of its column's type.
     """
-    faults = [FieldError(f"inputs.{name}", "is not a column of this model") for name in inputs.keys() - _names(schema)]
+    unknown = inputs.keys() - _names(schema)
+    faults = [FieldError(f"inputs.{shortened(name)}", "is not a column of this model") for name in unknown]
     missing = [column.name for column in schema if column.name not in inputs]
     faults += [FieldError(f"inputs.{name}", "is missing") for name in missing]
     _refuse(faults)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import CallError, Score, ServedFeatures
+from services.ab_router.clients import CallError, Needs, Score, ServedFeatures
 from services.ab_router.experiments import Experiments
 from services.ab_router.predictions import Predict
 from services.ab_router.scoring import Scorer
@@ -49,13 +49,13 @@ DELAY = ModelVersion(model="delay", version="linear", task="regression", inputs=
 class FakeFeatures:
     """Answers 30.0 for every feature; `missing` references are left out, `nulls` are null."""
 
-    views: dict[str, str] = field(default_factory=lambda: {"origin_delays": "origin"})
+    views: dict[str, Needs] = field(default_factory=lambda: {"origin_delays": Needs(["origin"])})
     missing: set[str] = field(default_factory=set)
     nulls: set[str] = field(default_factory=set)
     down: bool = False
     asked: list[tuple[list[str], dict[str, list[Scalar]], list[float]]] = field(default_factory=list)
 
-    async def join_keys(self) -> dict[str, str]:
+    async def needs(self) -> dict[str, Needs]:
         if self.down:
             raise CallError("feature_service: down")
         return self.views

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import CallError, HttpFeatures, HttpInference
+from services.ab_router.clients import CallError, HttpFeatures, HttpInference, Needs
 from services.ab_router.errors import UnknownModelError
 from shared.events import InputColumn, ModelVersion
 from shared.problems import Unavailable
@@ -76,7 +76,7 @@ async def test_the_last_copy_serves_while_the_other_services_are_down(inference,
     inference.down = features.down = True
     async with Catalog(inference, features, path, 600) as catalog:
         assert await catalog.find("late") == model
-        assert catalog.join_keys(model.versions["streaming"]) == {"origin": ["origin_delays:mean_delay"]}
+        assert catalog.needs(model.versions["streaming"]) == (["origin_delays:mean_delay"], Needs(["origin"]))
         assert "inference" in catalog.fault
         inference.down = False
         await catalog.refresh()
@@ -92,7 +92,7 @@ async def test_what_can_not_be_read_stays_as_it_was_and_the_rest_is_taken(infere
             await catalog.find("delay")
         assert catalog.fault == ""
         streaming = (await catalog.find("late")).versions["streaming"]
-        assert catalog.join_keys(streaming) == {"origin": ["origin_delays:mean_delay"]}
+        assert catalog.needs(streaming) == (["origin_delays:mean_delay"], Needs(["origin"]))
 
 
 async def test_whether_an_unknown_model_exists_can_not_be_said_while_inference_is_down(inference, features, path):
@@ -127,16 +127,19 @@ async def test_a_copy_that_can_not_be_written_stops_nobody(inference, features, 
         assert (await catalog.find("late")).name == "late"
 
 
-async def test_features_are_grouped_by_join_key_and_each_is_asked_for_once(inference, features, path):
-    features.views = {"origin_delays": "origin", "tail_delays": "tail_number"}
+async def test_each_feature_is_asked_for_once_with_all_that_they_need(inference, features, path):
+    features.views = {
+        "origin_delays": Needs(["origin"]),
+        "tail_delays": Needs(["origin", "tail_number"], {"distance": "float"}),
+    }
     sources = ["request", "origin_delays:a", "origin_delays:b", "origin_delays:a", "tail_delays:a", "gone:a"]
     inputs = [InputColumn(f"column-{at}", "float", source=source) for at, source in enumerate(sources)]
     version = ModelVersion(model="m", version="v", task="regression", inputs=inputs, registered_at=1.0)
     async with Catalog(inference, features, path, 600) as catalog:
-        assert catalog.join_keys(version) == {
-            "origin": ["origin_delays:a", "origin_delays:b"],
-            "tail_number": ["tail_delays:a"],
-        }
+        assert catalog.needs(version) == (
+            ["origin_delays:a", "origin_delays:b", "tail_delays:a"],
+            Needs(["origin", "tail_number"], {"distance": "float"}),
+        )
 
 
 def client_that_answers(content: bytes, status: int = 200) -> httpx.AsyncClient:
@@ -151,13 +154,13 @@ def client_that_answers(content: bytes, status: int = 200) -> httpx.AsyncClient:
         (b"{}", 200),
         (b'{"detail": "away"}', 503),
         (b'{"entities": [], "views": []}', 503),
-        (b'{"entities": [], "views": [{"name": "origin_delays", "entity": "origin"}]}', 200),
+        (b'{"entities": [], "views": [{"name": "origin_delays", "label": "origin_delays@1"}]}', 200),
     ],
 )
 async def test_definitions_of_another_shape_are_a_failed_call(content, status):
     async with client_that_answers(content, status) as client:
         with pytest.raises(CallError, match="feature_service"):
-            await HttpFeatures(client, "http://features.test", 1.0).join_keys()
+            await HttpFeatures(client, "http://features.test", 1.0).needs()
 
 
 @pytest.mark.parametrize(

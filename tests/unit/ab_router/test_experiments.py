@@ -1,6 +1,8 @@
 """What an experiment may be, how it runs, who is assigned what, and that its revisions are kept and sent."""
 
+import os
 from collections import Counter
+from errno import EIO
 
 import msgspec
 import pytest
@@ -99,10 +101,17 @@ def test_only_what_runs_can_be_stopped():
         ({"window_s": 0.0}, "window_s"),
         ({"window_s": float("inf")}, "window_s"),
         ({"window_s": float("nan")}, "window_s"),
+        ({"window_s": 0.9}, "window_s"),
+        ({"window_s": 1e308}, "window_s"),
         ({"alpha": 0.0}, "alpha"),
         ({"alpha": 1.0}, "alpha"),
         ({"alpha": float("nan")}, "alpha"),
+        ({"alpha": 5e-324}, "alpha"),
+        ({"alpha": 0.51}, "alpha"),
         ({"tuning_n": 0}, "tuning_n"),
+        ({"tuning_n": 10**9 + 1}, "tuning_n"),
+        ({"tuning_n": 10**400}, "tuning_n"),
+        ({"coverage": 5e-324}, "coverage"),
         ({"coverage": 0.0}, "coverage"),
         ({"coverage": 1.01}, "coverage"),
         ({"coverage": float("nan")}, "coverage"),
@@ -139,6 +148,7 @@ def test_an_experiment_has_from_two_to_ten_variants():
         ((0.5, 0.4), ["variants"]),
         ((0.5, 0.5 + 1e-6), ["variants"]),
         ((1.0, 0.0), ["variants[1].weight"]),
+        ((1.0, 5e-324), ["variants[1].weight"]),
         ((1.5, -0.5), ["variants[0].weight", "variants[1].weight"]),
         ((0.5, float("nan")), ["variants", "variants[1].weight"]),
         ((1e308, 1e308), ["variants", "variants[0].weight", "variants[1].weight"]),
@@ -291,6 +301,18 @@ async def test_a_change_that_a_full_journal_can_not_take_holds_and_is_sent_later
     assert sent(router) == [running]
     await router.experiments.refresh()
     assert len(sent(router)) == 1
+
+
+async def test_a_change_that_the_disk_did_not_keep_is_sent_later(router):
+    def failing(_: int) -> None:
+        raise OSError(EIO, os.strerror(EIO))
+
+    working, router.journal.sync_file = router.journal.sync_file, failing
+    await router.experiments.create(IN_USE)
+    running = await router.experiments.start("e")
+    router.journal.sync_file = working
+    await router.experiments.refresh()
+    assert sent(router) == [running]
 
 
 async def test_a_router_that_starts_sends_every_current_revision_again_once_there_is_room(router):

@@ -13,9 +13,11 @@ from services.ab_router.domain.experiments import NewExperiment, assign
 from services.ab_router.errors import ModelUnavailableError, UnknownModelError
 from services.ab_router.requests import Row
 from shared.events import ExperimentRevision, InputColumn, VariantAllocation
-from shared.journal import Journal, JournalFull
+from shared.frames import FRAME_BYTES
+from shared.journal import Journal, JournalFull, RecordTooLarge
 from shared.microbatch import Overloaded
 from shared.problems import TooLarge, Unprocessable
+from shared.topics import LARGEST_RECORD_BYTES
 
 ENTITIES = {"origin": "EWR"}
 
@@ -286,6 +288,65 @@ async def test_no_answer_comes_before_the_journal_is_on_disk(open_router, settin
         gated.released.set()
         (answer,) = await asked
         assert router.kept(answer.prediction_id)[0].unit == ["user-1"]
+
+
+@pytest.fixture
+async def roomy(open_router, settings, tmp_path, features, inference):
+    """A router that takes large rows."""
+    journal = Journal.open(tmp_path / "roomy", limit_bytes=64 * 1024**2)
+    async with open_router(settings.model_copy(update={"text_limit": 10**7}), journal, features, inference) as router:
+        yield router
+    journal.close()
+
+
+async def test_a_micro_batch_of_large_rows_goes_out_as_several_frames(roomy):
+    units = [f"user-{number}" for number in range(40)]
+    contexts = [{"small": at} if at % 3 else {"large": f"{at}" * 50_000} for at in range(40)]
+    rows = [row(unit, context=context) for unit, context in zip(units, contexts, strict=True)]
+    found = await asyncio.gather(
+        *(roomy.predict.rows("late", rows[first : first + 5], batch=True) for first in range(0, 40, 5))
+    )
+    answers = [answer for call in found for answer in call]
+    values = [record.value for record in roomy.records()]
+    assert sum(map(len, values)) > FRAME_BYTES
+    assert len(values) < 8
+    assert max(map(len, values)) <= FRAME_BYTES
+    assert len({answer.prediction_id for answer in answers}) == len(units)
+    for answer, unit, context in zip(answers, units, contexts, strict=True):
+        block, place = roomy.kept(answer.prediction_id)
+        assert block.unit[place] == unit
+        assert {name: column[place] for name, column in block.context.items()} == context
+
+
+async def test_a_row_that_is_larger_than_a_record_takes_nobody_else_with_it(roomy):
+    large = row("large", context={"text": "x" * LARGEST_RECORD_BYTES})
+    refused, answered = await asyncio.gather(
+        roomy.predict.rows("late", [row("small"), large], batch=True),
+        roomy.predict.rows("late", [row("other")], batch=False),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, RecordTooLarge)
+    ((_, _, frame),) = roomy.frames()
+    assert [block.unit for block in frame.blocks] == [["other"]]
+    assert roomy.kept(answered[0].prediction_id)[0].unit == ["other"]
+
+
+async def test_a_call_past_its_deadline_is_not_written_and_those_beside_it_are(
+    open_router, settings, journal, features, inference
+):
+    one_sender = settings.model_copy(update={"senders": 1})
+    async with open_router(one_sender, journal, features, inference) as router:
+        inference.answering.clear()
+        given_up = asyncio.create_task(router.predict.rows("late", [row("a"), row("b")], batch=True))
+        kept = asyncio.create_task(router.predict.rows("late", [row("c")], batch=False))
+        await inference.reached.wait()
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        inference.answering.set()
+        (answer,) = await kept
+        ((_, _, frame),) = router.frames()
+        assert [block.unit for block in frame.blocks] == [["c"]]
+        assert router.kept(answer.prediction_id)[0].unit == ["c"]
 
 
 async def test_a_disk_that_fails_means_no_answer(open_router, settings, gated, features, inference):

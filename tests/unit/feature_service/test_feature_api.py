@@ -1,5 +1,6 @@
 """The feature service over HTTP, with its stores in memory and a journal on disk."""
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,14 +9,17 @@ import httpx
 import pytest
 
 from services.feature_service.api import State
-from services.feature_service.domain.rings import Rings
-from services.feature_service.handlers import Merging, ReadFrame, decode_frame
+from services.feature_service.definitions import fixed
+from services.feature_service.handlers import Feeds, Merging, ReadFrame, decode_frame
 from services.feature_service.main import create_app, state_of
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
+from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
+from shared.events import EntityEvent
 from shared.features.catalogue import Catalogue
+from shared.frames import FRAME_BYTES
 from shared.journal import Journal, Position
 from shared.testing import client_for
 
@@ -30,8 +34,9 @@ def event(**changes: object) -> dict[str, object]:
 @pytest.fixture
 async def state(tmp_path: Path) -> AsyncIterator[State]:
     journal = Journal.open(tmp_path, limit_bytes=1024**2)
-    catalogue = Catalogue.load("examples.flights.features")
-    yield state_of(FeatureSettings(event_limit=10), catalogue, MemoryStore(), journal, FixedClock(NOW))
+    store = MemoryStore()
+    definitions = fixed(Catalogue.load("examples.flights.features"), store, InMemoryRegistry())
+    yield state_of(FeatureSettings(event_limit=10), definitions, store, journal, FixedClock(NOW))
     journal.close()
 
 
@@ -47,10 +52,10 @@ async def client(state: State) -> AsyncIterator[httpx.AsyncClient]:
 
 async def merge_journal(state: State) -> None:
     """What the worker would do once Kafka had the journal."""
-    merging = Merging(state["catalogue"], Rings.of(state["catalogue"]), state["store"], state["clock"], 300.0)
+    merging = Merging(state["definitions"], state["store"], Feeds(state["store"]), state["clock"], 300.0)
     for offset, (record, _) in enumerate(state["intake"].journal.read(Position(0, 0), 1024**2)):
         position = FramePosition(dict(record.headers)["ce_id"].decode(), record.partition, offset)
-        await merging.merge([ReadFrame(position, decode_frame(record.value))])
+        await merging.merge_into([ReadFrame(position, decode_frame(record.value))], lambda *_: True)
         await merging.settle([position])
 
 
@@ -101,6 +106,20 @@ async def test_a_repeated_request_id_gives_the_same_frame(client):
     assert first == second
     other = {"events": [event(dep_delay=1)], "request_id": "once"}
     assert (await client.post("/v1/events", json=other)).json()["frame_ids"] != first
+
+
+async def test_a_large_call_goes_in_several_frames_and_its_repetition_counts_once(state, tmp_path):
+    roomy = Journal.open(tmp_path / "roomy", limit_bytes=64 * 1024**2)
+    intake = dataclasses.replace(state["intake"], journal=roomy)
+    alike = EntityEvent("departures", NOW - 60, {**DEPARTURE, "tail_number": "N" * 500})
+    first = await intake.accept([alike] * 8000, "once")
+    assert await intake.accept([alike] * 8000, "once") == first
+    records = [record for record, _ in roomy.read(Position(0, 0), 10**8)]
+    assert len(set(first)) == len(first) == len(records) / 2 > 3
+    assert [record.event_id.decode() for record in records] == first * 2
+    assert max(len(record.value) for record in records) <= FRAME_BYTES
+    assert sum(len(decode_frame(record.value)) for record in records) == 16000
+    roomy.close()
 
 
 @pytest.mark.parametrize(

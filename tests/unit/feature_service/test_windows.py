@@ -8,7 +8,6 @@ from services.feature_service.domain.windows import Column, RingValues
 from services.feature_service.store.memory import MemoryStore
 from shared.events import EntityEvent
 from shared.features.aggregations import count, last, mean, std
-from shared.features.catalogue import Catalogue
 from shared.features.definitions import Entity, EventSource, FeatureView
 
 VIEW = FeatureView(
@@ -19,17 +18,18 @@ VIEW = FeatureView(
     hop="10s",
     lateness="10s",
 )
-RING = Rings.of(Catalogue.of([VIEW])).by_column["speeds", "speed"]
+RING = Rings.of({"speeds@1": VIEW}).ring("speeds@1", VIEW.aggregations[1])
 
 
-async def values(events: list[tuple[float, int]], *times: float) -> list[Column]:
+async def values(events: list[tuple[float, int]], *times: float, max_age_s: float = float("inf")) -> list[Column]:
     store = MemoryStore()
     cars = [EntityEvent("cars", time, {"road": "a", "speed": speed}) for time, speed in events]
     for offset, car in enumerate(cars):
         found = tally(RING, 0, offset, [car])
         await store.merge(RING, {road: [one] for road, one in found.items()})
     held = await store.read([RING.key("a")])
-    return RingValues.of(RING, held, [0] * len(times), np.array(times)).columns(VIEW.features, integer=True)
+    read = RingValues.of(RING, held, [0] * len(times), np.array(times))
+    return [read.column(one, integer=VIEW.is_integer(one), max_age_s=max_age_s) for one in VIEW.aggregations]
 
 
 async def test_on_a_boundary_the_tile_that_begins_contributes_nothing():
@@ -67,3 +67,9 @@ async def test_a_deviation_takes_two_events():
 async def test_whole_numbers_stay_whole():
     counts, means, lasts, _ = await values([(5.0, 3)], 9.0)
     assert [type(column.values[0]) for column in (counts, means, lasts)] == [int, float, int]
+
+
+async def test_what_is_older_than_the_maximum_age_is_null_and_still_counted():
+    counts, means, lasts, _ = await values([(55.0, 3)], 85.0, 86.0, max_age_s=30.0)
+    assert counts.values == [1, 1]
+    assert (means.values, lasts.statuses) == ([3.0, None], ["PRESENT", "OUTSIDE_MAX_AGE"])

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from services.feedback_service.experiments import InMemoryExperiments
-from services.feedback_service.handlers import TakeFeedback, TellResults
+from services.feedback_service.handlers import Feedback, TakeFeedback, TellResults
 from services.feedback_service.join import InMemoryEntries, Join, Place
 from services.feedback_service.main import State, create_app
 from services.feedback_service.settings import FeedbackSettings
@@ -26,10 +26,11 @@ from shared.events import (
     PredictionFrame,
     VariantAllocation,
 )
+from shared.frames import FRAME_BYTES
 from shared.ids import new_frame_id
-from shared.journal import Journal, Position
+from shared.journal import Journal, JournalFull, Position
 from shared.testing import client_for
-from shared.topics import FEEDBACK
+from shared.topics import EXPERIMENTS, FEEDBACK
 
 FRAME = new_frame_id(1.0)
 ID = f"{FRAME}-2-7"
@@ -114,6 +115,43 @@ async def test_what_can_not_be_feedback_is_refused_by_field_and_nothing_is_kept(
     assert answer.json()["errors"][0]["field"] == f"feedback[2].{field}" or "..." in answer.json()["errors"][0]["field"]
     assert (await client.post("/v1/feedback", json=wrong)).status_code == 422
     assert journalled(journal) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"feedback": []},
+        {"prediction_id": ID, "outcome": 1, "feedback": []},
+        {"outcome": 1, "feedback": [{"prediction_id": ID, "outcome": 1}]},
+        {"time": 1.0, "feedback": [{"prediction_id": ID, "outcome": 1}]},
+    ],
+)
+async def test_a_call_has_one_outcome_or_many_but_never_both_or_none(client, journal, body):
+    answer = await client.post("/v1/feedback", json=body)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == ["feedback"]
+    assert journalled(journal) == []
+
+
+async def test_a_large_call_goes_in_several_frames_per_shard_or_not_at_all(tmp_path):
+    journal = Journal.open(tmp_path / "roomy", limit_bytes=8 * 1024**2)
+    take = TakeFeedback(journal, FixedClock(50.0), 4, 10_000)
+    given = [Feedback(f"{FRAME}-{number % 2}-{number}", f"{number} " + "x" * 990) for number in range(3000)]
+    assert await take.take(given) == 3000
+    records = [record for record, _ in journal.read(Position(0, 0), 10**8)]
+    assert [record.partition for record in records] == sorted(record.partition for record in records)
+    assert len(records) == 4
+    assert max(len(record.value) for record in records) <= FRAME_BYTES
+    assert len({record.event_id for record in records}) == 4
+    events = [event for record in records for event in FEEDBACK.decode(record.value).events]
+    assert [event.row for event in events] == [*range(0, 3000, 2), *range(1, 3000, 2)]
+    for _ in range(2):  # no room for all of them: then for none
+        held = journal.unsent_bytes
+        with suppress(JournalFull):
+            await take.take(given)
+        assert journal.unsent_bytes in (held, 2 * held)
+    assert len(list(journal.read(Position(0, 0), 10**8))) == 8
+    journal.close()
 
 
 async def test_more_outcomes_than_the_limit_are_too_many(client, journal):
@@ -208,6 +246,42 @@ async def test_an_experiment_without_predictions_has_results_that_say_so(client,
     assert results["verdict"]["status"] == "withheld: too few"
     assert (results["watermark"], results["split"]) == (None, {"p": 1.0, "counts": {"a": 0, "b": 0}})
     assert (await client.get("/experiments/e")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tuning_n": 10**400},
+        {"tuning_n": -5},
+        {"alpha": 5e-324},
+        {"alpha": 1.0},
+        {"alpha": -1e308},
+        {"window_s": 1e308},
+        {"window_s": -1e308},
+        {"coverage": 5e-324},
+        {"variants": [VariantAllocation("champion", "v1", 5e-324), VariantAllocation("challenger", "v2", 1.0)]},
+        {"variants": [VariantAllocation("champion", "v1", 1e308), VariantAllocation("challenger", "v2", 1e308)]},
+        {"variants": [VariantAllocation("champion", "v1", -0.5), VariantAllocation("challenger", "v2", 0.5)]},
+        {"variants": [VariantAllocation("champion", "v1", 0.0), VariantAllocation("champion", "v1", 0.0)]},
+        {"variants": []},
+        {"champion": "nobody"},
+        {"metric": "nonsense"},
+        {"epoch": 10**400, "revision": 10**400},
+        {"epoch": 0},
+        {"status": "stopped", "stopped_at": -1e308},
+        {"status": "stopped", "stopped_at": 1e308},
+        {"fallback_value": 1e308, "seed": "", "model": ""},
+    ],
+)
+async def test_a_revision_from_elsewhere_that_makes_no_sense_has_results_all_the_same(
+    client, experiments, snapshots, changes
+):
+    await publish(snapshots)
+    for name in (NAME, "without predictions"):
+        given = revision(**{"name": name, "champion": "champion", "epoch": 0, **changes})
+        experiments.put(EXPERIMENTS.decode(EXPERIMENTS.encode(given)))
+        for path in (f"/v1/experiments/{quote(name, safe='')}/results", f"/experiments/{quote(name, safe='')}", "/"):
+            assert (await client.get(path)).status_code == 200
 
 
 async def test_an_older_revision_does_not_replace_a_newer_one(client, experiments):

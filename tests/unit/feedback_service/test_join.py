@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.feedback_service.domain.entries import CHUNK_ROWS, HISTORY_LIMIT
 from services.feedback_service.domain.results import results_of
-from services.feedback_service.domain.snapshots import PartitionSnapshot, decode_snapshot, encode_snapshot
+from services.feedback_service.domain.snapshots import Counts, PartitionSnapshot, decode_snapshot, encode_snapshot
 from services.feedback_service.join import InMemoryEntries, Join, Place
 from shared.events import (
     ExperimentRevision,
@@ -92,7 +93,7 @@ def histories(draw) -> tuple[list[Record], random.Random]:
     )
     reports = [
         feedback(*draw(st.lists(event, min_size=1, max_size=6)), offset=number)
-        for number in range(draw(st.integers(0, 6)))
+        for number in range(draw(st.integers(0, HISTORY_LIMIT // 6)))  # fewer than a row keeps
     ]
     return [*frames, *reports], random.Random(draw(st.integers(0, 2**32)))
 
@@ -124,6 +125,97 @@ def test_every_report_is_accounted_for_exactly_once(history):
         apply(join, record)
     sent = sum(len(frame.events) for topic, _, _, frame in records if topic == "feedback")
     assert numbers(join).counts.reports == sent
+
+
+@st.composite
+def insistence(draw) -> tuple[list[tuple], list[Record], random.Random]:
+    """Many reports for one row, in frames of any size, with their frame of predictions somewhere among them."""
+    event = st.tuples(st.just("f"), st.just(0), st.sampled_from([0, 1, "x"]), st.integers(0, 150).map(float))
+    events = draw(st.lists(event, min_size=HISTORY_LIMIT - 2, max_size=3 * HISTORY_LIMIT))
+    reports: list[Record] = []
+    rest = list(events)
+    while rest:
+        size = draw(st.integers(1, 30))
+        reports.append(feedback(*rest[:size], offset=len(reports)))
+        rest = rest[size:]
+    reports.insert(draw(st.integers(0, len(reports))), predictions("f", block(rows=1)))
+    return events, reports, random.Random(draw(st.integers(0, 2**32)))
+
+
+@given(insistence())
+def test_what_goes_beyond_the_reports_kept_of_a_row_is_counted_once_however_often_it_is_read(drawn):
+    events, records, chance = drawn
+    join = joined()
+    for number, record in enumerate(records):
+        apply(join, record)
+        for again in chance.choices(records[: number + 1], k=2):
+            apply(join, again)
+        if chance.random() < 0.2:
+            join.forget()
+            asyncio.run(join.rebuild([0]))
+    assert numbers(join).counts == counts_of_one_row(events)
+    asyncio.run(join.rebuild([0]))
+    assert numbers(join).counts == counts_of_one_row(events)
+
+
+def counts_of_one_row(events: list[tuple]) -> Counts:
+    """What becomes of the reports for a row predicted at 0, in the plainest way."""
+    kept: dict[tuple, int] = {}
+    duplicates = refused = 0
+    for number, (_, _, outcome, at) in enumerate(events):
+        if (at, outcome) not in kept and len(kept) == HISTORY_LIMIT:
+            refused += 1
+        else:
+            duplicates += (at, outcome) in kept
+            kept[at, outcome] = number
+    valid = [at for at, outcome in kept if outcome != "x"]
+    timely = [at for at in valid if at <= WINDOW_S]
+    return Counts(
+        predictions=1,
+        labelled=bool(timely),
+        corrections=max(0, len(timely) - 1),
+        late=len(valid) - len(timely),
+        refused=refused + len(kept) - len(valid),
+        duplicates=duplicates,
+    )
+
+
+def test_reports_beyond_those_kept_are_counted_where_the_row_belongs():
+    many = feedback(*(("f", row, 1, float(at)) for row in (0, 9) for at in range(HISTORY_LIMIT + 5)))
+    sent = 2 * HISTORY_LIMIT + 10
+    assert counts_after(many).unmatched == sent
+    assert counts_after(many, predictions("f", block())).refused == HISTORY_LIMIT + 5 + 5
+    assert counts_after(many, predictions("f", block(rows=10, experiment=None))).outside == sent
+
+
+def test_a_report_that_is_sent_over_and_over_leaves_room_for_a_correction():
+    insisting = feedback(*[("f", 0, 0, 5.0)] * 1000)
+    join = joined()
+    for record in (predictions("f", block(rows=1)), insisting, feedback(("f", 0, 1, 6.0), offset=1)):
+        apply(join, record)
+    (cohort,) = numbers(join).groups[0].cohorts
+    assert sum(cohort.labelled.positives.values()) == 1
+    assert (cohort.counts.duplicates, cohort.counts.corrections) == (999, 1)
+
+
+def test_a_chunk_of_labels_stays_small_whatever_is_reported():
+    labels = InMemoryEntries()
+    join = Join(InMemoryEntries(), labels)
+    asyncio.run(join.rebuild([0]))
+    for offset in range(40):
+        events = [("f", row, chr(0x1F600 + offset) * 100, float(offset)) for row in range(CHUNK_ROWS)]
+        apply(join, feedback(*events, *events, offset=2**40 + offset))
+    apply(join, feedback(*(("f", row, "x" * 1000, 1.0) for row in range(CHUNK_ROWS)), offset=2**41))
+    (value,) = labels.values.values()
+    assert len(value) < 600_000
+
+
+def test_a_class_with_a_long_label_is_reported_by_it():
+    long, longer = "a" * 900, "a" * 901
+    counts = counts_after(
+        predictions("f", block(classes=[long, longer])), feedback(("f", 0, longer, 5.0), ("f", 1, "a" * 902, 5.0))
+    )
+    assert (counts.labelled, counts.refused) == (1, 1)
 
 
 def counts_after(*records: Record):
@@ -242,6 +334,10 @@ def test_the_last_rows_of_a_stopped_experiment_mature_as_time_goes_on():
         {"classes": [0, 1, 2]},
         {"degraded": [True]},
         {"window_s": -1.0},
+        {"epoch": 2**70},
+        {"epoch": -1},
+        {"classes": [0, 2**70]},
+        {"assignment_probability": 1e308},
     ],
 )
 def test_a_frame_that_can_not_be_judged_is_refused_and_leaves_nothing(wrong):
@@ -249,6 +345,24 @@ def test_a_frame_that_can_not_be_judged_is_refused_and_leaves_nothing(wrong):
     with pytest.raises(ValueError, match="blocks"):
         apply(join, predictions("f", block(**wrong)))
     assert numbers(join).counts.predictions == 0
+
+
+@pytest.mark.parametrize("frame_id", ["", "f" * 101])
+def test_a_frame_id_that_no_key_should_hold_is_refused(frame_id):
+    join = joined()
+    for record in (predictions(frame_id, block()), feedback(("f", 0, 1, 5.0), (frame_id, 0, 1, 5.0))):
+        with pytest.raises(ValueError, match=r"ce_id|frame id"):
+            apply(join, record)
+    assert numbers(join).counts == Counts()
+
+
+def test_a_frame_too_large_for_a_record_of_the_changelog_is_refused():
+    rows, classes = 1000, 1000
+    wide = block(
+        rows=rows, task="multiclass", classes=list(range(classes)), score=[[1.0] + [0.0] * (classes - 1)] * rows
+    )
+    with pytest.raises(ValueError, match="fit in a record"):
+        apply(joined(), predictions("f", wide))
 
 
 def test_outcomes_beyond_64_bits_do_no_harm():

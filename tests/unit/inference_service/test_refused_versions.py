@@ -1,11 +1,14 @@
 """Versions that are not registered: each refusal names the field, and nothing of the upload is kept."""
 
+import json
 from dataclasses import replace
 
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from contender.registration import Export
+from shared.problems import TooLarge
+from shared.topics import LARGEST_RECORD_BYTES
 
 X_ONLY = [{"name": "x", "dtype": "float"}]
 
@@ -180,3 +183,15 @@ async def test_the_same_file_with_other_inputs_is_a_conflict_and_the_first_stays
     kept = (await client.get("/v1/models/churn/versions/champion")).json()
     assert {one.get("source", "request") for one in kept["inputs"]} == {"request"}
     assert state["journal"].unsent_bytes == sent
+
+
+async def test_a_manifest_that_no_record_could_carry_is_refused_before_anything_is_kept(state, settings):
+    models = replace(state["models"], settings=settings.model_copy(update={"model_limit_bytes": 64 * 1024**2}))
+    export = regression(one_column())
+    manifest = json.dumps({**export.manifest, "notes": "x" * LARGEST_RECORD_BYTES}).encode()
+    with pytest.raises(TooLarge) as refused:
+        await models.register("churn", export.onnx, manifest, json.dumps(export.sample).encode())
+    assert [error.field for error in refused.value.errors] == ["manifest"]
+    assert await models.models() == []
+    assert state["journal"].unsent_bytes == 0
+    assert list((settings.folder("inference_service") / "models").iterdir()) == []

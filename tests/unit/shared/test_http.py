@@ -18,6 +18,9 @@ from shared.testing import client_for
 class Order(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     sizes: list[int] = []
+    prices: dict[str, list[float] | None] = {}
+    parts: list["Order"] = []
+    labels: dict[str, str] | None = None
 
 
 def example(reasons: list[str]) -> FastAPI:
@@ -63,6 +66,13 @@ async def test_readiness_says_why_not():
         (b"{}", "application/json", 422, "name"),
         (b'{"name": "a", "colour": 1}', "application/json", 422, "colour"),
         (b'{"name": "a", "sizes": [1, "x"]}', "application/json", 422, "sizes[1]"),
+        (b'{"name": "a", "prices": {"b": [1], "c.d": [2, "x"]}}', "application/json", 422, "prices.c.d[1]"),
+        (b'{"name": "a", "prices": {"b": null, "c": 1e999}}', "application/json", 422, "prices.c"),
+        (b'{"name": "a", "labels": {"": 1}}', "application/json", 422, "labels."),
+        (b'{"name": "a", "parts": [{"name": "b", "labels": {"c": 1}}]}', "application/json", 422, "parts[0].labels.c"),
+        (b'{"name": "a", "labels": {"b": 1, "b": "c"}}', "application/json", 422, "labels[...]"),
+        (b'{"name": "a", "labels": {"' + b"b" * 300 + b'": 1}}', "application/json", 422, f"labels.{'b' * 99}…"),
+        (b'{"name": "a", "' + b"c" * 300 + b'": 1}', "application/json", 422, f"{'c' * 99}…"),
         (b'{"name": "a"}', "text/plain", 415, None),
         (b'{"name": "' + b"a" * 2000 + b'"}', "application/json", 413, None),
     ],
@@ -80,11 +90,13 @@ async def test_a_bad_body_is_a_problem_that_names_the_field(
     assert (page["type"], page["status"]) == (problem["type"], status)
     assert page["title"]
     assert [error["field"] for error in problem.get("errors", [])] == ([field] if field else [])
+    assert len(answer.content) < 1000
 
 
 async def test_the_frameworks_own_errors_are_problems_too():
     async with client_for(example([])) as client:
-        for path, method, status in [("/nowhere", "GET", 404), ("/orders", "PUT", 405), ("/orders/x", "GET", 404)]:
+        missing = ("/nowhere", "/orders/x", "/orders/", "/livez/", "/problems/..%2f")
+        for path, method, status in [*((path, "GET", 404) for path in missing), ("/orders", "PUT", 405)]:
             answer = await client.request(method, path)
             assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
             assert (await client.get(answer.json()["type"])).json()["status"] == status

@@ -26,7 +26,18 @@ def test_a_prediction_id_reads_back(now: float, shard: int, row: int):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "1-2-3", "0" * 26 + "-1", "0" * 26 + "-1-2-3", "0" * 26 + "--1-2", "U" * 26 + "-1-2"]
+    "text",
+    [
+        "",
+        "x",
+        "1-2-3",
+        "0" * 26 + "-1",
+        "0" * 26 + "-1-2-3",
+        "0" * 26 + "--1-2",
+        "U" * 26 + "-1-2",
+        "0" * 26 + "-\N{ARABIC-INDIC DIGIT ONE}-2",
+        "0" * 26 + "-1-\N{ARABIC-INDIC DIGIT TWO}",
+    ],
 )
 def test_anything_else_is_refused(text: str):
     with pytest.raises(ValueError, match="not a prediction id"):

@@ -1,13 +1,31 @@
 """The journal keeps what was flushed, cuts off what was torn, and refuses when it is full."""
 
 import asyncio
+import os
+import resource
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EIO
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.journal import Acknowledged, Journal, JournalFull, JournalInUseError, Position
+from shared.journal import (
+    Acknowledged,
+    Journal,
+    JournalDamagedError,
+    JournalFull,
+    JournalInUseError,
+    JournalRecord,
+    Position,
+    RecordTooLarge,
+)
+from shared.topics import LARGEST_RECORD_BYTES
 
 START = Position(0, 0)
 MIB = 1024**2
@@ -103,3 +121,207 @@ async def test_concurrent_flushes_all_return_durable(tmp_path: Path):
 
     await asyncio.gather(*(write(number) for number in range(50)))
     journal.close()
+
+
+@contextmanager
+def disk_with_room(journal: Journal, more_bytes: int) -> Iterator[None]:
+    """A disk that takes no file longer than the newest segment and some bytes: a write stops in its middle."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    size = max(path.stat().st_size for path in journal.folder.glob("*.log"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + more_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+async def test_a_disk_that_fills_up_within_a_record_tears_nothing(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    kept: list[bytes] = []
+    for number in range(10):
+        value = b"%d" % number * 500
+        if number % 3 == 1:
+            with disk_with_room(journal, 200), pytest.raises(JournalFull, match="disk") as refused:
+                journal.append("t", 0, None, [], value)
+            assert refused.value.headers["Retry-After"] == "5"
+        else:
+            journal.append("t", 0, None, [], value)
+            await journal.flush()
+            kept.append(value)
+    held = journal.unsent_bytes
+    assert values(journal) == kept
+    journal.close()
+    again = Journal.open(tmp_path, limit_bytes=MIB)
+    assert values(again) == kept
+    assert again.unsent_bytes == held
+    again.close()
+
+
+async def test_records_that_belong_together_are_appended_all_or_none(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=20 * MIB)
+    small = JournalRecord("t", 0, None, [], b"small")
+    large = JournalRecord("t", 0, None, [], bytes(LARGEST_RECORD_BYTES + 1))
+    with pytest.raises(RecordTooLarge) as refused:
+        journal.append_all([small, large])
+    assert refused.value.status == 413
+    with disk_with_room(journal, 150), pytest.raises(JournalFull):
+        journal.append_all([small, JournalRecord("t", 0, None, [], bytes(500))])
+    with pytest.raises(JournalFull):
+        journal.append_all([JournalRecord("t", 0, None, [], bytes(7 * MIB))] * 3)
+    await journal.flush()
+    assert (values(journal), journal.unsent_bytes) == ([], 0)
+    journal.append_all([small, small])
+    await journal.flush()
+    assert values(journal) == [b"small"] * 2
+    journal.close()
+
+
+def failing(_: int) -> None:
+    raise OSError(EIO, os.strerror(EIO))
+
+
+async def test_what_a_failed_flush_did_not_keep_is_not_in_the_journal(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    journal.append("t", 0, None, [], b"kept")
+    await journal.flush()
+
+    async def write(value: bytes) -> None:
+        journal.append("t", 0, None, [], value)
+        await journal.flush()
+
+    journal.sync_file = failing
+    failures = await asyncio.gather(*(write(b"lost") for _ in range(5)), return_exceptions=True)
+    assert [type(one) for one in failures] == [JournalFull] * 5
+    journal.sync_file = os.fdatasync
+    await write(b"after")
+    assert values(journal) == [b"kept", b"after"]
+    journal.close()
+    again = Journal.open(tmp_path, limit_bytes=MIB)
+    assert values(again) == [b"kept", b"after"]
+    again.close()
+
+
+async def test_what_waits_for_its_flush_is_told_when_the_disk_fails_before(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=100)
+    begun, released = threading.Event(), threading.Event()
+
+    def slow(_: int) -> None:
+        begun.set()
+        released.wait(10)
+        journal.sync_file = failing
+
+    journal.sync_file = slow
+    journal.append("t", 0, None, [], b"x" * 100)
+    first = asyncio.create_task(journal.flush())
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    journal.append("t", 0, None, [], b"y")  # flushed with the roll that the first flush ends with, and that fails
+    second = asyncio.create_task(journal.flush())
+    await asyncio.sleep(0)
+    released.set()
+    assert await first is None
+    with pytest.raises(JournalFull):
+        await second
+    assert values(journal) == [b"x" * 100]
+    journal.sync_file = os.fdatasync
+    journal.close()
+
+
+async def test_under_a_steady_load_segments_roll_and_nothing_is_lost(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=500)
+
+    async def write(caller: int) -> None:
+        for number in range(40):
+            journal.append("t", caller, None, [], b"%d" % number)
+            await journal.flush()
+
+    await asyncio.gather(write(0), write(1))
+    assert len(list(tmp_path.glob("*.log"))) >= 3
+    assert len(values(journal)) == 80
+    journal.close()
+    again = Journal.open(tmp_path, limit_bytes=MIB)
+    assert len(values(again)) == 80
+    again.close()
+
+
+async def written(folder: Path, *, segment_bytes: int = MIB) -> None:
+    journal = Journal.open(folder, limit_bytes=MIB, segment_bytes=segment_bytes)
+    for number in range(6):
+        journal.append("t", 0, None, [("ce_id", b"%d" % number)], b"%d" % number * 50)
+    await journal.flush()
+    journal.close()
+
+
+@pytest.mark.parametrize("spoiled", [0, 4, 30])
+@pytest.mark.parametrize("segment_bytes", [MIB, 150])
+async def test_damage_before_the_end_stops_the_start_and_says_where(tmp_path: Path, spoiled: int, segment_bytes: int):
+    await written(tmp_path, segment_bytes=segment_bytes)
+    path = tmp_path / "000000000000.log"
+    content = bytearray(path.read_bytes())
+    content[spoiled] ^= 0xFF  # in the first record's length, its checksum or its body
+    path.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(JournalDamagedError, match=r"000000000000\.log is damaged at byte 0"):
+            Journal.open(tmp_path, limit_bytes=MIB)
+    assert path.read_bytes() == content
+
+
+async def test_a_segment_that_is_cut_short_stops_the_start_unless_it_is_the_last(tmp_path: Path):
+    await written(tmp_path, segment_bytes=150)
+    path = tmp_path / "000000000000.log"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(JournalDamagedError, match=r"000000000000\.log"):
+        Journal.open(tmp_path, limit_bytes=MIB)
+
+
+async def test_zeros_that_a_power_cut_left_at_the_end_are_cut_off(tmp_path: Path):
+    await written(tmp_path)
+    with (tmp_path / "000000000000.log").open("ab") as file:
+        file.write(bytes(5000))
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    assert len(values(journal)) == 6
+    journal.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\x00", b'{"segment":', b'{"segment":"x"}', b"\xff"])
+async def test_a_damaged_note_of_what_was_acknowledged_means_the_oldest_segment(tmp_path: Path, content: bytes):
+    await written(tmp_path, segment_bytes=150)
+    (tmp_path / "000000000000.log").unlink()
+    (tmp_path / "acknowledged").write_bytes(content)
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    assert journal.acknowledged() == Acknowledged(1, 0, {}, lost=True)
+    assert journal.unsent_bytes == sum(path.stat().st_size for path in tmp_path.glob("*.log"))
+    journal.close()
+
+
+async def test_a_note_that_is_ahead_of_the_segments_hides_nothing_that_comes(tmp_path: Path):
+    (tmp_path / "acknowledged").write_bytes(msgspec.json.encode(Acknowledged(5, 100)))
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    journal.append("t", 0, None, [], b"new")
+    await journal.flush()
+    assert [record.value for record, _ in journal.read(Position(5, 100), MIB)] == [b"new"]
+    journal.close()
+
+
+async def test_a_note_is_on_disk_before_it_takes_the_place_of_the_last_one(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    journal.acknowledge(Acknowledged(0, 0, {"t:0": 3}), 0)
+    journal.store_acknowledged()
+    journal.close()
+    again = Journal.open(tmp_path, limit_bytes=MIB)
+    assert again.acknowledged().offsets == {"t:0": 3}
+    again.close()
+
+
+async def test_a_refused_record_is_kept_and_named(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    assert journal.remarks == []
+    journal.refuse(JournalRecord("t", 3, None, [("ce_id", b"\xffid")], b"value"))
+    journal.close()
+    again = Journal.open(tmp_path, limit_bytes=MIB)
+    for remarks in (journal.remarks, again.remarks):
+        assert "refused 1 records, the last of them t:3 " in remarks[0]
+    again.close()
+    assert b"value" in (tmp_path / "refused").read_bytes()

@@ -72,3 +72,48 @@ async def test_a_full_queue_and_a_passed_deadline_are_refused():
         with pytest.raises(Overloaded, match="no answer within"):
             await waiting
         gate.set()
+
+
+async def test_the_items_of_one_call_never_lie_in_two_batches():
+    batches: list[list[int]] = []
+    gate = asyncio.Event()
+
+    async def send(items: list[int]) -> list[int]:
+        batches.append(items)
+        await gate.wait()
+        return items
+
+    async with MicroBatcher(send, senders=1, batch_limit=4) as batcher:
+        first = asyncio.create_task(batcher.submit(0))
+        while not batches:
+            await asyncio.sleep(0)
+        calls = [[1, 2, 3], [4, 5], [6, 7], [8, 9, 10, 11, 12], [13]]
+        rest = [asyncio.create_task(batcher.submit_all(call)) for call in calls]
+        await asyncio.sleep(0)
+        gate.set()
+        assert await asyncio.gather(first, *rest) == [0, *calls]
+    assert batches == [[0], [1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11, 12], [13]]
+
+
+async def test_a_call_that_was_given_up_is_not_sent_and_makes_room():
+    batches: list[list[int]] = []
+    gate = asyncio.Event()
+
+    async def send(items: list[int]) -> list[int]:
+        batches.append(items)
+        await gate.wait()
+        return items
+
+    async with MicroBatcher(send, senders=1, queue_limit=2) as batcher:
+        first = asyncio.create_task(batcher.submit(0))
+        while not batches:
+            await asyncio.sleep(0)
+        waiting = asyncio.create_task(batcher.submit_all([1, 2]))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        gate.set()
+        assert await first == 0
+        assert await batcher.submit_all([3, 4]) == [3, 4]
+        assert await batcher.submit_all([]) == []
+    assert batches == [[0], [3, 4]]

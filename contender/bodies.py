@@ -1,0 +1,61 @@
+"""What callers give, as JSON takes it: numpy's scalars become plain values, and a fault names its field."""
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from contender.errors import ContenderError
+
+
+def encoded(body: object) -> bytes:
+    """The body as JSON.
+
+    Raises:
+        ContenderError: JSON has no word for a value; the message names it, such as `rows[3].inputs.age`.
+    """
+    return msgspec.json.encode(_plain(body, ""))
+
+
+def _plain(value: object, field: str) -> object:
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, Mapping):
+        return {_text(str(key), field): _plain(part, f"{field}.{key}") for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part, f"{field}[{index}]") for index, part in enumerate(value)]
+    return _scalar(value, field)
+
+
+def _scalar(value: object, field: str) -> object:
+    if isinstance(value, str):
+        return _text(value, field)
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return _number(float(value), field)
+    try:
+        return msgspec.to_builtins(value)
+    except TypeError as error:
+        what = f"is of the type {type(value).__name__}, which is neither number, text nor boolean"
+        raise _fault(field, what) from error
+
+
+def _number(value: float, field: str) -> float:
+    if not math.isfinite(value):
+        raise _fault(field, f"is {value}, which JSON has no word for: None says that a value is missing")
+    return value
+
+
+def _text(value: str, field: str) -> str:
+    try:
+        return value.encode().decode()  # of numpy's strings and enumerations the text alone
+    except UnicodeEncodeError as error:
+        raise _fault(field, f"holds a character that UTF-8 has no bytes for: {value!a}") from error
+
+
+def _fault(field: str, what: str) -> ContenderError:
+    return ContenderError(f"{field.removeprefix('.') or 'the body'} {what}")

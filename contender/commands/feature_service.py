@@ -1,0 +1,125 @@
+"""`contender features apply`, `rebuild`, `consistency` and `status`: what a running feature service is asked."""
+
+import json
+import os
+import time
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from contender.client import Client
+from contender.commands.stack import console, errors
+
+_TIMEOUT_S = 120.0
+_POLL_S = 0.3
+AsJson = Annotated[bool, typer.Option("--json", help="As the service answers it.")]
+
+
+def apply(*, wait_s: Annotated[float, typer.Option(help="How long to wait until everything is filled.")] = 600) -> None:
+    """Let the service read its definitions again; what has changed its meaning becomes a version of its own."""
+    added = _call("POST", "/v1/definitions/apply", {})["added"]
+    if not added:
+        console.print("Nothing has changed its meaning.")
+    else:
+        console.print(f"New versions: {', '.join(added)}. They are filled from history while the stream goes on.")
+    _wait(wait_s)
+
+
+def rebuild(
+    *, wait_s: Annotated[float, typer.Option(help="How long to wait until everything is filled.")] = 600
+) -> None:
+    """Fill all features anew from Kafka, for instance when Redis has lost them; the stream goes on."""
+    generation = _call("POST", "/v1/definitions/rebuild", {})["generation"]
+    console.print(f"Rebuild number {generation} has begun.")
+    _wait(wait_s)
+
+
+def consistency(
+    *,
+    sample: Annotated[float | None, typer.Option(help="Share of the entities to look at.", min=0.0, max=1.0)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what is served with what history says; exit with 1 where they differ."""
+    query = "" if sample is None else f"?sample={sample}"
+    found = _call("POST", f"/v1/consistency{query}", {})
+    reports = found["features"]
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        table = Table("feature", "compared", "mismatch", "missing", "extra", "mean error", "largest")
+        for one in reports:
+            rates = [f"{one[kind]:.2%}" for kind in ("mismatch", "missing", "extra")]
+            sizes = [f"{one[kind]:.3g}" for kind in ("error_mean", "error_max")]
+            table.add_row(Text(one["feature"]), f"{one['compared']:,}", *rates, *sizes)
+        console.print(table)
+    if any(one["mismatch"] or one["missing"] or one["extra"] for one in reports):
+        raise typer.Exit(1)
+
+
+def status(*, as_json: AsJson = False) -> None:
+    """Show how fresh and how full each view is; exit with 1 where one is behind its objective."""
+    found = _call("GET", "/v1/features/status")
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        table = Table("view", "state", "newest event", "lag p50", "p99", "objective", "events/s", "late", "entities")
+        for one in found["views"]:
+            table.add_row(
+                Text(one["label"]),
+                "filled" if one["complete"] else "being filled",
+                _age(one["newest_event_age_s"]),
+                *(_seconds(one[name]) for name in ("lag_p50_s", "lag_p99_s", "objective_s")),
+                f"{one['events_per_s']:.1f}",
+                f"{one['late']:,}",
+                f"{one['entities']:,}",
+            )
+        console.print(table)
+        console.print(f"Parked: {found['parked']:,} events. Workers: {found['workers']}.")
+    if any(one["behind"] for one in found["views"]):
+        raise typer.Exit(1)
+
+
+def _wait(wait_s: float) -> None:
+    """Show how many versions are filled until all are."""
+    until = time.monotonic() + wait_s
+    with console.status("filling") as shown:
+        while True:
+            views = _call("GET", "/v1/definitions")["views"]
+            missing = [view["label"] for view in views if not view["complete"]]
+            if not missing:
+                break
+            shown.update(f"filling {', '.join(missing)}")
+            if time.monotonic() > until:
+                raise _failed(f"Not filled after {wait_s:g} s: {', '.join(missing)}; it goes on in the service.")
+            time.sleep(_POLL_S)
+    console.print(f"All {len(views)} versions are filled.")
+
+
+def _call(method: str, path: str, body: Any = None) -> Any:
+    with Client(os.environ.get("CONTENDER_URL")) as client:
+        url = client.feature_url
+    try:
+        answer = httpx.request(method, url + path, json=body, timeout=_TIMEOUT_S)
+    except httpx.HTTPError as error:
+        raise _failed(f"The feature service on {url} does not answer: is `contender up` running?") from error
+    if answer.is_error:
+        raise _failed(str(answer.json().get("detail", answer.text)))
+    return answer.json()
+
+
+def _failed(message: str) -> typer.Exit:
+    errors.print(Text(message), soft_wrap=True)
+    return typer.Exit(1)
+
+
+def _age(age_s: float | None) -> str:
+    return "none yet" if age_s is None else f"{_seconds(age_s)} ago"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:,.1f} s"

@@ -1,0 +1,159 @@
+"""Fills rings with what a partition had before: for a new version of a view, and after a rebuild.
+
+The stream goes on meanwhile and leaves those rings alone. When a filler has nearly caught up with the end of the
+partition it holds the stream's merging for a moment, reads the rest, and hands the rings over. Offset marks in the
+rings make both sides idempotent, so a filler that dies, or two at once after a rebalance, count nothing twice.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from services.feature_service.domain.rings import HISTORY, Ring
+from services.feature_service.handlers import Merging, ReadFrame, decode_frame
+from services.feature_service.history import HistoryChangedError, frames
+from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
+from shared.background import repeated
+from shared.features.errors import TrainingSetError
+from shared.logs import logger
+from shared.topics import ENTITY_EVENTS
+
+_READ_MS = 500
+_BATCH = 200
+_NEARLY = 400
+"""Records behind the end of a partition from which on the stream is held: a fraction of a second of work."""
+
+_REQUEST_MS = 10_000
+_RETRY_S = 1.0
+
+
+@dataclass
+class Fillers:
+    """Keeps one filler running for each owned partition that has rings to fill.
+
+    Args:
+        kafka: bootstrap servers.
+        merging: merges what is read; shares its lock with the stream.
+        owned: the partitions that this worker owns.
+    """
+
+    kafka: str
+    merging: Merging
+    owned: Callable[[], Iterable[int]]
+    _running: dict[int, "asyncio.Task[None]"] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def running(self, every_s: float) -> AsyncIterator[None]:
+        """Look every so often for what is to be filled; at the end what is unfinished is begun again elsewhere."""
+        try:
+            async with repeated(self.tend, every_s):
+                yield
+        finally:
+            for task in self._running.values():
+                task.cancel()
+            await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def tend(self) -> None:
+        """Start what is to be filled; called now and then."""
+        await self.merging.definitions.refresh()
+        owned = set(self.owned())
+        if 0 in owned:  # the owner of the first partition takes history as well
+            owned.add(HISTORY)
+        for partition, task in list(self._running.items()):
+            if task.done() or partition not in owned:
+                task.cancel()
+                del self._running[partition]
+        for partition in owned - self._running.keys():
+            async with self.merging.lock:
+                await self.merging.feeds.ensure(partition)
+            if rings := self._unfed(partition):
+                self._running[partition] = asyncio.create_task(self._fill(partition, rings))
+
+    def _unfed(self, partition: int) -> list[Ring]:
+        rings = self.merging.definitions.current.rings.all()
+        missing = [ring for ring in rings if not self.merging.feeds.feeds(ring, partition)]
+        return [ring for ring in missing if ring.has_history] if partition == HISTORY else missing
+
+    async def _fill(self, partition: int, rings: list[Ring]) -> None:
+        log = logger(__name__).bind(partition=partition, rings=[ring.name for ring in rings])
+        try:
+            live = await (self._from_history(rings) if partition == HISTORY else self._from_topic(partition, rings))
+            log.info("rings are fed by the stream" if live else "the partition was given up meanwhile")
+        except (KafkaError, OSError, StoreUnavailableError, HistoryChangedError, TrainingSetError) as error:
+            log.warning("filling begins again", error=repr(error))
+            await asyncio.sleep(_RETRY_S)
+
+    async def _from_topic(self, partition: int, rings: list[Ring]) -> bool:
+        token = self.merging.feeds.token(partition)
+        async with AIOKafkaConsumer(
+            bootstrap_servers=self.kafka, enable_auto_commit=False, request_timeout_ms=_REQUEST_MS
+        ) as consumer:
+            source = TopicPartition(ENTITY_EVENTS.name, partition)
+            consumer.assign([source])
+            await consumer.seek_to_beginning(source)
+            await self._until(consumer, source, rings, _NEARLY)
+            async with self.merging.lock:
+                await self._until(consumer, source, rings, 0)
+                return await self._hand_over(partition, rings, token)
+
+    async def _from_history(self, rings: list[Ring]) -> bool:
+        """Merge the files of all sources up to the seams of their views' versions."""
+        token = self.merging.feeds.token(HISTORY)
+        current = self.merging.definitions.current
+        for (name, until_s), group in sorted(_by_seam(rings).items()):
+            source = current.catalogue.sources[name]
+            seam = next(one for one in current.registered.seams.values() if one.until_s == until_s)
+            wanted = {ring.name for ring in group}
+            reading = frames(source, seam)
+            while part := await asyncio.to_thread(next, reading, None):
+                number, events = part
+                frame = ReadFrame(FramePosition("", HISTORY, number), events)
+                await self.merging.merge_into([frame], _only(wanted))
+        return await self._hand_over(HISTORY, rings, token)
+
+    async def _hand_over(self, partition: int, rings: list[Ring], token: str) -> bool:
+        await self.merging.store.persist()
+        live = await self.merging.feeds.set_live(rings, partition, token)
+        if not live:
+            self.merging.feeds.forget([partition])
+        return live
+
+    async def _until(self, consumer: AIOKafkaConsumer, source: TopicPartition, rings: list[Ring], behind: int) -> None:
+        """Merge until no more than `behind` records are left."""
+        names = {ring.name for ring in rings}
+        while True:
+            end = (await consumer.end_offsets([source]))[source]
+            position = await consumer.position(source)
+            if end - position <= behind:
+                return
+            read = await consumer.getmany(source, timeout_ms=_READ_MS, max_records=min(_BATCH, end - position))
+            frames = [frame_of(record) for record in read.get(source, [])]
+            if frames:
+                await self.merging.merge_into(frames, _only(names))
+
+
+def _only(names: set[str]) -> Callable[[Ring, int], bool]:
+    return lambda ring, _: ring.name in names
+
+
+def _by_seam(rings: Iterable[Ring]) -> dict[tuple[str, float], list[Ring]]:
+    """Rings by their source and the time up to which its history counts."""
+    found: dict[tuple[str, float], list[Ring]] = {}
+    for ring in rings:
+        found.setdefault((ring.source, ring.after_s), []).append(ring)
+    return found
+
+
+def frame_of(record: ConsumerRecord) -> ReadFrame:
+    """A record of the topic as a frame; one that is none holds no events, and the stream has parked it."""
+    frame_id = next((value.decode("ascii", "replace") for name, value in record.headers if name == "ce_id"), "")
+    position = FramePosition(frame_id, record.partition, record.offset)
+    try:
+        return ReadFrame(position, decode_frame(record.value or b""))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ReadFrame(position, [])

@@ -1,0 +1,167 @@
+"""The definitions that a process works by: the module's newest ones, and every version that is registered.
+
+They change while the process runs: another one may apply changed definitions, or begin a rebuild.
+"""
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.feature_service.domain.rings import HISTORY, Ring, Rings
+from services.feature_service.history import Seam, seam_of
+from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
+from services.feature_service.store.registry import Registered, Registry
+from shared.features.catalogue import Catalogue, KeptVersion
+from shared.features.definitions import FeatureView
+from shared.features.errors import DefinitionError, TrainingSetError
+from shared.logs import logger
+
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Current:
+    """Definitions at one moment. `live` has per ring's name the partitions that it is fed from; None: all."""
+
+    catalogue: Catalogue
+    rings: Rings
+    registered: Registered
+    live: Mapping[str, frozenset[int]] | None
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, registered: Registered, live: Mapping[str, frozenset[int]] | None) -> "Current":
+        """With the rings that follow."""
+        views = {label: view for label, view in catalogue.kept.items() if isinstance(view, FeatureView)}
+        after_s = {label: seam.until_s for label, seam in registered.seams.items()}
+        return cls(catalogue, Rings.of(views, after_s, registered.generation), registered, live)
+
+    def is_complete(self, ring: Ring, partitions: int) -> bool:
+        """Whether a ring holds what all partitions had and have, and what history had."""
+        wanted = partitions + ring.has_history
+        return self.live is None or len(self.live.get(ring.name, frozenset())) >= wanted
+
+
+@dataclass
+class Definitions:
+    """Holds the current definitions and reads them again.
+
+    Args:
+        module: the dotted name, or the path, of the definitions' module.
+        registry: which versions there are.
+        store: which rings are live.
+        partitions: of topic entity-events.
+    """
+
+    module: str
+    registry: Registry
+    store: FeatureStore
+    partitions: int
+    fault: str = ""
+    _current: Current | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def current(self) -> Current:
+        """The definitions as last read."""
+        if self._current is None:
+            raise RuntimeError("definitions are read before anything asks for them")
+        return self._current
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every ring holds what all partitions had and have."""
+        return all(self.current.is_complete(ring, self.partitions) for ring in self.current.rings.all())
+
+    async def open(self) -> None:
+        """Read the module and register its versions.
+
+        Raises:
+            DefinitionError: the module's definitions can't be.
+        """
+        await self.apply(reload=False)
+
+    async def apply(self, *, reload: bool = True) -> list[str]:
+        """Read the module again and register what has changed; the labels of new versions.
+
+        Where a source has a history, new versions take from it what happened up to its last event.
+
+        Args:
+            reload: whether the module may have changed since this process read it.
+
+        Raises:
+            DefinitionError: the module's definitions can't be, or a history can't be read; nothing has changed.
+        """
+        async with self._lock:
+            for _ in range(_TRIES):
+                registered = await self.registry.load()
+                catalogue = await asyncio.to_thread(self._load, registered, reload=reload)
+                known = {one.label: one for one in registered.versions}
+                changed = [one for one in catalogue.versions if known.get(one.label) != one]
+                added = [one for one in changed if one.label not in known]
+                seams = await asyncio.to_thread(_seams, added, catalogue)
+                if not changed or await self.registry.keep(changed, seams):
+                    await self._take(catalogue)
+                    return [one.label for one in added]
+        raise DefinitionError("other processes register definitions all the time; try again")
+
+    async def refresh(self) -> None:
+        """Take up what other processes have changed. What can't be read stays as it was, and `fault` says why."""
+        async with self._lock:
+            try:
+                registered = await self.registry.load()
+                if registered.revision != self.current.registered.revision:
+                    await self._take(await asyncio.to_thread(self._load, registered, reload=True))
+                elif not self.is_complete:
+                    await self._take(self.current.catalogue)
+            except (DefinitionError, StoreUnavailableError) as error:
+                if str(error) != self.fault:
+                    logger(__name__).warning("definitions stay as they were", error=str(error))
+                self.fault = str(error)
+            else:
+                self.fault = ""
+
+    async def _take(self, catalogue: Catalogue) -> None:
+        registered = await self.registry.load()
+        draft = Current.of(catalogue, registered, {})
+        live: dict[str, frozenset[int]] = {}
+        places = [HISTORY, *range(self.partitions)]
+        for partition, names in zip(places, await self.store.live(places), strict=True):
+            for name in names:
+                live[name] = live.get(name, frozenset()) | {partition}
+        self._current = Current(catalogue, draft.rings, registered, live)
+
+    def _load(self, registered: Registered, *, reload: bool) -> Catalogue:
+        if reload and self.module in sys.modules:
+            try:
+                importlib.reload(sys.modules[self.module])
+            except DefinitionError:
+                raise
+            except Exception as error:  # whatever the author's module raises
+                raise DefinitionError(f"{self.module}: {type(error).__name__}: {error}") from error
+        return Catalogue.load(self.module, registered.versions)
+
+
+def _seams(versions: Sequence[KeptVersion], catalogue: Catalogue) -> dict[str, Seam]:
+    found: dict[str, Seam] = {}
+    by_source: dict[str, Seam | None] = {}
+    for version in versions:
+        view = catalogue.kept[version.label]
+        if isinstance(view, FeatureView):
+            source = view.source
+            try:
+                seam = by_source[source.name] if source.name in by_source else seam_of(source)
+            except TrainingSetError as error:
+                raise DefinitionError(f"view {view.name!r}: {error}", source.place) from error
+            by_source[source.name] = seam
+            if seam is not None:
+                found[version.label] = seam
+    return found
+
+
+def fixed(catalogue: Catalogue, store: FeatureStore, registry: Registry) -> Definitions:
+    """Definitions that are fed from the start: for tests, and where no worker fills anything."""
+    definitions = Definitions("", registry, store, 1)
+    definitions._current = Current.of(catalogue, Registered(list(catalogue.versions)), None)  # noqa: SLF001
+    return definitions

@@ -1,0 +1,72 @@
+"""A source's history as frames: what happened up to a seam, in the same order at every reading.
+
+Where history is taken from files the topic's own events up to the seam are left out, and the files' events after it, so
+that each event counts once whichever of the two it lies in, or in both.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from shared.events import EntityEvent
+from shared.features.definitions import EventSource
+from shared.features.offline.tables import open_events, time_column
+
+_FRAME_EVENTS = 5_000
+
+
+class Seam(msgspec.Struct, frozen=True):
+    """Up to which time events come from files, and what those files were when it was decided."""
+
+    until_s: float
+    sha256: str
+
+
+class HistoryChangedError(Exception):
+    """The files are not those that the seam was decided for."""
+
+
+def seam_of(source: EventSource) -> Seam | None:
+    """The seam of a source's history as it is now: its last event; None where it has no history, or an empty one.
+
+    Raises:
+        TrainingSetError: the files can't be read, or lack a column.
+    """
+    if not source.history:
+        return None
+    opened = open_events(source, {})
+    times = opened.seconds(time_column(opened, source))
+    last = opened.frame.select(times.max().alias("last")).collect(engine="streaming")["last"][0]
+    return None if last is None else Seam(float(last), _sha256(opened.files))
+
+
+def frames(source: EventSource, seam: Seam) -> Iterator[tuple[int, list[EntityEvent]]]:
+    """Numbered frames of the history, oldest first.
+
+    Raises:
+        HistoryChangedError: the files have changed since the seam was decided.
+        TrainingSetError: the files can't be read.
+    """
+    opened = open_events(source, {})
+    if _sha256(opened.files) != seam.sha256:
+        raise HistoryChangedError(f"the history of source {source.name!r} has changed: apply the definitions again")
+    times = opened.seconds(time_column(opened, source)).alias("")
+    columns = [opened.column(name, kind).alias(name) for name, kind in source.schema.items()]
+    ordered = opened.frame.select(times, *columns).sort("", maintain_order=True).collect(engine="streaming")
+    for number, part in enumerate(ordered.iter_slices(_FRAME_EVENTS)):
+        yield number, [_event(source.name, row) for row in part.iter_rows(named=True)]
+
+
+def _event(source: str, row: dict[str, bool | int | float | str | None]) -> EntityEvent:
+    time = row.pop("")
+    return EntityEvent(source, float(time or 0.0), row)
+
+
+def _sha256(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

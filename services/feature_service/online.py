@@ -1,0 +1,216 @@
+"""The use case of online features: what they are for entities at given times. Knows no HTTP."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import isfinite, nan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.feature_service.definitions import Current
+from services.feature_service.domain.rings import Ring, entity_texts
+from services.feature_service.domain.windows import Column, FeatureValue, Moments, RingValues, Status
+from services.feature_service.same import Same
+from services.feature_service.store.protocol import FeatureStore
+from shared.events import Scalar
+from shared.features.aggregations import Aggregation
+from shared.features.catalogue import Catalogue, Feature, View
+from shared.features.definitions import FeatureView
+from shared.features.on_demand import OnDemandView
+from shared.features.tiles import Floats
+
+_Key = tuple[str, str]  # label with its version, and the feature's name
+_Part = tuple[str, Aggregation]  # label with its version, and what is read from tiles
+_REMEMBERED = 128
+"""Lists of features, of which a deployment has about one per model."""
+
+
+@dataclass
+class Question:
+    """Features of rows.
+
+    Args:
+        current: the definitions.
+        features: which ones; what they take is remembered by this very list.
+        columns: the join keys of the features' entities, and the request columns they need, one value per row.
+        times: when each row's windows end, in seconds, shape (rows,).
+        partitions: of topic entity-events.
+    """
+
+    current: Current
+    features: Sequence[Feature]
+    columns: Mapping[str, Sequence[Scalar]]
+    times: Floats
+    partitions: int
+    _answers: dict[_Key, Column] = field(default_factory=dict)
+
+    async def answer(self, store: FeatureStore) -> list[Column]:
+        """The features' values and statuses, with one read for them all.
+
+        Raises:
+            StoreUnavailableError: the store can't be read.
+            DefinitionError: an on-demand function fails.
+        """
+        plan = _plan(Same(self.current), Same(self.features), self.partitions)
+        await self._read(store, plan)
+        for label, view, inputs in plan.on_demand:
+            self._compute(label, view, inputs)
+        return [self._answers[key] for key in plan.asked]
+
+    async def _read(self, store: FeatureStore, plan: "Plan") -> None:
+        """Answer features of tiles."""
+        entities = {join_keys: self._entities(join_keys) for join_keys in plan.join_keys}
+        keys = [key for reading in plan.readings for key in reading.ring.keys(entities[reading.ring.join_keys][0])]
+        held = await store.read(keys)
+        moments = Moments(self.times)
+        read: list[Column] = []
+        start = 0
+        for reading in plan.readings:
+            distinct, row = entities[reading.ring.join_keys]
+            here = held[start : start + len(distinct)]
+            start += len(distinct)
+            if not reading.is_complete:
+                read += [_nothing(len(self.times))] * len(reading.parts)
+                continue
+            values = RingValues.of(reading.ring, here, row, moments)
+            for one in reading.parts:
+                read.append(values.column(one.part, integer=one.integer, max_age_s=one.max_age_s))
+        for key, places in plan.tiled.items():
+            columns = [read[place] for place in places]
+            self._answers[key] = columns[0] if len(columns) == 1 else _quotient(*columns)
+
+    def _entities(self, join_keys: Sequence[str]) -> tuple[list[str], list[int]]:
+        """The distinct entities, and which of them each row names."""
+        if not join_keys:
+            return [""], [0] * len(self.times)
+        texts = entity_texts([self.columns[key] for key in join_keys])
+        distinct = list(dict.fromkeys(texts))
+        number = {entity: place for place, entity in enumerate(distinct)}
+        return distinct, [number[entity] for entity in texts]
+
+    def _compute(self, label: str, view: OnDemandView, inputs: Sequence[_Key]) -> None:
+        columns = [_array(self.columns[name], kind) for name, kind in view.request.items()]
+        columns += [_array(self._answers[key].values, float) for key in inputs]
+        for name, values in view.compute(columns).items():
+            listed: list[FeatureValue] = [_scalar(value, view.features[name]) for value in values.tolist()]
+            statuses: list[Status] = ["NULL_VALUE" if value is None else "PRESENT" for value in listed]
+            self._answers[label, name] = Column(listed, statuses)
+
+
+@dataclass(frozen=True, slots=True)
+class PartRead:
+    """A part of a feature, with what its view says of its values."""
+
+    part: Aggregation
+    integer: bool
+    max_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read from one ring; nothing while the ring is still being filled."""
+
+    ring: Ring
+    is_complete: bool
+    parts: Sequence[PartRead]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What it takes to answer some features.
+
+    `tiled` has the parts of each feature of tiles, by their place among those of all readings; `on_demand` the other
+    features' views with their inputs, those that another one takes before it; and `asked` the features in their order.
+    """
+
+    join_keys: frozenset[tuple[str, ...]]
+    readings: Sequence[Reading]
+    tiled: Mapping[_Key, Sequence[int]]
+    on_demand: Sequence[tuple[str, OnDemandView, Sequence[_Key]]]
+    asked: Sequence[_Key]
+
+
+# As for questions, features come in the same lists: without remembering a row of 15 features takes 70 us more.
+@lru_cache(_REMEMBERED)
+def _plan(current: Same[Current], features: Same[Sequence[Feature]], partitions: int) -> Plan:
+    catalogue, rings = current.it.catalogue, current.it.rings
+    needed: dict[_Key, View] = {}
+    for feature in features.it:
+        needed.update(_needed(catalogue, feature))
+    parts: dict[Ring, dict[_Part, FeatureView]] = defaultdict(dict)
+    tiled: dict[_Key, Sequence[_Part]] = {}
+    on_demand: dict[str, tuple[str, OnDemandView, Sequence[_Key]]] = {}
+    for (label, name), view in needed.items():
+        if isinstance(view, OnDemandView):
+            inputs = [_key(catalogue, one) for one in catalogue.features(view.inputs)]
+            on_demand[label] = (label, view, inputs)
+            continue
+        found = view.feature(name)
+        tiled[label, name] = [(label, part) for part in (found.parts if found else ())]
+        for part in tiled[label, name]:
+            parts[rings.ring(*part)][part] = view
+    readings = [
+        Reading(
+            ring,
+            current.it.is_complete(ring, partitions),
+            [PartRead(part, view.is_integer(part), view.max_age_s) for (_, part), view in of_ring.items()],
+        )
+        for ring, of_ring in parts.items()
+    ]
+    place = {part: number for number, part in enumerate(part for of_ring in parts.values() for part in of_ring)}
+    return Plan(
+        frozenset(ring.join_keys for ring in parts),
+        readings,
+        {key: [place[part] for part in of_feature] for key, of_feature in tiled.items()},
+        list(on_demand.values()),
+        [_key(catalogue, feature) for feature in features.it],
+    )
+
+
+def _needed(catalogue: Catalogue, feature: Feature) -> Iterator[tuple[_Key, View]]:
+    """What a feature takes, itself last."""
+    for one in catalogue.inputs(feature):
+        yield from _needed(catalogue, one)
+    yield _key(catalogue, feature), feature.view
+
+
+def _key(catalogue: Catalogue, feature: Feature) -> _Key:
+    label = feature.label if "@" in feature.label else catalogue.newest(feature.label)
+    return label, feature.name
+
+
+def _nothing(rows: int) -> Column:
+    """Of a ring that is still being filled nothing is told: a part of the truth would pass for it."""
+    return Column([None] * rows, ["NOT_FOUND"] * rows)
+
+
+def _quotient(one: Column, other: Column) -> Column:
+    values: list[FeatureValue] = []
+    statuses: list[Status] = []
+    for top, bottom, status, divisor in zip(one.values, other.values, one.statuses, other.statuses, strict=True):
+        if isinstance(top, int | float) and isinstance(bottom, int | float) and bottom:
+            values.append(top / bottom)
+            statuses.append("PRESENT")
+        else:
+            values.append(None)
+            worse = divisor if status == "PRESENT" else status
+            statuses.append("NULL_VALUE" if worse == "PRESENT" else worse)
+    return Column(values, statuses)
+
+
+def _array(values: Sequence[Any], kind: type) -> NDArray[Any]:
+    """As on-demand functions take it: float64 with NaN for null, or objects for what is no number."""
+    if kind is str or any(isinstance(value, str | list) for value in values):
+        found = np.empty(len(values), dtype=object)
+        found[:] = values
+        return found
+    return np.array([nan if value is None else float(value) for value in values], dtype=np.float64)
+
+
+def _scalar(value: Any, kind: type) -> Scalar:
+    if value is None or (isinstance(value, float) and not isfinite(value)):
+        return None
+    return kind(value)  # type: ignore[no-any-return]

@@ -1,0 +1,86 @@
+"""The features' page: how fresh and how full each view is, server-rendered, under a strict content policy."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from services.feature_service.health import ViewStatus
+from services.feature_service.store.protocol import StoreUnavailableError
+from services.feature_service.telling import tell_status
+from shared.problems import Unavailable
+
+router = APIRouter(include_in_schema=False)
+_STATIC = Path(__file__).parent / "static"
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_HEAD = ("view", "state", "newest event", "lag p50", "lag p99", "objective", "events/s", "late", "entities")
+
+
+@router.get("/")
+async def show_features(request: Request) -> HTMLResponse:
+    """How every view is doing."""
+    try:
+        found = await tell_status(request.state.definitions, request.state.clock.now())
+    except StoreUnavailableError as error:
+        raise Unavailable(str(error)) from error
+    return HTMLResponse(page(found), headers=_HEADERS)
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page; every name is escaped."""
+    head = "".join(f"<th>{name}</th>" for name in _HEAD)
+    rows = "".join(_row(view) for view in found["views"])
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Features - Contender</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta http-equiv="refresh" content="5"><link rel="stylesheet" href="/static/page.css"></head>'
+        f"<body><h1>Features</h1><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<footer>{found['workers']} workers; {found['parked']:,} events parked. Lags and rates are of the last "
+        "minute, from an event's record in Kafka to the store.</footer></body></html>"
+    )
+
+
+def _row(view: ViewStatus) -> str:
+    cells = [
+        escape(view.label),
+        "filled" if view.complete else "being filled",
+        "none yet" if view.newest_event_age_s is None else f"{_seconds(view.newest_event_age_s)} ago",
+        _seconds(view.lag_p50_s),
+        _seconds(view.lag_p99_s),
+        _seconds(view.objective_s),
+        f"{view.events_per_s:,.1f}",
+        f"{view.late:,}",
+        f"{view.entities:,}",
+    ]
+    tone = ' class="behind"' if view.behind else ""
+    return f"<tr{tone}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:,.1f} s"
+
+
+class _Assets(StaticFiles):
+    """The package's static files, of the type that their name says and no other."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+def mount_static(app: FastAPI) -> None:
+    """Serve the style sheet from this package."""
+    app.mount("/static", _Assets(directory=_STATIC), name="static")

@@ -1,0 +1,188 @@
+"""Which versions of views there are: rows in SQL, so that every process knows the same and old ones are kept."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+from sqlalchemy import UniqueConstraint
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import Field, SQLModel, col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from services.feature_service.history import Seam
+from shared.features.catalogue import KeptVersion
+from shared.sql import open_engine
+
+_STATE = 1
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """What is registered.
+
+    `seams` says per `view@number` up to which time history is taken from files. `generation` grows with every rebuild,
+    `revision` with every change.
+    """
+
+    versions: list[KeptVersion] = []
+    seams: dict[str, Seam] = {}
+    generation: int = 0
+    revision: int = 0
+
+
+class Registry(Protocol):
+    """Versions of views; only what is told about one may change."""
+
+    async def load(self) -> Registered:
+        """Everything registered, in the order of registration."""
+        ...
+
+    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, Seam]) -> bool:
+        """Add versions and change what is told of known ones.
+
+        Args:
+            versions: all of a catalogue's, or some.
+            seams: for new ones, by `view@number`, up to which time history is taken from files.
+
+        Returns:
+            False where another process has given one of the numbers to another meaning: load again.
+        """
+        ...
+
+    async def rebuild(self) -> int:
+        """Begin a new generation of rings and return its number."""
+        ...
+
+    async def touch(self) -> None:
+        """Let every process read its definitions again."""
+        ...
+
+
+class FeatureVersionRow(SQLModel, table=True):
+    """A version of a view; `document` is its definition in JSON."""
+
+    __tablename__ = "feature_version"
+    __table_args__ = (UniqueConstraint("name", "number"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=200)
+    number: int
+    digest: str = Field(max_length=64)
+    document: str
+    seam: str | None = None
+
+
+class FeatureStateRow(SQLModel, table=True):
+    """The one row that says how often things have changed."""
+
+    __tablename__ = "feature_state"
+
+    id: int = Field(primary_key=True)
+    generation: int = 0
+    revision: int = 0
+
+
+class SqlRegistry:
+    """Versions in SQLite or PostgreSQL."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def load(self) -> Registered:
+        """Everything registered, in the order of registration."""
+        async with AsyncSession(self._engine) as session:
+            rows = (await session.exec(select(FeatureVersionRow).order_by(col(FeatureVersionRow.id)))).all()
+            state = await session.get(FeatureStateRow, _STATE) or FeatureStateRow(id=_STATE)
+        versions = [KeptVersion(row.name, row.number, row.digest, msgspec.json.decode(row.document)) for row in rows]
+        seams = {f"{row.name}@{row.number}": msgspec.json.decode(row.seam, type=Seam) for row in rows if row.seam}
+        return Registered(versions, seams, state.generation, state.revision)
+
+    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, Seam]) -> bool:
+        """Add versions and change what is told of known ones."""
+        async with AsyncSession(self._engine) as session:
+            try:
+                kept = await self._put(session, versions, seams)
+                await session.commit()
+            except IntegrityError:  # another process was faster
+                await session.rollback()
+                return False
+        return kept
+
+    async def _put(self, session: AsyncSession, versions: Sequence[KeptVersion], seams: Mapping[str, Seam]) -> bool:
+        rows = (await session.exec(select(FeatureVersionRow))).all()
+        known = {(row.name, row.number): row for row in rows}
+        if any((row := known.get((one.name, one.number))) and row.digest != one.digest for one in versions):
+            return False
+        for one in versions:
+            document = msgspec.json.encode(one.document).decode()
+            row = known.get((one.name, one.number))
+            if row is None:
+                row = FeatureVersionRow(name=one.name, number=one.number, digest=one.digest, document=document)
+                row.seam = msgspec.json.encode(seams[one.label]).decode() if one.label in seams else None
+            row.document = document
+            session.add(row)
+        await self._count(session, revision=1)
+        return True
+
+    async def rebuild(self) -> int:
+        """Begin a new generation of rings and return its number."""
+        async with AsyncSession(self._engine) as session:
+            state = await self._count(session, generation=1, revision=1)
+            generation = state.generation
+            await session.commit()
+        return generation
+
+    async def touch(self) -> None:
+        """Let every process read its definitions again."""
+        async with AsyncSession(self._engine) as session:
+            await self._count(session, revision=1)
+            await session.commit()
+
+    async def _count(self, session: AsyncSession, *, revision: int, generation: int = 0) -> FeatureStateRow:
+        state = await session.get(FeatureStateRow, _STATE, with_for_update=True) or FeatureStateRow(id=_STATE)
+        state.revision += revision
+        state.generation += generation
+        session.add(state)
+        return state
+
+
+class InMemoryRegistry:
+    """Versions in a list, for tests."""
+
+    def __init__(self) -> None:
+        self._registered = Registered()
+
+    async def load(self) -> Registered:
+        """Everything registered."""
+        return self._registered
+
+    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, Seam]) -> bool:
+        """Add versions and change what is told of known ones."""
+        known = {one.label: one for one in self._registered.versions}
+        if any(one.label in known and known[one.label].digest != one.digest for one in versions):
+            return False
+        kept = {**{label: seam for label, seam in seams.items() if label not in known}, **self._registered.seams}
+        known.update({one.label: one for one in versions})
+        self._change(versions=list(known.values()), seams=kept)
+        return True
+
+    async def rebuild(self) -> int:
+        """Begin a new generation of rings."""
+        self._change(generation=self._registered.generation + 1)
+        return self._registered.generation
+
+    async def touch(self) -> None:
+        """Let every process read its definitions again."""
+        self._change()
+
+    def _change(self, **changes: object) -> None:
+        revision = self._registered.revision + 1
+        self._registered = msgspec.structs.replace(self._registered, revision=revision, **changes)
+
+
+@asynccontextmanager
+async def open_sql_registry(url: str) -> AsyncIterator[SqlRegistry]:
+    """A registry on the database at `url`, whose tables are made when they are missing."""
+    async with open_engine(url, ["feature_version", "feature_state"]) as engine:
+        yield SqlRegistry(engine)

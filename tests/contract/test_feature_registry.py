@@ -1,0 +1,85 @@
+"""One contract for the registries of feature versions: in memory, in SQLite, and in PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlmodel import SQLModel
+
+from services.feature_service.definitions import Definitions
+from services.feature_service.history import Seam
+from services.feature_service.store.memory import MemoryStore
+from services.feature_service.store.registry import (
+    InMemoryRegistry,
+    Registered,
+    Registry,
+    open_sql_registry,
+)
+from shared.features.catalogue import KeptVersion
+
+ONE = KeptVersion("trade", 1, "aa", {"hop": "1h", "note": "ünï"})
+TWO = KeptVersion("trade", 2, "bb", {"hop": "30m"})
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+async def registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Registry]:
+    if request.param == "memory":
+        yield InMemoryRegistry()
+        return
+    url = f"sqlite+aiosqlite:///{tmp_path / 'store.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres")
+        engine = create_async_engine(url)
+        async with engine.begin() as connection:
+            await connection.run_sync(SQLModel.metadata.drop_all)
+        await engine.dispose()
+    async with open_sql_registry(url) as opened:
+        yield opened
+
+
+async def test_a_new_registry_is_empty(registry: Registry):
+    assert await registry.load() == Registered()
+
+
+async def test_versions_are_read_as_they_were_kept_and_seams_with_them(registry: Registry):
+    assert await registry.keep([ONE], {"trade@1": Seam(5.5, "cc")})
+    assert await registry.keep([ONE, TWO], {})
+    found = await registry.load()
+    assert found.versions == [ONE, TWO]
+    assert found.seams == {"trade@1": Seam(5.5, "cc")}
+    assert (found.generation, found.revision) == (0, 2)
+
+
+async def test_what_is_told_of_a_version_may_change_and_its_meaning_may_not(registry: Registry):
+    assert await registry.keep([ONE], {})
+    told = KeptVersion("trade", 1, "aa", {"hop": "1h", "note": "otherwise"})
+    assert await registry.keep([told], {"trade@1": Seam(1.0, "dd")})
+    assert not await registry.keep([KeptVersion("trade", 1, "zz", {})], {})
+    found = await registry.load()
+    assert (found.versions, found.seams) == ([told], {})
+
+
+async def test_of_two_processes_that_give_one_number_one_is_refused(registry: Registry):
+    other = KeptVersion("trade", 1, "zz", {})
+    kept = await asyncio.gather(registry.keep([ONE], {}), registry.keep([other], {}))
+    assert sorted(kept) == [False, True]
+    assert len((await registry.load()).versions) == 1
+
+
+async def test_a_rebuild_and_a_touch_are_seen_by_everybody(registry: Registry):
+    assert await registry.rebuild() == 1
+    await registry.touch()
+    assert await registry.rebuild() == 2
+    found = await registry.load()
+    assert (found.generation, found.revision) == (2, 3)
+
+
+async def test_two_processes_that_start_at_once_agree_on_the_versions(registry: Registry):
+    store = MemoryStore()
+    both = [Definitions("examples.flights.features", registry, store, 4) for _ in range(2)]
+    await asyncio.gather(*(one.open() for one in both))
+    labels = [[version.label for version in one.current.catalogue.versions] for one in both]
+    assert labels[0] == labels[1] == ["origin_delays@1", "carrier_delays@1", "tail_delays@1"]
+    assert not both[0].is_complete

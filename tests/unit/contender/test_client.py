@@ -1,0 +1,310 @@
+"""The client: every call's request, its typed answer, and every fault as an error that says what to do."""
+
+import json
+import math
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from contender import Client, ContenderError, RefusedError, UnreachableError
+from contender.answers import Outputs, Prediction
+from contender.embedded.ports import free_ports
+
+ROUTER, INFERENCE, FEEDBACK = (f"http://127.0.0.1:{port}" for port in (8400, 8402, 8403))
+SHA = "a" * 64
+VERSION = {"model": "churn", "version": SHA, "task": "binary", "inputs": [], "registered_at": 1.0}
+REVISION = {
+    "name": "e",
+    "model": "churn",
+    "revision": 1,
+    "epoch": 0,
+    "status": "draft",
+    "seed": "s",
+    "champion": "champion",
+    "variants": [],
+    "metric": "log_loss",
+    "window_s": 60.0,
+    "changed_at": 1.0,
+}
+PREDICTED = {
+    "prediction_id": "p-0",
+    "model": "churn",
+    "version": SHA,
+    "variant": None,
+    "experiment": None,
+    "outputs": {"score": 0.25, "label": "leaves"},
+    "fresh": "a field of a later version",
+}
+RESULTS = {
+    "experiment": "e",
+    "status": "running",
+    "model": "churn",
+    "metric": "log_loss",
+    "champion": "champion",
+    "alpha": 0.05,
+    "missing": "excluded",
+    "window_s": 60.0,
+    "watermark": None,
+    "variants": [],
+    "effects": {},
+    "verdict": {"status": "collecting", "sentence": "No verdict yet."},
+    "offsets": {},
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = (f"{name}_SERVICE_{part}" for name in ("INFERENCE", "FEATURE", "FEEDBACK") for part in ("URL", "PORT"))
+    for name in ("URL", *services):
+        monkeypatch.delenv(f"CONTENDER_{name}", raising=False)
+
+
+class Services:
+    """What the client has sent, and what it is answered: the given answers in turn, the last one again and again."""
+
+    def __init__(self, *answers: Any, status: int = 200) -> None:
+        self.answers = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in answers]
+        self.status = status
+        self.requests: list[httpx.Request] = []
+        self.client = Client(transport=httpx.MockTransport(self._answer))
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return httpx.Response(self.status, content=answer)
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        return [(request.method, str(request.url)) for request in self.requests]
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.requests[-1].content)
+
+
+def test_a_prediction_is_asked_of_the_router():
+    services = Services(PREDICTED)
+    answer = services.client.predict("churn/1", unit="u", entities={"shop": 7}, inputs={"age": 3.5, "plan": None})
+    assert services.told == [("POST", f"{ROUTER}/v1/models/churn%2F1/predict")]
+    assert services.requests[0].headers["content-type"] == "application/json"
+    assert services.body == {"unit": "u", "entities": {"shop": 7}, "inputs": {"age": 3.5, "plan": None}, "context": {}}
+    assert answer == Prediction(
+        prediction_id="p-0",
+        model="churn",
+        version=SHA,
+        variant=None,
+        experiment=None,
+        outputs=Outputs(0.25, "leaves"),
+    )
+
+
+def test_a_batch_is_answered_in_order():
+    services = Services({"predictions": [PREDICTED, {**PREDICTED, "prediction_id": "p-1"}]})
+    answers = services.client.predict_batch("churn", ({"unit": "a"}, MappingProxyType({"unit": "b"})))
+    assert services.told == [("POST", f"{ROUTER}/v1/models/churn/predict/batch")]
+    assert services.body == {"rows": [{"unit": "a"}, {"unit": "b"}]}
+    assert [answer.prediction_id for answer in answers] == ["p-0", "p-1"]
+
+
+def test_feedback_goes_to_the_feedback_service():
+    services = Services({"accepted": 1})
+    services.client.feedback("p-0", outcome="leaves", at=12.5)
+    assert services.told == [("POST", f"{FEEDBACK}/v1/feedback")]
+    assert services.body == {"feedback": [{"prediction_id": "p-0", "outcome": "leaves", "time": 12.5}]}
+    services.client.feedback_batch([{"prediction_id": "p-0", "outcome": 1}])
+    assert services.body == {"feedback": [{"prediction_id": "p-0", "outcome": 1}]}
+
+
+@pytest.mark.parametrize("version", [SHA, None])
+def test_a_version_is_promoted_by_its_name_or_itself(version):
+    services = Services(VERSION)
+    services.client.promote("churn", version or services.client._version("churn", "champion"))
+    assert services.told[-1] == ("PUT", f"{INFERENCE}/v1/models/churn/aliases/champion")
+    assert services.body == {"version": SHA}
+
+
+def test_an_experiment_takes_the_versions_that_aliases_stand_for():
+    services = Services(VERSION, {**VERSION, "version": "b" * 64}, REVISION)
+    experiment = services.client.experiment("churn", challenger="new", share=0.25, name="e", window_s=60.0, alpha=0.1)
+    assert services.told == [
+        ("GET", f"{INFERENCE}/v1/models/churn/versions/champion"),
+        ("GET", f"{INFERENCE}/v1/models/churn/versions/new"),
+        ("POST", f"{ROUTER}/v1/experiments"),
+    ]
+    assert services.body == {
+        "name": "e",
+        "model": "churn",
+        "variants": [
+            {"name": "champion", "version": SHA, "weight": 0.75},
+            {"name": "challenger", "version": "b" * 64, "weight": 0.25},
+        ],
+        "champion": "champion",
+        "metric": "log_loss",
+        "window_s": 60.0,
+        "missing": "excluded",
+        "alpha": 0.1,
+    }
+    assert experiment.name == "e"
+
+
+def test_a_regression_is_judged_by_its_absolute_error_and_named_after_the_model():
+    services = Services({**VERSION, "task": "regression"}, {**VERSION, "task": "regression"}, REVISION)
+    services.client.experiment("churn", challenger="new")
+    assert services.body["metric"] == "absolute_error"
+    assert services.body["name"].startswith("churn-20")
+
+
+def test_an_experiment_is_started_stopped_and_told_of():
+    services = Services(REVISION, REVISION, REVISION, RESULTS)
+    experiment = services.client.create({"name": "e"})
+    results = experiment.start().stop().results()
+    assert services.told == [
+        ("POST", f"{ROUTER}/v1/experiments"),
+        ("POST", f"{ROUTER}/v1/experiments/e/start"),
+        ("POST", f"{ROUTER}/v1/experiments/e/stop"),
+        ("GET", f"{FEEDBACK}/v1/experiments/e/results"),
+    ]
+    assert services.requests[1].content == b""
+    assert (results.verdict.status, str(results)) == ("collecting", "No verdict yet.")
+
+
+def test_experiments_are_listed():
+    services = Services({"experiments": [REVISION]})
+    assert [(one.name, one.status) for one in services.client.experiments()] == [("e", "draft")]
+    assert services.told == [("GET", f"{ROUTER}/v1/experiments")]
+
+
+def fitted() -> tuple[Any, pd.DataFrame, pd.Series]:
+    rows = pd.DataFrame({"age": [20.0, 30.0, 40.0, 50.0]})
+    return LogisticRegression().fit(rows, rows["age"] > 35), rows, rows["age"] > 35
+
+
+def test_a_model_can_not_be_registered_where_nothing_answers(monkeypatch):
+    monkeypatch.setenv("CONTENDER_INFERENCE_SERVICE_PORT", str(free_ports(1)[0]))
+    with Client() as client, pytest.raises(UnreachableError, match=r"http://127\.0\.0\.1:\d+ does not answer"):
+        client.register("churn", *fitted())
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (pd.Series([1, 0]).iloc[0], 1),
+        (np.float32(0.5), 0.5),
+        (np.longdouble(0.5), 0.5),
+        (np.True_, True),
+        (np.str_("leaves"), "leaves"),
+        (np.array(3), 3),
+        (np.array([[2.5]]), 2.5),
+        (np.array(["leaves"], dtype=object), "leaves"),
+        (2**70, 2**70),
+    ],
+    ids=lambda value: f"{type(value).__name__} {value}",
+)
+def test_numpys_scalars_and_arrays_of_one_are_sent_as_their_values(given, sent):
+    services = Services({"accepted": 1}, PREDICTED)
+    services.client.feedback("p-0", outcome=given)
+    assert services.body["feedback"][0]["outcome"] == sent
+    assert type(services.body["feedback"][0]["outcome"]) is type(sent)
+    services.client.predict("churn", unit="u", inputs={np.str_("age"): given})
+    assert services.body["inputs"] == {"age": sent}
+
+
+FAULTS: dict[str, tuple[Callable[[Client], Any], str]] = {
+    "NaN": (lambda one: one.predict("m", unit="u", inputs={"age": math.nan}), "inputs.age is nan, .*None says"),
+    "infinity of numpy": (lambda one: one.predict("m", unit="u", inputs={"age": np.float32(np.inf)}), "inputs.age is"),
+    "NaN in a batch": (
+        lambda one: one.predict_batch("m", [{"unit": "u"}, {"unit": "u", "inputs": {"age": np.nan}}]),
+        r"rows\[1\]\.inputs\.age is nan",
+    ),
+    "NaN as the outcome": (lambda one: one.feedback("p", outcome=math.nan), r"feedback\[0\]\.outcome is nan"),
+    "an array": (lambda one: one.feedback("p", outcome=np.array([1, 2])), "outcome is of the type ndarray"),
+    "pandas' missing value": (lambda one: one.feedback("p", outcome=pd.NA), "outcome is of the type NAType"),
+    "half a character": (lambda one: one.predict("m", unit="\ud800"), r"unit holds .* no bytes for: '\\ud800'"),
+    "half a character as a key": (lambda one: one.predict("m", unit="u", context={"\ud800": 1}), "context holds"),
+    "half a character as a name": (lambda one: one.predict("\ud800", unit="u"), "is no name"),
+}
+
+
+@pytest.mark.parametrize(("call", "said"), FAULTS.values(), ids=FAULTS)
+def test_what_json_has_no_word_for_is_refused_by_field_before_it_is_sent(call, said):
+    services = Services(PREDICTED)
+    with pytest.raises(ContenderError, match=said):
+        call(services.client)
+    assert services.requests == []
+
+
+def test_a_refusal_carries_the_status_and_the_fields():
+    errors = [{"field": "inputs.age", "message": "is missing"}]
+    services = Services(
+        {"type": "/problems/invalid-field", "detail": "inputs.age is missing", "errors": errors}, status=422
+    )
+    with pytest.raises(RefusedError, match=r"^inputs\.age is missing$") as refused:
+        services.client.predict("churn", unit="u")
+    assert (refused.value.status, refused.value.errors) == (422, errors)
+
+
+@pytest.mark.parametrize("answer", [b"<h1>Bad gateway</h1>", b'["bad"]', b"\xff\xfe\xfd"])
+def test_a_refusal_that_is_no_problem_is_told_as_it_came(answer):
+    with pytest.raises(RefusedError) as refused:
+        Services(answer, status=502).client.experiments()
+    assert (refused.value.status, refused.value.errors) == (502, [])
+    assert str(refused.value)
+
+
+@pytest.mark.parametrize("answer", [b"<h1>Welcome</h1>", b"[]", b""])
+def test_an_answer_of_something_else_is_said_to_be_none(answer):
+    with pytest.raises(ContenderError, match="answered by something other than Contender"):
+        Services(answer).client.experiments()
+
+
+def test_a_service_that_does_not_answer_is_unreachable():
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    said = f"{ROUTER}/v1/experiments does not answer: refused"
+    with Client(transport=httpx.MockTransport(refuse)) as client, pytest.raises(UnreachableError, match=said):
+        client.experiments()
+
+
+def addresses(client: Client) -> tuple[str, str, str, str]:
+    return client.url, client.feature_url, client.inference_url, client.feedback_url
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        (None, "http://127.0.0.1"),
+        ("http://[::1]:8400/", "http://[::1]"),
+        ("https://contender.example:8400", "https://contender.example"),
+    ],
+)
+def test_the_services_are_beside_the_router(url, host):
+    assert addresses(Client(url)) == tuple(f"{host}:{port}" for port in (8400, 8401, 8402, 8403))
+
+
+def test_the_environment_says_where_the_services_are(monkeypatch):
+    monkeypatch.setenv("CONTENDER_URL", "http://router:80/")
+    monkeypatch.setenv("CONTENDER_FEATURE_SERVICE_PORT", "9001")
+    monkeypatch.setenv("CONTENDER_INFERENCE_SERVICE_URL", "https://models/api/")
+    wanted = ("http://router:80", "http://router:9001", "https://models/api", "http://router:8403")
+    assert addresses(Client()) == wanted
+    assert Client("http://other").url == "http://other"
+
+
+NO_URLS = ["http://[bad", "localhost:8400", "http://", "ftp://a", "http://a:b", "http://a:99999", "http://a\n"]
+
+
+@pytest.mark.parametrize("url", NO_URLS)
+@pytest.mark.parametrize("variable", ["CONTENDER_URL", "CONTENDER_FEEDBACK_SERVICE_URL"])
+def test_what_is_no_url_is_said_at_once(monkeypatch, url, variable):
+    with pytest.raises(ContenderError, match="is not a URL such as http://127"):
+        Client(url)
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(ContenderError, match="is not a URL such as http://127"):
+        Client()

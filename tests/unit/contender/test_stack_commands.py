@@ -1,0 +1,113 @@
+"""`contender up`, `down`, `status`, `logs` and `demo` say in one sentence what is wrong."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from contender.cli import app
+from contender.embedded.errors import PortInUseError
+from contender.embedded.service import SERVICES
+from contender.embedded.settings import StackSettings
+from contender.embedded.state import read
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CONTENDER_HOME", str(tmp_path))
+    return tmp_path
+
+
+def call(*arguments: str, code: int) -> Result:
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == code, found.output
+    assert code == 0 or isinstance(found.exception, SystemExit)
+    return found
+
+
+COMMANDS = [["up"], ["up", "-d"], ["down"], ["status"], ["logs"], ["parked"], ["demo"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("variable", "value", "takes"),
+    [
+        ("CONTENDER_KAFKA_PORT", "abc", "a whole number from 1 to 65535: Port of the embedded Kafka."),
+        ("CONTENDER_VALKEY_PORT", "65536", "a whole number from 1 to 65535: Port of the embedded Valkey."),
+        ("CONTENDER_FREE_BYTES", "1.5", "a whole number from 0: Room on the disk"),
+        ("CONTENDER_LOG_FORMAT", "[/xml]", "one of json, console: How log lines are written."),
+    ],
+)
+def test_a_variable_that_can_not_be_is_named_with_what_it_takes(monkeypatch, command, variable, value, takes):
+    monkeypatch.setenv(variable, value)
+    said = call(*command, code=1).output
+    assert f"{variable} is '{value}', and takes {takes}" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [["up"], ["up", "-d"], ["demo", "--flights", "1"]], ids=" ".join)
+@pytest.mark.parametrize("place", ["a file", "/proc/contender"])
+def test_a_home_that_can_not_be_written_is_said_first(home, monkeypatch, command, place):
+    (home / "a file").touch()
+    monkeypatch.setenv("CONTENDER_HOME", str(home / place))
+    said = call(*command, code=1).output.splitlines()[-1]
+    assert f"{home / place}/data can't be written (No" in said
+    assert "set CONTENDER_HOME to another folder." in said
+
+
+def test_nothing_runs_in_a_home_that_is_a_file(home, monkeypatch):
+    (home / "file").touch()
+    monkeypatch.setenv("CONTENDER_HOME", str(home / "file"))
+    assert "Nothing is running" in call("status", code=1).output
+    assert "Nothing was running" in call("down", code=0).output
+    assert "There is no log" in call("logs", code=1).output
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\x00" * 100, b'{"supervisor": 5}', b'{"supervisor": "\xff"}', b"[" * 9999]
+)
+def test_a_damaged_state_is_none(home, content):
+    file = StackSettings(home=home).state_file
+    file.parent.mkdir()
+    file.write_bytes(content)
+    assert read(file) is None
+    assert "Nothing is running" in call("status", code=1).output
+    assert "Nothing was running" in call("down", code=0).output
+
+
+def test_a_state_that_can_not_be_read_is_said(home):
+    StackSettings(home=home).state_file.mkdir(parents=True)
+    for command in ("status", "down"):
+        assert "stack.json can't be read (Is a directory)" in call(command, code=1).output
+
+
+def test_logs_are_text(home):
+    folder = StackSettings(home=home).logs
+    folder.mkdir(parents=True)
+    (folder / "[red].log").write_bytes(b"[/x] :smile: \x1b[32mgreen\x1b[0m\t\x1b[2J \x9b \xff\n")
+    (folder / "b.log").write_bytes(b"plain\n")
+    lines = call("logs", code=0).output.splitlines()
+    assert " [red] " in lines[0]
+    assert lines[1].split() == [
+        "[/x]",
+        ":smile:",
+        "green",
+        "\N{REPLACEMENT CHARACTER}[2J",
+        *["\N{REPLACEMENT CHARACTER}"] * 2,
+    ]
+    assert "no log of [/x]; logs are there of: [red], b." in call("logs", "[/x]", code=1).output
+
+
+def test_the_port_of_a_worker_is_told_as_the_web_port_and_ten():
+    [worker] = [one for one in SERVICES if one.name == "feedback_worker"]
+    said = str(PortInUseError(worker.name, worker.needed_port(StackSettings(feedback_service_port=9000))))
+    assert said.startswith("Port 9010, the web port plus 10, which feedback_worker needs, is in use: free it, or move")
+    assert said.endswith("CONTENDER_FEEDBACK_SERVICE_PORT=<another port>.")
+
+
+@pytest.mark.parametrize("place", ["missing/report.json", "."])
+def test_a_report_that_can_not_be_written_is_said_before_the_demo_starts(home, place):
+    said = call("demo", "--json", str(home / place), code=1).output
+    assert said.startswith(f"The demo has stopped: {home / place} can't be written: ")
+    assert len(said.splitlines()) == 1
+    assert not (home / "data").exists()

@@ -1,0 +1,45 @@
+"""What the web process knows of experiments, whatever lies in their topic."""
+
+import msgspec
+import pytest
+
+from services.feedback_service.experiments import ExperimentsFromKafka
+from shared.events import ExperimentRevision
+from shared.topics import EXPERIMENTS
+
+REVISION = ExperimentRevision(
+    name="e",
+    model="m",
+    revision=1,
+    epoch=1,
+    status="running",
+    seed="s",
+    champion="a",
+    variants=[],
+    metric="log_loss",
+    window_s=60.0,
+    changed_at=1.0,
+)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"nonsense",
+        b'{"name":"\xff"}',
+        b'{"name":' + b"[" * 100_000,
+        b'{"x":' + b"[" * 100_000,
+        b"[]",
+        b"\x00",
+    ],
+)
+def test_a_record_that_tells_of_no_experiment_changes_nothing_and_those_behind_it_count(value):
+    experiments = ExperimentsFromKafka("")
+    experiments.take(EXPERIMENTS.encode(REVISION), 0)
+    experiments.take(value, 1)
+    assert experiments.all() == [REVISION]
+    newer = msgspec.structs.replace(REVISION, revision=2, status="stopped")
+    experiments.take(EXPERIMENTS.encode(newer), 2)
+    assert experiments.all() == [newer]
