@@ -22,6 +22,22 @@ _USUAL_METRICS = {"regression": "absolute_error"}
 ShapeT = TypeVar("ShapeT")
 
 
+class _Feature(msgspec.Struct):
+    name: str
+    default: Scalar = None
+
+
+class _View(msgspec.Struct):
+    name: str
+    label: str
+    newest: bool
+    features: list[_Feature]
+
+
+class _Definitions(msgspec.Struct):
+    views: list[_View]
+
+
 class Client:
     """Talks to a running Contender.
 
@@ -68,8 +84,9 @@ class Client:
             pipeline: a fitted scikit-learn pipeline.
             columns: the frame it was fitted on, shape (rows, inputs).
             labels: what it was fitted to, shape (rows,).
-            options: `sources`, `defaults`, `description`, `tolerance`, as `contender.registration.export_pipeline` has
-                them.
+            options: `sources`, `defaults`, `description`, `tolerance`, `training_set`, as
+                `contender.registration.export_pipeline` has them. Sources are pinned to the feature versions of today,
+                and the definitions' own defaults stand in where none is given.
 
         Raises:
             ExportError: the pipeline can't be exported.
@@ -77,6 +94,8 @@ class Client:
         """
         from contender import registration  # noqa: PLC0415 - needs the extra `notebook`, which applications do without
 
+        if options.get("sources"):
+            options |= self._pinned(options["sources"], options.get("defaults") or {})
         exported = registration.export_pipeline(pipeline, columns, labels, **options)
         try:
             return registration.register(self.inference_url, model, exported)
@@ -183,6 +202,22 @@ class Client:
             return version
         path = f"{self.inference_url}/v1/models/{_segment(model)}/versions/{_segment(version)}"
         return self._call(ModelVersion, "GET", path)
+
+    def _pinned(self, sources: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """Sources with the versions that they mean today, and the definitions' own defaults under the given ones."""
+        views = self._call(_Definitions, "GET", f"{self.feature_url}/v1/definitions").views
+        labels = {view.label: view for view in views} | {view.name: view for view in views if view.newest}
+        pinned, own = {}, {}
+        for column, reference in sources.items():
+            label, _, name = reference.partition(":")
+            view = labels.get(label)
+            feature = next((one for one in view.features if one.name == name), None) if view else None
+            if view is None or feature is None:
+                raise ContenderError(f"column {column}: there is no feature {reference}")
+            pinned[column] = f"{view.label}:{name}"
+            if feature.default is not None:
+                own[column] = feature.default
+        return {"sources": pinned, "defaults": own | dict(defaults)}
 
     def _beside(self, service: str) -> str:
         variable = f"CONTENDER_{service.upper()}"

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from contender.client import Client
 from contender.commands.stack import console, errors
+from contender.commands.terminal import visible
+from contender.errors import ContenderError
 
 _TIMEOUT_S = 120.0
 _POLL_S = 0.3
@@ -53,7 +54,7 @@ def consistency(
         for one in reports:
             rates = [f"{one[kind]:.2%}" for kind in ("mismatch", "missing", "extra")]
             sizes = [f"{one[kind]:.3g}" for kind in ("error_mean", "error_max")]
-            table.add_row(Text(one["feature"]), f"{one['compared']:,}", *rates, *sizes)
+            table.add_row(visible(one["feature"]), f"{one['compared']:,}", *rates, *sizes)
         console.print(table)
     if any(one["mismatch"] or one["missing"] or one["extra"] for one in reports):
         raise typer.Exit(1)
@@ -68,7 +69,7 @@ def status(*, as_json: AsJson = False) -> None:
         table = Table("view", "state", "newest event", "lag p50", "p99", "objective", "events/s", "late", "entities")
         for one in found["views"]:
             table.add_row(
-                Text(one["label"]),
+                visible(one["label"]),
                 "filled" if one["complete"] else "being filled",
                 _age(one["newest_event_age_s"]),
                 *(_seconds(one[name]) for name in ("lag_p50_s", "lag_p99_s", "objective_s")),
@@ -99,8 +100,11 @@ def _wait(wait_s: float) -> None:
 
 
 def _call(method: str, path: str, body: Any = None) -> Any:
-    with Client(os.environ.get("CONTENDER_URL")) as client:
-        url = client.feature_url
+    try:
+        with Client(os.environ.get("CONTENDER_URL")) as client:
+            url = client.feature_url
+    except ContenderError as error:
+        raise _failed(str(error)) from error
     try:
         answer = httpx.request(method, url + path, json=body, timeout=_TIMEOUT_S)
     except httpx.HTTPError as error:
@@ -111,7 +115,7 @@ def _call(method: str, path: str, body: Any = None) -> Any:
 
 
 def _failed(message: str) -> typer.Exit:
-    errors.print(Text(message), soft_wrap=True)
+    errors.print(visible(message), soft_wrap=True)
     return typer.Exit(1)
 
 
