@@ -39,6 +39,24 @@ class State(TypedDict):
 router = APIRouter()
 
 
+# First, since routes are tried in their order: this one answers most of the calls.
+@router.post("/get-online-features", tags=["feast"])
+async def get_online_features(request: Request) -> Response:
+    """The values of features now, or at each row's `event_timestamps`."""
+    settings: FeatureSettings = request.state.settings
+    question = await read_body(request, OnlineQuestion, settings.body_limit_bytes)
+    current = request.state.definitions.current
+    asked = feast.read_question(question, current.catalogue, request.state.clock.now(), settings.row_limit)
+    online = Question(current, asked.features, question.entities, asked.times, settings.partitions)
+    try:
+        columns = await online.answer(request.state.store)
+    except StoreUnavailableError as error:
+        raise Unavailable(str(error)) from error
+    except DefinitionError as error:
+        raise OnDemandFailed(str(error)) from error
+    return json_response(feast.answer(question, asked, columns))
+
+
 @router.post("/v1/events", status_code=202, tags=["events"])
 async def add_events(request: Request) -> Response:
     """Take events in; they are on disk when this answers, and reach the features within moments."""
@@ -108,23 +126,6 @@ async def check_consistency(request: Request, sample: float | None = None) -> Re
     except (StoreUnavailableError, KafkaError, TimeoutError) as error:
         raise Unavailable(f"the check needs the store and the topic: {error!r}") from error
     return json_response({"sample": share, "features": reports})
-
-
-@router.post("/get-online-features", tags=["feast"])
-async def get_online_features(request: Request) -> Response:
-    """The values of features now, or at each row's `event_timestamps`."""
-    settings: FeatureSettings = request.state.settings
-    question = await read_body(request, OnlineQuestion, settings.body_limit_bytes)
-    current = request.state.definitions.current
-    asked = feast.read_question(question, current.catalogue, request.state.clock.now(), settings.row_limit)
-    online = Question(current, asked.features, question.entities, asked.times, settings.partitions)
-    try:
-        columns = await online.answer(request.state.store)
-    except StoreUnavailableError as error:
-        raise Unavailable(str(error)) from error
-    except DefinitionError as error:
-        raise OnDemandFailed(str(error)) from error
-    return json_response(feast.answer(question, asked, columns))
 
 
 @router.post("/push", tags=["feast"])

@@ -21,6 +21,7 @@ from services.feature_service.store.protocol import FramePosition, StoreUnavaila
 from shared.background import repeated
 from shared.features.errors import TrainingSetError
 from shared.logs import logger
+from shared.streams import frame_id_in
 from shared.topics import ENTITY_EVENTS
 
 _READ_MS = 500
@@ -151,9 +152,8 @@ def _by_seam(rings: Iterable[Ring]) -> dict[tuple[str, float], list[Ring]]:
 
 def frame_of(record: ConsumerRecord) -> ReadFrame:
     """A record of the topic as a frame; one that is none holds no events, and the stream has parked it."""
-    frame_id = next((value.decode("ascii", "replace") for name, value in record.headers if name == "ce_id"), "")
-    position = FramePosition(frame_id, record.partition, record.offset)
+    position = FramePosition(frame_id_in(record.headers), record.partition, record.offset)
     try:
         return ReadFrame(position, decode_frame(record.value or b""))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except msgspec.DecodeError:
         return ReadFrame(position, [])

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from services.feature_service.contracts import OnlineQuestion, OnlineWrite, Push
+from services.feature_service.domain.validation import MOST_CHARACTERS, MOST_EXACT
 from services.feature_service.domain.windows import Column
 from services.feature_service.errors import InvalidEvent, UnknownFeature, UnknownSource
 from services.feature_service.same import Same
@@ -18,7 +19,7 @@ from shared.features.catalogue import Catalogue, Feature
 from shared.features.definitions import EventSource
 from shared.features.errors import UnknownFeatureError
 from shared.features.tiles import Floats
-from shared.problems import TooLarge, Unprocessable
+from shared.problems import TooLarge, Unprocessable, shortened
 
 _LATEST_S = 253_402_300_800.0  # the year 10000, beyond which a time can't be written
 _KEY_TYPES: frozenset[type] = frozenset({str, int})
@@ -141,7 +142,13 @@ class _Column:
             row, value = next(
                 (row, value) for row, value in enumerate(columns[self.name]) if type(value) not in self.types
             )
-            raise Unprocessable.at(f"entities.{self.name}[{row}]", f"is {value!r}; {self.expected}")
+            raise Unprocessable.at(f"entities.{self.name}[{row}]", f"is {shortened(repr(value))}; {self.expected}")
+        for row, value in enumerate(columns[self.name]):
+            if isinstance(value, str) and len(value) > MOST_CHARACTERS:
+                message = f"has {len(value)} characters; at most {MOST_CHARACTERS} are taken"
+                raise Unprocessable.at(f"entities.{self.name}[{row}]", message)
+            if isinstance(value, int) and abs(value) > MOST_EXACT:
+                raise Unprocessable.at(f"entities.{self.name}[{row}]", "is beyond 2**53, up to which numbers are exact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +186,7 @@ def _columns(catalogue: Catalogue, feature: Feature) -> Iterator[_Column]:
 def _source(catalogue: Catalogue, name: str, field: str) -> EventSource:
     source = catalogue.sources.get(name)
     if source is None:
-        raise UnknownSource.at(field, f"is {name!r}; there are {', '.join(sorted(catalogue.sources))}")
+        raise UnknownSource.at(field, f"is {shortened(name)!r}; there are {', '.join(sorted(catalogue.sources))}")
     return source
 
 
@@ -219,13 +226,14 @@ def _features(references: Sequence[str], service_name: str, catalogue: Catalogue
 
 def _seconds(value: Scalar, field: str) -> float:
     """A time as seconds since 1970, or as ISO 8601 text, which is UTC unless it says otherwise."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
     try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
         moment = datetime.fromisoformat(str(value))
-    except ValueError as error:
-        raise InvalidEvent.at(field, f"is {value!r}: expected seconds since 1970 or ISO 8601") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as error:
+        said = f"is {shortened(repr(value))}: expected seconds since 1970 or ISO 8601"
+        raise InvalidEvent.at(field, said) from error
 
 
 def _rfc3339(time: float) -> str:

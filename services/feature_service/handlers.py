@@ -21,7 +21,7 @@ from shared.events import EntityEvent, EntityEventFrame
 from shared.frames import split
 from shared.ids import frame_id_of, new_frame_id
 from shared.journal import Journal, JournalRecord
-from shared.topics import ENTITY_EVENTS, cloud_event_headers
+from shared.topics import ENTITY_EVENTS, cloud_event_headers, read_json
 
 _NAMED_REASONS = 3
 
@@ -229,7 +229,7 @@ def decode_frame(value: bytes) -> list[EntityEvent]:
         return ENTITY_EVENTS.decode(value).events
     except msgspec.ValidationError as no_frame:
         try:
-            return [msgspec.json.decode(value, type=EntityEvent)]
+            return [read_json(value, EntityEvent)]
         except msgspec.ValidationError as no_event:
             raise msgspec.ValidationError(f"neither a frame ({no_frame}) nor an event ({no_event})") from no_event
 

@@ -195,7 +195,7 @@ class Pipeline:
     async def _decoded(self, record: Record) -> Sequence[Any]:
         try:
             return decode_frame(record.value)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             await self.park(record.source, record.value, str(error))
             return []
 

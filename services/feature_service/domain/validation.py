@@ -6,6 +6,7 @@ from typing import NamedTuple
 from shared.events import EntityEvent, Scalar
 from shared.features.catalogue import Catalogue
 from shared.features.definitions import ColumnType
+from shared.problems import shortened
 
 MOST_EXACT = 2**53
 """Whole numbers beyond this are not all float64s, and sums of them could not be exact."""
@@ -35,11 +36,11 @@ def fault(event: EntityEvent, catalogue: Catalogue, latest: float) -> Fault | No
     source = catalogue.sources.get(event.source)
     if source is None:
         there = ", ".join(sorted(catalogue.sources))
-        return Fault("source", f"is {event.source!r}, which is not defined; there are {there}")
+        return Fault("source", f"is {shortened(event.source)!r}, which is not defined; there are {there}")
     if not 0 <= event.time <= latest:
         return Fault("time", f"is {event.time}: expected seconds since 1970, not in the future")
     if unknown := event.values.keys() - source.schema.keys():
-        return Fault(f"values.{min(unknown)}", f"is no column of source {source.name!r}")
+        return Fault(f"values.{shortened(min(unknown))}", f"is no column of source {source.name!r}")
     for column, kind in source.schema.items():
         if column not in event.values:
             return Fault(f"values.{column}", "is missing")
@@ -56,11 +57,11 @@ def _mismatch(value: Scalar, kind: ColumnType) -> str:
     else:
         fits = isinstance(value, kind)
     if not fits:
-        return f"is {value!r}; expected {_NAMES[kind]}"
+        return f"is {shortened(repr(value))}; expected {_NAMES[kind]}"
     if isinstance(value, str) and not 0 < len(value) <= MOST_CHARACTERS:
         return f"has {len(value)} characters; expected 1 to {MOST_CHARACTERS}"
     if isinstance(value, int) and abs(value) > MOST_EXACT:
-        return f"is {value}; whole numbers up to 2**53 are held exactly"
+        return "is beyond 2**53, up to which whole numbers are held exactly"
     if isinstance(value, float) and not (isfinite(value) and abs(value) <= MOST_MAGNITUDE):
         return f"is {value}; expected a finite number up to {MOST_MAGNITUDE:g}"
     return ""
