@@ -7,9 +7,9 @@ from services.ab_router.domain.experiments import NewExperiment
 from services.ab_router.experiments import Experiments
 from services.ab_router.predictions import Predict
 from services.ab_router.requests import Row, Rows
-from shared.http import json_response, read_body
+from shared.http import DirectRoute, json_response, read_body
 
-router = APIRouter(prefix="/v1", tags=["predictions"])
+router = APIRouter(prefix="/v1", tags=["predictions"], route_class=DirectRoute)
 experiments_router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
 

@@ -19,7 +19,7 @@ from services.feature_service.telling import tell, tell_status
 from shared.clock import Clock
 from shared.events import EntityEvent
 from shared.features.errors import DefinitionError
-from shared.http import json_response, read_body
+from shared.http import DirectRoute, json_response, read_body
 from shared.problems import TooLarge, Unavailable, Unprocessable
 
 _POLL_S = 0.02
@@ -37,19 +37,19 @@ class State(TypedDict):
 
 
 router = APIRouter()
+online = APIRouter(route_class=DirectRoute)
 
 
-# First, since routes are tried in their order: this one answers most of the calls.
-@router.post("/get-online-features", tags=["feast"])
+@online.post("/get-online-features", tags=["feast"])
 async def get_online_features(request: Request) -> Response:
     """The values of features now, or at each row's `event_timestamps`."""
     settings: FeatureSettings = request.state.settings
     question = await read_body(request, OnlineQuestion, settings.body_limit_bytes)
     current = request.state.definitions.current
     asked = feast.read_question(question, current.catalogue, request.state.clock.now(), settings.row_limit)
-    online = Question(current, asked.features, question.entities, asked.times, settings.partitions)
+    plan = Question(current, asked.features, question.entities, asked.times, settings.partitions)
     try:
-        columns = await online.answer(request.state.store)
+        columns = await plan.answer(request.state.store)
     except StoreUnavailableError as error:
         raise Unavailable(str(error)) from error
     except DefinitionError as error:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from services.feature_service import pages
-from services.feature_service.api import State, router
+from services.feature_service.api import State, online, router
 from services.feature_service.definitions import Definitions
 from services.feature_service.handlers import Feeds, Intake, Merging
 from services.feature_service.health import Health
@@ -49,6 +49,7 @@ def create_app(resources: Resources) -> FastAPI:
         ready=_ready,
         remarks=lambda state: state["intake"].journal.remarks,
     )
+    app.include_router(online)  # routes are tried in their order, and this one answers most of the calls
     app.include_router(router)
     app.include_router(pages.router)
     pages.mount_static(app)
