@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -138,12 +139,15 @@ class _Column:
         """Refuse a question without it, or with other values."""
         if self.name not in columns:
             raise Unprocessable.at(f"entities.{self.name}", self.missing)
-        if not set(map(type, columns[self.name])) <= self.types:
-            row, value = next(
-                (row, value) for row, value in enumerate(columns[self.name]) if type(value) not in self.types
-            )
+        values = columns[self.name]
+        types = set(map(type, values))
+        if not types <= self.types:
+            row, value = next((row, value) for row, value in enumerate(values) if type(value) not in self.types)
             raise Unprocessable.at(f"entities.{self.name}[{row}]", f"is {shortened(repr(value))}; {self.expected}")
-        for row, value in enumerate(columns[self.name]):
+        # Mostly they are all text, and one look at the longest is enough.
+        if types == {str} and max(map(len, cast("Sequence[str]", values))) <= MOST_CHARACTERS:
+            return
+        for row, value in enumerate(values):
             if isinstance(value, str) and len(value) > MOST_CHARACTERS:
                 message = f"has {len(value)} characters; at most {MOST_CHARACTERS} are taken"
                 raise Unprocessable.at(f"entities.{self.name}[{row}]", message)

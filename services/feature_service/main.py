@@ -14,6 +14,7 @@ from services.feature_service.definitions import Definitions
 from services.feature_service.handlers import Feeds, Intake, Merging
 from services.feature_service.health import Health
 from services.feature_service.settings import FeatureSettings
+from services.feature_service.store.connection import PackingConnection
 from services.feature_service.store.protocol import FeatureStore
 from services.feature_service.store.redis import RedisStore
 from services.feature_service.store.registry import open_sql_registry
@@ -49,7 +50,8 @@ def create_app(resources: Resources) -> FastAPI:
         ready=_ready,
         remarks=lambda state: state["intake"].journal.remarks,
     )
-    app.include_router(online)  # routes are tried in their order, and this one answers most of the calls
+    # Routes are tried in their order, and these answer most of the calls; included ones are matched twice.
+    app.router.routes[:0] = online.routes
     app.include_router(router)
     app.include_router(pages.router)
     pages.mount_static(app)
@@ -153,4 +155,5 @@ def _redis(settings: FeatureSettings, timeout_s: float) -> Redis:
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
         socket_read_size=_READ_BYTES,
+        connection_class=PackingConnection,
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite, nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,33 +63,35 @@ class Question:
     async def _read(self, store: FeatureStore, plan: "Plan") -> None:
         """Answer features of tiles."""
         entities = {join_keys: self._entities(join_keys) for join_keys in plan.join_keys}
-        keys = [key for reading in plan.readings for key in reading.ring.keys(entities[reading.ring.join_keys][0])]
+        keys = [
+            key
+            for ring in (reading.ring for reading in plan.readings)
+            for key in ring.keys(entities[ring.join_keys].distinct, entities[ring.join_keys].tags)
+        ]
         held = await store.read(keys)
         moments = Moments(self.times)
         read: list[Column] = []
         start = 0
         for reading in plan.readings:
-            distinct, row = entities[reading.ring.join_keys]
-            here = held[start : start + len(distinct)]
-            start += len(distinct)
+            asked = entities[reading.ring.join_keys]
+            here = held[start : start + len(asked.distinct)]
+            start += len(asked.distinct)
             if not reading.is_complete:
                 read += [_nothing(len(self.times))] * len(reading.parts)
                 continue
-            values = RingValues.of(reading.ring, here, row, moments)
+            values = RingValues.of(reading.ring, here, asked.row, moments)
             for one in reading.parts:
                 read.append(values.column(one.part, integer=one.integer, max_age_s=one.max_age_s))
         for key, places in plan.tiled.items():
             columns = [read[place] for place in places]
             self._answers[key] = columns[0] if len(columns) == 1 else _quotient(*columns)
 
-    def _entities(self, join_keys: Sequence[str]) -> tuple[list[str], list[int]]:
-        """The distinct entities, and which of them each row names."""
+    def _entities(self, join_keys: Sequence[str]) -> "_Entities":
         if not join_keys:
-            return [""], [0] * len(self.times)
+            return _Entities([""], [Ring.tag("")], [0] * len(self.times))
         texts = entity_texts([self.columns[key] for key in join_keys])
-        distinct = list(dict.fromkeys(texts))
-        number = {entity: place for place, entity in enumerate(distinct)}
-        return distinct, [number[entity] for entity in texts]
+        number = {entity: place for place, entity in enumerate(dict.fromkeys(texts))}
+        return _Entities(list(number), list(map(Ring.tag, number)), list(map(number.__getitem__, texts)))
 
     def _compute(self, label: str, view: OnDemandView, inputs: Sequence[_Key]) -> None:
         columns = [_array(self.columns[name], kind) for name, kind in view.request.items()]
@@ -98,6 +100,14 @@ class Question:
             listed: list[FeatureValue] = [_scalar(value, view.features[name]) for value in values.tolist()]
             statuses: list[Status] = ["NULL_VALUE" if value is None else "PRESENT" for value in listed]
             self._answers[label, name] = Column(listed, statuses)
+
+
+class _Entities(NamedTuple):
+    """The distinct entities of a question, their tags, and which of them each row names."""
+
+    distinct: list[str]
+    tags: list[int]
+    row: list[int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,17 +108,18 @@ class RingValues:
         """Take up the bytes of a ring per entity (None: nothing held)."""
         moments = when if isinstance(when, Moments) else Moments(when)
         size = ring.cells_bytes
-        # What lies behind the newest mark was never written; a ring whose last cells are empty is shorter than that.
-        joined = b"".join([(one or b"")[:size].ljust(size, b"\0") for one in held])
         shape = (len(held), ring.cells)
+        joined, width = _joined(held, size)
         counts = None
         if ring.layout.name == "bins":
-            raw = np.frombuffer(joined, dtype=np.uint8).reshape(*shape, ring.layout.cell_bytes)
+            raw = np.frombuffer(joined, dtype=np.uint8).reshape(-1, width)[:, :size]
+            raw = raw.reshape(*shape, ring.layout.cell_bytes)
             head = 8 * len(HEAD)
             counts = raw[..., head : head + 4 * BINS].copy().view("<u4")
             cells = raw[..., :head].copy().view("<f8")
         else:
-            cells = np.frombuffer(joined, dtype="<f8").reshape(*shape, ring.layout.cell_bytes // 8)
+            cells = np.frombuffer(joined, dtype="<f8").reshape(-1, width // 8)[:, : size // 8]
+            cells = cells.reshape(*shape, ring.layout.cell_bytes // 8)
         found = [one is not None for one in held]
         entities: list[int] | None = list(row)
         if not moments.are_one:  # each row is a moment
@@ -186,6 +187,16 @@ class RingValues:
                 lost = np.asarray((self._later & (behind < tiles)).any(axis=1))
         count = np.where(inside, self.cells[..., _COUNT], 0.0).sum(axis=1)
         return _Window(inside, count, lost if lost is not None and lost.any() else None, all(count.tolist()))
+
+
+def _joined(held: Sequence[bytes | None], size: int) -> tuple[bytes, int]:
+    """The rings behind one another, and the bytes that each takes: those of its cells at least."""
+    there = [one for one in held if one is not None]
+    lengths = set(map(len, there))
+    if len(there) == len(held) and len(lengths) == 1 and (width := lengths.pop()) >= size:  # mostly: nothing is cut
+        return b"".join(there), width
+    # What lies behind the newest mark was never written; a ring whose last cells are empty is shorter than that.
+    return b"".join([(one or b"")[:size].ljust(size, b"\0") for one in held]), size
 
 
 @lru_cache(1024)  # reading the text takes a fifth of all that a window takes
