@@ -1,7 +1,7 @@
 """HTTP of the feature service: turns requests into handler calls and their outcome into answers."""
 
 import asyncio
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Request, Response
@@ -122,7 +122,7 @@ async def check_consistency(request: Request, sample: float | None = None) -> Re
     if not 0 < share <= 1:
         raise Unprocessable.at("sample", f"is {share}; expected a share above 0 and up to 1")
     try:
-        reports = await consistency_of(request.state, share).check(request.state.clock.now())
+        reports = await consistency_of(request.scope["state"], share).check(request.state.clock.now())
     except (StoreUnavailableError, KafkaError, TimeoutError) as error:
         raise Unavailable(f"the check needs the store and the topic: {error!r}") from error
     return json_response({"sample": share, "features": reports})
@@ -149,12 +149,12 @@ async def write_to_online_store(request: Request) -> Response:
     return json_response({"frame_ids": frame_ids, "accepted": len(events)})
 
 
-def consistency_of(state: Any, sample: float) -> Consistency:
+def consistency_of(state: State, sample: float) -> Consistency:
     """A check of what the web process serves."""
-    settings: FeatureSettings = state.settings
+    settings = state["settings"]
     return Consistency(
-        state.definitions.current,
-        state.store,
+        state["definitions"].current,
+        state["store"],
         settings.kafka,
         settings.partitions,
         sample,

@@ -19,7 +19,7 @@ from services.feature_service.definitions import Current
 from services.feature_service.domain.rings import entity_text
 from services.feature_service.domain.validation import fault
 from services.feature_service.history import frames
-from services.feature_service.metrics import CONSISTENCY
+from services.feature_service.metrics import CONSISTENCY, CONSISTENCY_ERROR
 from services.feature_service.online import Question
 from services.feature_service.store.protocol import FeatureStore
 from shared.events import EntityEvent, Scalar
@@ -90,6 +90,8 @@ class Consistency:
         for report in reports:
             for kind in ("mismatch", "missing", "extra"):
                 CONSISTENCY.labels(report.feature, kind).set(getattr(report, kind))
+            CONSISTENCY_ERROR.labels(report.feature, "mean").set(report.error_mean)
+            CONSISTENCY_ERROR.labels(report.feature, "max").set(report.error_max)
         return reports
 
     async def _read(self, now: float) -> None:
@@ -129,14 +131,9 @@ class Consistency:
 
     async def _view(self, view: FeatureView, at: float) -> list[Report]:
         label = self.current.catalogue.newest(view.name)
-        events = [one for one in self._of(view.source, label) if self._sampled(view, one)]
-        keys = {key: TYPES[view.source.schema[key]] for key in view.join_keys}
-        columns = {"time": pl.Float64, **{name: TYPES[kind] for name, kind in view.source.schema.items()}}
-        table = pl.DataFrame([{"time": one.time, **one.values} for one in events], schema=columns)
-        rows = table.select(list(keys)).unique(maintain_order=True) if keys else table.select("time").head(1)
-        rows = rows.with_columns(pl.lit(at).alias("time"))
         features = [Feature(view, one.name, label) for one in view.aggregations]
-        offline = build_training_set([view], rows, {view.source.name: table})
+        # In a thread of its own: questions go on being answered beside it.
+        rows, offline = await asyncio.to_thread(self._history, view, label, at)
         given: dict[str, Sequence[Scalar]] = {key: rows[key].to_list() for key in view.join_keys}
         question = Question(self.current, features, given, np.full(rows.height, at), self.partitions)
         served = await question.answer(self.store)
@@ -144,6 +141,16 @@ class Consistency:
             _compared(f"{view.name}:{one.name}", offline[f"{view.name}__{one.name}"].to_list(), column.values)
             for one, column in zip(features, served, strict=True)
         ]
+
+    def _history(self, view: FeatureView, label: str, at: float) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The sampled entities, and what their features should be."""
+        events = [one for one in self._of(view.source, label) if self._sampled(view, one)]
+        keys = {key: TYPES[view.source.schema[key]] for key in view.join_keys}
+        columns = {"time": pl.Float64, **{name: TYPES[kind] for name, kind in view.source.schema.items()}}
+        table = pl.DataFrame([{"time": one.time, **one.values} for one in events], schema=columns)
+        rows = table.select(list(keys)).unique(maintain_order=True) if keys else table.select("time").head(1)
+        rows = rows.with_columns(pl.lit(at).alias("time"))
+        return rows, build_training_set([view], rows, {view.source.name: table})
 
     def _of(self, source: EventSource, label: str) -> list[EntityEvent]:
         """The events that count for a version of a view: of files up to its seam, and of the topic after it."""

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from services.feature_service import pages
-from services.feature_service.api import State, online, router
+from services.feature_service.api import State, consistency_of, online, router
 from services.feature_service.definitions import Definitions
 from services.feature_service.handlers import Feeds, Intake, Merging
 from services.feature_service.health import Health
@@ -86,8 +86,9 @@ def web_resources(settings: FeatureSettings) -> Resources:
                 store = RedisStore(client, seen_ttl_s=settings.seen_ttl_s)
                 definitions = Definitions(settings.features, registry, store, settings.partitions)
                 await definitions.open()
-                async with repeated(definitions.refresh, settings.refresh_s):
-                    yield state_of(settings, definitions, store, journal, SystemClock())
+                state = state_of(settings, definitions, store, journal, SystemClock())
+                async with repeated(definitions.refresh, settings.refresh_s), _checked(state):
+                    yield state
         finally:
             journal.close()
 
@@ -147,6 +148,22 @@ async def _ready(state: Mapping[str, Any]) -> list[str]:
     if fault := intake.definitions.fault:
         reasons.append(fault)
     return reasons
+
+
+@asynccontextmanager
+async def _checked(state: State) -> AsyncIterator[None]:
+    """Compare what is served with history every so often; /metrics tells what comes of it."""
+    settings = state["settings"]
+
+    async def check() -> None:
+        await asyncio.sleep(settings.consistency_every_s)  # first: nothing has been served yet
+        await consistency_of(state, settings.consistency_sample).check(state["clock"].now())
+
+    if not settings.consistency_every_s:
+        yield
+        return
+    async with repeated(check, 0):
+        yield
 
 
 def _redis(settings: FeatureSettings, timeout_s: float) -> Redis:

@@ -29,3 +29,8 @@ CONSISTENCY = Gauge(
     "Share of compared values whose served one is not what history says, at the last check",
     ["feature", "kind"],
 )
+CONSISTENCY_ERROR = Gauge(
+    "contender_feature_consistency_error",
+    "How far served values that differ are from what history says, at the last check",
+    ["feature", "of"],
+)

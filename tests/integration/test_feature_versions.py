@@ -53,7 +53,11 @@ class Parts:
 
 
 @pytest.fixture
-def parts(kafka_broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def parts(
+    kafka_broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Parts]:
+    for name, value in getattr(request, "param", {}).items():
+        monkeypatch.setenv(name, value)
     source = f"sales_{secrets.token_hex(4)}"  # other tests leave events in the topic, and rings are filled from it
     module = tmp_path / "versioned_definitions.py"
     module.write_text(FIRST.replace("SOURCE", source))
@@ -243,6 +247,34 @@ async def test_a_check_finds_nothing_where_all_is_well_and_what_was_changed_behi
         assert reports["trade:sum_items_24h"]["missing"] == 1 / SHOPS
         metrics = (await client.get("/metrics")).text
         assert 'contender_feature_consistency_ratio{feature="trade:count_24h",kind="mismatch"} 0.4' in metrics
+        assert 'contender_feature_consistency_error{feature="trade:count_24h",of="max"}' in metrics
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    "parts", [{"CONTENDER_CONSISTENCY_EVERY_S": "0.5", "CONTENDER_CONSISTENCY_SAMPLE": "1"}], indirect=True
+)
+async def test_the_check_is_repeated_and_the_metrics_carry_its_last_result(parts: Parts):
+    async with sending(parts) as sender:
+        await asyncio.sleep(1.0)
+    async with httpx.AsyncClient(base_url=parts.url, timeout=DEADLINE_S) as client:
+        sender.client = client
+        await applied(sender)
+        share = 'contender_feature_consistency_ratio{feature="trade:sum_items_24h",kind="missing"}'
+        await told(client, f"{share} 0.0")
+        async with Redis.from_url(parts.redis) as redis:
+            await redis.delete(*[key async for key in redis.scan_iter("f:{trade*")][:2])
+        await told(client, f"{share} {2 / SHOPS}")
+        async with Redis.from_url(parts.redis) as redis:
+            await redis.delete(*[key async for key in redis.scan_iter("f:{trade*")])
+        await told(client, f"{share} 1.0")
+
+
+async def told(client: httpx.AsyncClient, line: str) -> None:
+    """Return once the metrics have a line."""
+    async with asyncio.timeout(DEADLINE_S):
+        while line not in (await client.get("/metrics")).text:
+            await asyncio.sleep(0.1)
 
 
 @pytest.mark.timeout(180)
