@@ -10,7 +10,7 @@ from shared.features.catalogue import Catalogue, Feature, View
 from shared.features.conditions import Condition
 from shared.features.definitions import Entity, EventSource, FeatureService, FeatureView
 from shared.features.errors import UnknownFeatureError
-from shared.features.layouts import Layout, sharing
+from shared.features.layouts import MARKS_BYTES, Layout, sharing
 from shared.features.on_demand import OnDemandView
 
 Facts = dict[str, Any]
@@ -168,7 +168,7 @@ def _tile(view: FeatureView, group: Sequence[Aggregation]) -> Facts:
 
 
 def _bytes(view: FeatureView) -> int:
-    return sum(one["bytes"] for one in tiles(view))
+    return sum(one["bytes"] + MARKS_BYTES for one in tiles(view))
 
 
 def computes(feature: Aggregation) -> str:

@@ -3,11 +3,13 @@
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 from services.feature_service.domain.cells import Cell, merged, pack
 from services.feature_service.domain.rings import MARK_BYTES, Ring
 from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import FramePosition
+from shared.features.layouts import MARKS_BYTES
 
 
 @dataclass
@@ -46,7 +48,8 @@ class _Held:
 
     def value(self) -> bytes:
         size = self.ring.layout.cell_bytes
-        value = bytearray(self.ring.cells_bytes + MARK_BYTES * (max(self.marks) + 1))
+        marks = MARK_BYTES * (max(self.marks) + 1)
+        value = bytearray(self.ring.cells_bytes + ceil(marks / MARKS_BYTES) * MARKS_BYTES)
         for slot, cell in self.cells.items():
             value[slot * size : (slot + 1) * size] = pack(self.ring.layout, cell)
         for place, mark in self.marks.items():

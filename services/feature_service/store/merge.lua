@@ -13,6 +13,7 @@ local ttl = tonumber(ARGV[6])
 local marks = (has_base and slots + 1 or slots) * size
 local NONE = 2
 local HEAD = 24
+local MARKS = 128 -- bytes, MARKS_BYTES of the layouts: marks are made 16 at a time
 
 -- A cell as a table: tile, count, last_time and what its layout has. nil: empty.
 local unpack_cell, pack_cell, merge_cells, read_tally
@@ -176,6 +177,18 @@ local function write(key, cell, held, new)
   redis.call('SETRANGE', key, cell * size, pack_cell(held and merge_cells(held, new) or new))
 end
 
+-- Make room for a mark. SETRANGE lets a string grow by as much again as it holds, for further growth; what is made in
+-- one piece takes what it needs.
+local function reserve(key, needed)
+  local room = marks + math.ceil((needed - marks) / MARKS) * MARKS
+  local held = redis.call('GET', key)
+  if held then
+    redis.call('SET', key, held .. string.rep('\0', room - #held))
+  else
+    redis.call('SETRANGE', key, room - 1, '\0')
+  end
+end
+
 local late = 0
 for i, key in ipairs(KEYS) do
   local packed = ARGV[i + 6]
@@ -185,6 +198,7 @@ for i, key in ipairs(KEYS) do
     place, mark, cells, at = struct.unpack('<ddd', packed, at)
     place = marks + place * 8
     local stored = redis.call('GETRANGE', key, place, place + 7)
+    if #stored < 8 then reserve(key, place + 8) end
     local known = #stored == 8 and struct.unpack('<d', stored) >= mark
     for _ = 1, cells do
       local new

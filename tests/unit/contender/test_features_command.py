@@ -216,7 +216,7 @@ def test_a_view_is_shown_with_all_that_it_is_made_of(here):
         "topic entity-events",
         "mean of speed the last 3 h in steps of 5 m",
         "49 80 3,920",
-        "An entity takes 3,920 bytes",
+        "An entity takes 4,048 bytes of memory, its offsets included.",
         f"defined at own.py:{FIRST}",
     ):
         assert said in words
