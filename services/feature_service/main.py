@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,6 +18,7 @@ from services.feature_service.store.connection import PackingConnection
 from services.feature_service.store.protocol import FeatureStore
 from services.feature_service.store.redis import RedisStore
 from services.feature_service.store.registry import open_sql_registry
+from services.feature_service.telling import tell_status
 from services.feature_service.worker import create_worker
 from shared import http
 from shared.background import repeated
@@ -87,7 +88,7 @@ def web_resources(settings: FeatureSettings) -> Resources:
                 definitions = Definitions(settings.features, registry, store, settings.partitions)
                 await definitions.open()
                 state = state_of(settings, definitions, store, journal, SystemClock())
-                async with repeated(definitions.refresh, settings.refresh_s), _checked(state):
+                async with repeated(definitions.refresh, settings.refresh_s), _counted(state), _checked(state):
                     yield state
         finally:
             journal.close()
@@ -150,20 +151,26 @@ async def _ready(state: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-@asynccontextmanager
-async def _checked(state: State) -> AsyncIterator[None]:
+def _counted(state: State) -> AbstractAsyncContextManager[None]:
+    """Count the entities of every view every so often, for /metrics."""
+
+    async def count() -> None:
+        await tell_status(state["definitions"], state["clock"].now())
+
+    every_s = state["settings"].entities_every_s
+    return repeated(count, every_s) if every_s else nullcontext()
+
+
+def _checked(state: State) -> AbstractAsyncContextManager[None]:
     """Compare what is served with history every so often; /metrics tells what comes of it."""
     settings = state["settings"]
+    every_s = settings.consistency_every_s
 
     async def check() -> None:
-        await asyncio.sleep(settings.consistency_every_s)  # first: nothing has been served yet
+        await asyncio.sleep(every_s)  # first: nothing has been served yet
         await consistency_of(state, settings.consistency_sample).check(state["clock"].now())
 
-    if not settings.consistency_every_s:
-        yield
-        return
-    async with repeated(check, 0):
-        yield
+    return repeated(check, 0) if every_s else nullcontext()
 
 
 def _redis(settings: FeatureSettings, timeout_s: float) -> Redis:

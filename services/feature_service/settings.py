@@ -18,6 +18,9 @@ class FeatureSettings(Settings):
     batch_frames: int = Field(128, ge=1, description="Most frames that a worker merges at a time.")
     unacknowledged_frames: int = Field(4096, ge=1, description="Most frames merged but not known to be on disk.")
     refresh_s: float = Field(0.5, gt=0, description="How often processes look for changed definitions.")
+    entities_every_s: float = Field(
+        300.0, ge=0, description="How often /metrics counts the entities held; 0: when asked."
+    )
     write_lag_s: float = Field(1.0, ge=0, description="Declared time that an event may take until it is served.")
     consistency_every_s: float = Field(0.0, ge=0, description="How often served values are checked; 0: when asked.")
     consistency_sample: float = Field(0.1, gt=0, le=1, description="Share of the entities that such a check looks at.")

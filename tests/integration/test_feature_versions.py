@@ -252,9 +252,17 @@ async def test_a_check_finds_nothing_where_all_is_well_and_what_was_changed_behi
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    "parts", [{"CONTENDER_CONSISTENCY_EVERY_S": "0.5", "CONTENDER_CONSISTENCY_SAMPLE": "1"}], indirect=True
+    "parts",
+    [
+        {
+            "CONTENDER_CONSISTENCY_EVERY_S": "0.5",
+            "CONTENDER_CONSISTENCY_SAMPLE": "1",
+            "CONTENDER_ENTITIES_EVERY_S": "0.5",
+        }
+    ],
+    indirect=True,
 )
-async def test_the_check_is_repeated_and_the_metrics_carry_its_last_result(parts: Parts):
+async def test_checks_and_counts_are_repeated_and_the_metrics_carry_their_last_results(parts: Parts):
     async with sending(parts) as sender:
         await asyncio.sleep(1.0)
     async with httpx.AsyncClient(base_url=parts.url, timeout=DEADLINE_S) as client:
@@ -262,6 +270,7 @@ async def test_the_check_is_repeated_and_the_metrics_carry_its_last_result(parts
         await applied(sender)
         share = 'contender_feature_consistency_ratio{feature="trade:sum_items_24h",kind="missing"}'
         await told(client, f"{share} 0.0")
+        await told(client, f'contender_feature_entities{{view="trade@1"}} {float(SHOPS)}')
         async with Redis.from_url(parts.redis) as redis:
             await redis.delete(*[key async for key in redis.scan_iter("f:{trade*")][:2])
         await told(client, f"{share} {2 / SHOPS}")
