@@ -249,7 +249,7 @@ async def test_a_worker_outlives_a_kafka_that_is_away_for_longer_than_a_session(
         value, headers = PREDICTIONS.encode(PredictionFrame([block()])), cloud_event_headers(PREDICTIONS, "f")
         await producer.send_and_wait(PREDICTIONS.name, value, partition=0, headers=headers)
     await counted(worker, lambda counts: counts.predictions == 1)
-    assert worker.reasons() == []
+    await until(lambda: worker.reasons() == [])  # the group may be shared out once more
 
 
 @pytest.mark.timeout(90)
