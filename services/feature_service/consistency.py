@@ -55,7 +55,7 @@ class Report:
 
 @dataclass
 class Consistency:
-    """Compares the store with the topic and the sources' files.
+    """Compares the store with the topic and the sources' files, in threads: questions go on being answered beside it.
 
     Args:
         current: the definitions.
@@ -106,7 +106,8 @@ class Consistency:
             behind = [place for place, end in ends.items() if await consumer.position(place) < end]
             while behind:
                 for place, records in (await consumer.getmany(*behind, timeout_ms=_READ_MS)).items():
-                    self._take([record for record in records if record.offset < ends[place]], seen, now)
+                    before = [record for record in records if record.offset < ends[place]]
+                    await asyncio.to_thread(self._take, before, seen, now)
                 behind = [place for place in behind if await consumer.position(place) < ends[place]]
 
     def _take(self, records: Iterable[ConsumerRecord], seen: set[str], now: float) -> None:
@@ -132,7 +133,6 @@ class Consistency:
     async def _view(self, view: FeatureView, at: float) -> list[Report]:
         label = self.current.catalogue.newest(view.name)
         features = [Feature(view, one.name, label) for one in view.aggregations]
-        # In a thread of its own: questions go on being answered beside it.
         rows, offline = await asyncio.to_thread(self._history, view, label, at)
         given: dict[str, Sequence[Scalar]] = {key: rows[key].to_list() for key in view.join_keys}
         question = Question(self.current, features, given, np.full(rows.height, at), self.partitions)
