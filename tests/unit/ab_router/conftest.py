@@ -10,6 +10,7 @@ import pytest
 
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import CallError, Needs, Score, ServedFeatures
+from services.ab_router.domain.experiments import assign
 from services.ab_router.experiments import Experiments
 from services.ab_router.predictions import Predict
 from services.ab_router.scoring import Scorer
@@ -144,6 +145,12 @@ class Router:
                 return block, row
             row -= len(block)
         raise AssertionError(f"{prediction_id} is beyond its frame")
+
+    def unit_of(self, variant: str | None) -> str:
+        """A unit that experiment `e`, whose seed is random, assigns to the variant."""
+        experiment = self.experiments.find("e")
+        found = ((unit, assign(experiment, unit)) for unit in map("user-{}".format, range(1000)))
+        return next(unit for unit, one in found if (one and one.name) == variant)
 
 
 OpenRouter = Callable[..., AsyncIterator[Router]]

@@ -34,12 +34,6 @@ async def run(router, **changes: object) -> ExperimentRevision:
     return await router.experiments.start(new.name)
 
 
-def unit_of(experiment: ExperimentRevision, variant: str | None) -> str:
-    """A unit that is assigned to the variant."""
-    found = ((unit, assign(experiment, unit)) for unit in map("user-{}".format, range(1000)))
-    return next(unit for unit, one in found if (one and one.name) == variant)
-
-
 def total(metric: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(metric, labels) or 0.0
 
@@ -57,8 +51,8 @@ async def test_without_an_experiment_the_champion_answers(router):
 
 
 async def test_an_assignment_is_recorded_with_all_that_judges_it(router):
-    experiment = await run(router, coverage=0.8, missing="negative")
-    unit = unit_of(experiment, "new")
+    await run(router, coverage=0.8, missing="negative")
+    unit = router.unit_of("new")
     context = {"country": "US", "age": 4}
     (answer,) = await router.predict.rows("late", [row(unit, context=context, time=5.0)], batch=False)
     assert (answer.experiment, answer.variant, answer.version) == ("e", "new", "streaming")
@@ -73,8 +67,8 @@ async def test_an_assignment_is_recorded_with_all_that_judges_it(router):
 
 
 async def test_a_unit_outside_of_the_coverage_is_in_no_experiment(router):
-    experiment = await run(router, coverage=0.2)
-    (answer,) = await router.predict.rows("late", [row(unit_of(experiment, None))], batch=False)
+    await run(router, coverage=0.2)
+    (answer,) = await router.predict.rows("late", [row(router.unit_of(None))], batch=False)
     assert (answer.variant, answer.experiment, answer.version) == (None, None, "plain")
     block, _ = router.kept(answer.prediction_id)
     assert (block.experiment, block.variant, block.revision, block.epoch) == (None, None, 0, 0)
@@ -86,23 +80,23 @@ async def test_an_experiment_on_versions_that_are_not_known_yet_assigns_nobody(r
     variants = [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "unread", 0.5)]
     await router.store.add(msgspec.structs.replace(experiment, revision=3, variants=variants))
     await router.experiments.refresh()
-    (answer,) = await router.predict.rows("late", [row(unit_of(experiment, "new"))], batch=False)
+    (answer,) = await router.predict.rows("late", [row(router.unit_of("new"))], batch=False)
     assert (answer.version, answer.variant, answer.experiment) == ("plain", None, None)
 
 
 async def test_features_are_asked_only_by_the_version_that_needs_them(router):
-    experiment = await run(router)
-    await router.predict.rows("late", [row(unit_of(experiment, "old"))], batch=False)
+    await run(router)
+    await router.predict.rows("late", [row(router.unit_of("old"))], batch=False)
     assert router.features.asked == []
-    await router.predict.rows("late", [row(unit_of(experiment, "new"), time=5.0)], batch=False)
+    await router.predict.rows("late", [row(router.unit_of("new"), time=5.0)], batch=False)
     assert router.features.asked == [(["origin_delays:mean_delay"], {"origin": ["EWR"]}, [5.0])]
 
 
 async def test_without_features_the_defaults_stand_in_and_the_record_says_so(router):
-    experiment = await run(router)
+    await run(router)
     router.features.down = True
     before = total("contender_degraded_total", model="late", variant="new")
-    rows = [row(unit_of(experiment, variant), return_inputs=True) for variant in ("old", "new")]
+    rows = [row(router.unit_of(variant), return_inputs=True) for variant in ("old", "new")]
     old, new = await router.predict.rows("late", rows, batch=True)
     assert (old.degraded, old.outputs.score) == (False, 0.2)
     assert (new.degraded, new.outputs.score, new.variant) == (True, 0.7, "new")
@@ -115,25 +109,25 @@ async def test_without_features_the_defaults_stand_in_and_the_record_says_so(rou
 
 
 async def test_a_feature_that_is_not_served_has_its_default(router):
-    experiment = await run(router)
+    await run(router)
     router.features.missing = {"origin_delays:mean_delay"}
-    (answer,) = await router.predict.rows("late", [row(unit_of(experiment, "new"), return_inputs=True)], batch=False)
+    (answer,) = await router.predict.rows("late", [row(router.unit_of("new"), return_inputs=True)], batch=False)
     assert (answer.degraded, answer.inputs["mean_delay"]) == (True, 7.5)
 
 
 async def test_a_feature_that_is_null_is_passed_on_as_null(router):
-    experiment = await run(router)
+    await run(router)
     router.features.nulls = {"origin_delays:mean_delay"}
-    (answer,) = await router.predict.rows("late", [row(unit_of(experiment, "new"), return_inputs=True)], batch=False)
+    (answer,) = await router.predict.rows("late", [row(router.unit_of("new"), return_inputs=True)], batch=False)
     assert (answer.degraded, answer.inputs["mean_delay"]) == (False, None)
     assert router.kept(answer.prediction_id)[0].statuses == {"mean_delay": ["NULL_VALUE"]}
 
 
 async def test_the_champion_answers_for_a_challenger_that_fails(router):
-    experiment = await run(router)
+    await run(router)
     router.inference.failing = {"streaming"}
     before = total("contender_fallbacks_total", model="late", variant="new")
-    rows = [row(unit_of(experiment, variant)) for variant in ("new", "old")]
+    rows = [row(router.unit_of(variant)) for variant in ("new", "old")]
     failed, own = await router.predict.rows("late", rows, batch=True)
     assert (failed.variant, failed.version, failed.outputs.score) == ("new", "plain", 0.2)
     assert (own.variant, own.version) == ("old", "plain")
@@ -144,10 +138,10 @@ async def test_the_champion_answers_for_a_challenger_that_fails(router):
 
 
 async def test_the_fallback_value_answers_when_the_champion_fails_too(router):
-    experiment = await run(router, fallback_value=0.6)
+    await run(router, fallback_value=0.6)
     router.inference.failing = {"plain", "streaming"}
     before = total("contender_fallbacks_total", model="late", variant="old")
-    rows = [row(unit_of(experiment, variant)) for variant in ("old", "new")]
+    rows = [row(router.unit_of(variant)) for variant in ("old", "new")]
     answers = await router.predict.rows("late", rows, batch=True)
     for answer, variant in zip(answers, ("old", "new"), strict=True):
         assert (answer.variant, answer.outputs.score, answer.outputs.label) == (variant, 0.6, "late")
@@ -168,9 +162,9 @@ async def test_without_a_fallback_value_nobody_answers_and_nothing_is_journalled
 
 
 async def test_a_call_is_answered_whole_or_not_at_all(router):
-    experiment = await run(router)
+    await run(router)
     router.inference.failing = {"plain"}
-    rows = [row(unit_of(experiment, variant)) for variant in ("old", "new")]
+    rows = [row(router.unit_of(variant)) for variant in ("old", "new")]
     with pytest.raises(ModelUnavailableError):
         await router.predict.rows("late", rows, batch=True)
     assert router.frames() == []

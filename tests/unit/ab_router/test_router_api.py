@@ -84,13 +84,15 @@ async def test_the_inputs_are_answered_when_asked_for(client):
 async def test_a_batch_is_answered_in_its_order(client, router):
     await client.post("/v1/experiments", json=NEW)
     await client.post("/v1/experiments/e/start")
-    rows = [{**RIGHT, "unit": f"user-{at}", "time": float(at)} for at in range(5)]
+    variants = ["new", "old", "old", "new", "old"]
+    units = [router.unit_of(variant) for variant in variants]
+    rows = [{**RIGHT, "unit": unit, "time": float(at)} for at, unit in enumerate(units)]
     answer = await client.post(BATCH, json={"rows": rows})
     found = answer.json()["predictions"]
-    assert len({one["variant"] for one in found}) == 2
+    assert [one["variant"] for one in found] == variants
     for at, one in enumerate(found):
         block, place = router.kept(one["prediction_id"])
-        assert (block.unit[place], block.time[place], block.variant) == (f"user-{at}", float(at), one["variant"])
+        assert (block.unit[place], block.time[place], block.variant) == (units[at], float(at), variants[at])
 
 
 async def test_an_experiment_goes_from_draft_to_running_to_stopped(client, router):
