@@ -1,18 +1,31 @@
 """Online and offline values are the same: any events, out of order and with ties, over the real store."""
 
 import asyncio
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import isclose
+from pathlib import Path
 from random import Random
+from time import monotonic, sleep
 from typing import Any, get_args
 
+import httpx
+import msgspec
 import numpy as np
 import polars as pl
+import pytest
+import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from contender.embedded.kafka import KafkaBroker
+from contender.embedded.ports import free_ports
+from contender.embedded.service import Service, ServiceProcess
+from contender.embedded.settings import StackSettings
+from contender.embedded.valkey import Valkey
 from services.feature_service.definitions import fixed
 from services.feature_service.handlers import Feeds, Merging, ReadFrame
 from services.feature_service.online import Question
@@ -23,63 +36,16 @@ from shared.clock import FixedClock
 from shared.events import EntityEvent
 from shared.features import aggregations as of
 from shared.features.catalogue import Catalogue
-from shared.features.conditions import column
-from shared.features.definitions import Entity, EventSource, FeatureView
 from shared.features.offline import build_training_set
-from shared.features.on_demand import on_demand
 
-START = 1_700_000_000.0
-SUMMED = (of.sum, of.mean, of.min, of.max, of.std, of.first, of.last)
-SHOP = Entity("shop", "shop")
-CLERK = Entity("clerk", "clerk")
-SALES = EventSource("sales", {"shop": str, "clerk": int, "items": int, "price": float, "member": bool})
-DEAR = column("price") > 100.0
-VIEWS = [
-    FeatureView(
-        "minutes",
-        SHOP,
-        SALES,
-        [
-            *(make(name, "1m", "all") for make in SUMMED for name in ("items", "price")),
-            *(make("price", "3m") for make in SUMMED),
-            of.count("1m", "3m", "all"),
-            of.last_n("items", 3, "1m", "3m", "all"),
-            of.distinct_count("items", "3m", "all", exact_to=16),
-            of.distinct_count("clerk", "1m"),
-            of.quantile("price", 0.9, "1m", "3m", "all"),
-            of.quantile("items", 0.5, "3m"),
-            of.count("3m", where=DEAR, name="dear_3m"),
-            of.mean("items", "3m", where=DEAR & (column("member") == True), name="dear_items_3m"),  # noqa: E712
-            of.ratio(of.sum("price", "1m", "3m"), of.sum("items", "1m", "3m"), name="unit_price"),
-            of.ratio(of.count("3m", where=DEAR), of.count("3m"), name="dear_share"),
-        ],
-        hop="20s",
-        lateness="10m",
-    ),
-    FeatureView("visits", SHOP, SALES, [of.count("90s"), of.count("30s")], hop="30s", lateness="10m"),
-    FeatureView(
-        "pairs", [SHOP, CLERK], SALES, [of.sum("items", "1m"), of.count("all")], hop="20s", where=~DEAR, lateness="10m"
-    ),
-    FeatureView(
-        "whole", None, SALES, [of.count("2m"), of.last("price", "2m", "all")], hop="20s", max_age="40s", lateness="10m"
-    ),
-]
-
-
-@on_demand(
-    request={"budget": float},
-    inputs=["minutes:mean_price_3m", "minutes:count_3m"],
-    features={"affordable": float, "many": bool},
-)
-def budget(budget, price, count):
-    """What a budget buys at the recent price."""
-    return {"affordable": budget / price, "many": count > 3}
-
-
-CATALOGUE = Catalogue.of([*VIEWS, budget])
-REFERENCES = [f"{view.name}:{feature.name}" for view in VIEWS for feature in view.aggregations]
+DEFINITIONS = Path(__file__).with_name("parity_definitions.py")
+CATALOGUE = Catalogue.load(str(DEFINITIONS))
+SALES = CATALOGUE.sources["parity_sales"]
+REFERENCES = [f"{view.name}:{feature.name}" for view in CATALOGUE.views.values() for feature in view.aggregations]
 REFERENCES += ["budget:affordable", "budget:many"]
 FEATURES = CATALOGUE.features(REFERENCES)
+START = 1_700_000_000.0
+DEADLINE_S = 60
 
 moments = st.one_of(
     st.integers(0, 30).map(lambda tile: START + 20 * tile),
@@ -88,7 +54,7 @@ moments = st.one_of(
 )
 sales = st.builds(
     lambda time, shop, clerk, items, price, member: EntityEvent(
-        "sales", time, {"shop": shop, "clerk": clerk, "items": items, "price": price, "member": member}
+        SALES.name, time, {"shop": shop, "clerk": clerk, "items": items, "price": price, "member": member}
     ),
     moments,
     st.sampled_from(["a", "b"]),
@@ -106,9 +72,17 @@ rows = st.lists(
 
 @settings(max_examples=120, deadline=None)
 @given(events=st.lists(sales, max_size=60), asked=rows, order=st.randoms(use_true_random=False))
-def test_online_values_are_those_of_a_training_set(valkey: str, events, asked, order):
-    online = asyncio.run(served(valkey, events, asked, order))
-    offline = trained(events, asked)
+def test_merged_values_are_those_of_a_training_set(valkey: str, events, asked, order):
+    assert_same(trained(events, asked), asyncio.run(merged(valkey, events, asked, order)), asked)
+
+
+@settings(max_examples=50, deadline=None)
+@given(events=st.lists(sales, max_size=60), asked=rows, order=st.randoms(use_true_random=False))
+def test_served_values_are_those_of_a_training_set(service, events, asked, order):
+    assert_same(trained(events, asked), asyncio.run(service.served(events, asked, order)), asked)
+
+
+def assert_same(offline: dict[str, list[Any]], online: list[list[Any]], asked: Sequence[tuple[Any, ...]]) -> None:
     for number, row in enumerate(asked):
         for position, feature in enumerate(FEATURES):
             expected, found = offline[feature.column][number], online[number][position]
@@ -133,37 +107,129 @@ def trained(events: Sequence[EntityEvent], asked: Sequence[tuple[Any, ...]]) -> 
     history = pl.DataFrame([{"event_timestamp": one.time, **one.values} for one in events], schema=schema)
     names = {"time": pl.Float64, "shop": pl.String, "clerk": pl.Int64, "budget": pl.Float64}
     table = pl.DataFrame(asked, schema=names, orient="row")
-    return build_training_set(REFERENCES, table, {"sales": history}, catalogue=CATALOGUE).to_dict(as_series=False)
+    return build_training_set(REFERENCES, table, {SALES.name: history}, catalogue=CATALOGUE).to_dict(as_series=False)
 
 
-async def served(url: str, events: Sequence[EntityEvent], asked, order: Random) -> list[list[Any]]:
-    """Each row's values at a moment when every event before its time has arrived, and no other."""
+def arriving(events: Sequence[EntityEvent], asked, order: Random) -> Iterator[tuple[int, list[EntityEvent]]]:
+    """Rows by their time, each with the events that arrive before it is asked: all that are older and new to it."""
+    seen = 0.0
+    for number in sorted(range(len(asked)), key=lambda row: asked[row][0]):
+        time = asked[number][0]
+        fresh = [event for event in events if seen <= event.time < time]
+        order.shuffle(fresh)
+        seen = time
+        yield number, fresh
+
+
+async def merged(url: str, events: Sequence[EntityEvent], asked, order: Random) -> list[list[Any]]:
+    """Each row's values by the worker's merging, in this process, and what answers questions."""
     async with Redis.from_url(url.rsplit("/", 1)[0] + "/4") as client:
         await client.flushdb()
         store = RedisStore(client, seen_ttl_s=60)
         definitions = fixed(CATALOGUE, store, InMemoryRegistry())
         merging = Merging(definitions, store, Feeds(store), FixedClock(START + 10_000), 0.0)
         values: list[list[Any]] = [[] for _ in asked]
-        offset, seen = 0, 0.0
-        for number in sorted(range(len(asked)), key=lambda row: asked[row][0]):
-            time, shop, clerk, budget = asked[number]
-            arriving = [one for one in events if seen <= one.time < time]
-            order.shuffle(arriving)
-            frames = frames_of(arriving, order, offset)
+        offset = 0
+        for number, fresh in arriving(events, asked, order):
+            frames = frames_of(fresh, order, offset)
             offset += len(frames)
             if frames:
                 assert not any((await merging.merge_into(frames, lambda *_: True)).late.values())
                 await merging.merge_into(frames, lambda *_: True)
-            seen = time
-            given = {"shop": [shop], "clerk": [clerk], "budget": [budget]}
-            columns = await Question(definitions.current, FEATURES, given, np.array([time]), 1).answer(store)
-            values[number] = [column.values[0] for column in columns]
+            row = asked[number]
+            question = Question(definitions.current, FEATURES, question_of(row), np.array(row[:1]), 1)
+            values[number] = [column.values[0] for column in await question.answer(store)]
         return values
 
 
-def frames_of(events: list[EntityEvent], order: Random, offset: int) -> list[ReadFrame]:
+def question_of(row: tuple[Any, ...]) -> dict[str, list[Any]]:
+    _, shop, clerk, budget = row
+    return {"shop": [shop], "clerk": [clerk], "budget": [budget]}
+
+
+@dataclass
+class FeatureProcesses:
+    """The service as its users meet it: a web process, Kafka, a worker and Valkey."""
+
+    url: str
+    valkey: str
+
+    async def served(self, events: Sequence[EntityEvent], asked, order: Random) -> list[list[Any]]:
+        """Each row's values over HTTP, once every event sent before has been applied."""
+        async with (
+            Redis.from_url(self.valkey) as tiles,
+            httpx.AsyncClient(base_url=self.url, timeout=DEADLINE_S) as client,
+        ):
+            if held := await tiles.keys("f:*"):
+                await tiles.delete(*held)  # those of the history before
+            values: list[list[Any]] = [[] for _ in asked]
+            for number, fresh in arriving(events, asked, order):
+                for frame_id in [one for part in parts_of(fresh, order) for one in await send(client, part, order)]:
+                    answer = await client.get(f"/v1/frames/{frame_id}?wait_s=30")
+                    assert answer.json()["applied"], answer.text
+                values[number] = await ask(client, asked[number])
+        return values
+
+
+async def send(client: httpx.AsyncClient, events: Sequence[EntityEvent], order: Random) -> list[str]:
+    """Send events, some of them once more; the ids of their frames."""
+    body = msgspec.json.encode({"events": events, "request_id": secrets.token_hex(8)})
+    headers = {"content-type": "application/json"}
+    answers = [await client.post("/v1/events", content=body, headers=headers) for _ in range(order.randint(1, 2))]
+    assert {answer.status_code for answer in answers} == {202}, answers[0].text
+    return [frame_id for answer in answers for frame_id in answer.json()["frame_ids"]]
+
+
+async def ask(client: httpx.AsyncClient, row: tuple[Any, ...]) -> list[Any]:
+    question = {"features": REFERENCES, "entities": question_of(row), "event_timestamps": [row[0]]}
+    answer = await client.post("/get-online-features", json={**question, "full_feature_names": True})
+    assert answer.status_code == 200, answer.text
+    names = answer.json()["metadata"]["feature_names"]
+    columns = dict(zip(names, answer.json()["results"], strict=True))
+    return [columns[feature.column]["values"][0] for feature in FEATURES]
+
+
+@pytest.fixture(scope="module")
+def service(kafka_broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureProcesses]:
+    folder = tmp_path_factory.mktemp("parity")
+    valkey_port, port = free_ports(2)
+    valkey = Valkey(folder / "valkey", valkey_port)
+    ports = {"kafka_port": kafka_broker.port, "valkey_port": valkey_port, "feature_service_port": port}
+    stack = StackSettings(home=folder, **ports)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONTENDER_FEATURES", str(DEFINITIONS))
+        services = [Service(ServiceProcess("feature_service", role), stack) for role in ("web", "worker")]
+    processes = [valkey, *services]
+    try:
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.wait_ready(DEADLINE_S)
+        with redis.Redis.from_url(valkey.url) as client:
+            client.config_set("appendfsync", "always")  # a step of a history then takes milliseconds, not a second
+        wait_complete(stack.url("feature_service"))
+        yield FeatureProcesses(stack.url("feature_service"), valkey.url)
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def wait_complete(url: str) -> None:
+    """Return once the worker feeds every ring: until then nothing is served."""
+    until = monotonic() + DEADLINE_S
+    while not all(view["complete"] for view in httpx.get(f"{url}/v1/definitions").json()["views"]):
+        assert monotonic() < until, "some views are still being filled"
+        sleep(0.05)
+
+
+def parts_of(events: Sequence[EntityEvent], order: Random) -> list[Sequence[EntityEvent]]:
+    """Events in up to four parts, none of them empty."""
     cuts = sorted({0, len(events), *(order.randint(0, len(events)) for _ in range(3))})
+    return [events[start:end] for start, end in pairwise(cuts)]
+
+
+def frames_of(events: Sequence[EntityEvent], order: Random, offset: int) -> list[ReadFrame]:
     return [
-        ReadFrame(FramePosition("", order.randint(0, 3), offset + number), events[start:end])
-        for number, (start, end) in enumerate(pairwise(cuts))
+        ReadFrame(FramePosition("", order.randint(0, 3), offset + number), part)
+        for number, part in enumerate(parts_of(events, order))
     ]
