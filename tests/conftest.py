@@ -16,6 +16,7 @@ from contender.embedded.kafka import KafkaBroker
 from contender.embedded.ports import free_ports
 from contender.embedded.process import ManagedProcess
 from contender.embedded.valkey import Valkey
+from tests.valkey_cluster import ValkeyCluster, running_cluster
 
 START_DEADLINE_S = 60
 
@@ -57,6 +58,13 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 @pytest.fixture(scope="session")
 def valkey(valkey_server: Valkey) -> str:
     return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
+    """Whoever stops one of its servers starts it again."""
+    with running_cluster(tmp_path_factory.mktemp("valkey-cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from services.feature_service import pages
 from services.feature_service.api import State, consistency_of, online, router
@@ -16,7 +16,7 @@ from services.feature_service.health import Health
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.connection import PackingConnection
 from services.feature_service.store.protocol import FeatureStore
-from services.feature_service.store.redis import RedisStore
+from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from services.feature_service.store.registry import open_sql_registry
 from services.feature_service.telling import tell_status
 from services.feature_service.worker import create_worker
@@ -80,11 +80,10 @@ def web_resources(settings: FeatureSettings) -> Resources:
         journal = Journal.open(settings.folder("feature_service") / "journal", limit_bytes=settings.journal_limit_bytes)
         try:
             async with (
-                _redis(settings, settings.store_timeout_s) as client,
+                aclosing(_store(settings, settings.store_timeout_s)) as store,
                 open_sql_registry(settings.database_url("feature_service")) as registry,
                 Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication),
             ):
-                store = RedisStore(client, seen_ttl_s=settings.seen_ttl_s)
                 definitions = Definitions(settings.features, registry, store, settings.partitions)
                 await definitions.open()
                 state = state_of(settings, definitions, store, journal, SystemClock())
@@ -114,12 +113,11 @@ def serve_worker(settings: FeatureSettings) -> None:
         DefinitionError: the definitions can't be.
     """
     Catalogue.load(settings.features)
-    client = _redis(settings, _WORKER_STORE_TIMEOUT_S)
-    store = RedisStore(client, seen_ttl_s=settings.seen_ttl_s)
+    store = _store(settings, _WORKER_STORE_TIMEOUT_S)
 
     @asynccontextmanager
     async def open_resources() -> AsyncIterator[Merging]:
-        async with client, open_sql_registry(settings.database_url("feature_service")) as registry:
+        async with aclosing(store), open_sql_registry(settings.database_url("feature_service")) as registry:
             definitions = Definitions(settings.features, registry, store, settings.partitions)
             await definitions.open()
             yield Merging(definitions, store, Feeds(store), clock, settings.future_s)
@@ -173,11 +171,12 @@ def _checked(state: State) -> AbstractAsyncContextManager[None]:
     return repeated(check, 0) if every_s else nullcontext()
 
 
-def _redis(settings: FeatureSettings, timeout_s: float) -> Redis:
-    return Redis.from_url(
-        settings.redis,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        socket_read_size=_READ_BYTES,
-        connection_class=PackingConnection,
+def _store(settings: FeatureSettings, timeout_s: float) -> RedisStore:
+    timeouts: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    kept: dict[str, Any] = {"seen_ttl_s": settings.seen_ttl_s, "replicas": settings.redis_replicas}
+    if settings.redis_cluster:
+        return RedisClusterStore(RedisCluster.from_url(settings.redis, **timeouts), **kept)
+    client = Redis.from_url(
+        settings.redis, socket_read_size=_READ_BYTES, connection_class=PackingConnection, **timeouts
     )
+    return RedisStore(client, **kept)

@@ -13,6 +13,10 @@ class FeatureSettings(Settings):
     event_limit: int = Field(10_000, ge=1, description="Most events of one call.")
     row_limit: int = Field(10_000, ge=1, description="Most rows of one question for online features.")
     seen_ttl_s: int = Field(86_400, ge=60, description="How long a frame's id is remembered to know its duplicates.")
+    redis_cluster: bool = Field(default=False, description="Whether CONTENDER_REDIS is a node of a cluster.")
+    redis_replicas: int = Field(
+        0, ge=0, description="Replicas of Redis that must have a write on disk, too, before its offset is committed."
+    )
     store_timeout_s: float = Field(2.0, gt=0, description="Deadline of one call to Redis by the web process.")
     store_patience_s: float = Field(60.0, gt=0, description="How long a worker tries to reach Redis before it ends.")
     batch_frames: int = Field(128, ge=1, description="Most frames that a worker merges at a time.")

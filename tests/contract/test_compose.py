@@ -206,7 +206,7 @@ def test_kafka_is_set_as_the_embedded_one_is(containers):
 
 
 def test_valkey_is_set_as_the_embedded_one_is(containers):
-    embedded = Valkey._arguments(Path("unused"), 0)[1:]
+    embedded = Valkey._arguments(Path("unused"), 0, {})[1:]
     options = dict(zip(embedded[::2], embedded[1::2], strict=True))
     kept = {name: options[name] for name in options if name not in ("--bind", "--port", "--dir", "--daemonize")}
     program, *given = containers["valkey"]["command"]
@@ -218,7 +218,9 @@ def test_images_are_pinned_and_of_the_versions_that_up_runs(containers):
     images = dict(container["image"].split(":") for container in containers.values() if "image" in container)
     assert all(re.fullmatch(r"\d+\.\d+(\.\d+)?", version) for version in images.values())
     assert images["apache/kafka"] == next(jar.version for jar in locked_jars() if jar.artifact == "kafka-clients")
-    server = subprocess.run([Valkey._arguments(Path(), 0)[0], "--version"], capture_output=True, text=True, check=True)
+    server = subprocess.run(
+        [Valkey._arguments(Path(), 0, {})[0], "--version"], capture_output=True, text=True, check=True
+    )
     embedded = re.search(r"v=(\d+\.\d+)\.", server.stdout)
     assert embedded is not None
     assert images["valkey/valkey"].rpartition(".")[0] == embedded[1]

@@ -1,18 +1,22 @@
 """One contract for the stores of tiles: in memory, and in Valkey."""
 
+import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.domain.tallies import Tally, tally
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FeatureStore, FramePosition, StoreUnavailableError
-from services.feature_service.store.redis import RedisStore
+from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from shared.events import EntityEvent
 from shared.features.aggregations import distinct_count, last_n, mean, quantile
 from shared.features.bins import BINS, bin_of
@@ -20,6 +24,7 @@ from shared.features.conditions import column
 from shared.features.definitions import Entity, EventSource, FeatureView
 from shared.features.distinct import hash_of
 from shared.features.layouts import SUMS
+from tests.valkey_cluster import ValkeyCluster
 
 VIEW = FeatureView(
     "speeds",
@@ -45,10 +50,15 @@ def ring_of(name: str) -> Ring:
     return next(ring for ring in RINGS.all() if ring.layout.name == name and ring.has_base)
 
 
-@pytest.fixture(params=["memory", "valkey"])
+@pytest.fixture(params=["memory", "valkey", "valkey_cluster"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[FeatureStore]:
     if request.param == "memory":
         yield MemoryStore()
+        return
+    if request.param == "valkey_cluster":
+        async with RedisCluster.from_url(request.getfixturevalue("valkey_cluster").url) as client:
+            await client.flushall()
+            yield RedisClusterStore(client, seen_ttl_s=60)
         return
     url = request.getfixturevalue("valkey").rsplit("/", 1)[0] + "/3"
     async with Redis.from_url(url) as client:
@@ -223,6 +233,55 @@ async def test_a_store_that_is_not_there_says_so():
             await store.read(["key"])
         with pytest.raises(StoreUnavailableError):
             await store.merge(RING, {"a": [Tally(0, 0, [[0.0, 1.0, 1.0]])]})
+
+
+async def test_a_cluster_that_is_not_there_says_so():
+    nowhere = RedisCluster.from_url("redis://127.0.0.1:1/0", retry=Retry(NoBackoff(), 0))
+    async with aclosing(nowhere) as client:
+        store = RedisClusterStore(client, seen_ttl_s=60)
+        assert not await store.is_ready()
+        for asking in (store.read(["key"]), store.claim([FramePosition("f", 0, 1)]), store.persist()):
+            with pytest.raises(StoreUnavailableError):
+                await asking
+
+
+async def test_what_a_cluster_kept_outlives_a_primary(valkey_cluster: ValkeyCluster, monkeypatch):
+    monkeypatch.setattr("services.feature_service.store.redis._PERSIST_MS", 1000)
+    shops = [f"road-{number}" for number in range(50)]
+    async with RedisCluster.from_url(valkey_cluster.url, socket_timeout=5) as client:
+        store = RedisClusterStore(client, seen_ttl_s=60, replicas=1)
+        await client.flushall()
+        await merge(store, 0, *(car(1, float(number), shop) for number, shop in enumerate(shops)))
+        await store.note_applied(dict.fromkeys(range(20), 7))
+        await store.persist()
+        before = await store.read([RING.key(shop) for shop in shops])
+        assert None not in before
+        failed = next(one for one in valkey_cluster.servers if one.port == client.get_primaries()[0].port)
+        failed.kill()
+        try:
+            # Its replica takes over, and has none of its own: what is written now is in one place only.
+            assert "0 replicas of Redis" in await eventually(store.persist, "CONTENDER_REDIS_REPLICAS asks for 1")
+        finally:
+            failed.start()
+        await eventually(store.persist, "")
+        assert await store.read([RING.key(shop) for shop in shops]) == before
+        assert await store.applied(range(20)) == [7] * 20
+        assert await store.is_ready()
+
+
+async def eventually(attempt: Callable[[], Awaitable[None]], reason: str) -> str:
+    """Try until the store fails for that reason, which is returned; an empty one: until it does not fail."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await attempt()
+            except StoreUnavailableError as error:
+                if reason and reason in str(error):
+                    return str(error)
+            else:
+                if not reason:
+                    return ""
+            await asyncio.sleep(0.1)
 
 
 async def test_a_server_without_an_append_only_file_is_told_apart_once(valkey: str):

@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import isclose
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from contender.embedded.kafka import KafkaBroker
 from contender.embedded.ports import free_ports
@@ -76,7 +77,7 @@ def test_merged_values_are_those_of_a_training_set(valkey: str, events, asked, o
     assert_same(trained(events, asked), asyncio.run(merged(valkey, events, asked, order)), asked)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(events=st.lists(sales, max_size=60), asked=rows, order=st.randoms(use_true_random=False))
 def test_served_values_are_those_of_a_training_set(service, events, asked, order):
     assert_same(trained(events, asked), asyncio.run(service.served(events, asked, order)), asked)
@@ -149,19 +150,16 @@ def question_of(row: tuple[Any, ...]) -> dict[str, list[Any]]:
 
 @dataclass
 class FeatureProcesses:
-    """The service as its users meet it: a web process, Kafka, a worker and Valkey."""
+    """The service as its users meet it: a web process, Kafka, a worker, and a server or a cluster of Valkey."""
 
     url: str
-    valkey: str
+    tiles: Callable[[], Redis | RedisCluster]
 
     async def served(self, events: Sequence[EntityEvent], asked, order: Random) -> list[list[Any]]:
         """Each row's values over HTTP, once every event sent before has been applied."""
-        async with (
-            Redis.from_url(self.valkey) as tiles,
-            httpx.AsyncClient(base_url=self.url, timeout=DEADLINE_S) as client,
-        ):
-            if held := await tiles.keys("f:*"):
-                await tiles.delete(*held)  # those of the history before
+        async with self.tiles() as tiles, httpx.AsyncClient(base_url=self.url, timeout=DEADLINE_S) as client:
+            async for held in tiles.scan_iter("f:*", count=1000):
+                await tiles.delete(held)  # those of the history before
             values: list[list[Any]] = [[] for _ in asked]
             for number, fresh in arriving(events, asked, order):
                 for frame_id in [one for part in parts_of(fresh, order) for one in await send(client, part, order)]:
@@ -189,29 +187,41 @@ async def ask(client: httpx.AsyncClient, row: tuple[Any, ...]) -> list[Any]:
     return [columns[feature.column]["values"][0] for feature in FEATURES]
 
 
-@pytest.fixture(scope="module")
-def service(kafka_broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureProcesses]:
+@pytest.fixture(scope="module", params=["valkey", "valkey_cluster"])
+def service(
+    request: pytest.FixtureRequest, kafka_broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FeatureProcesses]:
     folder = tmp_path_factory.mktemp("parity")
-    valkey_port, port = free_ports(2)
-    valkey = Valkey(folder / "valkey", valkey_port)
-    ports = {"kafka_port": kafka_broker.port, "valkey_port": valkey_port, "feature_service_port": port}
-    stack = StackSettings(home=folder, **ports)
+    in_cluster = request.param == "valkey_cluster"
+    own_port, port = free_ports(2)
+    own = [] if in_cluster else [Valkey(folder / "valkey", own_port)]
+    servers = own or request.getfixturevalue("valkey_cluster").servers
+    first = servers[0]
+    stack = StackSettings(home=folder, kafka_port=kafka_broker.port, valkey_port=first.port, feature_service_port=port)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONTENDER_FEATURES", str(DEFINITIONS))
+        patch.setenv("CONTENDER_REDIS_CLUSTER", str(in_cluster))
         services = [Service(ServiceProcess("feature_service", role), stack) for role in ("web", "worker")]
-    processes = [valkey, *services]
+    processes = [*own, *services]
     try:
         for process in processes:
             process.start()
         for process in processes:
             process.wait_ready(DEADLINE_S)
-        with redis.Redis.from_url(valkey.url) as client:
-            client.config_set("appendfsync", "always")  # a step of a history then takes milliseconds, not a second
+        set_fsync(servers, "always")  # a step of a history then takes milliseconds, not a second
         wait_complete(stack.url("feature_service"))
-        yield FeatureProcesses(stack.url("feature_service"), valkey.url)
+        client_class = RedisCluster if in_cluster else Redis
+        yield FeatureProcesses(stack.url("feature_service"), partial(client_class.from_url, first.url))
+        set_fsync(servers, "everysec")
     finally:
         for process in processes:
             process.kill()
+
+
+def set_fsync(servers: Sequence[Valkey], value: str) -> None:
+    for server in servers:
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("appendfsync", value)
 
 
 def wait_complete(url: str) -> None:

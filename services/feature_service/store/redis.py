@@ -1,13 +1,16 @@
 """Tiles in Redis or Valkey: packed rings, merged by a script, read by one MGET."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, ParamSpec, TypeVar, cast
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError, ResponseError
+from redis.crc import key_slot
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
@@ -21,6 +24,7 @@ _CALL_CELLS = 512
 _HEALTH = "feature-health"
 _SCANNED = 5_000
 _PERSIST_MS = 10_000
+_PERSISTED = "persisted"
 _RAISE_ONLY = """
 local held = redis.call('GET', KEYS[1])
 if not held or tonumber(held) < tonumber(ARGV[1]) then
@@ -36,6 +40,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 for i = 2, #ARGV do redis.call('SADD', KEYS[2], ARGV[i]) end
 return 1
 """
+_FAILURES = (RedisError, RedisClusterException, OSError)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -46,7 +51,7 @@ def _guarded(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Corouti
     async def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return await method(*args, **kwargs)
-        except (RedisError, OSError) as error:
+        except _FAILURES as error:
             raise StoreUnavailableError(f"Redis: {error}") from error
 
     return call
@@ -58,11 +63,13 @@ class RedisStore:
     Args:
         client: a client that answers bytes.
         seen_ttl_s: how long a frame's id is remembered, so that its duplicate is known for one.
+        replicas: how many replicas must have a write on their disks too before it counts as kept.
     """
 
-    def __init__(self, client: Redis, *, seen_ttl_s: int) -> None:
+    def __init__(self, client: Redis, *, seen_ttl_s: int, replicas: int = 0) -> None:
         self._redis = client
         self._seen_ttl_s = seen_ttl_s
+        self._replicas = replicas
         script = files("services.feature_service.store").joinpath("merge.lua").read_text()
         self._merge: AsyncScript = client.register_script(script)
         self._raise_only: AsyncScript = client.register_script(_RAISE_ONLY)
@@ -123,16 +130,24 @@ class RedisStore:
         if not self._can_persist:
             return
         try:
-            async with self._redis.client() as connection:
-                await connection.set("persisted", b"")
-                local = await connection.waitaof(1, 0, _PERSIST_MS)
+            for local, replicas in await self._wait_for_disks():
+                waited = f"within {_PERSIST_MS / 1000:.0f} s"
+                if local < 1:
+                    raise StoreUnavailableError(f"Redis has not written to its disk {waited}")
+                if replicas < self._replicas:
+                    wanted = f"CONTENDER_REDIS_REPLICAS asks for {self._replicas}"
+                    raise StoreUnavailableError(f"{replicas} replicas of Redis have written to disk {waited}; {wanted}")
         except ResponseError as error:
             # Redis before 7.2, or one without an append-only file: its own settings say what a crash may cost.
             self._can_persist = False
             self._log.warning("the store can't say when writes are on disk", error=str(error))
-            return
-        if local[0] < 1:
-            raise StoreUnavailableError(f"Redis has not written to its disk for {_PERSIST_MS / 1000:.0f} s")
+
+    async def _wait_for_disks(self) -> list[tuple[int, int]]:
+        """Per server the answer to WAITAOF: whether its disk has everything, and of how many replicas theirs have."""
+        async with self._redis.client() as connection:
+            await connection.set(_PERSISTED, b"")
+            local, replicas = await connection.waitaof(1, self._replicas, _PERSIST_MS)
+            return [(local, replicas)]
 
     @_guarded
     async def is_applied(self, frame_id: str) -> bool:
@@ -193,7 +208,66 @@ class RedisStore:
         """Whether Redis answers PING."""
         try:
             return bool(await self._redis.ping())
-        except (RedisError, OSError):
+        except _FAILURES:
+            return False
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+
+class RedisClusterStore(RedisStore):
+    """A FeatureStore in a cluster of Redis or Valkey.
+
+    A ring's key names its hash tag, so the scripts stay within one slot; only what is asked of all servers differs.
+
+    Args:
+        client: a client that answers bytes.
+        seen_ttl_s: as for RedisStore.
+        replicas: as for RedisStore, of every primary.
+    """
+
+    def __init__(self, client: RedisCluster, *, seen_ttl_s: int, replicas: int = 0) -> None:
+        super().__init__(cast("Redis", client), seen_ttl_s=seen_ttl_s, replicas=replicas)
+        self._cluster = client
+
+    @_guarded
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The bytes under each key, by one MGET per slot."""
+        return cast("list[bytes | None]", await self._cluster.mget_nonatomic(keys)) if keys else []
+
+    async def _wait_for_disks(self) -> list[tuple[int, int]]:
+        await self._cluster.initialize()
+        # Only commands by the client find out that a primary has failed, and who has taken its place.
+        for node in self._cluster.get_primaries():
+            await self._cluster.set(self._key_on(node), b"")
+        return await asyncio.gather(*map(self._wait_for_disk, self._cluster.get_primaries()))
+
+    async def _wait_for_disk(self, node: ClusterNode) -> tuple[int, int]:
+        connection = node.acquire_connection()
+        try:
+            await connection.send_command("SET", self._key_on(node), b"")
+            await node.parse_response(connection, "SET")
+            await connection.send_command("WAITAOF", 1, self._replicas, _PERSIST_MS)
+            local, replicas = await node.parse_response(connection, "WAITAOF")
+            return int(local), int(replicas)
+        except BaseException:
+            await connection.disconnect(nowait=True)  # an answer that is still to come is nobody else's
+            raise
+        finally:
+            node.release(connection)
+
+    def _key_on(self, node: ClusterNode) -> str:
+        """A key that may be written on this primary."""
+        slots = self._cluster.nodes_manager.slots_cache
+        names = map(f"{_PERSISTED}:{{}}".format, range(len(slots)))
+        return next(name for name in names if slots[key_slot(name.encode())][0] == node)
+
+    async def is_ready(self) -> bool:
+        """Whether every primary answers PING."""
+        try:
+            return bool(await self._cluster.ping(target_nodes=RedisCluster.PRIMARIES))
+        except _FAILURES:
             return False
 
 
