@@ -13,6 +13,7 @@ from contender.client import Client
 from contender.commands.stack import console, errors
 from contender.commands.terminal import visible
 from contender.errors import ContenderError
+from shared.settings import ServiceName
 
 _TIMEOUT_S = 120.0
 _POLL_S = 0.3
@@ -36,6 +37,24 @@ def rebuild(
     generation = _call("POST", "/v1/definitions/rebuild", {})["generation"]
     console.print(f"Rebuild number {generation} has begun.")
     _wait(wait_s)
+
+
+def retire(
+    versions: Annotated[list[str], typer.Argument(help="Versions of views, such as origin_delays@1.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Even where a registered model is trained on it.")] = False,
+) -> None:
+    """Serve and feed old versions of views no longer, for good; what they take in Redis is freed."""
+    if not force:
+        for model in _call("GET", "/v1/models", service="inference_service")["versions"]:
+            needed = {column["source"].partition(":")[0] for column in model["inputs"]}
+            if found := sorted(needed.intersection(versions)):
+                raise _failed(
+                    f"{model['model']} {model['version']} is trained on {found[0]}, and would be served its defaults; "
+                    "nothing has changed. --force retires it all the same."
+                )
+    retired = _call("POST", "/v1/definitions/retire", {"versions": versions})["retired"]
+    console.print(f"Retired: {', '.join(retired)}. What they take in Redis is freed within minutes.")
 
 
 def consistency(
@@ -99,16 +118,17 @@ def _wait(wait_s: float) -> None:
     console.print(f"All {len(views)} versions are filled.")
 
 
-def _call(method: str, path: str, body: Any = None) -> Any:
+def _call(method: str, path: str, body: Any = None, *, service: ServiceName = "feature_service") -> Any:
     try:
         with Client(os.environ.get("CONTENDER_URL")) as client:
-            url = client.feature_url
+            url = client.feature_url if service == "feature_service" else client.inference_url
     except ContenderError as error:
         raise _failed(str(error)) from error
     try:
         answer = httpx.request(method, url + path, json=body, timeout=_TIMEOUT_S)
     except httpx.HTTPError as error:
-        raise _failed(f"The feature service on {url} does not answer: is `contender up` running?") from error
+        name = service.replace("_", " ")
+        raise _failed(f"The {name} on {url} does not answer: is `contender up` running?") from error
     if answer.is_error:
         raise _failed(str(answer.json().get("detail", answer.text)))
     return answer.json()

@@ -25,7 +25,13 @@ MOST_NAME = 40
 """Letters of a name that others are made from: those may have 63."""
 
 app = typer.Typer(no_args_is_help=True, help="Look at feature definitions, check them, begin new ones, apply them.")
-for command in (feature_service.apply, feature_service.rebuild, feature_service.consistency, feature_service.status):
+for command in (
+    feature_service.apply,
+    feature_service.retire,
+    feature_service.rebuild,
+    feature_service.consistency,
+    feature_service.status,
+):
     app.command()(command)
 
 Module = Annotated[

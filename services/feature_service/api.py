@@ -8,9 +8,16 @@ from fastapi import APIRouter, Request, Response
 
 from services.feature_service import feast
 from services.feature_service.consistency import Consistency
-from services.feature_service.contracts import EventsGiven, OnlineQuestion, OnlineWrite, Push
-from services.feature_service.definitions import Definitions
-from services.feature_service.errors import InvalidDefinitions, InvalidEvent, OnDemandFailed, UnknownSource
+from services.feature_service.contracts import EventsGiven, OnlineQuestion, OnlineWrite, Push, Retirement
+from services.feature_service.definitions import Definitions, UnknownVersionError, VersionInUseError
+from services.feature_service.errors import (
+    InvalidDefinitions,
+    InvalidEvent,
+    OnDemandFailed,
+    UnknownSource,
+    UnknownVersion,
+    VersionInUse,
+)
 from services.feature_service.handlers import Intake, RejectedEventError
 from services.feature_service.online import Question
 from services.feature_service.settings import FeatureSettings
@@ -103,6 +110,20 @@ async def rebuild_features(request: Request) -> Response:
     generation = await definitions.registry.rebuild()
     await definitions.refresh()
     return json_response({"generation": generation}, 202)
+
+
+@router.post("/v1/definitions/retire", tags=["features"])
+async def retire_versions(request: Request) -> Response:
+    """Serve and feed versions no longer, for good, and free what they take."""
+    definitions: Definitions = request.state.definitions
+    given = await read_body(request, Retirement, request.state.settings.body_limit_bytes)
+    try:
+        await definitions.retire(given.versions)
+    except UnknownVersionError as error:
+        raise UnknownVersion(str(error)) from error
+    except VersionInUseError as error:
+        raise VersionInUse(str(error)) from error
+    return json_response({"retired": given.versions})
 
 
 @router.get("/v1/features/status", tags=["features"])

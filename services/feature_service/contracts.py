@@ -1,6 +1,6 @@
 """Request bodies: our own of /v1, and Feast's of /get-online-features, /push and /write-to-online-store."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -12,6 +12,12 @@ class EventsGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     events: list[EntityEvent]
     request_id: str = ""
+
+
+class Retirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /v1/definitions/retire: versions, as `view@number`."""
+
+    versions: Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
 class OnlineQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

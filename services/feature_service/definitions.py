@@ -15,10 +15,20 @@ from services.feature_service.store.protocol import FeatureStore, StoreUnavailab
 from services.feature_service.store.registry import Registered, Registry
 from shared.features.catalogue import Catalogue, KeptVersion
 from shared.features.definitions import FeatureView
+from shared.features.documents import view_of
 from shared.features.errors import DefinitionError, TrainingSetError
+from shared.features.on_demand import OnDemandView
 from shared.logs import logger
 
 _TRIES = 5
+
+
+class UnknownVersionError(Exception):
+    """There is no such version of a view."""
+
+
+class VersionInUseError(Exception):
+    """A version can't be retired."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,19 @@ class Current:
     def of(cls, catalogue: Catalogue, registered: Registered, live: Mapping[str, frozenset[int]] | None) -> "Current":
         """With the rings that follow."""
         views = {label: view for label, view in catalogue.kept.items() if isinstance(view, FeatureView)}
-        after_s = {label: seam.until_s for label, seam in registered.seams.items()}
-        return cls(catalogue, Rings.of(views, after_s, registered.generation), registered, live)
+        return cls(catalogue, _rings(views, registered, registered.generation), registered, live)
+
+    def dead(self) -> list[Ring]:
+        """Rings that nobody feeds any more: those of retired versions only, and those from before a rebuild."""
+        views = {one.label: view_of(one.document) for one in self.registered.versions}
+        tiled = {label: view for label, view in views.items() if isinstance(view, FeatureView)}
+        planned = {ring.name for ring in self.rings.all()}
+        found = [
+            ring
+            for generation in range(self.registered.generation + 1)
+            for ring in _rings(tiled, self.registered, generation).all()
+        ]
+        return [ring for ring in found if ring.name not in planned]
 
     def is_complete(self, ring: Ring, partitions: int) -> bool:
         """Whether a ring holds what all partitions had and have, and what history had."""
@@ -106,6 +127,26 @@ class Definitions:
                     return [one.label for one in added]
         raise DefinitionError("other processes register definitions all the time; try again")
 
+    async def retire(self, labels: Sequence[str]) -> None:
+        """Serve and feed versions no longer, for good; one that is retired already stays so.
+
+        Raises:
+            UnknownVersionError: one of them is not there; nothing has changed.
+            VersionInUseError: one of them is what the module says, or another kept version is computed from it;
+                nothing has changed.
+        """
+        async with self._lock:
+            registered = await self.registry.load()
+            there = {one.label for one in registered.versions}
+            if unknown := [label for label in labels if label not in there]:
+                raise UnknownVersionError(f"there is no version {unknown[0]!r}; there are {', '.join(sorted(there))}")
+            catalogue = await asyncio.to_thread(self._load, registered, reload=False)
+            for label in labels:
+                _check_unused(catalogue, label, labels)
+            await self.registry.retire(labels)
+            registered = await self.registry.load()
+            await self._take(await asyncio.to_thread(self._load, registered, reload=False))
+
     async def refresh(self) -> None:
         """Take up what other processes have changed. What can't be read stays as it was, and `fault` says why."""
         async with self._lock:
@@ -141,6 +182,25 @@ class Definitions:
             except Exception as error:  # whatever the author's module raises
                 raise DefinitionError(f"{self.module}: {type(error).__name__}: {error}") from error
         return Catalogue.load(self.module, registered.versions)
+
+
+def _rings(views: Mapping[str, FeatureView], registered: Registered, generation: int) -> Rings:
+    born = {
+        one.label: sum(other.name == one.name and 0 < other.retired_after < one.number for other in registered.versions)
+        for one in registered.versions
+    }
+    after_s = {label: seam.until_s for label, seam in registered.seams.items()}
+    return Rings.of(views, after_s, generation, born)
+
+
+def _check_unused(catalogue: Catalogue, label: str, retiring: Sequence[str]) -> None:
+    name = label.partition("@")[0]
+    if name in {*catalogue.views, *catalogue.on_demand} and catalogue.newest(name) == label:
+        raise VersionInUseError(f"{label} is what the definitions say today; change them, or take the view out of them")
+    for other, view in catalogue.kept.items():
+        inputs = view.inputs if isinstance(view, OnDemandView) else ()
+        if other not in retiring and any(reference.partition(":")[0] == label for reference in inputs):
+            raise VersionInUseError(f"{other} is computed from {label}; retire it, too")
 
 
 def _seams(versions: Sequence[KeptVersion], catalogue: Catalogue) -> dict[str, Seam]:

@@ -1,6 +1,10 @@
 """What a caller of the feature service can get wrong, beyond what `shared.problems` names.
 
 Problem
+├── NotFound
+│   └── UnknownVersion   no version of a view has that label
+├── Conflict
+│   └── VersionInUse     a version can't be retired
 └── Unprocessable
     ├── UnknownFeature   a reference names no view or feature
     ├── UnknownSource    no event source has that name
@@ -9,7 +13,19 @@ Problem
     └── OnDemandFailed   an on-demand function fails on what was asked
 """
 
-from shared.problems import Unprocessable
+from shared.problems import Conflict, NotFound, Unprocessable
+
+
+class UnknownVersion(NotFound):
+    """No version of a view has that label."""
+
+    slug = "unknown-version"
+
+
+class VersionInUse(Conflict):
+    """A version can't be retired: the definitions, or another version, need it."""
+
+    slug = "version-in-use"
 
 
 class UnknownFeature(Unprocessable):

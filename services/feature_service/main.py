@@ -18,6 +18,7 @@ from services.feature_service.store.connection import PackingConnection
 from services.feature_service.store.protocol import FeatureStore
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from services.feature_service.store.registry import open_sql_registry
+from services.feature_service.sweeping import Sweeper
 from services.feature_service.telling import tell_status
 from services.feature_service.worker import create_worker
 from shared import http
@@ -33,6 +34,8 @@ from shared.topics import ensure_topics
 _WORKER_STORE_TIMEOUT_S = 15.0
 # The rings of 50 rows are some 256 kB; read in pieces of the default 64 kB they take 30 us longer.
 _READ_BYTES = 512 * 1024
+# Longer than any worker takes to read changed definitions.
+_SWEEP_S = 60.0
 Resources = Callable[[], AbstractAsyncContextManager[State]]
 
 
@@ -87,7 +90,12 @@ def web_resources(settings: FeatureSettings) -> Resources:
                 definitions = Definitions(settings.features, registry, store, settings.partitions)
                 await definitions.open()
                 state = state_of(settings, definitions, store, journal, SystemClock())
-                async with repeated(definitions.refresh, settings.refresh_s), _counted(state), _checked(state):
+                async with (
+                    repeated(definitions.refresh, settings.refresh_s),
+                    repeated(Sweeper(definitions, store).sweep, _SWEEP_S),
+                    _counted(state),
+                    _checked(state),
+                ):
                     yield state
         finally:
             journal.close()

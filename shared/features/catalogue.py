@@ -18,12 +18,16 @@ View = FeatureView | OnDemandView
 
 
 class KeptVersion(msgspec.Struct, frozen=True):
-    """A version of a view: `number` counts from 1 per name, `digest` names its meaning."""
+    """A version of a view: `number` counts from 1 per name, `digest` names its meaning.
+
+    `retired_after` is the newest number when the version was retired; 0 while it is kept.
+    """
 
     name: str
     number: int
     digest: str
     document: dict[str, Any]
+    retired_after: int = 0
 
     @property
     def label(self) -> str:
@@ -80,7 +84,8 @@ class Catalogue:
 
         Args:
             definitions: the newest ones.
-            known: versions that are kept; a view of another meaning than its newest is a new one.
+            known: versions that there are, retired ones among them; a view of another meaning than its newest, or
+                whose newest is retired, is a new one.
 
         Raises:
             DefinitionError: two definitions share a name, one refers to what there is not, or on-demand views need
@@ -182,7 +187,7 @@ class Catalogue:
 
 def _versioned(catalogue: Catalogue, newest: Sequence[View], known: Sequence[KeptVersion]) -> Catalogue:
     """The catalogue with the known versions, and those that follow from the newest views."""
-    versions = _numbered(newest, known)
+    versions = [one for one in _numbered(newest, known) if not one.retired_after]
     return replace(catalogue, kept={one.label: view_of(one.document) for one in versions}, versions=versions)
 
 
@@ -210,7 +215,10 @@ def _ordered(catalogue: Catalogue) -> list[OnDemandView]:
 
 
 def _numbered(newest: Sequence[View], known: Sequence[KeptVersion]) -> list[KeptVersion]:
-    """The known versions, and new ones for views whose meaning is not that of their newest version."""
+    """The known versions, and new ones for views whose meaning is not that of their newest version.
+
+    Numbers are never given again, so nothing that was pinned to a retired version can come to mean something else.
+    """
     versions = list(known)
     current: dict[str, str] = {}
     for view in newest:
@@ -222,7 +230,7 @@ def _numbered(newest: Sequence[View], known: Sequence[KeptVersion]) -> list[Kept
         meaning = digest(document)
         own = [one for one in versions if one.name == view.name]
         last = max(own, key=lambda one: one.number, default=None)
-        if last is None or last.digest != meaning:
+        if last is None or last.digest != meaning or last.retired_after:
             last = KeptVersion(view.name, last.number + 1 if last else 1, meaning, document)
             versions.append(last)
         elif last.document != document:  # the same values, told otherwise

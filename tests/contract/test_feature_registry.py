@@ -76,6 +76,22 @@ async def test_a_rebuild_and_a_touch_are_seen_by_everybody(registry: Registry):
     assert (found.generation, found.revision) == (2, 3)
 
 
+async def test_a_retired_version_says_after_which_number_and_for_good(registry: Registry):
+    assert await registry.keep([ONE, TWO], {"trade@1": Seam(5.5, "cc")})
+    await registry.retire(["trade@1", "trade@7", "other@1"])
+    three = KeptVersion("trade", 3, "aa", {})
+    assert await registry.keep([three], {})
+    await asyncio.gather(*(registry.retire(["trade@1", "trade@2"]) for _ in range(2)))
+    found = await registry.load()
+    assert [(one.label, one.retired_after) for one in found.versions] == [
+        ("trade@1", 2),
+        ("trade@2", 3),
+        ("trade@3", 0),
+    ]
+    assert found.seams == {"trade@1": Seam(5.5, "cc")}
+    assert found.revision >= 4
+
+
 async def test_two_processes_that_start_at_once_agree_on_the_versions(registry: Registry):
     store = MemoryStore()
     both = [Definitions("examples.flights.features", registry, store, 4) for _ in range(2)]

@@ -219,6 +219,16 @@ async def test_a_frame_is_applied_once_its_partition_has_come_as_far(store: Feat
     assert not await store.is_applied("unknown")
 
 
+async def test_a_ring_is_forgotten_of_every_entity_and_no_other_ring(store: FeatureStore):
+    cars = [car(1, 10.0, f"road-{number}") for number in range(100)]
+    other = ring_of("last_n")
+    await merge(store, 0, *cars)
+    await merge(store, 0, *cars, ring=other)
+    assert await store.forget(RING) == 100
+    assert await store.forget(RING) == 0
+    assert (await store.entities(RING, 1000), await store.entities(other, 1000)) == (0, 100)
+
+
 async def test_everything_written_is_on_disk_after_persist(store: FeatureStore):
     await merge(store, 0, car(1, 10.0))
     await store.persist()

@@ -174,6 +174,30 @@ async def test_a_changed_view_is_filled_beside_the_old_one_while_events_stream_i
 
 
 @pytest.mark.timeout(180)
+async def test_a_retired_version_never_comes_back_and_its_meaning_is_filled_anew(parts: Parts):
+    async with sending(parts) as sender:
+        await complete(sender.client, "trade@1")
+        parts.define(SECOND)
+        await sender.client.post("/v1/definitions/apply", json={})
+        await complete(sender.client, "trade@2")
+        retiring = await sender.client.post("/v1/definitions/retire", json={"versions": ["trade@1"]})
+        assert (retiring.status_code, retiring.json()) == (200, {"retired": ["trade@1"]})
+        await asyncio.sleep(1.5)  # what is sent now is not in the rings that trade@1 has left behind
+        parts.define(FIRST)
+        applying = await sender.client.post("/v1/definitions/apply", json={})
+        assert applying.json() == {"added": ["trade@3"]}
+        await complete(sender.client, "trade@2", "trade@3")
+    async with httpx.AsyncClient(base_url=parts.url, timeout=DEADLINE_S) as sender.client:
+        await applied(sender)
+        for view in ("trade@2", "trade@3", "trade"):
+            await check(sender, view)
+        body = {"features": ["trade@1:count_24h"], "entities": {"shop": ["s1"]}}
+        refused = await sender.client.post("/get-online-features", json=body)
+        assert refused.status_code == 422
+        assert "of that one, trade@2, trade@3" in refused.json()["detail"]
+
+
+@pytest.mark.timeout(180)
 async def test_what_redis_has_lost_is_rebuilt_from_the_topic_while_events_stream_in(parts: Parts):
     async with sending(parts) as sender:
         await asyncio.sleep(1.0)

@@ -49,6 +49,7 @@ class Ring:
         has_base: whether some feature is over all time.
         after_s: only events after this time count; earlier ones come from history.
         generation: grows with every rebuild.
+        born: of how many retired versions of its view its own one is a successor: those left rings that nobody feeds.
     """
 
     view: str
@@ -63,6 +64,7 @@ class Ring:
     has_base: bool
     after_s: float
     generation: int
+    born: int = 0
 
     @classmethod
     def of(
@@ -70,8 +72,10 @@ class Ring:
         view: FeatureView,
         parts: Sequence[Aggregation],
         layout: Layout,
+        *,
         after_s: float = float("-inf"),
         generation: int = 0,
+        born: int = 0,
     ) -> Self:
         """The ring of features that agree in column, filter and layout."""
         windows = [int(part.window_s) for part in parts if part.window != ALL_TIME]
@@ -89,6 +93,7 @@ class Ring:
             has_base=len(windows) < len(parts),
             after_s=after_s,
             generation=generation,
+            born=born,
         )
 
     @cached_property
@@ -107,6 +112,8 @@ class Ring:
             repr(self.after_s),
             self.generation,
         ]
+        if self.born:
+            identity.append(self.born)
         return hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:12]
 
     @property
@@ -163,7 +170,11 @@ class Rings:
 
     @classmethod
     def of(
-        cls, views: Mapping[str, FeatureView], after_s: Mapping[str, float] | None = None, generation: int = 0
+        cls,
+        views: Mapping[str, FeatureView],
+        after_s: Mapping[str, float] | None = None,
+        generation: int = 0,
+        born: Mapping[str, int] | None = None,
     ) -> Self:
         """Plan the rings of views by label.
 
@@ -171,13 +182,21 @@ class Rings:
             views: by `view@number`.
             after_s: per label the time up to which history was taken from files.
             generation: grows with every rebuild.
+            born: per label how many versions of the view had been retired before it.
         """
         by_feature: dict[tuple[str, str], Ring] = {}
         distinct: dict[str, Ring] = {}
         for label, view in views.items():
             for parts in sharing(part for feature in view.aggregations for part in feature.parts):
                 after = (after_s or {}).get(label, float("-inf"))
-                ring = Ring.of(view, parts, Layout.of(parts[-1]), after, generation)
+                ring = Ring.of(
+                    view,
+                    parts,
+                    Layout.of(parts[-1]),
+                    after_s=after,
+                    generation=generation,
+                    born=(born or {}).get(label, 0),
+                )
                 ring = distinct.setdefault(f"{ring.view}/{ring.digest}", ring)
                 by_feature.update({(label, _part_name(part)): ring for part in parts})
         by_source: dict[str, list[Ring]] = defaultdict(list)

@@ -133,6 +133,13 @@ class MemoryStore:
         """How many entities a ring is held of."""
         return min(limit, sum(held.ring.name == ring.name for held in self._held.values()))
 
+    async def forget(self, ring: Ring) -> int:
+        """Delete a ring of every entity."""
+        keys = [key for key, held in self._held.items() if held.ring.name == ring.name]
+        for key in keys:
+            del self._held[key]
+        return len(keys)
+
     async def is_ready(self) -> bool:
         """Always."""
         return True

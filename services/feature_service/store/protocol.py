@@ -91,6 +91,10 @@ class FeatureStore(Protocol):
         """How many entities a ring is held of; at most `limit`, beyond which nobody counts."""
         ...
 
+    async def forget(self, ring: Ring) -> int:
+        """Delete a ring of every entity; how many there were."""
+        ...
+
     async def is_ready(self) -> bool:
         """Whether the store answers. Raises nothing."""
         ...

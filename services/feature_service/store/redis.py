@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -198,11 +198,23 @@ class RedisStore:
     async def entities(self, ring: Ring, limit: int) -> int:
         """How many entities a ring is held of, by SCAN, which blocks nobody."""
         count = 0
-        async for _ in self._redis.scan_iter(f"f:{{{ring.view}.*}}:{ring.digest}:*", count=_SCANNED):
+        async for _ in self._keys(ring):
             count += 1
             if count >= limit:
                 break
         return count
+
+    @_guarded
+    async def forget(self, ring: Ring) -> int:
+        """Delete a ring of every entity, by SCAN and UNLINK, which block nobody."""
+        count = 0
+        async for key in self._keys(ring):
+            count += await self._redis.unlink(key)
+        return count
+
+    def _keys(self, ring: Ring) -> AsyncIterator[bytes]:
+        """The ring's keys, some of them more than once where Redis resizes meanwhile."""
+        return self._redis.scan_iter(f"f:{{{ring.view}.*}}:{ring.digest}:*", count=_SCANNED)
 
     async def is_ready(self) -> bool:
         """Whether Redis answers PING."""

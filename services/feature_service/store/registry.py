@@ -1,6 +1,6 @@
 """Which versions of views there are: rows in SQL, so that every process knows the same and old ones are kept."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -58,6 +58,10 @@ class Registry(Protocol):
         """Let every process read its definitions again."""
         ...
 
+    async def retire(self, labels: Collection[str]) -> None:
+        """Keep versions, by `view@number`, no longer; for good. Those that are not there, or retired, stay so."""
+        ...
+
 
 class FeatureVersionRow(SQLModel, table=True):
     """A version of a view; `document` is its definition in JSON."""
@@ -71,6 +75,18 @@ class FeatureVersionRow(SQLModel, table=True):
     digest: str = Field(max_length=64)
     document: str
     seam: str | None = None
+
+
+class FeatureRetirementRow(SQLModel, table=True):
+    """A version that is kept no longer; `newest` was the view's newest number then."""
+
+    __tablename__ = "feature_retirement"
+    __table_args__ = (UniqueConstraint("name", "number"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=200)
+    number: int
+    newest: int
 
 
 class FeatureStateRow(SQLModel, table=True):
@@ -93,8 +109,18 @@ class SqlRegistry:
         """Everything registered, in the order of registration."""
         async with AsyncSession(self._engine) as session:
             rows = (await session.exec(select(FeatureVersionRow).order_by(col(FeatureVersionRow.id)))).all()
+            retired = {(one.name, one.number): one.newest for one in await session.exec(select(FeatureRetirementRow))}
             state = await session.get(FeatureStateRow, _STATE) or FeatureStateRow(id=_STATE)
-        versions = [KeptVersion(row.name, row.number, row.digest, msgspec.json.decode(row.document)) for row in rows]
+        versions = [
+            KeptVersion(
+                row.name,
+                row.number,
+                row.digest,
+                msgspec.json.decode(row.document),
+                retired.get((row.name, row.number), 0),
+            )
+            for row in rows
+        ]
         seams = {f"{row.name}@{row.number}": msgspec.json.decode(row.seam, type=Seam) for row in rows if row.seam}
         return Registered(versions, seams, state.generation, state.revision)
 
@@ -139,6 +165,21 @@ class SqlRegistry:
             await self._count(session, revision=1)
             await session.commit()
 
+    async def retire(self, labels: Collection[str]) -> None:
+        """Keep versions no longer."""
+        versions = (await self.load()).versions
+        async with AsyncSession(self._engine) as session:
+            try:
+                for one, newest in _retiring(versions, labels):
+                    session.add(FeatureRetirementRow(name=one.name, number=one.number, newest=newest))
+                await self._count(session, revision=1)
+                await session.commit()
+            except IntegrityError:  # another process has retired one of them in this moment
+                await session.rollback()
+            else:
+                return
+        await self.retire(labels)
+
     async def _count(self, session: AsyncSession, *, revision: int, generation: int = 0) -> FeatureStateRow:
         state = await session.get(FeatureStateRow, _STATE, with_for_update=True) or FeatureStateRow(id=_STATE)
         state.revision += revision
@@ -176,13 +217,30 @@ class InMemoryRegistry:
         """Let every process read its definitions again."""
         self._change()
 
+    async def retire(self, labels: Collection[str]) -> None:
+        """Keep versions no longer."""
+        newest = {one.label: newest for one, newest in _retiring(self._registered.versions, labels)}
+        self._change(
+            versions=[
+                msgspec.structs.replace(one, retired_after=newest.get(one.label, one.retired_after))
+                for one in self._registered.versions
+            ]
+        )
+
     def _change(self, **changes: object) -> None:
         revision = self._registered.revision + 1
         self._registered = msgspec.structs.replace(self._registered, revision=revision, **changes)
 
 
+def _retiring(versions: Sequence[KeptVersion], labels: Collection[str]) -> Iterator[tuple[KeptVersion, int]]:
+    """The kept ones of the named versions, each with the newest number of its view."""
+    for one in versions:
+        if one.label in labels and not one.retired_after:
+            yield one, max(other.number for other in versions if other.name == one.name)
+
+
 @asynccontextmanager
 async def open_sql_registry(url: str) -> AsyncIterator[SqlRegistry]:
     """A registry on the database at `url`, whose tables are made when they are missing."""
-    async with open_engine(url, ["feature_version", "feature_state"]) as engine:
+    async with open_engine(url, ["feature_version", "feature_retirement", "feature_state"]) as engine:
         yield SqlRegistry(engine)
