@@ -81,7 +81,7 @@ class Stack:
 
     def applied(self, redis: Redis) -> dict[int, int]:
         """Per partition the last offset that is merged and on disk; -1: none."""
-        held = redis.mget([f"applied:{partition}" for partition in range(self.partitions)])
+        held = redis.mget([f"{{feeds.{partition}}}:applied" for partition in range(self.partitions)])
         return {partition: -1 if one is None else int(one) for partition, one in enumerate(held)}
 
     def cpu_s(self, process: ManagedProcess) -> float:

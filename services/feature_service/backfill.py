@@ -65,6 +65,8 @@ class Fillers:
         owned = set(self.owned())
         if 0 in owned:  # the owner of the first partition takes history as well
             owned.add(HISTORY)
+        else:
+            self.merging.feeds.forget([HISTORY])
         for partition, task in list(self._running.items()):
             if task.done() or partition not in owned:
                 task.cancel()
@@ -121,7 +123,7 @@ class Fillers:
         await self.merging.store.persist()
         live = await self.merging.feeds.set_live(rings, partition, token)
         if not live:
-            self.merging.feeds.forget([partition])
+            self.merging.feeds.release(partition, token)
         return live
 
     async def _until(self, consumer: AIOKafkaConsumer, source: TopicPartition, rings: list[Ring], behind: int) -> None:

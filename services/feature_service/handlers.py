@@ -5,7 +5,7 @@ import hashlib
 import secrets
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ from shared.journal import Journal, JournalRecord
 from shared.topics import ENTITY_EVENTS, cloud_event_headers, read_json
 
 _NAMED_REASONS = 3
+Wanted = Callable[[Ring, int], bool]
+"""Whether frames of a partition go into a ring."""
 
 
 class RejectedEventError(Exception):
@@ -85,14 +87,28 @@ class Feeds:
 
     store: FeatureStore
     _fed: dict[int, set[str]] = field(default_factory=dict)
+    _missed: dict[int, set[str]] = field(default_factory=dict)
     _tokens: dict[int, str] = field(default_factory=dict)
 
-    async def ensure(self, partition: int) -> None:
-        """Take a partition over, unless it is this worker's already."""
-        if partition not in self._fed:
-            token = secrets.token_hex(8)
-            self._fed[partition] = set(await self.store.own(partition, token))
-            self._tokens[partition] = token
+    async def ensure(self, partition: int) -> str:
+        """Take a partition over, unless it is this worker's already; the token that shows it.
+
+        Where this worker had it all the time, and only its token was another's for a while, its stream goes on feeding
+        what it fed: of a ring that the other one declared filled it may have passed frames by. Until it has filled that
+        one itself, nothing that it merges counts as applied.
+        """
+        if token := self.token(partition):
+            return token
+        token = self._tokens[partition] = secrets.token_hex(8)
+        try:
+            fed = set(await self.store.own(partition, token))
+        except BaseException:
+            self.forget([partition])
+            raise
+        if self.token(partition) == token:  # else it was given up meanwhile
+            live, fed = fed, fed & self._fed.get(partition, fed)
+            self._fed[partition], self._missed[partition] = fed, live - fed
+        return token
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Give partitions up."""
@@ -100,9 +116,41 @@ class Feeds:
             self._fed.pop(partition, None)
             self._tokens.pop(partition, None)
 
+    def release(self, partition: int, token: str) -> None:
+        """A token has turned out to be no longer the newest: the partition is taken over again, if it is ours still."""
+        if self.token(partition) == token:
+            del self._tokens[partition]
+
     def feeds(self, ring: Ring, partition: int) -> bool:
         """Whether the stream of a partition feeds a ring."""
         return ring.name in self._fed.get(partition, ())
+
+    async def fed(self, partitions: Collection[int], owned: Container[int]) -> tuple[Wanted, dict[int, str]]:
+        """Which rings frames of some partitions go into, and the tokens of those that are this worker's.
+
+        Frames of a partition that was given up after they were read, or that is not known to be this worker's yet, go
+        where the partition's stream goes: every ring holds its frames up to some offset, without gaps, so a frame that
+        its own worker merges too counts once. Taking the partition over for them would take it from its worker.
+        """
+        fed: dict[int, Collection[str]] = {}
+        tokens: dict[int, str] = {}
+        for partition in partitions:
+            token = await self.ensure(partition) if partition in owned else ""
+            if token and token == self.token(partition):
+                if not self._missed[partition]:
+                    tokens[partition] = token
+                fed[partition] = frozenset(self._fed[partition])
+            else:
+                (fed[partition],) = await self.store.live([partition])
+        return lambda ring, partition: ring.name in fed[partition], tokens
+
+    async def settle(self, partition: int, offset: int, token: str) -> None:
+        """Note how far a partition has been merged under a token; that of a former owner notes nothing.
+
+        A former owner has not merged into the rings that a newer one has filled.
+        """
+        if not await self.store.note_applied(partition, offset, token):
+            self.release(partition, token)
 
     def token(self, partition: int) -> str:
         """Shows that a partition is this worker's; empty where it is not."""
@@ -113,7 +161,10 @@ class Feeds:
         names = [ring.name for ring in rings]
         if not token or token != self.token(partition) or not await self.store.set_live(names, partition, token):
             return False
+        if token != self.token(partition):
+            return False
         self._fed[partition].update(names)
+        self._missed[partition].difference_update(names)
         return True
 
 
@@ -135,7 +186,8 @@ class Misfits(NamedTuple):
 class Merged(NamedTuple):
     """What came of some frames: events merged, those of duplicated frames, those too late, and those left out.
 
-    `late` is by view; `newest` has the greatest time and the number of events by source.
+    `late` is by view; `newest` has the greatest time and the number of events by source; `tokens` shows by partition
+    that it was this worker's.
     """
 
     events: int
@@ -143,6 +195,7 @@ class Merged(NamedTuple):
     late: dict[str, int]
     misfits: list[Misfits]
     newest: dict[str, tuple[float, int]]
+    tokens: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,18 +213,22 @@ class Merging:
     future_s: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def merge(self, frames: Sequence[ReadFrame]) -> Merged:
+    async def merge(self, frames: Sequence[ReadFrame], owned: Container[int]) -> Merged:
         """Merge frames of the stream into the rings that it feeds, in the order of their offsets per partition.
+
+        Args:
+            frames: as they were read.
+            owned: the partitions that are this worker's now.
 
         Raises:
             StoreUnavailableError: part of them may be merged; merging the same frames again is right.
         """
         async with self.lock:
-            for partition in {frame.position.partition for frame in frames}:
-                await self.feeds.ensure(partition)
-            return await self.merge_into(frames, self.feeds.feeds)
+            wanted, tokens = await self.feeds.fed({frame.position.partition for frame in frames}, owned)
+            merged = await self.merge_into(frames, wanted)
+            return merged._replace(tokens=tokens)
 
-    async def merge_into(self, frames: Sequence[ReadFrame], wanted: Callable[[Ring, int], bool]) -> Merged:
+    async def merge_into(self, frames: Sequence[ReadFrame], wanted: Wanted) -> Merged:
         """Merge frames into the rings that are `wanted`, a question of the ring and the frame's partition."""
         fresh = await self.store.claim([frame.position for frame in frames])
         current = self.definitions.current
@@ -198,14 +255,21 @@ class Merging:
             # An event is late in all rings of a view, or in those of shorter windows: it counts once.
             late[ring.view] = max(late.get(ring.view, 0), await self.store.merge(ring, by_entity))
         duplicate = sum(len(frame.events) for frame, is_fresh in zip(frames, fresh, strict=True) if not is_fresh)
-        return Merged(merged, duplicate, late, misfits, newest)
+        return Merged(merged, duplicate, late, misfits, newest, {})
 
-    async def settle(self, positions: Sequence[FramePosition]) -> None:
-        """Note frames as applied and wait until they are on disk: after that their offsets may be committed."""
-        offsets: dict[int, int] = {}
-        for position in positions:
-            offsets[position.partition] = max(position.offset, offsets.get(position.partition, -1))
-        await self.store.note_applied(offsets)
+    async def settle(self, positions: Iterable[tuple[FramePosition, str]]) -> None:
+        """Note frames as applied and wait until they are on disk: after that their offsets may be committed.
+
+        Args:
+            positions: frames, each with the token that it was merged under; without one nothing is noted.
+        """
+        offsets: dict[tuple[int, str], int] = {}
+        for position, token in positions:
+            place = position.partition, token
+            offsets[place] = max(position.offset, offsets.get(place, -1))
+        for (partition, token), offset in offsets.items():
+            if token:
+                await self.feeds.settle(partition, offset, token)
         await self.store.persist()
 
 

@@ -7,7 +7,7 @@ the offset marks past it, and a restart reads it again.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -92,7 +92,7 @@ def create_worker(
 
             app.on_partitions_revoked.connect(on_revoked)
             fillers = Fillers(settings.kafka, merging, owned)
-            pipeline = Pipeline.of(settings, merging, park, health)
+            pipeline = Pipeline.of(settings, merging, park, health, owned)
             async with fillers.running(settings.refresh_s), repeated(pipeline.tell, _TELL_S):
                 await pipeline.run(cast("Stream[bytes]", stream).noack().events())
 
@@ -105,6 +105,8 @@ async def _start(consumer: Any, merging: Merging) -> None:
     Faust reads the source topics while a group forms and throws that away, and does not always go back.
     """
     places = [place for place in consumer.assignment() if place.topic == ENTITY_EVENTS.name]
+    # They may have been another worker's in between, which has filled rings that this one knows nothing of.
+    merging.feeds.forget(place.partition for place in places)
     if not places:
         return
     earliest = await consumer.earliest_offsets(*places)
@@ -125,19 +127,28 @@ class Pipeline:
 
     merging: Merging
     park: Park
+    owned: Callable[[], Container[int]]
     batch: int
     patience_s: float
     read: "asyncio.Queue[Record]"
-    merged: "asyncio.Queue[Record]"
+    merged: "asyncio.Queue[tuple[Record, str]]"
     health: Health
     worker: str = field(default_factory=partial(secrets.token_hex, 8))
 
     @classmethod
-    def of(cls, settings: FeatureSettings, merging: Merging, park: Park, health: Health) -> "Pipeline":
-        """A pipeline with the limits of the settings."""
+    def of(
+        cls,
+        settings: FeatureSettings,
+        merging: Merging,
+        park: Park,
+        health: Health,
+        owned: Callable[[], Container[int]],
+    ) -> "Pipeline":
+        """A pipeline with the limits of the settings; `owned` has the partitions that are this worker's."""
         return cls(
             merging,
             park,
+            owned,
             settings.batch_frames,
             settings.store_patience_s,
             asyncio.Queue(2 * settings.batch_frames),
@@ -159,13 +170,13 @@ class Pipeline:
             records = await _take(self.read, self.batch)
             frames = [ReadFrame(record.position, await self._decoded(record)) for record in records]
             with MERGE_SECONDS.time():
-                done = await self._patiently(lambda frames=frames: self.merging.merge(frames))  # type: ignore[misc]
+                done = await self._patiently(lambda frames=frames: self.merging.merge(frames, self.owned()))  # type: ignore[misc]
             await self._set_aside(records, done.misfits)
             EVENTS.labels("merged").inc(done.events)
             EVENTS.labels("duplicate").inc(done.duplicate)
             self._note(records, done)
             for record in records:
-                await self.merged.put(record)
+                await self.merged.put((record, done.tokens.get(record.source.partition, "")))
 
     def _note(self, records: Sequence[Record], done: Merged) -> None:
         catalogue, now = self.merging.definitions.current.catalogue, self.merging.clock.now()
@@ -186,10 +197,10 @@ class Pipeline:
     async def _settle(self) -> None:
         while True:
             records = await _take(self.merged, self.merged.maxsize)
-            positions = [record.position for record in records]
+            positions = [(record.position, token) for record, token in records]
             with SETTLE_SECONDS.time():
                 await self._patiently(lambda positions=positions: self.merging.settle(positions))  # type: ignore[misc]
-            for record in records:
+            for record, _ in records:
                 record.source.ack()
 
     async def _decoded(self, record: Record) -> Sequence[Any]:

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 
 from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.domain.tallies import Tally, tally
+from services.feature_service.store import redis as redis_store
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FeatureStore, FramePosition, StoreUnavailableError
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
@@ -211,12 +212,35 @@ async def test_frames_without_an_id_are_never_duplicates(store: FeatureStore):
 async def test_a_frame_is_applied_once_its_partition_has_come_as_far(store: FeatureStore):
     await store.claim([FramePosition("f", 1, 5)])
     assert not await store.is_applied("f")
-    await store.note_applied({1: 4, 0: 9})
+    for partition in (0, 1):
+        await store.own(partition, "t")
+    assert await store.note_applied(1, 4, "t")
+    assert await store.note_applied(0, 9, "t")
     assert not await store.is_applied("f")
-    await store.note_applied({1: 5})
-    await store.note_applied({1: 2})
+    assert await store.note_applied(1, 5, "t")
+    assert await store.note_applied(1, 2, "t")
+    assert await store.applied([0, 1, 2]) == [9, 5, None]
     assert await store.is_applied("f")
     assert not await store.is_applied("unknown")
+
+
+async def test_a_former_owner_of_a_partition_notes_nothing(store: FeatureStore):
+    await store.own(1, "former")
+    await store.own(1, "newer")
+    assert not await store.note_applied(1, 5, "former")
+    assert await store.applied([1]) == [None]
+
+
+async def test_a_store_has_the_name_that_it_was_given_while_it_was_empty(store: FeatureStore):
+    assert [await store.epoch(name) for name in ("first", "second")] == ["first", "first"]
+
+
+async def test_tallies_of_one_entity_are_merged_in_calls_of_bounded_size(store: FeatureStore):
+    ring = ring_of("bins")
+    several = [tally(ring, 0, offset, [car(10.0 * offset, 1.0)])["a"] for offset in range(200)]
+    assert await store.merge(ring, {"a": several}) == 0
+    assert (await rows(store, ring))[:, 1].sum() == 200
+    assert max(sum(map(len, some.values())) for some in redis_store._calls(ring, {"a": several})) < 50
 
 
 async def test_a_ring_is_forgotten_of_every_entity_and_no_other_ring(store: FeatureStore):
@@ -262,7 +286,9 @@ async def test_what_a_cluster_kept_outlives_a_primary(valkey_cluster: ValkeyClus
         store = RedisClusterStore(client, seen_ttl_s=60, replicas=1)
         await client.flushall()
         await merge(store, 0, *(car(1, float(number), shop) for number, shop in enumerate(shops)))
-        await store.note_applied(dict.fromkeys(range(20), 7))
+        for partition in range(20):
+            await store.own(partition, "t")
+            await store.note_applied(partition, 7, "t")
         await store.persist()
         before = await store.read([RING.key(shop) for shop in shops])
         assert None not in before
@@ -297,12 +323,33 @@ async def eventually(attempt: Callable[[], Awaitable[None]], reason: str) -> str
 async def test_a_server_without_an_append_only_file_is_told_apart_once(valkey: str):
     async with Redis.from_url(valkey) as client:
         store = RedisStore(client, seen_ttl_s=60)
+        before = await waits_for_disk(client)
         await client.config_set("appendonly", "no")
         try:
             await store.persist()
             await store.persist()
         finally:
             await client.config_set("appendonly", "yes")
+        assert await waits_for_disk(client) == before + 1
+
+
+async def test_a_server_that_is_full_for_a_moment_is_waited_for_again_later(valkey: str):
+    async with Redis.from_url(valkey) as client:
+        store = RedisStore(client, seen_ttl_s=60)
+        await client.config_set("maxmemory", "1")
+        try:
+            with pytest.raises(StoreUnavailableError, match="maxmemory"):
+                await store.persist()
+        finally:
+            await client.config_set("maxmemory", "0")
+        before = await waits_for_disk(client)
+        await store.persist()
+        assert await waits_for_disk(client) == before + 1
+
+
+async def waits_for_disk(client: Redis) -> int:
+    """How often the server was asked whether writes are on its disk."""
+    return (await client.info("commandstats")).get("cmdstat_waitaof", {"calls": 0})["calls"]
 
 
 @pytest.mark.parametrize("layout", ["sums", "last_n", "distinct", "bins"])

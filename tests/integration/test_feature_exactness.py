@@ -176,7 +176,7 @@ async def ends(kafka: str, topic: str) -> dict[int, int]:
 async def wait_applied(redis: Redis, until: dict[int, int]) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while True:
-            applied = await redis.mget([f"applied:{partition}" for partition in until])
+            applied = await redis.mget([f"{{feeds.{partition}}}:applied" for partition in until])
             if all(int(one or -1) >= end - 1 for one, end in zip(applied, until.values(), strict=True)):
                 return
             await asyncio.sleep(0.1)

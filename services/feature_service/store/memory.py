@@ -67,6 +67,7 @@ class MemoryStore:
         self._live: dict[int, set[str]] = {}
         self._owners: dict[int, str] = {}
         self._told: dict[str, bytes] = {}
+        self._epoch = ""
 
     async def claim(self, frames: Sequence[FramePosition]) -> list[bool]:
         """Whether each frame is to be applied."""
@@ -84,10 +85,17 @@ class MemoryStore:
             late += sum(held.apply(one) for one in several)
         return late if ring.has_windows else 0
 
-    async def note_applied(self, offsets: Mapping[int, int]) -> None:
-        """Note how far each partition has been merged."""
-        for partition, offset in offsets.items():
-            self._applied[partition] = max(offset, self._applied.get(partition, -1))
+    async def note_applied(self, partition: int, offset: int, token: str) -> bool:
+        """Note how far a partition has been merged."""
+        if self._owners.get(partition) != token:
+            return False
+        self._applied[partition] = max(offset, self._applied.get(partition, -1))
+        return True
+
+    async def epoch(self, proposed: str) -> str:
+        """What the store was named when it was empty."""
+        self._epoch = self._epoch or proposed
+        return self._epoch
 
     async def applied(self, partitions: Sequence[int]) -> list[int | None]:
         """How far each partition has been merged."""

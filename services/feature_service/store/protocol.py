@@ -44,8 +44,16 @@ class FeatureStore(Protocol):
         """
         ...
 
-    async def note_applied(self, offsets: Mapping[int, int]) -> None:
-        """Note per partition that everything up to the offset has been merged. A mark never moves back."""
+    async def note_applied(self, partition: int, offset: int, token: str) -> bool:
+        """Note that everything of a partition up to the offset has been merged; a mark never moves back.
+
+        Returns:
+            False where the token is a former owner's: what it has merged may lack rings that a newer one feeds.
+        """
+        ...
+
+    async def epoch(self, proposed: str) -> str:
+        """What the store was named when it was empty: the proposed name where it is empty now."""
         ...
 
     async def applied(self, partitions: Sequence[int]) -> list[int | None]:

@@ -18,18 +18,21 @@ from services.feature_service.store.protocol import FramePosition, StoreUnavaila
 from shared.features.bins import BINS
 from shared.logs import logger
 
-_CALL_CELLS = 512
-"""Cells merged by one call of the script: a few milliseconds, in which Redis answers nobody else."""
+_CALL_BYTES = 40 * 1024
+"""Bytes of the cells that one call of the script merges: a few milliseconds, in which Redis answers nobody else."""
 
 _HEALTH = "feature-health"
 _SCANNED = 5_000
 _PERSIST_MS = 10_000
 _PERSISTED = "persisted"
-_RAISE_ONLY = """
-local held = redis.call('GET', KEYS[1])
-if not held or tonumber(held) < tonumber(ARGV[1]) then
-  redis.call('SET', KEYS[1], ARGV[1])
-end
+_EPOCH = "feature-epoch"
+_NEVER_ON_DISK = ("unknown command", "appendonly is disabled")
+"""Of answers to WAITAOF: any other error passes, such as a full memory."""
+_NOTE_APPLIED = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local held = redis.call('GET', KEYS[2])
+if not held or tonumber(held) < tonumber(ARGV[2]) then redis.call('SET', KEYS[2], ARGV[2]) end
+return 1
 """
 _OWN = """
 redis.call('SET', KEYS[1], ARGV[1])
@@ -72,7 +75,7 @@ class RedisStore:
         self._replicas = replicas
         script = files("services.feature_service.store").joinpath("merge.lua").read_text()
         self._merge: AsyncScript = client.register_script(script)
-        self._raise_only: AsyncScript = client.register_script(_RAISE_ONLY)
+        self._note_applied: AsyncScript = client.register_script(_NOTE_APPLIED)
         self._own: AsyncScript = client.register_script(_OWN)
         self._set_live: AsyncScript = client.register_script(_SET_LIVE)
         self._can_persist = True
@@ -93,7 +96,7 @@ class RedisStore:
         """Merge tallies; calls follow one another, so that after a failure no later offset is marked."""
         late = 0
         for some in _calls(ring, tallies):
-            packed = [b"".join(tally.pack() for tally in tallies[entity]) for entity in some]
+            packed = [b"".join(tally.pack() for tally in several) for several in some.values()]
             late += int(
                 await self._merge(
                     keys=[ring.key(entity) for entity in some],
@@ -111,10 +114,9 @@ class RedisStore:
         return late if ring.has_windows else 0
 
     @_guarded
-    async def note_applied(self, offsets: Mapping[int, int]) -> None:
-        """Note how far each partition has been merged."""
-        for partition, offset in offsets.items():
-            await self._raise_only(keys=[_applied(partition)], args=[offset])
+    async def note_applied(self, partition: int, offset: int, token: str) -> bool:
+        """Note how far a partition has been merged."""
+        return bool(await self._note_applied(keys=[_owner(partition), _applied(partition)], args=[token, offset]))
 
     @_guarded
     async def applied(self, partitions: Sequence[int]) -> list[int | None]:
@@ -138,6 +140,8 @@ class RedisStore:
                     wanted = f"CONTENDER_REDIS_REPLICAS asks for {self._replicas}"
                     raise StoreUnavailableError(f"{replicas} replicas of Redis have written to disk {waited}; {wanted}")
         except ResponseError as error:
+            if not any(reason in str(error) for reason in _NEVER_ON_DISK):
+                raise
             # Redis before 7.2, or one without an append-only file: its own settings say what a crash may cost.
             self._can_persist = False
             self._log.warning("the store can't say when writes are on disk", error=str(error))
@@ -182,6 +186,12 @@ class RedisStore:
         for partition in partitions:
             pipeline.smembers(_live(partition))
         return [frozenset(name.decode() for name in names) for names in await pipeline.execute()]
+
+    @_guarded
+    async def epoch(self, proposed: str) -> str:
+        """What the store was named when it was empty: SET NX, which answers the name already there."""
+        held = await self._redis.set(_EPOCH, proposed, nx=True, get=True)
+        return proposed if held is None else cast("bytes", held).decode()
 
     @_guarded
     async def tell(self, worker: str, health: bytes) -> None:
@@ -251,14 +261,14 @@ class RedisClusterStore(RedisStore):
     async def _wait_for_disks(self) -> list[tuple[int, int]]:
         await self._cluster.initialize()
         # Only commands by the client find out that a primary has failed, and who has taken its place.
-        for node in self._cluster.get_primaries():
-            await self._cluster.set(self._key_on(node), b"")
-        return await asyncio.gather(*map(self._wait_for_disk, self._cluster.get_primaries()))
+        for key in self._primaries().values():
+            await self._cluster.set(key, b"")
+        return await asyncio.gather(*(self._wait_for_disk(node, key) for node, key in self._primaries().items()))
 
-    async def _wait_for_disk(self, node: ClusterNode) -> tuple[int, int]:
+    async def _wait_for_disk(self, node: ClusterNode, key: str) -> tuple[int, int]:
         connection = node.acquire_connection()
         try:
-            await connection.send_command("SET", self._key_on(node), b"")
+            await connection.send_command("SET", key, b"")
             await node.parse_response(connection, "SET")
             await connection.send_command("WAITAOF", 1, self._replicas, _PERSIST_MS)
             local, replicas = await node.parse_response(connection, "WAITAOF")
@@ -269,11 +279,18 @@ class RedisClusterStore(RedisStore):
         finally:
             node.release(connection)
 
-    def _key_on(self, node: ClusterNode) -> str:
-        """A key that may be written on this primary."""
+    def _primaries(self) -> dict[ClusterNode, str]:
+        """The primaries that have slots, each with a key that lies there."""
         slots = self._cluster.nodes_manager.slots_cache
-        names = map(f"{_PERSISTED}:{{}}".format, range(len(slots)))
-        return next(name for name in names if slots[key_slot(name.encode())][0] == node)
+        serving = {nodes[0] for nodes in slots.values()}
+        found: dict[ClusterNode, str] = {}
+        for number in range(len(slots)):
+            key = f"{_PERSISTED}:{number}"
+            if nodes := slots.get(key_slot(key.encode())):
+                found.setdefault(nodes[0], key)
+            if len(found) == len(serving):
+                break
+        return found
 
     async def is_ready(self) -> bool:
         """Whether every primary answers PING."""
@@ -283,20 +300,22 @@ class RedisClusterStore(RedisStore):
             return False
 
 
-def _calls(ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> Iterator[list[str]]:
-    """Entities in groups of about _CALL_CELLS cells and of one hash tag; all tallies of an entity stay in one call."""
+def _calls(ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> Iterator[dict[str, list[Tally]]]:
+    """Tallies by entity, in calls of one hash tag that take about as long each; an entity's keep their order."""
+    most = max(1, _CALL_BYTES // ring.layout.cell_bytes)
     by_tag: dict[int, list[str]] = defaultdict(list)
     for entity in tallies:
         by_tag[ring.tag(entity)].append(entity)
     for entities in by_tag.values():
-        some: list[str] = []
+        some: dict[str, list[Tally]] = {}
         cells = 0
         for entity in entities:
-            some.append(entity)
-            cells += sum(len(tally.cells) for tally in tallies[entity])
-            if cells >= _CALL_CELLS:
-                yield some
-                some, cells = [], 0
+            for one in tallies[entity]:
+                some.setdefault(entity, []).append(one)
+                cells += len(one.cells)
+                if cells >= most:
+                    yield some
+                    some, cells = {}, 0
         if some:
             yield some
 
@@ -314,7 +333,7 @@ def _owner(partition: int) -> str:
 
 
 def _applied(partition: int) -> str:
-    return f"applied:{partition}"
+    return f"{{feeds.{partition}}}:applied"
 
 
 def _place(frame: FramePosition) -> bytes:

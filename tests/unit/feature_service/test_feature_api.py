@@ -56,7 +56,8 @@ async def merge_journal(state: State) -> None:
     for offset, (record, _) in enumerate(state["intake"].journal.read(Position(0, 0), 1024**2)):
         position = FramePosition(dict(record.headers)["ce_id"].decode(), record.partition, offset)
         await merging.merge_into([ReadFrame(position, decode_frame(record.value))], lambda *_: True)
-        await merging.settle([position])
+        token = await merging.feeds.ensure(position.partition)
+        await merging.settle([(position, token)])
 
 
 async def test_accepted_events_are_answered_as_features_once_their_frame_is_applied(client, state):

@@ -1,0 +1,142 @@
+"""Which worker merges what while partitions change hands: nothing is lost, whoever dies."""
+
+import numpy as np
+
+from contender.features import Entity, EventSource, FeatureView, count
+from services.feature_service.definitions import fixed
+from services.feature_service.handlers import Feeds, Merging, ReadFrame
+from services.feature_service.online import Question
+from services.feature_service.store.memory import MemoryStore
+from services.feature_service.store.protocol import FramePosition
+from services.feature_service.store.registry import InMemoryRegistry
+from shared.clock import FixedClock
+from shared.events import EntityEvent
+from shared.features.catalogue import Catalogue
+
+VIEW = FeatureView("trade", Entity("shop", "shop"), EventSource("sales", {"shop": str}), [count("all")], hop="5m")
+CATALOGUE = Catalogue.of([VIEW])
+MINE, NOBODYS = {0}, set()
+
+
+def workers(store: MemoryStore, number: int) -> list[Merging]:
+    definitions = fixed(CATALOGUE, store, InMemoryRegistry())
+    return [Merging(definitions, store, Feeds(store), FixedClock(2e9), 0.0) for _ in range(number)]
+
+
+def position(offset: int) -> FramePosition:
+    return FramePosition("", 0, offset)
+
+
+def frames(*offsets: int) -> list[ReadFrame]:
+    return [ReadFrame(position(offset), [EntityEvent("sales", 1e9, {"shop": "a"})]) for offset in offsets]
+
+
+async def settle(worker: Merging, offset: int, token: str) -> None:
+    await worker.settle([(position(offset), token)])
+
+
+async def fill(worker: Merging, *offsets: int) -> bool:
+    """As a filler does that has read the partition up to its end."""
+    token = await worker.feeds.ensure(0)
+    await worker.merge_into(frames(*offsets), lambda *_: True)
+    return await worker.feeds.set_live(worker.definitions.current.rings.all(), 0, token)
+
+
+async def counted(worker: Merging) -> int:
+    question = Question(
+        worker.definitions.current, CATALOGUE.features(["trade:count_all"]), {"shop": ["a"]}, np.array([2e9]), 1
+    )
+    (column,) = await question.answer(worker.store)
+    return column.values[0]
+
+
+async def test_what_was_read_before_a_partition_was_given_up_does_not_take_it_back():
+    store = MemoryStore()
+    first, second, third = workers(store, 3)
+    await first.merge(frames(0), MINE)
+    first.feeds.forget([0])
+    token = await second.feeds.ensure(0)
+    assert (await first.merge(frames(1), NOBODYS)).tokens == {}
+    assert second.feeds.token(0) == token
+    assert await fill(second, 0, 1)
+    second.feeds.forget([0])
+    token = (await first.merge(frames(2), MINE)).tokens[0]
+    await settle(first, 2, token)
+    assert await store.applied([0]) == [2]
+    await third.merge(frames(3), MINE)  # reads on behind what is applied
+    assert await counted(third) == 4
+
+
+async def test_what_a_former_owner_has_merged_is_not_noted_as_applied():
+    store = MemoryStore()
+    first, second = workers(store, 2)
+    token = (await first.merge(frames(0, 1), MINE)).tokens[0]
+    assert await fill(second, 0)
+    await settle(first, 1, token)
+    assert await store.applied([0]) == [None]
+    assert first.feeds.token(0) == ""  # it takes the partition over again where that is its own after all
+    await settle(second, 0, second.feeds.token(0))
+    assert await store.applied([0]) == [0]
+
+
+async def test_who_takes_a_partition_back_unasked_feeds_only_what_it_fed():
+    store = MemoryStore()
+    first, second, third = workers(store, 3)
+    token = (await first.merge(frames(0), MINE)).tokens[0]
+    assert await fill(second, 0)
+    await first.merge(frames(1), MINE)  # has not heard of it, and passes the ring by
+    await settle(first, 1, token)
+    assert (await first.merge(frames(2), MINE)).tokens == {}
+    await second.merge(frames(1, 2), MINE)
+    await third.merge(frames(3), MINE)
+    assert await counted(third) == 4
+    first.feeds.forget([0])
+    assert await fill(first, 0, 1, 2, 3)
+    assert (await first.merge(frames(4), MINE)).tokens
+
+
+async def test_rings_are_not_declared_filled_by_who_has_given_the_partition_up():
+    store = MemoryStore()
+    (worker,) = workers(store, 1)
+    token = await worker.feeds.ensure(0)
+    worker.feeds.forget([0])
+    assert not await worker.feeds.set_live(worker.definitions.current.rings.all(), 0, token)
+    assert await store.live([0]) == [frozenset()]
+
+
+class GivenUpMeanwhile(MemoryStore):
+    """Where a partition is given up while the store is asked about it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feeds: Feeds | None = None
+
+    async def own(self, partition: int, token: str) -> frozenset[str]:
+        found = await super().own(partition, token)
+        if self.feeds:
+            self.feeds.forget([partition])
+        return found
+
+    async def set_live(self, names, partition: int, token: str) -> bool:
+        done = await super().set_live(names, partition, token)
+        if self.feeds:
+            self.feeds.forget([partition])
+        return done
+
+
+async def test_frames_of_a_partition_that_is_given_up_meanwhile_still_go_where_its_stream_goes():
+    store = GivenUpMeanwhile()
+    first, second = workers(store, 2)
+    assert await fill(first, 0)
+    store.feeds = second.feeds
+    assert (await second.merge(frames(1), MINE)).tokens == {}
+    assert await counted(first) == 2
+
+
+async def test_a_partition_that_is_given_up_during_the_handover_is_not_fed():
+    store = GivenUpMeanwhile()
+    (worker,) = workers(store, 1)
+    token = await worker.feeds.ensure(0)
+    store.feeds = worker.feeds
+    assert not await worker.feeds.set_live(worker.definitions.current.rings.all(), 0, token)
+    assert worker.feeds.token(0) == ""
