@@ -4,8 +4,6 @@ They change while the process runs: another one may apply changed definitions, o
 """
 
 import asyncio
-import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -101,15 +99,12 @@ class Definitions:
         Raises:
             DefinitionError: the module's definitions can't be.
         """
-        await self.apply(reload=False)
+        await self.apply()
 
-    async def apply(self, *, reload: bool = True) -> list[str]:
+    async def apply(self) -> list[str]:
         """Read the module again and register what has changed; the labels of new versions.
 
         Where a source has a history, new versions take from it what happened up to its last event.
-
-        Args:
-            reload: whether the module may have changed since this process read it.
 
         Raises:
             DefinitionError: the module's definitions can't be, or a history can't be read; nothing has changed.
@@ -117,13 +112,13 @@ class Definitions:
         async with self._lock:
             for _ in range(_TRIES):
                 registered = await self.registry.load()
-                catalogue = await asyncio.to_thread(self._load, registered, reload=reload)
+                catalogue = await asyncio.to_thread(self._load, registered)
                 known = {one.label: one for one in registered.versions}
                 changed = [one for one in catalogue.versions if known.get(one.label) != one]
                 added = [one for one in changed if one.label not in known]
                 seams = await asyncio.to_thread(_seams, added, catalogue)
                 if not changed or await self.registry.keep(changed, seams):
-                    await self._take(catalogue)
+                    await self._take(catalogue, await self.registry.load() if changed else registered)
                     return [one.label for one in added]
         raise DefinitionError("other processes register definitions all the time; try again")
 
@@ -140,22 +135,25 @@ class Definitions:
             there = {one.label for one in registered.versions}
             if unknown := [label for label in labels if label not in there]:
                 raise UnknownVersionError(f"there is no version {unknown[0]!r}; there are {', '.join(sorted(there))}")
-            catalogue = await asyncio.to_thread(self._load, registered, reload=False)
+            catalogue = self.current.catalogue.again(registered.versions)
             for label in labels:
                 _check_unused(catalogue, label, labels)
             await self.registry.retire(labels)
             registered = await self.registry.load()
-            await self._take(await asyncio.to_thread(self._load, registered, reload=False))
+            await self._take(catalogue.again(registered.versions), registered)
 
     async def refresh(self) -> None:
-        """Take up what other processes have changed. What can't be read stays as it was, and `fault` says why."""
+        """Take up what other processes have changed. What can't be read stays as it was, and `fault` says why.
+
+        Only what is registered is taken up: a module that was changed and not applied waits for it.
+        """
         async with self._lock:
             try:
                 registered = await self.registry.load()
                 if registered.revision != self.current.registered.revision:
-                    await self._take(await asyncio.to_thread(self._load, registered, reload=True))
+                    await self._take(await asyncio.to_thread(self._registered_only, registered), registered)
                 elif not self.is_complete:
-                    await self._take(self.current.catalogue)
+                    await self._take(self.current.catalogue, registered)
             except (DefinitionError, StoreUnavailableError) as error:
                 if str(error) != self.fault:
                     logger(__name__).warning("definitions stay as they were", error=str(error))
@@ -163,8 +161,7 @@ class Definitions:
             else:
                 self.fault = ""
 
-    async def _take(self, catalogue: Catalogue) -> None:
-        registered = await self.registry.load()
+    async def _take(self, catalogue: Catalogue, registered: Registered) -> None:
         draft = Current.of(catalogue, registered, {})
         live: dict[str, frozenset[int]] = {}
         places = [HISTORY, *range(self.partitions)]
@@ -173,15 +170,21 @@ class Definitions:
                 live[name] = live.get(name, frozenset()) | {partition}
         self._current = Current(catalogue, draft.rings, registered, live)
 
-    def _load(self, registered: Registered, *, reload: bool) -> Catalogue:
-        if reload and self.module in sys.modules:
-            try:
-                importlib.reload(sys.modules[self.module])
-            except DefinitionError:
-                raise
-            except Exception as error:  # whatever the author's module raises
-                raise DefinitionError(f"{self.module}: {type(error).__name__}: {error}") from error
+    def _load(self, registered: Registered) -> Catalogue:
         return Catalogue.load(self.module, registered.versions)
+
+    def _registered_only(self, registered: Registered) -> Catalogue:
+        """The module's definitions as they are now, or where those are not all registered, as they were."""
+        labels = {one.label for one in registered.versions}
+        for read in (self._load, lambda registered: self.current.catalogue.again(registered.versions)):
+            try:
+                catalogue = read(registered)
+            except DefinitionError as error:
+                logger(__name__).warning("changed definitions can't be read", error=str(error))
+                continue
+            if all(one.label in labels for one in catalogue.versions):
+                return catalogue
+        raise DefinitionError("the definitions of this process are no longer registered: apply them, or start it again")
 
 
 def _rings(views: Mapping[str, FeatureView], registered: Registered, generation: int) -> Rings:

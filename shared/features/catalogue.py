@@ -68,7 +68,10 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Definitions by name. `views` and `on_demand` hold the newest ones; `kept` every version, by `view@number`."""
+    """Definitions by name. `views` and `on_demand` hold those of today; `kept` every version, by `view@number`.
+
+    `today` has per name the version that the view of today is.
+    """
 
     entities: Mapping[str, Entity]
     sources: Mapping[str, EventSource]
@@ -77,15 +80,16 @@ class Catalogue:
     services: Mapping[str, FeatureService]
     kept: Mapping[str, View] = field(default_factory=dict)
     versions: Sequence[KeptVersion] = ()
+    today: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, definitions: Iterable[Definition], known: Sequence[KeptVersion] = ()) -> "Catalogue":
         """Check definitions against each other, and number them; what views refer to need not be listed.
 
         Args:
-            definitions: the newest ones.
-            known: versions that there are, retired ones among them; a view of another meaning than its newest, or
-                whose newest is retired, is a new one.
+            definitions: those of today.
+            known: versions that there are, retired ones among them; a view whose meaning none of the kept ones has is a
+                new one.
 
         Raises:
             DefinitionError: two definitions share a name, one refers to what there is not, or on-demand views need
@@ -121,6 +125,15 @@ class Catalogue:
                 f"{loaded.__file__}:1",
             )
         return catalogue
+
+    def again(self, known: Sequence[KeptVersion]) -> "Catalogue":
+        """The same definitions of today beside other versions.
+
+        Raises:
+            DefinitionError: as for `of`.
+        """
+        kinds = (self.entities, self.sources, self.views, self.on_demand, self.services)
+        return Catalogue.of([one for definitions in kinds for one in definitions.values()], known)
 
     def feature(self, reference: str) -> Feature:
         """The feature that a reference `view:feature` or `view@version:feature` names.
@@ -160,7 +173,9 @@ class Catalogue:
         return f"{self.newest(found.label)}:{found.name}"
 
     def newest(self, name: str) -> str:
-        """`view@number` of a view's newest version."""
+        """`view@number` of what a view means today; of a view that is defined no longer, its last version."""
+        if name in self.today:
+            return self.today[name]
         return max((one for one in self.versions if one.name == name), key=lambda one: one.number).label
 
     def inputs(self, feature: Feature) -> list[Feature]:
@@ -187,8 +202,10 @@ class Catalogue:
 
 def _versioned(catalogue: Catalogue, newest: Sequence[View], known: Sequence[KeptVersion]) -> Catalogue:
     """The catalogue with the known versions, and those that follow from the newest views."""
-    versions = [one for one in _numbered(newest, known) if not one.retired_after]
-    return replace(catalogue, kept={one.label: view_of(one.document) for one in versions}, versions=versions)
+    numbered, today = _numbered(newest, known)
+    versions = [one for one in numbered if not one.retired_after]
+    kept = {one.label: view_of(one.document) for one in versions}
+    return replace(catalogue, kept=kept, versions=versions, today=today)
 
 
 def _ordered(catalogue: Catalogue) -> list[OnDemandView]:
@@ -214,29 +231,30 @@ def _ordered(catalogue: Catalogue) -> list[OnDemandView]:
     return list(ordered.values())
 
 
-def _numbered(newest: Sequence[View], known: Sequence[KeptVersion]) -> list[KeptVersion]:
-    """The known versions, and new ones for views whose meaning is not that of their newest version.
+def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list[KeptVersion], dict[str, str]]:
+    """The known versions, and new ones for views whose meaning no kept version has; and which version each view is.
 
-    Numbers are never given again, so nothing that was pinned to a retired version can come to mean something else.
+    A meaning that comes back is the version that it was, so processes of an older and a newer release may start in any
+    order. Numbers are never given again: what was pinned to a retired version can't come to mean something else.
     """
     versions = list(known)
-    current: dict[str, str] = {}
-    for view in newest:
+    today: dict[str, str] = {}
+    for view in views:
         document = view_document(view)
         if isinstance(view, OnDemandView):
             # What it needs is pinned: where that means something else, so does this.
             inputs = (reference.partition(":") for reference in view.inputs)
-            document["inputs"] = [f"{current.get(label, label)}:{name}" for label, _, name in inputs]
+            document["inputs"] = [f"{today.get(label, label)}:{name}" for label, _, name in inputs]
         meaning = digest(document)
         own = [one for one in versions if one.name == view.name]
-        last = max(own, key=lambda one: one.number, default=None)
-        if last is None or last.digest != meaning or last.retired_after:
-            last = KeptVersion(view.name, last.number + 1 if last else 1, meaning, document)
-            versions.append(last)
-        elif last.document != document:  # the same values, told otherwise
-            versions[versions.index(last)] = msgspec.structs.replace(last, document=document)
-        current[view.name] = last.label
-    return versions
+        same = [one for one in own if one.digest == meaning and not one.retired_after]
+        if not same:
+            same = [KeptVersion(view.name, max((one.number for one in own), default=0) + 1, meaning, document)]
+            versions += same
+        elif same[-1].document != document:  # the same values, told otherwise
+            versions[versions.index(same[-1])] = msgspec.structs.replace(same[-1], document=document)
+        today[view.name] = same[-1].label
+    return versions, today
 
 
 def _refer(catalogue: Catalogue, references: Sequence[str], who: str, place: str) -> None:

@@ -10,6 +10,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 
 from shared.features.errors import DefinitionError
@@ -18,19 +19,30 @@ _OURS = str(Path(__file__).parent)
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _PYTHON = ("<", f"{sysconfig.get_path('stdlib')}/importlib/")
 _FUTURE = __future__.annotations.compiler_flag
+_LOADING = RLock()
+"""One at a time: each lets the modules be forgotten that the other is reading."""
+
+_PRODUCT = frozenset({"contender", "services", "shared"})
 _DEFINING = frozenset({"Entity", "EventSource", "FeatureView", "FeatureService"})
 
 
 def load_module(module: str) -> ModuleType:
-    """A module by its dotted name, or by the path of its file, which ends in `.py`.
+    """A module by its dotted name, or by the path of its file, which ends in `.py`; as it and those beside it are now.
 
     Raises:
         DefinitionError: it can't be loaded; the message has a line per fault, each with file and line where it has one.
     """
+    with _LOADING:
+        return _loaded(module)
+
+
+def _loaded(module: str) -> ModuleType:
+    before = _forget_own(module)
     try:
         loaded = _from_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
         faults = list(_lost_definitions(loaded))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the author's own code, told with its line
+        sys.modules.update(before)
         first = _told(error, module)
         faults = [first] if isinstance(error, SyntaxError) else _every_fault(module, first)
     if not faults:
@@ -38,6 +50,24 @@ def load_module(module: str) -> ModuleType:
     if len(faults) == 1:
         raise faults[0]
     raise DefinitionError("\n".join(map(str, faults)))
+
+
+def _forget_own(module: str) -> dict[str, ModuleType]:
+    """Let the author's own modules be read anew, since they may have changed: those of the same package or folder."""
+    package, is_package, _ = module.partition(".") if not module.endswith(".py") else ("", "", "")
+    known = sys.modules.get(module)
+    folder = Path(module if known is None else known.__file__ or module).resolve().parent
+    own: dict[str, ModuleType] = {}
+    for name, one in list(sys.modules.items()):
+        file = str(getattr(one, "__file__", None) or "")
+        if is_package:
+            is_own = name.startswith(f"{package}.") or name == package
+        else:
+            is_own = bool(file) and Path(file).parent == folder and not file.startswith(_INSTALLED)
+        if is_own and name.partition(".")[0] not in _PRODUCT and name != "__main__":
+            own[name] = sys.modules.pop(name)
+    importlib.invalidate_caches()
+    return own
 
 
 def _from_file(path: Path) -> ModuleType:

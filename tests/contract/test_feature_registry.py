@@ -92,6 +92,12 @@ async def test_a_retired_version_says_after_which_number_and_for_good(registry: 
     assert found.revision >= 4
 
 
+async def test_changes_of_several_processes_at_once_are_all_counted(registry: Registry):
+    await asyncio.gather(*(change() for _ in range(10) for change in (registry.rebuild, registry.touch)))
+    found = await registry.load()
+    assert (found.generation, found.revision) == (10, 20)
+
+
 async def test_two_processes_that_start_at_once_agree_on_the_versions(registry: Registry):
     store = MemoryStore()
     both = [Definitions("examples.flights.features", registry, store, 4) for _ in range(2)]

@@ -1,11 +1,11 @@
 """Which versions of views there are: rows in SQL, so that every process knows the same and old ones are kept."""
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 import msgspec
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import UniqueConstraint, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import Field, SQLModel, col, select
@@ -181,11 +181,21 @@ class SqlRegistry:
         await self.retire(labels)
 
     async def _count(self, session: AsyncSession, *, revision: int, generation: int = 0) -> FeatureStateRow:
-        state = await session.get(FeatureStateRow, _STATE, with_for_update=True) or FeatureStateRow(id=_STATE)
-        state.revision += revision
-        state.generation += generation
-        session.add(state)
-        return state
+        """Count in the database, where processes that do so at once don't overwrite one another."""
+        counted = (
+            update(FeatureStateRow)
+            .where(col(FeatureStateRow.id) == _STATE)
+            .values(
+                revision=col(FeatureStateRow.revision) + revision,
+                generation=col(FeatureStateRow.generation) + generation,
+            )
+        )
+        if not (await session.exec(counted)).rowcount:
+            with suppress(IntegrityError):  # another process has begun to count in this moment
+                async with session.begin_nested():
+                    session.add(FeatureStateRow(id=_STATE))
+            await session.exec(counted)
+        return await session.get_one(FeatureStateRow, _STATE, populate_existing=True)
 
 
 class InMemoryRegistry:

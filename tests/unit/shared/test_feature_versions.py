@@ -175,10 +175,21 @@ def test_what_only_tells_about_a_view_is_no_new_version(changed):
     assert catalogue.kept["speeds@1"] == changed or view_document(catalogue.kept["speeds@1"]) == view_document(changed)
 
 
-def test_a_meaning_that_comes_back_after_another_is_a_version_of_its_own():
+def test_a_meaning_that_comes_back_is_the_version_that_it_was():
     first_one = Catalogue.of([view()])
     second = Catalogue.of([view(count_of("2m"))], first_one.versions)
-    assert numbered(view(), known=second.versions) == ["speeds@1", "speeds@2", "speeds@3"]
+    again = Catalogue.of([view()], second.versions)
+    assert [one.label for one in again.versions] == ["speeds@1", "speeds@2"]
+    assert (second.newest("speeds"), again.newest("speeds")) == ("speeds@2", "speeds@1")
+    assert again.pinned("speeds:count_1m") == "speeds@1:count_1m"
+
+
+def test_a_retired_number_is_not_given_again():
+    first_one, changed = Catalogue.of([view()]), view(count_of("2m"))
+    second = Catalogue.of([changed], first_one.versions)
+    known = [msgspec.structs.replace(second.versions[0], retired_after=2), second.versions[1]]
+    assert numbered(changed, known=known) == ["speeds@2"]
+    assert numbered(view(), known=known) == ["speeds@2", "speeds@3"]
 
 
 def test_references_mean_the_newest_version_unless_they_pin_one():
