@@ -72,7 +72,7 @@ class Plan:
         """Types in polars of the columns of rows that a CSV file would leave to be guessed."""
         keys = {key: pl.String for one in self.tiled for key in one.view.join_keys}
         request = {name: TYPES[kind] for view in self.on_demand.values() for name, kind in view.request.items()}
-        return {**request, **keys}
+        return {**keys, **request}
 
     def _add(self, feature: Feature) -> None:
         """Take up a feature after what it needs."""

@@ -148,15 +148,22 @@ class Rows:
     opened: Opened
 
     @classmethod
-    def of(cls, table: Table, keys: Iterable[str]) -> Self:
+    def of(cls, table: Table, types: Mapping[str, Any]) -> Self:
         """Read the rows.
 
+        Args:
+            table: the frame or path.
+            types: polars types of join keys and request columns, which a CSV file would leave to be guessed.
+
         Raises:
-            TrainingSetError: they have no usable column `time`.
+            TrainingSetError: they have no usable column `time`, or a CSV file holds something else than the types.
         """
-        opened = Opened.of(table, "rows", dict.fromkeys(keys, pl.String))
+        opened = Opened.of(table, "rows", types)
         opened.check([TIME], [])
-        frame = opened.frame.collect()
+        try:
+            frame = opened.frame.collect()
+        except pl.exceptions.ComputeError as error:
+            raise TrainingSetError(f"{opened.where} can't be read: {error}") from error
         times: Floats = frame.select(opened.seconds(TIME).alias(TIME))[TIME].to_numpy()
         return cls(frame, times + 0.0, Opened(opened.where, frame.lazy(), opened.schema, opened.files))
 

@@ -190,6 +190,34 @@ def test_text_keys_of_csv_files_keep_their_zeros(tmp_path):
     assert built.rows() == [(60, "007", 1), (60, "07", 0)]
 
 
+def test_request_columns_of_csv_files_are_read_in_their_types(tmp_path):
+    @on_demand(request={"limit": float, "lanes": int, "wet": bool, "town": str}, features={"told": str})
+    def told(limit, lanes, wet, town):
+        listed = zip(limit, lanes, wet, town, strict=True)
+        return np.array([f"{one} {lane} {is_wet} {name}" for one, lane, is_wet, name in listed], dtype=object)
+
+    (tmp_path / "rows.csv").write_text("time,limit,lanes,wet,town\n60,50,2,true,007\n61,2.5,,false,\n")
+    built = build_training_set(told, tmp_path / "rows.csv")
+    assert built["told__told"].to_list() == ["50.0 2.0 1.0 007", "2.5 nan 0.0 None"]
+
+
+def test_a_join_key_that_is_a_request_column_too_is_read_in_its_type(tmp_path):
+    @on_demand(request={"lane": int}, inputs=["lanes:count_1m"], features={"twice": int})
+    def twice(lane, cars):
+        return lane * cars
+
+    (tmp_path / "rows.csv").write_text("time,lane\n65,2\n")
+    catalogue = Catalogue.of([FeatureView("lanes", LANE, CARS, [count("1m")], hop="10s"), twice])
+    built = build_training_set(["twice:twice"], tmp_path / "rows.csv", {"cars": EVENTS}, catalogue=catalogue)
+    assert built["twice__twice"].to_list() == [4]
+
+
+def test_rows_of_csv_files_in_another_type_are_refused(tmp_path):
+    (tmp_path / "rows.csv").write_text("time,road,limit\n60,a,fast\n")
+    with pytest.raises(TrainingSetError, match=r"rows .*rows\.csv.* can't be read"):
+        build_training_set(limits, tmp_path / "rows.csv", {"cars": EVENTS}, catalogue=Catalogue.of([MEANS, limits]))
+
+
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "events.txt").write_text("time,road\n")
     with pytest.raises(TrainingSetError, match=r"only .parquet or .csv"):
