@@ -3,12 +3,15 @@
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, TypeAlias
 
 from shared.events import Scalar
 from shared.features.errors import DefinitionError
 from shared.features.places import caller
+
+Value: TypeAlias = Scalar | tuple[Scalar, ...]
+"""What a column is compared with."""
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
@@ -28,7 +31,7 @@ class Condition:
 
     op: str
     column: str = ""
-    value: Scalar | tuple[Scalar, ...] = None
+    value: Value = None
     parts: tuple["Condition", ...] = ()
 
     def __and__(self, other: "Condition") -> "Condition":
@@ -48,12 +51,18 @@ class Condition:
         raise DefinitionError("join conditions with & and |, each in parentheses, not with `and` or `or`", caller())
 
     @property
-    def columns(self) -> Iterator[tuple[str, Scalar | tuple[Scalar, ...]]]:
+    def columns(self) -> Iterator[tuple[str, Value]]:
         """Every column it looks at, with what it is compared with."""
         if self.column:
             yield self.column, self.value
         for part in self.parts:
             yield from part.columns
+
+    def fitted(self, fit: Callable[[str, Value], Value]) -> "Condition":
+        """The same condition with what each column is compared with put through `fit`."""
+        if self.column:
+            return replace(self, value=fit(self.column, self.value))
+        return replace(self, parts=tuple(part.fitted(fit) for part in self.parts))
 
     def holds(self, values: Mapping[str, Any]) -> Any:
         """Whether it holds for the values by column: of one event, or series of many (polars expressions too)."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from shared.events import Scalar
 from shared.features.aggregations import ALL_TIME, NAME, Aggregation, Features
-from shared.features.conditions import Condition, check_filter
+from shared.features.conditions import Condition, Value, check_filter
 from shared.features.durations import seconds
 from shared.features.errors import DefinitionError
-from shared.features.layouts import MOST_RING_BYTES, Layout
+from shared.features.layouts import MOST_EXACT, MOST_RING_BYTES, Layout
 from shared.features.on_demand import REQUEST, OnDemandView, check_references
 from shared.features.places import caller
 from shared.topics import ENTITY_EVENTS
@@ -124,7 +124,10 @@ class FeatureView:
         _check_name("view", self.name, self.place)
         try:
             self._check_kinds()
-            object.__setattr__(self, "features", tuple(_with(one, self.where) for one in _flat(self.features)))
+            if self.where is not None:
+                object.__setattr__(self, "where", self._fitted(f"view {self.name!r}", self.where, self.place))
+            features = (self._with_fitted_filters(one) for one in _flat(self.features))
+            object.__setattr__(self, "features", tuple(_with(one, self.where) for one in features))
             self._check()
         except DefinitionError as error:
             raise error if error.place else DefinitionError(str(error), self.place) from error
@@ -137,8 +140,6 @@ class FeatureView:
         if not isinstance(self.source, EventSource):
             raise DefinitionError(f"view {self.name!r}: {self.source!r} is no EventSource; give the variable")
         check_filter(self.where, self.place)
-        for column, value in self.where.columns if self.where is not None else ():
-            self._check_condition(f"view {self.name!r}", column, value, self.place)
 
     def _check(self) -> None:
         for entity in self.entities:
@@ -183,8 +184,6 @@ class FeatureView:
                 f"{where}: source {self.source.name!r} has no {kinds}column {part.column!r}; it has {self._columns}",
                 part.place,
             )
-        for column, value in part.where.columns if part.where is not None else ():
-            self._check_condition(where, column, value, part.place)
         self._check_size(where, part)
 
     def _check_size(self, where: str, part: Aggregation) -> None:
@@ -207,7 +206,24 @@ class FeatureView:
                 part.place,
             )
 
-    def _check_condition(self, where: str, column: str, value: Any, place: str) -> None:
+    def _with_fitted_filters(self, feature: Aggregation) -> Aggregation:
+        where, parts = feature.where, tuple(self._with_fitted_filters(part) for part in feature.of)
+        if where is not None:
+            where = self._fitted(f"view {self.name!r}, feature {feature.name!r}", where, feature.place)
+        return replace(feature, where=where, of=parts)
+
+    def _fitted(self, where: str, condition: Condition, place: str) -> Condition:
+        """The condition with listed values of the columns' types: polars compares no other ones."""
+
+        def fit(column: str, value: Value) -> Value:
+            kind = self._compared_type(where, column, value, place)
+            if not isinstance(value, tuple):
+                return value
+            return tuple(_listed(where, column, kind, one, place) for one in value)
+
+        return condition.fitted(fit)
+
+    def _compared_type(self, where: str, column: str, value: Value, place: str) -> ColumnType:
         kind = self.source.schema.get(column)
         if kind is None:
             raise DefinitionError(
@@ -218,6 +234,7 @@ class FeatureView:
                 raise DefinitionError(
                     f"{where}: the filter compares column {column!r}, which is {kind.__name__}, with {one!r}", place
                 )
+        return kind
 
     @property
     def _columns(self) -> str:
@@ -306,6 +323,20 @@ def _with(feature: Aggregation, where: Condition | None) -> Aggregation:
         return feature
     both = where if feature.where is None else where & feature.where
     return replace(feature, where=both, of=tuple(_with(part, where) for part in feature.of))
+
+
+def _listed(where: str, column: str, kind: ColumnType, value: Scalar, place: str) -> Scalar:
+    """A value of among() in the type of its column."""
+    if kind not in NUMBERS or not isinstance(value, int | float):
+        return value
+    whole = kind is int or isinstance(value, int)
+    if (whole and abs(value) > MOST_EXACT) or kind(value) != value:
+        raise DefinitionError(
+            f"{where}: the filter lists {value!r} for column {column!r}, which is {kind.__name__}; list such values, "
+            "and whole numbers up to 2**53",
+            place,
+        )
+    return kind(value)
 
 
 def _check_name(what: str, name: str, place: str) -> None:

@@ -14,6 +14,9 @@ HEAD = ("tile", "count", "last_time")
 SUMS = (*HEAD, "last", "first_time", "first", "total", "spread", "low", "high")
 """The float64 of a tile of sums; `spread` is the sum of squared deviations from the tile's own mean."""
 
+MOST_EXACT = 2**53
+"""Whole numbers beyond this are not all float64s, and sums of them could not be exact."""
+
 MARKS_BYTES = 128
 """What stands behind the tiles, for the offsets of history and 15 partitions; as much again for 16 more."""
 

@@ -6,10 +6,8 @@ from typing import NamedTuple
 from shared.events import EntityEvent, Scalar
 from shared.features.catalogue import Catalogue
 from shared.features.definitions import ColumnType
+from shared.features.layouts import MOST_EXACT
 from shared.problems import shortened
-
-MOST_EXACT = 2**53
-"""Whole numbers beyond this are not all float64s, and sums of them could not be exact."""
 
 MOST_MAGNITUDE = 1e100
 """Squares of larger numbers could leave float64."""

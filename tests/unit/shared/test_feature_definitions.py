@@ -96,6 +96,8 @@ def test_a_definition_that_cannot_be_is_refused(define, message):
         lambda: last_n("speed", 0, "1m"),
         lambda: ratio(count_of("1m"), count_of("1m", "2m"), name="share"),
         lambda: FAST and FAST,
+        lambda: view(where=column("seats").among(1.5)),
+        lambda: view(count_of("1m", where=column("seats").among(1.5))),
         lambda: doubled(features={}),
     ],
 )
@@ -162,11 +164,35 @@ def test_a_condition_holds_for_one_event_as_for_a_table_of_them(condition, expec
         (lambda: view(count_of("1m", where=column("sped") > 1)), "the filter looks at 'sped'"),
         (lambda: view(where=column("speed") == "fast"), r"compares .*'speed'.* with 'fast'"),
         (lambda: view(where=column("electric") == 1), r"compares .*'electric'.* with 1"),
+        (lambda: view(where=column("seats").among(1, 1.5)), r"lists 1\.5 for column 'seats', which is int"),
+        (lambda: view(where=column("seats").among(2**53 + 1)), r"lists 9007199254740993 for column 'seats'"),
+        (
+            lambda: view(count_of("1m", where=column("speed").among(2**53 + 1))),
+            "'count_1m': .* 'speed', which is float",
+        ),
+        (lambda: view(where=~column("speed").among(10**400)), "'speed', which is float"),
     ],
 )
 def test_a_condition_that_would_say_something_else_is_refused(define, message):
     with pytest.raises(DefinitionError, match=message):
         define()
+
+
+def test_listed_values_are_those_of_the_column():
+    mixed = column("speed").among(50, 60.5) & ~column("seats").among(2.0, 4)
+    share = ratio(count_of("1m", where=mixed), count_of("1m"), name="share")
+    fitted = column("speed").among(50.0, 60.5) & ~column("seats").among(2, 4)
+    of_all = view(count_of("1m"), where=mixed)
+    wheres = [view(share).aggregations[0].parts[0].where, of_all.aggregations[0].where, of_all.where]
+    for where in wheres:
+        assert where == fitted
+        types = [[type(one) for one in value] for _, value in where.columns]
+        assert types == [[float, float], [int, int]]
+        events = [{"speed": 50.0, "seats": 3}, {"speed": 50.0, "seats": 2}, {"speed": 60.5, "seats": 1}]
+        assert [where.holds(event) for event in events] == [True, False, True]
+        looked_at = {name: pl.col(name) for name in ("speed", "seats")}
+        found = pl.DataFrame(events).select(where.holds(looked_at).alias("holds"))["holds"]
+        assert found.to_list() == [True, False, True]
 
 
 def test_the_filter_of_a_view_is_that_of_all_its_features_too():
