@@ -4,11 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import isfinite, nan
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from services.feature_service.definitions import Current
 from services.feature_service.domain.rings import Ring, entity_texts
@@ -17,6 +13,7 @@ from services.feature_service.same import Same
 from services.feature_service.store.protocol import FeatureStore
 from shared.events import Scalar
 from shared.features.aggregations import Aggregation
+from shared.features.arrays import Values, computed
 from shared.features.catalogue import Catalogue, Feature, View
 from shared.features.definitions import FeatureView
 from shared.features.on_demand import OnDemandView
@@ -24,6 +21,7 @@ from shared.features.tiles import Floats
 
 _Key = tuple[str, str]  # label with its version, and the feature's name
 _Part = tuple[str, Aggregation]  # label with its version, and what is read from tiles
+_Input = tuple[type, _Key]  # type of an on-demand function's input, and which feature it is
 _REMEMBERED = 128
 """Lists of features, of which a deployment has about one per model."""
 
@@ -93,11 +91,11 @@ class Question:
         number = {entity: place for place, entity in enumerate(dict.fromkeys(texts))}
         return _Entities(list(number), list(map(Ring.tag, number)), list(map(number.__getitem__, texts)))
 
-    def _compute(self, label: str, view: OnDemandView, inputs: Sequence[_Key]) -> None:
-        columns = [_array(self.columns[name], kind) for name, kind in view.request.items()]
-        columns += [_array(self._answers[key].values, float) for key in inputs]
-        for name, values in view.compute(columns).items():
-            listed: list[FeatureValue] = [_scalar(value, view.features[name]) for value in values.tolist()]
+    def _compute(self, label: str, view: OnDemandView, inputs: Sequence[_Input]) -> None:
+        columns: list[tuple[type, Values]] = [(kind, self.columns[name]) for name, kind in view.request.items()]
+        columns += [(kind, self._answers[key].values) for kind, key in inputs]
+        for name, found in computed(view, columns).items():
+            listed: list[FeatureValue] = [*found.listed]
             statuses: list[Status] = ["NULL_VALUE" if value is None else "PRESENT" for value in listed]
             self._answers[label, name] = Column(listed, statuses)
 
@@ -139,7 +137,7 @@ class Plan:
     join_keys: frozenset[tuple[str, ...]]
     readings: Sequence[Reading]
     tiled: Mapping[_Key, Sequence[int]]
-    on_demand: Sequence[tuple[str, OnDemandView, Sequence[_Key]]]
+    on_demand: Sequence[tuple[str, OnDemandView, Sequence[_Input]]]
     asked: Sequence[_Key]
 
 
@@ -152,10 +150,10 @@ def _plan(current: Same[Current], features: Same[Sequence[Feature]], partitions:
         needed.update(_needed(catalogue, feature))
     parts: dict[Ring, dict[_Part, FeatureView]] = defaultdict(dict)
     tiled: dict[_Key, Sequence[_Part]] = {}
-    on_demand: dict[str, tuple[str, OnDemandView, Sequence[_Key]]] = {}
+    on_demand: dict[str, tuple[str, OnDemandView, Sequence[_Input]]] = {}
     for (label, name), view in needed.items():
         if isinstance(view, OnDemandView):
-            inputs = [_key(catalogue, one) for one in catalogue.features(view.inputs)]
+            inputs = [(one.kind, _key(catalogue, one)) for one in catalogue.features(view.inputs)]
             on_demand[label] = (label, view, inputs)
             continue
         found = view.feature(name)
@@ -209,18 +207,3 @@ def _quotient(one: Column, other: Column) -> Column:
             worse = divisor if status == "PRESENT" else status
             statuses.append("NULL_VALUE" if worse == "PRESENT" else worse)
     return Column(values, statuses)
-
-
-def _array(values: Sequence[Any], kind: type) -> NDArray[Any]:
-    """As on-demand functions take it: float64 with NaN for null, or objects for what is no number."""
-    if kind is str or any(isinstance(value, str | list) for value in values):
-        found = np.empty(len(values), dtype=object)
-        found[:] = values
-        return found
-    return np.array([nan if value is None else float(value) for value in values], dtype=np.float64)
-
-
-def _scalar(value: Any, kind: type) -> Scalar:
-    if value is None or (isinstance(value, float) and not isfinite(value)):
-        return None
-    return kind(value)  # type: ignore[no-any-return]

@@ -56,6 +56,15 @@ class Feature:
         return found
 
     @property
+    def kind(self) -> type:
+        """The type of its values: str, int, float or bool, or list for those of last_n."""
+        if isinstance(self.view, OnDemandView):
+            return self.view.features[self.name]
+        if self.aggregation.kind == "last_n":
+            return list
+        return int if self.view.is_integer(self.aggregation) else float
+
+    @property
     def reference(self) -> str:
         """`view:feature` as it was asked for."""
         return f"{self.label}:{self.name}"

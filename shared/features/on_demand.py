@@ -31,8 +31,9 @@ class OnDemandView:
 
     `source` is the function's text. It must stand alone, with numpy as `np`, so that a version of it can be kept and
     run beside a newer one. Its parameters are the columns of `request`, then the `inputs`, in that order: float64
-    arrays of shape (rows,), where a null is NaN, or object arrays for text. It returns one array per feature: the
-    array itself where there is one feature, else a dictionary by name.
+    arrays of shape (rows,), where a null is NaN, or of text and lists object arrays, where it is None; they are its own
+    to change. It returns one array per feature: the array itself where there is one feature, else a dictionary by name.
+    `shared.features.arrays` has the rest.
     """
 
     name: str

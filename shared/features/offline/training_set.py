@@ -11,7 +11,7 @@ from shared.features.catalogue import Catalogue
 from shared.features.definitions import FeatureService, FeatureView
 from shared.features.errors import TrainingSetError
 from shared.features.offline.manifest import training_manifest
-from shared.features.offline.on_demand import computed
+from shared.features.offline.on_demand import on_demand_features
 from shared.features.offline.plan import Plan
 from shared.features.offline.tables import Opened, Rows, Table, open_events
 from shared.features.offline.tiled import Group, Reading
@@ -138,7 +138,7 @@ class _Building:
             reading = Reading(group, self.opened[group.source.name], self.rows, as_known, memory_rows)
             found.update({series.name: series for series in reading.features().get_columns()})
         for label, view in self.plan.on_demand.items():
-            inputs = [found[one.column] for one in self.plan.catalogue.features(view.inputs)]
-            for name, series in computed(view, self.rows.opened, inputs).items():
+            inputs = [(one.kind, found[one.column]) for one in self.plan.catalogue.features(view.inputs)]
+            for name, series in on_demand_features(view, self.rows.opened, inputs).items():
                 found[f"{label}__{name}"] = series.alias(f"{label}__{name}")
         return self.rows.frame.with_columns(found[column] for column in self.plan.columns)
