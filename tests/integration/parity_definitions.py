@@ -1,5 +1,7 @@
 """Every kind of aggregation, over windows and all time, of one, several and no entities."""
 
+import numpy as np
+
 from contender import features as of
 from contender.features import Entity, EventSource, FeatureView, column, on_demand
 
@@ -48,3 +50,26 @@ whole = FeatureView(
 def budget(budget, price, count):
     """What a budget buys at the recent price."""
     return {"affordable": budget / price, "many": count > 3}
+
+
+@on_demand(
+    request={"units": int, "note": str},
+    inputs=["minutes:last_3_items_3m", "minutes:sum_items_1m"],
+    features={"oldest": int, "left": int, "remark": str},
+)
+def stock(units, note, latest, sold):
+    """What is left of the units at hand, and what is said of it."""
+    oldest = [None if items is None else items.pop() for items in latest]
+    remarks = [None if one is None else f"{one}: {number:g}" for one, number in zip(note, units, strict=True)]
+    return {
+        "oldest": np.array(oldest, dtype=object),
+        "left": units - sold,
+        "remark": np.array(remarks, dtype=object),
+    }
+
+
+@on_demand(inputs=["stock:remark", "stock:left"], features={"characters": float})
+def remarks(remark, left):
+    """How much is said for each unit that is left."""
+    left[left == 0] = np.nan
+    return np.array([np.nan if one is None else len(one) for one in remark]) / left
