@@ -11,8 +11,9 @@ LayoutName = Literal["sums", "last_n", "distinct", "bins"]
 HEAD = ("tile", "count", "last_time")
 """The float64 that every tile begins with: its number, its events, and the time of the latest."""
 
-SUMS = (*HEAD, "last", "first_time", "first", "total", "spread", "low", "high")
-"""The float64 of a tile of sums; `spread` is the sum of squared deviations from the tile's own mean."""
+SUMS = (*HEAD, "last", "first_time", "first", "total", "spread", "low", "high", "excess")
+"""The float64 of a tile of sums. `spread` is the sum of squared deviations from the tile's own mean, `excess` that of
+differences from `first`: it tells the mean where `total` is rounded to more than the values differ."""
 
 MOST_EXACT = 2**53
 """Whole numbers beyond this are not all float64s, and sums of them could not be exact."""

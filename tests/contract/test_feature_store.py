@@ -5,6 +5,8 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from fractions import Fraction
+from statistics import variance
 
 import numpy as np
 import pytest
@@ -100,7 +102,16 @@ async def test_events_of_one_tile_are_merged_across_frames_and_partitions(store:
     await merge(store, 0, car(1, 10.0), car(2, 20.0))
     await merge(store, 1, car(9, 60.0))
     await merge(store, 0, car(5, 30.0), partition=3)
-    assert await cells(store) == {0.0: sums(0, 4, 9, 60, 1, 10, 120, 1400, 10, 60)}
+    assert await cells(store) == {0.0: sums(0, 4, 9, 60, 1, 10, 120, 1400, 10, 60, 80)}
+
+
+async def test_deviations_of_values_far_from_zero_merge_without_loss(store: FeatureStore):
+    speeds = [1.7e12 + 0.25 * number for number in (3, 0, 8, -5, 1, 1, 6)]
+    for offset, speed in enumerate(speeds):
+        await merge(store, offset, car(9 - offset, speed))
+    held = (await cells(store))[0.0]
+    assert held["excess"] == sum(speed - speeds[-1] for speed in speeds)
+    assert held["spread"] / 6 == pytest.approx(float(variance(map(Fraction, speeds))), rel=1e-14)
 
 
 async def test_a_frame_that_is_merged_again_changes_nothing(store: FeatureStore):
@@ -124,7 +135,7 @@ async def test_a_newer_tile_takes_the_slot_and_an_older_one_is_late(store: Featu
     await merge(store, 0, car(1, 10.0))
     assert await merge(store, 1, car(1 + lap, 20.0)) == 0
     assert await merge(store, 2, car(2, 30.0), car(3, 30.0), car(lap, 40.0)) == 2
-    assert await cells(store) == {float(RING.slots): sums(RING.slots, 2, lap + 1, 20, lap, 40, 60, 200, 20, 40)}
+    assert await cells(store) == {float(RING.slots): sums(RING.slots, 2, lap + 1, 20, lap, 40, 60, 200, 20, 40, -20)}
 
 
 async def test_of_values_with_the_same_time_the_greatest_is_the_last_and_the_least_the_first(store: FeatureStore):
@@ -195,7 +206,9 @@ async def test_more_cells_than_one_call_takes_all_arrive(store: FeatureStore):
     events = [car(1, float(number), f"road-{number}") for number in range(1300)]
     await merge(store, 0, *events)
     held = await store.read([RING.key(f"road-{number}") for number in range(1300)])
-    assert [struct.unpack_from("<10d", one or b"")[6] for one in held] == [float(number) for number in range(1300)]
+    assert [struct.unpack_from(f"<{len(SUMS)}d", one or b"")[6] for one in held] == [
+        float(number) for number in range(1300)
+    ]
 
 
 async def test_a_frame_seen_at_another_place_is_a_duplicate_and_at_its_own_place_is_not(store: FeatureStore):
@@ -357,7 +370,7 @@ async def test_an_entity_takes_the_documented_memory(store: FeatureStore, layout
     ring = next(ring for ring in RINGS.all() if ring.layout.name == layout and ring.has_windows)
     # Partitions 0 to 17: their marks and that of history are 19, and 16 are made at a time.
     documented = (
-        ring.cells * {"sums": 80, "last_n": 24 + 16 * 3, "distinct": 24 + 8 * 16, "bins": 1784}[layout] + 32 * 8
+        ring.cells * {"sums": 88, "last_n": 24 + 16 * 3, "distinct": 24 + 8 * 16, "bins": 1784}[layout] + 32 * 8
     )
     for turn in range(20 + ring.slots):  # more tiles than are held, and every partition
         await merge(store, turn, car(10 * turn, 1.0 + turn), partition=turn % 18, ring=ring)

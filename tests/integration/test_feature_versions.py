@@ -259,9 +259,9 @@ async def test_a_check_finds_nothing_where_all_is_well_and_what_was_changed_behi
         assert not any(one["mismatch"] or one["missing"] or one["extra"] for one in reports), reports
         async with Redis.from_url(parts.redis) as redis:
             (wrong, gone, *_) = [key async for key in redis.scan_iter("f:{trade*")]
-            held = np.frombuffer((await redis.get(wrong))[: 80 * 24]).reshape(-1, 10)
+            held = np.frombuffer((await redis.get(wrong))[: 88 * 24]).reshape(-1, 11)
             for tile in np.flatnonzero(held[:, 1]):
-                await redis.setrange(wrong, 80 * int(tile) + 8, struct.pack("<d", 99.0))
+                await redis.setrange(wrong, 88 * int(tile) + 8, struct.pack("<d", 99.0))
             await redis.delete(gone)
         reports = {
             one["feature"]: one for one in (await client.post("/v1/consistency?sample=1", json={})).json()["features"]

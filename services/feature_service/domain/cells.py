@@ -4,13 +4,13 @@ import struct
 from collections.abc import Sequence
 
 from shared.features.distinct import NONE
-from shared.features.layouts import HEAD, Layout
+from shared.features.layouts import HEAD, SUMS, Layout
 
 Cell = Sequence[float]
 """As domain.tallies describes it."""
 
 _TILE, _COUNT, _LAST_TIME, _HELD = range(4)
-_LAST, _FIRST_TIME, _FIRST, _TOTAL, _SPREAD, _LOW, _HIGH = range(3, 10)
+_LAST, _FIRST_TIME, _FIRST, _TOTAL, _SPREAD, _LOW, _HIGH, _EXCESS = range(len(HEAD), len(SUMS))
 
 
 def merged(layout: Layout, one: Cell, other: Cell) -> list[float]:
@@ -56,14 +56,22 @@ def _pairs(cell: Cell) -> list[tuple[float, float]]:
 
 
 def _sums(one: Cell, other: Cell) -> list[float]:
-    """Squared deviations merge as in Chan, Golub, LeVeque, Updating formulae, 1979, which does not cancel."""
-    apart = other[_TOTAL] / other[_COUNT] - one[_TOTAL] / one[_COUNT]
+    """Squared deviations merge as in Chan, Golub, LeVeque, Updating formulae, 1979, which does not cancel.
+
+    Means are compared by differences from the first values, which lose nothing however far from zero the values are.
+    """
+    if (other[_FIRST_TIME], other[_FIRST]) < (one[_FIRST_TIME], one[_FIRST]):
+        one, other = other, one
+    step = other[_FIRST] - one[_FIRST]
+    apart = step + (other[_EXCESS] / other[_COUNT] - one[_EXCESS] / one[_COUNT])
     count = one[_COUNT] + other[_COUNT]
     return [
         *max((one[_LAST_TIME], one[_LAST]), (other[_LAST_TIME], other[_LAST])),
-        *min((one[_FIRST_TIME], one[_FIRST]), (other[_FIRST_TIME], other[_FIRST])),
+        one[_FIRST_TIME],
+        one[_FIRST],
         one[_TOTAL] + other[_TOTAL],
         one[_SPREAD] + other[_SPREAD] + apart * apart * one[_COUNT] * other[_COUNT] / count,
         min(one[_LOW], other[_LOW]),
         max(one[_HIGH], other[_HIGH]),
+        one[_EXCESS] + other[_EXCESS] + other[_COUNT] * step,
     ]

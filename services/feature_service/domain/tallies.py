@@ -76,19 +76,24 @@ def _counts(ring: Ring, partition: int, event: EntityEvent) -> bool:
 
 
 def _sums(_: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
-    """Squared deviations are from the mean of these values, so that nothing cancels when they are merged."""
+    """Squared deviations are from the mean of these values, so that nothing cancels when they are merged.
+
+    The mean is told by differences from the first value, which lose nothing however far from zero the values are.
+    """
     if len(pairs) == 1:
         time, value = pairs[0][0], float(pairs[0][1]) + 0.0  # -0.0 becomes 0.0
-        return [tile, 1.0, time, value, time, value, value, 0.0, value, value]
+        return [tile, 1.0, time, value, time, value, value, 0.0, value, value, 0.0]
     ordered = sorted((time, float(value) + 0.0) for time, value in pairs)
     values = [value for _, value in ordered]
-    total = 0.0
+    total = excess = 0.0
     for value in values:
         total += value  # one after the other, as training sets do
-    mean = total / len(values)
+        excess += value - values[0]
+    mean = excess / len(values)
     spread = 0.0
     for value in values:
-        spread += (value - mean) * (value - mean)
+        apart = value - values[0] - mean
+        spread += apart * apart
     (first_time, first), (last_time, last) = ordered[0], ordered[-1]
     return [
         tile,
@@ -101,6 +106,7 @@ def _sums(_: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[floa
         spread,
         min(values),
         max(values),
+        excess,
     ]
 
 

@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 T = TypeVar("T")
 
 _TILE, _COUNT, _LAST_TIME = range(len(HEAD))
-_LAST, _FIRST_TIME, _FIRST, _TOTAL, _SPREAD, _LOW, _HIGH = range(len(HEAD), len(SUMS))
+_LAST, _FIRST_TIME, _FIRST, _TOTAL, _SPREAD, _LOW, _HIGH, _EXCESS = range(len(HEAD), len(SUMS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,12 +251,16 @@ def _of_sums(part: Aggregation, cells: Floats, window: _Window) -> Floats:
 
 
 def _std(cells: Floats, window: _Window) -> Floats:
-    """From squared deviations within the cells, and those of the cells' own means from the window's."""
+    """From squared deviations within the cells, and those of the cells' own means from the window's.
+
+    Means are differences from one of the window's values: far from zero, sums are rounded to more than values differ.
+    """
     count, inside = window.count, window.inside
-    total = np.where(inside, cells[..., _TOTAL], 0.0).sum(axis=1)
-    mean = total / np.maximum(count, 1.0)
+    some = cells[np.arange(len(cells)), inside.argmax(axis=1), _FIRST]
     counts = np.where(inside, cells[..., _COUNT], 0.0)
-    apart = cells[..., _TOTAL] / np.maximum(counts, 1.0) - mean[:, None]
+    apart = cells[..., _FIRST] - some[:, None] + cells[..., _EXCESS] / np.maximum(counts, 1.0)
+    mean = (counts * apart).sum(axis=1) / np.maximum(count, 1.0)
+    apart = apart - mean[:, None]
     spread = (np.where(inside, cells[..., _SPREAD], 0.0) + counts * apart * apart).sum(axis=1)
     deviation: Floats = np.sqrt(spread / np.maximum(count - 1.0, 1.0))
     return deviation

@@ -20,24 +20,26 @@ local unpack_cell, pack_cell, merge_cells, read_tally
 
 if layout == 'sums' then
   read_tally = function(packed, at)
-    local cell = {struct.unpack('<dddddddddd', packed, at)}
-    return cell, cell[11]
+    local cell = {struct.unpack('<ddddddddddd', packed, at)}
+    return cell, cell[12]
   end
   unpack_cell = function(bytes)
-    local cell = {struct.unpack('<dddddddddd', bytes)}
+    local cell = {struct.unpack('<ddddddddddd', bytes)}
     return cell[2] > 0 and cell or nil
   end
   pack_cell = function(cell)
-    return struct.pack('<dddddddddd', cell[1], cell[2], cell[3], cell[4], cell[5], cell[6], cell[7], cell[8], cell[9],
-      cell[10])
+    return struct.pack('<ddddddddddd', cell[1], cell[2], cell[3], cell[4], cell[5], cell[6], cell[7], cell[8], cell[9],
+      cell[10], cell[11])
   end
   merge_cells = function(a, b)
+    if b[5] < a[5] or (b[5] == a[5] and b[6] < a[6]) then a, b = b, a end
     local count = a[2] + b[2]
-    local apart = b[7] / b[2] - a[7] / a[2]
+    local step = b[6] - a[6]
+    local apart = step + (b[11] / b[2] - a[11] / a[2])
     local later = (a[3] > b[3] or (a[3] == b[3] and a[4] > b[4])) and a or b
-    local earlier = (a[5] < b[5] or (a[5] == b[5] and a[6] < b[6])) and a or b
-    return {math.max(a[1], b[1]), count, later[3], later[4], earlier[5], earlier[6], a[7] + b[7],
-      a[8] + b[8] + apart * apart * a[2] * b[2] / count, math.min(a[9], b[9]), math.max(a[10], b[10])}
+    return {math.max(a[1], b[1]), count, later[3], later[4], a[5], a[6], a[7] + b[7],
+      a[8] + b[8] + apart * apart * a[2] * b[2] / count, math.min(a[9], b[9]), math.max(a[10], b[10]),
+      a[11] + b[11] + b[2] * step}
   end
 elseif layout == 'last_n' then
   read_tally = function(packed, at)

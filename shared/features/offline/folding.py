@@ -35,25 +35,23 @@ def folded(values: Floats, spans: Spans, combine: np.ufunc, nothing: float) -> F
     return found
 
 
-def spreads(values: Floats, spans: Spans, means: Floats) -> Floats:
-    """Sums of squared deviations from each row's mean, shape (rows,).
+def spreads(values: Floats, spans: Spans) -> Floats:
+    """Sums of squared deviations from each row's mean, shape (rows,); 0 where a row sees no event.
 
-    Those within the blocks, and those of the blocks' own means; blocks merge as in Chan, Golub, LeVeque, Updating
-    formulae, 1979. Nothing cancels, as all terms are positive.
+    Those within the blocks, and those of the blocks' own means. Nothing cancels, as all terms are positive, and means
+    are differences from a row's first value: far from zero, sums are rounded to more than values differ.
     """
-    held = np.zeros(len(spans.row))
-    totals: Floats = values
-    spread: Floats = np.zeros(len(values))
-    level = 0
-    for at, which, block in _blocks(spans):
-        if at > level:
-            whole = len(totals) // 2 * 2
-            between = totals[1:whole:2] - totals[0:whole:2]
-            spread = spread[0:whole:2] + spread[1:whole:2] + between * between / (1 << at)
-            totals, level = totals[0:whole:2] + totals[1:whole:2], at
-        size = 1 << at
-        apart = totals[block] / size - means[spans.row[which]]
-        held[which] += spread[block] + size * apart * apart
+    earliest = spans.earliest()
+    first = np.where(earliest < 0, 0.0, values[earliest]) if len(values) else np.zeros(spans.rows)
+    excess, held = np.zeros(len(spans.row)), np.zeros(len(spans.row))
+    for size, which, apart, _ in _deviations(values, spans, first):
+        excess[which] += size * apart
+    means = np.zeros(spans.rows)
+    np.add.at(means, spans.row, excess)
+    means /= np.maximum(spans.count, 1)
+    for size, which, apart, spread in _deviations(values, spans, first):
+        from_mean = apart - means[spans.row[which]]
+        held[which] += spread + size * from_mean * from_mean
     found = np.zeros(spans.rows)
     np.add.at(found, spans.row, held)
     return found
@@ -95,6 +93,27 @@ def distinct_counts(hashes: Floats, spans: Spans, exact_to: int) -> Indices:
             many = len(different) >= exact_to
             found[row] = estimate(different[None, :exact_to])[0] if many else len(different)
     return found
+
+
+def _deviations(values: Floats, spans: Spans, first: Floats) -> Iterator[tuple[int, Indices, Floats, Floats]]:
+    """What slices are made of: size of blocks, slices, differences of the blocks' means from `first`, and spreads.
+
+    `first` has shape (rows,). A spread is the sum of squared deviations from the block's own mean; blocks merge as in
+    Chan, Golub, LeVeque, Updating formulae, 1979. `excess` is the sum of the differences from a block's first value.
+    """
+    begins, excess, spread, level = values, np.zeros(len(values)), np.zeros(len(values)), 0
+    for at, which, block in _blocks(spans):
+        if at > level:
+            whole, half = len(begins) // 2 * 2, 1 << level
+            one, other = slice(0, whole, 2), slice(1, whole, 2)
+            step = begins[other] - begins[one]
+            between = step + (excess[other] - excess[one]) / half
+            spread = spread[one] + spread[other] + between * between * (half / 2)
+            excess = excess[one] + excess[other] + half * step
+            begins, level = begins[one], at
+        size = 1 << at
+        apart = begins[block] - first[spans.row[which]] + excess[block] / size
+        yield size, which, apart, spread[block]
 
 
 def _blocks(spans: Spans) -> Iterator[tuple[int, Indices, Indices]]:

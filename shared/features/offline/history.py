@@ -162,11 +162,11 @@ def _aggregate(feature: Aggregation, value: Floats, spans: Spans, count: Indices
             found = folded(value, spans, np.maximum, -np.inf)
         case "quantile":
             found = quantiles(value, spans, feature.q)
+        case "std":
+            found = np.sqrt(spreads(value, spans) / (count - 1))
         case _:
             found = folded(value, spans, np.add, 0.0)
-    if feature.kind in ("mean", "std"):
-        found = found / count
-    return np.sqrt(spreads(value, spans, found) / (count - 1)) if feature.kind == "std" else found
+    return found / count if feature.kind == "mean" else found
 
 
 def _at(values: Floats, positions: Indices) -> Floats:

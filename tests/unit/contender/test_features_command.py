@@ -215,8 +215,8 @@ def test_a_view_is_shown_with_all_that_it_is_made_of(here):
         "road str, speed float, electric bool",
         "topic entity-events",
         "mean of speed the last 3 h in steps of 5 m",
-        "49 80 3,920",
-        "An entity takes 4,048 bytes of memory, its offsets included.",
+        "49 88 4,312",
+        "An entity takes 4,440 bytes of memory, its offsets included.",
         f"defined at own.py:{FIRST}",
     ):
         assert said in words
@@ -226,7 +226,7 @@ def test_a_feature_is_shown_with_its_window_cost_and_what_shares_it(here):
     (here / "own.py").write_text(HEAD + VIEW)
     words = " ".join(call("show", "speeds@1:count_3h", "own.py").stdout.split())
     assert "covers the last 3 h in steps of 5 m" in words
-    assert "3,920 bytes per entity, shared with mean_speed_1h, mean_speed_3h" in words
+    assert "4,312 bytes per entity, shared with mean_speed_1h, mean_speed_3h" in words
     found = json.loads(call("show", "speeds:count_3h", "own.py", "--json").stdout)
     assert (found["what"], found["over_an_empty_window"], found["view"]["version"]) == ("feature", 0, "speeds@1")
 

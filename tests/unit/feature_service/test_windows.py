@@ -1,6 +1,15 @@
 """Windows cut from rings: boundaries, later events, and tiles that are gone."""
 
+import asyncio
+import math
+from fractions import Fraction
+from statistics import variance
+
 import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.feature_service.domain.rings import Rings
 from services.feature_service.domain.tallies import tally
@@ -9,6 +18,7 @@ from services.feature_service.store.memory import MemoryStore
 from shared.events import EntityEvent
 from shared.features.aggregations import count, last, mean, std
 from shared.features.definitions import Entity, EventSource, FeatureView
+from shared.features.offline import build_training_set
 
 VIEW = FeatureView(
     "speeds",
@@ -62,6 +72,37 @@ async def test_a_deviation_takes_two_events():
     assert (deviations.values, deviations.statuses) == ([None], ["NULL_VALUE"])
     *_, deviations = await values([(5.0, 1), (15.0, 3)], 19.0)
     assert deviations.values == [2**0.5]
+
+
+far = st.tuples(st.sampled_from([0.0, 1e9, 1e12, 1.7e12, 1e14, -1e14]), st.sampled_from([0.25, 1.0, 1e3])).flatmap(
+    lambda scale: st.lists(
+        st.tuples(st.integers(0, 59).map(float), st.floats(-5, 5).map(lambda z: scale[0] + scale[1] * z)),
+        min_size=2,
+        max_size=40,
+    )
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(events=far, frame=st.integers(1, 7))
+def test_a_deviation_is_exact_however_far_from_zero_its_values_are(events, frame):
+    """Each difference, square and sum is rounded by 1e-16 of itself at most, and 40 of them are added up."""
+    source = EventSource("cars", {"road": str, "speed": float})
+    view = FeatureView("speeds", Entity("road", "road"), source, [std("speed", "1m")], hop="10s", lateness="1m")
+    (deviation,) = view.aggregations
+    ring = Rings.of({"speeds@1": view}).ring("speeds@1", deviation)
+    cars = [EntityEvent("cars", time, {"road": "a", "speed": speed}) for time, speed in events]
+    store = MemoryStore()
+    for start in range(0, len(cars), frame):
+        asyncio.run(store.merge(ring, {"a": [tally(ring, 0, start, cars[start : start + frame])["a"]]}))
+    read = RingValues.of(ring, asyncio.run(store.read([ring.key("a")])), [0], np.array([59.5]))
+    (online,) = read.column(deviation, integer=False, max_age_s=float("inf")).values
+    rows = pl.DataFrame({"time": [59.5], "road": ["a"]})
+    history = pl.DataFrame([{"time": one.time, **one.values} for one in cars])
+    (offline,) = build_training_set(view, rows, {"cars": history})["speeds__std_speed_1m"]
+    exact = math.sqrt(variance(Fraction(speed) for _, speed in events))
+    assert online == pytest.approx(exact, rel=1e-12, abs=0)
+    assert offline == pytest.approx(exact, rel=1e-12, abs=0)
 
 
 async def test_whole_numbers_stay_whole():
