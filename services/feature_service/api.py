@@ -105,10 +105,12 @@ async def apply_definitions(request: Request) -> Response:
 
 @router.post("/v1/definitions/rebuild", status_code=202, tags=["features"])
 async def rebuild_features(request: Request) -> Response:
-    """Fill every ring anew from the topic, for instance when Redis has lost them; the stream goes on."""
+    """Fill every ring anew, from histories as they are now and from the topic; the stream goes on."""
     definitions: Definitions = request.state.definitions
-    generation = await definitions.registry.rebuild()
-    await definitions.refresh()
+    try:
+        generation = await definitions.rebuild()
+    except DefinitionError as error:
+        raise InvalidDefinitions(str(error)) from error
     return json_response({"generation": generation}, 202)
 
 

@@ -14,11 +14,13 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from services.feature_service.definitions import Current, history_of
 from services.feature_service.domain.rings import HISTORY, Ring
 from services.feature_service.handlers import Merging, ReadFrame, decode_frame
-from services.feature_service.history import HistoryChangedError, frames
+from services.feature_service.history import HistoryChangedError, Seam, frames
 from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
 from shared.background import repeated
+from shared.features.definitions import EventSource, FeatureView
 from shared.features.errors import TrainingSetError
 from shared.logs import logger
 from shared.streams import frame_id_in
@@ -31,6 +33,7 @@ _NEARLY = 400
 
 _REQUEST_MS = 10_000
 _RETRY_S = 1.0
+_HISTORY_RETRY_S = 10.0
 
 
 @dataclass
@@ -87,7 +90,10 @@ class Fillers:
         try:
             live = await (self._from_history(rings) if partition == HISTORY else self._from_topic(partition, rings))
             log.info("rings are fed by the stream" if live else "the partition was given up meanwhile")
-        except (KafkaError, OSError, StoreUnavailableError, HistoryChangedError, TrainingSetError) as error:
+        except (HistoryChangedError, TrainingSetError) as error:
+            log.warning("a history is not filled", error=str(error))
+            await asyncio.sleep(_HISTORY_RETRY_S)
+        except (KafkaError, OSError, StoreUnavailableError) as error:
             log.warning("filling begins again", error=repr(error))
             await asyncio.sleep(_RETRY_S)
 
@@ -105,19 +111,32 @@ class Fillers:
                 return await self._hand_over(partition, rings, token)
 
     async def _from_history(self, rings: list[Ring]) -> bool:
-        """Merge the files of all sources up to the seams of their views' versions."""
+        """Merge the files of all sources up to the seams of their views' versions, and hand over what each has filled.
+
+        Raises:
+            HistoryChangedError, TrainingSetError: the last that was met; other files are merged all the same.
+        """
         token = self.merging.feeds.token(HISTORY)
         current = self.merging.definitions.current
-        for (name, until_s), group in sorted(_by_seam(rings).items()):
-            source = current.catalogue.sources[name]
-            seam = next(one for one in current.registered.seams.values() if one.until_s == until_s)
+        failed: Exception | None = None
+        for (name, sha256), group in sorted(_by_history(rings).items()):
             wanted = {ring.name for ring in group}
-            reading = frames(source, seam)
-            while part := await asyncio.to_thread(next, reading, None):
-                number, events = part
-                frame = ReadFrame(FramePosition("", HISTORY, number), events)
-                await self.merging.merge_into([frame], _only(wanted))
-        return await self._hand_over(HISTORY, rings, token)
+            try:
+                reading = frames(_source_of(current, group[0]), Seam(group[0].after_s, sha256))
+                while part := await asyncio.to_thread(next, reading, None):
+                    number, events = part
+                    frame = ReadFrame(FramePosition("", HISTORY, number), events)
+                    merged = await self.merging.merge_into([frame], _only(wanted))
+                    if merged.misfits:
+                        raise TrainingSetError(f"history of source {name!r}: {merged.misfits[0].reason}")  # noqa: TRY301
+            except (HistoryChangedError, TrainingSetError) as error:
+                failed = error
+                continue
+            if not await self._hand_over(HISTORY, group, token):
+                return False
+        if failed is not None:
+            raise failed
+        return True
 
     async def _hand_over(self, partition: int, rings: list[Ring], token: str) -> bool:
         await self.merging.store.persist()
@@ -127,10 +146,12 @@ class Fillers:
         return live
 
     async def _until(self, consumer: AIOKafkaConsumer, source: TopicPartition, rings: list[Ring], behind: int) -> None:
-        """Merge until no more than `behind` records are left."""
+        """Merge until no more than `behind` records are left; of those that were there, where none may be left."""
         names = {ring.name for ring in rings}
+        end = (await consumer.end_offsets([source]))[source]
         while True:
-            end = (await consumer.end_offsets([source]))[source]
+            if behind:
+                end = (await consumer.end_offsets([source]))[source]
             position = await consumer.position(source)
             if end - position <= behind:
                 return
@@ -144,18 +165,27 @@ def _only(names: set[str]) -> Callable[[Ring, int], bool]:
     return lambda ring, _: ring.name in names
 
 
-def _by_seam(rings: Iterable[Ring]) -> dict[tuple[str, float], list[Ring]]:
-    """Rings by their source and the time up to which its history counts."""
-    found: dict[tuple[str, float], list[Ring]] = {}
+def _by_history(rings: Iterable[Ring]) -> dict[tuple[str, str], list[Ring]]:
+    """Rings by their source and the files that its history lies in."""
+    found: dict[tuple[str, str], list[Ring]] = {}
     for ring in rings:
-        found.setdefault((ring.source, ring.after_s), []).append(ring)
+        found.setdefault((ring.source, ring.history), []).append(ring)
     return found
+
+
+def _source_of(current: Current, ring: Ring) -> EventSource:
+    """The source that a ring's history is read by."""
+    label = next(label for label in current.registered.seams if ring in current.rings.of_view(label))
+    view = current.catalogue.kept[label]
+    if not isinstance(view, FeatureView):
+        raise TypeError(f"{label} is computed on demand, and has no history")
+    return history_of(current.catalogue, view)
 
 
 def frame_of(record: ConsumerRecord) -> ReadFrame:
     """A record of the topic as a frame; one that is none holds no events, and the stream has parked it."""
     position = FramePosition(frame_id_in(record.headers), record.partition, record.offset)
     try:
-        return ReadFrame(position, decode_frame(record.value or b""))
+        return ReadFrame(position, decode_frame(record.value or b""), record.timestamp / 1000)
     except msgspec.DecodeError:
         return ReadFrame(position, [])

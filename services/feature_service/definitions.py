@@ -11,8 +11,9 @@ from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.history import Seam, seam_of
 from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
 from services.feature_service.store.registry import Registered, Registry
-from shared.features.catalogue import Catalogue, KeptVersion
-from shared.features.definitions import FeatureView
+from shared.clock import Clock, SystemClock
+from shared.features.catalogue import Catalogue
+from shared.features.definitions import EventSource, FeatureView
 from shared.features.documents import view_of
 from shared.features.errors import DefinitionError, TrainingSetError
 from shared.features.on_demand import OnDemandView
@@ -71,12 +72,16 @@ class Definitions:
         registry: which versions there are.
         store: which rings are live.
         partitions: of topic entity-events.
+        clock: tells which histories reach into the future.
+        future_s: how far ahead of it an event may be.
     """
 
     module: str
     registry: Registry
     store: FeatureStore
     partitions: int
+    clock: Clock = field(default_factory=SystemClock)
+    future_s: float = 300.0
     fault: str = ""
     _current: Current | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -116,11 +121,28 @@ class Definitions:
                 known = {one.label: one for one in registered.versions}
                 changed = [one for one in catalogue.versions if known.get(one.label) != one]
                 added = [one for one in changed if one.label not in known]
-                seams = await asyncio.to_thread(_seams, added, catalogue)
+                seams = await asyncio.to_thread(_seams, [one.label for one in added], catalogue, self._latest_s)
                 if not changed or await self.registry.keep(changed, seams):
                     await self._take(catalogue, await self.registry.load() if changed else registered)
                     return [one.label for one in added]
         raise DefinitionError("other processes register definitions all the time; try again")
+
+    async def rebuild(self) -> int:
+        """Begin a new generation of rings, filled from histories as they are now and from the topic; its number.
+
+        Raises:
+            DefinitionError: a history can't be read; nothing has changed.
+        """
+        async with self._lock:
+            labels = [one.label for one in self.current.catalogue.versions]
+            seams = await asyncio.to_thread(_seams, labels, self.current.catalogue, self._latest_s)
+            generation = await self.registry.rebuild(seams)
+        await self.refresh()
+        return generation
+
+    @property
+    def _latest_s(self) -> float:
+        return self.clock.now() + self.future_s
 
     async def retire(self, labels: Sequence[str]) -> None:
         """Serve and feed versions no longer, for good; one that is retired already stays so.
@@ -192,8 +214,8 @@ def _rings(views: Mapping[str, FeatureView], registered: Registered, generation:
         one.label: sum(other.name == one.name and 0 < other.retired_after < one.number for other in registered.versions)
         for one in registered.versions
     }
-    after_s = {label: seam.until_s for label, seam in registered.seams.items()}
-    return Rings.of(views, after_s, generation, born)
+    seams = {label: (seam.until_s, seam.sha256) for label, seam in registered.seams.items()}
+    return Rings.of(views, seams, generation, born)
 
 
 def _check_unused(catalogue: Catalogue, label: str, retiring: Sequence[str]) -> None:
@@ -206,21 +228,30 @@ def _check_unused(catalogue: Catalogue, label: str, retiring: Sequence[str]) -> 
             raise VersionInUseError(f"{other} is computed from {label}; retire it, too")
 
 
-def _seams(versions: Sequence[KeptVersion], catalogue: Catalogue) -> dict[str, Seam]:
+def _seams(labels: Sequence[str], catalogue: Catalogue, latest_s: float) -> dict[str, Seam]:
+    """Where the histories of versions of views end now."""
     found: dict[str, Seam] = {}
-    by_source: dict[str, Seam | None] = {}
-    for version in versions:
-        view = catalogue.kept[version.label]
+    by_source: list[tuple[EventSource, Seam | None]] = []
+    for label in labels:
+        view = catalogue.kept[label]
         if isinstance(view, FeatureView):
-            source = view.source
+            source = history_of(catalogue, view)
             try:
-                seam = by_source[source.name] if source.name in by_source else seam_of(source)
+                seam = next((seam for one, seam in by_source if one == source), None) or seam_of(source, latest_s)
             except TrainingSetError as error:
-                raise DefinitionError(f"view {view.name!r}: {error}", source.place) from error
-            by_source[source.name] = seam
+                raise DefinitionError(f"view {label!r}: {error}", source.place) from error
+            by_source.append((source, seam))
             if seam is not None:
-                found[version.label] = seam
+                found[label] = seam
     return found
+
+
+def history_of(catalogue: Catalogue, view: FeatureView) -> EventSource:
+    """The source that a version's history is read by: its own, or today's where that has all columns: files move."""
+    today = catalogue.sources.get(view.source.name)
+    if today is not None and today.history and view.source.schema.items() <= today.schema.items():
+        return today
+    return view.source
 
 
 def fixed(catalogue: Catalogue, store: FeatureStore, registry: Registry) -> Definitions:

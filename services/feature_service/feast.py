@@ -11,7 +11,6 @@ import msgspec
 import numpy as np
 
 from services.feature_service.contracts import OnlineQuestion, OnlineWrite, Push
-from services.feature_service.domain.validation import MOST_CHARACTERS
 from services.feature_service.domain.windows import Column
 from services.feature_service.errors import InvalidEvent, UnknownFeature, UnknownSource
 from services.feature_service.same import Same
@@ -20,6 +19,7 @@ from shared.features.catalogue import Catalogue, Feature
 from shared.features.definitions import EventSource
 from shared.features.errors import UnknownFeatureError
 from shared.features.layouts import MOST_EXACT
+from shared.features.limits import MOST_CHARACTERS
 from shared.features.tiles import Floats
 from shared.problems import TooLarge, Unprocessable, shortened
 

@@ -7,14 +7,15 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
 
 import msgspec
 
 from services.feature_service.definitions import Definitions
-from services.feature_service.domain.rings import Ring
+from services.feature_service.domain.rings import HISTORY, Ring
 from services.feature_service.domain.tallies import Tally, by_source, tally
-from services.feature_service.domain.validation import Fault, fault
+from services.feature_service.domain.validation import Fault, fault, fits
 from services.feature_service.store.protocol import FeatureStore, FramePosition
 from shared.clock import Clock
 from shared.events import EntityEvent, EntityEventFrame
@@ -169,10 +170,11 @@ class Feeds:
 
 
 class ReadFrame(NamedTuple):
-    """A frame as it was read from the topic."""
+    """A frame as it was read from the topic. `sent_at` is its record's time in seconds."""
 
     position: FramePosition
     events: Sequence[EntityEvent]
+    sent_at: float = inf
 
 
 class Misfits(NamedTuple):
@@ -232,12 +234,16 @@ class Merging:
         """Merge frames into the rings that are `wanted`, a question of the ring and the frame's partition."""
         fresh = await self.store.claim([frame.position for frame in frames])
         current = self.definitions.current
-        latest = self.clock.now() + self.future_s
+        now = self.clock.now()
         misfits: list[Misfits] = []
         tallies: dict[Ring, dict[str, list[Tally]]] = defaultdict(lambda: defaultdict(list))
         newest: dict[str, tuple[float, int]] = {}
         merged = 0
-        for position, events in (frame for frame, is_fresh in zip(frames, fresh, strict=True) if is_fresh):
+        passed: dict[Ring, int] = defaultdict(int)
+        for position, events, sent_at in (frame for frame, is_fresh in zip(frames, fresh, strict=True) if is_fresh):
+            await asyncio.sleep(0)  # frames may be large, and others have something to do, too
+            # By when it was sent, so that whoever reads it again finds the same.
+            latest = min(now, sent_at) + self.future_s
             faults = [fault(event, current.catalogue, latest) for event in events]
             fitting = [event for event, what in zip(events, faults, strict=True) if what is None]
             if len(fitting) < len(events):
@@ -246,14 +252,21 @@ class Merging:
             for source, of_source in by_source(fitting).items():
                 time, count = newest.get(source, (0.0, 0))
                 newest[source] = max(time, *(event.time for event in of_source)), count + len(of_source)
+                alike = len(current.catalogue.schemas[source]) == 1
                 for ring in current.rings.by_source.get(source, ()):
                     if wanted(ring, position.partition):
-                        for entity, one in tally(ring, position.partition, position.offset, of_source).items():
+                        read = of_source if alike else [event for event in of_source if fits(event.values, ring.reads)]
+                        for entity, one in tally(ring, position.partition, position.offset, read).items():
                             tallies[ring][entity].append(one)
+                        if ring.has_history and position.partition != HISTORY:
+                            passed[ring] += sum(event.time <= ring.after_s for event in read)
         late: dict[str, int] = {}
         for ring, by_entity in tallies.items():
             # An event is late in all rings of a view, or in those of shorter windows: it counts once.
-            late[ring.view] = max(late.get(ring.view, 0), await self.store.merge(ring, by_entity))
+            missed = passed.pop(ring, 0) + await self.store.merge(ring, by_entity)
+            late[ring.view] = max(late.get(ring.view, 0), missed)
+        for ring, events_before in passed.items():
+            late[ring.view] = max(late.get(ring.view, 0), events_before)
         duplicate = sum(len(frame.events) for frame, is_fresh in zip(frames, fresh, strict=True) if not is_fresh)
         return Merged(merged, duplicate, late, misfits, newest, {})
 

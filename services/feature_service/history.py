@@ -6,12 +6,14 @@ that each event counts once whichever of the two it lies in, or in both.
 
 import hashlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from shared.events import EntityEvent
 from shared.features.definitions import EventSource
+from shared.features.errors import TrainingSetError
 from shared.features.offline.tables import open_events, time_column
 
 _FRAME_EVENTS = 5_000
@@ -28,18 +30,30 @@ class HistoryChangedError(Exception):
     """The files are not those that the seam was decided for."""
 
 
-def seam_of(source: EventSource) -> Seam | None:
+def seam_of(source: EventSource, latest_s: float) -> Seam | None:
     """The seam of a source's history as it is now: its last event; None where it has no history, or an empty one.
 
+    Args:
+        source: whose history.
+        latest_s: the latest time that an event may have: what lies before the seam comes from nowhere but the files.
+
     Raises:
-        TrainingSetError: the files can't be read, or lack a column.
+        TrainingSetError: the files can't be read, lack a column, or hold what no event may be.
     """
     if not source.history:
         return None
     opened = open_events(source, {})
-    times = opened.seconds(time_column(opened, source))
-    last = opened.frame.select(times.max().alias("last")).collect(engine="streaming")["last"][0]
-    return None if last is None else Seam(float(last), _sha256(opened.files))
+    time = time_column(opened, source)
+    for name, kind in source.schema.items():
+        opened.column(name, kind)
+    opened.check([time], source.schema)
+    last = opened.frame.select(opened.seconds(time).max().alias("last")).collect(engine="streaming")["last"][0]
+    if last is None:
+        return None
+    if last > latest_s:
+        moment = datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")
+        raise TrainingSetError(f"{opened.where}: the last event is of {moment}, which is in the future; leave it out")
+    return Seam(float(last), _sha256(opened.files))
 
 
 def frames(source: EventSource, seam: Seam) -> Iterator[tuple[int, list[EntityEvent]]]:
@@ -51,7 +65,10 @@ def frames(source: EventSource, seam: Seam) -> Iterator[tuple[int, list[EntityEv
     """
     opened = open_events(source, {})
     if _sha256(opened.files) != seam.sha256:
-        raise HistoryChangedError(f"the history of source {source.name!r} has changed: apply the definitions again")
+        raise HistoryChangedError(
+            f"the history of source {source.name!r} has changed since it was taken up; `contender features rebuild` "
+            "takes it up as it is now"
+        )
     times = opened.seconds(time_column(opened, source)).alias("")
     columns = [opened.column(name, kind).alias(name) for name, kind in source.schema.items()]
     ordered = opened.frame.select(times, *columns).sort("", maintain_order=True).collect(engine="streaming")

@@ -168,7 +168,7 @@ class Pipeline:
     async def _merge(self) -> None:
         while True:
             records = await _take(self.read, self.batch)
-            frames = [ReadFrame(record.position, await self._decoded(record)) for record in records]
+            frames = [ReadFrame(record.position, await self._decoded(record), record.sent_at) for record in records]
             with MERGE_SECONDS.time():
                 done = await self._patiently(lambda frames=frames: self.merging.merge(frames, self.owned()))  # type: ignore[misc]
             await self._set_aside(records, done.misfits)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from shared.features.aggregations import Aggregation
-from shared.features.definitions import Definition, Entity, EventSource, FeatureService, FeatureView
+from shared.features.definitions import ColumnType, Definition, Entity, EventSource, FeatureService, FeatureView
 from shared.features.documents import digest, view_document, view_of
 from shared.features.errors import DefinitionError, UnknownFeatureError
 from shared.features.modules import load_module
@@ -15,6 +15,7 @@ from shared.features.on_demand import OnDemandView
 
 DefinitionT = TypeVar("DefinitionT", Entity, EventSource, FeatureView, FeatureService, OnDemandView)
 View = FeatureView | OnDemandView
+Schema = Mapping[str, ColumnType]
 
 
 class KeptVersion(msgspec.Struct, frozen=True):
@@ -79,7 +80,8 @@ class Feature:
 class Catalogue:
     """Definitions by name. `views` and `on_demand` hold those of today; `kept` every version, by `view@number`.
 
-    `today` has per name the version that the view of today is.
+    `today` has per name the version that the view of today is, `schemas` per source those of its events that some
+    version reads, today's first.
     """
 
     entities: Mapping[str, Entity]
@@ -90,6 +92,7 @@ class Catalogue:
     kept: Mapping[str, View] = field(default_factory=dict)
     versions: Sequence[KeptVersion] = ()
     today: Mapping[str, str] = field(default_factory=dict)
+    schemas: Mapping[str, Sequence[Schema]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, definitions: Iterable[Definition], known: Sequence[KeptVersion] = ()) -> "Catalogue":
@@ -214,7 +217,12 @@ def _versioned(catalogue: Catalogue, newest: Sequence[View], known: Sequence[Kep
     numbered, today = _numbered(newest, known)
     versions = [one for one in numbered if not one.retired_after]
     kept = {one.label: view_of(one.document) for one in versions}
-    return replace(catalogue, kept=kept, versions=versions, today=today)
+    schemas: dict[str, list[Schema]] = {}
+    for source in [*catalogue.sources.values(), *(one.source for one in kept.values() if isinstance(one, FeatureView))]:
+        known_ones = schemas.setdefault(source.name, [])
+        if source.schema not in known_ones:
+            known_ones.append(source.schema)
+    return replace(catalogue, kept=kept, versions=versions, today=today, schemas=schemas)
 
 
 def _ordered(catalogue: Catalogue) -> list[OnDemandView]:

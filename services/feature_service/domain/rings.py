@@ -19,7 +19,7 @@ import msgspec
 from shared.events import Scalar
 from shared.features.aggregations import ALL_TIME, Aggregation
 from shared.features.conditions import Condition, condition_document
-from shared.features.definitions import FeatureView
+from shared.features.definitions import ColumnType, FeatureView
 from shared.features.layouts import Layout, sharing
 
 MARK_BYTES = 8
@@ -47,7 +47,9 @@ class Ring:
         layout: the form of a tile.
         has_windows: whether some feature is over a window, so that a late event is one that it misses.
         has_base: whether some feature is over all time.
+        reads: the columns that an event must have, with their types.
         after_s: only events after this time count; earlier ones come from history.
+        history: names the files that it comes from; empty where there are none.
         generation: grows with every rebuild.
         born: of how many retired versions of its view its own one is a successor: those left rings that nobody feeds.
     """
@@ -62,9 +64,11 @@ class Ring:
     layout: Layout
     has_windows: bool
     has_base: bool
+    reads: tuple[tuple[str, ColumnType], ...]
     after_s: float
+    history: str
     generation: int
-    born: int = 0
+    born: int
 
     @classmethod
     def of(
@@ -74,6 +78,7 @@ class Ring:
         layout: Layout,
         *,
         after_s: float = float("-inf"),
+        history: str = "",
         generation: int = 0,
         born: int = 0,
     ) -> Self:
@@ -91,7 +96,9 @@ class Ring:
             layout=layout,
             has_windows=bool(windows),
             has_base=len(windows) < len(parts),
+            reads=_reads(view, parts[0]),
             after_s=after_s,
+            history=history,
             generation=generation,
             born=born,
         )
@@ -109,7 +116,9 @@ class Ring:
             self.slots,
             [self.layout.name, self.layout.size],
             self.has_base,
+            [[column, kind.__name__] for column, kind in self.reads],
             repr(self.after_s),
+            self.history,
             self.generation,
         ]
         if self.born:
@@ -172,7 +181,7 @@ class Rings:
     def of(
         cls,
         views: Mapping[str, FeatureView],
-        after_s: Mapping[str, float] | None = None,
+        seams: Mapping[str, tuple[float, str]] | None = None,
         generation: int = 0,
         born: Mapping[str, int] | None = None,
     ) -> Self:
@@ -180,7 +189,7 @@ class Rings:
 
         Args:
             views: by `view@number`.
-            after_s: per label the time up to which history was taken from files.
+            seams: per label the time up to which history comes from files, and their digest.
             generation: grows with every rebuild.
             born: per label how many versions of the view had been retired before it.
         """
@@ -188,12 +197,13 @@ class Rings:
         distinct: dict[str, Ring] = {}
         for label, view in views.items():
             for parts in sharing(part for feature in view.aggregations for part in feature.parts):
-                after = (after_s or {}).get(label, float("-inf"))
+                after, history = (seams or {}).get(label, (float("-inf"), ""))
                 ring = Ring.of(
                     view,
                     parts,
                     Layout.of(parts[-1]),
                     after_s=after,
+                    history=history,
                     generation=generation,
                     born=(born or {}).get(label, 0),
                 )
@@ -229,6 +239,13 @@ def entity_texts(columns: Sequence[Sequence[Scalar]]) -> list[str]:
     if len(columns) == 1:
         return list(map(str, columns[0]))
     return [entity_text(values) for values in zip(*columns, strict=True)]
+
+
+def _reads(view: FeatureView, part: Aggregation) -> tuple[tuple[str, ColumnType], ...]:
+    columns = {*view.join_keys, *(column for column, _ in (part.where.columns if part.where is not None else ()))}
+    if part.column is not None:
+        columns.add(part.column)
+    return tuple((column, view.source.schema[column]) for column in sorted(columns))
 
 
 def _part_name(part: Aggregation) -> str:

@@ -1,18 +1,16 @@
 """Whether an event fits its source: known source, every column there and of its type, a time that can be."""
 
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import NamedTuple
 
 from shared.events import EntityEvent, Scalar
-from shared.features.catalogue import Catalogue
+from shared.features.catalogue import Catalogue, Schema
 from shared.features.definitions import ColumnType
 from shared.features.layouts import MOST_EXACT
+from shared.features.limits import MOST_CHARACTERS, MOST_MAGNITUDE
 from shared.problems import shortened
 
-MOST_MAGNITUDE = 1e100
-"""Squares of larger numbers could leave float64."""
-
-MOST_CHARACTERS = 512
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -26,20 +24,35 @@ class Fault(NamedTuple):
 def fault(event: EntityEvent, catalogue: Catalogue, latest: float) -> Fault | None:
     """The first thing wrong with an event, its field named as in `values.dep_delay`; None where it fits.
 
+    It fits its source as it is defined today, or as a kept version of a view still reads it: producers and definitions
+    need not change in the same moment.
+
     Args:
         event: any event.
         catalogue: the definitions.
         latest: the latest time in seconds that is believed: one far-future event would make all others late.
     """
-    source = catalogue.sources.get(event.source)
-    if source is None:
-        there = ", ".join(sorted(catalogue.sources))
+    schemas = catalogue.schemas.get(event.source)
+    if schemas is None:
+        there = ", ".join(sorted(catalogue.schemas))
         return Fault("source", f"is {shortened(event.source)!r}, which is not defined; there are {there}")
     if not 0 <= event.time <= latest:
         return Fault("time", f"is {event.time}: expected seconds since 1970, not in the future")
-    if unknown := event.values.keys() - source.schema.keys():
-        return Fault(f"values.{shortened(min(unknown))}", f"is no column of source {source.name!r}")
-    for column, kind in source.schema.items():
+    first = _misfit(event, schemas[0])
+    if first is None or any(_misfit(event, schema) is None for schema in schemas[1:]):
+        return None
+    return first
+
+
+def fits(values: Mapping[str, Scalar], reads: Sequence[tuple[str, ColumnType]]) -> bool:
+    """Whether an event has the columns that a ring reads, in their types."""
+    return all(column in values and not _mismatch(values[column], kind) for column, kind in reads)
+
+
+def _misfit(event: EntityEvent, schema: Schema) -> Fault | None:
+    if unknown := event.values.keys() - schema.keys():
+        return Fault(f"values.{shortened(min(unknown))}", f"is no column of source {event.source!r}")
+    for column, kind in schema.items():
         if column not in event.values:
             return Fault(f"values.{column}", "is missing")
         if message := _mismatch(event.values[column], kind):

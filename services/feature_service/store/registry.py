@@ -50,8 +50,12 @@ class Registry(Protocol):
         """
         ...
 
-    async def rebuild(self) -> int:
-        """Begin a new generation of rings and return its number."""
+    async def rebuild(self, seams: Mapping[str, Seam]) -> int:
+        """Begin a new generation of rings and return its number.
+
+        Args:
+            seams: by `view@number`, up to which time history is taken from files from now on; none for the others.
+        """
         ...
 
     async def touch(self) -> None:
@@ -151,9 +155,12 @@ class SqlRegistry:
         await self._count(session, revision=1)
         return True
 
-    async def rebuild(self) -> int:
+    async def rebuild(self, seams: Mapping[str, Seam]) -> int:
         """Begin a new generation of rings and return its number."""
         async with AsyncSession(self._engine) as session:
+            for row in (await session.exec(select(FeatureVersionRow))).all():
+                seam = seams.get(f"{row.name}@{row.number}")
+                row.seam = None if seam is None else msgspec.json.encode(seam).decode()
             state = await self._count(session, generation=1, revision=1)
             generation = state.generation
             await session.commit()
@@ -218,9 +225,9 @@ class InMemoryRegistry:
         self._change(versions=list(known.values()), seams=kept)
         return True
 
-    async def rebuild(self) -> int:
+    async def rebuild(self, seams: Mapping[str, Seam]) -> int:
         """Begin a new generation of rings."""
-        self._change(generation=self._registered.generation + 1)
+        self._change(generation=self._registered.generation + 1, seams=dict(seams))
         return self._registered.generation
 
     async def touch(self) -> None:

@@ -11,6 +11,8 @@ import polars as pl
 
 from shared.features.definitions import ColumnType, EventSource
 from shared.features.errors import TrainingSetError
+from shared.features.layouts import MOST_EXACT
+from shared.features.limits import MOST_CHARACTERS, MOST_MAGNITUDE
 from shared.features.tiles import Floats
 
 if TYPE_CHECKING:
@@ -104,10 +106,11 @@ class Opened:
         return pl.col(name).cast(pl.Float64)
 
     def check(self, times: Iterable[str], columns: Iterable[str]) -> int:
-        """Look through columns for what must not be there; how many rows there are.
+        """Look through columns for what must not be there, as events are looked through; how many rows there are.
 
         Raises:
-            TrainingSetError: a column holds nulls, NaN or infinity, or times are no seconds.
+            TrainingSetError: a column holds nulls, NaN or infinity, values beyond what events may be, or times that are
+                no seconds since 1970.
         """
         seconds = {name: self.seconds(name) for name in times}
         names = list(dict.fromkeys([*seconds, *columns]))
@@ -118,6 +121,8 @@ class Opened:
             *(pl.col(name).null_count().alias(f"nulls {name}") for name in names),
             *((~values[name].is_finite()).sum().alias(f"odd {name}") for name in floats),
             *(values[name].abs().max().alias(f"most {name}") for name in seconds),
+            *(values[name].min().alias(f"least {name}") for name in seconds),
+            *(_beyond(name, self.schema[name]).sum().alias(f"beyond {name}") for name in names if name not in seconds),
         )
         found = facts.collect(engine="streaming").row(0, named=True)
         for name in names:
@@ -129,6 +134,13 @@ class Opened:
                 raise TrainingSetError(
                     f"{self.where}: column {name!r} goes to {found[f'most {name}']:.0f}, which is no time in seconds: "
                     "divide milliseconds by 1000, or give datetimes"
+                )
+            if (found.get(f"least {name}") or 0.0) < 0.0:
+                raise TrainingSetError(f"{self.where}: column {name!r} goes back before 1970; leave those rows out")
+            if beyond := found.get(f"beyond {name}"):
+                raise TrainingSetError(
+                    f"{self.where}: column {name!r} holds {beyond} values that no event may have: text of 1 to "
+                    f"{MOST_CHARACTERS} characters, whole numbers up to 2**53, others up to {MOST_MAGNITUDE:g}"
                 )
         return int(found["rows"])
 
@@ -195,6 +207,18 @@ def open_events(source: EventSource, events: Mapping[str, Table]) -> Opened:
 def time_column(opened: Opened, source: EventSource) -> str:
     """The source's own timestamp, or `time` where the table has not that one."""
     return source.timestamp if source.timestamp in opened.schema or TIME not in opened.schema else TIME
+
+
+def _beyond(name: str, kind: pl.DataType) -> pl.Expr:
+    """Where a column's values are none that an event may have."""
+    column = pl.col(name)
+    if kind.is_integer():
+        return (column > MOST_EXACT) | (column < -MOST_EXACT)
+    if kind.is_float():
+        return column.abs() > MOST_MAGNITUDE
+    if kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum):
+        return ~column.cast(pl.String).str.len_chars().is_between(1, MOST_CHARACTERS)
+    return pl.lit(value=False)
 
 
 def _files(path: str, where: str) -> tuple[Path, ...]:

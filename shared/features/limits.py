@@ -1,0 +1,7 @@
+"""What the values of events may be, online as in training sets: beyond it the two could not be the same."""
+
+MOST_MAGNITUDE = 1e100
+"""Squares of larger numbers could leave float64."""
+
+MOST_CHARACTERS = 512
+"""Of a text, which must have one at least: join keys stand in the keys of the store."""
