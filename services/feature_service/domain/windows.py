@@ -270,7 +270,8 @@ def _distinct(ring: RingValues, window: _Window) -> NDArray[np.int64]:
     """From the least different hashes of all cells together."""
     size = ring.ring.layout.size
     hashes = np.where(window.inside[..., None], ring.cells[..., len(HEAD) :], NONE)
-    hashes = np.where(hashes > 0.0, hashes, NONE).reshape(len(hashes), -1)  # a cell that was never written holds zeros
+    hashes = np.where(hashes > 0.0, hashes, NONE)  # a cell that was never written holds zeros
+    hashes = hashes.reshape(len(hashes), ring.ring.cells * size)
     ordered = np.sort(hashes, axis=1)
     repeated = np.zeros(ordered.shape, dtype=np.bool_)
     repeated[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
@@ -290,7 +291,7 @@ def _quantile(q: float, ring: RingValues, window: _Window) -> Floats:
 
 
 def _last_n(n: int, ring: RingValues, window: _Window) -> list[list[float]]:
-    pairs = ring.cells[..., len(HEAD) :].reshape(*ring.cells.shape[:2], -1, 2)
+    pairs = ring.cells[..., len(HEAD) :].reshape(*ring.cells.shape[:2], ring.ring.layout.size, 2)
     held = np.arange(pairs.shape[2]) < ring.cells[..., _COUNT, None]
     held &= window.inside[..., None]
     found = []

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
@@ -18,13 +19,31 @@ from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.events import EntityEvent
+from shared.features import aggregations as of
 from shared.features.catalogue import Catalogue
+from shared.features.definitions import Entity, EventSource, FeatureView
 from shared.frames import FRAME_BYTES
 from shared.journal import Journal, Position
 from shared.testing import client_for
 
 NOW = 1_700_000_000.0
 DEPARTURE = {"carrier": "UA", "origin": "EWR", "tail_number": "N1", "dep_delay": 12.5}
+WINDOWS = ("1h", "all")
+SALES = EventSource("sales", {"shop": str, "items": int})
+TRADE = FeatureView(
+    "trade",
+    Entity("shop", "shop"),
+    SALES,
+    [
+        of.count(*WINDOWS),
+        *(kind("items", *WINDOWS) for kind in (of.sum, of.mean, of.min, of.max, of.std, of.first, of.last)),
+        of.last_n("items", 3, *WINDOWS),
+        of.distinct_count("items", *WINDOWS),
+        of.quantile("items", 0.5, *WINDOWS),
+        of.ratio(of.sum("items", "1h"), of.count("1h"), name="items_per_sale"),
+    ],
+    hop="5m",
+)
 
 
 def event(**changes: object) -> dict[str, object]:
@@ -42,6 +61,12 @@ async def state(tmp_path: Path) -> AsyncIterator[State]:
 
 @pytest.fixture
 async def client(state: State) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(state) as client:
+        yield client
+
+
+@asynccontextmanager
+async def serving(state: State) -> AsyncIterator[httpx.AsyncClient]:
     @asynccontextmanager
     async def resources() -> AsyncIterator[State]:
         yield state
@@ -92,6 +117,21 @@ async def test_windows_end_at_the_time_a_row_gives(client, state):
     assert found["metadata"]["feature_names"][1] == "origin_delays__mean_dep_delay_1h"
     assert found["results"][1]["values"] == [12.5, None]
     assert found["results"][1]["statuses"] == ["PRESENT", "NULL_VALUE"]
+
+
+async def test_no_rows_are_answered_with_none_for_every_kind_of_feature(state):
+    names = [one.name for one in TRADE.aggregations]
+    assert {one.kind for one in TRADE.aggregations} == set(get_args(of.Kind))
+    state["definitions"] = fixed(Catalogue.of([TRADE]), state["store"], InMemoryRegistry())
+    async with serving(state) as client:
+        for name in names:
+            answer = await client.post(
+                "/get-online-features", json={"features": [f"trade:{name}"], "entities": {"shop": []}}
+            )
+            assert answer.status_code == 200, name
+            assert [(one["values"], one["statuses"]) for one in answer.json()["results"]] == [([], [])] * 2
+        question = {"features": [f"trade:{name}" for name in names], "entities": {"shop": []}}
+        assert len((await client.post("/get-online-features", json=question)).json()["results"]) == 1 + len(names)
 
 
 async def test_a_feature_service_names_its_features(client):
