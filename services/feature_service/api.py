@@ -7,10 +7,11 @@ from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Request, Response
 
 from services.feature_service import feast
-from services.feature_service.consistency import Consistency
+from services.feature_service.consistency import CheckRunningError, Consistency
 from services.feature_service.contracts import EventsGiven, OnlineQuestion, OnlineWrite, Push, Retirement
 from services.feature_service.definitions import Definitions, UnknownVersionError, VersionInUseError
 from services.feature_service.errors import (
+    CheckRunning,
     InvalidDefinitions,
     InvalidEvent,
     OnDemandFailed,
@@ -19,15 +20,16 @@ from services.feature_service.errors import (
     VersionInUse,
 )
 from services.feature_service.handlers import Intake, RejectedEventError
+from services.feature_service.history import HistoryChangedError
 from services.feature_service.online import Question
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
 from services.feature_service.telling import tell, tell_status
 from shared.clock import Clock
 from shared.events import EntityEvent
-from shared.features.errors import DefinitionError
+from shared.features.errors import DefinitionError, TrainingSetError
 from shared.http import DirectRoute, json_response, read_body
-from shared.problems import TooLarge, Unavailable, Unprocessable
+from shared.problems import Conflict, TooLarge, Unavailable, Unprocessable
 
 _POLL_S = 0.02
 _LONGEST_WAIT_S = 60.0
@@ -40,6 +42,7 @@ class State(TypedDict):
     definitions: Definitions
     store: FeatureStore
     intake: Intake
+    consistency: Consistency
     clock: Clock
 
 
@@ -139,13 +142,17 @@ async def get_status(request: Request) -> Response:
 
 @router.post("/v1/consistency", tags=["features"])
 async def check_consistency(request: Request, sample: float | None = None) -> Response:
-    """Compare what is served of sampled entities with what the topic and the sources' files say."""
+    """Compare what is served of sampled entities with what the topic and the sources' files say; one at a time."""
     settings: FeatureSettings = request.state.settings
     share = settings.consistency_sample if sample is None else sample
     if not 0 < share <= 1:
         raise Unprocessable.at("sample", f"is {share}; expected a share above 0 and up to 1")
     try:
-        reports = await consistency_of(request.scope["state"], share).check(request.state.clock.now())
+        reports = await request.state.consistency.check(share)
+    except CheckRunningError as error:
+        raise CheckRunning("another check of served values has not ended yet; ask again when it has") from error
+    except (HistoryChangedError, TrainingSetError) as error:
+        raise Conflict(str(error)) from error
     except (StoreUnavailableError, KafkaError, TimeoutError) as error:
         raise Unavailable(f"the check needs the store and the topic: {error!r}") from error
     return json_response({"sample": share, "features": reports})
@@ -170,20 +177,6 @@ async def write_to_online_store(request: Request) -> Response:
     # The SDK repeats a call whose answer it did not get, and a write sets rows: the same ones again count once.
     frame_ids = await _accept(request, events, "write-to-online-store")
     return json_response({"frame_ids": frame_ids, "accepted": len(events)})
-
-
-def consistency_of(state: State, sample: float) -> Consistency:
-    """A check of what the web process serves."""
-    settings = state["settings"]
-    return Consistency(
-        state["definitions"].current,
-        state["store"],
-        settings.kafka,
-        settings.partitions,
-        sample,
-        settings.write_lag_s,
-        settings.future_s,
-    )
 
 
 async def _applied(store: FeatureStore, definitions: Definitions, frame_id: str, wait_s: float) -> bool:

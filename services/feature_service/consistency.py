@@ -1,195 +1,250 @@
 """Whether what is served is what history says: online values of sampled entities against a training set's.
 
-Entities are sampled by a hash of their key, so that every run looks at the same ones and several processes agree.
+The stream goes on meanwhile, so both sides are cut at the same place, in time and in the topic. In time: values are
+asked for as of the last moment of a tile that has ended, since a tile holds sums and can't be cut. In the topic:
+everything that was there when the check began must be in the store before its rings are read, and of what came later a
+ring holds exactly what lies below the offset marks that its own bytes carry. The topic is read on up to those marks,
+and history is worked out for each ring of each entity from the events that this very ring claims. So nothing that
+arrives late, or between the reading of two rings, passes for a difference, and nothing has to be looked at twice:
+entities that never come to rest are checked, too. Were one that differs looked at again until it agrees, a busy one
+would always differ.
 """
 
 import asyncio
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import isclose
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from services.feature_service.backfill import frame_of
-from services.feature_service.definitions import Current
-from services.feature_service.domain.rings import entity_text
-from services.feature_service.domain.validation import fault
-from services.feature_service.history import frames
-from services.feature_service.metrics import CONSISTENCY, CONSISTENCY_ERROR
+from services.feature_service.definitions import Current, Definitions
+from services.feature_service.domain.reports import Report
+from services.feature_service.domain.rings import Ring
+from services.feature_service.domain.windows import Column, FeatureValue
+from services.feature_service.event_log import OpenLog
+from services.feature_service.metrics import CONSISTENCY, CONSISTENCY_CHECKED, CONSISTENCY_ERROR
 from services.feature_service.online import Question
+from services.feature_service.samples import Placed, Sample, Samples, boundary
 from services.feature_service.store.protocol import FeatureStore
-from shared.events import EntityEvent, Scalar
+from shared.clock import Clock
+from shared.events import Scalar
+from shared.features.aggregations import Aggregation
 from shared.features.catalogue import Feature
-from shared.features.definitions import EventSource, FeatureView
 from shared.features.offline import build_training_set
-from shared.features.offline.tables import TYPES
-from shared.topics import ENTITY_EVENTS
+from shared.features.tiles import tile_of
 
-_READ_MS = 500
-_TOLERANCE = 1e-9
 _POLL_S = 0.05
 _APPLIED_WITHIN_S = 30.0
-_HASHES = 2**32
+_READ_ROWS = 500
+"""Entities whose rings are asked for at a time: Redis answers nobody else meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How one feature's served values compare. Rates are shares of the compared values.
+class CheckRunningError(Exception):
+    """Another check has not ended yet."""
 
-    `missing`: history has a value and nothing is served; `extra`: the other way round; `mismatch`: both, and they
-    differ, by `error_mean` and at most `error_max`.
+
+class _Served(NamedTuple):
+    """What the store said of a sample as of a time.
+
+    `beyond` has per ring's name and entity the marks that lie beyond what was there when the check began, by partition.
     """
 
-    feature: str
-    compared: int
-    mismatch: float
-    missing: float
-    extra: float
-    error_mean: float
-    error_max: float
+    sample: Sample
+    at: float
+    features: Sequence[Feature]
+    columns: Sequence[Column]
+    beyond: Mapping[tuple[str, str], Mapping[int, int]]
 
 
 @dataclass
 class Consistency:
     """Compares the store with the topic and the sources' files, in threads: questions go on being answered beside it.
 
+    One check runs at a time, since each reads the whole topic. In memory are the events of sampled entities alone.
+
     Args:
-        current: the definitions.
+        definitions: what is served.
         store: what is served from.
-        kafka: bootstrap servers.
-        partitions: of topic entity-events.
-        sample: the share of entities that are looked at.
-        write_lag_s: the declared time that an event may take to the store; younger events are left out.
+        log: opens the topic.
+        clock: tells the time.
+        partitions: of the topic.
+        write_lag_s: the declared time that an event may take to the store; younger tiles are left out.
         future_s: how far ahead of the clock an event may be.
     """
 
-    current: Current
+    definitions: Definitions
     store: FeatureStore
-    kafka: str
+    log: OpenLog
+    clock: Clock
     partitions: int
-    sample: float
     write_lag_s: float
     future_s: float
-    _events: dict[str, list[EntityEvent]] = field(default_factory=dict)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def check(self, now: float) -> list[Report]:
-        """Compare the newest versions of all views, as of a write lag ago.
+    async def check(self, share: float) -> list[Report]:
+        """Compare a share of the entities of the newest versions of all views, as of a write lag ago.
 
         Raises:
+            CheckRunningError: another check has not ended yet.
+            HistoryChangedError: the files have changed since their seam was decided.
+            TrainingSetError: the files can't be read.
             aiokafka.errors.KafkaError: the topic can't be read.
             StoreUnavailableError: the store can't be read.
             TimeoutError: the worker does not keep up.
         """
-        at = now - self.write_lag_s
-        await self._read(now)
-        reports = [report for view in self.current.catalogue.views.values() for report in await self._view(view, at)]
+        if self._lock.locked():
+            raise CheckRunningError
+        async with self._lock:
+            reports = await self._check(self.definitions.current, share)
         for report in reports:
             for kind in ("mismatch", "missing", "extra"):
                 CONSISTENCY.labels(report.feature, kind).set(getattr(report, kind))
             CONSISTENCY_ERROR.labels(report.feature, "mean").set(report.error_mean)
             CONSISTENCY_ERROR.labels(report.feature, "max").set(report.error_max)
+        CONSISTENCY_CHECKED.set(self.clock.now())
         return reports
 
-    async def _read(self, now: float) -> None:
-        """Take up every event that counts: of the topic as far as it goes now, each frame once."""
-        seen: set[str] = set()
-        async with AIOKafkaConsumer(bootstrap_servers=self.kafka, enable_auto_commit=False) as consumer:
-            places = [TopicPartition(ENTITY_EVENTS.name, number) for number in range(self.partitions)]
-            consumer.assign(places)
-            await consumer.seek_to_beginning(*places)
-            ends = await consumer.end_offsets(places)
+    async def _check(self, current: Current, share: float) -> list[Report]:
+        now = self.clock.now()
+        samples = Samples.of(current, share=share, at=now - self.write_lag_s, latest=now + self.future_s)
+        await asyncio.to_thread(samples.take_history)
+        async with self.log() as log:
+            ends = await log.ends()
+            async for read in log.read({}, ends):
+                await asyncio.to_thread(samples.take, read)
+            samples.close()
             await self._applied(ends)
-            behind = [place for place, end in ends.items() if await consumer.position(place) < end]
-            while behind:
-                for place, records in (await consumer.getmany(*behind, timeout_ms=_READ_MS)).items():
-                    before = [record for record in records if record.offset < ends[place]]
-                    await asyncio.to_thread(self._take, before, seen, now)
-                behind = [place for place in behind if await consumer.position(place) < ends[place]]
+            served = [await self._served(current, sample, ends) for sample in samples.views]
+            marks = [mark for one in served for beyond in one.beyond.values() for mark in beyond.items()]
+            there = await log.ends()  # a mark beyond them is a broken one
+            claimed = {place: min(max([end, *_of(marks, place)]), there[place]) for place, end in ends.items()}
+            async for read in log.read(ends, claimed):
+                await asyncio.to_thread(samples.take, read)
+        return [report for one in served for report in await asyncio.to_thread(_compared, current, one, ends)]
 
-    def _take(self, records: Iterable[ConsumerRecord], seen: set[str], now: float) -> None:
-        for record in records:
-            position, events = frame_of(record)
-            if position.frame_id and position.frame_id in seen:
-                continue
-            seen.add(position.frame_id)
-            for event in events:
-                if fault(event, self.current.catalogue, now + self.future_s) is None:
-                    self._events.setdefault(event.source, []).append(event)
-
-    async def _applied(self, ends: Mapping[TopicPartition, int]) -> None:
+    async def _applied(self, ends: Mapping[int, int]) -> None:
+        """Return once everything before the ends is in the store."""
         async with asyncio.timeout(_APPLIED_WITHIN_S):
             while True:
-                applied = await self.store.applied([place.partition for place in ends])
+                applied = await self.store.applied(list(ends))
                 if all(
                     (-1 if one is None else one) >= end - 1 for one, end in zip(applied, ends.values(), strict=True)
                 ):
                     return
                 await asyncio.sleep(_POLL_S)
 
-    async def _view(self, view: FeatureView, at: float) -> list[Report]:
-        label = self.current.catalogue.newest(view.name)
-        features = [Feature(view, one.name, label) for one in view.aggregations]
-        rows, offline = await asyncio.to_thread(self._history, view, label, at)
-        given: dict[str, Sequence[Scalar]] = {key: rows[key].to_list() for key in view.join_keys}
-        question = Question(self.current, features, given, np.full(rows.height, at), self.partitions)
-        served = await question.answer(self.store)
-        return [
-            _compared(f"{view.name}:{one.name}", offline[f"{view.name}__{one.name}"].to_list(), column.values)
-            for one, column in zip(features, served, strict=True)
+    async def _served(self, current: Current, sample: Sample, ends: Mapping[int, int]) -> _Served:
+        # Not the boundary itself: as of that a window lacks its last tile, and one of a single tile would be empty.
+        at = float(np.nextafter(boundary(self.clock.now() - self.write_lag_s, sample.view.hop_s), -np.inf))
+        features = [Feature(sample.view, one.name, sample.label) for one in sample.view.aggregations]
+        columns = [Column([], []) for _ in features]
+        beyond: dict[tuple[str, str], Mapping[int, int]] = {}
+        entities = list(sample.entities.items())
+        for start in range(0, len(entities), _READ_ROWS):
+            some = entities[start : start + _READ_ROWS]
+            given: dict[str, Sequence[Scalar]] = {
+                key: [keys[place] for _, keys in some] for place, key in enumerate(sample.view.join_keys)
+            }
+            reader = _Reader(self.store)
+            question = Question(current, features, given, np.full(len(some), at), self.partitions)
+            for column, found in zip(columns, await question.answer(reader), strict=True):
+                column.values.extend(found.values)
+                column.statuses.extend(found.statuses)
+            for ring in current.rings.of_view(sample.label):
+                for entity, _ in some:
+                    if marks := _beyond(ring, reader.held.get(ring.key(entity)), ends):
+                        beyond[ring.name, entity] = marks
+        return _Served(sample, at, features, columns, beyond)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads for a question and keeps what it was answered: marks count only for the bytes that they stand in."""
+
+    store: FeatureStore
+    held: dict[str, bytes | None] = field(default_factory=dict)
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The bytes under each key."""
+        found = await self.store.read(keys)
+        self.held.update(zip(keys, found, strict=True))
+        return found
+
+
+def _of(marks: Sequence[tuple[int, int]], partition: int) -> list[int]:
+    return [mark for place, mark in marks if place == partition]
+
+
+def _beyond(ring: Ring, held: bytes | None, ends: Mapping[int, int]) -> dict[int, int]:
+    """The marks of a ring's bytes that lie beyond the ends."""
+    marks = np.frombuffer((held or b"")[ring.cells_bytes :], dtype="<f8").tolist()[1:]  # the first is history's
+    return {place: int(mark) for place, mark in enumerate(marks) if ends.get(place, mark) < mark < float("inf")}
+
+
+def _compared(current: Current, served: _Served, ends: Mapping[int, int]) -> list[Report]:
+    """A report per feature."""
+    sample = served.sample
+    expected = _expected(current, served, ends)
+    newest: dict[str, float] = defaultdict(float)
+    for event in sample.events:
+        newest[event.entity] = max(newest[event.entity], event.time)
+    held_until = tile_of(served.at, sample.view.hop_s) + 1 + sample.view.lateness_tiles
+    overtaken = [bool(tile_of(newest[one], sample.view.hop_s) > held_until) for one in sample.entities]
+    reports = []
+    for feature, wanted, column in zip(served.features, expected, served.columns, strict=True):
+        pairs = [
+            (one, other)
+            for one, other, status, is_overtaken in zip(wanted, column.values, column.statuses, overtaken, strict=True)
+            # An event ahead of the clock has taken the place of tiles that the window asks for: nobody can tell.
+            if not (is_overtaken and status == "OUTSIDE_MAX_AGE")
         ]
-
-    def _history(self, view: FeatureView, label: str, at: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The sampled entities, and what their features should be."""
-        events = [one for one in self._of(view.source, label) if self._sampled(view, one)]
-        keys = {key: TYPES[view.source.schema[key]] for key in view.join_keys}
-        columns = {"time": pl.Float64, **{name: TYPES[kind] for name, kind in view.source.schema.items()}}
-        table = pl.DataFrame([{"time": one.time, **one.values} for one in events], schema=columns)
-        rows = table.select(list(keys)).unique(maintain_order=True) if keys else table.select("time").head(1)
-        rows = rows.with_columns(pl.lit(at).alias("time"))
-        return rows, build_training_set([view], rows, {view.source.name: table})
-
-    def _of(self, source: EventSource, label: str) -> list[EntityEvent]:
-        """The events that count for a version of a view: of files up to its seam, and of the topic after it."""
-        found = self._events.get(source.name, [])
-        seam = self.current.registered.seams.get(label)
-        if seam is None:
-            return found
-        before = [event for _, events in frames(source, seam) for event in events]
-        return [*before, *(event for event in found if event.time > seam.until_s)]
-
-    def _sampled(self, view: FeatureView, event: EntityEvent) -> bool:
-        key = entity_text([event.values[name] for name in view.join_keys]) if view.join_keys else ""
-        digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=4).digest()
-        return int.from_bytes(digest) < self.sample * _HASHES
+        reports.append(Report.of(f"{sample.view.name}:{feature.name}", pairs))
+    return reports
 
 
-def _compared(feature: str, expected: Sequence[Any], found: Sequence[Any]) -> Report:
-    pairs = list(zip(expected, found, strict=True))
-    rows = max(1, len(pairs))
-    both = [(one, other) for one, other in pairs if one is not None and other is not None]
-    apart = [_error(one, other) for one, other in both if not _same(one, other)]
-    return Report(
-        feature,
-        len(pairs),
-        len(apart) / rows,
-        sum(one is not None and other is None for one, other in pairs) / rows,
-        sum(one is None and other is not None for one, other in pairs) / rows,
-        sum(apart) / len(apart) if apart else 0.0,
-        max(apart, default=0.0),
+def _expected(current: Current, served: _Served, ends: Mapping[int, int]) -> list[list[FeatureValue]]:
+    """Per feature what history says of each entity. A ratio's parts may lie in two rings, of two cuts."""
+    sample = served.sample
+    before = [one for one in sample.events if one.offset < ends.get(one.partition, one.offset + 1)]
+    after = [one for one in sample.events if one.offset >= ends.get(one.partition, one.offset + 1)]
+    parts = [part for one in sample.view.aggregations for part in one.parts]
+    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)  # parts by what their rings hold of `after`
+    for number, part in enumerate(parts):
+        alike[_held(current.rings.ring(sample.label, part), after, served.beyond)].append(number)
+    found: dict[int, list[FeatureValue]] = {}
+    for places, numbers in alike.items():
+        table = sample.table([*before, *(after[place] for place in places)])
+        found.update(_history(served, {number: parts[number] for number in numbers}, table))
+    values = []
+    number = 0
+    for one in sample.view.aggregations:
+        values.append(found[number] if len(one.parts) == 1 else _divided(found[number], found[number + 1]))
+        number += len(one.parts)
+    return values
+
+
+def _held(ring: Ring, after: Sequence[Placed], beyond: Mapping[tuple[str, str], Mapping[int, int]]) -> tuple[int, ...]:
+    """Which events that came during the check are in a ring; those that it does not count change nothing."""
+    return tuple(
+        place
+        for place, event in enumerate(after)
+        if event.offset < beyond.get((ring.name, event.entity), {}).get(event.partition, 0)
+        or not (ring.where is None or ring.where.holds(event.values))
     )
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, float) and isinstance(other, int | float):
-        return isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other)
+def _history(served: _Served, parts: Mapping[int, Aggregation], table: pl.DataFrame) -> dict[int, list[FeatureValue]]:
+    sample = served.sample
+    named = [replace(part, name=f"part_{number}") for number, part in parts.items()]
+    view = replace(sample.view, features=named, where=None)  # the parts have the view's filter already
+    built = build_training_set([view], sample.rows(served.at), {view.source.name: table})
+    return {number: built[f"{view.name}__part_{number}"].to_list() for number in parts}
 
 
-def _error(one: Any, other: Any) -> float:
-    return abs(one - other) if isinstance(one, int | float) and isinstance(other, int | float) else 1.0
+def _divided(top: Sequence[FeatureValue], bottom: Sequence[FeatureValue]) -> list[FeatureValue]:
+    return [
+        one / other if isinstance(one, int | float) and isinstance(other, int | float) and other else None
+        for one, other in zip(top, bottom, strict=True)
+    ]

@@ -4,7 +4,8 @@ Problem
 ├── NotFound
 │   └── UnknownVersion   no version of a view has that label
 ├── Conflict
-│   └── VersionInUse     a version can't be retired
+│   ├── VersionInUse     a version can't be retired
+│   └── CheckRunning     served values are being checked already
 └── Unprocessable
     ├── UnknownFeature   a reference names no view or feature
     ├── UnknownSource    no event source has that name
@@ -26,6 +27,12 @@ class VersionInUse(Conflict):
     """A version can't be retired: the definitions, or another version, need it."""
 
     slug = "version-in-use"
+
+
+class CheckRunning(Conflict):
+    """Served values are being checked already: a check reads the whole topic, so one runs at a time."""
+
+    slug = "check-running"
 
 
 class UnknownFeature(Unprocessable):

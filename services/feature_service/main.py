@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 from fastapi import FastAPI
 from redis.asyncio import Redis, RedisCluster
 
 from services.feature_service import pages
-from services.feature_service.api import State, consistency_of, online, router
+from services.feature_service.api import State, online, router
+from services.feature_service.consistency import CheckRunningError, Consistency
 from services.feature_service.definitions import Definitions
+from services.feature_service.event_log import kafka_event_log
 from services.feature_service.handlers import Feeds, Intake, Merging
 from services.feature_service.health import Health
 from services.feature_service.settings import FeatureSettings
@@ -66,11 +68,15 @@ def state_of(
     settings: FeatureSettings, definitions: Definitions, store: FeatureStore, journal: Journal, clock: Clock
 ) -> State:
     """Put the web process's parts together."""
+    log = kafka_event_log(settings.kafka, settings.partitions)
     return State(
         settings=settings,
         definitions=definitions,
         store=store,
         intake=Intake(definitions, journal, clock, settings.partitions, settings.future_s),
+        consistency=Consistency(
+            definitions, store, log, clock, settings.partitions, settings.write_lag_s, settings.future_s
+        ),
         clock=clock,
     )
 
@@ -174,7 +180,8 @@ def _checked(state: State) -> AbstractAsyncContextManager[None]:
 
     async def check() -> None:
         await asyncio.sleep(every_s)  # first: nothing has been served yet
-        await consistency_of(state, settings.consistency_sample).check(state["clock"].now())
+        with suppress(CheckRunningError):  # somebody has asked for one, and /metrics will tell what comes of it
+            await state["consistency"].check(settings.consistency_sample)
 
     return repeated(check, 0) if every_s else nullcontext()
 

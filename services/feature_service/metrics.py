@@ -34,3 +34,7 @@ CONSISTENCY_ERROR = Gauge(
     "How far served values that differ are from what history says, at the last check",
     ["feature", "of"],
 )
+CONSISTENCY_CHECKED = Gauge(
+    "contender_feature_consistency_checked_at_seconds",
+    "Unix time at which the last check of served values ended; one that fails leaves everything of the one before",
+)

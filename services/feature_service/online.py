@@ -10,7 +10,7 @@ from services.feature_service.definitions import Current
 from services.feature_service.domain.rings import Ring, entity_texts
 from services.feature_service.domain.windows import Column, FeatureValue, Moments, RingValues, Status
 from services.feature_service.same import Same
-from services.feature_service.store.protocol import FeatureStore
+from services.feature_service.store.protocol import RingReader
 from shared.events import Scalar
 from shared.features.aggregations import Aggregation
 from shared.features.arrays import Values, computed
@@ -45,7 +45,7 @@ class Question:
     partitions: int
     _answers: dict[_Key, Column] = field(default_factory=dict)
 
-    async def answer(self, store: FeatureStore) -> list[Column]:
+    async def answer(self, store: RingReader) -> list[Column]:
         """The features' values and statuses, with one read for them all.
 
         Raises:
@@ -58,7 +58,7 @@ class Question:
             self._compute(label, view, inputs)
         return [self._answers[key] for key in plan.asked]
 
-    async def _read(self, store: FeatureStore, plan: "Plan") -> None:
+    async def _read(self, store: RingReader, plan: "Plan") -> None:
         """Answer features of tiles."""
         entities = {join_keys: self._entities(join_keys) for join_keys in plan.join_keys}
         keys = [

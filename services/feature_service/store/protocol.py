@@ -19,7 +19,15 @@ class StoreUnavailableError(Exception):
     """The store can't be reached, or refuses to write."""
 
 
-class FeatureStore(Protocol):
+class RingReader(Protocol):
+    """What it takes to answer questions."""
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The bytes under each key, None where there are none."""
+        ...
+
+
+class FeatureStore(RingReader, Protocol):
     """Tiles by ring and entity, and which frames are in them.
 
     Every method raises StoreUnavailableError where the store can't be reached.
@@ -66,10 +74,6 @@ class FeatureStore(Protocol):
 
     async def is_applied(self, frame_id: str) -> bool:
         """Whether the frame of that id has been merged."""
-        ...
-
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The bytes under each key, None where there are none."""
         ...
 
     async def own(self, partition: int, token: str) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """The feature service over HTTP, with its stores in memory and a journal on disk."""
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from services.feature_service.api import State
 from services.feature_service.definitions import fixed
+from services.feature_service.event_log import EventLog
 from services.feature_service.handlers import Feeds, Merging, ReadFrame, decode_frame
 from services.feature_service.main import create_app, state_of
 from services.feature_service.settings import FeatureSettings
@@ -21,29 +23,13 @@ from shared.clock import FixedClock
 from shared.events import EntityEvent
 from shared.features import aggregations as of
 from shared.features.catalogue import Catalogue
-from shared.features.definitions import Entity, EventSource, FeatureView
+from shared.features.definitions import FeatureView
 from shared.frames import FRAME_BYTES
 from shared.journal import Journal, Position
 from shared.testing import client_for
 
 NOW = 1_700_000_000.0
 DEPARTURE = {"carrier": "UA", "origin": "EWR", "tail_number": "N1", "dep_delay": 12.5}
-WINDOWS = ("1h", "all")
-SALES = EventSource("sales", {"shop": str, "items": int})
-TRADE = FeatureView(
-    "trade",
-    Entity("shop", "shop"),
-    SALES,
-    [
-        of.count(*WINDOWS),
-        *(kind("items", *WINDOWS) for kind in (of.sum, of.mean, of.min, of.max, of.std, of.first, of.last)),
-        of.last_n("items", 3, *WINDOWS),
-        of.distinct_count("items", *WINDOWS),
-        of.quantile("items", 0.5, *WINDOWS),
-        of.ratio(of.sum("items", "1h"), of.count("1h"), name="items_per_sale"),
-    ],
-    hop="5m",
-)
 
 
 def event(**changes: object) -> dict[str, object]:
@@ -119,10 +105,10 @@ async def test_windows_end_at_the_time_a_row_gives(client, state):
     assert found["results"][1]["statuses"] == ["PRESENT", "NULL_VALUE"]
 
 
-async def test_no_rows_are_answered_with_none_for_every_kind_of_feature(state):
-    names = [one.name for one in TRADE.aggregations]
-    assert {one.kind for one in TRADE.aggregations} == set(get_args(of.Kind))
-    state["definitions"] = fixed(Catalogue.of([TRADE]), state["store"], InMemoryRegistry())
+async def test_no_rows_are_answered_with_none_for_every_kind_of_feature(state, trade: FeatureView):
+    names = [one.name for one in trade.aggregations]
+    assert {one.kind for one in trade.aggregations} == set(get_args(of.Kind))
+    state["definitions"] = fixed(Catalogue.of([trade]), state["store"], InMemoryRegistry())
     async with serving(state) as client:
         for name in names:
             answer = await client.post(
@@ -239,6 +225,27 @@ async def test_definitions_are_listed(client):
     found = (await client.get("/v1/definitions")).json()
     assert {view["name"] for view in found["views"]} == {"origin_delays", "carrier_delays", "tail_delays"}
     assert found["sources"][0]["schema"]["dep_delay"] == "float"
+
+
+async def test_a_check_is_refused_while_another_one_runs(client, state):
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def waiting() -> AsyncIterator[EventLog]:
+        begun.set()
+        await go_on.wait()
+        raise TimeoutError
+        yield
+
+    state["consistency"].log = waiting
+    first = asyncio.create_task(client.post("/v1/consistency"))
+    await begun.wait()
+    second = await client.post("/v1/consistency")
+    assert (second.status_code, second.json()["type"]) == (409, "/problems/check-running")
+    assert "has not ended yet" in second.json()["detail"]
+    go_on.set()
+    assert (await first).status_code == 503
+    assert (await client.post("/v1/consistency")).status_code == 503  # it has ended, however it ended
 
 
 async def test_the_service_is_ready_when_its_store_answers(client):

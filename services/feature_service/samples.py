@@ -1,0 +1,165 @@
+"""What a check keeps of all events: those of sampled entities, by view, and where they lie in the topic.
+
+Entities are sampled by a hash of their key, so that every run looks at the same ones and several processes agree. A
+view without an entity has one row, which is always looked at.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import polars as pl
+
+from services.feature_service.definitions import Current
+from services.feature_service.domain.rings import HISTORY, entity_text
+from services.feature_service.domain.validation import fault
+from services.feature_service.handlers import ReadFrame
+from services.feature_service.history import Seam, frames
+from services.feature_service.store.protocol import FramePosition
+from shared.events import EntityEvent, Scalar
+from shared.features.catalogue import Catalogue
+from shared.features.definitions import FeatureView
+from shared.features.offline.tables import TIME, TYPES
+from shared.features.tiles import tile_of
+
+_HASHES = 2**32
+
+
+class Placed(NamedTuple):
+    """An event of a sampled entity, and the frame that it came in."""
+
+    entity: str
+    time: float
+    values: Mapping[str, Scalar]
+    partition: int
+    offset: int
+
+
+@dataclass
+class Sample:
+    """The sampled entities of one version of a view, and their events.
+
+    Args:
+        view: the view.
+        label: its version, as `view@number`.
+        share: of the entities.
+        opens_s: events before this time are in no window that is asked for; they only tell that an entity is there.
+        seam: up to when events come from files.
+        entities: join keys by the entity's text.
+        events: in the order in which they were read.
+    """
+
+    view: FeatureView
+    label: str
+    share: float
+    opens_s: float
+    seam: Seam | None
+    entities: dict[str, tuple[Scalar, ...]] = field(default_factory=dict)
+    events: list[Placed] = field(default_factory=list)
+    is_closed: bool = False
+    """Whether entities that were not seen before are left out."""
+
+    def __post_init__(self) -> None:
+        if not self.view.join_keys:
+            self.entities[""] = ()
+
+    def take(self, position: FramePosition, event: EntityEvent) -> bool:
+        """Keep a valid event of the view's source if its entity is sampled; whether it is."""
+        if self.seam is not None and (event.time <= self.seam.until_s) != (position.partition == HISTORY):
+            return False  # up to the seam only files count, and after it only the topic
+        keys = tuple(event.values[name] for name in self.view.join_keys)
+        entity = entity_text(keys) if keys else ""
+        if entity not in self.entities:
+            if self.is_closed or not self._has(entity):
+                return False
+            self.entities[entity] = keys
+        if event.time >= self.opens_s:
+            self.events.append(Placed(entity, event.time, event.values, position.partition, position.offset))
+        return True
+
+    def rows(self, at: float) -> pl.DataFrame:
+        """One row per entity, for a training set as of a time."""
+        schema = {key: TYPES[self.view.source.schema[key]] for key in self.view.join_keys}
+        columns = {key: [keys[place] for keys in self.entities.values()] for place, key in enumerate(schema)}
+        times = pl.Series(TIME, [at] * len(self.entities), dtype=pl.Float64)
+        return pl.DataFrame(columns, schema=schema).with_columns(times) if schema else pl.DataFrame(times)
+
+    def table(self, events: Iterable[Placed]) -> pl.DataFrame:
+        """Events as a training set takes them."""
+        source = self.view.source
+        schema = {source.timestamp: pl.Float64, **{name: TYPES[kind] for name, kind in source.schema.items()}}
+        return pl.DataFrame([{source.timestamp: one.time, **one.values} for one in events], schema=schema)
+
+    def _has(self, entity: str) -> bool:
+        digest = hashlib.blake2b(entity.encode("utf-8", "surrogatepass"), digest_size=4).digest()
+        return int.from_bytes(digest) < self.share * _HASHES
+
+
+@dataclass
+class Samples:
+    """The samples of all views' newest versions, taken in one reading.
+
+    Args:
+        catalogue: the definitions.
+        latest: the latest time in seconds that is believed of an event.
+        views: one sample per view.
+    """
+
+    catalogue: Catalogue
+    latest: float
+    views: list[Sample]
+    _seen: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, current: Current, *, share: float, at: float, latest: float) -> "Samples":
+        """Nothing read yet; values are asked for as of `at` or later."""
+        catalogue = current.catalogue
+        views = []
+        for view in catalogue.views.values():
+            label = catalogue.newest(view.name)
+            reaches_s = max(part.window_s for one in view.aggregations for part in one.parts)
+            opens_s = boundary(at, view.hop_s) - reaches_s
+            views.append(Sample(view, label, share, opens_s, current.registered.seams.get(label)))
+        return cls(catalogue, latest, views)
+
+    def take_history(self) -> None:
+        """Read the files of the sources that have some.
+
+        Raises:
+            HistoryChangedError: the files have changed since the seam was decided.
+            TrainingSetError: the files can't be read.
+        """
+        for sample in self.views:
+            if sample.seam is not None:
+                for number, events in frames(sample.view.source, sample.seam):
+                    for event in events:
+                        sample.take(FramePosition("", HISTORY, number), event)
+
+    def take(self, read: Iterable[ReadFrame]) -> None:
+        """Take up frames of the topic, each once: of those that hold sampled events the ids are remembered."""
+        by_source: dict[str, list[Sample]] = defaultdict(list)
+        for sample in self.views:
+            by_source[sample.view.source.name].append(sample)
+        for position, events in read:
+            if position.frame_id in self._seen:
+                continue
+            kept = False
+            for event in events:
+                samples = by_source.get(event.source)
+                if samples and fault(event, self.catalogue, self.latest) is None:
+                    for sample in samples:
+                        kept |= sample.take(position, event)
+            if kept and position.frame_id:
+                self._seen.add(position.frame_id)
+
+    def close(self) -> None:
+        """From now on take only events of the entities that are there."""
+        for sample in self.views:
+            sample.is_closed = True
+
+
+def boundary(time: float, hop_s: int) -> float:
+    """The beginning of the tile that a time lies in."""
+    return float(tile_of(time, hop_s)) * hop_s

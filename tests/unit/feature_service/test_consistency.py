@@ -1,0 +1,232 @@
+"""The check of served values beside a stream that goes on: what is right is not reported, and all that is wrong is."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from prometheus_client import REGISTRY
+
+from services.feature_service.consistency import Consistency
+from services.feature_service.definitions import Current, Definitions, fixed
+from services.feature_service.domain.reports import Report
+from services.feature_service.event_log import EventLog, Offsets
+from services.feature_service.handlers import Feeds, Merging, ReadFrame
+from services.feature_service.history import seam_of
+from services.feature_service.samples import Samples
+from services.feature_service.store.memory import MemoryStore
+from services.feature_service.store.protocol import FramePosition
+from services.feature_service.store.registry import InMemoryRegistry, Registered
+from shared.clock import FixedClock
+from shared.events import EntityEvent
+from shared.features.aggregations import count, distinct_count
+from shared.features.catalogue import Catalogue
+from shared.features.definitions import FeatureView
+
+NOW = 1_700_000_160.0  # one minute after the beginning of a tile of five
+CHECKED = "contender_feature_consistency_checked_at_seconds"
+
+
+def sale(before_s: float, items: int = 1, shop: str = "a") -> EntityEvent:
+    return EntityEvent("sales", NOW - before_s, {"shop": shop, "items": items})
+
+
+class BusyStore(MemoryStore):
+    """Whenever it is read, it is written to first: `arriving` by one frame, into as many rings as `torn` says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream: Stream | None = None
+        self.arriving: list[EntityEvent] = []
+        self.torn: int | None = None
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        if self.stream and self.arriving:
+            rings = self.stream.definitions.current.rings.all()
+            await self.stream.send(self.arriving.pop(), into={ring.name for ring in rings[: self.torn]})
+        return await super().read(keys)
+
+
+@dataclass
+class Stream:
+    """A topic of one partition, and the store that it is merged into."""
+
+    definitions: Definitions
+    store: BusyStore
+    frames: list[ReadFrame] = field(default_factory=list)
+
+    async def send(self, *events: EntityEvent, into: set[str] | None = None, frame_id: str = "") -> None:
+        frame = ReadFrame(FramePosition(frame_id, 0, len(self.frames)), list(events))
+        self.frames.append(frame)
+        merging = Merging(self.definitions, self.store, Feeds(self.store), FixedClock(NOW), 300.0)
+        await merging.merge_into([frame], lambda ring, _: into is None or ring.name in into)
+        if into is None:
+            await merging.settle([frame.position])
+
+    async def ends(self) -> dict[int, int]:
+        return {0: len(self.frames)}
+
+    async def read(self, start: Offsets, ends: Offsets) -> AsyncIterator[Sequence[ReadFrame]]:
+        for frame in self.frames[start.get(0, 0) : ends[0]]:
+            yield [frame]
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[EventLog]:
+        yield self
+
+    async def check(self, share: float = 1.0) -> dict[str, Report]:
+        clock = FixedClock(NOW)
+        consistency = Consistency(self.definitions, self.store, self.opened, clock, 1, 1.0, 300.0)
+        return {one.feature.partition(":")[2]: one for one in await consistency.check(share)}
+
+
+def streamed(*views: FeatureView) -> Stream:
+    store = BusyStore()
+    store.stream = Stream(fixed(Catalogue.of(views), store, InMemoryRegistry()), store)
+    return store.stream
+
+
+def wrong(reports: dict[str, Report]) -> list[Report]:
+    return [one for one in reports.values() if one.mismatch or one.missing or one.extra]
+
+
+@pytest.fixture
+def stream(trade: FeatureView) -> Stream:
+    return streamed(trade)
+
+
+async def test_what_lies_in_the_tile_that_has_just_begun_is_no_difference(stream: Stream):
+    await stream.send(sale(600), sale(60, 2), sale(0.3, 3))
+    reports = await stream.check()
+    assert wrong(reports) == []
+    assert {one.compared for one in reports.values()} == {1}
+
+
+@pytest.mark.parametrize("torn", [None, 0, 1, 2, 3])
+async def test_what_arrives_before_and_between_the_reading_of_rings_is_no_difference(stream: Stream, torn: int | None):
+    for number in range(4):
+        await stream.send(*(sale(400 + 300 * n, number - n, f"s{number}") for n in range(5)))
+    stream.store.arriving = [sale(700, 9, "s1"), sale(900, -9, "s2"), sale(1200, 9, "new")]
+    stream.store.torn = torn
+    assert wrong(await stream.check()) == []
+    assert len(stream.store.arriving) < 3
+
+
+async def test_what_is_wrong_is_found_while_events_arrive(stream: Stream):
+    await stream.send(sale(600, 2, "a"), sale(600, 3, "b"))
+    stream.store.arriving = [sale(700, 4, "a")]
+    (ring,) = [one for one in stream.definitions.current.rings.all() if one.layout.name == "sums" and one.where is None]
+    held = stream.store._held[ring.key("a")]
+    held.cells = {slot: [*cell[:6], cell[6] + 1, *cell[7:]] for slot, cell in held.cells.items()}
+    assert {one.feature for one in wrong(await stream.check())} == {
+        f"trade:{kind}_items_{window}" for kind in ("sum", "mean", "std") for window in ("1h", "all")
+    }
+
+
+async def test_what_the_store_lost_is_found_while_events_arrive(stream: Stream):
+    await stream.send(sale(600, 2, "a"))
+    for key in list(stream.store._held):
+        del stream.store._held[key]
+    stream.store.arriving = [sale(700, 4, "a")]
+    reports = await stream.check()
+    assert reports["count_1h"].mismatch == 1
+    assert reports["sum_items_1h"].mismatch == 1
+
+
+async def test_a_frame_that_was_sent_again_counts_once(stream: Stream):
+    await stream.send(sale(600), frame_id="one")
+    await stream.send(sale(600), frame_id="one")
+    assert wrong(await stream.check()) == []
+
+
+async def test_an_event_ahead_of_the_clock_hides_what_it_has_replaced(trade: FeatureView):
+    stream = streamed(replace(trade, features=[count("1m"), distinct_count("items", "all")], hop="1m", lateness="1m"))
+    await stream.send(sale(100, shop="a"), sale(100, shop="b"))
+    await stream.send(sale(-250, shop="a"))
+    reports = await stream.check()
+    assert wrong(reports) == []
+    assert reports["count_1m"].compared == 1
+
+
+async def test_a_window_of_one_tile_is_compared_whole(trade: FeatureView):
+    stream = streamed(replace(trade, features=[count("5m")]))
+    await stream.send(sale(360), sale(61), sale(60))
+    assert wrong(await stream.check()) == []
+    stream.store._held.clear()
+    assert (await stream.check())["count_5m"].error_max == 2
+
+
+async def test_a_check_without_entities_compares_nothing(stream: Stream):
+    reports = await stream.check()
+    assert {(one.compared, one.mismatch) for one in reports.values()} == {(0, 0.0)}
+    await stream.send(sale(600))
+    assert {one.compared for one in (await stream.check(0.000001)).values()} == {0}
+
+
+async def test_a_view_without_an_entity_is_looked_at_however_small_the_sample(trade: FeatureView):
+    stream = streamed(replace(trade, entity=None))
+    assert {one.compared for one in (await stream.check(0.000001)).values()} == {1}
+    await stream.send(sale(600, shop="a"), sale(600, shop="b"))
+    assert wrong(reports := await stream.check(0.000001)) == []
+    assert {one.compared for one in reports.values()} == {1}
+    stream.store._held.clear()
+    assert wrong(await stream.check(0.000001))
+
+
+async def test_only_events_of_sampled_entities_are_kept(stream: Stream):
+    for number in range(400):
+        await stream.send(sale(600, shop=f"s{number}"), frame_id=str(number))
+    samples = Samples.of(stream.definitions.current, share=0.1, at=NOW, latest=NOW)
+    samples.take(stream.frames)
+    (sample,) = samples.views
+    assert 20 < len(sample.entities) == len(sample.events) == len(samples._seen) < 60
+
+
+async def test_events_before_every_window_only_tell_that_an_entity_is_there(trade: FeatureView):
+    stream = streamed(replace(trade, features=[count("1h")]))
+    await stream.send(sale(7200))
+    samples = Samples.of(stream.definitions.current, share=1.0, at=NOW, latest=NOW)
+    samples.take(stream.frames)
+    (sample,) = samples.views
+    assert (list(sample.entities), sample.events) == (["a"], [])
+    assert (await stream.check())["count_1h"].compared == 1
+
+
+async def test_up_to_the_seam_files_count_and_after_it_the_topic(trade: FeatureView, tmp_path: Path):
+    old = [{"event_timestamp": NOW - 3600 * n, "shop": "a", "items": n} for n in range(1, 4)]
+    pl.DataFrame(old).write_parquet(tmp_path / "sales.parquet")
+    source = replace(trade.source, history=str(tmp_path / "sales.parquet"))
+    stream = streamed(replace(trade, source=source))
+    catalogue = stream.definitions.current.catalogue
+    seam = seam_of(source)
+    assert seam is not None
+    registered = Registered(list(catalogue.versions), {"trade@1": seam})
+    stream.definitions._current = Current.of(catalogue, registered, None)
+    merging = Merging(stream.definitions, stream.store, Feeds(stream.store), FixedClock(NOW), 300.0)
+    events = [EntityEvent("sales", one.pop("event_timestamp"), one) for one in old]
+    await merging.merge_into([ReadFrame(FramePosition("", -1, 0), events)], lambda *_: True)
+    await stream.send(sale(7200, 9), sale(600, 5))  # the first lies before the seam: nobody counts it
+    stream.store.arriving = [sale(700, 3)]
+    reports = await stream.check()
+    assert wrong(reports) == []
+    assert reports["count_all"].compared == 1
+
+
+async def test_the_metrics_say_when_the_last_check_ended_that_did_not_fail(stream: Stream):
+    await stream.check()
+    assert REGISTRY.get_sample_value(CHECKED) == NOW
+
+    @asynccontextmanager
+    async def away() -> AsyncIterator[EventLog]:
+        raise TimeoutError
+        yield
+
+    consistency = Consistency(stream.definitions, stream.store, away, FixedClock(NOW + 9), 1, 1.0, 300.0)
+    with pytest.raises(TimeoutError):
+        await consistency.check(1.0)
+    assert REGISTRY.get_sample_value(CHECKED) == NOW
+    consistency.log = stream.opened
+    await consistency.check(1.0)
+    assert REGISTRY.get_sample_value(CHECKED) == NOW + 9
