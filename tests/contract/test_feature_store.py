@@ -18,7 +18,7 @@ from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.domain.tallies import Tally, tally
 from services.feature_service.store import redis as redis_store
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import FeatureStore, FramePosition, StoreUnavailableError
+from services.feature_service.store.protocol import TOLD_FOR_S, FeatureStore, FramePosition, StoreUnavailableError
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from shared.events import EntityEvent
 from shared.features.aggregations import distinct_count, last_n, mean, quantile
@@ -254,6 +254,17 @@ async def test_tallies_of_one_entity_are_merged_in_calls_of_bounded_size(store: 
     assert await store.merge(ring, {"a": several}) == 0
     assert (await rows(store, ring))[:, 1].sum() == 200
     assert max(sum(map(len, some.values())) for some in redis_store._calls(ring, {"a": several})) < 50
+
+
+async def test_what_workers_told_that_are_long_gone_is_dropped(store: FeatureStore):
+    for number in range(50):
+        await store.tell(f"gone{number}", b"{}", at=1000.0)
+    await store.tell("here", b"before", at=1001.0)
+    assert len(await store.told()) == 51
+    await store.tell("here", b"now", at=1000.0 + TOLD_FOR_S)
+    assert len(await store.told()) == 51
+    await store.tell("here", b"now", at=1001.0 + TOLD_FOR_S)
+    assert await store.told() == {"here": b"now"}
 
 
 async def test_a_ring_is_forgotten_of_every_entity_and_no_other_ring(store: FeatureStore):

@@ -8,7 +8,7 @@ from math import ceil
 from services.feature_service.domain.cells import Cell, merged, pack
 from services.feature_service.domain.rings import MARK_BYTES, Ring
 from services.feature_service.domain.tallies import Tally
-from services.feature_service.store.protocol import FramePosition
+from services.feature_service.store.protocol import TOLD_FOR_S, FramePosition
 from shared.features.layouts import MARKS_BYTES
 
 
@@ -66,7 +66,7 @@ class MemoryStore:
         self._applied: dict[int, int] = {}
         self._live: dict[int, set[str]] = {}
         self._owners: dict[int, str] = {}
-        self._told: dict[str, bytes] = {}
+        self._told: dict[str, tuple[float, bytes]] = {}
         self._epoch = ""
 
     async def claim(self, frames: Sequence[FramePosition]) -> list[bool]:
@@ -129,13 +129,14 @@ class MemoryStore:
         """Per partition the names of the rings that are fed from it."""
         return [frozenset(self._live.get(partition, ())) for partition in partitions]
 
-    async def tell(self, worker: str, health: bytes) -> None:
-        """Keep what a worker tells of itself."""
-        self._told[worker] = health
+    async def tell(self, worker: str, health: bytes, at: float) -> None:
+        """Keep what a worker tells of itself, and drop what is old."""
+        self._told[worker] = at, health
+        self._told = {one: told for one, told in self._told.items() if told[0] >= at - TOLD_FOR_S}
 
     async def told(self) -> dict[str, bytes]:
         """What each worker told last."""
-        return dict(self._told)
+        return {worker: health for worker, (_, health) in self._told.items()}
 
     async def entities(self, ring: Ring, limit: int) -> int:
         """How many entities a ring is held of."""

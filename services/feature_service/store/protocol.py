@@ -6,6 +6,9 @@ from typing import NamedTuple, Protocol
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
 
+TOLD_FOR_S = 3600.0
+"""How long what a worker told is kept: far longer than the clocks of workers differ."""
+
 
 class FramePosition(NamedTuple):
     """A frame and where it lies in topic entity-events. `frame_id` is empty where its producer gave none."""
@@ -91,8 +94,11 @@ class FeatureStore(RingReader, Protocol):
         """Per partition the names of the rings that are fed from it."""
         ...
 
-    async def tell(self, worker: str, health: bytes) -> None:
-        """Keep what a worker tells of itself, in place of what it told before."""
+    async def tell(self, worker: str, health: bytes, at: float) -> None:
+        """Keep what a worker tells of itself at a time in seconds, in place of what it told before.
+
+        What others told more than `TOLD_FOR_S` earlier is dropped: each start of a worker is another one.
+        """
         ...
 
     async def told(self) -> dict[str, bytes]:

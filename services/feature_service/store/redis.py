@@ -14,14 +14,15 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
-from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
+from services.feature_service.store.protocol import TOLD_FOR_S, FramePosition, StoreUnavailableError
 from shared.features.bins import BINS
 from shared.logs import logger
 
 _CALL_BYTES = 40 * 1024
 """Bytes of the cells that one call of the script merges: a few milliseconds, in which Redis answers nobody else."""
 
-_HEALTH = "feature-health"
+_HEALTH = "{feature-health}:told"
+_HEALTH_AT = "{feature-health}:at"
 _SCANNED = 5_000
 _PERSIST_MS = 10_000
 _PERSISTED = "persisted"
@@ -194,9 +195,13 @@ class RedisStore:
         return proposed if held is None else cast("bytes", held).decode()
 
     @_guarded
-    async def tell(self, worker: str, health: bytes) -> None:
-        """Keep what a worker tells of itself."""
+    async def tell(self, worker: str, health: bytes, at: float) -> None:
+        """Keep what a worker tells of itself, and drop what is old."""
+        await self._redis.zadd(_HEALTH_AT, {worker: at})  # first: what has no time would stay for good
         await self._redis.hset(_HEALTH, worker, cast("str", health))
+        if old := await self._redis.zrangebyscore(_HEALTH_AT, "-inf", f"({at - TOLD_FOR_S}"):
+            await self._redis.hdel(_HEALTH, *old)
+            await self._redis.zrem(_HEALTH_AT, *old)
 
     @_guarded
     async def told(self) -> dict[str, bytes]:
