@@ -80,7 +80,7 @@ def consistency(
 
 
 def status(*, as_json: AsJson = False) -> None:
-    """Show how fresh and how full each view is; exit with 1 where one is behind its objective."""
+    """Show how fresh and how full each view is; exit with 1 where one is behind its objective, or no worker runs."""
     found = _call("GET", "/v1/features/status")
     if as_json:
         typer.echo(json.dumps(found))
@@ -98,7 +98,11 @@ def status(*, as_json: AsJson = False) -> None:
             )
         console.print(table)
         console.print(f"Parked: {found['parked']:,} events. Workers: {found['workers']}.")
-    if any(one["behind"] for one in found["views"]):
+        if found["waiting_s"]:
+            console.print(f"The oldest record that waits to be merged was sent {_seconds(found['waiting_s'])} ago.")
+    if not found["workers"]:
+        errors.print("No worker runs: events wait in Kafka until one does.", soft_wrap=True)
+    if not found["workers"] or any(one["behind"] for one in found["views"]):
         raise typer.Exit(1)
 
 

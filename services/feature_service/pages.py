@@ -23,6 +23,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+NO_WORKER = "No worker runs: events wait in Kafka until one does."
 _HEAD = ("view", "state", "newest event", "lag p50", "lag p99", "objective", "events/s", "late", "entities")
 
 
@@ -40,11 +41,12 @@ def page(found: dict[str, Any]) -> str:
     """The page; every name is escaped."""
     head = "".join(f"<th>{name}</th>" for name in _HEAD)
     rows = "".join(_row(view) for view in found["views"])
+    missing = "" if found["workers"] else f'<p class="behind">{NO_WORKER}</p>'
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Features - Contender</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="refresh" content="5"><link rel="stylesheet" href="/static/page.css"></head>'
-        f"<body><h1>Features</h1><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<body><h1>Features</h1>{missing}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         f"<footer>{found['workers']} workers; {found['parked']:,} events parked. Lags and rates are of the last "
         "minute, from an event's record in Kafka to the store.</footer></body></html>"
     )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.feature_service.definitions import Current, Definitions
-from services.feature_service.health import alive, status_of
+from services.feature_service.health import alive, status_of, waiting_of
 from services.feature_service.metrics import ENTITIES, OBJECTIVE
 from shared.features.catalogue import Catalogue, Feature, KeptVersion, View
 from shared.features.definitions import FeatureView
@@ -56,7 +56,12 @@ async def tell_status(definitions: Definitions, now: float) -> dict[str, Any]:
             ENTITIES.labels(label).set(status.entities)
             OBJECTIVE.labels(label).set(status.objective_s)
             views.append(status)
-    return {"views": views, "workers": len(workers), "parked": sum(worker.parked for worker in workers)}
+    return {
+        "views": views,
+        "workers": len(workers),
+        "parked": sum(worker.parked for worker in workers),
+        "waiting_s": waiting_of(workers),
+    }
 
 
 def _view(catalogue: Catalogue, version: KeptVersion, view: View) -> dict[str, Any]:

@@ -161,7 +161,9 @@ class Pipeline:
         async with asyncio.TaskGroup() as stages:
             background = [stages.create_task(self._merge()), stages.create_task(self._settle())]
             async for event in events:
-                await self.read.put(Record(source_of(event), event.value or b"", event.message.timestamp))
+                record = Record(source_of(event), event.value or b"", event.message.timestamp)
+                self.health.read(record.sent_at, self.merging.clock.now())
+                await self.read.put(record)
             for task in background:
                 task.cancel()
 
@@ -175,6 +177,7 @@ class Pipeline:
             EVENTS.labels("merged").inc(done.events)
             EVENTS.labels("duplicate").inc(done.duplicate)
             self._note(records, done)
+            self.health.done(len(records))
             for record in records:
                 await self.merged.put((record, done.tokens.get(record.source.partition, "")))
 

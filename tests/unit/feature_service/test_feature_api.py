@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import get_args
 
 import httpx
+import msgspec
 import pytest
 
 from services.feature_service.api import State
 from services.feature_service.definitions import fixed
 from services.feature_service.event_log import EventLog
 from services.feature_service.handlers import Feeds, Merging, ReadFrame, decode_frame
+from services.feature_service.health import WorkerHealth
 from services.feature_service.main import create_app, state_of
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.memory import MemoryStore
@@ -225,6 +227,16 @@ async def test_definitions_are_listed(client):
     found = (await client.get("/v1/definitions")).json()
     assert {view["name"] for view in found["views"]} == {"origin_delays", "carrier_delays", "tail_delays"}
     assert found["sources"][0]["schema"]["dep_delay"] == "float"
+
+
+async def test_without_a_worker_every_view_is_behind_and_the_page_says_why(client, state):
+    found = (await client.get("/v1/features/status")).json()
+    assert (found["workers"], found["waiting_s"], [view["behind"] for view in found["views"]]) == (0, 0.0, [True] * 3)
+    assert "No worker runs" in (await client.get("/")).text
+    await state["store"].tell("one", msgspec.json.encode(WorkerHealth(NOW, waiting_s=0.25)), NOW)
+    found = (await client.get("/v1/features/status")).json()
+    assert (found["workers"], found["waiting_s"], [view["behind"] for view in found["views"]]) == (1, 0.25, [False] * 3)
+    assert "No worker runs" not in (await client.get("/")).text
 
 
 async def test_a_check_is_refused_while_another_one_runs(client, state):

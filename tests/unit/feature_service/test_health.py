@@ -50,10 +50,51 @@ def test_nothing_is_known_of_a_view_without_events():
 
 def test_a_worker_has_fallen_behind_when_every_record_misses_the_objective_for_a_minute():
     health = Health()
-    merged(health, 0.0, 30.0)
-    merged(health, 59.0, 30.0)
+    for now in range(60):
+        merged(health, float(now), 30.0)
     assert health.behind(59.0) == []
     merged(health, 61.0, 30.0)
     assert "view trade" in health.behind(61.0)[0]
     merged(health, 62.0, 30.0, 0.5)
     assert health.behind(200.0) == []
+
+
+def test_one_late_record_and_silence_is_behind_nothing():
+    health = Health()
+    health.read(-30.0, 0.0)
+    merged(health, 0.0, 30.0)
+    health.done(1)
+    assert status(health.told(1.0), now=1.0).behind
+    assert health.behind(3600.0) == []
+    assert not status(health.told(10.0), now=10.0).behind
+    assert status(health.told(10.0), now=10.0).lag_p99_s == 30.0
+    merged(health, 3600.0, 30.0)  # the next one begins anew
+    assert health.behind(3601.0) == []
+
+
+def test_a_worker_that_stands_still_with_records_to_merge_is_behind():
+    health = Health()
+    merged(health, 0.0, 0.1)
+    health.read(10.0, 10.5)
+    health.read(9.0, 10.6)  # of another partition
+    assert (health.told(11.0).waiting_s, status(health.told(9.9), now=9.9).behind) == (2.0, False)
+    assert status(health.told(11.5), now=11.5).behind
+    assert health.behind(70.0) == []
+    assert health.behind(71.0) == ["records wait to be merged, the first for 60 s"]
+    health.done(2)
+    assert (health.told(72.0).waiting_s, health.behind(72.0), status(health.told(72.0), now=72.0).behind) == (
+        0.0,
+        [],
+        False,
+    )
+
+
+def test_a_view_that_no_worker_feeds_is_behind():
+    assert status().behind
+
+
+def test_a_worker_that_fell_behind_while_records_wait_stays_so():
+    health = Health()
+    merged(health, 0.0, 30.0)
+    health.read(0.0, 61.0)
+    assert health.behind(61.0) == ["view trade has been behind its objective for 61 s"]
