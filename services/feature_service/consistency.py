@@ -22,6 +22,7 @@ import polars as pl
 from services.feature_service.definitions import Current, Definitions
 from services.feature_service.domain.reports import Report
 from services.feature_service.domain.rings import Ring
+from services.feature_service.domain.validation import fits
 from services.feature_service.domain.windows import Column, FeatureValue
 from services.feature_service.event_log import OpenLog
 from services.feature_service.metrics import CONSISTENCY, CONSISTENCY_CHECKED, CONSISTENCY_ERROR
@@ -108,7 +109,7 @@ class Consistency:
 
     async def _check(self, current: Current, share: float) -> list[Report]:
         now = self.clock.now()
-        samples = Samples.of(current, share=share, at=now - self.write_lag_s, latest=now + self.future_s)
+        samples = Samples.of(current, share=share, at=now - self.write_lag_s, now=now, future_s=self.future_s)
         await asyncio.to_thread(samples.take_history)
         async with self.log() as log:
             ends = await log.ends()
@@ -210,12 +211,18 @@ def _expected(current: Current, served: _Served, ends: Mapping[int, int]) -> lis
     before = [one for one in sample.events if one.offset < ends.get(one.partition, one.offset + 1)]
     after = [one for one in sample.events if one.offset >= ends.get(one.partition, one.offset + 1)]
     parts = [part for one in sample.view.aggregations for part in one.parts]
-    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)  # parts by what their rings hold of `after`
+    former = [place for place, one in enumerate(before) if len(sample.columns(one)) < len(sample.view.source.schema)]
+    # Parts by what their rings hold of `after`, and what they lack of `before`.
+    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
     for number, part in enumerate(parts):
-        alike[_held(current.rings.ring(sample.label, part), after, served.beyond)].append(number)
+        ring = current.rings.ring(sample.label, part)
+        lacking = tuple(place for place in former if not fits(before[place].values, ring.reads))
+        alike[_held(ring, after, served.beyond), lacking].append(number)
     found: dict[int, list[FeatureValue]] = {}
-    for places, numbers in alike.items():
-        table = sample.table([*before, *(after[place] for place in places)])
+    for (places, lacking), numbers in alike.items():
+        without = set(lacking)
+        known = [one for place, one in enumerate(before) if place not in without]
+        table = sample.table([*known, *(after[place] for place in places)])
         found.update(_history(served, {number: parts[number] for number in numbers}, table))
     values = []
     number = 0
@@ -230,8 +237,11 @@ def _held(ring: Ring, after: Sequence[Placed], beyond: Mapping[tuple[str, str], 
     return tuple(
         place
         for place, event in enumerate(after)
-        if event.offset < beyond.get((ring.name, event.entity), {}).get(event.partition, 0)
-        or not (ring.where is None or ring.where.holds(event.values))
+        if fits(event.values, ring.reads)
+        and (
+            event.offset < beyond.get((ring.name, event.entity), {}).get(event.partition, 0)
+            or not (ring.where is None or ring.where.holds(event.values))
+        )
     )
 
 

@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 import polars as pl
 
-from services.feature_service.definitions import Current
+from services.feature_service.definitions import Current, history_of
 from services.feature_service.domain.rings import HISTORY, entity_text
-from services.feature_service.domain.validation import fault
+from services.feature_service.domain.validation import fault, fits
 from services.feature_service.handlers import ReadFrame
 from services.feature_service.history import Seam, frames
 from services.feature_service.store.protocol import FramePosition
 from shared.events import EntityEvent, Scalar
 from shared.features.catalogue import Catalogue
-from shared.features.definitions import FeatureView
+from shared.features.definitions import ColumnType, FeatureView
 from shared.features.offline.tables import TIME, TYPES
 from shared.features.tiles import tile_of
 
@@ -69,7 +69,9 @@ class Sample:
         """Keep a valid event of the view's source if its entity is sampled; whether it is."""
         if self.seam is not None and (event.time <= self.seam.until_s) != (position.partition == HISTORY):
             return False  # up to the seam only files count, and after it only the topic
-        keys = tuple(event.values[name] for name in self.view.join_keys)
+        keys = tuple(event.values.get(name, "") for name in self.view.join_keys)
+        if "" in keys:
+            return False  # of a former schema, which another version reads
         entity = entity_text(keys) if keys else ""
         if entity not in self.entities:
             if self.is_closed or not self._has(entity):
@@ -90,7 +92,14 @@ class Sample:
         """Events as a training set takes them."""
         source = self.view.source
         schema = {source.timestamp: pl.Float64, **{name: TYPES[kind] for name, kind in source.schema.items()}}
-        return pl.DataFrame([{source.timestamp: one.time, **one.values} for one in events], schema=schema)
+        rows = [
+            {source.timestamp: one.time, **{name: one.values[name] for name, _ in self.columns(one)}} for one in events
+        ]
+        return pl.DataFrame(rows, schema=schema)
+
+    def columns(self, event: Placed) -> list[tuple[str, ColumnType]]:
+        """Those of the source's columns that an event has: all, unless it is of a former schema."""
+        return [column for column in self.view.source.schema.items() if fits(event.values, [column])]
 
     def _has(self, entity: str) -> bool:
         digest = hashlib.blake2b(entity.encode("utf-8", "surrogatepass"), digest_size=4).digest()
@@ -103,17 +112,19 @@ class Samples:
 
     Args:
         catalogue: the definitions.
-        latest: the latest time in seconds that is believed of an event.
+        now: when the check began, in seconds.
+        future_s: how far ahead of its sending an event may be.
         views: one sample per view.
     """
 
     catalogue: Catalogue
-    latest: float
+    now: float
+    future_s: float
     views: list[Sample]
     _seen: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, current: Current, *, share: float, at: float, latest: float) -> "Samples":
+    def of(cls, current: Current, *, share: float, at: float, now: float, future_s: float) -> "Samples":
         """Nothing read yet; values are asked for as of `at` or later."""
         catalogue = current.catalogue
         views = []
@@ -122,7 +133,7 @@ class Samples:
             reaches_s = max(part.window_s for one in view.aggregations for part in one.parts)
             opens_s = boundary(at, view.hop_s) - reaches_s
             views.append(Sample(view, label, share, opens_s, current.registered.seams.get(label)))
-        return cls(catalogue, latest, views)
+        return cls(catalogue, now, future_s, views)
 
     def take_history(self) -> None:
         """Read the files of the sources that have some.
@@ -133,7 +144,7 @@ class Samples:
         """
         for sample in self.views:
             if sample.seam is not None:
-                for number, events in frames(sample.view.source, sample.seam):
+                for number, events in frames(history_of(self.catalogue, sample.view), sample.seam):
                     for event in events:
                         sample.take(FramePosition("", HISTORY, number), event)
 
@@ -142,13 +153,14 @@ class Samples:
         by_source: dict[str, list[Sample]] = defaultdict(list)
         for sample in self.views:
             by_source[sample.view.source.name].append(sample)
-        for position, events in read:
+        for position, events, sent_at in read:
+            latest = min(self.now, sent_at) + self.future_s
             if position.frame_id in self._seen:
                 continue
             kept = False
             for event in events:
                 samples = by_source.get(event.source)
-                if samples and fault(event, self.catalogue, self.latest) is None:
+                if samples and fault(event, self.catalogue, latest) is None:
                     for sample in samples:
                         kept |= sample.take(position, event)
             if kept and position.frame_id:

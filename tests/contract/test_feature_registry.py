@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,9 @@ async def test_of_two_processes_that_give_one_number_one_is_refused(registry: Re
 
 
 async def test_a_rebuild_and_a_touch_are_seen_by_everybody(registry: Registry):
-    assert await registry.rebuild() == 1
+    assert await registry.rebuild({}) == 1
     await registry.touch()
-    assert await registry.rebuild() == 2
+    assert await registry.rebuild({}) == 2
     found = await registry.load()
     assert (found.generation, found.revision) == (2, 3)
 
@@ -93,7 +94,7 @@ async def test_a_retired_version_says_after_which_number_and_for_good(registry: 
 
 
 async def test_changes_of_several_processes_at_once_are_all_counted(registry: Registry):
-    await asyncio.gather(*(change() for _ in range(10) for change in (registry.rebuild, registry.touch)))
+    await asyncio.gather(*(change() for _ in range(10) for change in (partial(registry.rebuild, {}), registry.touch)))
     found = await registry.load()
     assert (found.generation, found.revision) == (10, 20)
 

@@ -96,7 +96,7 @@ class Ring:
             layout=layout,
             has_windows=bool(windows),
             has_base=len(windows) < len(parts),
-            reads=_reads(view, parts[0]),
+            reads=_reads(view, columns, parts[0].where),
             after_s=after_s,
             history=history,
             generation=generation,
@@ -241,11 +241,9 @@ def entity_texts(columns: Sequence[Sequence[Scalar]]) -> list[str]:
     return [entity_text(values) for values in zip(*columns, strict=True)]
 
 
-def _reads(view: FeatureView, part: Aggregation) -> tuple[tuple[str, ColumnType], ...]:
-    columns = {*view.join_keys, *(column for column, _ in (part.where.columns if part.where is not None else ()))}
-    if part.column is not None:
-        columns.add(part.column)
-    return tuple((column, view.source.schema[column]) for column in sorted(columns))
+def _reads(view: FeatureView, columns: set[str], where: Condition | None) -> tuple[tuple[str, ColumnType], ...]:
+    looked_at = (column for column, _ in (where.columns if where is not None else ()))
+    return tuple((column, view.source.schema[column]) for column in sorted({*view.join_keys, *columns, *looked_at}))
 
 
 def _part_name(part: Aggregation) -> str:

@@ -49,7 +49,7 @@ async def test_what_is_not_applied_is_not_taken_up(folder: Path):
     registry = InMemoryRegistry()
     web, worker = await opened(registry, registry)
     write(folder, FINER)
-    await registry.rebuild()
+    await registry.rebuild({})
     await worker.refresh()
     assert (labels(worker), worker.fault) == (["trade@1"], "")
     assert worker.current.catalogue.views["trade"].hop == "1h"
@@ -64,7 +64,7 @@ async def test_a_module_that_is_broken_meanwhile_holds_nobody_up(folder: Path):
     registry = InMemoryRegistry()
     (worker,) = await opened(registry)
     write(folder, "nonsense(")
-    await registry.rebuild()
+    await registry.rebuild({})
     await worker.refresh()
     assert (labels(worker), worker.fault) == (["trade@1"], "")
     assert {ring.generation for ring in worker.current.rings.all()} == {1}

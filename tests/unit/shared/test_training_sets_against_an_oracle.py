@@ -141,7 +141,7 @@ sales = st.fixed_dictionaries(
         "items": st.integers(-5, 5) | st.integers(-(10**9), 10**9),
         "price": st.floats(-1e5, 1e5) | st.sampled_from([0.1, -0.0, 0.0, 12.0, 1e5]),
         "card": st.booleans(),
-        "buyer": st.sampled_from(["zoe", "yan"]) | st.text(max_size=2),
+        "buyer": st.sampled_from(["zoe", "yan"]) | st.text(min_size=1, max_size=2),
         "delay": st.sampled_from([0.0, 1.0, 30.0, 500.0]),
     }
 ).map(lambda one: {**one, "ingested_at": one["time"] + one["delay"]})
