@@ -4,8 +4,10 @@ They change while the process runs: another one may apply changed definitions, o
 """
 
 import asyncio
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.history import Seam, seam_of
@@ -105,6 +107,7 @@ class Definitions:
             DefinitionError: the module's definitions can't be.
         """
         await self.apply()
+        await self.refresh()
 
     async def apply(self) -> list[str]:
         """Read the module again and register what has changed; the labels of new versions.
@@ -167,14 +170,15 @@ class Definitions:
     async def refresh(self) -> None:
         """Take up what other processes have changed. What can't be read stays as it was, and `fault` says why.
 
-        Only what is registered is taken up: a module that was changed and not applied waits for it.
+        Only what is registered is taken up: a module that was changed and not applied waits for it. Where the store
+        has lost everything a new generation of rings begins, which the workers fill.
         """
         async with self._lock:
             try:
-                registered = await self.registry.load()
+                registered = await self._in_this_store(await self.registry.load())
                 if registered.revision != self.current.registered.revision:
                     await self._take(await asyncio.to_thread(self._registered_only, registered), registered)
-                elif not self.is_complete:
+                else:
                     await self._take(self.current.catalogue, registered)
             except (DefinitionError, StoreUnavailableError) as error:
                 if str(error) != self.fault:
@@ -183,14 +187,31 @@ class Definitions:
             else:
                 self.fault = ""
 
+    async def _in_this_store(self, registered: Registered) -> Registered:
+        """What is registered, once the store is known to be the one that the rings were filled in."""
+        epoch = await self.store.epoch(secrets.token_hex(8))
+        if epoch == registered.epoch:
+            return registered
+        seams = registered.seams
+        if registered.epoch:
+            logger(__name__).warning("the store has lost all features: they are filled anew, from files and topic")
+            catalogue = self.current.catalogue
+            with suppress(DefinitionError):  # the workers tell of files that are no longer what they were
+                labels = [one.label for one in catalogue.versions]
+                seams = await asyncio.to_thread(_seams, labels, catalogue, self._latest_s)
+        await self.registry.move(registered.epoch, epoch, seams)
+        return await self.registry.load()
+
     async def _take(self, catalogue: Catalogue, registered: Registered) -> None:
-        draft = Current.of(catalogue, registered, {})
         live: dict[str, frozenset[int]] = {}
         places = [HISTORY, *range(self.partitions)]
         for partition, names in zip(places, await self.store.live(places), strict=True):
             for name in names:
                 live[name] = live.get(name, frozenset()) | {partition}
-        self._current = Current(catalogue, draft.rings, registered, live)
+        if self._current is None or catalogue is not self._current.catalogue or registered != self._current.registered:
+            self._current = Current.of(catalogue, registered, live)
+        elif live != self._current.live:
+            self._current = replace(self._current, live=live)
 
     def _load(self, registered: Registered) -> Catalogue:
         return Catalogue.load(self.module, registered.versions)

@@ -6,15 +6,14 @@ from typing import Any
 
 import msgspec
 
-from shared.features.aggregations import Aggregation
+from shared.features.aggregations import ALL_TIME, Aggregation
 from shared.features.conditions import condition_document, condition_of
 from shared.features.definitions import COLUMN_TYPES, ColumnType, Entity, EventSource, FeatureView
+from shared.features.durations import seconds
 from shared.features.on_demand import OnDemandView
 
 Document = dict[str, Any]
 _TYPES: dict[str, ColumnType] = {kind.__name__: kind for kind in COLUMN_TYPES}
-_TELLING = frozenset({"description", "owner", "tags", "default", "history", "ingested_at", "fresh_within"})
-"""What may change without a new version: it changes no value of any feature."""
 
 
 def view_document(view: FeatureView | OnDemandView) -> Document:
@@ -82,15 +81,50 @@ def view_of(document: Mapping[str, Any]) -> FeatureView | OnDemandView:
 
 
 def digest(document: Mapping[str, Any]) -> str:
-    """Names a meaning: equal for documents whose features have the same values, whatever is told about them."""
-    meaning = msgspec.json.encode(_meaning(document), order="deterministic")
-    return hashlib.sha256(meaning).hexdigest()[:16]
+    """Names a meaning: equal for documents whose features have the same values, whatever is told about them.
+
+    Descriptions, owners, tags, defaults, histories and objectives change no value; nor does it matter whether a minute
+    is written 60s or 1m.
+    """
+    meaning = _on_demand_meaning(document) if document["kind"] == "on_demand" else _view_meaning(document)
+    return hashlib.sha256(msgspec.json.encode(meaning, order="deterministic")).hexdigest()[:16]
 
 
-def _meaning(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _meaning(one) for name, one in value.items() if name not in _TELLING}
-    return [_meaning(one) for one in value] if isinstance(value, list) else value
+def _on_demand_meaning(document: Mapping[str, Any]) -> Document:
+    return {name: document[name] for name in ("kind", "name", "inputs", "request", "features", "source")}
+
+
+def _view_meaning(document: Mapping[str, Any]) -> Document:
+    return {
+        "kind": document["kind"],
+        "name": document["name"],
+        "entities": [[one["name"], one["join_key"]] for one in document["entities"]],
+        "source": {name: document["source"][name] for name in ("name", "schema", "timestamp")},
+        "features": [_feature_meaning(feature) for feature in document["features"]],
+        **{name: _span(document[name]) for name in ("hop", "lateness", "max_age")},
+    }
+
+
+def _feature_meaning(document: Mapping[str, Any]) -> Document:
+    return {
+        **{name: document[name] for name in ("kind", "column", "name", "n", "q", "exact_to")},
+        "window": _span(document["window"]),
+        "where": _plain(document["where"]),
+        "of": [_feature_meaning(part) for part in document["of"]],
+    }
+
+
+def _span(duration: str) -> int | str:
+    return duration if duration in ("", ALL_TIME) else seconds(duration)
+
+
+def _plain(condition: Any) -> Any:
+    """A condition with every number as float64, as which it is compared."""
+    if isinstance(condition, Mapping):
+        return {name: _plain(one) for name, one in condition.items()}
+    if isinstance(condition, list | tuple):
+        return [_plain(one) for one in condition]
+    return float(condition) if isinstance(condition, int) and not isinstance(condition, bool) else condition
 
 
 def _feature_document(feature: Aggregation) -> Document:

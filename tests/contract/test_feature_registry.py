@@ -99,6 +99,18 @@ async def test_changes_of_several_processes_at_once_are_all_counted(registry: Re
     assert (found.generation, found.revision) == (10, 20)
 
 
+async def test_another_store_begins_a_generation_once_and_the_first_one_none(registry: Registry):
+    assert await registry.keep([ONE], {"trade@1": Seam(5.5, "cc")})
+    assert await registry.move("", "first", {})
+    assert not await registry.move("", "late", {})
+    found = await registry.load()
+    assert (found.epoch, found.generation, found.seams) == ("first", 0, {"trade@1": Seam(5.5, "cc")})
+    moved = await asyncio.gather(*(registry.move("first", name, {}) for name in ("second", "third")))
+    assert sorted(moved) == [False, True]
+    found = await registry.load()
+    assert (found.epoch in ("second", "third"), found.generation, found.seams) == (True, 1, {})
+
+
 async def test_two_processes_that_start_at_once_agree_on_the_versions(registry: Registry):
     store = MemoryStore()
     both = [Definitions("examples.flights.features", registry, store, 4) for _ in range(2)]

@@ -182,6 +182,14 @@ async def wait_applied(redis: Redis, until: dict[int, int]) -> None:
             await asyncio.sleep(0.1)
 
 
+async def wait_live(redis: Redis, ring: Ring) -> None:
+    """Return once the ring holds what all partitions had: it is filled beside the stream."""
+    async with asyncio.timeout(DEADLINE_S):
+        for partition in range(PARTITIONS):
+            while ring.name.encode() not in await redis.smembers(f"{{feeds.{partition}}}:live"):
+                await asyncio.sleep(0.1)
+
+
 async def kill_now_and_then(workers: list[Worker], random: Random, over_s: float) -> None:
     moments = sorted(random.uniform(0.1 * over_s, over_s) for _ in range(KILLS))
     for before, at in zip([0.0, *moments], moments, strict=False):
@@ -198,6 +206,7 @@ async def test_every_event_counts_once_whatever_dies(kafka, valkey, workers, rin
         duration_s = FRAMES * FRAME_EVENTS / EVENTS_PER_SECOND
         await asyncio.gather(sender.send_all(producer), kill_now_and_then(workers, Random(SEED), duration_s))
         await wait_applied(redis, await ends(kafka, ENTITY_EVENTS.name))
+        await wait_live(redis, ring)
         shops = [f"shop-{number}" for number in range(SHOPS)]
         held = await redis.mget([ring.key(shop) for shop in shops])
         parked = sum((await ends(kafka, PARKED_NAME)).values()) - parked_before

@@ -213,6 +213,23 @@ async def test_what_redis_has_lost_is_rebuilt_from_the_topic_while_events_stream
 
 
 @pytest.mark.timeout(180)
+async def test_what_redis_has_lost_is_noticed_and_filled_anew_without_being_asked(parts: Parts):
+    async with sending(parts) as sender:
+        await complete(sender.client, "trade@1")
+        async with Redis.from_url(parts.redis) as redis:
+            await redis.flushdb()
+        async with asyncio.timeout(DEADLINE_S):
+            while (await sender.client.get("/v1/definitions")).json()["views"][0]["complete"]:
+                await asyncio.sleep(0.02)
+        await complete(sender.client, "trade@1")
+        parts.workers[0].kill()
+        await asyncio.sleep(0.5)
+    async with httpx.AsyncClient(base_url=parts.url, timeout=DEADLINE_S) as sender.client:
+        await applied(sender)
+        await check(sender, "trade")
+
+
+@pytest.mark.timeout(180)
 async def test_history_from_a_file_is_counted_once_across_the_seam(parts: Parts, tmp_path: Path):
     async with sending(parts) as sender:
         await asyncio.sleep(1.0)

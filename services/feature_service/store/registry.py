@@ -22,13 +22,14 @@ class Registered(msgspec.Struct, frozen=True):
     """What is registered.
 
     `seams` says per `view@number` up to which time history is taken from files. `generation` grows with every rebuild,
-    `revision` with every change.
+    `revision` with every change. `epoch` names the store that the rings lie in; empty while none is known.
     """
 
     versions: list[KeptVersion] = []
     seams: dict[str, Seam] = {}
     generation: int = 0
     revision: int = 0
+    epoch: str = ""
 
 
 class Registry(Protocol):
@@ -55,6 +56,16 @@ class Registry(Protocol):
 
         Args:
             seams: by `view@number`, up to which time history is taken from files from now on; none for the others.
+        """
+        ...
+
+    async def move(self, known: str, epoch: str, seams: Mapping[str, Seam]) -> bool:
+        """Note that the rings lie in another store, for instance an emptied one; False where somebody has done so.
+
+        Args:
+            known: the epoch that was registered. Where there was one, its rings are gone: a new generation begins.
+            epoch: that of the store.
+            seams: as for `rebuild`.
         """
         ...
 
@@ -93,6 +104,15 @@ class FeatureRetirementRow(SQLModel, table=True):
     newest: int
 
 
+class FeatureStoreRow(SQLModel, table=True):
+    """The one row that names the store of the rings."""
+
+    __tablename__ = "feature_store"
+
+    id: int = Field(primary_key=True)
+    epoch: str = Field(default="", max_length=64)
+
+
 class FeatureStateRow(SQLModel, table=True):
     """The one row that says how often things have changed."""
 
@@ -115,6 +135,7 @@ class SqlRegistry:
             rows = (await session.exec(select(FeatureVersionRow).order_by(col(FeatureVersionRow.id)))).all()
             retired = {(one.name, one.number): one.newest for one in await session.exec(select(FeatureRetirementRow))}
             state = await session.get(FeatureStateRow, _STATE) or FeatureStateRow(id=_STATE)
+            store = await session.get(FeatureStoreRow, _STATE) or FeatureStoreRow(id=_STATE)
         versions = [
             KeptVersion(
                 row.name,
@@ -126,7 +147,7 @@ class SqlRegistry:
             for row in rows
         ]
         seams = {f"{row.name}@{row.number}": msgspec.json.decode(row.seam, type=Seam) for row in rows if row.seam}
-        return Registered(versions, seams, state.generation, state.revision)
+        return Registered(versions, seams, state.generation, state.revision, store.epoch)
 
     async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, Seam]) -> bool:
         """Add versions and change what is told of known ones."""
@@ -158,13 +179,30 @@ class SqlRegistry:
     async def rebuild(self, seams: Mapping[str, Seam]) -> int:
         """Begin a new generation of rings and return its number."""
         async with AsyncSession(self._engine) as session:
-            for row in (await session.exec(select(FeatureVersionRow))).all():
-                seam = seams.get(f"{row.name}@{row.number}")
-                row.seam = None if seam is None else msgspec.json.encode(seam).decode()
             state = await self._count(session, generation=1, revision=1)
+            await _keep_seams(session, seams)
             generation = state.generation
             await session.commit()
         return generation
+
+    async def move(self, known: str, epoch: str, seams: Mapping[str, Seam]) -> bool:
+        """Note that the rings lie in another store."""
+        row = (col(FeatureStoreRow.id) == _STATE, col(FeatureStoreRow.epoch) == known)
+        async with AsyncSession(self._engine) as session:
+            try:
+                # A write comes first: SQLite has processes wait for one, and not in the middle of reading.
+                if not (await session.exec(update(FeatureStoreRow).where(*row).values(epoch=epoch))).rowcount:
+                    if known or await session.get(FeatureStoreRow, _STATE) is not None:
+                        return False
+                    session.add(FeatureStoreRow(id=_STATE, epoch=epoch))
+                await self._count(session, revision=1, generation=1 if known else 0)
+                if known:
+                    await _keep_seams(session, seams)
+                await session.commit()
+            except IntegrityError:  # another process was faster
+                await session.rollback()
+                return False
+        return True
 
     async def touch(self) -> None:
         """Let every process read its definitions again."""
@@ -205,6 +243,12 @@ class SqlRegistry:
         return await session.get_one(FeatureStateRow, _STATE, populate_existing=True)
 
 
+async def _keep_seams(session: AsyncSession, seams: Mapping[str, Seam]) -> None:
+    for row in (await session.exec(select(FeatureVersionRow))).all():
+        seam = seams.get(f"{row.name}@{row.number}")
+        row.seam = None if seam is None else msgspec.json.encode(seam).decode()
+
+
 class InMemoryRegistry:
     """Versions in a list, for tests."""
 
@@ -229,6 +273,15 @@ class InMemoryRegistry:
         """Begin a new generation of rings."""
         self._change(generation=self._registered.generation + 1, seams=dict(seams))
         return self._registered.generation
+
+    async def move(self, known: str, epoch: str, seams: Mapping[str, Seam]) -> bool:
+        """Note that the rings lie in another store."""
+        if self._registered.epoch != known:
+            return False
+        if known:
+            await self.rebuild(seams)
+        self._change(epoch=epoch)
+        return True
 
     async def touch(self) -> None:
         """Let every process read its definitions again."""
@@ -259,5 +312,5 @@ def _retiring(versions: Sequence[KeptVersion], labels: Collection[str]) -> Itera
 @asynccontextmanager
 async def open_sql_registry(url: str) -> AsyncIterator[SqlRegistry]:
     """A registry on the database at `url`, whose tables are made when they are missing."""
-    async with open_engine(url, ["feature_version", "feature_retirement", "feature_state"]) as engine:
+    async with open_engine(url, ["feature_version", "feature_retirement", "feature_state", "feature_store"]) as engine:
         yield SqlRegistry(engine)

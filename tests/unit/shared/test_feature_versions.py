@@ -175,6 +175,23 @@ def test_what_only_tells_about_a_view_is_no_new_version(changed):
     assert catalogue.kept["speeds@1"] == changed or view_document(catalogue.kept["speeds@1"]) == view_document(changed)
 
 
+def test_columns_that_are_called_as_what_only_tells_count_as_any_other():
+    def of(**schema: type) -> FeatureView:
+        source = EventSource("cars", {"road": str, "default": int, "owner": str, **schema})
+        return FeatureView("speeds", ROAD, source, [count_of("1m")], hop="10s")
+
+    assert digest(view_document(of())) != digest(view_document(of(default=float)))
+    assert digest(view_document(of())) != digest(view_document(of(owner=int)))
+    features = [doubled(features={"owner": kind}) for kind in (int, float)]
+    assert len({digest(view_document(one)) for one in features}) == 2
+
+
+def test_the_same_written_otherwise_is_no_new_version():
+    old = Catalogue.of([view(count_of("1m", where=column("speed") > 15, name="some"), hop="10s", lateness="1h")])
+    same = view(count_of("60s", where=column("speed") > 15.0, name="some"), hop="10s", lateness="60m")
+    assert numbered(same, known=old.versions) == ["speeds@1"]
+
+
 def test_a_meaning_that_comes_back_is_the_version_that_it_was():
     first_one = Catalogue.of([view()])
     second = Catalogue.of([view(count_of("2m"))], first_one.versions)
