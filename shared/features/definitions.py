@@ -18,7 +18,7 @@ COLUMN_TYPES: tuple[ColumnType, ...] = (str, int, float, bool)
 NUMBERS: tuple[ColumnType, ...] = (int, float)
 KEYS: tuple[ColumnType, ...] = (str, int)
 MOST_TILES = 2048
-"""Tiles of one window and its lateness: 88 bytes each for sums, so an entity takes at most 180 kB in such a ring."""
+"""Tiles of one window and its lateness: 72 bytes each for sums, so an entity takes at most 147 kB in such a ring."""
 
 MOST_KEYS = 8
 

@@ -1,19 +1,22 @@
 """What a tile holds for an aggregation: the one place that says which bytes a feature costs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.features.aggregations import Aggregation
+from shared.features.aggregations import Aggregation, Kind
 from shared.features.bins import BINS
 
-LayoutName = Literal["sums", "last_n", "distinct", "bins"]
+LayoutName = Literal["sums", "spread", "last_n", "distinct", "bins"]
 HEAD = ("tile", "count", "last_time")
 """The float64 that every tile begins with: its number, its events, and the time of the latest."""
 
-SUMS = (*HEAD, "last", "first_time", "first", "total", "spread", "low", "high", "excess")
-"""The float64 of a tile of sums. `spread` is the sum of squared deviations from the tile's own mean, `excess` that of
-differences from `first`: it tells the mean where `total` is rounded to more than the values differ."""
+SUMS = (*HEAD, "last", "first_time", "first", "total", "low", "high")
+"""The float64 of a tile of sums."""
+
+SPREAD = (*HEAD, "first_time", "first", "excess", "spread")
+"""The float64 of a tile of a deviation. `spread` is the sum of squared deviations from the tile's own mean, `excess`
+that of differences from `first`: it tells the mean where a total is rounded to more than the values differ."""
 
 MOST_EXACT = 2**53
 """Whole numbers beyond this are not all float64s, and sums of them could not be exact."""
@@ -23,6 +26,14 @@ MARKS_BYTES = 128
 
 MOST_RING_BYTES = 512 * 1024
 """What one entity may take for one feature's column: Redis answers in one piece."""
+
+_BY_KIND: Mapping[Kind, LayoutName] = {
+    "std": "spread",
+    "last_n": "last_n",
+    "distinct_count": "distinct",
+    "quantile": "bins",
+}
+"""What is read from a layout of its own; everything else is from sums."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,11 +46,7 @@ class Layout:
     @classmethod
     def of(cls, feature: Aggregation) -> "Layout":
         """The form that an aggregation reads from; not for a ratio, whose two parts have their own."""
-        if feature.kind == "last_n":
-            return cls("last_n", feature.n)
-        if feature.kind == "distinct_count":
-            return cls("distinct", feature.exact_to)
-        return cls("bins") if feature.kind == "quantile" else cls("sums")
+        return cls(_BY_KIND.get(feature.kind, "sums"), feature.n or feature.exact_to)
 
     @property
     def cell_bytes(self) -> int:
@@ -47,6 +54,7 @@ class Layout:
         head = 8 * len(HEAD)
         return {
             "sums": 8 * len(SUMS),
+            "spread": 8 * len(SPREAD),
             "last_n": head + 16 * self.size,  # pairs of time and value, the latest first
             "distinct": head + 8 * self.size,  # hashes in ascending order
             "bins": head + 4 * BINS + 4 * (BINS % 2),  # unsigned 32-bit counts, whole float64s

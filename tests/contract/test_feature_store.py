@@ -21,12 +21,12 @@ from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import TOLD_FOR_S, FeatureStore, FramePosition, StoreUnavailableError
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from shared.events import EntityEvent
-from shared.features.aggregations import distinct_count, last_n, mean, quantile
+from shared.features.aggregations import distinct_count, last_n, mean, quantile, std
 from shared.features.bins import BINS, bin_of
 from shared.features.conditions import column
 from shared.features.definitions import Entity, EventSource, FeatureView
 from shared.features.distinct import hash_of
-from shared.features.layouts import SUMS
+from shared.features.layouts import SPREAD, SUMS
 from tests.valkey_cluster import ValkeyCluster
 
 VIEW = FeatureView(
@@ -37,6 +37,7 @@ VIEW = FeatureView(
         mean("speed", "1m"),
         mean("speed", "all", where=column("speed") > 0),
         mean("speed", "1m", where=column("speed") > 0, name="positive_1m"),
+        std("speed", "1m", "all"),
         last_n("speed", 3, "1m", "all"),
         distinct_count("speed", "1m", "all", exact_to=16),
         quantile("speed", 0.5, "1m", "all"),
@@ -85,8 +86,10 @@ async def rows(store: FeatureStore, ring: Ring, road: str = "a") -> np.ndarray:
     return np.frombuffer(held[: ring.cells_bytes].ljust(ring.cells_bytes, b"\0")).reshape(ring.cells, -1)
 
 
-async def cells(store: FeatureStore, road: str = "a") -> dict[float, dict[str, float]]:
-    return {row[0]: dict(zip(SUMS, row.tolist(), strict=True)) for row in await rows(store, RING, road) if row[1]}
+async def cells(store: FeatureStore, ring: Ring = RING) -> dict[float, dict[str, float]]:
+    """The cells of road a that hold events, by tile and field."""
+    fields = {"sums": SUMS, "spread": SPREAD}[ring.layout.name]
+    return {row[0]: dict(zip(fields, row.tolist(), strict=True)) for row in await rows(store, ring) if row[1]}
 
 
 def sums(*values: float) -> dict[str, float]:
@@ -99,17 +102,21 @@ async def test_nothing_is_read_of_an_entity_that_was_never_seen(store: FeatureSt
 
 
 async def test_events_of_one_tile_are_merged_across_frames_and_partitions(store: FeatureStore):
-    await merge(store, 0, car(1, 10.0), car(2, 20.0))
-    await merge(store, 1, car(9, 60.0))
-    await merge(store, 0, car(5, 30.0), partition=3)
-    assert await cells(store) == {0.0: sums(0, 4, 9, 60, 1, 10, 120, 1400, 10, 60, 80)}
+    deviations = ring_of("spread")
+    for ring in (RING, deviations):
+        await merge(store, 0, car(1, 10.0), car(2, 20.0), ring=ring)
+        await merge(store, 1, car(9, 60.0), ring=ring)
+        await merge(store, 0, car(5, 30.0), partition=3, ring=ring)
+    assert await cells(store) == {0.0: sums(0, 4, 9, 60, 1, 10, 120, 10, 60)}
+    assert await cells(store, deviations) == {0.0: dict(zip(SPREAD, (0, 4, 9, 1, 10, 80, 1400), strict=True))}
 
 
 async def test_deviations_of_values_far_from_zero_merge_without_loss(store: FeatureStore):
     speeds = [1.7e12 + 0.25 * number for number in (3, 0, 8, -5, 1, 1, 6)]
+    deviations = ring_of("spread")
     for offset, speed in enumerate(speeds):
-        await merge(store, offset, car(9 - offset, speed))
-    held = (await cells(store))[0.0]
+        await merge(store, offset, car(9 - offset, speed), ring=deviations)
+    held = (await cells(store, deviations))[0.0]
     assert held["excess"] == sum(speed - speeds[-1] for speed in speeds)
     assert held["spread"] / 6 == pytest.approx(float(variance(map(Fraction, speeds))), rel=1e-14)
 
@@ -135,17 +142,20 @@ async def test_a_newer_tile_takes_the_slot_and_an_older_one_is_late(store: Featu
     await merge(store, 0, car(1, 10.0))
     assert await merge(store, 1, car(1 + lap, 20.0)) == 0
     assert await merge(store, 2, car(2, 30.0), car(3, 30.0), car(lap, 40.0)) == 2
-    assert await cells(store) == {float(RING.slots): sums(RING.slots, 2, lap + 1, 20, lap, 40, 60, 200, 20, 40, -20)}
+    assert await cells(store) == {float(RING.slots): sums(RING.slots, 2, lap + 1, 20, lap, 40, 60, 20, 40)}
 
 
 async def test_of_values_with_the_same_time_the_greatest_is_the_last_and_the_least_the_first(store: FeatureStore):
-    for offset, speed in enumerate((3.0, 7.0, 5.0)):
-        await merge(store, offset, car(1, speed))
+    deviations = ring_of("spread")
+    for offset, speed in enumerate((5.0, 7.0, 3.0)):
+        for ring in (RING, deviations):
+            await merge(store, offset, car(1, speed), ring=ring)
     held = (await cells(store))[0.0]
     assert (held["first"], held["last"]) == (3.0, 7.0)
+    assert (await cells(store, deviations))[0.0]["first"] == 3.0
 
 
-@pytest.mark.parametrize("layout", ["sums", "last_n", "distinct", "bins"])
+@pytest.mark.parametrize("layout", ["sums", "spread", "last_n", "distinct", "bins"])
 async def test_tiles_that_are_replaced_or_late_go_into_the_base_of_all_time(store: FeatureStore, layout: str):
     ring = ring_of(layout)
     lap = ring.slots * ring.hop_s
@@ -376,12 +386,13 @@ async def waits_for_disk(client: Redis) -> int:
     return (await client.info("commandstats")).get("cmdstat_waitaof", {"calls": 0})["calls"]
 
 
-@pytest.mark.parametrize("layout", ["sums", "last_n", "distinct", "bins"])
+@pytest.mark.parametrize("layout", ["sums", "spread", "last_n", "distinct", "bins"])
 async def test_an_entity_takes_the_documented_memory(store: FeatureStore, layout: str):
     ring = next(ring for ring in RINGS.all() if ring.layout.name == layout and ring.has_windows)
     # Partitions 0 to 17: their marks and that of history are 19, and 16 are made at a time.
     documented = (
-        ring.cells * {"sums": 88, "last_n": 24 + 16 * 3, "distinct": 24 + 8 * 16, "bins": 1784}[layout] + 32 * 8
+        ring.cells * {"sums": 72, "spread": 56, "last_n": 24 + 16 * 3, "distinct": 24 + 8 * 16, "bins": 1784}[layout]
+        + 32 * 8
     )
     for turn in range(20 + ring.slots):  # more tiles than are held, and every partition
         await merge(store, turn, car(10 * turn, 1.0 + turn), partition=turn % 18, ring=ring)

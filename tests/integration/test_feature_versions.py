@@ -278,9 +278,9 @@ async def test_a_check_beside_a_stream_finds_nothing_but_what_was_changed_behind
             assert sender.counts.total() > before
         async with Redis.from_url(parts.redis) as redis:
             (wrong, gone, *_) = [key async for key in redis.scan_iter("f:{trade*")]
-            held = np.frombuffer((await redis.get(wrong))[: 88 * SLOTS]).reshape(-1, 11)
+            held = np.frombuffer((await redis.get(wrong))[: 72 * SLOTS]).reshape(-1, 9)
             for tile in np.flatnonzero(held[:, 1]):
-                await redis.setrange(wrong, 88 * int(tile) + 8, struct.pack("<d", 1e6))
+                await redis.setrange(wrong, 72 * int(tile) + 8, struct.pack("<d", 1e6))
             await redis.delete(gone)
         reports = await checked(sender)
         assert reports["trade:count_24h"]["mismatch"] == 2 / SHOPS  # of what is gone only what came since is counted

@@ -27,7 +27,7 @@ HISTORY = -1
 """Stands for a partition in marks: what came from files and not from the topic."""
 
 # Stands in every key: a change of what the bytes mean starts new rings, and the old ones expire.
-_LAYOUT_VERSION = 3
+_LAYOUT_VERSION = 4
 _TAGS = 16
 """Hash tags that a view's entities are spread over, so that a cluster shares the load of a view."""
 

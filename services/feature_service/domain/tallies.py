@@ -11,6 +11,7 @@ from services.feature_service.domain.rings import HISTORY, Ring, entity_text
 from shared.events import EntityEvent
 from shared.features.bins import bin_of
 from shared.features.distinct import hash_of
+from shared.features.layouts import LayoutName
 from shared.features.tiles import tile_of
 
 _HEAD = struct.Struct("<3d")
@@ -20,9 +21,9 @@ _HEAD = struct.Struct("<3d")
 class Tally:
     """What the frame at one offset of a source partition adds to one entity's ring.
 
-    `cells` are lists of float64, in the order in which they are packed: tile, events, time of the latest, then for
-    sums the other fields of shared.features.layouts.SUMS; for the other layouts a number m and m entries: pairs of time
-    and value, the latest first; hashes in ascending order; pairs of bin and count.
+    `cells` are lists of float64, in the order in which they are packed: tile, events, time of the latest, then the
+    other fields of shared.features.layouts.SUMS or SPREAD; for the other layouts a number m and m entries: pairs of
+    time and value, the latest first; hashes in ascending order; pairs of bin and count.
     """
 
     partition: int
@@ -76,38 +77,33 @@ def _counts(ring: Ring, partition: int, event: EntityEvent) -> bool:
 
 
 def _sums(_: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
+    if len(pairs) == 1:
+        time, value = pairs[0][0], float(pairs[0][1]) + 0.0  # -0.0 becomes 0.0
+        return [tile, 1.0, time, value, time, value, value, value, value]
+    ordered = sorted((time, float(value) + 0.0) for time, value in pairs)
+    values = [value for _, value in ordered]
+    total = 0.0
+    for value in values:
+        total += value  # one after the other, as training sets do
+    (first_time, first), (last_time, last) = ordered[0], ordered[-1]
+    return [tile, float(len(values)), last_time, last, first_time, first, total, min(values), max(values)]
+
+
+def _spread(_: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
     """Squared deviations are from the mean of these values, so that nothing cancels when they are merged.
 
     The mean is told by differences from the first value, which lose nothing however far from zero the values are.
     """
-    if len(pairs) == 1:
-        time, value = pairs[0][0], float(pairs[0][1]) + 0.0  # -0.0 becomes 0.0
-        return [tile, 1.0, time, value, time, value, value, 0.0, value, value, 0.0]
     ordered = sorted((time, float(value) + 0.0) for time, value in pairs)
-    values = [value for _, value in ordered]
-    total = excess = 0.0
-    for value in values:
-        total += value  # one after the other, as training sets do
-        excess += value - values[0]
-    mean = excess / len(values)
-    spread = 0.0
-    for value in values:
-        apart = value - values[0] - mean
-        spread += apart * apart
-    (first_time, first), (last_time, last) = ordered[0], ordered[-1]
-    return [
-        tile,
-        float(len(values)),
-        last_time,
-        last,
-        first_time,
-        first,
-        total,
-        spread,
-        min(values),
-        max(values),
-        excess,
-    ]
+    first_time, first = ordered[0]
+    steps = [value - first for _, value in ordered]
+    excess = spread = 0.0
+    for step in steps:
+        excess += step
+    mean = excess / len(steps)
+    for step in steps:
+        spread += (step - mean) * (step - mean)
+    return [tile, float(len(steps)), ordered[-1][0], first_time, first, excess, spread]
 
 
 def _last_n(ring: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
@@ -133,8 +129,9 @@ def _bins(_: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[floa
     return [tile, float(len(pairs)), max(time for time, _ in pairs), float(len(counts)), *entries]
 
 
-_CELLS: Mapping[str, Callable[[Ring, float, Sequence[tuple[float, Any]]], list[float]]] = {
+_CELLS: Mapping[LayoutName, Callable[[Ring, float, Sequence[tuple[float, Any]]], list[float]]] = {
     "sums": _sums,
+    "spread": _spread,
     "last_n": _last_n,
     "distinct": _distinct,
     "bins": _bins,

@@ -15,7 +15,7 @@ from shared.features.aggregations import ALL_TIME, COUNTS, Aggregation
 from shared.features.bins import BINS, VALUES, rank_of
 from shared.features.distinct import NONE, estimate
 from shared.features.durations import seconds
-from shared.features.layouts import HEAD, SUMS
+from shared.features.layouts import HEAD, SPREAD, SUMS
 from shared.features.tiles import Floats, begun, tile_of
 
 Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"]
@@ -24,7 +24,8 @@ Mask = NDArray[np.bool_]
 T = TypeVar("T")
 
 _TILE, _COUNT, _LAST_TIME = range(len(HEAD))
-_LAST, _FIRST_TIME, _FIRST, _TOTAL, _SPREAD, _LOW, _HIGH, _EXCESS = range(len(HEAD), len(SUMS))
+_LAST, _FIRST_TIME, _FIRST, _TOTAL, _LOW, _HIGH = range(len(HEAD), len(SUMS))
+_SPREAD_FIRST, _EXCESS, _SPREAD = range(SPREAD.index("first"), len(SPREAD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +257,9 @@ def _std(cells: Floats, window: _Window) -> Floats:
     Means are differences from one of the window's values: far from zero, sums are rounded to more than values differ.
     """
     count, inside = window.count, window.inside
-    some = cells[np.arange(len(cells)), inside.argmax(axis=1), _FIRST]
+    some = cells[np.arange(len(cells)), inside.argmax(axis=1), _SPREAD_FIRST]
     counts = np.where(inside, cells[..., _COUNT], 0.0)
-    apart = cells[..., _FIRST] - some[:, None] + cells[..., _EXCESS] / np.maximum(counts, 1.0)
+    apart = cells[..., _SPREAD_FIRST] - some[:, None] + cells[..., _EXCESS] / np.maximum(counts, 1.0)
     mean = (counts * apart).sum(axis=1) / np.maximum(count, 1.0)
     apart = apart - mean[:, None]
     spread = (np.where(inside, cells[..., _SPREAD], 0.0) + counts * apart * apart).sum(axis=1)

@@ -18,29 +18,38 @@ local MARKS = 128 -- bytes, MARKS_BYTES of the layouts: marks are made 16 at a t
 -- A cell as a table: tile, count, last_time and what its layout has. nil: empty.
 local unpack_cell, pack_cell, merge_cells, read_tally
 
-if layout == 'sums' then
+-- How two cells merge, of the layouts that are a fixed list of fields.
+local merge_fields = {
+  sums = function(a, b)
+    local later = (a[3] > b[3] or (a[3] == b[3] and a[4] > b[4])) and a or b
+    local earlier = (a[5] < b[5] or (a[5] == b[5] and a[6] < b[6])) and a or b
+    return {math.max(a[1], b[1]), a[2] + b[2], later[3], later[4], earlier[5], earlier[6], a[7] + b[7],
+      math.min(a[8], b[8]), math.max(a[9], b[9])}
+  end,
+  spread = function(a, b)
+    if b[4] < a[4] or (b[4] == a[4] and b[5] < a[5]) then a, b = b, a end
+    local count = a[2] + b[2]
+    local step = b[5] - a[5]
+    local apart = step + (b[6] / b[2] - a[6] / a[2])
+    return {math.max(a[1], b[1]), count, math.max(a[3], b[3]), a[4], a[5], a[6] + b[6] + b[2] * step,
+      a[7] + b[7] + apart * apart * a[2] * b[2] / count}
+  end,
+}
+
+if merge_fields[layout] then
+  local fields = '<' .. string.rep('d', size / 8)
   read_tally = function(packed, at)
-    local cell = {struct.unpack('<ddddddddddd', packed, at)}
-    return cell, cell[12]
+    local cell = {struct.unpack(fields, packed, at)}
+    return cell, table.remove(cell)
   end
   unpack_cell = function(bytes)
-    local cell = {struct.unpack('<ddddddddddd', bytes)}
+    local cell = read_tally(bytes, 1)
     return cell[2] > 0 and cell or nil
   end
   pack_cell = function(cell)
-    return struct.pack('<ddddddddddd', cell[1], cell[2], cell[3], cell[4], cell[5], cell[6], cell[7], cell[8], cell[9],
-      cell[10], cell[11])
+    return struct.pack(fields, unpack(cell))
   end
-  merge_cells = function(a, b)
-    if b[5] < a[5] or (b[5] == a[5] and b[6] < a[6]) then a, b = b, a end
-    local count = a[2] + b[2]
-    local step = b[6] - a[6]
-    local apart = step + (b[11] / b[2] - a[11] / a[2])
-    local later = (a[3] > b[3] or (a[3] == b[3] and a[4] > b[4])) and a or b
-    return {math.max(a[1], b[1]), count, later[3], later[4], a[5], a[6], a[7] + b[7],
-      a[8] + b[8] + apart * apart * a[2] * b[2] / count, math.min(a[9], b[9]), math.max(a[10], b[10]),
-      a[11] + b[11] + b[2] * step}
-  end
+  merge_cells = merge_fields[layout]
 elseif layout == 'last_n' then
   read_tally = function(packed, at)
     local cell = {}

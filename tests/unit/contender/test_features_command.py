@@ -15,7 +15,7 @@ from shared.features.catalogue import Catalogue
 HEAD = """\
 from contender.features import (
     Entity, EventSource, FeatureService, FeatureView, column, count, distinct_count, last_n, mean, on_demand, quantile,
-    ratio,
+    ratio, std,
 )
 road = Entity("road", "road", description="A road by its number.")
 cars = EventSource("cars", {"road": str, "speed": float, "electric": bool}, description="A car passes.", owner="roads")
@@ -215,8 +215,8 @@ def test_a_view_is_shown_with_all_that_it_is_made_of(here):
         "road str, speed float, electric bool",
         "topic entity-events",
         "mean of speed the last 3 h in steps of 5 m",
-        "49 88 4,312",
-        "An entity takes 4,440 bytes of memory, its offsets included.",
+        "49 72 3,528",
+        "An entity takes 3,656 bytes of memory, its offsets included.",
         f"defined at own.py:{FIRST}",
     ):
         assert said in words
@@ -226,7 +226,7 @@ def test_a_feature_is_shown_with_its_window_cost_and_what_shares_it(here):
     (here / "own.py").write_text(HEAD + VIEW)
     words = " ".join(call("show", "speeds@1:count_3h", "own.py").stdout.split())
     assert "covers the last 3 h in steps of 5 m" in words
-    assert "4,312 bytes per entity, shared with mean_speed_1h, mean_speed_3h" in words
+    assert "3,528 bytes per entity, shared with mean_speed_1h, mean_speed_3h" in words
     found = json.loads(call("show", "speeds:count_3h", "own.py", "--json").stdout)
     assert (found["what"], found["over_an_empty_window"], found["view"]["version"]) == ("feature", 0, "speeds@1")
 
@@ -250,7 +250,8 @@ def test_what_shares_a_name_is_all_shown_and_what_is_nowhere_has_a_hint(here):
 
 def test_the_bytes_that_are_told_are_those_that_the_store_keeps(here):
     features = (
-        'mean("speed", "1h", "3h", "all"), count("3h"), count("1h", name="fast", where=column("speed") > 100), '
+        'mean("speed", "1h", "3h", "all"), std("speed", "1h", "2h"), count("3h"), '
+        'count("1h", name="fast", where=column("speed") > 100), '
         'last_n("speed", 5, "1h"), distinct_count("road", "1h", "all"), quantile("speed", 0.5, "2h"), '
         'ratio(count("1h", where=column("electric") == True), count("1h"), name="electric_share")'
     )
@@ -258,3 +259,21 @@ def test_the_bytes_that_are_told_are_those_that_the_store_keeps(here):
     one = Catalogue.load("own.py").views["speeds"]
     kept = Rings.of({"speeds@1": one}).all()
     assert sorted(group["bytes"] for group in tiles(one)) == sorted(ring.cells_bytes for ring in kept)
+
+
+def test_a_mean_and_a_deviation_of_one_column_take_tiles_of_their_own(here):
+    (here / "own.py").write_text(HEAD + view('mean("speed", "1h"), std("speed", "1h", "3h"), count("3h")'))
+    kept = json.loads(call("show", "speeds", "own.py", "--json").stdout)["tiles"]
+    assert {(*group["features"], group["tile_bytes"]) for group in kept} == {
+        ("count_3h", "mean_speed_1h", 72),
+        ("std_speed_1h", "std_speed_3h", 56),
+    }
+
+
+def test_a_count_beside_deviations_alone_takes_tiles_of_sums(here):
+    (here / "own.py").write_text(HEAD + view('std("speed", "1h"), count("3h")'))
+    kept = json.loads(call("show", "speeds", "own.py", "--json").stdout)["tiles"]
+    assert {(*group["features"], group["column"], group["tile_bytes"]) for group in kept} == {
+        ("count_3h", "", 72),
+        ("std_speed_1h", "speed", 56),
+    }

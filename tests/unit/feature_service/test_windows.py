@@ -28,18 +28,23 @@ VIEW = FeatureView(
     hop="10s",
     lateness="10s",
 )
-RING = Rings.of({"speeds@1": VIEW}).ring("speeds@1", VIEW.aggregations[1])
+RINGS = Rings.of({"speeds@1": VIEW})
+RING = RINGS.ring("speeds@1", VIEW.aggregations[1])
 
 
 async def values(events: list[tuple[float, int]], *times: float, max_age_s: float = float("inf")) -> list[Column]:
     store = MemoryStore()
     cars = [EntityEvent("cars", time, {"road": "a", "speed": speed}) for time, speed in events]
-    for offset, car in enumerate(cars):
-        found = tally(RING, 0, offset, [car])
-        await store.merge(RING, {road: [one] for road, one in found.items()})
-    held = await store.read([RING.key("a")])
-    read = RingValues.of(RING, held, [0] * len(times), np.array(times))
-    return [read.column(one, integer=VIEW.is_integer(one), max_age_s=max_age_s) for one in VIEW.aggregations]
+    read = {}
+    for ring in RINGS.all():
+        for offset, car in enumerate(cars):
+            await store.merge(ring, {"a": [tally(ring, 0, offset, [car])["a"]]})
+        held = await store.read([ring.key("a")])
+        read[ring] = RingValues.of(ring, held, [0] * len(times), np.array(times))
+    return [
+        read[RINGS.ring("speeds@1", one)].column(one, integer=VIEW.is_integer(one), max_age_s=max_age_s)
+        for one in VIEW.aggregations
+    ]
 
 
 async def test_on_a_boundary_the_tile_that_begins_contributes_nothing():
