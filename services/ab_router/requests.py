@@ -8,6 +8,7 @@ import msgspec
 from services.ab_router.catalog import REQUEST, Catalog
 from shared.columns import fault_of
 from shared.events import Dtype, InputColumn, ModelVersion, Scalar
+from shared.features.limits import MOST_CHARACTERS, MOST_EXACT
 from shared.problems import FieldError, TooLarge, Unprocessable
 
 _FUTURE_S = 300.0
@@ -74,7 +75,7 @@ class Requirements:
             found += [
                 FieldError(f"{where}{group}.{key}", fault)
                 for key, value in values.items()
-                if (fault := self._scalar_fault(value))
+                if (fault := self._entity_fault(value) if group == "entities" else self._scalar_fault(value))
             ]
         return found + self._input_faults(row.inputs, where)
 
@@ -99,6 +100,14 @@ class Requirements:
         if not text:
             return "is empty"
         return f"is longer than {self._text_limit} characters" if len(text) > self._text_limit else ""
+
+    def _entity_fault(self, value: Scalar) -> str:
+        """Within what features take as a join key: rows are looked up together, and one must not fail the others."""
+        if isinstance(value, str) and len(value) > MOST_CHARACTERS:
+            return f"is longer than {MOST_CHARACTERS} characters"
+        if isinstance(value, int) and abs(value) > MOST_EXACT:
+            return "is beyond 2**53, up to which whole numbers are exact: send it as text"
+        return self._scalar_fault(value)
 
     def _scalar_fault(self, value: Scalar) -> str:
         if isinstance(value, str):

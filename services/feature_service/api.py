@@ -21,7 +21,7 @@ from services.feature_service.errors import (
 )
 from services.feature_service.handlers import Intake, RejectedEventError
 from services.feature_service.history import HistoryChangedError
-from services.feature_service.online import Question
+from services.feature_service.online import Question, TooManyTilesError
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
 from services.feature_service.telling import tell, tell_status
@@ -57,9 +57,13 @@ async def get_online_features(request: Request) -> Response:
     question = await read_body(request, OnlineQuestion, settings.body_limit_bytes)
     current = request.state.definitions.current
     asked = feast.read_question(question, current.catalogue, request.state.clock.now(), settings.row_limit)
-    plan = Question(current, asked.features, question.entities, asked.times, settings.partitions)
+    plan = Question(
+        current, asked.features, question.entities, asked.times, settings.partitions, settings.read_limit_bytes
+    )
     try:
         columns = await plan.answer(request.state.store)
+    except TooManyTilesError as error:
+        raise TooLarge(str(error)) from error
     except StoreUnavailableError as error:
         raise Unavailable(str(error)) from error
     except DefinitionError as error:

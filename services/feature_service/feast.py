@@ -18,14 +18,13 @@ from shared.events import EntityEvent, Scalar
 from shared.features.catalogue import Catalogue, Feature
 from shared.features.definitions import EventSource
 from shared.features.errors import UnknownFeatureError
-from shared.features.layouts import MOST_EXACT
-from shared.features.limits import MOST_CHARACTERS
+from shared.features.limits import MOST_CHARACTERS, MOST_EXACT
 from shared.features.tiles import Floats
 from shared.problems import TooLarge, Unprocessable, shortened
 
 _LATEST_S = 253_402_300_800.0  # the year 10000, beyond which a time can't be written
-_KEY_TYPES: frozenset[type] = frozenset({str, int})
 _NULL = type(None)
+_KEY_TYPES: frozenset[type] = frozenset({str, int, _NULL})
 _REQUEST_TYPES: Mapping[type, frozenset[type]] = {
     str: frozenset({str, _NULL}),
     int: frozenset({int, _NULL}),
@@ -57,7 +56,8 @@ def read_question(question: OnlineQuestion, catalogue: Catalogue, now: float, ro
     """
     selection = _selection(Same(catalogue), tuple(question.features), question.feature_service)
     lengths = {key: len(values) for key, values in question.entities.items()}
-    rows = next(iter(lengths.values()), 0)
+    # Features of the whole need no entity: one row, or as many as there are times.
+    rows = next(iter(lengths.values()), len(question.event_timestamps) or 1)
     if rows > row_limit:
         raise TooLarge(f"entities holds {rows} rows; one call takes {row_limit}")
     for key, length in lengths.items():
@@ -182,7 +182,7 @@ def _columns(catalogue: Catalogue, feature: Feature) -> Iterator[_Column]:
     """The join keys and request columns of a feature."""
     for key in catalogue.join_keys(feature):
         missing = f"is missing for {feature.reference}"
-        yield _Column(key, missing, _KEY_TYPES, "a join key is text or a whole number")
+        yield _Column(key, missing, _KEY_TYPES, "a join key is text or a whole number, or null")
     for name, kind in catalogue.request_columns(feature).items():
         missing = f"is missing: {feature.reference} is computed from it"
         yield _Column(name, missing, _REQUEST_TYPES[kind], f"expected {kind.__name__}")

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import inf
 from typing import NamedTuple
 
 from services.feature_service.definitions import Current
@@ -26,6 +27,14 @@ _REMEMBERED = 128
 """Lists of features, of which a deployment has about one per model."""
 
 
+class TooManyTilesError(Exception):
+    """A question takes more tiles than are worked on in one piece."""
+
+    def __init__(self, taken: float, most: float, rows: int) -> None:
+        least = max(1, int(rows * most / taken))
+        super().__init__(f"takes {taken / 1e6:,.0f} MB of tiles for {rows} rows; ask for {least} rows a call")
+
+
 @dataclass
 class Question:
     """Features of rows.
@@ -36,6 +45,7 @@ class Question:
         columns: the join keys of the features' entities, and the request columns they need, one value per row.
         times: when each row's windows end, in seconds, shape (rows,).
         partitions: of topic entity-events.
+        most_bytes: of tiles that may be read and worked on.
     """
 
     current: Current
@@ -43,12 +53,14 @@ class Question:
     columns: Mapping[str, Sequence[Scalar]]
     times: Floats
     partitions: int
+    most_bytes: float = inf
     _answers: dict[_Key, Column] = field(default_factory=dict)
 
     async def answer(self, store: RingReader) -> list[Column]:
         """The features' values and statuses, with one read for them all.
 
         Raises:
+            TooManyTilesError: the rows take more tiles than `most_bytes`; nothing was read.
             StoreUnavailableError: the store can't be read.
             DefinitionError: an on-demand function fails.
         """
@@ -66,8 +78,15 @@ class Question:
             for ring in (reading.ring for reading in plan.readings)
             for key in ring.keys(entities[ring.join_keys].distinct, entities[ring.join_keys].tags)
         ]
-        held = await store.read(keys)
         moments = Moments(self.times)
+        taken = sum(
+            reading.ring.cells_bytes
+            * (len(entities[reading.ring.join_keys].distinct) if moments.are_one else len(self.times))
+            for reading in plan.readings
+        )
+        if taken > self.most_bytes:
+            raise TooManyTilesError(taken, self.most_bytes, len(self.times))
+        held = await store.read(keys)
         read: list[Column] = []
         start = 0
         for reading in plan.readings:
@@ -87,7 +106,10 @@ class Question:
     def _entities(self, join_keys: Sequence[str]) -> "_Entities":
         if not join_keys:
             return _Entities([""], [Ring.tag("")], [0] * len(self.times))
-        texts = entity_texts([self.columns[key] for key in join_keys])
+        columns = [self.columns[key] for key in join_keys]
+        texts = entity_texts(columns)
+        if any(None in column for column in columns):  # a row without a key is about nobody
+            texts = ["" if None in keys else text for text, *keys in zip(texts, *columns, strict=True)]
         number = {entity: place for place, entity in enumerate(dict.fromkeys(texts))}
         return _Entities(list(number), list(map(Ring.tag, number)), list(map(number.__getitem__, texts)))
 

@@ -12,6 +12,9 @@ class FeatureSettings(Settings):
     future_s: float = Field(300.0, ge=0, description="How far ahead of this clock an event may be: clocks differ.")
     event_limit: int = Field(10_000, ge=1, description="Most events of one call.")
     row_limit: int = Field(10_000, ge=1, description="Most rows of one question for online features.")
+    read_limit_bytes: int = Field(
+        128 * 1024**2, ge=1024, description="Most bytes of tiles that one question for online features may take."
+    )
     seen_ttl_s: int = Field(86_400, ge=60, description="How long a frame's id is remembered to know its duplicates.")
     redis_cluster: bool = Field(default=False, description="Whether CONTENDER_REDIS is a node of a cluster.")
     redis_replicas: int = Field(

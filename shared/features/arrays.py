@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.events import Scalar
 from shared.features.errors import DefinitionError
-from shared.features.layouts import MOST_EXACT
+from shared.features.limits import MOST_EXACT
 from shared.features.on_demand import Array, OnDemandView
 
 Values: TypeAlias = "Sequence[Any] | Array"

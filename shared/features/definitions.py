@@ -8,7 +8,8 @@ from shared.features.aggregations import ALL_TIME, NAME, Aggregation, Features
 from shared.features.conditions import Condition, Value, check_filter
 from shared.features.durations import seconds
 from shared.features.errors import DefinitionError
-from shared.features.layouts import MOST_EXACT, MOST_RING_BYTES, Layout
+from shared.features.layouts import MOST_RING_BYTES, Layout
+from shared.features.limits import MOST_EXACT
 from shared.features.on_demand import REQUEST, OnDemandView, check_references
 from shared.features.places import caller
 from shared.topics import ENTITY_EVENTS

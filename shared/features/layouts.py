@@ -18,8 +18,6 @@ SPREAD = (*HEAD, "first_time", "first", "excess", "spread")
 """The float64 of a tile of a deviation. `spread` is the sum of squared deviations from the tile's own mean, `excess`
 that of differences from `first`: it tells the mean where a total is rounded to more than the values differ."""
 
-MOST_EXACT = 2**53
-"""Whole numbers beyond this are not all float64s, and sums of them could not be exact."""
 
 MARKS_BYTES = 128
 """What stands behind the tiles, for the offsets of history and 15 partitions; as much again for 16 more."""

@@ -1,5 +1,8 @@
 """What the values of events may be, online as in training sets: beyond it the two could not be the same."""
 
+MOST_EXACT = 2**53
+"""Whole numbers beyond this are not all float64s, and sums of them could not be exact."""
+
 MOST_MAGNITUDE = 1e100
 """Squares of larger numbers could leave float64."""
 

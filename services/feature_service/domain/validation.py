@@ -7,8 +7,7 @@ from typing import NamedTuple
 from shared.events import EntityEvent, Scalar
 from shared.features.catalogue import Catalogue, Schema
 from shared.features.definitions import ColumnType
-from shared.features.layouts import MOST_EXACT
-from shared.features.limits import MOST_CHARACTERS, MOST_MAGNITUDE
+from shared.features.limits import MOST_CHARACTERS, MOST_EXACT, MOST_MAGNITUDE
 from shared.problems import shortened
 
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}

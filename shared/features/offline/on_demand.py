@@ -8,7 +8,7 @@ import polars as pl
 
 from shared.features.arrays import Computed, Values, computed
 from shared.features.errors import TrainingSetError
-from shared.features.layouts import MOST_EXACT
+from shared.features.limits import MOST_EXACT
 from shared.features.offline.tables import TYPES, Opened
 from shared.features.on_demand import OnDemandView
 

@@ -11,8 +11,7 @@ import polars as pl
 
 from shared.features.definitions import ColumnType, EventSource
 from shared.features.errors import TrainingSetError
-from shared.features.layouts import MOST_EXACT
-from shared.features.limits import MOST_CHARACTERS, MOST_MAGNITUDE
+from shared.features.limits import MOST_CHARACTERS, MOST_EXACT, MOST_MAGNITUDE
 from shared.features.tiles import Floats
 
 if TYPE_CHECKING:

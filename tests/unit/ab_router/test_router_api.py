@@ -136,6 +136,7 @@ async def test_experiments_are_listed_oldest_first(client):
         ({"unit": "x" * 51}, "unit"),
         ({"unit": 17}, "unit"),
         ({"unit": None}, "unit"),
+        ({"entities": {"origin": 2**53 + 1}}, "entities.origin"),
         ({"entities": {}}, "entities.origin"),
         ({"entities": {"origin": ""}}, "entities.origin"),
         ({"entities": {"origin": "x" * 51}}, "entities.origin"),

@@ -1,0 +1,82 @@
+"""Questions for online features: whom rows are about, and how much may be asked for at a time."""
+
+import numpy as np
+import pytest
+
+from contender.features import Entity, EventSource, FeatureView, count, sum  # noqa: A004
+from services.feature_service import feast
+from services.feature_service.contracts import OnlineQuestion
+from services.feature_service.definitions import fixed
+from services.feature_service.handlers import Feeds, Merging, ReadFrame
+from services.feature_service.online import Question, TooManyTilesError
+from services.feature_service.store.memory import MemoryStore
+from services.feature_service.store.protocol import FramePosition
+from services.feature_service.store.registry import InMemoryRegistry
+from shared.clock import FixedClock
+from shared.events import EntityEvent
+from shared.features.catalogue import Catalogue
+from shared.problems import Unprocessable
+
+NOW = 1_000_000.0
+SALES = EventSource("sales", {"shop": str, "clerk": int, "items": int})
+SHOP, CLERK = Entity("shop", "shop"), Entity("clerk", "clerk")
+WHOLE = FeatureView("whole", None, SALES, [count("1h")], hop="1m")
+SHOPS = FeatureView("shops", SHOP, SALES, [sum("items", "1h"), count("1h")], hop="1m")
+PAIRS = FeatureView("pairs", [SHOP, CLERK], SALES, [count("1h")], hop="1m")
+CATALOGUE = Catalogue.of([WHOLE, SHOPS, PAIRS])
+
+
+@pytest.fixture
+async def store() -> MemoryStore:
+    store = MemoryStore()
+    definitions = fixed(CATALOGUE, store, InMemoryRegistry())
+    merging = Merging(definitions, store, Feeds(store), FixedClock(NOW), 300.0)
+    events = [EntityEvent("sales", NOW - 100, {"shop": "None", "clerk": 1, "items": 2})]
+    await merging.merge_into([ReadFrame(FramePosition("", 0, 0), events)], lambda *_: True)
+    return store
+
+
+async def ask(store: MemoryStore, question: OnlineQuestion, most_bytes: float = float("inf")) -> list[tuple]:
+    asked = feast.read_question(question, CATALOGUE, NOW, 1000)
+    current = fixed(CATALOGUE, store, InMemoryRegistry()).current
+    found = await Question(current, asked.features, question.entities, asked.times, 1, most_bytes).answer(store)
+    return [(column.values, column.statuses) for column in found]
+
+
+@pytest.mark.parametrize(("times", "rows"), [([], 1), ([NOW], 1), ([NOW, NOW - 200, NOW], 3)])
+async def test_features_of_the_whole_need_no_entity(store: MemoryStore, times: list[float], rows: int):
+    ((values, statuses),) = await ask(store, OnlineQuestion({}, ["whole:count_1h"], event_timestamps=times))
+    assert values == [1, 0, 1][:rows]
+    assert statuses == ["PRESENT"] * rows
+
+
+async def test_a_row_without_a_key_is_about_nobody_and_the_others_are_answered(store: MemoryStore):
+    question = OnlineQuestion({"shop": ["None", None]}, ["shops:sum_items_1h", "shops:count_1h"])
+    assert await ask(store, question) == [([2, None], ["PRESENT", "NOT_FOUND"]), ([1, 0], ["PRESENT", "PRESENT"])]
+    question = OnlineQuestion({"shop": ["None", "None", None], "clerk": [1, None, None]}, ["pairs:count_1h"])
+    assert await ask(store, question) == [([1, 0, 0], ["PRESENT"] * 3)]
+
+
+@pytest.mark.parametrize("key", [1.5, True, 2**53 + 1, "x" * 513])
+async def test_a_key_that_no_event_has_is_refused_with_its_row(store: MemoryStore, key: object):
+    with pytest.raises(Unprocessable) as raised:
+        await ask(store, OnlineQuestion({"shop": ["a", key]}, ["shops:count_1h"]))
+    assert [error.field for error in raised.value.errors] == ["entities.shop[1]"]
+
+
+async def test_more_tiles_than_may_be_worked_on_are_refused_with_what_may_be_asked(store: MemoryStore):
+    question = OnlineQuestion({"shop": [f"s{row}" for row in range(100)]}, ["shops:count_1h"])
+    assert len((await ask(store, question))[0][0]) == 100
+    with pytest.raises(TooManyTilesError, match="MB of tiles for 100 rows; ask for 49 rows a call"):
+        await ask(store, question, most_bytes=cells_bytes() * 49.5)
+    # Rows of one entity at one time are one piece of work, and at several times they are several.
+    one = OnlineQuestion({"shop": ["a"] * 100}, ["shops:count_1h"])
+    assert len((await ask(store, one, most_bytes=cells_bytes()))[0][0]) == 100
+    several = OnlineQuestion({"shop": ["a"] * 100}, ["shops:count_1h"], event_timestamps=list(np.arange(100.0)))
+    with pytest.raises(TooManyTilesError):
+        await ask(store, several, most_bytes=cells_bytes())
+
+
+def cells_bytes() -> int:
+    rings = fixed(CATALOGUE, MemoryStore(), InMemoryRegistry()).current.rings
+    return rings.ring("shops@1", SHOPS.aggregations[1]).cells_bytes
