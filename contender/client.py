@@ -30,6 +30,7 @@ class _Feature(msgspec.Struct):
 class _View(msgspec.Struct):
     name: str
     label: str
+    digest: str
     newest: bool
     features: list[_Feature]
 
@@ -95,7 +96,9 @@ class Client:
         from contender import registration  # noqa: PLC0415 - needs the extra `notebook`, which applications do without
 
         if options.get("sources"):
-            options |= self._pinned(options["sources"], options.get("defaults") or {})
+            recorded = options.get("training_set")
+            meant = {} if recorded is None else _meant(recorded.manifest)
+            options |= self._pinned(options["sources"], options.get("defaults") or {}, meant)
         exported = registration.export_pipeline(pipeline, columns, labels, **options)
         try:
             return registration.register(self.inference_url, model, exported)
@@ -203,14 +206,30 @@ class Client:
         path = f"{self.inference_url}/v1/models/{_segment(model)}/versions/{_segment(version)}"
         return self._call(ModelVersion, "GET", path)
 
-    def _pinned(self, sources: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """Sources with the versions that they mean today, and the definitions' own defaults under the given ones."""
+    def _pinned(
+        self, sources: Mapping[str, str], defaults: Mapping[str, Any], meant: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Sources with the versions that were trained on, and the definitions' own defaults under the given ones.
+
+        Args:
+            sources: `view:feature` by column; without a training set a view is what the service says today.
+            defaults: by column.
+            meant: what a training set's views meant, as digests by `view:feature`.
+        """
         views = self._call(_Definitions, "GET", f"{self.feature_url}/v1/definitions").views
         labels = {view.label: view for view in views} | {view.name: view for view in views if view.newest}
+        meanings = {(view.name, view.digest): view for view in views}
         pinned, own = {}, {}
         for column, reference in sources.items():
             label, _, name = reference.partition(":")
             view = labels.get(label)
+            if digest := meant.get(reference):
+                view = meanings.get((label.partition("@")[0], digest))
+                if view is None:
+                    raise ContenderError(
+                        f"column {column}: the training set has {reference} with another meaning than any that the "
+                        "feature service knows; run `contender features apply` there, or build the training set again"
+                    )
             feature = next((one for one in view.features if one.name == name), None) if view else None
             if view is None or feature is None:
                 raise ContenderError(f"column {column}: there is no feature {reference}")
@@ -261,6 +280,17 @@ class Experiment:
     def results(self) -> Results:
         """What is known at this moment."""
         return self.client.results(self.name)
+
+
+def _meant(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What a training set's views meant: digests by `view:feature`, and by `view@number:feature` in its own numbers."""
+    found = {}
+    for reference in manifest["features"].values():
+        label, _, name = reference.partition(":")
+        digest = manifest["definitions"][label]
+        found[reference] = digest
+        found.setdefault(f"{label.partition('@')[0]}:{name}", digest)
+    return found
 
 
 def _checked(url: str) -> str:

@@ -16,6 +16,7 @@ from contender.commands import feature_service
 from contender.commands.feature_facts import facts, overview
 from contender.commands.feature_pages import page
 from contender.commands.feature_template import TEMPLATE
+from contender.commands.feature_trials import trial_faults
 from contender.commands.stack import console, errors
 from shared.features.aggregations import NAME
 from shared.features.catalogue import Catalogue
@@ -55,6 +56,8 @@ WIDE = 120
 def check(module: Module = USUAL) -> None:
     """Load definitions and tell file, line and fix of everything that is wrong with them."""
     catalogue = load(module)
+    if faults := list(trial_faults(catalogue)):
+        raise _fail("\n".join(faults))
     features = sum(1 for _ in overview(catalogue))
     counts = [
         _counted(len(catalogue.entities), "entity", "entities"),

@@ -262,7 +262,7 @@ def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list
             # What it needs is pinned: where that means something else, so does this.
             inputs = (reference.partition(":") for reference in view.inputs)
             document["inputs"] = [f"{today.get(label, label)}:{name}" for label, _, name in inputs]
-        meaning = digest(document)
+        meaning = digest(_without_numbers(document, {one.label: one.digest for one in versions}))
         own = [one for one in versions if one.name == view.name]
         same = [one for one in own if one.digest == meaning and not one.retired_after]
         if not same:
@@ -272,6 +272,14 @@ def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list
             versions[versions.index(same[-1])] = msgspec.structs.replace(same[-1], document=document)
         today[view.name] = same[-1].label
     return versions, today
+
+
+def _without_numbers(document: Mapping[str, Any], digests: Mapping[str, str]) -> Mapping[str, Any]:
+    """With what an on-demand view needs by its meaning: numbers are given in another order elsewhere."""
+    if "inputs" not in document:
+        return document
+    inputs = (reference.partition(":") for reference in document["inputs"])
+    return {**document, "inputs": [f"{digests.get(label, label)}:{name}" for label, _, name in inputs]}
 
 
 def _refer(catalogue: Catalogue, references: Sequence[str], who: str, place: str) -> None:

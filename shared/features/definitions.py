@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from shared.events import Scalar
 from shared.features.aggregations import ALL_TIME, NAME, Aggregation, Features
@@ -37,6 +38,7 @@ class Entity:
 
     def __post_init__(self) -> None:
         _check_name("entity", self.name, self.place)
+        check_told(f"entity {self.name!r}", self)
         _check_column(f"entity {self.name!r}", self.join_key, self.place)
 
 
@@ -70,6 +72,12 @@ class EventSource:
     def __post_init__(self) -> None:
         where = f"source {self.name!r}"
         _check_name("source", self.name, self.place)
+        check_told(where, self)
+        for what in ("timestamp", "history", "ingested_at"):
+            if not isinstance(getattr(self, what), str):
+                raise DefinitionError(
+                    f"{where}: {what}={getattr(self, what)!r} is no text; give one name or path", self.place
+                )
         if not isinstance(self.schema, Mapping):
             raise DefinitionError(f"{where}: the schema is a type by column, such as {{'delay': float}}", self.place)
         for column, kind in self.schema.items():
@@ -123,6 +131,7 @@ class FeatureView:
 
     def __post_init__(self) -> None:
         _check_name("view", self.name, self.place)
+        check_told(f"view {self.name!r}", self)
         try:
             self._check_kinds()
             if self.where is not None:
@@ -298,6 +307,7 @@ class FeatureService:
 
     def __post_init__(self) -> None:
         _check_name("feature service", self.name, self.place)
+        check_told(f"feature service {self.name!r}", self)
         if not self.features:
             raise DefinitionError(
                 f"feature service {self.name!r} has no features; list references 'view:feature'", self.place
@@ -306,6 +316,20 @@ class FeatureService:
 
 
 Definition = Entity | EventSource | FeatureView | FeatureService | OnDemandView
+
+
+def check_told(where: str, one: "Definition") -> None:
+    """Refuse a description, an owner or tags that nobody could be shown.
+
+    Raises:
+        DefinitionError: one of them is no text, or the tags are no texts by text.
+    """
+    for what in ("description", "owner"):
+        if not isinstance(getattr(one, what), str):
+            raise DefinitionError(f"{where}: {what}={getattr(one, what)!r} is no text", one.place)
+    tags: Any = one.tags
+    if not isinstance(tags, Mapping) or not all(isinstance(text, str) for tag in tags.items() for text in tag):
+        raise DefinitionError(f"{where}: tags={tags!r} are no texts by text, such as {{'team': 'ops'}}", one.place)
 
 
 def _flat(features: Sequence[Aggregation | Features]) -> Iterator[Aggregation]:

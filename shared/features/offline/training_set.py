@@ -127,6 +127,9 @@ class _Building:
         if taken := [column for column in plan.columns if column in read.frame.columns]:
             raise TrainingSetError(f"rows already have a column {taken[0]!r}; leave it out")
         sources = {one.view.source.name: one.view.source for one in plan.tiled}
+        if unknown := sorted(events.keys() - sources.keys() - plan.catalogue.sources.keys()):
+            there = ", ".join(sorted(sources)) or "none"
+            raise TrainingSetError(f"events name a source {unknown[0]!r}; these features are made from {there}")
         return cls(plan, read, {name: open_events(source, events) for name, source in sources.items()})
 
     def table(self, *, as_known: bool, memory_rows: int) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from contender import Client, ContenderError, RefusedError, UnreachableError
 from contender.answers import Outputs, Prediction
+from contender.client import _meant
 from contender.embedded.ports import free_ports
 
 ROUTER, INFERENCE, FEEDBACK = (f"http://127.0.0.1:{port}" for port in (8400, 8402, 8403))
@@ -308,3 +309,47 @@ def test_what_is_no_url_is_said_at_once(monkeypatch, url, variable):
     monkeypatch.setenv(variable, url)
     with pytest.raises(ContenderError, match="is not a URL such as http://127"):
         Client()
+
+
+# What a model was trained on
+
+VIEWS = [
+    {
+        "name": "speeds",
+        "label": f"speeds@{number}",
+        "digest": digest,
+        "newest": number == 2,
+        "features": [{"name": "count_1h"}],
+    }
+    for number, digest in ((1, "aa"), (2, "bb"))
+]
+
+
+def pinned(reference: str, manifest: dict) -> str:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"views": VIEWS})
+
+    with Client(transport=httpx.MockTransport(answer)) as client:
+        return client._pinned({"column": reference}, {}, _meant(manifest) if manifest else {})["sources"]["column"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "digest", "expected"),
+    [
+        ("speeds:count_1h", "", "speeds@2:count_1h"),
+        ("speeds@1:count_1h", "", "speeds@1:count_1h"),
+        # A notebook numbers meanings in its own order: what counts is which one it was.
+        ("speeds:count_1h", "aa", "speeds@1:count_1h"),
+        ("speeds:count_1h", "bb", "speeds@2:count_1h"),
+        ("speeds@1:count_1h", "bb", "speeds@2:count_1h"),
+    ],
+)
+def test_a_model_is_served_what_it_was_trained_on(reference: str, digest: str, expected: str):
+    manifest = {"features": {"column": "speeds@1:count_1h"}, "definitions": {"speeds@1": digest}} if digest else {}
+    assert pinned(reference, manifest) == expected
+
+
+def test_a_model_that_was_trained_on_another_meaning_is_not_registered():
+    manifest = {"features": {"column": "speeds@1:count_1h"}, "definitions": {"speeds@1": "cc"}}
+    with pytest.raises(ContenderError, match="with another meaning than any that the feature service knows"):
+        pinned("speeds:count_1h", manifest)

@@ -50,6 +50,20 @@ def computed(body: str, arguments: str = 'request={"limit": float}') -> str:
 
 
 WRONG = {
+    "an owner that is no text": (VIEW.replace('owner="roads"', "owner=3"), 0, "owner=3 is no text"),
+    "tags that are no mapping": (VIEW.replace('owner="roads"', 'tags="x"'), 0, "tags='x' are no texts by text"),
+    "a history that is not there": (
+        'trips = EventSource("trips", {"road": str}, history="nowhere.parquet")\n' + view('count("1h")'),
+        0,
+        "there is no file 'nowhere.parquet'",
+    ),
+    "histories in a list": ('trips = EventSource("trips", {"road": str}, history=["a.parquet"])\n', 0, "is no text"),
+    "an import in a function that is not there": (
+        computed("    import nosuchmodule\n    return limit"),
+        2,
+        "No module named 'nosuchmodule'",
+    ),
+    "a function that gives one value": (computed("    return limit.max()"), 2, "shape () for 2 rows"),
     "an open parenthesis": ("speeds = FeatureView(\n", 0, "'(' was never closed; mend the line"),
     "a module that is not there": ("import no_such_module_here\n", 0, "No module named 'no_such_module_here'; mend"),
     "a name that is not there": ("from contender.features import meen\n", 0, "cannot import name 'meen'"),
