@@ -33,7 +33,7 @@ def apply(*, wait_s: Annotated[float, typer.Option(help="How long to wait until 
 def rebuild(
     *, wait_s: Annotated[float, typer.Option(help="How long to wait until everything is filled.")] = 600
 ) -> None:
-    """Fill all features anew from history files and Kafka, when Redis has lost them; the stream goes on."""
+    """Fill all features anew from history files as they are now, and from Kafka; the stream goes on."""
     generation = _call("POST", "/v1/definitions/rebuild", {})["generation"]
     console.print(f"Rebuild number {generation} has begun.")
     _wait(wait_s)
