@@ -43,12 +43,10 @@ class Fillers:
     Args:
         kafka: bootstrap servers.
         merging: merges what is read; shares its lock with the stream.
-        owned: the partitions that this worker owns.
     """
 
     kafka: str
     merging: Merging
-    owned: Callable[[], Iterable[int]]
     _running: dict[int, "asyncio.Task[None]"] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -65,7 +63,7 @@ class Fillers:
     async def tend(self) -> None:
         """Start what is to be filled; called now and then."""
         await self.merging.definitions.refresh()
-        owned = set(self.owned())
+        owned = set(self.merging.feeds.owned)
         if 0 in owned:  # the owner of the first partition takes history as well
             owned.add(HISTORY)
         else:
@@ -140,10 +138,7 @@ class Fillers:
 
     async def _hand_over(self, partition: int, rings: list[Ring], token: str) -> bool:
         await self.merging.store.persist()
-        live = await self.merging.feeds.set_live(rings, partition, token)
-        if not live:
-            self.merging.feeds.release(partition, token)
-        return live
+        return await self.merging.feeds.set_live(rings, partition, token)
 
     async def _until(self, consumer: AIOKafkaConsumer, source: TopicPartition, rings: list[Ring], behind: int) -> None:
         """Merge until no more than `behind` records are left; of those that were there, where none may be left."""

@@ -5,7 +5,7 @@ import hashlib
 import secrets
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
@@ -78,68 +78,75 @@ class Intake:
         return JournalRecord(ENTITY_EVENTS.name, partition, None, cloud_event_headers(ENTITY_EVENTS, frame_id), value)
 
 
+class PartitionTakenError(Exception):
+    """Another worker has taken a partition that this one believes to be its own: it must begin anew."""
+
+
 @dataclass(slots=True)
 class Feeds:
     """Which rings the stream feeds from the partitions of this worker.
 
     What the store says counts only at the moment a partition becomes this worker's, before its first frame is merged.
     Afterwards a ring is fed when this worker has filled it itself: frames that passed by before were not merged.
+
+    Every ring holds the frames of a partition up to some offset, without gaps: else offset marks would hide what is
+    missing. `owned` has the partitions that are this worker's, from the moment they may be read.
     """
 
     store: FeatureStore
+    owned: set[int] = field(default_factory=set)
     _fed: dict[int, set[str]] = field(default_factory=dict)
-    _missed: dict[int, set[str]] = field(default_factory=dict)
     _tokens: dict[int, str] = field(default_factory=dict)
 
-    async def ensure(self, partition: int) -> str:
-        """Take a partition over, unless it is this worker's already; the token that shows it.
+    def assign(self, partitions: Iterable[int]) -> None:
+        """These partitions are this worker's now, and were another's in between for all it knows."""
+        self.forget([*self.owned, *(given := set(partitions))])
+        self.owned = given
 
-        Where this worker had it all the time, and only its token was another's for a while, its stream goes on feeding
-        what it fed: of a ring that the other one declared filled it may have passed frames by. Until it has filled that
-        one itself, nothing that it merges counts as applied.
-        """
+    async def ensure(self, partition: int) -> str:
+        """Take a partition over, unless it is this worker's already; the token that shows it."""
         if token := self.token(partition):
             return token
         token = self._tokens[partition] = secrets.token_hex(8)
         try:
             fed = set(await self.store.own(partition, token))
         except BaseException:
-            self.forget([partition])
+            self.release(partition, token)
             raise
         if self.token(partition) == token:  # else it was given up meanwhile
-            live, fed = fed, fed & self._fed.get(partition, fed)
-            self._fed[partition], self._missed[partition] = fed, live - fed
+            self._fed[partition] = fed
         return token
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Give partitions up."""
         for partition in partitions:
+            self.owned.discard(partition)
             self._fed.pop(partition, None)
             self._tokens.pop(partition, None)
 
     def release(self, partition: int, token: str) -> None:
-        """A token has turned out to be no longer the newest: the partition is taken over again, if it is ours still."""
+        """The store does not know a token: the partition is taken over again, if it is ours still."""
         if self.token(partition) == token:
+            self._fed.pop(partition, None)
             del self._tokens[partition]
 
     def feeds(self, ring: Ring, partition: int) -> bool:
         """Whether the stream of a partition feeds a ring."""
         return ring.name in self._fed.get(partition, ())
 
-    async def fed(self, partitions: Collection[int], owned: Container[int]) -> tuple[Wanted, dict[int, str]]:
+    async def fed(self, partitions: Collection[int]) -> tuple[Wanted, dict[int, str]]:
         """Which rings frames of some partitions go into, and the tokens of those that are this worker's.
 
         Frames of a partition that was given up after they were read, or that is not known to be this worker's yet, go
-        where the partition's stream goes: every ring holds its frames up to some offset, without gaps, so a frame that
-        its own worker merges too counts once. Taking the partition over for them would take it from its worker.
+        where the partition's stream goes: a frame that its own worker merges too counts once. Taking the partition over
+        for them would take it from its worker.
         """
         fed: dict[int, Collection[str]] = {}
         tokens: dict[int, str] = {}
         for partition in partitions:
-            token = await self.ensure(partition) if partition in owned else ""
+            token = await self.ensure(partition) if partition in self.owned else ""
             if token and token == self.token(partition):
-                if not self._missed[partition]:
-                    tokens[partition] = token
+                tokens[partition] = token
                 fed[partition] = frozenset(self._fed[partition])
             else:
                 (fed[partition],) = await self.store.live([partition])
@@ -149,9 +156,15 @@ class Feeds:
         """Note how far a partition has been merged under a token; that of a former owner notes nothing.
 
         A former owner has not merged into the rings that a newer one has filled.
+
+        Raises:
+            PartitionTakenError: another worker has taken it, and this one was not told.
         """
-        if not await self.store.note_applied(partition, offset, token):
+        owner = await self.store.note_applied(partition, offset, token)
+        if not owner:  # the store has lost everything
             self.release(partition, token)
+        elif owner != token == self.token(partition):
+            raise PartitionTakenError(f"partition {partition} is another worker's")
 
     def token(self, partition: int) -> str:
         """Shows that a partition is this worker's; empty where it is not."""
@@ -165,7 +178,6 @@ class Feeds:
         if token != self.token(partition):
             return False
         self._fed[partition].update(names)
-        self._missed[partition].difference_update(names)
         return True
 
 
@@ -215,18 +227,14 @@ class Merging:
     future_s: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def merge(self, frames: Sequence[ReadFrame], owned: Container[int]) -> Merged:
+    async def merge(self, frames: Sequence[ReadFrame]) -> Merged:
         """Merge frames of the stream into the rings that it feeds, in the order of their offsets per partition.
-
-        Args:
-            frames: as they were read.
-            owned: the partitions that are this worker's now.
 
         Raises:
             StoreUnavailableError: part of them may be merged; merging the same frames again is right.
         """
         async with self.lock:
-            wanted, tokens = await self.feeds.fed({frame.position.partition for frame in frames}, owned)
+            wanted, tokens = await self.feeds.fed({frame.position.partition for frame in frames})
             merged = await self.merge_into(frames, wanted)
             return merged._replace(tokens=tokens)
 

@@ -7,7 +7,7 @@ the offset marks past it, and a restart reads it again.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -70,9 +70,6 @@ def create_worker(
     topic = app.topic(ENTITY_EVENTS.name, key_serializer="raw", value_serializer="raw")
     park = create_parker(app)
 
-    def owned() -> set[int]:
-        return {place.partition for place in app.consumer.assignment() if place.topic == ENTITY_EVENTS.name}
-
     opened: asyncio.Future[Merging] = asyncio.get_event_loop().create_future()
 
     async def on_rebalanced(*_: object, **__: object) -> None:
@@ -91,8 +88,8 @@ def create_worker(
                 merging.feeds.forget(place.partition for place in arguments[-1])  # the sender may come first
 
             app.on_partitions_revoked.connect(on_revoked)
-            fillers = Fillers(settings.kafka, merging, owned)
-            pipeline = Pipeline.of(settings, merging, park, health, owned)
+            fillers = Fillers(settings.kafka, merging)
+            pipeline = Pipeline.of(settings, merging, park, health)
             async with fillers.running(settings.refresh_s), repeated(pipeline.tell, _TELL_S):
                 await pipeline.run(cast("Stream[bytes]", stream).noack().events())
 
@@ -105,8 +102,7 @@ async def _start(consumer: Any, merging: Merging) -> None:
     Faust reads the source topics while a group forms and throws that away, and does not always go back.
     """
     places = [place for place in consumer.assignment() if place.topic == ENTITY_EVENTS.name]
-    # They may have been another worker's in between, which has filled rings that this one knows nothing of.
-    merging.feeds.forget(place.partition for place in places)
+    merging.feeds.assign(place.partition for place in places)
     if not places:
         return
     earliest = await consumer.earliest_offsets(*places)
@@ -127,7 +123,6 @@ class Pipeline:
 
     merging: Merging
     park: Park
-    owned: Callable[[], Container[int]]
     batch: int
     patience_s: float
     read: "asyncio.Queue[Record]"
@@ -136,19 +131,11 @@ class Pipeline:
     worker: str = field(default_factory=partial(secrets.token_hex, 8))
 
     @classmethod
-    def of(
-        cls,
-        settings: FeatureSettings,
-        merging: Merging,
-        park: Park,
-        health: Health,
-        owned: Callable[[], Container[int]],
-    ) -> "Pipeline":
-        """A pipeline with the limits of the settings; `owned` has the partitions that are this worker's."""
+    def of(cls, settings: FeatureSettings, merging: Merging, park: Park, health: Health) -> "Pipeline":
+        """A pipeline with the limits of the settings."""
         return cls(
             merging,
             park,
-            owned,
             settings.batch_frames,
             settings.store_patience_s,
             asyncio.Queue(2 * settings.batch_frames),
@@ -172,7 +159,7 @@ class Pipeline:
             records = await _take(self.read, self.batch)
             frames = [ReadFrame(record.position, await self._decoded(record), record.sent_at) for record in records]
             with MERGE_SECONDS.time():
-                done = await self._patiently(lambda frames=frames: self.merging.merge(frames, self.owned()))  # type: ignore[misc]
+                done = await self._patiently(lambda frames=frames: self.merging.merge(frames))  # type: ignore[misc]
             await self._set_aside(records, done.misfits)
             EVENTS.labels("merged").inc(done.events)
             EVENTS.labels("duplicate").inc(done.duplicate)

@@ -237,11 +237,11 @@ async def test_a_frame_is_applied_once_its_partition_has_come_as_far(store: Feat
     assert not await store.is_applied("f")
     for partition in (0, 1):
         await store.own(partition, "t")
-    assert await store.note_applied(1, 4, "t")
-    assert await store.note_applied(0, 9, "t")
+    assert await store.note_applied(1, 4, "t") == "t"
+    assert await store.note_applied(0, 9, "t") == "t"
     assert not await store.is_applied("f")
-    assert await store.note_applied(1, 5, "t")
-    assert await store.note_applied(1, 2, "t")
+    assert await store.note_applied(1, 5, "t") == "t"
+    assert await store.note_applied(1, 2, "t") == "t"
     assert await store.applied([0, 1, 2]) == [9, 5, None]
     assert await store.is_applied("f")
     assert not await store.is_applied("unknown")
@@ -250,7 +250,8 @@ async def test_a_frame_is_applied_once_its_partition_has_come_as_far(store: Feat
 async def test_a_former_owner_of_a_partition_notes_nothing(store: FeatureStore):
     await store.own(1, "former")
     await store.own(1, "newer")
-    assert not await store.note_applied(1, 5, "former")
+    assert await store.note_applied(1, 5, "former") == "newer"
+    assert await store.note_applied(2, 5, "former") == ""
     assert await store.applied([1]) == [None]
 
 

@@ -85,12 +85,12 @@ class MemoryStore:
             late += sum(held.apply(one) for one in several)
         return late if ring.has_windows else 0
 
-    async def note_applied(self, partition: int, offset: int, token: str) -> bool:
+    async def note_applied(self, partition: int, offset: int, token: str) -> str:
         """Note how far a partition has been merged."""
-        if self._owners.get(partition) != token:
-            return False
-        self._applied[partition] = max(offset, self._applied.get(partition, -1))
-        return True
+        owner = self._owners.get(partition, "")
+        if owner == token:
+            self._applied[partition] = max(offset, self._applied.get(partition, -1))
+        return owner
 
     async def epoch(self, proposed: str) -> str:
         """What the store was named when it was empty."""

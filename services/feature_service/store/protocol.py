@@ -55,11 +55,12 @@ class FeatureStore(RingReader, Protocol):
         """
         ...
 
-    async def note_applied(self, partition: int, offset: int, token: str) -> bool:
+    async def note_applied(self, partition: int, offset: int, token: str) -> str:
         """Note that everything of a partition up to the offset has been merged; a mark never moves back.
 
         Returns:
-            False where the token is a former owner's: what it has merged may lack rings that a newer one feeds.
+            The newest owner's token, empty where there is none. Where it is not the given one nothing is noted: what a
+            former owner has merged may lack rings that a newer one feeds.
         """
         ...
 

@@ -30,10 +30,11 @@ _EPOCH = "feature-epoch"
 _NEVER_ON_DISK = ("unknown command", "appendonly is disabled")
 """Of answers to WAITAOF: any other error passes, such as a full memory."""
 _NOTE_APPLIED = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local owner = redis.call('GET', KEYS[1]) or ''
+if owner ~= ARGV[1] then return owner end
 local held = redis.call('GET', KEYS[2])
 if not held or tonumber(held) < tonumber(ARGV[2]) then redis.call('SET', KEYS[2], ARGV[2]) end
-return 1
+return owner
 """
 _OWN = """
 redis.call('SET', KEYS[1], ARGV[1])
@@ -115,9 +116,10 @@ class RedisStore:
         return late if ring.has_windows else 0
 
     @_guarded
-    async def note_applied(self, partition: int, offset: int, token: str) -> bool:
+    async def note_applied(self, partition: int, offset: int, token: str) -> str:
         """Note how far a partition has been merged."""
-        return bool(await self._note_applied(keys=[_owner(partition), _applied(partition)], args=[token, offset]))
+        owner: bytes = await self._note_applied(keys=[_owner(partition), _applied(partition)], args=[token, offset])
+        return owner.decode()
 
     @_guarded
     async def applied(self, partitions: Sequence[int]) -> list[int | None]:

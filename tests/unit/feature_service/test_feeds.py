@@ -1,10 +1,11 @@
 """Which worker merges what while partitions change hands: nothing is lost, whoever dies."""
 
 import numpy as np
+import pytest
 
 from contender.features import Entity, EventSource, FeatureView, count
 from services.feature_service.definitions import fixed
-from services.feature_service.handlers import Feeds, Merging, ReadFrame
+from services.feature_service.handlers import Feeds, Merging, PartitionTakenError, ReadFrame
 from services.feature_service.online import Question
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
@@ -15,12 +16,12 @@ from shared.features.catalogue import Catalogue
 
 VIEW = FeatureView("trade", Entity("shop", "shop"), EventSource("sales", {"shop": str}), [count("all")], hop="5m")
 CATALOGUE = Catalogue.of([VIEW])
-MINE, NOBODYS = {0}, set()
 
 
 def workers(store: MemoryStore, number: int) -> list[Merging]:
+    """Workers that all believe partition 0 to be theirs."""
     definitions = fixed(CATALOGUE, store, InMemoryRegistry())
-    return [Merging(definitions, store, Feeds(store), FixedClock(2e9), 0.0) for _ in range(number)]
+    return [Merging(definitions, store, Feeds(store, {0}), FixedClock(2e9), 0.0) for _ in range(number)]
 
 
 def position(offset: int) -> FramePosition:
@@ -53,46 +54,66 @@ async def counted(worker: Merging) -> int:
 async def test_what_was_read_before_a_partition_was_given_up_does_not_take_it_back():
     store = MemoryStore()
     first, second, third = workers(store, 3)
-    await first.merge(frames(0), MINE)
+    await first.merge(frames(0))
     first.feeds.forget([0])
     token = await second.feeds.ensure(0)
-    assert (await first.merge(frames(1), NOBODYS)).tokens == {}
+    assert (await first.merge(frames(1))).tokens == {}
     assert second.feeds.token(0) == token
     assert await fill(second, 0, 1)
     second.feeds.forget([0])
-    token = (await first.merge(frames(2), MINE)).tokens[0]
+    first.feeds.assign([0])
+    token = (await first.merge(frames(2))).tokens[0]
     await settle(first, 2, token)
     assert await store.applied([0]) == [2]
-    await third.merge(frames(3), MINE)  # reads on behind what is applied
+    await third.merge(frames(3))  # reads on behind what is applied
     assert await counted(third) == 4
 
 
 async def test_what_a_former_owner_has_merged_is_not_noted_as_applied():
     store = MemoryStore()
     first, second = workers(store, 2)
-    token = (await first.merge(frames(0, 1), MINE)).tokens[0]
+    token = (await first.merge(frames(0, 1))).tokens[0]
     assert await fill(second, 0)
+    first.feeds.forget([0])
     await settle(first, 1, token)
     assert await store.applied([0]) == [None]
-    assert first.feeds.token(0) == ""  # it takes the partition over again where that is its own after all
     await settle(second, 0, second.feeds.token(0))
     assert await store.applied([0]) == [0]
 
 
-async def test_who_takes_a_partition_back_unasked_feeds_only_what_it_fed():
+async def test_a_worker_whose_partition_was_taken_unawares_ends_and_nothing_is_lost():
     store = MemoryStore()
-    first, second, third = workers(store, 3)
-    token = (await first.merge(frames(0), MINE)).tokens[0]
+    first, second, again = workers(store, 3)
+    token = (await first.merge(frames(0))).tokens[0]
     assert await fill(second, 0)
-    await first.merge(frames(1), MINE)  # has not heard of it, and passes the ring by
-    await settle(first, 1, token)
-    assert (await first.merge(frames(2), MINE)).tokens == {}
-    await second.merge(frames(1, 2), MINE)
-    await third.merge(frames(3), MINE)
-    assert await counted(third) == 4
-    first.feeds.forget([0])
-    assert await fill(first, 0, 1, 2, 3)
-    assert (await first.merge(frames(4), MINE)).tokens
+    await first.merge(frames(1))  # has not heard of it, and passes the ring by
+    with pytest.raises(PartitionTakenError):
+        await settle(first, 1, token)
+    assert await store.applied([0]) == [None]
+    await again.merge(frames(0, 1))
+    assert await counted(again) == 2
+
+
+async def test_a_store_that_has_lost_everything_is_begun_with_anew():
+    store = MemoryStore()
+    (worker,) = workers(store, 1)
+    token = (await worker.merge(frames(0))).tokens[0]
+    store._owners.clear()
+    await settle(worker, 0, token)
+    assert worker.feeds.token(0) == ""
+    assert (await worker.merge(frames(1))).tokens[0] != token
+
+
+async def test_a_partition_that_comes_back_is_fed_as_it_is_then():
+    store = MemoryStore()
+    first, second = workers(store, 2)
+    await first.merge(frames(0))
+    assert await fill(second, 0)
+    first.feeds.assign([0])
+    await first.merge(frames(1))
+    assert await counted(first) == 2
+    first.feeds.assign([1])
+    assert (first.feeds.owned, first.feeds.token(0)) == ({1}, "")
 
 
 async def test_rings_are_not_declared_filled_by_who_has_given_the_partition_up():
@@ -129,7 +150,7 @@ async def test_frames_of_a_partition_that_is_given_up_meanwhile_still_go_where_i
     first, second = workers(store, 2)
     assert await fill(first, 0)
     store.feeds = second.feeds
-    assert (await second.merge(frames(1), MINE)).tokens == {}
+    assert (await second.merge(frames(1))).tokens == {}
     assert await counted(first) == 2
 
 

@@ -154,7 +154,7 @@ def opened(tmp_path: Path) -> Callable[..., Merging]:
 
 
 async def fill(merging: Merging) -> bool:
-    fillers = Fillers("nowhere", merging, lambda: [0])
+    fillers = Fillers("nowhere", merging)
     await merging.feeds.ensure(HISTORY)
     await merging.definitions.refresh()
     return await fillers._from_history(fillers._unfed(HISTORY))
