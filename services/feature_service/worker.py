@@ -197,6 +197,7 @@ class Pipeline:
         try:
             return decode_frame(record.value)
         except msgspec.DecodeError as error:
+            self.health.set_aside(1)
             await self.park(record.source, record.value, str(error))
             return []
 

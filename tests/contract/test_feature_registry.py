@@ -99,6 +99,23 @@ async def test_changes_of_several_processes_at_once_are_all_counted(registry: Re
     assert (found.generation, found.revision) == (10, 20)
 
 
+async def test_who_reads_while_others_register_never_holds_a_revision_without_its_versions(registry: Registry):
+    read: list[Registered] = []
+
+    async def reading() -> None:
+        while len((found := await registry.load()).versions) < 60:
+            read.append(found)
+            await asyncio.sleep(0)
+
+    async def writing() -> None:
+        for number in range(1, 61):
+            assert await registry.keep([KeptVersion("trade", number, f"{number}", {})], {})
+
+    await asyncio.gather(reading(), reading(), writing())
+    assert [one.revision for one in read if one.revision > len(one.versions)] == []
+    assert read
+
+
 async def test_another_store_begins_a_generation_once_and_the_first_one_none(registry: Registry):
     assert await registry.keep([ONE], {"trade@1": Seam(5.5, "cc")})
     assert await registry.move("", "first", {})

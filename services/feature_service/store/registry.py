@@ -132,9 +132,10 @@ class SqlRegistry:
     async def load(self) -> Registered:
         """Everything registered, in the order of registration."""
         async with AsyncSession(self._engine) as session:
+            # First: whoever holds a revision must hold all that it stands for, and others write between two readings.
+            state = await session.get(FeatureStateRow, _STATE) or FeatureStateRow(id=_STATE)
             rows = (await session.exec(select(FeatureVersionRow).order_by(col(FeatureVersionRow.id)))).all()
             retired = {(one.name, one.number): one.newest for one in await session.exec(select(FeatureRetirementRow))}
-            state = await session.get(FeatureStateRow, _STATE) or FeatureStateRow(id=_STATE)
             store = await session.get(FeatureStoreRow, _STATE) or FeatureStoreRow(id=_STATE)
         versions = [
             KeptVersion(
