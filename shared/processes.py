@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from prometheus_client import generate_latest
 
 from shared.logs import logger
+from shared.one_piece import OnePieceProtocol
 from shared.settings import ServiceName, Settings
 from shared.streams import Membership, Steps
 
@@ -31,6 +32,7 @@ def run_web(app: FastAPI, *, host: str, port: int) -> None:
         app,
         host=host,
         port=port,
+        http=OnePieceProtocol,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=_DRAIN_S,
