@@ -19,7 +19,7 @@ from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.connection import PackingConnection
 from services.feature_service.store.protocol import FeatureStore
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
-from services.feature_service.store.registry import open_sql_registry
+from services.feature_service.store.registry import Registry, open_sql_registry
 from services.feature_service.sweeping import Sweeper
 from services.feature_service.telling import tell_status
 from services.feature_service.worker import create_worker
@@ -93,7 +93,7 @@ def web_resources(settings: FeatureSettings) -> Resources:
                 open_sql_registry(settings.database_url("feature_service")) as registry,
                 Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication),
             ):
-                definitions = Definitions(settings.features, registry, store, settings.partitions)
+                definitions = _definitions(settings, registry, store)
                 await definitions.open()
                 state = state_of(settings, definitions, store, journal, SystemClock())
                 async with (
@@ -132,7 +132,7 @@ def serve_worker(settings: FeatureSettings) -> None:
     @asynccontextmanager
     async def open_resources() -> AsyncIterator[Merging]:
         async with aclosing(store), open_sql_registry(settings.database_url("feature_service")) as registry:
-            definitions = Definitions(settings.features, registry, store, settings.partitions)
+            definitions = _definitions(settings, registry, store)
             await definitions.open()
             yield Merging(definitions, store, Feeds(store), clock, settings.future_s)
 
@@ -184,6 +184,10 @@ def _checked(state: State) -> AbstractAsyncContextManager[None]:
             await state["consistency"].check(settings.consistency_sample)
 
     return repeated(check, 0) if every_s else nullcontext()
+
+
+def _definitions(settings: FeatureSettings, registry: Registry, store: FeatureStore) -> Definitions:
+    return Definitions(settings.features, registry, store, settings.partitions, future_s=settings.future_s)
 
 
 def _store(settings: FeatureSettings, timeout_s: float) -> RedisStore:
