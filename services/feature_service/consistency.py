@@ -1,7 +1,7 @@
 """Whether what is served is what history says: online values of sampled entities against a training set's.
 
 The stream goes on meanwhile, so both sides are cut at the same place, in time and in the topic. In time: values are
-asked for as of the last moment of a tile that has ended, since a tile holds sums and can't be cut. In the topic:
+asked for as of the last moment of a tile that has ended, as a tile is cut only at the latest events. In the topic:
 everything that was there when the check began must be in the store before its rings are read, and of what came later a
 ring holds exactly what lies below the offset marks that its own bytes carry. The topic is read on up to those marks,
 and history is worked out for each ring of each entity from the events that this very ring claims. So nothing that

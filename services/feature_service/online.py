@@ -10,6 +10,7 @@ from typing import NamedTuple
 from services.feature_service.definitions import Current
 from services.feature_service.domain.rings import Ring, entity_texts
 from services.feature_service.domain.windows import Column, FeatureValue, Moments, RingValues, Status
+from services.feature_service.metrics import UNCUT
 from services.feature_service.same import Same
 from services.feature_service.store.protocol import RingReader
 from shared.events import Scalar
@@ -87,18 +88,22 @@ class Question:
         if taken > self.most_bytes:
             raise TooManyTilesError(taken, self.most_bytes, len(self.times))
         held = await store.read(keys)
-        read: list[Column] = []
+        found: list[_Found] = []
         start = 0
         for reading in plan.readings:
             asked = entities[reading.ring.join_keys]
             here = held[start : start + len(asked.distinct)]
             start += len(asked.distinct)
-            if not reading.is_complete:
-                read += [_nothing(len(self.times))] * len(reading.parts)
-                continue
-            values = RingValues.of(reading.ring, here, asked.row, moments)
-            for one in reading.parts:
-                read.append(values.column(one.part, integer=one.integer, max_age_s=one.max_age_s))
+            values = RingValues.of(reading.ring, here, asked.row, moments) if reading.is_complete else None
+            found.append(_Found(reading.ring, asked, here, values))
+        await _cut([one for one in found if one.values is not None and one.values.is_torn], store, moments)
+        read: list[Column] = []
+        for reading, one in zip(plan.readings, found, strict=True):
+            for part in reading.parts:
+                if one.values is None:
+                    read.append(_nothing(len(self.times)))
+                else:
+                    read.append(one.values.column(part.part, integer=part.integer, max_age_s=part.max_age_s))
         for key, places in plan.tiled.items():
             columns = [read[place] for place in places]
             self._answers[key] = columns[0] if len(columns) == 1 else _quotient(*columns)
@@ -128,6 +133,32 @@ class _Entities(NamedTuple):
     distinct: list[str]
     tags: list[int]
     row: list[int]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was read of a ring, by entity; no values where it is still being filled."""
+
+    ring: Ring
+    asked: _Entities
+    held: list[bytes | None]
+    values: RingValues | None
+
+
+async def _cut(found: Sequence[_Found], store: RingReader, moments: Moments) -> None:
+    """Take out what came at the rows' times or later. Rings are read again with their tails: both change together."""
+    if not found:
+        return
+    torn = [(one, entity) for one in found if one.values for entity in one.values.torn()]
+    names = [(one.ring, one.asked.distinct[entity]) for one, entity in torn]
+    read = await store.read([key for ring, name in names for key in (ring.key(name), ring.tail_key(name))])
+    tails: dict[Ring, dict[int, bytes | None]] = defaultdict(dict)
+    for (one, entity), again, tail in zip(torn, read[::2], read[1::2], strict=True):
+        one.held[entity] = again
+        tails[one.ring][entity] = tail
+    for one in found:
+        one.values = RingValues.of(one.ring, one.held, one.asked.row, moments).cut(tails[one.ring])
+        UNCUT.inc(one.values.uncut)
 
 
 @dataclass(frozen=True, slots=True)

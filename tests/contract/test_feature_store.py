@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial, reduce
+from random import Random
 from statistics import variance
 
 import numpy as np
@@ -14,7 +16,9 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from services.feature_service.domain.cells import merged
 from services.feature_service.domain.rings import HISTORY, Ring, Rings
+from services.feature_service.domain.tails import Tail
 from services.feature_service.domain.tallies import Tally, tally
 from services.feature_service.store import redis as redis_store
 from services.feature_service.store.memory import MemoryStore
@@ -26,7 +30,7 @@ from shared.features.bins import BINS, bin_of
 from shared.features.conditions import column
 from shared.features.definitions import Entity, EventSource, FeatureView
 from shared.features.distinct import hash_of
-from shared.features.layouts import SPREAD, SUMS
+from shared.features.layouts import SPREAD, SUMS, TAIL_EVENTS
 from tests.valkey_cluster import ValkeyCluster
 
 VIEW = FeatureView(
@@ -47,6 +51,7 @@ VIEW = FeatureView(
 )
 RINGS = Rings.of({"speeds@1": VIEW})
 RING = RINGS.ring("speeds@1", VIEW.aggregations[0])
+LAYOUTS = ["sums", "spread", "last_n", "distinct", "bins"]
 
 
 def ring_of(name: str) -> Ring:
@@ -155,7 +160,7 @@ async def test_of_values_with_the_same_time_the_greatest_is_the_last_and_the_lea
     assert (await cells(store, deviations))[0.0]["first"] == 3.0
 
 
-@pytest.mark.parametrize("layout", ["sums", "spread", "last_n", "distinct", "bins"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 async def test_tiles_that_are_replaced_or_late_go_into_the_base_of_all_time(store: FeatureStore, layout: str):
     ring = ring_of(layout)
     lap = ring.slots * ring.hop_s
@@ -193,6 +198,57 @@ async def test_values_are_counted_by_bin(store: FeatureStore):
         int(bin_of(10.0)): 3,
         int(bin_of(500.0)): 1,
     }
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_a_tile_can_be_cut_at_the_latest_events_whatever_order_they_came_in(store: FeatureStore, layout: str):
+    ring = ring_of(layout)
+    random = Random(7)
+    events: list[EntityEvent] = []
+    cut = exact = promised = 0
+    for offset, size in enumerate([1, 2, 70, 1, 30, 3, 40, 100, 1, 1, 20, 64]):
+        # Out of order, with ties, and on in time by a tile now and then.
+        fresh = [car(random.randrange(4 * (offset + 1) + 12) / 2, random.choice([0.5, 3.0, 20.0])) for _ in range(size)]
+        await merge(store, offset, *fresh, ring=ring)
+        events += sorted(fresh, key=lambda event: event.time)
+        (packed,) = await store.read([ring.tail_key("a")])
+        tail = Tail.unpack(ring.layout, ring.hop_s, packed)
+        assert len(packed or b"") <= ring.layout.most_tail_bytes
+        newest = max(event.time for event in events) // 10
+        for time in {event.time for event in events}:
+            tile = time // 10
+            own = [event for event in events if event.time // 10 == tile]
+            found = tail.cut(tile, len(own), time)
+            if tile == newest and all(event.time < time for event in events[:-TAIL_EVENTS]):
+                assert found is not None
+                assert found.is_exact
+                promised += 1
+            cut += 1
+            if found is None or not found.is_exact:
+                continue
+            exact += 1
+            whole = tally(ring, 0, 0, [event for event in own if event.time < time]).get("a")
+            assert (found.cell is None) == (whole is None)
+            if whole is not None:
+                assert found.cell == pytest.approx(reduce(partial(merged, ring.layout), [*whole.before, *whole.cells]))
+    assert 30 < promised < exact < cut
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+async def test_a_tail_that_was_lost_does_not_pass_for_one_that_knows_all(store: FeatureStore, layout: str):
+    ring = ring_of(layout)
+    await merge(store, 0, car(1, 10.0), car(2, 10.0), ring=ring)
+    lost = ring.tail_key("a")
+    if isinstance(store, MemoryStore):
+        store._tails[lost].stretches.clear()
+    else:
+        await store._redis.delete(lost)
+    await merge(store, 1, car(3, 10.0), car(11, 10.0), ring=ring)
+    (packed,) = await store.read([lost])
+    tail = Tail.unpack(ring.layout, ring.hop_s, packed)
+    assert tail.cut(0.0, 3.0, 3.0) is None
+    assert tail.cut(1.0, 1.0, 11.0) == (None, True)
+    assert Tail.unpack(ring.layout, ring.hop_s, None).cut(0.0, 3.0, 3.0) is None
 
 
 async def test_history_has_a_mark_of_its_own(store: FeatureStore):
@@ -284,6 +340,7 @@ async def test_a_ring_is_forgotten_of_every_entity_and_no_other_ring(store: Feat
     await merge(store, 0, *cars)
     await merge(store, 0, *cars, ring=other)
     assert await store.forget(RING) == 100
+    assert await store.read([RING.tail_key("road-7"), RING.key("road-7")]) == [None, None]
     assert await store.forget(RING) == 0
     assert (await store.entities(RING, 1000), await store.entities(other, 1000)) == (0, 100)
 
@@ -387,14 +444,13 @@ async def waits_for_disk(client: Redis) -> int:
     return (await client.info("commandstats")).get("cmdstat_waitaof", {"calls": 0})["calls"]
 
 
-@pytest.mark.parametrize("layout", ["sums", "spread", "last_n", "distinct", "bins"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 async def test_an_entity_takes_the_documented_memory(store: FeatureStore, layout: str):
     ring = next(ring for ring in RINGS.all() if ring.layout.name == layout and ring.has_windows)
     # Partitions 0 to 17: their marks and that of history are 19, and 16 are made at a time.
-    documented = (
-        ring.cells * {"sums": 72, "spread": 56, "last_n": 24 + 16 * 3, "distinct": 24 + 8 * 16, "bins": 1784}[layout]
-        + 32 * 8
-    )
+    tiles = {"sums": 72, "spread": 56, "last_n": 24 + 16 * 3, "distinct": 24 + 8 * 16, "bins": 1784}
+    documented_tile = tiles[layout]
+    documented = ring.cells * documented_tile + 32 * 8
     for turn in range(20 + ring.slots):  # more tiles than are held, and every partition
         await merge(store, turn, car(10 * turn, 1.0 + turn), partition=turn % 18, ring=ring)
     (held,) = await store.read([ring.key("a")])
@@ -404,3 +460,11 @@ async def test_an_entity_takes_the_documented_memory(store: FeatureStore, layout
         used = await store._redis.memory_usage(ring.key("a"))
         # The key, its expiry and what the allocator rounds up to.
         assert documented < used < 1.3 * documented + 200
+    documented_tail = 8 + 2 * (8 + documented_tile + 16 * 32)
+    for turn in range(500):
+        await merge(store, 1000 + turn, car(10 * (20 + ring.slots), 1.0 + turn), ring=ring)
+        (tail,) = await store.read([ring.tail_key("a")])
+        assert len(tail or b"") <= documented_tail
+        if isinstance(store, RedisStore):
+            # A string that grows gets room for as much again.
+            assert await store._redis.memory_usage(ring.tail_key("a")) < 2 * documented_tail + 200

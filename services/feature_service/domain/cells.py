@@ -1,17 +1,34 @@
-"""Cells in Python: how two of one layout merge, and their bytes. The script in store/merge.lua does the same."""
+"""Cells in Python: how they are made, how two of one layout merge, and their bytes. store/merge.lua does the same."""
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
+from shared.features.bins import BINS
 from shared.features.distinct import NONE
 from shared.features.layouts import HEAD, SPREAD, SUMS, Layout, LayoutName
 
 Cell = Sequence[float]
-"""As domain.tallies describes it."""
+"""Float64 in the order in which they are packed: tile, events, time of the latest, then the other fields of
+shared.features.layouts.SUMS or SPREAD; for the other layouts a number m and m entries: pairs of time and value, the
+latest first; hashes in ascending order; pairs of bin and count."""
+
+Pair = tuple[float, float]
+"""Time of an event, and what a layout keeps of its value: the value, its hash, or its bin."""
 
 _TILE, _COUNT, _LAST_TIME, _HELD = range(4)
 _LAST, _FIRST_TIME, _FIRST, _TOTAL, _LOW, _HIGH = range(len(HEAD), len(SUMS))
 _SPREAD_FIRST_TIME, _SPREAD_FIRST, _EXCESS, _SPREAD = range(len(HEAD), len(SPREAD))
+
+
+def cell_of(layout: Layout, tile: float, pairs: Sequence[Pair]) -> list[float]:
+    """The cell of a tile's events, of which there is one at least, in any order."""
+    if layout.name == "sums" and len(pairs) == 1:  # mostly: frames bring one event of an entity
+        ((time, value),) = pairs
+        return [tile, 1.0, time, value, time, value, value, value, value]
+    ordered = sorted(pairs)
+    return [tile, float(len(ordered)), ordered[-1][0], *_MADE[layout.name](layout, ordered)]
 
 
 def merged(layout: Layout, one: Cell, other: Cell) -> list[float]:
@@ -49,6 +66,79 @@ def pack(layout: Layout, cell: Cell) -> bytes:
     for bin_number, count in _pairs(cell):
         struct.pack_into("<I", packed, len(head) + 4 * int(bin_number), int(count))
     return bytes(packed)
+
+
+def unpack(layout: Layout, packed: bytes) -> Cell | None:
+    """The cell of a ring's bytes; None where it holds nothing, or there are none."""
+    if not packed:
+        return None
+    if layout.name in _FIELDS:
+        cell = struct.unpack(f"<{len(packed) // 8}d", packed)
+        return cell if cell[_COUNT] else None
+    head = struct.unpack_from("<3d", packed)
+    if not head[_COUNT]:
+        return None
+    if layout.name == "bins":
+        counts = np.frombuffer(packed, dtype="<u4", count=BINS, offset=8 * len(HEAD))
+        bins = counts.nonzero()[0].tolist()
+        return [*head, float(len(bins)), *(float(number) for one in bins for number in (one, counts[one]))]
+    entries: Sequence[float] = struct.unpack_from(f"<{len(packed) // 8 - len(HEAD)}d", packed, 8 * len(HEAD))
+    if layout.name == "distinct":
+        entries = [number for number in entries if number < NONE]
+        return [*head, float(len(entries)), *entries]
+    held = min(int(head[_COUNT]), layout.size)
+    return [*head, float(held), *entries[: 2 * held]]
+
+
+def _made_sums(_: Layout, ordered: Sequence[Pair]) -> list[float]:
+    values = [value for _, value in ordered]
+    total = 0.0
+    for value in values:
+        total += value  # one after the other, as training sets do
+    return [values[-1], *ordered[0], total, min(values), max(values)]
+
+
+def _made_spread(_: Layout, ordered: Sequence[Pair]) -> list[float]:
+    """Squared deviations are from the mean of these values, so that nothing cancels when they are merged.
+
+    The mean is told by differences from the first value, which lose nothing however far from zero the values are.
+    """
+    first_time, first = ordered[0]
+    steps = [value - first for _, value in ordered]
+    excess = spread = 0.0
+    for step in steps:
+        excess += step
+    mean = excess / len(steps)
+    for step in steps:
+        spread += (step - mean) * (step - mean)
+    return [first_time, first, excess, spread]
+
+
+def _made_last_n(layout: Layout, ordered: Sequence[Pair]) -> list[float]:
+    latest = ordered[: -layout.size - 1 : -1]
+    return [float(len(latest)), *(number for pair in latest for number in pair)]
+
+
+def _made_distinct(layout: Layout, ordered: Sequence[Pair]) -> list[float]:
+    least = sorted({hashed for _, hashed in ordered})[: layout.size]
+    return [float(len(least)), *least]
+
+
+def _made_bins(_: Layout, ordered: Sequence[Pair]) -> list[float]:
+    counts: dict[float, float] = {}
+    for pair in ordered:
+        counts[pair[1]] = counts.get(pair[1], 0.0) + 1.0
+    return [float(len(counts)), *(number for pair in sorted(counts.items()) for number in pair)]
+
+
+_MADE: Mapping[LayoutName, Callable[[Layout, Sequence[Pair]], list[float]]] = {
+    "sums": _made_sums,
+    "spread": _made_spread,
+    "last_n": _made_last_n,
+    "distinct": _made_distinct,
+    "bins": _made_bins,
+}
+"""What a cell has after its head."""
 
 
 def _pairs(cell: Cell) -> list[tuple[float, float]]:

@@ -27,7 +27,7 @@ HISTORY = -1
 """Stands for a partition in marks: what came from files and not from the topic."""
 
 # Stands in every key: a change of what the bytes mean starts new rings, and the old ones expire.
-_LAYOUT_VERSION = 4
+_LAYOUT_VERSION = 5
 _TAGS = 16
 """Hash tags that a view's entities are spread over, so that a cluster shares the load of a view."""
 
@@ -153,6 +153,10 @@ class Ring:
         """
         return f"f:{{{self.view}.{self.tag(entity)}}}:{self.digest}:{entity}"
 
+    def tail_key(self, entity: str) -> str:
+        """The key of what domain.tails keeps beside an entity's ring, in the same slot of a cluster."""
+        return f"t{self.key(entity)[1:]}"
+
     def keys(self, entities: Iterable[str], tags: Iterable[int]) -> list[str]:
         """The keys of several entities' rings, with the entities' tags: several rings are asked for the same ones."""
         # Said once more for speed: a question asks for a hundred keys, and this halves what they take.
@@ -167,7 +171,12 @@ class Ring:
     @property
     def ttl_s(self) -> int:
         """Seconds until a ring that is left alone expires; 0: never, since it holds all time."""
-        return 0 if self.has_base else (self.slots + 1) * self.hop_s
+        return 0 if self.has_base else self.tail_ttl_s
+
+    @property
+    def tail_ttl_s(self) -> int:
+        """Seconds until a tail that is left alone expires: when whoever asks about its last moment asks late."""
+        return (self.slots + 1) * self.hop_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,41 +1,69 @@
-"""Tallies: what a frame adds to the tiles of each entity."""
+"""Tallies: what a frame adds to the tiles of each entity, and to its tail."""
 
 import struct
-from bisect import insort
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, Self
 
+from services.feature_service.domain.cells import Cell, Pair, cell_of
 from services.feature_service.domain.rings import HISTORY, Ring, entity_text
 from shared.events import EntityEvent
 from shared.features.bins import bin_of
-from shared.features.distinct import hash_of
-from shared.features.layouts import LayoutName
+from shared.features.distinct import hashes_of
+from shared.features.layouts import TAIL_EVENTS
 from shared.features.tiles import tile_of
-
-_HEAD = struct.Struct("<3d")
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the frame at one offset of a source partition adds to one entity's ring.
+    """What the frame at one offset of a source partition adds to one entity's ring, and to its tail.
 
-    `cells` are lists of float64, in the order in which they are packed: tile, events, time of the latest, then the
-    other fields of shared.features.layouts.SUMS or SPREAD; for the other layouts a number m and m entries: pairs of
-    time and value, the latest first; hashes in ascending order; pairs of bin and count.
+    `latest` has time and number of each of the latest events, as many as a tail takes at once, and `tile` is that of
+    the newest; `cells` are what they add to the ring's tiles, and `before` what earlier ones do, where there are more.
     """
 
     partition: int
     offset: int
-    cells: Sequence[Sequence[float]]
+    cells: Sequence[Cell]
+    tile: float = 0.0
+    latest: Sequence[float] = ()
+    before: Sequence[Cell] = ()
+
+    @classmethod
+    def of(cls, ring: Ring, partition: int, offset: int, by_tile: Mapping[float, Sequence[Pair]]) -> Self:
+        """The tally of an entity's events by the tile they lie in."""
+        latest: list[float] = []  # not pairs: hundreds of thousands of them are work for the collector of garbage
+        cells: list[Cell] = []
+        before: list[Cell] = []
+        newest_first = sorted(by_tile, reverse=True)
+        for tile in newest_first:
+            pairs, room = by_tile[tile], TAIL_EVENTS - len(latest) // 2
+            if len(pairs) > room:
+                pairs = sorted(pairs)
+                before.append(cell_of(ring.layout, tile, pairs[: len(pairs) - room]))
+                pairs = pairs[len(pairs) - room :]
+            if pairs:
+                cells.append(cell_of(ring.layout, tile, pairs))
+                latest += [number for pair in pairs for number in pair]
+        return cls(partition, offset, cells[::-1], newest_first[0], latest, before[::-1])
 
     def pack(self) -> bytes:
-        """Place of the mark (0: history), mark, number of cells, then the cells: all float64, little-endian."""
-        numbers = [number for cell in self.cells for number in cell]
-        return _HEAD.pack(self.partition + 1, self.offset + 1, len(self.cells)) + struct.pack(
-            f"<{len(numbers)}d", *numbers
-        )
+        """All float64, little-endian.
+
+        Place of the mark (0: history), mark; number of cells before, the cells; tile and number of the latest events,
+        time and number of each; number of cells, the cells.
+        """
+        numbers = [
+            *(self.partition + 1, self.offset + 1, len(self.before)),
+            *chain.from_iterable(self.before),
+            *(self.tile, len(self.latest) // 2),
+            *self.latest,
+            len(self.cells),
+            *chain.from_iterable(self.cells),
+        ]
+        return struct.pack(f"<{len(numbers)}d", *numbers)
 
 
 def tally(ring: Ring, partition: int, offset: int, events: Sequence[EntityEvent]) -> dict[str, Tally]:
@@ -48,18 +76,25 @@ def tally(ring: Ring, partition: int, offset: int, events: Sequence[EntityEvent]
         events: events of that source, in any order.
     """
     counted = [event for event in events if _counts(ring, partition, event)]
+    if not counted:
+        return {}
     tiles: list[float] = tile_of([event.time for event in counted], ring.hop_s).tolist()
-    found: dict[str, dict[float, list[tuple[float, Any]]]] = defaultdict(dict)
+    found: dict[str, dict[float, list[Pair]]] = defaultdict(dict)
     column, single = ring.column, ring.join_keys[0] if len(ring.join_keys) == 1 else None
-    for event, tile in zip(counted, tiles, strict=True):
+    numbers = _kept(ring, [0.0 if column is None else event.values[column] for event in counted])
+    for event, tile, number in zip(counted, tiles, numbers, strict=True):
         values = event.values
         entity = str(values[single]) if single else entity_text([values[key] for key in ring.join_keys])
-        found[entity].setdefault(tile, []).append((event.time, 0.0 if column is None else values[column]))
-    make = _CELLS[ring.layout.name]
-    return {
-        entity: Tally(partition, offset, [make(ring, tile, pairs) for tile, pairs in by_tile.items()])
-        for entity, by_tile in found.items()
-    }
+        found[entity].setdefault(tile, []).append((event.time, number))
+    return {entity: Tally.of(ring, partition, offset, by_tile) for entity, by_tile in found.items()}
+
+
+def _kept(ring: Ring, values: Sequence[Any]) -> list[float]:
+    """What the ring's layout keeps of values."""
+    if ring.layout.name == "distinct":
+        return [float(one) for one in hashes_of(values)]
+    numbers = [float(value) + 0.0 for value in values]  # -0.0 becomes 0.0
+    return [float(one) for one in bin_of(numbers)] if ring.layout.name == "bins" else numbers
 
 
 def by_source(events: Iterable[EntityEvent]) -> Mapping[str, list[EntityEvent]]:
@@ -74,65 +109,3 @@ def _counts(ring: Ring, partition: int, event: EntityEvent) -> bool:
     if (event.time <= ring.after_s) != (partition == HISTORY):
         return False  # up to the seam only history counts, and after it only the topic
     return ring.where is None or bool(ring.where.holds(event.values))
-
-
-def _sums(_: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
-    if len(pairs) == 1:
-        time, value = pairs[0][0], float(pairs[0][1]) + 0.0  # -0.0 becomes 0.0
-        return [tile, 1.0, time, value, time, value, value, value, value]
-    ordered = sorted((time, float(value) + 0.0) for time, value in pairs)
-    values = [value for _, value in ordered]
-    total = 0.0
-    for value in values:
-        total += value  # one after the other, as training sets do
-    (first_time, first), (last_time, last) = ordered[0], ordered[-1]
-    return [tile, float(len(values)), last_time, last, first_time, first, total, min(values), max(values)]
-
-
-def _spread(_: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
-    """Squared deviations are from the mean of these values, so that nothing cancels when they are merged.
-
-    The mean is told by differences from the first value, which lose nothing however far from zero the values are.
-    """
-    ordered = sorted((time, float(value) + 0.0) for time, value in pairs)
-    first_time, first = ordered[0]
-    steps = [value - first for _, value in ordered]
-    excess = spread = 0.0
-    for step in steps:
-        excess += step
-    mean = excess / len(steps)
-    for step in steps:
-        spread += (step - mean) * (step - mean)
-    return [tile, float(len(steps)), ordered[-1][0], first_time, first, excess, spread]
-
-
-def _last_n(ring: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
-    latest = sorted(((time, float(value) + 0.0) for time, value in pairs), reverse=True)[: ring.layout.size]
-    return [tile, float(len(pairs)), latest[0][0], float(len(latest)), *(number for pair in latest for number in pair)]
-
-
-def _distinct(ring: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
-    least: list[float] = []
-    for value in {(type(value), value): value for _, value in pairs}.values():
-        hashed = hash_of(value)
-        if hashed not in least:
-            insort(least, hashed)
-            del least[ring.layout.size :]
-    return [tile, float(len(pairs)), max(time for time, _ in pairs), float(len(least)), *least]
-
-
-def _bins(_: Ring, tile: float, pairs: Sequence[tuple[float, Any]]) -> list[float]:
-    counts: dict[int, int] = defaultdict(int)
-    for bin_number in bin_of([float(value) for _, value in pairs]).tolist():
-        counts[bin_number] += 1
-    entries = [float(number) for pair in sorted(counts.items()) for number in pair]
-    return [tile, float(len(pairs)), max(time for time, _ in pairs), float(len(counts)), *entries]
-
-
-_CELLS: Mapping[LayoutName, Callable[[Ring, float, Sequence[tuple[float, Any]]], list[float]]] = {
-    "sums": _sums,
-    "spread": _spread,
-    "last_n": _last_n,
-    "distinct": _distinct,
-    "bins": _bins,
-}

@@ -1,7 +1,7 @@
 """Windows: the values of features from the tiles that lie in rings, for many rows at once."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import inf, isfinite
 from typing import Any, Literal, TypeVar
@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from services.feature_service.domain.cells import Cell, pack
 from services.feature_service.domain.rings import Ring
+from services.feature_service.domain.tails import Tail
 from shared.events import Scalar
 from shared.features.aggregations import ALL_TIME, COUNTS, Aggregation
 from shared.features.bins import BINS, VALUES, rank_of
@@ -90,7 +92,9 @@ class RingValues:
     beside it, shape (moments, cells, BINS); `found` (moments,); `times` (moments,), or (1,) where it is the same for
     all; `row` is the moment of each row, None where they are the rows themselves. Of each moment `_tile` is the tile it
     lies in, shape (moments, 1), `_before` has the cells whose tile has begun before it, and `_later` the slots that
-    hold later tiles, None where none does.
+    hold later tiles, None where none does. `_torn` has the slots of tiles that a moment lies in, with events from it
+    on, and `_entity` the entity of each moment, None where they are the entities themselves; `uncut` counts the tiles
+    that could not be cut.
     """
 
     ring: Ring
@@ -102,11 +106,21 @@ class RingValues:
     _tile: Floats
     _before: Mask
     _later: Mask | None
+    _torn: Mask | None
+    _entity: Sequence[int] | None
+    uncut: int = 0
     _windows: dict[str, _Window] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ring: Ring, held: Sequence[bytes | None], row: Sequence[int], when: Moments | Floats) -> "RingValues":
-        """Take up the bytes of a ring per entity (None: nothing held)."""
+        """Take up the bytes of a ring per entity (None: nothing held).
+
+        Args:
+            ring: the ring.
+            held: of each entity the bytes.
+            row: which entity each row asks for.
+            when: when the rows' windows end, shape (rows,).
+        """
         moments = when if isinstance(when, Moments) else Moments(when)
         size = ring.cells_bytes
         shape = (len(held), ring.cells)
@@ -123,15 +137,66 @@ class RingValues:
             cells = cells.reshape(*shape, ring.layout.cell_bytes // 8)
         found = [one is not None for one in held]
         entities: list[int] | None = list(row)
+        entity = None
         if not moments.are_one:  # each row is a moment
-            cells, found = cells[entities], [found[entity] for entity in row]
+            entity = entities
+            cells, found = cells[entities], [found[one] for one in row]
             counts = None if counts is None else counts[entities]
             entities = None
         elif entities == list(range(len(held))):
             entities = None
         tile, limit = moments.tiles(ring.hop_s)
         before = (cells[..., _COUNT] > 0) & (cells[..., _TILE] < limit)
-        return cls(ring, cells, counts, found, entities, moments.times, tile, before, _later(ring, cells, tile))
+        later = torn = None
+        passed = cells[:, : ring.slots, _LAST_TIME] >= moments.times[:, None]  # an empty cell's time is 0
+        if np.count_nonzero(passed):
+            later = cells[:, : ring.slots, _TILE] > tile
+            torn = passed & ~later & before[:, : ring.slots]
+        return cls(ring, cells, counts, found, entities, moments.times, tile, before, later, torn, entity)
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether some row's tile has events at its time or later, which `cut` takes out."""
+        return self._torn is not None and bool(self._torn.any())
+
+    def torn(self) -> list[int]:
+        """The entities of which that is so."""
+        if self._torn is None:
+            return []
+        moments = np.flatnonzero(self._torn.any(axis=1)).tolist()
+        return sorted({self._entity_of(moment) for moment in moments})
+
+    def cut(self, tails: Mapping[int, bytes | None]) -> "RingValues":
+        """The same without what came at each row's time or later.
+
+        Args:
+            tails: by entity, of the same moment as the ring; of those that `torn` names.
+        """
+        if self._torn is None:
+            return self
+        cells, counts = self.cells.copy(), None if self.counts is None else self.counts.copy()
+        known = {one: Tail.unpack(self.ring.layout, self.ring.hop_s, packed) for one, packed in tails.items()}
+        uncut = 0
+        for moment, slot in np.argwhere(self._torn).tolist():
+            tile, count = cells[moment, slot, : _COUNT + 1].tolist()
+            tail = known.get(self._entity_of(moment))
+            cut = tail and tail.cut(tile, count, float(self.times[moment % len(self.times)]))
+            uncut += not (cut and cut.is_exact)
+            if cut and cut.cell is None:
+                cells[moment, slot, _COUNT] = 0.0
+            elif cut and cut.cell:
+                self._put(cells[moment, slot], None if counts is None else counts[moment, slot], cut.cell)
+        before = self._before & (cells[..., _COUNT] > 0)
+        return replace(self, cells=cells, counts=counts, uncut=uncut, _before=before, _torn=None, _windows={})
+
+    def _put(self, cell: Floats, bins: NDArray[Any] | None, new: Cell) -> None:
+        packed = pack(self.ring.layout, new)
+        cell[:] = np.frombuffer(packed, dtype="<f8", count=len(cell))
+        if bins is not None:
+            bins[:] = np.frombuffer(packed, dtype="<u4", count=BINS, offset=8 * len(HEAD))
+
+    def _entity_of(self, moment: int) -> int:
+        return moment if self._entity is None else self._entity[moment]
 
     def column(self, part: Aggregation, *, integer: bool, max_age_s: float) -> Column:
         """One feature's values; windows end at `times`, and an event at exactly that time is unseen.
@@ -175,8 +240,8 @@ class RingValues:
         lost: Mask | None = None
         if part.window == ALL_TIME:
             inside = self._before
-            # A base that holds a later tile has lost what was before.
-            lost = (self.cells[:, -1, _COUNT] > 0) & ~inside[:, -1]
+            # A base that holds a later event has lost what was before.
+            lost = (self.cells[:, -1, _COUNT] > 0) & (self.cells[:, -1, _LAST_TIME] >= self.times)
         else:
             tiles = _tiles(part.window, ring.hop_s)
             inside = self._before & (tile > self._tile - tiles)
@@ -203,11 +268,6 @@ def _joined(held: Sequence[bytes | None], size: int) -> tuple[bytes, int]:
 @lru_cache(1024)  # reading the text takes a fifth of all that a window takes
 def _tiles(window: str, hop_s: int) -> int:
     return seconds(window) // hop_s
-
-
-def _later(ring: Ring, cells: Floats, tile: Floats) -> Mask | None:
-    later: Mask = cells[:, : ring.slots, _TILE] > tile  # an empty cell's tile is 0
-    return later if np.count_nonzero(later) else None
 
 
 def _known(part: Aggregation, window: _Window) -> Mask:

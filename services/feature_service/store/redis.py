@@ -16,10 +16,11 @@ from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import TOLD_FOR_S, FramePosition, StoreUnavailableError
 from shared.features.bins import BINS
+from shared.features.layouts import EVENT_BYTES, TAIL_EVENTS
 from shared.logs import logger
 
 _CALL_BYTES = 40 * 1024
-"""Bytes of the cells that one call of the script merges: a few milliseconds, in which Redis answers nobody else."""
+"""Bytes of what one call of the script merges: a few milliseconds, in which Redis answers nobody else."""
 
 _HEALTH = "{feature-health}:told"
 _HEALTH_AT = "{feature-health}:at"
@@ -101,7 +102,7 @@ class RedisStore:
             packed = [b"".join(tally.pack() for tally in several) for several in some.values()]
             late += int(
                 await self._merge(
-                    keys=[ring.key(entity) for entity in some],
+                    keys=[*(ring.key(entity) for entity in some), *(ring.tail_key(entity) for entity in some)],
                     args=[
                         ring.layout.name,
                         ring.slots,
@@ -109,6 +110,9 @@ class RedisStore:
                         BINS if ring.layout.name == "bins" else ring.layout.size,
                         int(ring.has_base),
                         ring.ttl_s * 1000,
+                        ring.tail_ttl_s * 1000,
+                        TAIL_EVENTS,
+                        ring.hop_s,
                         *packed,
                     ],
                 )
@@ -225,13 +229,13 @@ class RedisStore:
     async def forget(self, ring: Ring) -> int:
         """Delete a ring of every entity, by SCAN and UNLINK, which block nobody."""
         count = 0
-        async for key in self._keys(ring):
-            count += await self._redis.unlink(key)
+        async for key in self._keys(ring, "[ft]"):
+            count += await self._redis.unlink(key) * key.startswith(b"f")
         return count
 
-    def _keys(self, ring: Ring) -> AsyncIterator[bytes]:
-        """The ring's keys, some of them more than once where Redis resizes meanwhile."""
-        return self._redis.scan_iter(f"f:{{{ring.view}.*}}:{ring.digest}:*", count=_SCANNED)
+    def _keys(self, ring: Ring, kinds: str = "f") -> AsyncIterator[bytes]:
+        """The keys of rings, and of their tails if asked for, some more than once where Redis resizes meanwhile."""
+        return self._redis.scan_iter(f"{kinds}:{{{ring.view}.*}}:{ring.digest}:*", count=_SCANNED)
 
     async def is_ready(self) -> bool:
         """Whether Redis answers PING."""
@@ -309,20 +313,19 @@ class RedisClusterStore(RedisStore):
 
 def _calls(ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> Iterator[dict[str, list[Tally]]]:
     """Tallies by entity, in calls of one hash tag that take about as long each; an entity's keep their order."""
-    most = max(1, _CALL_BYTES // ring.layout.cell_bytes)
     by_tag: dict[int, list[str]] = defaultdict(list)
     for entity in tallies:
         by_tag[ring.tag(entity)].append(entity)
     for entities in by_tag.values():
         some: dict[str, list[Tally]] = {}
-        cells = 0
+        size = 0
         for entity in entities:
             for one in tallies[entity]:
                 some.setdefault(entity, []).append(one)
-                cells += len(one.cells)
-                if cells >= most:
+                size += (len(one.before) + len(one.cells)) * ring.layout.cell_bytes + len(one.latest) // 2 * EVENT_BYTES
+                if size >= _CALL_BYTES:
                     yield some
-                    some, cells = {}, 0
+                    some, size = {}, 0
         if some:
             yield some
 

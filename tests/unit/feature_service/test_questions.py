@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from contender.features import Entity, EventSource, FeatureView, count, sum  # noqa: A004
 from services.feature_service import feast
@@ -15,6 +16,7 @@ from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.events import EntityEvent
 from shared.features.catalogue import Catalogue
+from shared.features.layouts import TAIL_EVENTS
 from shared.problems import Unprocessable
 
 NOW = 1_000_000.0
@@ -75,6 +77,29 @@ async def test_more_tiles_than_may_be_worked_on_are_refused_with_what_may_be_ask
     several = OnlineQuestion({"shop": ["a"] * 100}, ["shops:count_1h"], event_timestamps=list(np.arange(100.0)))
     with pytest.raises(TooManyTilesError):
         await ask(store, several, most_bytes=cells_bytes())
+
+
+async def test_what_comes_at_the_time_of_a_row_or_later_is_not_seen_and_what_cannot_be_told_is_counted():
+    store = MemoryStore()
+    merging = Merging(fixed(CATALOGUE, store, InMemoryRegistry()), store, Feeds(store), FixedClock(NOW), 300.0)
+    start = NOW - NOW % 60
+    for offset in range(200):
+        events = [EntityEvent("sales", start + offset / 10, {"shop": "a", "clerk": 1, "items": 1})]
+        await merging.merge_into([ReadFrame(FramePosition("", 0, offset), events)], lambda *_: True)
+    before = uncut()
+    times = [start + 19.9, start + 17.0, start + 30.0]
+    question = OnlineQuestion({"shop": ["a"] * 3}, ["shops:sum_items_1h", "whole:count_1h"], event_timestamps=times)
+    assert [values for values, _ in await ask(store, question)] == [[199, 170, 200]] * 2
+    assert uncut() == before
+    # So far back that what lies between counts: events are no longer held one by one.
+    question = OnlineQuestion({"shop": ["a"]}, ["shops:sum_items_1h"], event_timestamps=[start + 5.0])
+    ((values, _),) = await ask(store, question)
+    assert 50 < values[0] <= 200 - TAIL_EVENTS
+    assert uncut() == before + 1
+
+
+def uncut() -> float:
+    return REGISTRY.get_sample_value("contender_feature_uncut_tiles_total") or 0.0
 
 
 def cells_bytes() -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 from fractions import Fraction
 from statistics import variance
 
@@ -39,8 +40,8 @@ async def values(events: list[tuple[float, int]], *times: float, max_age_s: floa
     for ring in RINGS.all():
         for offset, car in enumerate(cars):
             await store.merge(ring, {"a": [tally(ring, 0, offset, [car])["a"]]})
-        held = await store.read([ring.key("a")])
-        read[ring] = RingValues.of(ring, held, [0] * len(times), np.array(times))
+        held, tail = await store.read([ring.key("a"), ring.tail_key("a")])
+        read[ring] = RingValues.of(ring, [held], [0] * len(times), np.array(times)).cut({0: tail})
     return [
         read[RINGS.ring("speeds@1", one)].column(one, integer=VIEW.is_integer(one), max_age_s=max_age_s)
         for one in VIEW.aggregations
@@ -49,10 +50,33 @@ async def values(events: list[tuple[float, int]], *times: float, max_age_s: floa
 
 async def test_on_a_boundary_the_tile_that_begins_contributes_nothing():
     counts, *_ = await values([(99.0, 1), (100.0, 1), (101.0, 1)], 100.0, 100.5)
-    assert counts.values == [
-        1,
-        3,
-    ]  # what has arrived of the current tile counts: nothing later arrives before it is asked
+    assert counts.values == [1, 2]
+
+
+async def test_an_event_at_the_asked_time_and_a_later_one_of_its_tile_are_not_seen():
+    events = [(95.0, 9), (101.0, 4), (103.0, 6), (103.0, 7), (105.0, 2)]
+    found = await values(events, 101.0, 103.0, 103.5, 106.0)
+    counts, means, lasts, deviations = (one.values for one in found)
+    assert counts == [1, 2, 4, 5]
+    assert means == [9.0, 6.5, 6.5, 5.6]
+    assert lasts == [9, 4, 7, 2]
+    assert deviations == pytest.approx([None, 12.5**0.5, (13 / 3) ** 0.5, 7.3**0.5])
+    counts, means, *_ = await values(events[1:], 101.0)
+    assert (counts.values, means.values, means.statuses) == ([0], [None], ["NULL_VALUE"])
+
+
+async def test_a_base_with_a_later_event_has_lost_what_was_before():
+    view = replace(VIEW, features=[count("all")])
+    ring = Rings.of({"speeds@1": view}).ring("speeds@1", view.aggregations[0])
+    store = MemoryStore()
+    for offset, time in enumerate((1.0, 5.0, 5.0 + ring.slots * ring.hop_s)):
+        (one,) = tally(ring, 0, offset, [EntityEvent("cars", time, {"road": "a", "speed": 1})]).values()
+        await store.merge(ring, {"a": [one]})
+    held = await store.read([ring.key("a")])
+    column = RingValues.of(ring, held, [0, 0], np.array([4.0, 6.0])).column(
+        view.aggregations[0], integer=True, max_age_s=math.inf
+    )
+    assert (column.values, column.statuses) == ([None, 2], ["OUTSIDE_MAX_AGE", "PRESENT"])
 
 
 async def test_a_window_begins_at_a_whole_tile():
