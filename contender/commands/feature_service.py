@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from contender.client import Client
 from contender.commands.stack import console, errors
@@ -69,7 +69,7 @@ def consistency(
     if as_json:
         typer.echo(json.dumps(found))
     else:
-        table = Table("feature", "compared", "mismatch", "missing", "extra", "mean error", "largest")
+        table = _table("feature", "compared", "mismatch", "missing", "extra", "mean error", "largest")
         for one in reports:
             rates = [f"{one[kind]:.2%}" for kind in ("mismatch", "missing", "extra")]
             sizes = [f"{one[kind]:.3g}" for kind in ("error_mean", "error_max")]
@@ -85,7 +85,7 @@ def status(*, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(found))
     else:
-        table = Table("view", "state", "newest event", "lag p50", "p99", "objective", "events/s", "late", "entities")
+        table = _table("view", "state", "newest event", "lag p50", "p99", "objective", "events/s", "late", "entities")
         for one in found["views"]:
             table.add_row(
                 visible(one["label"]),
@@ -104,6 +104,13 @@ def status(*, as_json: AsJson = False) -> None:
         errors.print("No worker runs: events wait in Kafka until one does.", soft_wrap=True)
     if not found["workers"] or any(one["behind"] for one in found["views"]):
         raise typer.Exit(1)
+
+
+def _table(first: str, *others: str) -> Table:
+    """A table for narrow terminals, too: what names the rows is folded, never cut off, and numbers stay whole."""
+    table = Table(Column(first, overflow="fold"), *(Column(one, no_wrap=True) for one in others))
+    table.padding = (0, 1, 0, 0)
+    return table
 
 
 def _wait(wait_s: float) -> None:

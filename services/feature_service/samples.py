@@ -16,13 +16,15 @@ from services.feature_service.definitions import Current, history_of
 from services.feature_service.domain.rings import HISTORY, entity_text
 from services.feature_service.domain.validation import fault, fits
 from services.feature_service.handlers import ReadFrame
-from services.feature_service.history import Seam, frames
+from services.feature_service.history import HistoryChangedError, Seam, frames
 from services.feature_service.store.protocol import FramePosition
 from shared.events import EntityEvent, Scalar
 from shared.features.catalogue import Catalogue
-from shared.features.definitions import ColumnType, FeatureView
+from shared.features.definitions import ColumnType, EventSource, FeatureView
+from shared.features.errors import TrainingSetError
 from shared.features.offline.tables import TIME, TYPES
 from shared.features.tiles import tile_of
+from shared.logs import logger
 
 _HASHES = 2**32
 
@@ -108,13 +110,13 @@ class Sample:
 
 @dataclass
 class Samples:
-    """The samples of all views' newest versions, taken in one reading.
+    """The samples of all versions of all views, taken in one reading.
 
     Args:
         catalogue: the definitions.
         now: when the check began, in seconds.
         future_s: how far ahead of its sending an event may be.
-        views: one sample per view.
+        views: one sample per version of a view.
     """
 
     catalogue: Catalogue
@@ -128,25 +130,44 @@ class Samples:
         """Nothing read yet; values are asked for as of `at` or later."""
         catalogue = current.catalogue
         views = []
-        for view in catalogue.views.values():
-            label = catalogue.newest(view.name)
+        for label, view in catalogue.kept.items():
+            if not isinstance(view, FeatureView):
+                continue
             reaches_s = max(part.window_s for one in view.aggregations for part in one.parts)
             opens_s = boundary(at, view.hop_s) - reaches_s
             views.append(Sample(view, label, share, opens_s, current.registered.seams.get(label)))
         return cls(catalogue, now, future_s, views)
 
     def take_history(self) -> None:
-        """Read the files of the sources that have some.
+        """Read the files of the sources that have some, each once.
+
+        A former version whose files are not there any more as it was filled from them is left out: nobody can tell.
 
         Raises:
-            HistoryChangedError: the files have changed since the seam was decided.
-            TrainingSetError: the files can't be read.
+            HistoryChangedError: the files of today's definitions have changed since the seam was decided.
+            TrainingSetError: they can't be read.
         """
+        read: list[tuple[EventSource, Seam, list[Sample]]] = []
         for sample in self.views:
             if sample.seam is not None:
-                for number, events in frames(history_of(self.catalogue, sample.view), sample.seam):
+                source = history_of(self.catalogue, sample.view)
+                alike = next((group for known, seam, group in read if (known, seam) == (source, sample.seam)), None)
+                if alike is None:
+                    read.append((source, sample.seam, [sample]))
+                else:
+                    alike.append(sample)
+        for source, seam, group in read:
+            try:
+                for number, events in frames(source, seam):
                     for event in events:
-                        sample.take(FramePosition("", HISTORY, number), event)
+                        for sample in group:
+                            sample.take(FramePosition("", HISTORY, number), event)
+            except (HistoryChangedError, TrainingSetError) as error:
+                if any(self.catalogue.today.get(sample.view.name) == sample.label for sample in group):
+                    raise
+                left_out = [sample.label for sample in group]
+                self.views = [sample for sample in self.views if sample.label not in left_out]
+                logger(__name__).warning("former versions are not checked", versions=left_out, error=str(error))
 
     def take(self, read: Iterable[ReadFrame]) -> None:
         """Take up frames of the topic, each once: of those that hold sampled events the ids are remembered."""

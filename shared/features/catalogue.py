@@ -1,6 +1,6 @@
 """All definitions of a project, found in a Python module and checked against each other, with their versions."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -206,10 +206,6 @@ class Catalogue:
         for one in self.inputs(feature):
             found.update(self.request_columns(one))
         return {**found, **(feature.view.request if isinstance(feature.view, OnDemandView) else {})}
-
-    def tiled_views(self) -> Iterator[FeatureView]:
-        """Every version of every view that is fed by events."""
-        yield from (view for view in self.kept.values() if isinstance(view, FeatureView))
 
 
 def _versioned(catalogue: Catalogue, newest: Sequence[View], known: Sequence[KeptVersion]) -> Catalogue:

@@ -69,10 +69,6 @@ class Registry(Protocol):
         """
         ...
 
-    async def touch(self) -> None:
-        """Let every process read its definitions again."""
-        ...
-
     async def retire(self, labels: Collection[str]) -> None:
         """Keep versions, by `view@number`, no longer; for good. Those that are not there, or retired, stay so."""
         ...
@@ -205,12 +201,6 @@ class SqlRegistry:
                 return False
         return True
 
-    async def touch(self) -> None:
-        """Let every process read its definitions again."""
-        async with AsyncSession(self._engine) as session:
-            await self._count(session, revision=1)
-            await session.commit()
-
     async def retire(self, labels: Collection[str]) -> None:
         """Keep versions no longer."""
         versions = (await self.load()).versions
@@ -283,10 +273,6 @@ class InMemoryRegistry:
             await self.rebuild(seams)
         self._change(epoch=epoch)
         return True
-
-    async def touch(self) -> None:
-        """Let every process read its definitions again."""
-        self._change()
 
     async def retire(self, labels: Collection[str]) -> None:
         """Keep versions no longer."""

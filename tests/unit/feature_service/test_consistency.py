@@ -1,6 +1,6 @@
 """The check of served values beside a stream that goes on: what is right is not reported, and all that is wrong is."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from shared.events import EntityEvent
 from shared.features.aggregations import count, distinct_count
 from shared.features.catalogue import Catalogue
 from shared.features.definitions import FeatureView
+from shared.features.errors import TrainingSetError
 
 NOW = 1_700_000_160.0  # one minute after the beginning of a tile of five
 CHECKED = "contender_feature_consistency_checked_at_seconds"
@@ -76,10 +77,12 @@ class Stream:
     async def opened(self) -> AsyncIterator[EventLog]:
         yield self
 
-    async def check(self, share: float = 1.0) -> dict[str, Report]:
+    async def reports(self, share: float = 1.0) -> list[Report]:
         clock = FixedClock(NOW)
-        consistency = Consistency(self.definitions, self.store, self.opened, clock, 1, 1.0, 300.0)
-        return {one.feature.partition(":")[2]: one for one in await consistency.check(share)}
+        return await Consistency(self.definitions, self.store, self.opened, clock, 1, 1.0, 300.0).check(share)
+
+    async def check(self, share: float = 1.0) -> dict[str, Report]:
+        return {one.feature.partition(":")[2]: one for one in await self.reports(share)}
 
 
 def streamed(*views: FeatureView) -> Stream:
@@ -88,8 +91,8 @@ def streamed(*views: FeatureView) -> Stream:
     return store.stream
 
 
-def wrong(reports: dict[str, Report]) -> list[Report]:
-    return [one for one in reports.values() if one.mismatch or one.missing or one.extra]
+def wrong(reports: Iterable[Report]) -> list[Report]:
+    return [one for one in reports if one.mismatch or one.missing or one.extra]
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def stream(trade: FeatureView) -> Stream:
 async def test_what_lies_in_the_tile_that_has_just_begun_is_no_difference(stream: Stream):
     await stream.send(sale(600), sale(60, 2), sale(0.3, 3))
     reports = await stream.check()
-    assert wrong(reports) == []
+    assert wrong(reports.values()) == []
     assert {one.compared for one in reports.values()} == {1}
 
 
@@ -110,7 +113,7 @@ async def test_what_arrives_before_and_between_the_reading_of_rings_is_no_differ
         await stream.send(*(sale(400 + 300 * n, number - n, f"s{number}") for n in range(5)))
     stream.store.arriving = [sale(700, 9, "s1"), sale(900, -9, "s2"), sale(1200, 9, "new")]
     stream.store.torn = torn
-    assert wrong(await stream.check()) == []
+    assert wrong((await stream.check()).values()) == []
     assert len(stream.store.arriving) < 3
 
 
@@ -120,7 +123,7 @@ async def test_what_is_wrong_is_found_while_events_arrive(stream: Stream):
     (ring,) = [one for one in stream.definitions.current.rings.all() if one.layout.name == "sums" and one.where is None]
     held = stream.store._held[ring.key("a")]
     held.cells = {slot: [*cell[:6], cell[6] + 1, *cell[7:]] for slot, cell in held.cells.items()}
-    assert {one.feature for one in wrong(await stream.check())} == {
+    assert {one.feature for one in wrong((await stream.check()).values())} == {
         f"trade:{kind}_items_{window}" for kind in ("sum", "mean") for window in ("1h", "all")
     }
 
@@ -138,7 +141,7 @@ async def test_what_the_store_lost_is_found_while_events_arrive(stream: Stream):
 async def test_a_frame_that_was_sent_again_counts_once(stream: Stream):
     await stream.send(sale(600), frame_id="one")
     await stream.send(sale(600), frame_id="one")
-    assert wrong(await stream.check()) == []
+    assert wrong((await stream.check()).values()) == []
 
 
 async def test_an_event_ahead_of_the_clock_hides_what_it_has_replaced(trade: FeatureView):
@@ -146,16 +149,36 @@ async def test_an_event_ahead_of_the_clock_hides_what_it_has_replaced(trade: Fea
     await stream.send(sale(100, shop="a"), sale(100, shop="b"))
     await stream.send(sale(-250, shop="a"))
     reports = await stream.check()
-    assert wrong(reports) == []
+    assert wrong(reports.values()) == []
     assert reports["count_1m"].compared == 1
 
 
 async def test_a_window_of_one_tile_is_compared_whole(trade: FeatureView):
     stream = streamed(replace(trade, features=[count("5m")]))
     await stream.send(sale(360), sale(61), sale(60))
-    assert wrong(await stream.check()) == []
+    assert wrong((await stream.check()).values()) == []
     stream.store._held.clear()
     assert (await stream.check())["count_5m"].error_max == 2
+
+
+async def test_every_kept_version_is_compared_under_its_own_name(trade: FeatureView):
+    former = replace(trade, features=[count("1h")])
+    known = Catalogue.of([former]).versions
+    store = BusyStore()
+    stream = store.stream = Stream(fixed(Catalogue.of([trade], known), store, InMemoryRegistry()), store)
+    await stream.send(sale(600), sale(700, shop="b"))
+    (ring,) = stream.definitions.current.rings.of_view("trade@1")
+    del store._held[ring.key("b")]
+    reports = await stream.reports()
+    assert {one.feature for one in reports} == {
+        "trade@1:count_1h",
+        *(f"trade:{one.name}" for one in trade.aggregations),
+    }
+    assert [(one.feature, one.compared, one.mismatch) for one in wrong(reports)] == [("trade@1:count_1h", 2, 0.5)]
+    labels = {"feature": "trade@1:count_1h", "kind": "mismatch"}
+    assert REGISTRY.get_sample_value("contender_feature_consistency_ratio", labels) == 0.5
+    await streamed(trade).check()
+    assert REGISTRY.get_sample_value("contender_feature_consistency_ratio", labels) is None
 
 
 async def test_a_check_without_entities_compares_nothing(stream: Stream):
@@ -169,10 +192,10 @@ async def test_a_view_without_an_entity_is_looked_at_however_small_the_sample(tr
     stream = streamed(replace(trade, entity=None))
     assert {one.compared for one in (await stream.check(0.000001)).values()} == {1}
     await stream.send(sale(600, shop="a"), sale(600, shop="b"))
-    assert wrong(reports := await stream.check(0.000001)) == []
+    assert wrong((reports := await stream.check(0.000001)).values()) == []
     assert {one.compared for one in reports.values()} == {1}
     stream.store._held.clear()
-    assert wrong(await stream.check(0.000001))
+    assert wrong((await stream.check(0.000001)).values())
 
 
 async def test_only_events_of_sampled_entities_are_kept(stream: Stream):
@@ -210,8 +233,29 @@ async def test_up_to_the_seam_files_count_and_after_it_the_topic(trade: FeatureV
     await stream.send(sale(7200, 9), sale(600, 5))  # the first lies before the seam: nobody counts it
     stream.store.arriving = [sale(700, 3)]
     reports = await stream.check()
-    assert wrong(reports) == []
+    assert wrong(reports.values()) == []
     assert reports["count_all"].compared == 1
+
+
+async def test_a_former_version_whose_files_are_gone_is_left_out_and_one_of_today_is_not(trade, tmp_path: Path):
+    files = [tmp_path / name for name in ("former.parquet", "today.parquet")]
+    for file in files:
+        pl.DataFrame({"event_timestamp": [NOW - 3600], "shop": ["a"], "items": [1]}).write_parquet(file)
+    former, today = (replace(trade.source, history=str(file)) for file in files)
+    known = Catalogue.of([replace(trade, source=former, features=[count("1h")])]).versions
+    # The former version reads a column that today's source has no longer.
+    wider = replace(today, schema={"shop": str, "units": int})
+    pl.DataFrame({"event_timestamp": [NOW - 3600], "shop": ["a"], "units": [1]}).write_parquet(files[1])
+    stream = streamed(replace(trade, source=wider, features=[count("1h")]))
+    catalogue = Catalogue.of([replace(trade, source=wider, features=[count("1h")])], known)
+    seams = {"trade@1": seam_of(former, NOW), "trade@2": seam_of(wider, NOW)}
+    stream.definitions._current = Current.of(catalogue, Registered(list(catalogue.versions), seams), None)
+    assert [one.feature for one in await stream.reports()] == ["trade@1:count_1h", "trade:count_1h"]
+    files[0].unlink()
+    assert [one.feature for one in await stream.reports()] == ["trade:count_1h"]
+    files[1].unlink()
+    with pytest.raises(TrainingSetError):
+        await stream.reports()
 
 
 async def test_the_metrics_say_when_the_last_check_ended_that_did_not_fail(stream: Stream):

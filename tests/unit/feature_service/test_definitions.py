@@ -105,7 +105,7 @@ async def test_a_change_while_another_is_read_is_taken_up_the_next_time(folder: 
 
         async def load(self):
             found = await super().load()
-            await self.touch()
+            await self.rebuild({})
             return found
 
     (web,) = await opened(Changing())

@@ -216,7 +216,7 @@ def test_references_mean_the_newest_version_unless_they_pin_one():
     assert new.pinned("speeds@1:count_1m") == "speeds@1:count_1m"
     assert (new.feature("speeds:count_1m").view.hop, new.feature("speeds@1:count_1m").view.hop) == ("20s", "10s")
     assert new.feature("speeds@1:count_1m").column == "speeds@1__count_1m"
-    assert sorted(one.hop for one in new.tiled_views()) == ["10s", "20s"]
+    assert [one.hop for one in new.kept.values()] == ["10s", "20s"]
 
 
 def test_an_on_demand_view_is_a_new_version_when_what_it_needs_is():
