@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import inf
+from itertools import islice
+from math import inf, isinf
 from typing import NamedTuple
 
 from services.feature_service.definitions import Current
 from services.feature_service.domain.rings import Ring, entity_texts
-from services.feature_service.domain.windows import Column, FeatureValue, Moments, RingValues, Status
+from services.feature_service.domain.windows import Column, FeatureValue, HeldRing, Shape, Stack, Status
 from services.feature_service.metrics import UNCUT
 from services.feature_service.same import Same
 from services.feature_service.store.protocol import RingReader
@@ -74,39 +75,41 @@ class Question:
     async def _read(self, store: RingReader, plan: "Plan") -> None:
         """Answer features of tiles."""
         entities = {join_keys: self._entities(join_keys) for join_keys in plan.join_keys}
+        self._check(plan, entities)
         keys = [
             key
-            for ring in (reading.ring for reading in plan.readings)
+            for planned in plan.stacks
+            for ring in planned.shape.rings
             for key in ring.keys(entities[ring.join_keys].distinct, entities[ring.join_keys].tags)
         ]
-        moments = Moments(self.times)
-        taken = sum(
-            reading.ring.cells_bytes
-            * (len(entities[reading.ring.join_keys].distinct) if moments.are_one else len(self.times))
-            for reading in plan.readings
-        )
-        if taken > self.most_bytes:
-            raise TooManyTilesError(taken, self.most_bytes, len(self.times))
-        held = await store.read(keys)
-        found: list[_Found] = []
-        start = 0
-        for reading in plan.readings:
-            asked = entities[reading.ring.join_keys]
-            here = held[start : start + len(asked.distinct)]
-            start += len(asked.distinct)
-            values = RingValues.of(reading.ring, here, asked.row, moments) if reading.is_complete else None
-            found.append(_Found(reading.ring, asked, here, values))
-        await _cut([one for one in found if one.values is not None and one.values.is_torn], store, moments)
+        found = iter(await store.read(keys))
         read: list[Column] = []
-        for reading, one in zip(plan.readings, found, strict=True):
-            for part in reading.parts:
-                if one.values is None:
-                    read.append(_nothing(len(self.times)))
-                else:
-                    read.append(one.values.column(part.part, integer=part.integer, max_age_s=part.max_age_s))
+        for planned in plan.stacks:
+            asked = [entities[ring.join_keys] for ring in planned.shape.rings]
+            held = [HeldRing(list(islice(found, len(one.distinct))), one.row) for one in asked]
+            stack = Stack.of(planned.shape, held, self.times)
+            if stack.is_torn:
+                stack = await _cut(stack, store, held, asked, self.times)
+            read += [
+                stack.column(one.ring, one.part, integer=one.integer, max_age_s=one.max_age_s) for one in planned.parts
+            ]
+        read += [_nothing(len(self.times))] * plan.unfilled
         for key, places in plan.tiled.items():
             columns = [read[place] for place in places]
             self._answers[key] = columns[0] if len(columns) == 1 else _quotient(*columns)
+
+    def _check(self, plan: "Plan", entities: Mapping[tuple[str, ...], "_Entities"]) -> None:
+        """Refuse what is too much for one piece of work."""
+        if isinf(self.most_bytes):
+            return
+        are_one = bool((self.times == self.times[:1]).all())
+        taken = sum(
+            planned.shape.bytes * (len(entities[ring.join_keys].distinct) if are_one else len(self.times))
+            for planned in plan.stacks
+            for ring in planned.shape.rings
+        )
+        if taken > self.most_bytes:
+            raise TooManyTilesError(taken, self.most_bytes, len(self.times))
 
     def _entities(self, join_keys: Sequence[str]) -> "_Entities":
         if not join_keys:
@@ -135,47 +138,34 @@ class _Entities(NamedTuple):
     row: list[int]
 
 
-@dataclass(slots=True)
-class _Found:
-    """What was read of a ring, by entity; no values where it is still being filled."""
-
-    ring: Ring
-    asked: _Entities
-    held: list[bytes | None]
-    values: RingValues | None
-
-
-async def _cut(found: Sequence[_Found], store: RingReader, moments: Moments) -> None:
+async def _cut(
+    stack: Stack, store: RingReader, held: Sequence[HeldRing], asked: Sequence[_Entities], times: Floats
+) -> Stack:
     """Take out what came at the rows' times or later. Rings are read again with their tails: both change together."""
-    if not found:
-        return
-    torn = [(one, entity) for one in found if one.values for entity in one.values.torn()]
-    names = [(one.ring, one.asked.distinct[entity]) for one, entity in torn]
+    torn = stack.torn()
+    names = [(stack.shape.rings[ring], asked[ring].distinct[entity]) for ring, entity in torn]
     read = await store.read([key for ring, name in names for key in (ring.key(name), ring.tail_key(name))])
-    tails: dict[Ring, dict[int, bytes | None]] = defaultdict(dict)
-    for (one, entity), again, tail in zip(torn, read[::2], read[1::2], strict=True):
-        one.held[entity] = again
-        tails[one.ring][entity] = tail
-    for one in found:
-        one.values = RingValues.of(one.ring, one.held, one.asked.row, moments).cut(tails[one.ring])
-        UNCUT.inc(one.values.uncut)
+    again = [HeldRing(list(one.entities), one.row) for one in held]
+    for (ring, entity), value in zip(torn, read[::2], strict=True):
+        again[ring].entities[entity] = value
+    cut = Stack.of(stack.shape, again, times).cut(dict(zip(torn, read[1::2], strict=True)))
+    UNCUT.inc(cut.uncut)
+    return cut
 
 
-@dataclass(frozen=True, slots=True)
-class PartRead:
-    """A part of a feature, with what its view says of its values."""
+class PartRead(NamedTuple):
+    """A part of a feature: the place of its ring in the stack, and what its view says of its values."""
 
+    ring: int
     part: Aggregation
     integer: bool
     max_age_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What is read from one ring; nothing while the ring is still being filled."""
+class PlannedStack(NamedTuple):
+    """Rings that are worked on together, and what is read from them."""
 
-    ring: Ring
-    is_complete: bool
+    shape: Shape
     parts: Sequence[PartRead]
 
 
@@ -183,12 +173,14 @@ class Reading:
 class Plan:
     """What it takes to answer some features.
 
-    `tiled` has the parts of each feature of tiles, by their place among those of all readings; `on_demand` the other
-    features' views with their inputs, those that another one takes before it; and `asked` the features in their order.
+    `tiled` has the parts of each feature of tiles, by their place among those of all stacks, behind which stand the
+    `unfilled` ones: those of rings that are still being filled; `on_demand` the other features' views with their
+    inputs, those that another one takes before it; and `asked` the features in their order.
     """
 
     join_keys: frozenset[tuple[str, ...]]
-    readings: Sequence[Reading]
+    stacks: Sequence[PlannedStack]
+    unfilled: int
     tiled: Mapping[_Key, Sequence[int]]
     on_demand: Sequence[tuple[str, OnDemandView, Sequence[_Input]]]
     asked: Sequence[_Key]
@@ -213,19 +205,26 @@ def _plan(current: Same[Current], features: Same[Sequence[Feature]], partitions:
         tiled[label, name] = [(label, part) for part in (found.parts if found else ())]
         for part in tiled[label, name]:
             parts[rings.ring(*part)][part] = view
-    readings = [
-        Reading(
-            ring,
-            current.it.is_complete(ring, partitions),
-            [PartRead(part, view.is_integer(part), view.max_age_s) for (_, part), view in of_ring.items()],
+    filled = {ring for ring in parts if current.it.is_complete(ring, partitions)}
+    windows = {ring: list(dict.fromkeys(part.window for _, part in parts[ring])) for ring in filled}
+    stacks = []
+    ordered: list[_Part] = []
+    for shape in Shape.all_of(windows):
+        read = [(place, part, view) for place, ring in enumerate(shape.rings) for part, view in parts[ring].items()]
+        ordered += [part for _, part, _ in read]
+        stacks.append(
+            PlannedStack(
+                shape,
+                [PartRead(place, part, view.is_integer(part), view.max_age_s) for place, (_, part), view in read],
+            )
         )
-        for ring, of_ring in parts.items()
-    ]
-    place = {part: number for number, part in enumerate(part for of_ring in parts.values() for part in of_ring)}
+    unfilled = [part for ring, of_ring in parts.items() if ring not in filled for part in of_ring]
+    place_of = {part: place for place, part in enumerate([*ordered, *unfilled])}
     return Plan(
         frozenset(ring.join_keys for ring in parts),
-        readings,
-        {key: [place[part] for part in of_feature] for key, of_feature in tiled.items()},
+        stacks,
+        len(unfilled),
+        {key: [place_of[part] for part in of_feature] for key, of_feature in tiled.items()},
         list(on_demand.values()),
         [_key(catalogue, feature) for feature in features.it],
     )

@@ -6,8 +6,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 
-def tile_of(times: ArrayLike, hop_s: int) -> Floats:
-    """Number of the tile [n * hop, (n + 1) * hop) that each time lies in; the shape of `times`.
+def tile_of(times: ArrayLike, hop_s: ArrayLike) -> Floats:
+    """Number of the tile [n * hop, (n + 1) * hop) that each time lies in; the shape of `times` and `hop_s` together.
 
     Floor division is exact where a quotient rounded to float64 would lift a time just before a boundary over it.
     """
@@ -15,16 +15,13 @@ def tile_of(times: ArrayLike, hop_s: int) -> Floats:
     return tiles
 
 
-def on_boundary(times: ArrayLike, hop_s: int) -> NDArray[np.bool_]:
-    """Whether each time is the first moment of a tile, so that nothing of the tile comes before it."""
-    moments = np.asarray(times, dtype=np.float64)
-    first: NDArray[np.bool_] = tile_of(moments, hop_s) * hop_s == moments
-    return first
+def begun(tiles: Floats, times: Floats, hop_s: Floats) -> Floats:
+    """Number of the first tile of which nothing comes before each time: the tile that it begins, or the one after.
 
-
-def begun(times: ArrayLike, hop_s: int) -> Floats:
-    """Number of the first tile of which nothing comes before each time: it lies in the tile before, or begins one."""
-    moments = np.asarray(times, dtype=np.float64)
-    tiles = tile_of(moments, hop_s)
-    first: Floats = tiles + (tiles * hop_s != moments)
+    Args:
+        tiles: that the times lie in, as `tile_of` says.
+        times: in seconds.
+        hop_s: width of the tiles.
+    """
+    first: Floats = tiles + (tiles * hop_s != times)
     return first

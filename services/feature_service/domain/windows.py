@@ -1,10 +1,11 @@
-"""Windows: the values of features from the tiles that lie in rings, for many rows at once."""
+"""Windows: the values of features from the tiles that lie in rings, for many rows and rings at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from math import inf, isfinite
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +13,23 @@ from numpy.typing import NDArray
 from services.feature_service.domain.cells import Cell, pack
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tails import Tail
+from services.feature_service.domain.values import Cells, Mask, Window, values_of
 from shared.events import Scalar
 from shared.features.aggregations import ALL_TIME, COUNTS, Aggregation
-from shared.features.bins import BINS, VALUES, rank_of
-from shared.features.distinct import NONE, estimate
+from shared.features.bins import BINS
 from shared.features.durations import seconds
-from shared.features.layouts import HEAD, SPREAD, SUMS
+from shared.features.layouts import HEAD, Layout
 from shared.features.tiles import Floats, begun, tile_of
 
 Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"]
 FeatureValue = Scalar | list[Scalar]
-Mask = NDArray[np.bool_]
 T = TypeVar("T")
 
 _TILE, _COUNT, _LAST_TIME = range(len(HEAD))
-_LAST, _FIRST_TIME, _FIRST, _TOTAL, _LOW, _HIGH = range(len(HEAD), len(SUMS))
-_SPREAD_FIRST, _EXCESS, _SPREAD = range(SPREAD.index("first"), len(SPREAD))
+_WIDEST = 4
+"""Times the cells of the smallest ring of a stack that the largest may have: the others' rows are filled up."""
+
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,328 +45,302 @@ class Column:
     statuses: list[Status]
 
 
-class Moments:
-    """When the rows' windows end, in seconds, and the tiles that lie before; worked out once for all rings of a hop.
+class _Geometry(NamedTuple):
+    """What the moments of a stack take from their rings, each of shape (moments, 1).
+
+    `reach` has per turn the tiles of each moment's window, infinitely many for all time, and `is_all` which those are.
+    """
+
+    hop_s: Floats
+    slots: Floats
+    reach: Sequence[Floats]
+    is_all: Sequence[Mask]
+
+
+class Shape:
+    """Rings of one layout that are worked on as one array, and the windows that are asked for of each.
+
+    Windows are worked out in turns: in each the next one of every ring, where it has one more.
 
     Args:
-        times: shape (rows,).
+        rings: of one layout.
+        windows: per ring the different ones, as texts.
     """
 
-    def __init__(self, times: Floats) -> None:
-        self.are_one = len(times) > 0 and bool((times == times[0]).all())
-        self.times: Floats = times[:1] if self.are_one else times
-        """As many as there are different ones, if all are the same; else one per row."""
-        self._tiles: dict[int, tuple[Floats, Floats]] = {}
+    def __init__(self, rings: Sequence[Ring], windows: Sequence[Sequence[str]]) -> None:
+        self.rings = rings
+        self.layout: Layout = rings[0].layout
+        self.slots = max(ring.slots for ring in rings)
+        self.has_base = any(ring.has_base for ring in rings)
+        self.cells = self.slots + self.has_base
+        self.bytes = self.cells * self.layout.cell_bytes
+        """Of an entity's ring, filled up."""
 
-    def tiles(self, hop_s: int) -> tuple[Floats, Floats]:
-        """Of each moment the tile it lies in, and the first tile of which nothing comes before it: shape (…, 1)."""
-        found = self._tiles.get(hop_s)
-        if found is None:
-            found = tile_of(self.times, hop_s)[:, None], begun(self.times, hop_s)[:, None]
-            self._tiles[hop_s] = found
-        return found
+        self.turns = [{window: turn for turn, window in enumerate(of_ring)} for of_ring in windows]
+        self._reach = [
+            [inf if window == ALL_TIME else float(seconds(window) // ring.hop_s) for window in of_ring]
+            for ring, of_ring in zip(rings, windows, strict=True)
+        ]
+        self._gap = [bytes((self.slots - ring.slots) * self.layout.cell_bytes) for ring in rings]
+        self._no_base = bytes(self.layout.cell_bytes if self.has_base else 0)
+        self.geometry = lru_cache(_REMEMBERED)(self._geometry)
+        """Takes the number of moments of each ring."""
+
+    @classmethod
+    def all_of(cls, asked: Mapping[Ring, Sequence[str]]) -> list[Self]:
+        """Rings with their windows in as few shapes as there can be."""
+        found: list[list[Ring]] = []
+        for ring in sorted(asked, key=lambda one: (one.layout, one.cells)):
+            smallest = found[-1][0] if found else None
+            if smallest and smallest.layout == ring.layout and ring.cells <= _WIDEST * smallest.cells:
+                found[-1].append(ring)
+            else:
+                found.append([ring])
+        return [cls(rings, [asked[ring] for ring in rings]) for rings in found]
+
+    def joined(self, held: Sequence[Sequence[bytes | None]]) -> bytes:
+        """Per ring the bytes of each entity, behind one another: the slots, filled up, and the base."""
+        parts: list[bytes] = []
+        for ring, gap, of_ring in zip(self.rings, self._gap, held, strict=True):
+            size, slots = ring.cells_bytes, ring.slots * self.layout.cell_bytes
+            no_base = b"" if ring.has_base else self._no_base
+            for one in of_ring:
+                # What lies behind the newest mark was never written; a ring whose last cells are empty is shorter.
+                whole = one if one is not None and len(one) >= size else (one or b"").ljust(size, b"\0")
+                if ring.has_base and gap:
+                    parts += (whole[:slots], gap, whole[slots:size])
+                else:
+                    parts += (whole[:size], gap, no_base)
+        return b"".join(parts)
+
+    def _geometry(self, moments: tuple[int, ...]) -> _Geometry:
+        def spread(values: Sequence[float]) -> Floats:
+            return np.repeat(np.array(values, dtype=np.float64), moments)[:, None]
+
+        turns = max(map(len, self._reach))
+        reach = [spread([one[turn] if turn < len(one) else 0.0 for one in self._reach]) for turn in range(turns)]
+        return _Geometry(
+            spread([ring.hop_s for ring in self.rings]),
+            spread([ring.slots for ring in self.rings]),
+            reach,
+            [np.isinf(one) for one in reach],
+        )
+
+
+class HeldRing(NamedTuple):
+    """What a store answered for one ring: the bytes of each entity, and which entity each row asks for."""
+
+    entities: list[bytes | None]
+    row: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
-    """The cells of one window: those that are `inside`, of shape (moments, cells), their events, and what is lost.
+class Stack:
+    """The cells of several rings, of several entities each, at the times that rows ask for.
 
-    `count` and `outside` have the shape (moments,); `outside` is None where no moment has lost anything, and
-    `has_events` says that every moment has events.
+    A moment is a ring of an entity at a time. Rows that ask for the same one are computed once: mostly all rows ask for
+    now, and there are as many moments of a ring as entities (3 airports for 50 flights). Cells are never gathered into
+    the order of tiles: which are inside is a question of their numbers. What takes the time is how often numpy is
+    called, hardly how much it is given: so all rings of one layout lie in one array.
+
+    Of each moment `_entity` says which ring's it is and which entity's; `found` that
+    it is held at all; `_times` has shape (moments, 1), or (1, 1) where it is the same for all; `_tile` is the tile it
+    lies in, shape (moments, 1); `_before` has the cells whose tile has begun before it, `_later` the slots that hold
+    later tiles, and `_torn` those of its own tile with events from it on, both None where there are none. Per ring
+    `_spans` has the moments, and `_rows` the moment of each row, None where they are the rows themselves.
     """
 
-    inside: Mask
-    count: Floats
-    outside: Mask | None
-    has_events: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RingValues:
-    """What a store answered for one ring: the cells of several entities, and which of them each row asks for.
-
-    A moment is an entity at a time. Rows that ask for the same one are computed once: mostly all rows ask for now, and
-    there are as many moments as entities (3 airports for 50 flights). Cells are never gathered into the order of
-    tiles: which are inside is a question of their numbers, and what does not depend on the window is asked once. With
-    remembered plans that took 15 features of 50 rows from 1.15 to 0.28 ms, and of one row from 0.53 to 0.16.
-
-    `cells` holds float64 and has shape (moments, cells, numbers), for the layout of bins with the counts of bins
-    beside it, shape (moments, cells, BINS); `found` (moments,); `times` (moments,), or (1,) where it is the same for
-    all; `row` is the moment of each row, None where they are the rows themselves. Of each moment `_tile` is the tile it
-    lies in, shape (moments, 1), `_before` has the cells whose tile has begun before it, and `_later` the slots that
-    hold later tiles, None where none does. `_torn` has the slots of tiles that a moment lies in, with events from it
-    on, and `_entity` the entity of each moment, None where they are the entities themselves; `uncut` counts the tiles
-    that could not be cut.
-    """
-
-    ring: Ring
-    cells: Floats
-    counts: NDArray[Any] | None
+    shape: Shape
+    cells: Cells
     found: list[bool]
-    row: list[int] | None
-    times: Floats
+    uncut: int
+    """Tiles that could not be cut."""
+
+    _geometry: _Geometry
+    _entity: list[tuple[int, int]]
+    _spans: list[slice]
+    _rows: list[list[int] | None]
+    _times: Floats
     _tile: Floats
     _before: Mask
     _later: Mask | None
     _torn: Mask | None
-    _entity: Sequence[int] | None
-    uncut: int = 0
-    _windows: dict[str, _Window] = field(default_factory=dict)
+    _windows: dict[int, Window] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ring: Ring, held: Sequence[bytes | None], row: Sequence[int], when: Moments | Floats) -> "RingValues":
-        """Take up the bytes of a ring per entity (None: nothing held).
+    def of(cls, shape: Shape, held: Sequence[HeldRing], times: Floats) -> "Stack":
+        """Take up what a store answered.
 
         Args:
-            ring: the ring.
-            held: of each entity the bytes.
-            row: which entity each row asks for.
-            when: when the rows' windows end, shape (rows,).
+            shape: the rings.
+            held: of each ring.
+            times: when each row's windows end, in seconds, shape (rows,).
         """
-        moments = when if isinstance(when, Moments) else Moments(when)
-        size = ring.cells_bytes
-        shape = (len(held), ring.cells)
-        joined, width = _joined(held, size)
-        counts = None
-        if ring.layout.name == "bins":
-            raw = np.frombuffer(joined, dtype=np.uint8).reshape(-1, width)[:, :size]
-            raw = raw.reshape(*shape, ring.layout.cell_bytes)
-            head = 8 * len(HEAD)
-            counts = raw[..., head : head + 4 * BINS].copy().view("<u4")
-            cells = raw[..., :head].copy().view("<f8")
-        else:
-            cells = np.frombuffer(joined, dtype="<f8").reshape(-1, width // 8)[:, : size // 8]
-            cells = cells.reshape(*shape, ring.layout.cell_bytes // 8)
-        found = [one is not None for one in held]
-        entities: list[int] | None = list(row)
-        entity = None
-        if not moments.are_one:  # each row is a moment
-            entity = entities
-            cells, found = cells[entities], [found[one] for one in row]
-            counts = None if counts is None else counts[entities]
-            entities = None
-        elif entities == list(range(len(held))):
-            entities = None
-        tile, limit = moments.tiles(ring.hop_s)
-        before = (cells[..., _COUNT] > 0) & (cells[..., _TILE] < limit)
+        numbers, bins = _arrays(shape, held)
+        entity = [(place, number) for place, one in enumerate(held) for number in range(len(one.entities))]
+        rows: list[list[int] | None]
+        if len(times) and bool((times == times[0]).all()):
+            times = times[:1, None]
+            counts = [len(one.entities) for one in held]
+            rows = [None if _is_identity(one) else list(one.row) for one in held]
+        else:  # each row is a moment
+            starts = accumulate((len(one.entities) for one in held[:-1]), initial=0)
+            chosen = [start + number for start, one in zip(starts, held, strict=True) for number in one.row]
+            numbers, bins = numbers[chosen], bins[chosen]
+            entity = [entity[place] for place in chosen]
+            counts = [len(times)] * len(held)
+            rows = [None] * len(held)
+            times = np.tile(times, len(held))[:, None]
+        geometry = shape.geometry(tuple(counts))
+        tile = tile_of(times, geometry.hop_s)
+        before = (numbers[..., _COUNT] > 0) & (numbers[..., _TILE] < begun(tile, times, geometry.hop_s))
         later = torn = None
-        passed = cells[:, : ring.slots, _LAST_TIME] >= moments.times[:, None]  # an empty cell's time is 0
+        passed = numbers[:, : shape.slots, _LAST_TIME] >= times  # an empty cell's time is 0
         if np.count_nonzero(passed):
-            later = cells[:, : ring.slots, _TILE] > tile
-            torn = passed & ~later & before[:, : ring.slots]
-        return cls(ring, cells, counts, found, entities, moments.times, tile, before, later, torn, entity)
+            later = numbers[:, : shape.slots, _TILE] > tile
+            torn = passed & ~later & before[:, : shape.slots]
+        return cls(
+            shape=shape,
+            cells=Cells(shape.layout, numbers, bins),
+            found=[held[place].entities[number] is not None for place, number in entity],
+            uncut=0,
+            _geometry=geometry,
+            _entity=entity,
+            _spans=[slice(*ends) for ends in pairwise(accumulate(counts, initial=0))],
+            _rows=rows,
+            _times=times,
+            _tile=tile,
+            _before=before,
+            _later=later,
+            _torn=torn,
+        )
 
     @property
     def is_torn(self) -> bool:
         """Whether some row's tile has events at its time or later, which `cut` takes out."""
         return self._torn is not None and bool(self._torn.any())
 
-    def torn(self) -> list[int]:
-        """The entities of which that is so."""
+    def torn(self) -> list[tuple[int, int]]:
+        """Of which ring and entity that is so, by their places."""
         if self._torn is None:
             return []
-        moments = np.flatnonzero(self._torn.any(axis=1)).tolist()
-        return sorted({self._entity_of(moment) for moment in moments})
+        return sorted({self._entity[moment] for moment in np.flatnonzero(self._torn.any(axis=1)).tolist()})
 
-    def cut(self, tails: Mapping[int, bytes | None]) -> "RingValues":
+    def cut(self, tails: Mapping[tuple[int, int], bytes | None]) -> "Stack":
         """The same without what came at each row's time or later.
 
         Args:
-            tails: by entity, of the same moment as the ring; of those that `torn` names.
+            tails: by ring and entity, of the same moment as the rings; of those that `torn` names.
         """
         if self._torn is None:
             return self
-        cells, counts = self.cells.copy(), None if self.counts is None else self.counts.copy()
-        known = {one: Tail.unpack(self.ring.layout, self.ring.hop_s, packed) for one, packed in tails.items()}
+        cells = Cells(self.shape.layout, self.cells.numbers.copy(), self.cells.bins.copy())
+        known = {
+            whose: Tail.unpack(self.shape.layout, self.shape.rings[whose[0]].hop_s, packed)
+            for whose, packed in tails.items()
+        }
         uncut = 0
         for moment, slot in np.argwhere(self._torn).tolist():
-            tile, count = cells[moment, slot, : _COUNT + 1].tolist()
-            tail = known.get(self._entity_of(moment))
-            cut = tail and tail.cut(tile, count, float(self.times[moment % len(self.times)]))
+            tile, count = cells.numbers[moment, slot, : _COUNT + 1].tolist()
+            tail = known.get(self._entity[moment])
+            cut = tail and tail.cut(tile, count, float(self._times[moment % len(self._times), 0]))
             uncut += not (cut and cut.is_exact)
             if cut and cut.cell is None:
-                cells[moment, slot, _COUNT] = 0.0
+                cells.numbers[moment, slot, _COUNT] = 0.0
             elif cut and cut.cell:
-                self._put(cells[moment, slot], None if counts is None else counts[moment, slot], cut.cell)
-        before = self._before & (cells[..., _COUNT] > 0)
-        return replace(self, cells=cells, counts=counts, uncut=uncut, _before=before, _torn=None, _windows={})
+                _put(cells, moment, slot, cut.cell)
+        before = self._before & (cells.numbers[..., _COUNT] > 0)
+        return replace(self, cells=cells, uncut=uncut, _before=before, _torn=None, _windows={})
 
-    def _put(self, cell: Floats, bins: NDArray[Any] | None, new: Cell) -> None:
-        packed = pack(self.ring.layout, new)
-        cell[:] = np.frombuffer(packed, dtype="<f8", count=len(cell))
-        if bins is not None:
-            bins[:] = np.frombuffer(packed, dtype="<u4", count=BINS, offset=8 * len(HEAD))
-
-    def _entity_of(self, moment: int) -> int:
-        return moment if self._entity is None else self._entity[moment]
-
-    def column(self, part: Aggregation, *, integer: bool, max_age_s: float) -> Column:
-        """One feature's values; windows end at `times`, and an event at exactly that time is unseen.
+    def column(self, place: int, part: Aggregation, *, integer: bool, max_age_s: float) -> Column:
+        """One feature's values; windows end at the rows' times, and an event at exactly that time is unseen.
 
         Args:
-            part: an aggregation of this ring.
+            place: of the ring.
+            part: an aggregation of it.
             integer: whether its values are whole numbers.
             max_age_s: how old the newest event of a window may be.
         """
-        window = self._windows.get(part.window)
+        turn = self.shape.turns[place][part.window]
+        window = self._windows.get(turn)
         if window is None:
-            window = self._windows[part.window] = self._window(part)
-        listed = _listed(_value(part, self, window), integer=integer)
-        too_old = window.outside
-        if part.kind not in COUNTS and isfinite(max_age_s):
-            newest = np.where(window.inside, self.cells[..., _LAST_TIME], -inf).max(axis=1, initial=-inf)
-            stale = (window.count > 0) & (self.times - newest > max_age_s)
-            too_old = stale if too_old is None else too_old | stale
-        known = None if part.kind in COUNTS or (window.has_events and part.kind != "std") else _known(part, window)
-        if too_old is None and known is None:
-            values = self._by_row(listed)
+            window = self._windows[turn] = self._window(turn)
+        span, row = self._spans[place], self._rows[place]
+        listed = values_of(part, self.cells, window, span)
+        if integer:
+            listed = _whole(listed)
+        too_old = None if window.outside is None else window.outside[span]
+        is_known = None
+        if part.kind not in COUNTS:
+            if isfinite(max_age_s):
+                stale = window.stale(self.cells, self._times, max_age_s)[span]
+                too_old = stale if too_old is None else too_old | stale
+            least = 2 if part.kind == "std" else 1
+            if not window.has_events or least > 1:
+                is_known = [count >= least for count in window.count[span]]
+        if too_old is None and (is_known is None or all(is_known)):
+            values = _by(row, listed)
             return Column(values, ["PRESENT"] * len(values))
-        statuses = self._statuses(known, too_old)
-        listed = [v if s == "PRESENT" else None for v, s in zip(listed, statuses, strict=True)]
-        return Column(self._by_row(listed), self._by_row(statuses))
+        statuses = _statuses(self.found[span], is_known, too_old)
+        listed = [value if status == "PRESENT" else None for value, status in zip(listed, statuses, strict=True)]
+        return Column(_by(row, listed), _by(row, statuses))
 
-    def _by_row(self, of_moments: list[T]) -> list[T]:
-        return of_moments if self.row is None else [of_moments[moment] for moment in self.row]
-
-    def _statuses(self, known: Mask | None, too_old: Mask | None) -> list[Status]:
-        """None: known everywhere, or too old nowhere."""
-        here = [True] * len(self.found) if known is None else known.tolist()
-        old = [False] * len(self.found) if too_old is None else too_old.tolist()
-        return [
-            "OUTSIDE_MAX_AGE" if is_old else "PRESENT" if is_known else "NULL_VALUE" if is_held else "NOT_FOUND"
-            for is_old, is_known, is_held in zip(old, here, self.found, strict=True)
-        ]
-
-    def _window(self, part: Aggregation) -> _Window:
-        ring, tile = self.ring, self.cells[..., _TILE]
-        lost: Mask | None = None
-        if part.window == ALL_TIME:
-            inside = self._before
+    def _window(self, turn: int) -> Window:
+        shape, geometry, numbers = self.shape, self._geometry, self.cells.numbers
+        tile = numbers[..., _TILE]
+        reach, is_all = geometry.reach[turn], geometry.is_all[turn]
+        inside = self._before & (tile > self._tile - reach)
+        lost: Mask = np.zeros(len(numbers), dtype=np.bool_)
+        if self._later is not None:
+            # A later tile has taken the slot of the one that it is a whole number of rounds ahead of.
+            behind = np.mod(self._tile - tile[:, : shape.slots], geometry.slots)
+            lost = np.asarray((self._later & (behind < np.where(is_all, 0.0, reach))).any(axis=1))
+        if shape.has_base:
+            inside[:, -1] &= is_all[:, 0]
             # A base that holds a later event has lost what was before.
-            lost = (self.cells[:, -1, _COUNT] > 0) & (self.cells[:, -1, _LAST_TIME] >= self.times)
-        else:
-            tiles = _tiles(part.window, ring.hop_s)
-            inside = self._before & (tile > self._tile - tiles)
-            if ring.has_base:
-                inside[:, -1] = False
-            if self._later is not None:
-                # A later tile has taken the slot of the one that it is a whole number of rounds ahead of.
-                behind = np.mod(self._tile - tile[:, : ring.slots], ring.slots)
-                lost = np.asarray((self._later & (behind < tiles)).any(axis=1))
-        count = np.where(inside, self.cells[..., _COUNT], 0.0).sum(axis=1)
-        return _Window(inside, count, lost if lost is not None and lost.any() else None, all(count.tolist()))
+            base = numbers[:, -1]
+            passed = is_all[:, 0] & (base[:, _COUNT] > 0) & (base[:, _LAST_TIME] >= self._times[:, 0])
+            lost |= passed
+        return Window.of(self.cells, inside, lost if lost.any() else None)
 
 
-def _joined(held: Sequence[bytes | None], size: int) -> tuple[bytes, int]:
-    """The rings behind one another, and the bytes that each takes: those of its cells at least."""
-    there = [one for one in held if one is not None]
-    lengths = set(map(len, there))
-    if len(there) == len(held) and len(lengths) == 1 and (width := lengths.pop()) >= size:  # mostly: nothing is cut
-        return b"".join(there), width
-    # What lies behind the newest mark was never written; a ring whose last cells are empty is shorter than that.
-    return b"".join([(one or b"")[:size].ljust(size, b"\0") for one in held]), size
+def _put(cells: Cells, moment: int, slot: int, new: Cell) -> None:
+    packed = pack(cells.layout, new)
+    numbers = cells.numbers[moment, slot]
+    numbers[:] = np.frombuffer(packed, dtype="<f8", count=len(numbers))
+    if cells.layout.name == "bins":
+        cells.bins[moment, slot] = np.frombuffer(packed, dtype="<u4", count=BINS, offset=8 * len(HEAD))
 
 
-@lru_cache(1024)  # reading the text takes a fifth of all that a window takes
-def _tiles(window: str, hop_s: int) -> int:
-    return seconds(window) // hop_s
+def _arrays(shape: Shape, held: Sequence[HeldRing]) -> tuple[Floats, NDArray[Any]]:
+    """The numbers of cells, and of the layout of bins their counts, else nothing; shape (moments, cells, …)."""
+    joined = shape.joined([one.entities for one in held])
+    if shape.layout.name != "bins":
+        numbers = np.frombuffer(joined, dtype="<f8").reshape(-1, shape.cells, shape.layout.cell_bytes // 8)
+        return numbers, np.zeros((len(numbers), 0, 0), dtype="<u4")
+    raw = np.frombuffer(joined, dtype=np.uint8).reshape(-1, shape.cells, shape.layout.cell_bytes)
+    head = 8 * len(HEAD)
+    return raw[..., :head].copy().view("<f8"), raw[..., head : head + 4 * BINS].copy().view("<u4")
 
 
-def _known(part: Aggregation, window: _Window) -> Mask:
-    """Where there are events enough for a value; a count needs none."""
-    return window.count > (1 if part.kind == "std" else 0)
+def _is_identity(held: HeldRing) -> bool:
+    return len(held.row) == len(held.entities) and list(held.row) == list(range(len(held.row)))
 
 
-def _value(part: Aggregation, ring: RingValues, window: _Window) -> Any:
-    """The values, one per moment and anything where they are not known."""
-    if part.kind == "count":
-        return window.count
-    if part.kind == "distinct_count":
-        return _distinct(ring, window)
-    if part.kind == "quantile":
-        return _quantile(part.q, ring, window)
-    if part.kind == "last_n":
-        return _last_n(part.n, ring, window)
-    if part.kind == "std":
-        return _std(ring.cells, window)
-    return _of_sums(part, ring.cells, window)
+def _by(row: Sequence[int] | None, of_moments: list[T]) -> list[T]:
+    return of_moments if row is None else [of_moments[moment] for moment in row]
 
 
-def _of_sums(part: Aggregation, cells: Floats, window: _Window) -> Floats:
-    count, inside = window.count, window.inside
-    if part.kind in ("sum", "mean"):
-        total: Floats = np.where(inside, cells[..., _TOTAL], 0.0).sum(axis=1)
-        return total if part.kind == "sum" else total / np.maximum(count, 1.0)
-    if part.kind == "min":
-        low: Floats = np.where(inside, cells[..., _LOW], inf).min(axis=1, initial=inf)
-        return np.where(count > 0, low, 0.0)
-    if part.kind == "max":
-        high: Floats = np.where(inside, cells[..., _HIGH], -inf).max(axis=1, initial=-inf)
-        return np.where(count > 0, high, 0.0)
-    moments = np.arange(len(cells))
-    # No two cells hold events of the same moment: a moment lies in one tile, and a tile in one cell.
-    if part.kind == "last":
-        place = np.where(inside, cells[..., _LAST_TIME], -inf).argmax(axis=1)
-    else:
-        place = np.where(inside, cells[..., _FIRST_TIME], inf).argmin(axis=1)
-    found: Floats = cells[moments, place, _LAST if part.kind == "last" else _FIRST]
-    return found
+def _statuses(found: Sequence[bool], is_known: Sequence[bool] | None, too_old: Mask | None) -> list[Status]:
+    """None: known everywhere, or too old nowhere."""
+    here = [True] * len(found) if is_known is None else is_known
+    old = [False] * len(found) if too_old is None else too_old.tolist()
+    return [
+        "OUTSIDE_MAX_AGE" if is_old else "PRESENT" if is_here else "NULL_VALUE" if is_held else "NOT_FOUND"
+        for is_old, is_here, is_held in zip(old, here, found, strict=True)
+    ]
 
 
-def _std(cells: Floats, window: _Window) -> Floats:
-    """From squared deviations within the cells, and those of the cells' own means from the window's.
-
-    Means are differences from one of the window's values: far from zero, sums are rounded to more than values differ.
-    """
-    count, inside = window.count, window.inside
-    some = cells[np.arange(len(cells)), inside.argmax(axis=1), _SPREAD_FIRST]
-    counts = np.where(inside, cells[..., _COUNT], 0.0)
-    apart = cells[..., _SPREAD_FIRST] - some[:, None] + cells[..., _EXCESS] / np.maximum(counts, 1.0)
-    mean = (counts * apart).sum(axis=1) / np.maximum(count, 1.0)
-    apart = apart - mean[:, None]
-    spread = (np.where(inside, cells[..., _SPREAD], 0.0) + counts * apart * apart).sum(axis=1)
-    deviation: Floats = np.sqrt(spread / np.maximum(count - 1.0, 1.0))
-    return deviation
-
-
-def _distinct(ring: RingValues, window: _Window) -> NDArray[np.int64]:
-    """From the least different hashes of all cells together."""
-    size = ring.ring.layout.size
-    hashes = np.where(window.inside[..., None], ring.cells[..., len(HEAD) :], NONE)
-    hashes = np.where(hashes > 0.0, hashes, NONE)  # a cell that was never written holds zeros
-    hashes = hashes.reshape(len(hashes), ring.ring.cells * size)
-    ordered = np.sort(hashes, axis=1)
-    repeated = np.zeros(ordered.shape, dtype=np.bool_)
-    repeated[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    least = np.sort(np.where(repeated, NONE, ordered), axis=1)[:, :size]
-    if least.shape[1] < size:
-        least = np.pad(least, ((0, 0), (0, size - least.shape[1])), constant_values=NONE)
-    return estimate(least)
-
-
-def _quantile(q: float, ring: RingValues, window: _Window) -> Floats:
-    if ring.counts is None:
-        raise TypeError("a quantile is read from a ring of bins")
-    counts = np.where(window.inside[..., None], ring.counts, 0).sum(axis=1, dtype=np.int64)
-    rank = rank_of(window.count, q)
-    found: Floats = VALUES[np.minimum((np.cumsum(counts, axis=1) < rank[:, None]).sum(axis=1), BINS - 1)]
-    return found
-
-
-def _last_n(n: int, ring: RingValues, window: _Window) -> list[list[float]]:
-    pairs = ring.cells[..., len(HEAD) :].reshape(*ring.cells.shape[:2], ring.ring.layout.size, 2)
-    held = np.arange(pairs.shape[2]) < ring.cells[..., _COUNT, None]
-    held &= window.inside[..., None]
-    found = []
-    for row, mask in zip(pairs, held, strict=True):
-        times, values = row[mask].T
-        order = np.lexsort((-values, -times))[:n]
-        found.append(values[order].tolist())
-    return found
-
-
-def _listed(values: Any, *, integer: bool) -> list[FeatureValue]:
-    if isinstance(values, list):
-        return [[int(one) for one in row] if integer else row for row in values]
-    listed: list[FeatureValue] = values.astype(np.int64).tolist() if integer else values.tolist()
-    return listed
+def _whole(values: list[Any]) -> list[FeatureValue]:
+    """Values of whole numbers, which cells hold as float64."""
+    return [[int(one) for one in value] if isinstance(value, list) else int(value) for value in values]

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.feature_service.domain.rings import Rings
+from services.feature_service.domain.rings import Ring, Rings
 from services.feature_service.domain.tallies import tally
-from services.feature_service.domain.windows import Column, RingValues
+from services.feature_service.domain.windows import Column, HeldRing, Shape, Stack
 from services.feature_service.store.memory import MemoryStore
 from shared.events import EntityEvent
 from shared.features.aggregations import count, last, mean, std
+from shared.features.conditions import column
 from shared.features.definitions import Entity, EventSource, FeatureView
 from shared.features.offline import build_training_set
 
@@ -36,16 +37,21 @@ RING = RINGS.ring("speeds@1", VIEW.aggregations[1])
 async def values(events: list[tuple[float, int]], *times: float, max_age_s: float = float("inf")) -> list[Column]:
     store = MemoryStore()
     cars = [EntityEvent("cars", time, {"road": "a", "speed": speed}) for time, speed in events]
-    read = {}
     for ring in RINGS.all():
         for offset, car in enumerate(cars):
             await store.merge(ring, {"a": [tally(ring, 0, offset, [car])["a"]]})
-        held, tail = await store.read([ring.key("a"), ring.tail_key("a")])
-        read[ring] = RingValues.of(ring, [held], [0] * len(times), np.array(times)).cut({0: tail})
-    return [
-        read[RINGS.ring("speeds@1", one)].column(one, integer=VIEW.is_integer(one), max_age_s=max_age_s)
-        for one in VIEW.aggregations
-    ]
+    found = []
+    for one in VIEW.aggregations:
+        stack = await stacked(store, RINGS.ring("speeds@1", one), one.window, *times)
+        found.append(stack.column(0, one, integer=VIEW.is_integer(one), max_age_s=max_age_s))
+    return found
+
+
+async def stacked(store: MemoryStore, ring: Ring, window: str, *times: float) -> Stack:
+    """What is known of road a as of some times."""
+    held, tail = await store.read([ring.key("a"), ring.tail_key("a")])
+    (shape,) = Shape.all_of({ring: [window]})
+    return Stack.of(shape, [HeldRing([held], [0] * len(times))], np.array(times)).cut({(0, 0): tail})
 
 
 async def test_on_a_boundary_the_tile_that_begins_contributes_nothing():
@@ -72,10 +78,8 @@ async def test_a_base_with_a_later_event_has_lost_what_was_before():
     for offset, time in enumerate((1.0, 5.0, 5.0 + ring.slots * ring.hop_s)):
         (one,) = tally(ring, 0, offset, [EntityEvent("cars", time, {"road": "a", "speed": 1})]).values()
         await store.merge(ring, {"a": [one]})
-    held = await store.read([ring.key("a")])
-    column = RingValues.of(ring, held, [0, 0], np.array([4.0, 6.0])).column(
-        view.aggregations[0], integer=True, max_age_s=math.inf
-    )
+    stack = await stacked(store, ring, "all", 4.0, 6.0)
+    column = stack.column(0, view.aggregations[0], integer=True, max_age_s=math.inf)
     assert (column.values, column.statuses) == ([None, 2], ["OUTSIDE_MAX_AGE", "PRESENT"])
 
 
@@ -124,8 +128,8 @@ def test_a_deviation_is_exact_however_far_from_zero_its_values_are(events, frame
     store = MemoryStore()
     for start in range(0, len(cars), frame):
         asyncio.run(store.merge(ring, {"a": [tally(ring, 0, start, cars[start : start + frame])["a"]]}))
-    read = RingValues.of(ring, asyncio.run(store.read([ring.key("a")])), [0], np.array([59.5]))
-    (online,) = read.column(deviation, integer=False, max_age_s=float("inf")).values
+    stack = asyncio.run(stacked(store, ring, "1m", 59.5))
+    (online,) = stack.column(0, deviation, integer=False, max_age_s=float("inf")).values
     rows = pl.DataFrame({"time": [59.5], "road": ["a"]})
     history = pl.DataFrame([{"time": one.time, **one.values} for one in cars])
     (offline,) = build_training_set(view, rows, {"cars": history})["speeds__std_speed_1m"]
@@ -143,3 +147,42 @@ async def test_what_is_older_than_the_maximum_age_is_null_and_still_counted():
     counts, means, lasts, _ = await values([(55.0, 3)], 85.0, 86.0, max_age_s=30.0)
     assert counts.values == [1, 1]
     assert (means.values, lasts.statuses) == ([3.0, None], ["PRESENT", "OUTSIDE_MAX_AGE"])
+
+
+def test_rings_are_stacked_by_layout_and_where_little_is_filled_up():
+    spans = ("1m", "4m", "9m", "10m")
+    view = replace(VIEW, features=[*(mean("speed", span, where=column("speed") > n) for n, span in enumerate(spans))])
+    view = replace(view, features=[*view.aggregations, std("speed", "1m")])
+    rings = Rings.of({"speeds@1": view})
+    shapes = Shape.all_of({rings.ring("speeds@1", one): [one.window] for one in view.aggregations})
+    assert sorted([ring.cells for ring in shape.rings] for shape in shapes) == [[8], [8, 26], [56, 62]]
+    assert max(shape.cells / min(ring.cells for ring in shape.rings) for shape in shapes) <= 4
+
+
+async def test_rings_of_a_stack_keep_to_their_own_entities_times_and_bases():
+    store = MemoryStore()
+    view = replace(
+        VIEW,
+        features=[
+            mean("speed", "1m"),
+            mean("speed", "2m", where=column("speed") > 1, name="fast"),
+            mean("speed", "all", where=column("speed") > 2, name="ever"),
+        ],
+        lateness="1m",
+    )
+    rings = Rings.of({"speeds@1": view})
+    for ring in rings.all():
+        for offset, time in enumerate((5.0, 100.0, 130.0, 500.0)):
+            cars = [EntityEvent("cars", time, {"road": road, "speed": offset + 1}) for road in "ab"[: 2 - offset % 2]]
+            await store.merge(ring, {road: [one] for road, one in tally(ring, 0, offset, cars).items()})
+    asked = {rings.ring("speeds@1", one): [one.window] for one in view.aggregations}
+    (shape,) = Shape.all_of(asked)
+    held = [HeldRing(await store.read([ring.key("a"), ring.key("b")]), [1, 0, 1]) for ring in shape.rings]
+    for times, expected in (
+        ([510.0] * 3, {"mean_speed_1m": [None, 4.0, None], "fast": [None, 4.0, None], "ever": [3.0, 3.5, 3.0]}),
+        ([139.0, 505.0, 600.0], {"mean_speed_1m": [3.0, 4.0, None], "fast": [3.0, 4.0, None], "ever": [3.0, 3.5, 3.0]}),
+    ):
+        stack = Stack.of(shape, held, np.array(times))
+        for one in view.aggregations:
+            place = list(shape.rings).index(rings.ring("speeds@1", one))
+            assert stack.column(place, one, integer=False, max_age_s=math.inf).values == expected[one.name], one.name
