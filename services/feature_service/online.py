@@ -119,7 +119,7 @@ class Question:
         if any(None in column for column in columns):  # a row without a key is about nobody
             texts = ["" if None in keys else text for text, *keys in zip(texts, *columns, strict=True)]
         number = {entity: place for place, entity in enumerate(dict.fromkeys(texts))}
-        return _Entities(list(number), list(map(Ring.tag, number)), list(map(number.__getitem__, texts)))
+        return _Entities(list(number), Ring.tags(number), list(map(number.__getitem__, texts)))
 
     def _compute(self, label: str, view: OnDemandView, inputs: Sequence[_Input]) -> None:
         columns: list[tuple[type, Values]] = [(kind, self.columns[name]) for name, kind in view.request.items()]

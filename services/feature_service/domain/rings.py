@@ -168,10 +168,15 @@ class Ring:
         before, after = f"f:{{{self.view}.", f"}}:{self.digest}:"
         return [f"{before}{tag}{after}{entity}" for entity, tag in zip(entities, tags, strict=True)]
 
-    @staticmethod
-    def tag(entity: str) -> int:
+    @classmethod
+    def tag(cls, entity: str) -> int:
         """The hash tag of an entity."""
-        return zlib.crc32(entity.encode("utf-8", "surrogatepass")) % _TAGS
+        return cls.tags([entity])[0]
+
+    @staticmethod
+    def tags(entities: Iterable[str]) -> list[int]:
+        """The hash tags of several entities."""
+        return [zlib.crc32(entity.encode("utf-8", "surrogatepass")) % _TAGS for entity in entities]
 
     @property
     def ttl_s(self) -> int:

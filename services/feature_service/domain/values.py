@@ -37,76 +37,69 @@ class Cells(NamedTuple):
 class Window:
     """The cells of one window: those that are `inside`, of shape (moments, cells), their sums, and what is lost.
 
-    Per moment `count` has the events, and `total` the sum of what cells of sums call total. `outside` is None where no
-    moment has lost anything, else it has shape (moments,); `has_events` says that every moment has events.
+    `sums` adds up the numbers of cells, whether that makes sense or not, and has shape (moments, numbers); `count` has
+    the events of each moment. `outside` is None where no moment has lost anything, else it has shape (moments,);
+    `has_events` says that every moment has events.
     """
 
+    cells: Cells
     inside: Mask
-    count: list[float]
-    total: list[float]
+    sums: Floats
+    count: list[int]
     outside: Mask | None
     has_events: bool
     _known: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, cells: Cells, inside: Mask, outside: Mask | None) -> Self:
-        """A window over cells."""
-        is_of_sums = cells.layout.name == "sums"
-        # One product adds up all numbers of a cell in half the time that two of them take one by one.
-        added = cells.numbers[..., : len(SUMS) if is_of_sums else len(HEAD)]
+        """A window over the first moments of some cells."""
+        own = Cells(cells.layout, cells.numbers[: len(inside)], cells.bins[: len(inside)])
+        # One product adds up all numbers of a cell, in half the time that two of them take one by one.
+        added = own.numbers[..., : len(SUMS) if cells.layout.name == "sums" else len(HEAD)]
         sums = np.matmul(inside[:, None, :].astype(np.float64), added)[:, 0, :]
-        count = sums[:, _COUNT].tolist()
-        return cls(inside, count, sums[:, _TOTAL].tolist() if is_of_sums else [], outside, all(count))
+        count = sums[:, _COUNT].astype(np.int64).tolist()
+        return cls(own, inside, sums, count, outside, all(count))
 
-    def stale(self, cells: Cells, times: Floats, max_age_s: float) -> Mask:
+    def stale(self, times: Floats, max_age_s: float) -> Mask:
         """Where the newest event is more than an age before the times, shape (moments, 1) or (1, 1)."""
         newest = self._known.get("newest")
         if newest is None:
-            newest = np.maximum.reduce(np.where(self.inside, cells.numbers[..., _LAST_TIME], -inf), axis=1)
+            newest = np.maximum.reduce(np.where(self.inside, self.cells.numbers[..., _LAST_TIME], -inf), axis=1)
             self._known["newest"] = newest
-        too_old: Mask = (newest > -inf) & (times[:, 0] - newest > max_age_s)
+        too_old: Mask = (newest > -inf) & (times[: len(newest), 0] - newest > max_age_s)
         return too_old
 
-    def of_cells(self, kind: Kind, cells: Cells) -> list[float]:
+    def of_cells(self, kind: Kind) -> list[float]:
         """What needs no more than the cells, of all moments: worked out once."""
         found: list[float] | None = self._known.get(kind)
         if found is None:
-            found = self._known[kind] = _FROM_CELLS[kind](cells.numbers, self).tolist()
+            found = self._known[kind] = _FROM_CELLS[kind](self.cells.numbers, self).tolist()
         return found
 
 
-def values_of(part: Aggregation, cells: Cells, window: Window, span: slice) -> list[Any]:
-    """The values of some moments, anything where there are no events, or for a deviation not two.
+def values_of(part: Aggregation, window: Window, span: slice) -> list[Any]:
+    """The values of some moments, anything where there are no events, or for a deviation not two; counts are ints.
 
     Args:
         part: what is asked for.
-        cells: of all moments.
-        window: which of the cells count.
+        window: the cells, and which of them count.
         span: which moments.
     """
     if part.kind in _FROM_CELLS:
-        return window.of_cells(part.kind, cells)[span]
-    return _OTHERS[part.kind](part, cells, window, span)
+        return window.of_cells(part.kind)[span]
+    return _OTHERS[part.kind](part, window, span)
 
 
-def _count(_: Aggregation, __: Cells, window: Window, span: slice) -> list[float]:
+def _count(_: Aggregation, window: Window, span: slice) -> list[int]:
     return window.count[span]
 
 
-def _sum(_: Aggregation, __: Cells, window: Window, span: slice) -> list[float]:
-    return window.total[span]
-
-
-def _mean(_: Aggregation, __: Cells, window: Window, span: slice) -> list[float]:
-    return [total / (count or 1.0) for total, count in zip(window.total[span], window.count[span], strict=True)]
-
-
-def _distinct(_: Aggregation, cells: Cells, window: Window, span: slice) -> list[int]:
+def _distinct(_: Aggregation, window: Window, span: slice) -> list[int]:
     """From the least different hashes of all cells together."""
-    size = cells.layout.size
-    hashes = np.where(window.inside[span, :, None], cells.numbers[span, :, len(HEAD) :], NONE)
+    numbers, size = window.cells.numbers, window.cells.layout.size
+    hashes = np.where(window.inside[span, :, None], numbers[span, :, len(HEAD) :], NONE)
     hashes = np.where(hashes > 0.0, hashes, NONE)  # a cell that was never written holds zeros
-    hashes = hashes.reshape(len(hashes), cells.numbers.shape[1] * size)
+    hashes = hashes.reshape(len(hashes), numbers.shape[1] * size)
     ordered = np.sort(hashes, axis=1)
     repeated = np.zeros(ordered.shape, dtype=np.bool_)
     repeated[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
@@ -117,15 +110,15 @@ def _distinct(_: Aggregation, cells: Cells, window: Window, span: slice) -> list
     return found
 
 
-def _quantile(part: Aggregation, cells: Cells, window: Window, span: slice) -> list[float]:
-    counts = np.where(window.inside[span, :, None], cells.bins[span], 0).sum(axis=1, dtype=np.int64)
+def _quantile(part: Aggregation, window: Window, span: slice) -> list[float]:
+    counts = np.where(window.inside[span, :, None], window.cells.bins[span], 0).sum(axis=1, dtype=np.int64)
     below = (np.cumsum(counts, axis=1) < rank_of(window.count[span], part.q)[:, None]).sum(axis=1)
     found: list[float] = VALUES[np.minimum(below, BINS - 1)].tolist()
     return found
 
 
-def _last_n(part: Aggregation, cells: Cells, window: Window, span: slice) -> list[list[float]]:
-    numbers, size = cells.numbers[span], cells.layout.size
+def _last_n(part: Aggregation, window: Window, span: slice) -> list[list[float]]:
+    numbers, size = window.cells.numbers[span], window.cells.layout.size
     pairs = numbers[..., len(HEAD) :].reshape(*numbers.shape[:2], size, 2)
     held = np.arange(size) < numbers[..., _COUNT, None]
     held &= window.inside[span, :, None]
@@ -137,14 +130,20 @@ def _last_n(part: Aggregation, cells: Cells, window: Window, span: slice) -> lis
     return found
 
 
-_OTHERS: Mapping[Kind, Callable[[Aggregation, Cells, Window, slice], list[Any]]] = {
+_OTHERS: Mapping[Kind, Callable[[Aggregation, Window, slice], list[Any]]] = {
     "count": _count,
-    "sum": _sum,
-    "mean": _mean,
     "distinct_count": _distinct,
     "quantile": _quantile,
     "last_n": _last_n,
 }
+
+
+def _sum(_: Floats, window: Window) -> Floats:
+    return window.sums[:, _TOTAL]
+
+
+def _mean(_: Floats, window: Window) -> Floats:
+    return window.sums[:, _TOTAL] / np.maximum(window.sums[:, _COUNT], 1.0)
 
 
 def _min(cells: Floats, window: Window) -> Floats:
@@ -175,7 +174,7 @@ def _std(cells: Floats, window: Window) -> Floats:
 
     Means are differences from one of the window's values: far from zero, sums are rounded to more than values differ.
     """
-    inside, count = window.inside, np.asarray(window.count)
+    inside, count = window.inside, window.sums[:, _COUNT]
     some = cells[np.arange(len(cells)), inside.argmax(axis=1), _SPREAD_FIRST]
     counts = np.where(inside, cells[..., _COUNT], 0.0)
     apart = cells[..., _SPREAD_FIRST] - some[:, None] + cells[..., _EXCESS] / np.maximum(counts, 1.0)
@@ -187,6 +186,8 @@ def _std(cells: Floats, window: Window) -> Floats:
 
 
 _FROM_CELLS: Mapping[Kind, Callable[[Floats, Window], Floats]] = {
+    "sum": _sum,
+    "mean": _mean,
     "min": _min,
     "max": _max,
     "first": _first,

@@ -46,9 +46,10 @@ class Column:
 
 
 class _Geometry(NamedTuple):
-    """What the moments of a stack take from their rings, each of shape (moments, 1).
+    """What the moments of a stack take from their rings, of shape (moments, 1).
 
-    `reach` has per turn the tiles of each moment's window, infinitely many for all time, and `is_all` which those are.
+    Per turn `reach` has the tiles of the moments' windows, infinitely many for all time, and `is_all` says which those
+    are: of those moments whose rings have so many windows, which are the first ones.
     """
 
     hop_s: Floats
@@ -60,10 +61,10 @@ class _Geometry(NamedTuple):
 class Shape:
     """Rings of one layout that are worked on as one array, and the windows that are asked for of each.
 
-    Windows are worked out in turns: in each the next one of every ring, where it has one more.
+    Windows are worked out in turns: in each the next one of every ring that has one more.
 
     Args:
-        rings: of one layout.
+        rings: of one layout, those with most windows first.
         windows: per ring the different ones, as texts.
     """
 
@@ -96,6 +97,8 @@ class Shape:
                 found[-1].append(ring)
             else:
                 found.append([ring])
+        for rings in found:
+            rings.sort(key=lambda ring: -len(asked[ring]))
         return [cls(rings, [asked[ring] for ring in rings]) for rings in found]
 
     def joined(self, held: Sequence[Sequence[bytes | None]]) -> bytes:
@@ -115,10 +118,12 @@ class Shape:
 
     def _geometry(self, moments: tuple[int, ...]) -> _Geometry:
         def spread(values: Sequence[float]) -> Floats:
-            return np.repeat(np.array(values, dtype=np.float64), moments)[:, None]
+            return np.repeat(np.array(values, dtype=np.float64), moments[: len(values)])[:, None]
 
-        turns = max(map(len, self._reach))
-        reach = [spread([one[turn] if turn < len(one) else 0.0 for one in self._reach]) for turn in range(turns)]
+        reach = []
+        for turn in range(len(self._reach[0])):
+            having = [one for one in self._reach if turn < len(one)]
+            reach.append(spread([one[turn] for one in having]))
         return _Geometry(
             spread([ring.hop_s for ring in self.rings]),
             spread([ring.slots for ring in self.rings]),
@@ -143,29 +148,31 @@ class Stack:
     the order of tiles: which are inside is a question of their numbers. What takes the time is how often numpy is
     called, hardly how much it is given: so all rings of one layout lie in one array.
 
-    Of each moment `_entity` says which ring's it is and which entity's; `found` that
-    it is held at all; `_times` has shape (moments, 1), or (1, 1) where it is the same for all; `_tile` is the tile it
-    lies in, shape (moments, 1); `_before` has the cells whose tile has begun before it, `_later` the slots that hold
-    later tiles, and `_torn` those of its own tile with events from it on, both None where there are none. Per ring
-    `_spans` has the moments, and `_rows` the moment of each row, None where they are the rows themselves.
+    Moments are `_is_by_entity` where all times are the same, else there is one per row. Of each, `_times` has shape
+    (moments, 1), or (1, 1) where it is the same for all; `_tile` is the tile it lies in, shape (moments, 1), and
+    `_tiles` those of its cells, shape (moments, cells). `_before` has the cells whose tile has begun before it,
+    `_later` the slots that hold later tiles, and `_torn` those of its own tile with events from it on; both are None
+    where there are none. Per ring `_spans` has the moments, and `_rows` the moment of each row, None where they are the
+    rows themselves.
     """
 
     shape: Shape
     cells: Cells
-    found: list[bool]
     uncut: int
     """Tiles that could not be cut."""
 
+    _held: Sequence[HeldRing]
     _geometry: _Geometry
-    _entity: list[tuple[int, int]]
     _spans: list[slice]
     _rows: list[list[int] | None]
+    _is_by_entity: bool
     _times: Floats
     _tile: Floats
+    _tiles: Floats
     _before: Mask
     _later: Mask | None
     _torn: Mask | None
-    _windows: dict[int, Window] = field(default_factory=dict)
+    _windows: list[Window] = field(default_factory=list)
 
     @classmethod
     def of(cls, shape: Shape, held: Sequence[HeldRing], times: Floats) -> "Stack":
@@ -177,9 +184,9 @@ class Stack:
             times: when each row's windows end, in seconds, shape (rows,).
         """
         numbers, bins = _arrays(shape, held)
-        entity = [(place, number) for place, one in enumerate(held) for number in range(len(one.entities))]
         rows: list[list[int] | None]
-        if len(times) and bool((times == times[0]).all()):
+        is_by_entity = len(times) > 0 and bool((times == times[0]).all())
+        if is_by_entity:
             times = times[:1, None]
             counts = [len(one.entities) for one in held]
             rows = [None if _is_identity(one) else list(one.row) for one in held]
@@ -187,29 +194,30 @@ class Stack:
             starts = accumulate((len(one.entities) for one in held[:-1]), initial=0)
             chosen = [start + number for start, one in zip(starts, held, strict=True) for number in one.row]
             numbers, bins = numbers[chosen], bins[chosen]
-            entity = [entity[place] for place in chosen]
             counts = [len(times)] * len(held)
             rows = [None] * len(held)
             times = np.tile(times, len(held))[:, None]
         geometry = shape.geometry(tuple(counts))
         tile = tile_of(times, geometry.hop_s)
-        before = (numbers[..., _COUNT] > 0) & (numbers[..., _TILE] < begun(tile, times, geometry.hop_s))
+        tiles = np.ascontiguousarray(numbers[..., _TILE])  # looked at often, and 72 bytes apart
+        before = (numbers[..., _COUNT] > 0) & (tiles < begun(tile, times, geometry.hop_s))
         later = torn = None
         passed = numbers[:, : shape.slots, _LAST_TIME] >= times  # an empty cell's time is 0
         if np.count_nonzero(passed):
-            later = numbers[:, : shape.slots, _TILE] > tile
+            later = tiles[:, : shape.slots] > tile
             torn = passed & ~later & before[:, : shape.slots]
         return cls(
             shape=shape,
             cells=Cells(shape.layout, numbers, bins),
-            found=[held[place].entities[number] is not None for place, number in entity],
             uncut=0,
+            _held=held,
             _geometry=geometry,
-            _entity=entity,
             _spans=[slice(*ends) for ends in pairwise(accumulate(counts, initial=0))],
             _rows=rows,
+            _is_by_entity=is_by_entity,
             _times=times,
             _tile=tile,
+            _tiles=tiles,
             _before=before,
             _later=later,
             _torn=torn,
@@ -224,7 +232,7 @@ class Stack:
         """Of which ring and entity that is so, by their places."""
         if self._torn is None:
             return []
-        return sorted({self._entity[moment] for moment in np.flatnonzero(self._torn.any(axis=1)).tolist()})
+        return sorted({self._entity_of(moment) for moment in np.flatnonzero(self._torn.any(axis=1)).tolist()})
 
     def cut(self, tails: Mapping[tuple[int, int], bytes | None]) -> "Stack":
         """The same without what came at each row's time or later.
@@ -242,7 +250,7 @@ class Stack:
         uncut = 0
         for moment, slot in np.argwhere(self._torn).tolist():
             tile, count = cells.numbers[moment, slot, : _COUNT + 1].tolist()
-            tail = known.get(self._entity[moment])
+            tail = known.get(self._entity_of(moment))
             cut = tail and tail.cut(tile, count, float(self._times[moment % len(self._times), 0]))
             uncut += not (cut and cut.is_exact)
             if cut and cut.cell is None:
@@ -250,7 +258,18 @@ class Stack:
             elif cut and cut.cell:
                 _put(cells, moment, slot, cut.cell)
         before = self._before & (cells.numbers[..., _COUNT] > 0)
-        return replace(self, cells=cells, uncut=uncut, _before=before, _torn=None, _windows={})
+        return replace(self, cells=cells, uncut=uncut, _before=before, _torn=None, _windows=[])
+
+    def _entity_of(self, moment: int) -> tuple[int, int]:
+        """The places of a moment's ring, and of its entity there."""
+        place = next(place for place, span in enumerate(self._spans) if moment < span.stop)
+        number = moment - self._spans[place].start
+        return place, number if self._is_by_entity else self._held[place].row[number]
+
+    def _found(self, place: int) -> list[bool]:
+        """Whether the entity of each moment of a ring is held at all."""
+        found = [one is not None for one in self._held[place].entities]
+        return found if self._is_by_entity else [found[number] for number in self._held[place].row]
 
     def column(self, place: int, part: Aggregation, *, integer: bool, max_age_s: float) -> Column:
         """One feature's values; windows end at the rows' times, and an event at exactly that time is unseen.
@@ -261,19 +280,18 @@ class Stack:
             integer: whether its values are whole numbers.
             max_age_s: how old the newest event of a window may be.
         """
-        turn = self.shape.turns[place][part.window]
-        window = self._windows.get(turn)
-        if window is None:
-            window = self._windows[turn] = self._window(turn)
+        if not self._windows:
+            self._windows.extend(map(self._window, range(len(self._geometry.reach))))
+        window = self._windows[self.shape.turns[place][part.window]]
         span, row = self._spans[place], self._rows[place]
-        listed = values_of(part, self.cells, window, span)
-        if integer:
+        listed = values_of(part, window, span)
+        if integer and part.kind not in COUNTS:
             listed = _whole(listed)
         too_old = None if window.outside is None else window.outside[span]
         is_known = None
         if part.kind not in COUNTS:
             if isfinite(max_age_s):
-                stale = window.stale(self.cells, self._times, max_age_s)[span]
+                stale = window.stale(self._times, max_age_s)[span]
                 too_old = stale if too_old is None else too_old | stale
             least = 2 if part.kind == "std" else 1
             if not window.has_events or least > 1:
@@ -281,26 +299,25 @@ class Stack:
         if too_old is None and (is_known is None or all(is_known)):
             values = _by(row, listed)
             return Column(values, ["PRESENT"] * len(values))
-        statuses = _statuses(self.found[span], is_known, too_old)
+        statuses = _statuses(self._found(place), is_known, too_old)
         listed = [value if status == "PRESENT" else None for value, status in zip(listed, statuses, strict=True)]
         return Column(_by(row, listed), _by(row, statuses))
 
     def _window(self, turn: int) -> Window:
-        shape, geometry, numbers = self.shape, self._geometry, self.cells.numbers
-        tile = numbers[..., _TILE]
-        reach, is_all = geometry.reach[turn], geometry.is_all[turn]
-        inside = self._before & (tile > self._tile - reach)
-        lost: Mask = np.zeros(len(numbers), dtype=np.bool_)
+        reach, is_all = self._geometry.reach[turn], self._geometry.is_all[turn]
+        having, slots = len(reach), self.shape.slots
+        tile, tiles = self._tile[:having], self._tiles[:having]
+        inside = self._before[:having] & (tiles > tile - reach)
+        lost: Mask = np.zeros(having, dtype=np.bool_)
         if self._later is not None:
             # A later tile has taken the slot of the one that it is a whole number of rounds ahead of.
-            behind = np.mod(self._tile - tile[:, : shape.slots], geometry.slots)
-            lost = np.asarray((self._later & (behind < np.where(is_all, 0.0, reach))).any(axis=1))
-        if shape.has_base:
+            behind = np.mod(tile - tiles[:, :slots], self._geometry.slots[:having])
+            lost |= (self._later[:having] & (behind < np.where(is_all, 0.0, reach))).any(axis=1)
+        if self.shape.has_base:
             inside[:, -1] &= is_all[:, 0]
             # A base that holds a later event has lost what was before.
-            base = numbers[:, -1]
-            passed = is_all[:, 0] & (base[:, _COUNT] > 0) & (base[:, _LAST_TIME] >= self._times[:, 0])
-            lost |= passed
+            base = self.cells.numbers[:having, -1]
+            lost |= is_all[:, 0] & (base[:, _COUNT] > 0) & (base[:, _LAST_TIME] >= self._times[:having, 0])
         return Window.of(self.cells, inside, lost if lost.any() else None)
 
 
