@@ -29,7 +29,8 @@ _TILE, _COUNT, _LAST_TIME = range(len(HEAD))
 _WIDEST = 4
 """Times the cells of the smallest ring of a stack that the largest may have: the others' rows are filled up."""
 
-_REMEMBERED = 256
+_REMEMBERED, _LARGEST_REMEMBERED = 16, 256
+"""Geometries of a shape, and moments of one: of many rows it costs nothing beside the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,7 @@ class Shape:
         ]
         self._gap = [bytes((self.slots - ring.slots) * self.layout.cell_bytes) for ring in rings]
         self._no_base = bytes(self.layout.cell_bytes if self.has_base else 0)
-        self.geometry = lru_cache(_REMEMBERED)(self._geometry)
-        """Takes the number of moments of each ring."""
+        self._small = lru_cache(_REMEMBERED)(self._geometry)
 
     @classmethod
     def all_of(cls, asked: Mapping[Ring, Sequence[str]]) -> list[Self]:
@@ -115,6 +115,10 @@ class Shape:
                 else:
                     parts += (whole[:size], gap, no_base)
         return b"".join(parts)
+
+    def geometry(self, moments: tuple[int, ...]) -> _Geometry:
+        """The geometry of a stack with so many moments of each ring."""
+        return (self._small if sum(moments) <= _LARGEST_REMEMBERED else self._geometry)(moments)
 
     def _geometry(self, moments: tuple[int, ...]) -> _Geometry:
         def spread(values: Sequence[float]) -> Floats:
