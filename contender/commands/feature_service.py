@@ -17,6 +17,7 @@ from shared.settings import ServiceName
 
 _TIMEOUT_S = 120.0
 _POLL_S = 0.3
+_NAME_WIDTH = 16
 AsJson = Annotated[bool, typer.Option("--json", help="As the service answers it.")]
 
 
@@ -69,7 +70,7 @@ def consistency(
     if as_json:
         typer.echo(json.dumps(found))
     else:
-        table = _table("feature", "compared", "mismatch", "missing", "extra", "mean error", "largest")
+        table = _table("feature", "compared", "mismatch", "missing", "extra", "mean\nerror", "largest\nerror")
         for one in reports:
             rates = [f"{one[kind]:.2%}" for kind in ("mismatch", "missing", "extra")]
             sizes = [f"{one[kind]:.3g}" for kind in ("error_mean", "error_max")]
@@ -85,14 +86,16 @@ def status(*, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(found))
     else:
-        table = _table("view", "state", "newest event", "lag p50", "p99", "objective", "events/s", "late", "entities")
+        table = _table(
+            "view", "state", "newest\nevent", "lag\np50", "lag\np99", "objective", "events\n/s", "late", "entities"
+        )
         for one in found["views"]:
             table.add_row(
                 visible(one["label"]),
-                "filled" if one["complete"] else "being filled",
+                "filled" if one["complete"] else "filling",
                 _age(one["newest_event_age_s"]),
                 *(_seconds(one[name]) for name in ("lag_p50_s", "lag_p99_s", "objective_s")),
-                f"{one['events_per_s']:.1f}",
+                f"{one['events_per_s']:,.0f}" if one["events_per_s"] >= 100 else f"{one['events_per_s']:.1f}",
                 f"{one['late']:,}",
                 f"{one['entities']:,}",
             )
@@ -108,9 +111,8 @@ def status(*, as_json: AsJson = False) -> None:
 
 def _table(first: str, *others: str) -> Table:
     """A table for narrow terminals, too: what names the rows is folded, never cut off, and numbers stay whole."""
-    table = Table(Column(first, overflow="fold"), *(Column(one, no_wrap=True) for one in others))
-    table.padding = (0, 1, 0, 0)
-    return table
+    columns = [Column(one, no_wrap=True, justify="right") for one in others]
+    return Table(Column(first, overflow="fold", min_width=_NAME_WIDTH), *columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def _wait(wait_s: float) -> None:
