@@ -62,8 +62,11 @@ class Sample:
     events: list[Placed] = field(default_factory=list)
     is_closed: bool = False
     """Whether entities that were not seen before are left out."""
+    keyed: tuple[tuple[str, ColumnType], ...] = field(init=False)
+    """The join keys with their types."""
 
     def __post_init__(self) -> None:
+        self.keyed = tuple((name, self.view.source.schema[name]) for name in self.view.join_keys)
         if not self.view.join_keys:
             self.entities[""] = ()
 
@@ -71,9 +74,9 @@ class Sample:
         """Keep a valid event of the view's source if its entity is sampled; whether it is."""
         if self.seam is not None and (event.time <= self.seam.until_s) != (position.partition == HISTORY):
             return False  # up to the seam only files count, and after it only the topic
-        keys = tuple(event.values.get(name, "") for name in self.view.join_keys)
-        if "" in keys:
-            return False  # of a former schema, which another version reads
+        if not fits(event.values, self.keyed):
+            return False  # of another schema, which another version reads
+        keys = tuple(event.values[name] for name in self.view.join_keys)
         entity = entity_text(keys) if keys else ""
         if entity not in self.entities:
             if self.is_closed or not self._has(entity):

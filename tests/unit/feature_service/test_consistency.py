@@ -181,6 +181,22 @@ async def test_every_kept_version_is_compared_under_its_own_name(trade: FeatureV
     assert REGISTRY.get_sample_value("contender_feature_consistency_ratio", labels) is None
 
 
+@pytest.mark.parametrize(("former", "today"), [(int, str), (str, int)])
+async def test_versions_whose_join_key_changed_its_type_are_compared_by_their_own_events(trade, former, today):
+    views = [
+        replace(trade, source=replace(trade.source, schema={"shop": kind, "items": int}), features=[count("1h")])
+        for kind in (former, today)
+    ]
+    store = BusyStore()
+    definitions = fixed(Catalogue.of(views[1:], Catalogue.of(views[:1]).versions), store, InMemoryRegistry())
+    stream = store.stream = Stream(definitions, store)
+    sent = [EntityEvent("sales", NOW - 600, {"shop": shop, "items": 1}) for shop in (17, "17", "a")]
+    await stream.send(*sent)
+    reports = await stream.reports()
+    assert wrong(reports) == []
+    assert sorted(one.compared for one in reports) == [1, 2]
+
+
 async def test_a_check_without_entities_compares_nothing(stream: Stream):
     reports = await stream.check()
     assert {(one.compared, one.mismatch) for one in reports.values()} == {(0, 0.0)}
