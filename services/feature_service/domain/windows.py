@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from services.feature_service.domain.cells import Cell, pack
 from services.feature_service.domain.rings import Ring
-from services.feature_service.domain.tails import Tail
+from services.feature_service.domain.tails import Cut, Tail
 from services.feature_service.domain.values import Cells, Mask, Window, values_of
 from shared.events import Scalar
 from shared.features.aggregations import ALL_TIME, COUNTS, Aggregation
@@ -251,11 +251,15 @@ class Stack:
             whose: Tail.unpack(self.shape.layout, self.shape.rings[whose[0]].hop_s, packed)
             for whose, packed in tails.items()
         }
+        cuts: dict[tuple[tuple[int, int], float], Cut | None] = {}  # many rows may ask for few moments
         uncut = 0
         for moment, slot in np.argwhere(self._torn).tolist():
             tile, count = cells.numbers[moment, slot, : _COUNT + 1].tolist()
-            tail = known.get(self._entity_of(moment))
-            cut = tail and tail.cut(tile, count, float(self._times[moment % len(self._times), 0]))
+            whose, time = self._entity_of(moment), float(self._times[moment % len(self._times), 0])
+            if (whose, time) not in cuts:  # a time lies in one tile
+                tail = known.get(whose)
+                cuts[whose, time] = tail.cut(tile, count, time) if tail else None
+            cut = cuts[whose, time]
             uncut += not (cut and cut.is_exact)
             if cut and cut.cell is None:
                 cells.numbers[moment, slot, _COUNT] = 0.0
