@@ -251,6 +251,20 @@ async def test_a_tail_that_was_lost_does_not_pass_for_one_that_knows_all(store: 
     assert Tail.unpack(ring.layout, ring.hop_s, None).cut(0.0, 3.0, 3.0) is None
 
 
+async def test_one_event_far_ahead_does_not_keep_the_tiles_before_it_from_being_cut(store: FeatureStore):
+    ring = ring_of("sums")
+    exact = []
+    for offset in range(1, 5 * TAIL_EVENTS):
+        time = offset / 16  # all in the first tile
+        await merge(store, offset, car(time, 1.0), ring=ring)
+        (packed,) = await store.read([ring.tail_key("a")])
+        cut = Tail.unpack(ring.layout, ring.hop_s, packed).cut(0.0, float(offset), time)
+        exact.append(cut is not None and cut.is_exact)
+        if offset == 1:
+            await merge(store, 1, car(39, 1.0), partition=1, ring=ring)
+    assert exact[3 * TAIL_EVENTS :] == [True] * (2 * TAIL_EVENTS - 1)
+
+
 async def test_history_has_a_mark_of_its_own(store: FeatureStore):
     await merge(store, 7, car(1, 10.0))
     history = replace(tally(RING, 0, 0, [car(2, 20.0)])["a"], partition=HISTORY)

@@ -68,12 +68,11 @@ class Tail:
         return not self.stretches or len(self.stretches[-1].events) + len(events) > TAIL_EVENTS
 
     def newest_tile(self, tile: float) -> float:
-        """The newest tile that the newer stretch tells of, or the given one."""
-        for newer in self.stretches[-1:]:
-            if stem := unpack(self.layout, newer.stem):
-                tile = max(tile, stem[0])
-            tile = max([tile, *(pair[0] // self.hop_s for pair in newer.events)])
-        return tile
+        """The newest tile that the events of the newer stretch lie in, or the given one.
+
+        Not that of its stem: one event far ahead would have all stems be of its tile, until time has got there.
+        """
+        return max([tile, *(pair[0] // self.hop_s for newer in self.stretches[-1:] for pair in newer.events)])
 
     def add(self, events: Sequence[Pair], stem: bytes) -> None:
         """Take in what arrived together.

@@ -217,10 +217,9 @@ local function stem_of(key, tile)
   return struct.pack('<d', size) .. bytes
 end
 
--- The newest tile that a stretch tells of, or the given one.
+-- The newest tile that the events of a stretch lie in, or the given one.
 local function newest_tile(stretch, tile)
   local stem = struct.unpack('<d', stretch)
-  if stem > 0 then tile = math.max(tile, (struct.unpack('<d', stretch, 9))) end
   for at = 9 + stem, #stretch, EVENT do
     local time = struct.unpack('<d', stretch, at)
     tile = math.max(tile, (time - math.fmod(time, hop)) / hop)
