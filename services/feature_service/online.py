@@ -84,12 +84,12 @@ class Question:
         ]
         found = iter(await store.read(keys))
         read: list[Column] = []
+        taken: list[_Taken] = []
         for planned in plan.stacks:
             asked = [entities[ring.join_keys] for ring in planned.shape.rings]
             held = [HeldRing(list(islice(found, len(one.distinct))), one.row) for one in asked]
-            stack = Stack.of(planned.shape, held, self.times)
-            if stack.is_torn:
-                stack = await _cut(stack, store, held, asked, self.times)
+            taken.append(_Taken(Stack.of(planned.shape, held, self.times), held, asked))
+        for planned, stack in zip(plan.stacks, await _cut(taken, store, self.times), strict=True):
             read += [
                 stack.column(one.ring, one.part, integer=one.integer, max_age_s=one.max_age_s) for one in planned.parts
             ]
@@ -138,19 +138,38 @@ class _Entities(NamedTuple):
     row: list[int]
 
 
-async def _cut(
-    stack: Stack, store: RingReader, held: Sequence[HeldRing], asked: Sequence[_Entities], times: Floats
-) -> Stack:
+class _Taken(NamedTuple):
+    """A stack, and per ring of it what was read and which entities that is."""
+
+    stack: Stack
+    held: Sequence[HeldRing]
+    asked: Sequence[_Entities]
+
+
+async def _cut(taken: Sequence[_Taken], store: RingReader, times: Floats) -> list[Stack]:
     """Take out what came at the rows' times or later. Rings are read again with their tails: both change together."""
-    torn = stack.torn()
-    names = [(stack.shape.rings[ring], asked[ring].distinct[entity]) for ring, entity in torn]
-    read = await store.read([key for ring, name in names for key in (ring.key(name), ring.tail_key(name))])
-    again = [HeldRing(list(one.entities), one.row) for one in held]
-    for (ring, entity), value in zip(torn, read[::2], strict=True):
-        again[ring].entities[entity] = value
-    cut = Stack.of(stack.shape, again, times).cut(dict(zip(torn, read[1::2], strict=True)))
-    UNCUT.inc(cut.uncut)
-    return cut
+    torn = [stack.torn() if stack.is_torn else [] for stack, _, _ in taken]
+    keys = [
+        key
+        for (stack, _, asked), of_stack in zip(taken, torn, strict=True)
+        for ring, entity in of_stack
+        for name in [asked[ring].distinct[entity]]
+        for key in (stack.shape.rings[ring].key(name), stack.shape.rings[ring].tail_key(name))
+    ]
+    read = iter(await store.read(keys) if keys else [])
+    found = []
+    for (stack, held, _), of_stack in zip(taken, torn, strict=True):
+        if not of_stack:
+            found.append(stack)
+            continue
+        again = [HeldRing(list(one.entities), one.row) for one in held]
+        tails: dict[tuple[int, int], bytes | None] = {}
+        for ring, entity in of_stack:
+            again[ring].entities[entity], tails[ring, entity] = next(read), next(read)
+        cut = Stack.of(stack.shape, again, times).cut(tails)
+        UNCUT.inc(cut.uncut)
+        found.append(cut)
+    return found
 
 
 class PartRead(NamedTuple):

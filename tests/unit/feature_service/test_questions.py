@@ -1,10 +1,12 @@
 """Questions for online features: whom rows are about, and how much may be asked for at a time."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from contender.features import Entity, EventSource, FeatureView, count, sum  # noqa: A004
+from contender.features import Entity, EventSource, FeatureView, count, last_n, std, sum  # noqa: A004
 from services.feature_service import feast
 from services.feature_service.contracts import OnlineQuestion
 from services.feature_service.definitions import fixed
@@ -96,6 +98,31 @@ async def test_what_comes_at_the_time_of_a_row_or_later_is_not_seen_and_what_can
     ((values, _),) = await ask(store, question)
     assert 50 < values[0] <= 200 - TAIL_EVENTS
     assert uncut() == before + 1
+
+
+class CountingStore(MemoryStore):
+    """Says how often it was read."""
+
+    reads = 0
+
+    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+        self.reads += 1
+        return await super().read(keys)
+
+
+async def test_however_many_layouts_are_cut_there_are_two_reads():
+    view = FeatureView(
+        "trade", SHOP, SALES, [*sum("items", "1h"), *std("items", "1h"), *last_n("items", 2, "1h")], hop="1m"
+    )
+    catalogue, store = Catalogue.of([view]), CountingStore()
+    definitions = fixed(catalogue, store, InMemoryRegistry())
+    events = [EntityEvent("sales", NOW + number, {"shop": "a", "clerk": 1, "items": number}) for number in range(3)]
+    merging = Merging(definitions, store, Feeds(store), FixedClock(NOW), 300.0)
+    await merging.merge_into([ReadFrame(FramePosition("", 0, 0), events)], lambda *_: True)
+    features = catalogue.features([f"trade:{one.name}" for one in view.aggregations])
+    question = Question(definitions.current, features, {"shop": ["a"]}, np.array([NOW + 2]), 1)
+    assert [column.values[0] for column in await question.answer(store)] == [1, pytest.approx(0.5**0.5), [1, 0]]
+    assert store.reads == 2
 
 
 def uncut() -> float:
