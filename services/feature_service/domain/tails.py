@@ -36,6 +36,13 @@ class Stretch:
 
     stem: bytes = b""
     events: list[Pair] = field(default_factory=list)
+    _cells: list[Cell | None] = field(default_factory=list)
+
+    def cell(self, layout: Layout) -> Cell | None:
+        """The stem as a cell, None where it holds nothing; read once, as many rows may ask for cuts of a tile."""
+        if not self._cells:
+            self._cells.append(unpack(layout, self.stem))
+        return self._cells[0]
 
     def pack(self) -> bytes:
         """Its bytes."""
@@ -95,7 +102,7 @@ class Tail:
         """
         found = None
         for place in reversed(range(len(self.stretches))):
-            stem = unpack(self.layout, self.stretches[place].stem)
+            stem = self.stretches[place].cell(self.layout)
             if stem is not None and stem[0] != tile:
                 stem = None
             own = [pair for one in self.stretches[place:] for pair in one.events if pair[0] // self.hop_s == tile]
