@@ -87,7 +87,9 @@ class Fillers:
         log = logger(__name__).bind(partition=partition, rings=[ring.name for ring in rings])
         try:
             live = await (self._from_history(rings) if partition == HISTORY else self._from_topic(partition, rings))
-            log.info("rings are fed by the stream" if live else "the partition was given up meanwhile")
+            log.info("rings are fed by the stream" if live else "the partition was given up, or the store lost it")
+            if not live:
+                await asyncio.sleep(_RETRY_S)
         except (HistoryChangedError, TrainingSetError) as error:
             log.warning("a history is not filled", error=str(error))
             await asyncio.sleep(_HISTORY_RETRY_S)
@@ -105,8 +107,12 @@ class Fillers:
             await consumer.seek_to_beginning(source)
             await self._until(consumer, source, rings, _NEARLY)
             async with self.merging.lock:
-                await self._until(consumer, source, rings, 0)
-                return await self._hand_over(partition, rings, token)
+                end = await self._until(consumer, source, rings, 0)
+                is_first = self.merging.feeds.feeds_nothing(partition)
+                live = await self._hand_over(partition, rings, token)
+                if live and is_first:
+                    await self.merging.feeds.settle_filled(partition, end - 1, token)
+                return live
 
     async def _from_history(self, rings: list[Ring]) -> bool:
         """Merge the files of all sources up to the seams of their views' versions, and hand over what each has filled.
@@ -140,16 +146,20 @@ class Fillers:
         await self.merging.store.persist()
         return await self.merging.feeds.set_live(rings, partition, token)
 
-    async def _until(self, consumer: AIOKafkaConsumer, source: TopicPartition, rings: list[Ring], behind: int) -> None:
-        """Merge until no more than `behind` records are left; of those that were there, where none may be left."""
+    async def _until(self, consumer: AIOKafkaConsumer, source: TopicPartition, rings: list[Ring], behind: int) -> int:
+        """Merge until no more than `behind` records are left; of those that were there, where none may be left.
+
+        Returns:
+            The end of the partition.
+        """
         names = {ring.name for ring in rings}
-        end = (await consumer.end_offsets([source]))[source]
+        end: int = (await consumer.end_offsets([source]))[source]
         while True:
             if behind:
                 end = (await consumer.end_offsets([source]))[source]
             position = await consumer.position(source)
             if end - position <= behind:
-                return
+                return end
             read = await consumer.getmany(source, timeout_ms=_READ_MS, max_records=min(_BATCH, end - position))
             frames = [frame_of(record) for record in read.get(source, [])]
             if frames:

@@ -97,6 +97,7 @@ class Feeds:
     owned: set[int] = field(default_factory=set)
     _fed: dict[int, set[str]] = field(default_factory=dict)
     _tokens: dict[int, str] = field(default_factory=dict)
+    _done: dict[int, int] = field(default_factory=dict)
 
     def assign(self, partitions: Iterable[int]) -> None:
         """These partitions are this worker's now, and were another's in between for all it knows."""
@@ -123,6 +124,7 @@ class Feeds:
             self.owned.discard(partition)
             self._fed.pop(partition, None)
             self._tokens.pop(partition, None)
+            self._done.pop(partition, None)
 
     def release(self, partition: int, token: str) -> None:
         """The store does not know a token: the partition is taken over again, if it is ours still."""
@@ -160,25 +162,49 @@ class Feeds:
         Raises:
             PartitionTakenError: another worker has taken it, and this one was not told.
         """
+        self.note_done(partition, offset)
         owner = await self.store.note_applied(partition, offset, token)
         if not owner:  # the store has lost everything
             self.release(partition, token)
         elif owner != token == self.token(partition):
             raise PartitionTakenError(f"partition {partition} is another worker's")
 
+    def note_done(self, partition: int, offset: int) -> None:
+        """Remember how far a partition's stream has come, whatever becomes of the store."""
+        self._done[partition] = max(offset, self._done.get(partition, -1))
+
+    async def settle_filled(self, partition: int, offset: int, token: str) -> None:
+        """Note how far a partition is merged whose rings were all filled up to an offset, as far as its stream had come.
+
+        A store that has lost everything would else not say so again until the next frame comes. Beyond the stream it
+        must not: whoever starts where nothing was committed reads on from here, and some records are yet to be parked.
+        """
+        if (done := min(offset, self._done.get(partition, -1))) >= 0:
+            await self.settle(partition, done, token)
+
     def token(self, partition: int) -> str:
         """Shows that a partition is this worker's; empty where it is not."""
         return self._tokens.get(partition, "")
 
     async def set_live(self, rings: Sequence[Ring], partition: int, token: str) -> bool:
-        """Let the stream feed rings that were filled under a token; False when the partition was given up meanwhile."""
-        names = [ring.name for ring in rings]
-        if not token or token != self.token(partition) or not await self.store.set_live(names, partition, token):
+        """Let the stream feed rings that were filled under a token; False when the partition was given up meanwhile.
+
+        False, too, where the store has lost everything: the partition is taken over again, and rings are filled anew.
+        """
+        if not token or token != self.token(partition):
             return False
-        if token != self.token(partition):
+        names = [ring.name for ring in rings]
+        owner = await self.store.set_live(names, partition, token)
+        if not owner:
+            self.release(partition, token)
+        if owner != token or token != self.token(partition):
             return False
         self._fed[partition].update(names)
         return True
+
+    def feeds_nothing(self, partition: int) -> bool:
+        """Whether the stream of a partition feeds no ring yet."""
+        return not self._fed.get(partition)
 
 
 class ReadFrame(NamedTuple):

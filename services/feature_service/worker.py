@@ -114,6 +114,8 @@ async def _start(consumer: Any, merging: Merging) -> None:
         merged = earliest[place] if offset is None else offset + 1
         wanted = merged if known is None else known if offset is None else min(known, merged)
         start[place] = max(wanted, earliest[place])
+        if known:
+            merging.feeds.note_done(place.partition, known - 1)
     await start_at(consumer, start, committed)
 
 

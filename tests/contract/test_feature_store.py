@@ -275,11 +275,13 @@ async def test_history_has_a_mark_of_its_own(store: FeatureStore):
 
 async def test_only_the_newest_owner_of_a_partition_hands_rings_over(store: FeatureStore):
     assert await store.own(2, "first") == frozenset()
-    assert await store.set_live(["speeds:a"], 2, "first")
+    assert await store.set_live(["speeds:a"], 2, "first") == "first"
     assert await store.own(2, "second") == {"speeds:a"}
-    assert not await store.set_live(["speeds:b"], 2, "first")
-    assert await store.set_live(["speeds:b"], 2, "second")
-    assert await store.live([1, 2]) == [frozenset(), {"speeds:a", "speeds:b"}]
+    assert await store.set_live(["speeds:b"], 2, "first") == "second"
+    assert await store.live([2]) == [frozenset({"speeds:a"})]
+    assert await store.set_live(["speeds:b"], 2, "second") == "second"
+    assert await store.set_live(["speeds:c"], 3, "second") == ""
+    assert await store.live([1, 2, 3]) == [frozenset(), {"speeds:a", "speeds:b"}, frozenset()]
 
 
 async def test_more_cells_than_one_call_takes_all_arrive(store: FeatureStore):

@@ -145,6 +145,15 @@ async def complete(client: httpx.AsyncClient, *labels: str) -> None:
             await asyncio.sleep(0.05)
 
 
+async def lost(client: httpx.AsyncClient, *labels: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            views = {view["label"]: view["complete"] for view in (await client.get("/v1/definitions")).json()["views"]}
+            if not any(views[label] for label in labels):
+                return
+            await asyncio.sleep(0.02)
+
+
 async def check(sender: Sender, view: str) -> None:
     shops = [f"s{number}" for number in range(SHOPS)]
     body = {"features": [f"{view}:sum_items_24h", f"{view}:count_24h"], "entities": {"shop": shops}}
@@ -259,6 +268,15 @@ async def test_history_from_a_file_is_counted_once_across_the_seam(parts: Parts,
             sums[event["values"]["shop"]] += event["values"]["items"]
         sender.counts, sender.sums = counts, sums
         await check(sender, "trade@2")
+        # What is lost comes back, files and all, though nothing is sent any more.
+        async with Redis.from_url(parts.redis) as redis:
+            await redis.flushdb()
+        await lost(sender.client, "trade@1", "trade@2", "whole@1")
+        await complete(sender.client, "trade@1", "trade@2", "whole@1")
+        await check(sender, "trade@2")
+        reports = await checked(sender)
+        assert {one["compared"] for one in reports.values()} == {SHOPS, 1}
+        assert not any(one["mismatch"] or one["missing"] or one["extra"] for one in reports.values()), reports
 
 
 @pytest.mark.timeout(180)

@@ -141,12 +141,12 @@ class MemoryStore:
         self._owners[partition] = token
         return frozenset(self._live.get(partition, ()))
 
-    async def set_live(self, names: Sequence[str], partition: int, token: str) -> bool:
+    async def set_live(self, names: Sequence[str], partition: int, token: str) -> str:
         """Note that the stream of a partition feeds rings."""
-        if self._owners.get(partition) != token:
-            return False
-        self._live.setdefault(partition, set()).update(names)
-        return True
+        owner = self._owners.get(partition, "")
+        if owner == token:
+            self._live.setdefault(partition, set()).update(names)
+        return owner
 
     async def live(self, partitions: Sequence[int]) -> list[frozenset[str]]:
         """Per partition the names of the rings that are fed from it."""

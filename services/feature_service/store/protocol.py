@@ -87,8 +87,12 @@ class FeatureStore(RingReader, Protocol):
         """
         ...
 
-    async def set_live(self, names: Sequence[str], partition: int, token: str) -> bool:
-        """Note that rings hold all that a partition had, and that its stream feeds them; False for a former owner."""
+    async def set_live(self, names: Sequence[str], partition: int, token: str) -> str:
+        """Note that rings hold all that a partition had, and that its stream feeds them.
+
+        Returns:
+            The newest owner's token, empty where there is none. Where it is not the given one nothing is noted.
+        """
         ...
 
     async def live(self, partitions: Sequence[int]) -> list[frozenset[str]]:

@@ -42,9 +42,10 @@ redis.call('SET', KEYS[1], ARGV[1])
 return redis.call('SMEMBERS', KEYS[2])
 """
 _SET_LIVE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local owner = redis.call('GET', KEYS[1]) or ''
+if owner ~= ARGV[1] then return owner end
 for i = 2, #ARGV do redis.call('SADD', KEYS[2], ARGV[i]) end
-return 1
+return owner
 """
 _FAILURES = (RedisError, RedisClusterException, OSError)
 P = ParamSpec("P")
@@ -182,9 +183,10 @@ class RedisStore:
         return frozenset(name.decode() for name in names)
 
     @_guarded
-    async def set_live(self, names: Sequence[str], partition: int, token: str) -> bool:
+    async def set_live(self, names: Sequence[str], partition: int, token: str) -> str:
         """Note that the stream of a partition feeds rings."""
-        return bool(await self._set_live(keys=[_owner(partition), _live(partition)], args=[token, *names]))
+        owner: bytes = await self._set_live(keys=[_owner(partition), _live(partition)], args=[token, *names])
+        return owner.decode()
 
     @_guarded
     async def live(self, partitions: Sequence[int]) -> list[frozenset[str]]:

@@ -104,6 +104,36 @@ async def test_a_store_that_has_lost_everything_is_begun_with_anew():
     assert (await worker.merge(frames(1))).tokens[0] != token
 
 
+async def test_what_is_filled_of_a_store_that_has_lost_everything_is_handed_over_the_next_time():
+    store = MemoryStore()
+    (worker,) = workers(store, 1)
+    assert await fill(worker, 0)
+    store._owners.clear()
+    store._live.clear()
+    assert not await fill(worker, 0)
+    assert await fill(worker, 0)
+    assert await store.live([0]) == [frozenset(ring.name for ring in worker.definitions.current.rings.all())]
+
+
+async def test_a_store_that_was_filled_anew_is_as_far_as_the_stream_had_come_and_no_farther():
+    store = MemoryStore()
+    (worker,) = workers(store, 1)
+    token = await worker.feeds.ensure(0)
+    await worker.feeds.settle_filled(0, 9, token)
+    assert await store.applied([0]) == [None]
+    worker.feeds.note_done(0, 5)
+    await worker.feeds.settle_filled(0, 9, token)
+    assert await store.applied([0]) == [5]
+    await settle(worker, 8, token)
+    store._applied.clear()
+    await worker.feeds.settle_filled(0, 7, token)
+    assert await store.applied([0]) == [7]
+    worker.feeds.assign([0])
+    store._applied.clear()
+    await worker.feeds.settle_filled(0, 7, await worker.feeds.ensure(0))
+    assert await store.applied([0]) == [None]
+
+
 async def test_a_partition_that_comes_back_is_fed_as_it_is_then():
     store = MemoryStore()
     first, second = workers(store, 2)
@@ -138,7 +168,7 @@ class GivenUpMeanwhile(MemoryStore):
             self.feeds.forget([partition])
         return found
 
-    async def set_live(self, names, partition: int, token: str) -> bool:
+    async def set_live(self, names, partition: int, token: str) -> str:
         done = await super().set_live(names, partition, token)
         if self.feeds:
             self.feeds.forget([partition])
