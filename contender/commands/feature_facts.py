@@ -79,7 +79,7 @@ def _view(catalogue: Catalogue, view: FeatureView) -> Facts:
     return {
         "what": "view",
         **_told(view),
-        **_version(catalogue, view),
+        **_meaning(catalogue, view),
         "entities": [{"name": one.name, "join_key": one.join_key} for one in view.entities],
         "source": _source(catalogue, view.source),
         "hop": view.hop,
@@ -94,7 +94,7 @@ def _on_demand(catalogue: Catalogue, view: OnDemandView) -> Facts:
     return {
         "what": "on-demand view",
         **_told(view),
-        **_version(catalogue, view),
+        **_meaning(catalogue, view),
         "request": _types(view.request),
         "inputs": list(view.inputs),
         "entity_keys": catalogue.join_keys(catalogue.feature(f"{view.name}:{next(iter(view.features))}")),
@@ -216,9 +216,9 @@ def _value(value: Scalar) -> str:
     return repr(value)
 
 
-def _version(catalogue: Catalogue, view: View) -> Facts:
+def _meaning(catalogue: Catalogue, view: View) -> Facts:
     newest = next(one for one in catalogue.versions if one.label == catalogue.newest(view.name))
-    return {"version": newest.label, "digest": newest.digest}
+    return {"digest": newest.digest}
 
 
 def _told(one: View | EventSource | Entity | FeatureService) -> Facts:

@@ -48,7 +48,7 @@ def _rows(facts: Facts, shorten: Shorten) -> Iterator[tuple[str, str]]:
 
 
 def _view_rows(view: Facts) -> Iterator[tuple[str, str]]:
-    yield "version", f"{view['version']} (digest {view['digest']})"
+    yield "meaning", f"digest {view['digest']}; the service that takes it up gives it a version's number"
     yield "entity", _listed([f"{one['name']} by {one['join_key']}" for one in view["entities"]]) or "none: of the whole"
     source = view["source"]
     yield "source", f"{source['name']}: {source['description']}" if source["description"] else source["name"]
@@ -81,7 +81,7 @@ def _view_tables(view: Facts) -> Iterator[RenderableType]:
 
 
 def _on_demand_rows(view: Facts) -> Iterator[tuple[str, str]]:
-    yield "version", f"{view['version']} (digest {view['digest']})"
+    yield "meaning", f"digest {view['digest']}; the service that takes it up gives it a version's number"
     if "features" in view:
         yield "features", _typed(view["features"])
     yield "request", _typed(view["request"]) or "no columns"

@@ -18,6 +18,7 @@ from shared.settings import ServiceName
 _TIMEOUT_S = 120.0
 _POLL_S = 0.3
 _NAME_WIDTH = 16
+_TOLD_WHOLE = 100
 AsJson = Annotated[bool, typer.Option("--json", help="As the service answers it.")]
 
 
@@ -95,7 +96,7 @@ def status(*, as_json: AsJson = False) -> None:
                 "filled" if one["complete"] else "filling",
                 _age(one["newest_event_age_s"]),
                 *(_seconds(one[name]) for name in ("lag_p50_s", "lag_p99_s", "objective_s")),
-                f"{one['events_per_s']:,.0f}" if one["events_per_s"] >= 100 else f"{one['events_per_s']:.1f}",
+                f"{one['events_per_s']:,.0f}" if one["events_per_s"] >= _TOLD_WHOLE else f"{one['events_per_s']:.1f}",
                 f"{one['late']:,}",
                 f"{one['entities']:,}",
             )
@@ -112,7 +113,9 @@ def status(*, as_json: AsJson = False) -> None:
 def _table(first: str, *others: str) -> Table:
     """A table for narrow terminals, too: what names the rows is folded, never cut off, and numbers stay whole."""
     columns = [Column(one, no_wrap=True, justify="right") for one in others]
-    return Table(Column(first, overflow="fold", min_width=_NAME_WIDTH), *columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    return Table(
+        Column(first, overflow="fold", min_width=_NAME_WIDTH), *columns, box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
 
 
 def _wait(wait_s: float) -> None:

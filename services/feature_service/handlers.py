@@ -174,7 +174,7 @@ class Feeds:
         self._done[partition] = max(offset, self._done.get(partition, -1))
 
     async def settle_filled(self, partition: int, offset: int, token: str) -> None:
-        """Note how far a partition is merged whose rings were all filled up to an offset, as far as its stream had come.
+        """Note how far a partition has come whose rings were all filled up to an offset: no farther than its stream.
 
         A store that has lost everything would else not say so again until the next frame comes. Beyond the stream it
         must not: whoever starts where nothing was committed reads on from here, and some records are yet to be parked.

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from shared.events import Scalar
 from shared.features.conditions import Condition, check_filter
@@ -206,6 +206,11 @@ def ratio(
 ) -> Features:
     """One feature of the view divided by another, window by window; null where either is null or the divisor is 0."""
     place = caller()
+    sides: Any = (numerator, denominator)  # people type what comes to mind
+    for side in sides:
+        if isinstance(side, str) or not all(isinstance(one, Aggregation) for one in side):
+            message = f"ratio {name!r}: {side!r} is no feature; give one as it is defined, such as count('1h')"
+            raise DefinitionError(message, place)
     if len(numerator) != len(denominator):
         raise DefinitionError(f"ratio {name!r}: the two sides have different numbers of windows", place)
     pairs = list(zip(numerator, denominator, strict=True))

@@ -81,7 +81,8 @@ class Catalogue:
     """Definitions by name. `views` and `on_demand` hold those of today; `kept` every version, by `view@number`.
 
     `today` has per name the version that the view of today is, `schemas` per source those of its events that some
-    version reads, today's first.
+    version reads, today's first. Numbers mean something only where versions were known, which a service keeps:
+    `is_numbered`.
     """
 
     entities: Mapping[str, Entity]
@@ -93,6 +94,7 @@ class Catalogue:
     versions: Sequence[KeptVersion] = ()
     today: Mapping[str, str] = field(default_factory=dict)
     schemas: Mapping[str, Sequence[Schema]] = field(default_factory=dict)
+    is_numbered: bool = False
 
     @classmethod
     def of(cls, definitions: Iterable[Definition], known: Sequence[KeptVersion] = ()) -> "Catalogue":
@@ -118,7 +120,7 @@ class Catalogue:
         sources = _by_name([*listed, *(view.source for view in views.values())], EventSource)
         draft = cls(entities, sources, views, on_demand, _by_name(listed, FeatureService))
         ordered = _ordered(_versioned(draft, list(views.values()), known))
-        return _versioned(draft, [*views.values(), *ordered], known)
+        return replace(_versioned(draft, [*views.values(), *ordered], known), is_numbered=bool(known))
 
     @classmethod
     def load(cls, module: str, known: Sequence[KeptVersion] = ()) -> "Catalogue":

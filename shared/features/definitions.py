@@ -378,3 +378,7 @@ def _check_name(what: str, name: str, place: str) -> None:
 def _check_column(where: str, column: str, place: str) -> None:
     if not column:
         raise DefinitionError(f"{where}: a column has no name", place)
+    if not isinstance(column, str):
+        raise DefinitionError(
+            f"{where}: {column!r} names no column; an entity has one, and a view may have several", place
+        )

@@ -33,7 +33,7 @@ class Plan:
         """Find out what is asked for.
 
         Args:
-            asked: services, views or references.
+            asked: services, views, references, or names of services.
             catalogue: what references name; without it the views that are asked for.
 
         Raises:
@@ -89,6 +89,14 @@ class Plan:
 
 def _features(asked: FeatureService | FeatureView | OnDemandView | str, catalogue: Catalogue) -> Sequence[Feature]:
     if isinstance(asked, str):
+        label, _, name = asked.partition(":")
+        if "@" in label and not catalogue.is_numbered:
+            raise UnknownFeatureError(
+                f"{asked!r} names a version, and versions are numbered by the service: ask for "
+                f"{label.partition('@')[0]}:{name}, which is what these definitions say"
+            )
+        if not name and label in catalogue.services:
+            return catalogue.features(catalogue.services[label].features)
         return [catalogue.feature(asked)]
     if isinstance(asked, FeatureService):
         return catalogue.features(asked.features)

@@ -224,7 +224,7 @@ def test_a_view_is_shown_with_all_that_it_is_made_of(here):
     (here / "own.py").write_text(HEAD + VIEW)
     words = " ".join(call("show", "speeds", "own.py").stdout.split())
     for said in (
-        "speeds@1 (digest ",
+        "meaning digest ",
         "road by road",
         "road str, speed float, electric bool",
         "topic entity-events",
@@ -242,7 +242,7 @@ def test_a_feature_is_shown_with_its_window_cost_and_what_shares_it(here):
     assert "covers the last 3 h in steps of 5 m" in words
     assert "3,528 bytes per entity, shared with mean_speed_1h, mean_speed_3h" in words
     found = json.loads(call("show", "speeds:count_3h", "own.py", "--json").stdout)
-    assert (found["what"], found["over_an_empty_window"], found["view"]["version"]) == ("feature", 0, "speeds@1")
+    assert (found["what"], found["over_an_empty_window"], found["view"]["name"]) == ("feature", 0, "speeds")
 
 
 def test_an_on_demand_view_is_shown_with_its_function(here):

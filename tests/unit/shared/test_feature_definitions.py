@@ -71,6 +71,8 @@ def doubled(**options) -> OnDemandView:
         (lambda: last_n("speed", 0, "1m"), "from 1 to 100 are held"),
         (lambda: distinct_count("road", "1m", exact_to=2), "from 16 to 4096"),
         (lambda: ratio(count_of("1m"), count_of("1m", "2m"), name="share"), "different numbers of windows"),
+        (lambda: ratio("count_1m", count_of("1m"), name="share"), "'count_1m' is no feature"),
+        (lambda: Entity("lane", ["road", "number"]), "names no column; an entity has one"),
         (lambda: ratio(last_n("speed", 2, "1m"), count_of("1m"), name="share"), "last_n is no number to divide"),
         (lambda: Catalogue.of([view(), view(count_of("2m"))]), r"two different definitions.*the other"),
         (lambda: Catalogue.of([view(), FeatureService("all", ["speeds:none"])]), "feature service 'all'"),

@@ -262,7 +262,7 @@ def test_a_failing_function_is_told_with_its_name():
 def test_a_service_and_references_name_features_of_a_catalogue():
     service = FeatureService("all", ["cars:count_1m"])
     catalogue = Catalogue.of([MEANS, service])
-    for asked in (service, "cars:count_1m", ["cars:count_1m", "cars:count_1m"]):
+    for asked in (service, "all", "cars:count_1m", ["cars:count_1m", "cars:count_1m"]):
         built = build_training_set(asked, at(65), {"cars": EVENTS}, catalogue=catalogue)
         assert built.columns == ["time", "road", "cars__count_1m"]
 
@@ -274,6 +274,11 @@ def test_a_pinned_version_is_computed_beside_the_newest():
     built = build_training_set(asked, at(105), {"cars": EVENTS}, catalogue=new)
     assert built.columns[2:] == ["cars@1__count_1m", "cars@2__count_1m", "cars__count_1m"]
     assert built.row(0)[2:] == (3, 1, 1)
+
+
+def test_a_version_is_not_told_by_definitions_that_no_service_has_numbered():
+    with pytest.raises(UnknownFeatureError, match="numbered by the service: ask for cars:count_1m, which is what"):
+        build_training_set("cars@1:count_1m", at(65), {"cars": EVENTS}, catalogue=Catalogue.of([MEANS]))
 
 
 def test_a_reference_without_definitions_says_how_to_give_them():

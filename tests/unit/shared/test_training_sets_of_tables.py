@@ -244,11 +244,11 @@ def test_no_rows_give_no_rows():
 def test_a_training_set_tells_what_it_was_made_from(files):
     catalogue = Catalogue.of([MEANS, limits])
     history = str(files / "*.parquet")
-    asked = ["cars@1:count_1m", "limits:over"]
+    asked = ["cars:count_1m", "limits:over"]
     built = TrainingSet.build(asked, LIMITED, {"cars": history}, catalogue=catalogue, as_known=True, seed=7)
     digests = {one.label: one.digest for one in catalogue.versions}
     record = built.manifest
-    assert record["features"] == {"cars@1__count_1m": "cars@1:count_1m", "limits__over": "limits@1:over"}
+    assert record["features"] == {"cars__count_1m": "cars@1:count_1m", "limits__over": "limits@1:over"}
     assert record["definitions"] == {"cars@1": digests["cars@1"], "limits@1": digests["limits@1"]}
     first_file = files / "0.parquet"
     assert record["sources"]["cars"]["files"][str(first_file)] == hashlib.sha256(first_file.read_bytes()).hexdigest()
