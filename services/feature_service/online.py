@@ -13,7 +13,7 @@ from services.feature_service.domain.rings import Ring, entity_texts
 from services.feature_service.domain.windows import Column, FeatureValue, HeldRing, Shape, Stack, Status
 from services.feature_service.metrics import UNCUT
 from services.feature_service.same import Same
-from services.feature_service.store.protocol import RingReader
+from services.feature_service.store.protocol import EPOCH_KEY, RingReader
 from shared.events import Scalar
 from shared.features.aggregations import Aggregation
 from shared.features.arrays import Values, computed
@@ -76,27 +76,43 @@ class Question:
         """Answer features of tiles."""
         entities = {join_keys: self._entities(join_keys) for join_keys in plan.join_keys}
         self._check(plan, entities)
-        keys = [
-            key
-            for planned in plan.stacks
-            for ring in planned.shape.rings
-            for key in ring.keys(entities[ring.join_keys].distinct, entities[ring.join_keys].tags)
-        ]
-        found = iter(await store.read(keys))
-        read: list[Column] = []
+        keys = [EPOCH_KEY]
+        for planned in plan.stacks:
+            for ring in planned.shape.rings:
+                keys += ring.keys(entities[ring.join_keys].distinct, entities[ring.join_keys].tags)
+        epoch, *held = await store.read(keys)
+        if self._is_lost(epoch):
+            read = [_nothing(len(self.times))] * sum(len(planned.parts) for planned in plan.stacks)
+        else:
+            read = await self._columns(store, plan, iter(held), entities)
+        read += [_nothing(len(self.times))] * plan.unfilled
+        for key, places in plan.tiled.items():
+            columns = [read[place] for place in places]
+            self._answers[key] = columns[0] if len(columns) == 1 else _quotient(*columns)
+
+    async def _columns(
+        self,
+        store: RingReader,
+        plan: "Plan",
+        found: Iterator[bytes | None],
+        entities: Mapping[tuple[str, ...], "_Entities"],
+    ) -> list[Column]:
+        """The values of every part of the stacks, in order."""
         taken: list[_Taken] = []
         for planned in plan.stacks:
             asked = [entities[ring.join_keys] for ring in planned.shape.rings]
             held = [HeldRing(list(islice(found, len(one.distinct))), one.row) for one in asked]
             taken.append(_Taken(Stack.of(planned.shape, held, self.times), held, asked))
-        for planned, stack in zip(plan.stacks, await _cut(taken, store, self.times), strict=True):
-            read += [
-                stack.column(one.ring, one.part, integer=one.integer, max_age_s=one.max_age_s) for one in planned.parts
-            ]
-        read += [_nothing(len(self.times))] * plan.unfilled
-        for key, places in plan.tiled.items():
-            columns = [read[place] for place in places]
-            self._answers[key] = columns[0] if len(columns) == 1 else _quotient(*columns)
+        return [
+            stack.column(one.ring, one.part, integer=one.integer, max_age_s=one.max_age_s)
+            for planned, stack in zip(plan.stacks, await _cut(taken, store, self.times), strict=True)
+            for one in planned.parts
+        ]
+
+    def _is_lost(self, epoch: bytes | None) -> bool:
+        """Whether the store has been emptied since the rings were planned: nothing is known then, and no count is 0."""
+        known = self.current.registered.epoch
+        return bool(known) and epoch != known.encode()
 
     def _check(self, plan: "Plan", entities: Mapping[tuple[str, ...], "_Entities"]) -> None:
         """Refuse what is too much for one piece of work."""

@@ -9,7 +9,7 @@ from services.feature_service.domain.cells import Cell, merged, pack
 from services.feature_service.domain.rings import MARK_BYTES, Ring
 from services.feature_service.domain.tails import Tail
 from services.feature_service.domain.tallies import Tally
-from services.feature_service.store.protocol import TOLD_FOR_S, FramePosition
+from services.feature_service.store.protocol import EPOCH_KEY, TOLD_FOR_S, FramePosition
 from shared.features.layouts import MARKS_BYTES
 
 
@@ -133,8 +133,9 @@ class MemoryStore:
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         """The bytes under each key."""
-        tails = {key: tail.pack() or None for key, tail in self._tails.items() if key in keys}
-        return [self._held[key].value() if key in self._held else tails.get(key) for key in keys]
+        others = {key: tail.pack() or None for key, tail in self._tails.items() if key in keys}
+        others[EPOCH_KEY] = self._epoch.encode() or None
+        return [self._held[key].value() if key in self._held else others.get(key) for key in keys]
 
     async def own(self, partition: int, token: str) -> frozenset[str]:
         """Become the one that feeds rings from a partition."""

@@ -10,6 +10,10 @@ TOLD_FOR_S = 3600.0
 """How long what a worker told is kept: far longer than the clocks of workers differ."""
 
 
+EPOCH_KEY = "feature-epoch"
+"""Where a store keeps what it was named when it was empty."""
+
+
 class FramePosition(NamedTuple):
     """A frame and where it lies in topic entity-events. `frame_id` is empty where its producer gave none."""
 

@@ -14,7 +14,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
-from services.feature_service.store.protocol import TOLD_FOR_S, FramePosition, StoreUnavailableError
+from services.feature_service.store.protocol import EPOCH_KEY, TOLD_FOR_S, FramePosition, StoreUnavailableError
 from shared.features.bins import BINS
 from shared.features.layouts import EVENT_BYTES, TAIL_EVENTS
 from shared.logs import logger
@@ -27,7 +27,6 @@ _HEALTH_AT = "{feature-health}:at"
 _SCANNED = 5_000
 _PERSIST_MS = 10_000
 _PERSISTED = "persisted"
-_EPOCH = "feature-epoch"
 _NEVER_ON_DISK = ("unknown command", "appendonly is disabled")
 """Of answers to WAITAOF: any other error passes, such as a full memory."""
 _NOTE_APPLIED = """
@@ -199,7 +198,7 @@ class RedisStore:
     @_guarded
     async def epoch(self, proposed: str) -> str:
         """What the store was named when it was empty: SET NX, which answers the name already there."""
-        held = await self._redis.set(_EPOCH, proposed, nx=True, get=True)
+        held = await self._redis.set(EPOCH_KEY, proposed, nx=True, get=True)
         return proposed if held is None else cast("bytes", held).decode()
 
     @_guarded

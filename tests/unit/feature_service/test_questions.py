@@ -1,7 +1,9 @@
 """Questions for online features: whom rows are about, and how much may be asked for at a time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
@@ -123,6 +125,21 @@ async def test_however_many_layouts_are_cut_there_are_two_reads():
     question = Question(definitions.current, features, {"shop": ["a"]}, np.array([NOW + 2]), 1)
     assert [column.values[0] for column in await question.answer(store)] == [1, pytest.approx(0.5**0.5), [1, 0]]
     assert store.reads == 2
+
+
+async def test_of_a_store_that_was_emptied_nothing_is_known_and_no_count_is_zero(store: MemoryStore):
+    current = fixed(CATALOGUE, store, InMemoryRegistry()).current
+    current = replace(current, registered=msgspec.structs.replace(current.registered, epoch=await store.epoch("first")))
+    features = CATALOGUE.features(["shops:count_1h", "shops:sum_items_1h", "whole:count_1h"])
+
+    async def asked() -> list[tuple]:
+        found = await Question(current, features, {"shop": ["None"]}, np.array([NOW]), 1).answer(store)
+        return [(column.values, column.statuses) for column in found]
+
+    assert [values for values, _ in await asked()] == [[1], [2], [1]]
+    for epoch in ("", "second"):
+        store._epoch = epoch
+        assert await asked() == [([None], ["NOT_FOUND"])] * 3
 
 
 def uncut() -> float:
