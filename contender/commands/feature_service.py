@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.table import Column, Table
+from rich.text import Text
 
 from contender.client import Client
 from contender.commands.stack import console, errors
@@ -82,7 +83,7 @@ def consistency(
 
 
 def status(*, as_json: AsJson = False) -> None:
-    """Show how fresh and how full each view is; exit with 1 where one is behind its objective, or no worker runs."""
+    """Show how fresh and how full each view is; exit with 1 where one is behind its objective, or can't be filled."""
     found = _call("GET", "/v1/features/status")
     if as_json:
         typer.echo(json.dumps(found))
@@ -106,7 +107,9 @@ def status(*, as_json: AsJson = False) -> None:
             console.print(f"The oldest record that waits to be merged was sent {_seconds(found['waiting_s'])} ago.")
     if not found["workers"]:
         errors.print("No worker runs: events wait in Kafka until one does.", soft_wrap=True)
-    if not found["workers"] or any(one["behind"] for one in found["views"]):
+    for why in found["unfilled"]:
+        errors.print(Text(f"Some features can't be filled: {visible(why)}"), soft_wrap=True)
+    if not found["workers"] or found["unfilled"] or any(one["behind"] for one in found["views"]):
         raise typer.Exit(1)
 
 

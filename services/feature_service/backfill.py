@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from services.feature_service.definitions import Current, history_of
 from services.feature_service.domain.rings import HISTORY, Ring
 from services.feature_service.handlers import Merging, ReadFrame, decode_frame
+from services.feature_service.health import Health
 from services.feature_service.history import HistoryChangedError, Seam, frames
 from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
 from shared.background import repeated
@@ -43,10 +44,12 @@ class Fillers:
     Args:
         kafka: bootstrap servers.
         merging: merges what is read; shares its lock with the stream.
+        health: is told why something can't be filled.
     """
 
     kafka: str
     merging: Merging
+    health: Health
     _running: dict[int, "asyncio.Task[None]"] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -72,11 +75,14 @@ class Fillers:
             if task.done() or partition not in owned:
                 task.cancel()
                 del self._running[partition]
+        self.health.unfilled = {one: why for one, why in self.health.unfilled.items() if one in owned}
         for partition in owned - self._running.keys():
             async with self.merging.lock:
                 await self.merging.feeds.ensure(partition)
             if rings := self._unfed(partition):
                 self._running[partition] = asyncio.create_task(self._fill(partition, rings))
+            else:
+                self.health.unfilled.pop(partition, None)
 
     def _unfed(self, partition: int) -> list[Ring]:
         rings = self.merging.definitions.current.rings.all()
@@ -88,13 +94,17 @@ class Fillers:
         try:
             live = await (self._from_history(rings) if partition == HISTORY else self._from_topic(partition, rings))
             log.info("rings are fed by the stream" if live else "the partition was given up, or the store lost it")
-            if not live:
+            if live:
+                self.health.unfilled.pop(partition, None)
+            else:
                 await asyncio.sleep(_RETRY_S)
         except (HistoryChangedError, TrainingSetError) as error:
             log.warning("a history is not filled", error=str(error))
+            self.health.unfilled[partition] = str(error)
             await asyncio.sleep(_HISTORY_RETRY_S)
         except (KafkaError, OSError, StoreUnavailableError) as error:
             log.warning("filling begins again", error=repr(error))
+            self.health.unfilled[partition] = repr(error)
             await asyncio.sleep(_RETRY_S)
 
     async def _from_topic(self, partition: int, rings: list[Ring]) -> bool:

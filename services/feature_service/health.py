@@ -40,13 +40,14 @@ class WorkerHealth(msgspec.Struct, frozen=True):
     """What a worker tells; `at` is when.
 
     `waiting_s` is how long ago the oldest record was sent that the worker had read and not merged by then; 0 where
-    nothing waited.
+    nothing waited. `unfilled` says why features that are to be filled could not be, the last time that it was tried.
     """
 
     at: float
     views: dict[str, ViewHealth] = {}
     parked: int = 0
     waiting_s: float = 0.0
+    unfilled: list[str] = []
 
 
 @dataclass
@@ -70,9 +71,13 @@ class _Waiting(NamedTuple):
 
 @dataclass
 class Health:
-    """Keeps the last minute of a worker, and which records it has read and not merged, oldest first."""
+    """Keeps the last minute of a worker, and which records it has read and not merged, oldest first.
+
+    `unfilled` has by partition why its features could not be filled.
+    """
 
     parked: int = 0
+    unfilled: dict[int, str] = field(default_factory=dict)
     _views: dict[str, _Recent] = field(default_factory=dict)
     _waiting: "deque[_Waiting]" = field(default_factory=deque)
 
@@ -167,7 +172,8 @@ class Health:
                 self._is_quiet(recent, now),
             )
         oldest = min((one.sent_at for one in self._waiting), default=now)
-        return WorkerHealth(now, views, self.parked, max(0.0, now - oldest))
+        unfilled = sorted(set(self.unfilled.values()))
+        return WorkerHealth(now, views, self.parked, max(0.0, now - oldest), unfilled)
 
 
 @dataclass(frozen=True, slots=True)

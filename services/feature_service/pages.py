@@ -41,7 +41,9 @@ def page(found: dict[str, Any]) -> str:
     """The page; every name is escaped."""
     head = "".join(f"<th>{name}</th>" for name in _HEAD)
     rows = "".join(_row(view) for view in found["views"])
-    missing = "" if found["workers"] else f'<p class="behind">{NO_WORKER}</p>'
+    wrong = [] if found["workers"] else [NO_WORKER]
+    wrong += [f"Some features can't be filled: {why}" for why in found["unfilled"]]
+    missing = "".join(f'<p class="behind">{escape(one)}</p>' for one in wrong)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Features - Contender</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -61,6 +61,7 @@ async def tell_status(definitions: Definitions, now: float) -> dict[str, Any]:
         "workers": len(workers),
         "parked": sum(worker.parked for worker in workers),
         "waiting_s": waiting_of(workers),
+        "unfilled": sorted({why for worker in workers for why in worker.unfilled}),
     }
 
 

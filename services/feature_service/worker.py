@@ -88,7 +88,7 @@ def create_worker(
                 merging.feeds.forget(place.partition for place in arguments[-1])  # the sender may come first
 
             app.on_partitions_revoked.connect(on_revoked)
-            fillers = Fillers(settings.kafka, merging)
+            fillers = Fillers(settings.kafka, merging, health)
             pipeline = Pipeline.of(settings, merging, park, health)
             async with fillers.running(settings.refresh_s), repeated(pipeline.tell, _TELL_S):
                 await pipeline.run(cast("Stream[bytes]", stream).noack().events())

@@ -129,7 +129,7 @@ def test_a_check_that_finds_differences_ends_with_1(services: Services, kind: st
 
 
 def test_the_status_is_a_line_a_view_and_ends_with_1_where_one_is_behind(services: Services):
-    answer = {"views": [STATUS], "workers": 2, "parked": 5, "waiting_s": 0.0}
+    answer = {"views": [STATUS], "workers": 2, "parked": 5, "waiting_s": 0.0, "unfilled": []}
     services.answers = {"GET /v1/features/status": answer}
     said = call("status")
     for part in ("speeds@1", "filled", "1.5 s ago", "10 ms", "1,234", "Parked: 5 events. Workers: 2."):
@@ -137,10 +137,14 @@ def test_the_status_is_a_line_a_view_and_ends_with_1_where_one_is_behind(service
     assert json.loads(call("status", "--json")) == answer
     services.answers = {"GET /v1/features/status": {**answer, "views": [{**STATUS, "behind": True}]}}
     call("status", code=1)
+    services.answers = {"GET /v1/features/status": {**answer, "unfilled": ["no file [here]"]}}
+    assert "Some features can't be filled: no file [here]" in call("status", code=1)
 
 
 def test_the_status_without_a_worker_ends_with_1_and_says_so(services: Services):
-    services.answers = {"GET /v1/features/status": {"views": [], "workers": 0, "parked": 0, "waiting_s": 0.0}}
+    services.answers = {
+        "GET /v1/features/status": {"views": [], "workers": 0, "parked": 0, "waiting_s": 0.0, "unfilled": []}
+    }
     assert "No worker runs: events wait in Kafka until one does." in call("status", code=1)
     call("status", "--json", code=1)
 

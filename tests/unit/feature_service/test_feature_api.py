@@ -237,6 +237,10 @@ async def test_without_a_worker_every_view_is_behind_and_the_page_says_why(clien
     found = (await client.get("/v1/features/status")).json()
     assert (found["workers"], found["waiting_s"], [view["behind"] for view in found["views"]]) == (1, 0.25, [False] * 3)
     assert "No worker runs" not in (await client.get("/")).text
+    for worker in ("one", "two"):
+        await state["store"].tell(worker, msgspec.json.encode(WorkerHealth(NOW, unfilled=["no file <here>"])), NOW)
+    assert (await client.get("/v1/features/status")).json()["unfilled"] == ["no file <here>"]
+    assert "can&#x27;t be filled: no file &lt;here&gt;" in (await client.get("/")).text
 
 
 async def test_a_check_is_refused_while_another_one_runs(client, state):

@@ -12,6 +12,7 @@ from services.feature_service.backfill import Fillers
 from services.feature_service.definitions import Definitions, fixed
 from services.feature_service.domain.rings import HISTORY
 from services.feature_service.handlers import Feeds, Merged, Merging, ReadFrame
+from services.feature_service.health import Health
 from services.feature_service.history import HistoryChangedError, seam_of
 from services.feature_service.online import Question
 from services.feature_service.store.memory import MemoryStore
@@ -154,7 +155,7 @@ def opened(tmp_path: Path) -> Callable[..., Merging]:
 
 
 async def fill(merging: Merging) -> bool:
-    fillers = Fillers("nowhere", merging)
+    fillers = Fillers("nowhere", merging, Health())
     await merging.feeds.ensure(HISTORY)
     await merging.definitions.refresh()
     return await fillers._from_history(fillers._unfed(HISTORY))
@@ -188,6 +189,23 @@ async def test_a_history_that_has_changed_holds_up_no_other_and_a_rebuild_takes_
     assert await merging.definitions.rebuild() == 1
     assert await fill(merging)
     assert await counts(merging, "sales", "visits") == [2, 1]
+
+
+async def test_why_a_history_is_not_filled_is_told_until_it_is(tmp_path: Path, opened, monkeypatch):
+    merging = await opened(sales=write(tmp_path / "a.parquet", **GOOD))
+    monkeypatch.setattr("services.feature_service.backfill._HISTORY_RETRY_S", 0.0)
+    merging.feeds.assign([])
+    fillers = Fillers("nowhere", merging, Health())
+    await merging.feeds.ensure(HISTORY)
+    await merging.definitions.refresh()
+    kept = (tmp_path / "a.parquet").read_bytes()
+    write(tmp_path / "a.parquet", **{**GOOD, "shop": ["a", "a"]})
+    await fillers._fill(HISTORY, fillers._unfed(HISTORY))
+    (why,) = fillers.health.told(NOW).unfilled
+    assert "has changed since it was taken up" in why
+    (tmp_path / "a.parquet").write_bytes(kept)
+    await fillers._fill(HISTORY, fillers._unfed(HISTORY))
+    assert fillers.health.told(NOW).unfilled == []
 
 
 async def test_a_rebuild_whose_history_can_not_be_read_changes_nothing(tmp_path: Path, opened):
