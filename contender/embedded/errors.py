@@ -1,8 +1,15 @@
 """What keeps the embedded stack from running: each message is one sentence that says what to do."""
 
+import json
+import re
 from pathlib import Path
 
 from contender.embedded.ports import NeededPort
+
+_LOG_BYTES = 64 * 1024
+_MOST_CHARACTERS = 500
+_CLASS = re.compile(r"^(\w+\.)+\w+: ")
+_SAYS_NOTHING = "Application startup failed"  # uvicorn's last words, behind the reason
 
 
 class EmbeddedError(Exception):
@@ -66,4 +73,25 @@ class DiedError(EmbeddedError):
     """A process died, or never became ready."""
 
     def __init__(self, name: str, what: str, log: Path) -> None:
-        super().__init__(f"{name} {what}: read {log} for the reason.")
+        cause = last_said(log)
+        super().__init__(f"{name} {what}: {cause}; {log} has more." if cause else f"{name} {what}: read {log}.")
+
+
+def last_said(log: Path) -> str:
+    """The last line of a log that says what went wrong, of a traceback its end; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            told = json.loads(line)
+            said = str(told.get("exception") or told.get("event", ""))
+        except (ValueError, AttributeError):
+            said = line
+        ends = [one.strip() for one in said.splitlines() if one.strip()]
+        if ends and not ends[-1].startswith(_SAYS_NOTHING):
+            return _CLASS.sub("", ends[-1])[:_MOST_CHARACTERS].rstrip(".")
+    return ""

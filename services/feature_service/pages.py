@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from services.feature_service.health import ViewStatus
 from services.feature_service.store.protocol import StoreUnavailableError
 from services.feature_service.telling import tell_status
+from shared.features.durations import told
 from shared.problems import Unavailable
 
 router = APIRouter(include_in_schema=False)
@@ -58,22 +59,16 @@ def _row(view: ViewStatus) -> str:
     cells = [
         escape(view.label),
         "filled" if view.complete else "being filled",
-        "none yet" if view.newest_event_age_s is None else f"{_seconds(view.newest_event_age_s)} ago",
-        _seconds(view.lag_p50_s),
-        _seconds(view.lag_p99_s),
-        _seconds(view.objective_s),
+        "none yet" if view.newest_event_age_s is None else f"{told(view.newest_event_age_s)} ago",
+        told(view.lag_p50_s),
+        told(view.lag_p99_s),
+        told(view.objective_s),
         f"{view.events_per_s:,.1f}",
         f"{view.late:,}",
         f"{view.entities:,}",
     ]
     tone = ' class="behind"' if view.behind else ""
     return f"<tr{tone}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:,.1f} s"
 
 
 class _Assets(StaticFiles):

@@ -22,6 +22,7 @@ from contender.features import (
 )
 from contender.features import count as count_of
 from shared.features.catalogue import Catalogue
+from shared.features.durations import told
 from shared.features.on_demand import OnDemandView
 
 HERE = Path(__file__).name
@@ -228,3 +229,8 @@ def test_the_join_keys_of_an_on_demand_feature_are_those_of_its_inputs():
     catalogue = Catalogue.of([view(), view(name="lanes", entity=[ROAD, LANE]), shares])
     assert catalogue.join_keys(catalogue.feature("shares:share")) == ["road", "lane"]
     assert catalogue.request_columns(catalogue.feature("shares:share")) == {"limit": float}
+
+
+def test_a_stretch_of_time_is_told_in_the_unit_that_people_would_use():
+    stretches = (None, 0.0123, 1.5, 119.9, 2_100.0, 25_200.0, 104_025_600.0)
+    assert [told(one) for one in stretches] == ["-", "12 ms", "1.5 s", "119.9 s", "35 min", "7 h", "1,204 d"]

@@ -1,0 +1,39 @@
+"""What went wrong with a process of the embedded stack is told in its own words."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from contender.embedded.errors import DiedError
+
+TRACEBACK = (
+    'Traceback (most recent call last):\n  File "x.py", line 1\nproblems.DefinitionError: there is no file a.csv.\n'
+)
+
+
+def line(**said: str) -> str:
+    return json.dumps({"level": "error", **said}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        (
+            line(event=TRACEBACK) + line(event="Application startup failed. Exiting."),
+            "exit code 3: there is no file a.csv; ",
+        ),
+        (line(event="started") + line(event="failed", exception=TRACEBACK), "exit code 3: there is no file a.csv; "),
+        ("CONTENDER_FEATURES: there is no module a\n\n", "CONTENDER_FEATURES: there is no module a; "),
+        ("[1, 2]\n" + "x" * 600, "x" * 500 + "; "),
+        ("", "read "),
+        (None, "read "),
+    ],
+)
+def test_a_process_that_died_says_why(tmp_path: Path, log: str | None, cause: str):
+    path = tmp_path / "service.log"
+    if log is not None:
+        path.write_text(log)
+    said = str(DiedError("feature_service", "ended with exit code 3", path))
+    assert said.startswith("feature_service ended with exit code 3: ")
+    assert f"{cause}{path}" in said
