@@ -9,6 +9,7 @@ from contender.embedded.ports import NeededPort
 _LOG_BYTES = 64 * 1024
 _MOST_CHARACTERS = 500
 _CLASS = re.compile(r"^(\w+\.)+\w+: ")
+_ERRORS = ("error", "critical")
 _SAYS_NOTHING = "Application startup failed"  # uvicorn's last words, behind the reason
 
 
@@ -78,7 +79,10 @@ class DiedError(EmbeddedError):
 
 
 def last_said(log: Path) -> str:
-    """The last line of a log that says what went wrong, of a traceback its end; empty where there is none."""
+    """The error that a log ends with, of a traceback its last line; empty where it ends with anything else.
+
+    What lies before that may be of a former run: processes write behind what is there.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
@@ -88,10 +92,12 @@ def last_said(log: Path) -> str:
     for line in reversed(lines):
         try:
             told = json.loads(line)
-            said = str(told.get("exception") or told.get("event", ""))
-        except (ValueError, AttributeError):
+            said = str(told.get("exception") or told.get("event", "")) if told.get("level") in _ERRORS else ""
+        except (ValueError, AttributeError):  # no record of a service: what it printed, or another's log
             said = line
         ends = [one.strip() for one in said.splitlines() if one.strip()]
+        if not ends and line.strip():
+            return ""
         if ends and not ends[-1].startswith(_SAYS_NOTHING):
             return _CLASS.sub("", ends[-1])[:_MOST_CHARACTERS].rstrip(".")
     return ""

@@ -145,11 +145,6 @@ class Ring:
         """Length of the cells: a value's bytes before its marks."""
         return self.cells * self.layout.cell_bytes
 
-    @cached_property
-    def cell_numbers(self) -> int:
-        """Float64 that a cell takes."""
-        return self.layout.cell_bytes // MARK_BYTES
-
     def key(self, entity: str) -> str:
         """The key of an entity's ring: `f:{view.tag}:<digest>:<entity>`.
 

@@ -26,6 +26,7 @@ def line(**said: str) -> str:
         (line(event="started") + line(event="failed", exception=TRACEBACK), "exit code 3: there is no file a.csv; "),
         ("CONTENDER_FEATURES: there is no module a\n\n", "CONTENDER_FEATURES: there is no module a; "),
         ("[1, 2]\n" + "x" * 600, "x" * 500 + "; "),
+        (line(event=TRACEBACK) + line(event="of the run after it", level="info"), "read "),
         ("", "read "),
         (None, "read "),
     ],
