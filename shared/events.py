@@ -25,7 +25,8 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     `variant` is what the unit was assigned (intention to treat), `served_variant` what answered: none of them when
     the experiment's fallback value did.
     `score` is the probability of the last class for a binary model, the value for a regression, and one
-    list of class probabilities per row for a multiclass model.
+    list of class probabilities per row for a multiclass model. `label` is what the model itself predicts, one of
+    `classes`, or the value for a regression; blocks of a router that recorded none judge by the likelier class.
     """
 
     model: str
@@ -43,6 +44,7 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     unit: list[str]
     time: list[float]
     score: Sequence[float | list[float]]
+    label: list[Scalar] = []
     inputs: dict[str, list[Scalar]] = {}
     context: dict[str, list[Scalar]] = {}
     statuses: dict[str, list[str]] = {}
@@ -123,8 +125,9 @@ class ExperimentRevision(msgspec.Struct, frozen=True, kw_only=True):
 class InputColumn(msgspec.Struct, frozen=True, omit_defaults=True):
     """A named input of a model: its type, where its value comes from, what stands in.
 
-    `source` is `request` or the `view:feature` that serves it. `default` stands in when that feature can't be had; a
-    feature that is null is passed on as null, and a model sees a null in a float column as NaN.
+    `source` is `request` or the `view:feature` that serves it. `default` stands in for every missing or null value,
+    whatever the type. Without one a null is NaN in a float column and `null_text` in a text column, where the column
+    is not required; elsewhere it is refused. `tensor` is the ONNX file's input for it: empty means the column's name.
     """
 
     name: str
@@ -132,10 +135,16 @@ class InputColumn(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str = "request"
     default: Scalar = None
     required: bool = True
+    tensor: str = ""
+    null_text: str = ""
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable model version, named by the sha256 of its ONNX file, with what a caller must know to use it."""
+    """An immutable model version, named by the sha256 of its ONNX file, with what a caller must know to use it.
+
+    `score_output` and `label_output` name outputs of the file. Empty means the first tensor of floats, and no label:
+    the likeliest class is the label then. A label tensor holds the classes themselves; booleans are 0 and 1.
+    """
 
     model: str
     version: str
@@ -146,7 +155,21 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     registered_at: float
     champion: bool = False
     description: str = ""
+    score_output: str = ""
+    label_output: str = ""
     manifest: dict[str, object] = {}
+
+
+class RowFault(msgspec.Struct, frozen=True):
+    """Why one row of a question has no answer: `row` counts from 0, `field` is such as `inputs.plan`.
+
+    `status` is 422 where the row itself is the cause, 503 where the same row may be answered later.
+    """
+
+    row: int
+    status: int
+    field: str
+    message: str
 
 
 class Parked(msgspec.Struct, frozen=True):

@@ -17,7 +17,8 @@ from services.inference_service.errors import (
     UnknownVersionError,
     VersionConflictError,
 )
-from services.inference_service.runtime import Answers, Session, Sessions
+from services.inference_service.runtime import Sessions
+from services.inference_service.session import Answers, Session
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import ModelFiles, VersionStore
 from services.inference_service.trial import Sample, Trial, try_model

@@ -14,7 +14,7 @@ import numpy as np
 from services.inference_service.domain.columns import check_columns
 from services.inference_service.domain.safety import parse_model
 from services.inference_service.errors import AnswerError, ManifestError, ParityError, UnsafeModelError
-from services.inference_service.runtime import Session
+from services.inference_service.session import Session
 from services.inference_service.settings import InferenceSettings
 from shared.events import InputColumn, Scalar, Task
 from shared.problems import FieldError, Problem, TooLarge, Unprocessable

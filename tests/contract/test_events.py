@@ -52,6 +52,7 @@ EXAMPLES: dict[str, msgspec.Struct] = {
                 unit=["u-1", "u-2"],
                 time=[1357016400.5, 1357016401.0],
                 score=[[0.5, 0.25, 0.125, 0.125], [0.0, 1.0, 0.0, 0.0]],
+                label=["on time", 2],
                 inputs={"distance": [1400, None], "carrier": ["UA", "B6"]},
                 context={"origin": ["EWR", "JFK"]},
                 statuses={"origin_delays:mean_dep_delay_1h": ["PRESENT", "NOT_FOUND"]},
@@ -92,11 +93,23 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         version=V2,
         task="binary",
         classes=["on time", "late"],
-        inputs=[InputColumn("mean_delay", "float", "origin_delays:mean_dep_delay_1h", default=0.5, required=False)],
+        inputs=[
+            InputColumn(
+                "mean_delay",
+                "float",
+                "origin_delays:mean_dep_delay_1h",
+                0.5,
+                required=False,
+                tensor="c0",
+                null_text="nan",
+            )
+        ],
         entities={"origin_delays": ["origin"]},
         registered_at=1357016400.5,
         champion=True,
         description="Whether a flight leaves late",
+        score_output="scores",
+        label_output="label",
         manifest={"training": {"rows": 1000, "data_sha256": "a" * 64}, "owners": ["flights"]},
     ),
 }

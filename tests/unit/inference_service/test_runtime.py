@@ -10,7 +10,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 from contender.registration import export_pipeline
 from services.inference_service.errors import AnswerError, ManifestError
-from services.inference_service.runtime import Session, Sessions
+from services.inference_service.runtime import Sessions
+from services.inference_service.session import Session
 from shared.events import InputColumn
 
 A, B = InputColumn("a", "float"), InputColumn("b", "float")
