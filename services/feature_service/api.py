@@ -14,13 +14,13 @@ from services.feature_service.errors import (
     CheckRunning,
     InvalidDefinitions,
     InvalidEvent,
-    OnDemandFailed,
     UnknownSource,
     UnknownVersion,
     VersionInUse,
 )
 from services.feature_service.handlers import Intake, RejectedEventError
 from services.feature_service.history import HistoryChangedError
+from services.feature_service.on_demand import Failures
 from services.feature_service.online import Question, TooManyTilesError
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
@@ -43,6 +43,7 @@ class State(TypedDict):
     store: FeatureStore
     intake: Intake
     consistency: Consistency
+    failures: Failures
     clock: Clock
 
 
@@ -56,9 +57,15 @@ async def get_online_features(request: Request) -> Response:
     settings: FeatureSettings = request.state.settings
     question = await read_body(request, OnlineQuestion, settings.body_limit_bytes)
     current = request.state.definitions.current
-    asked = feast.read_question(question, current.catalogue, request.state.clock.now(), settings.row_limit)
+    asked = feast.read_question(question, current.catalogue, request.state.clock.now(), settings)
     plan = Question(
-        current, asked.features, question.entities, asked.times, settings.partitions, settings.read_limit_bytes
+        current,
+        asked.features,
+        question.entities,
+        asked.times,
+        settings.partitions,
+        settings.read_limit_bytes,
+        request.state.failures,
     )
     try:
         columns = await plan.answer(request.state.store)
@@ -66,8 +73,6 @@ async def get_online_features(request: Request) -> Response:
         raise TooLarge(str(error)) from error
     except StoreUnavailableError as error:
         raise Unavailable(str(error)) from error
-    except DefinitionError as error:
-        raise OnDemandFailed(str(error)) from error
     return json_response(feast.answer(question, asked, columns))
 
 

@@ -10,8 +10,7 @@ Problem
     ├── UnknownFeature   a reference names no view or feature
     ├── UnknownSource    no event source has that name
     ├── InvalidEvent     an event does not fit its source's schema
-    ├── InvalidDefinitions  the definitions' module can't be read as it is now
-    └── OnDemandFailed   an on-demand function fails on what was asked
+    └── InvalidDefinitions  the definitions' module can't be read as it is now
 """
 
 from shared.problems import Conflict, NotFound, Unprocessable
@@ -57,9 +56,3 @@ class InvalidDefinitions(Unprocessable):
     """The definitions' module can't be read as it is now; what was read before goes on."""
 
     slug = "invalid-definitions"
-
-
-class OnDemandFailed(Unprocessable):
-    """An on-demand function fails on what was asked."""
-
-    slug = "on-demand-failed"

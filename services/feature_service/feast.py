@@ -1,5 +1,6 @@
 """Feast's HTTP contract (docs.feast.dev, Python feature server): its questions and pushes read, its answers written."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from services.feature_service.contracts import OnlineQuestion, OnlineWrite, Push
 from services.feature_service.domain.windows import Column
 from services.feature_service.errors import InvalidEvent, UnknownFeature, UnknownSource
 from services.feature_service.same import Same
+from services.feature_service.settings import FeatureSettings
 from shared.events import EntityEvent, Scalar
 from shared.features.catalogue import Catalogue, Feature
 from shared.features.definitions import EventSource
@@ -46,20 +48,23 @@ class Asked:
     names: Sequence[str]
 
 
-def read_question(question: OnlineQuestion, catalogue: Catalogue, now: float, row_limit: int) -> Asked:
-    """Check a question against the definitions.
+def read_question(question: OnlineQuestion, catalogue: Catalogue, now: float, settings: FeatureSettings) -> Asked:
+    """Check a question against the definitions. A feature that is named several times is answered once.
 
     Raises:
         UnknownFeature: a reference, or the feature service, names nothing.
-        TooLarge: more rows than the limit.
+        TooLarge: more features or rows than the limit.
         Unprocessable: entity columns are missing or differ in length, or two features would share a name.
     """
-    selection = _selection(Same(catalogue), tuple(question.features), question.feature_service)
+    references = tuple(dict.fromkeys(question.features))
+    if len(references) > settings.feature_limit:
+        raise TooLarge.at("features", f"names {len(references)} features; one call takes {settings.feature_limit}")
+    selection = _selection(Same(catalogue), references, question.feature_service)
     lengths = {key: len(values) for key, values in question.entities.items()}
     # Features of the whole need no entity: one row, or as many as there are times.
     rows = next(iter(lengths.values()), len(question.event_timestamps) or 1)
-    if rows > row_limit:
-        raise TooLarge(f"entities holds {rows} rows; one call takes {row_limit}")
+    if rows > settings.row_limit:
+        raise TooLarge(f"entities holds {rows} rows; one call takes {settings.row_limit}")
     for key, length in lengths.items():
         if length != rows:
             raise Unprocessable.at(f"entities.{key}", f"has {length} rows where others have {rows}")
@@ -72,7 +77,7 @@ def read_question(question: OnlineQuestion, catalogue: Catalogue, now: float, ro
         raise Unprocessable.at("event_timestamps", "holds a value that is no time in seconds since 1970")
     names = selection.full_names if question.full_feature_names else selection.names
     if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise Unprocessable.at("features", f"several are called {', '.join(twice)}; set full_feature_names")
     times = np.asarray(given, dtype=np.float64) if given else np.full(rows, now)
     return Asked(selection.features, times, names)

@@ -15,6 +15,7 @@ from services.feature_service.definitions import Definitions
 from services.feature_service.event_log import kafka_event_log
 from services.feature_service.handlers import Feeds, Intake, Merging
 from services.feature_service.health import Health
+from services.feature_service.on_demand import Failures
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.connection import PackingConnection
 from services.feature_service.store.protocol import FeatureStore
@@ -74,6 +75,7 @@ def state_of(
         definitions=definitions,
         store=store,
         intake=Intake(definitions, journal, clock, settings.partitions, settings.future_s),
+        failures=Failures(),
         consistency=Consistency(
             definitions, store, log, clock, settings.partitions, settings.write_lag_s, settings.future_s
         ),

@@ -8,6 +8,7 @@ UNCUT = Counter(
     "contender_feature_uncut_tiles_total",
     "Tiles of questions about a past moment so many events ago that some later ones count",
 )
+INVALID = Counter("contender_feature_invalid_rows_total", "Rows that an on-demand function fails on", ["view"])
 PARKED_EVENTS = Counter("contender_feature_parked_events_total", "Events that fit no source and were set aside")
 NEWEST = Gauge("contender_feature_newest_event_timestamp_seconds", "Time of the newest event merged", ["view"])
 OBJECTIVE = Gauge("contender_feature_objective_seconds", "Declared longest lag from event to store", ["view"])

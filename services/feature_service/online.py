@@ -1,5 +1,6 @@
 """The use case of online features: what they are for entities at given times. Knows no HTTP."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,10 +9,13 @@ from itertools import islice
 from math import inf, isinf
 from typing import NamedTuple
 
+import numpy as np
+
 from services.feature_service.definitions import Current
 from services.feature_service.domain.rings import Ring, entity_texts
 from services.feature_service.domain.windows import Column, FeatureValue, HeldRing, Shape, Stack, Status
 from services.feature_service.metrics import UNCUT
+from services.feature_service.on_demand import Failures, answered
 from services.feature_service.same import Same
 from services.feature_service.store.protocol import EPOCH_KEY, RingReader
 from shared.events import Scalar
@@ -19,6 +23,7 @@ from shared.features.aggregations import Aggregation
 from shared.features.arrays import Values, computed
 from shared.features.catalogue import Catalogue, Feature, View
 from shared.features.definitions import FeatureView
+from shared.features.errors import DefinitionError
 from shared.features.on_demand import OnDemandView
 from shared.features.tiles import Floats
 
@@ -48,6 +53,7 @@ class Question:
         times: when each row's windows end, in seconds, shape (rows,).
         partitions: of topic entity-events.
         most_bytes: of tiles that may be read and worked on.
+        failures: told of rows that an on-demand function fails on.
     """
 
     current: Current
@@ -56,20 +62,22 @@ class Question:
     times: Floats
     partitions: int
     most_bytes: float = inf
+    failures: Failures = field(default_factory=Failures)
     _answers: dict[_Key, Column] = field(default_factory=dict)
 
     async def answer(self, store: RingReader) -> list[Column]:
         """The features' values and statuses, with one read for them all.
 
+        A row that an on-demand function fails on has null there, with the status INVALID.
+
         Raises:
             TooManyTilesError: the rows take more tiles than `most_bytes`; nothing was read.
             StoreUnavailableError: the store can't be read.
-            DefinitionError: an on-demand function fails.
         """
         plan = _plan(Same(self.current), Same(self.features), self.partitions)
         await self._read(store, plan)
         for label, view, inputs in plan.on_demand:
-            self._compute(label, view, inputs)
+            await self._compute(label, view, inputs)
         return [self._answers[key] for key in plan.asked]
 
     async def _read(self, store: RingReader, plan: "Plan") -> None:
@@ -137,13 +145,20 @@ class Question:
         number = {entity: place for place, entity in enumerate(dict.fromkeys(texts))}
         return _Entities(list(number), Ring.tags(number), list(map(number.__getitem__, texts)))
 
-    def _compute(self, label: str, view: OnDemandView, inputs: Sequence[_Input]) -> None:
+    async def _compute(self, label: str, view: OnDemandView, inputs: Sequence[_Input]) -> None:
         columns: list[tuple[type, Values]] = [(kind, self.columns[name]) for name, kind in view.request.items()]
         columns += [(kind, self._answers[key].values) for kind, key in inputs]
-        for name, found in computed(view, columns).items():
-            listed: list[FeatureValue] = [*found.listed]
-            statuses: list[Status] = ["NULL_VALUE" if value is None else "PRESENT" for value in listed]
-            self._answers[label, name] = Column(listed, statuses)
+        rows = len(self.times)
+        try:
+            features, invalid = computed(view, columns), frozenset[int]()
+        except DefinitionError:
+            # Looking for the rows takes many calls: other questions go on meanwhile.
+            apart = await asyncio.to_thread(answered, view, columns, rows)
+            self.failures.report(label, int(apart.failed.sum()), apart.reason)
+            features, invalid = apart.features, frozenset(np.flatnonzero(apart.failed).tolist())
+        invalid |= {row for _, key in inputs for row in self._answers[key].invalid}
+        for name, found in features.items():
+            self._answers[label, name] = Column.of(found.listed, invalid)
 
 
 class _Entities(NamedTuple):

@@ -12,6 +12,9 @@ class FeatureSettings(Settings):
     future_s: float = Field(300.0, ge=0, description="How far ahead of this clock an event may be: clocks differ.")
     event_limit: int = Field(10_000, ge=1, description="Most events of one call.")
     row_limit: int = Field(10_000, ge=1, description="Most rows of one question for online features.")
+    feature_limit: int = Field(
+        1_000, ge=1, description="Most different features of one question: models take some dozens."
+    )
     read_limit_bytes: int = Field(
         128 * 1024**2, ge=1024, description="Most bytes of tiles that one question for online features may take."
     )

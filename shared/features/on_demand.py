@@ -7,6 +7,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -21,6 +22,9 @@ Array = NDArray[Any]
 Function = Callable[..., Any]
 REQUEST = "request"
 """What a reference begins with that names a column of the request: `request:distance`."""
+
+_REMEMBERED = 256
+"""Functions kept compiled: compiling takes ten times as long as a call."""
 
 _KINDS = (str, int, float, bool)
 
@@ -220,6 +224,7 @@ def _from_outside(code: CodeType) -> Iterator[tuple[str, int]]:
             yield from ((name, at) for name, at in _from_outside(inner) if name not in code.co_cellvars)
 
 
+@lru_cache(_REMEMBERED)
 def _compiled(source: str, name: str) -> Function:
     namespace: dict[str, Any] = {"np": np}
     exec(compile(source, f"<on-demand {name}>", "exec"), namespace)  # noqa: S102 - the definitions' own code

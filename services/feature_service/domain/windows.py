@@ -1,6 +1,6 @@
 """Windows: the values of features from the tiles that lie in rings, for many rows and rings at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -21,7 +21,7 @@ from shared.features.durations import seconds
 from shared.features.layouts import HEAD, Layout
 from shared.features.tiles import Floats, begun, tile_of
 
-Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"]
+Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "INVALID"]
 FeatureValue = Scalar | list[Scalar]
 T = TypeVar("T")
 
@@ -39,11 +39,28 @@ class Column:
 
     NOT_FOUND: nothing is held of the entity. NULL_VALUE: its window is empty. OUTSIDE_MAX_AGE: the newest event is
     older than the view allows, or newer tiles have taken the place of some that the window asks for. Else a count is
-    always PRESENT, and 0 where there is nothing, as in a training set.
+    always PRESENT, and 0 where there is nothing, as in a training set. INVALID: the on-demand function fails on the
+    row, or on what the row is computed from.
     """
 
     values: list[FeatureValue]
     statuses: list[Status]
+
+    @classmethod
+    def of(cls, values: Sequence[FeatureValue], invalid: Collection[int]) -> Self:
+        """A computed column; rows that are `invalid` have no value."""
+        statuses: list[Status] = ["NULL_VALUE" if value is None else "PRESENT" for value in values]
+        column = cls([*values], statuses)
+        for row in invalid:
+            column.values[row], column.statuses[row] = None, "INVALID"
+        return column
+
+    @property
+    def invalid(self) -> frozenset[int]:
+        """The rows that are INVALID."""
+        if "INVALID" not in self.statuses:
+            return frozenset()
+        return frozenset(row for row, status in enumerate(self.statuses) if status == "INVALID")
 
 
 class _Geometry(NamedTuple):

@@ -1,18 +1,23 @@
 """On-demand functions take and give the same where they serve as in a training set."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from contender.features import DefinitionError, Entity, EventSource, FeatureView, TrainingSetError, last_n, on_demand
 from contender.features import count as count_of
 from contender.features import sum as sum_of
 from contender.training import build_training_set
 from services.feature_service.definitions import fixed
+from services.feature_service.domain.windows import Column
 from services.feature_service.handlers import Feeds, Merging, ReadFrame
+from services.feature_service.on_demand import Failures
 from services.feature_service.online import Question
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
@@ -20,7 +25,7 @@ from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.events import EntityEvent
 from shared.features.catalogue import Catalogue
-from shared.features.on_demand import OnDemandView
+from shared.features.on_demand import OnDemandView, _compiled
 
 NOW = 1_700_000_000.0
 SALES = EventSource("sales", {"shop": str, "items": int})
@@ -77,13 +82,22 @@ ALL = (filling, nameless, sized, knowing, lengths, popping, telling, kinds)
 
 
 async def served(references: Sequence[str], rows: Mapping[str, Sequence[Any]], views: Sequence[OnDemandView]) -> Any:
+    return [column.values for column in await answers(references, rows, views)]
+
+
+async def answers(
+    references: Sequence[str],
+    rows: Mapping[str, Sequence[Any]],
+    views: Sequence[OnDemandView],
+    failures: Failures | None = None,
+) -> list[Column]:
     catalogue, store = Catalogue.of([TRADE, *views]), MemoryStore()
     definitions = fixed(catalogue, store, InMemoryRegistry())
     merging = Merging(definitions, store, Feeds(store), FixedClock(NOW), 0.0)
     await merging.merge_into([ReadFrame(FramePosition("", 0, 0), EVENTS)], lambda *_: True)
     times = np.full(len(next(iter(rows.values()))), NOW)
-    answers = await Question(definitions.current, catalogue.features(references), rows, times, 1).answer(store)
-    return [column.values for column in answers]
+    asked = catalogue.features(references)
+    return await Question(definitions.current, asked, rows, times, 1, inf, failures or Failures()).answer(store)
 
 
 def trained(references: Sequence[str], rows: Mapping[str, Sequence[Any]], views: Sequence[OnDemandView]) -> Any:
@@ -155,11 +169,14 @@ def giving(kind: type, text: str) -> OnDemandView:
         (int, "None if one > 1 else -2**53 - 1", r"is -9007199254740993, beyond 2\*\*53"),
     ],
 )
-async def test_what_does_not_fit_its_type_is_refused_on_both_sides(kind, text, message):
+async def test_what_does_not_fit_its_type_is_invalid_online_and_refused_in_a_training_set(kind, text, message):
     views, rows = [giving(kind, text)], {"x": [2.0, 0.5]}
+    failing = [row for row in range(2) if (await answers(["wrong:given"], {"x": [rows["x"][row]]}, views))[0].invalid]
+    (column,) = await answers(["wrong:given"], rows, views)
+    assert failing
+    assert column.invalid == frozenset(failing)
+    assert all(column.values[row] is None for row in failing)
     told = rf"^mine\.py:7: on-demand view 'wrong': feature 'given' {message}"
-    with pytest.raises(DefinitionError, match=told):
-        await served(["wrong:given"], rows, views)
     with pytest.raises(DefinitionError, match=told):
         trained(["wrong:given"], rows, views)
 
@@ -173,3 +190,52 @@ def test_whole_numbers_that_no_request_may_bring_are_refused_in_rows_too(value):
 async def test_no_rows_have_no_values():
     for reference in ("filling:filled", "sized:size", "kinds:whole"):
         assert await served([reference], {"x": []}, ALL) == trained([reference], {"x": []}, ALL) == [[]]
+
+
+@on_demand(request={"code": str}, features={"area": int, "half": float})
+def postal(code):
+    area = np.array([int(one[:2]) for one in code])
+    return {"area": area, "half": area / 2}
+
+
+@on_demand(inputs=["postal:area"], features={"next": int})
+def following(area):
+    return area + 1
+
+
+async def test_a_row_that_a_function_fails_on_takes_no_other_row_with_it():
+    codes = ["80331", None, "AB1", "10115", "", "20095"]
+    area, half, later = await answers(
+        ["postal:area", "postal:half", "following:next"], {"code": codes}, [postal, following]
+    )
+    assert area.values == [80, None, None, 10, None, 20]
+    assert half.values == [40.0, None, None, 5.0, None, 10.0]
+    assert area.statuses == half.statuses == ["PRESENT", "INVALID", "INVALID", "PRESENT", "INVALID", "PRESENT"]
+    assert later.values == [81, None, None, 11, None, 21]
+    assert later.invalid == {1, 2, 4}
+
+
+@pytest.mark.parametrize("codes", [["AB1"], ["AB1"] * 5])
+async def test_a_function_may_fail_on_every_row(codes):
+    (area,) = await answers(["postal:area"], {"code": codes}, [postal])
+    assert area.values == [None] * len(codes)
+    assert area.statuses == ["INVALID"] * len(codes)
+
+
+async def test_failed_rows_are_counted_and_the_reason_is_logged_once_a_minute():
+    now = [100.0]
+    failures = Failures(60.0, lambda: now[0])
+    before = REGISTRY.get_sample_value("contender_feature_invalid_rows_total", {"view": "postal@1"}) or 0.0
+    with capture_logs() as lines:
+        for now[0] in (100.0, 130.0, 161.0):
+            await answers(["postal:area"], {"code": ["80331", "x", "y"]}, [postal], failures)
+    assert [line["view"] for line in lines] == ["postal@1", "postal@1"]
+    assert "invalid literal" in lines[0]["reason"]
+    assert REGISTRY.get_sample_value("contender_feature_invalid_rows_total", {"view": "postal@1"}) == before + 6
+
+
+def test_a_function_is_compiled_once():
+    view = giving(float, "one")
+    compiled = view.compute([np.ones(1)]), view.compute([np.ones(2)])
+    assert [found["given"].tolist() for found in compiled] == [[1.0], [1.0, 1.0]]
+    assert _compiled(view.source, view.name) is _compiled(view.source, view.name)

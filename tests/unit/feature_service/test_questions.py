@@ -14,6 +14,7 @@ from services.feature_service.contracts import OnlineQuestion
 from services.feature_service.definitions import fixed
 from services.feature_service.handlers import Feeds, Merging, ReadFrame
 from services.feature_service.online import Question, TooManyTilesError
+from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
@@ -21,7 +22,7 @@ from shared.clock import FixedClock
 from shared.events import EntityEvent
 from shared.features.catalogue import Catalogue
 from shared.features.layouts import TAIL_EVENTS
-from shared.problems import Unprocessable
+from shared.problems import TooLarge, Unprocessable
 
 NOW = 1_000_000.0
 SALES = EventSource("sales", {"shop": str, "clerk": int, "items": int})
@@ -43,7 +44,7 @@ async def store() -> MemoryStore:
 
 
 async def ask(store: MemoryStore, question: OnlineQuestion, most_bytes: float = float("inf")) -> list[tuple]:
-    asked = feast.read_question(question, CATALOGUE, NOW, 1000)
+    asked = feast.read_question(question, CATALOGUE, NOW, FeatureSettings())
     current = fixed(CATALOGUE, store, InMemoryRegistry()).current
     found = await Question(current, asked.features, question.entities, asked.times, 1, most_bytes).answer(store)
     return [(column.values, column.statuses) for column in found]
@@ -149,3 +150,14 @@ def uncut() -> float:
 def cells_bytes() -> int:
     rings = fixed(CATALOGUE, MemoryStore(), InMemoryRegistry()).current.rings
     return rings.ring("shops@1", SHOPS.aggregations[1]).cells_bytes
+
+
+async def test_a_feature_that_is_named_many_times_is_answered_once(store: MemoryStore):
+    question = OnlineQuestion({"shop": ["None"]}, ["shops:count_1h", "shops:sum_items_1h"] * 50_000)
+    assert await ask(store, question) == [([1], ["PRESENT"]), ([2], ["PRESENT"])]
+
+
+async def test_more_different_features_than_the_limit_are_refused(store: MemoryStore):
+    question = OnlineQuestion({"shop": ["None"]}, [f"shops:count_{hours}h" for hours in range(1001)])
+    with pytest.raises(TooLarge, match="names 1001 features; one call takes 1000"):
+        await ask(store, question)
