@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from shared.processes import run_web
+from shared.settings import Settings
 
 KEY = "control"
 FIELDS = [f"feature_{number}" for number in range(15)]
@@ -40,4 +41,4 @@ def create_app(url: str) -> FastAPI:
 
 
 if __name__ == "__main__":
-    run_web(create_app(sys.argv[2]), host="127.0.0.1", port=int(sys.argv[1]))
+    run_web(create_app(sys.argv[2]), Settings(ab_router_port=int(sys.argv[1])), "ab_router")

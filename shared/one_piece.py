@@ -33,6 +33,11 @@ class GatheringTransport:
         self._flush()
         self._transport.close()
 
+    def write_eof(self) -> None:
+        """Send what was written, and nothing more."""
+        self._flush()
+        self._transport.write_eof()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 

@@ -5,16 +5,25 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import faust
 import uvicorn
-from aiohttp import web as aiohttp_web
 from fastapi import FastAPI
-from prometheus_client import generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from uvicorn.config import STARTUP_FAILURE
 
+from shared.connections import ConnectionLimits, bounded_config, serving
+from shared.guard import Admission, Guard
+from shared.http import json_response
 from shared.logs import logger
-from shared.one_piece import OnePieceProtocol
+from shared.problems import render_http_exception, render_unexpected
 from shared.settings import ServiceName, Settings
 from shared.streams import Membership, Steps
 
@@ -24,29 +33,30 @@ _STOP_S = 10
 ROLES = ("web", "worker", "all")
 
 
-def run_web(app: FastAPI, *, host: str, port: int) -> None:
+def run_web(app: FastAPI, settings: Settings, service: ServiceName) -> None:
     """Serve until SIGTERM, then finish what is in flight and exit with 0."""
     # uvicorn raises the signal again once it has shut down; without this the process would die of it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        http=OnePieceProtocol,
-        log_config=None,
-        access_log=False,
+    config = bounded_config(
+        Guard(app, Admission.of(settings)),
+        ConnectionLimits.of(settings),
+        host=settings.host,
+        port=settings.port(service),
         timeout_graceful_shutdown=_DRAIN_S,
-        server_header=False,
     )
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def run_worker(
     create: Callable[[], faust.App],
+    settings: Settings,
+    service: ServiceName,
     *,
-    host: str,
-    port: int,
     ready: Callable[[], Awaitable[list[str]]],
-    patience_s: float,
     steps: Steps | None = None,
 ) -> None:
     """Run a Faust application with /livez, /readyz and /metrics until SIGTERM.
@@ -55,25 +65,20 @@ def run_worker(
 
     Args:
         create: makes the application.
-        host: where health and metrics are served.
-        port: the same.
+        settings: where health and metrics are served, and how long it may wait for its partitions without a step.
+        service: whose worker it is.
         ready: why the worker can't do its job, but for the group.
-        patience_s: how long it may wait for its partitions without a step.
         steps: counts those of the worker's own.
     """
-    serving = _serve_worker(create, host=host, port=port, ready=ready, patience_s=patience_s, steps=steps or Steps())
-    crashed = asyncio.run(serving)
-    if crashed:
+    if asyncio.run(_serve_worker(create, settings, service, ready, steps or Steps())):
         sys.exit(1)
 
 
 async def _serve_worker(
     create: Callable[[], faust.App],
-    *,
-    host: str,
-    port: int,
+    settings: Settings,
+    service: ServiceName,
     ready: Callable[[], Awaitable[list[str]]],
-    patience_s: float,
     steps: Steps,
 ) -> bool:
     app = create()
@@ -82,10 +87,15 @@ async def _serve_worker(
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    health = aiohttp_web.AppRunner(_health(membership, ready))
-    await health.setup()
-    await aiohttp_web.TCPSite(health, host, port).start()
-    app.loop = loop
+    health = Guard(_health(membership, ready), Admission.of(settings))
+    limits, port = ConnectionLimits.of(settings), settings.worker_port(service)
+    async with serving(health, limits, settings.host, port):
+        return await _run(app, membership, stopping, settings.worker_patience_s)
+
+
+async def _run(app: faust.App, membership: Membership, stopping: asyncio.Event, patience_s: float) -> bool:
+    """Run the application until it is asked to stop; whether it ended otherwise."""
+    app.loop = asyncio.get_running_loop()
     started = asyncio.create_task(app.start())
     ended = asyncio.create_task(app.wait_until_stopped())
     asked = asyncio.create_task(stopping.wait())
@@ -103,32 +113,26 @@ async def _serve_worker(
         crashed = True
     started.cancel()
     await asyncio.gather(started, ended, asked, lost, return_exceptions=True)
-    await health.cleanup()
     return crashed
 
 
-def _health(membership: Membership, ready: Callable[[], Awaitable[list[str]]]) -> aiohttp_web.Application:
-    async def livez(_: aiohttp_web.Request) -> aiohttp_web.Response:
-        return aiohttp_web.json_response({"status": "alive", "service": membership.app.conf.id})
+def _health(membership: Membership, ready: Callable[[], Awaitable[list[str]]]) -> Starlette:
+    async def livez(_: Request) -> Response:
+        return json_response({"status": "alive", "service": membership.app.conf.id})
 
-    async def readyz(_: aiohttp_web.Request) -> aiohttp_web.Response:
+    async def readyz(_: Request) -> Response:
         reasons = [] if membership.complete else ["the worker has not got its partitions yet"]
         reasons += await ready()
         status = "unavailable" if reasons else "ready"
-        return aiohttp_web.json_response({"status": status, "reasons": reasons}, status=503 if reasons else 200)
+        return json_response({"status": status, "reasons": reasons}, 503 if reasons else 200)
 
-    async def metrics(_: aiohttp_web.Request) -> aiohttp_web.Response:
-        return aiohttp_web.Response(body=generate_latest(), content_type="text/plain", charset="utf-8")
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    application = aiohttp_web.Application()
-    application.add_routes(
-        [
-            aiohttp_web.get("/livez", livez),
-            aiohttp_web.get("/readyz", readyz),
-            aiohttp_web.get("/metrics", metrics),
-        ]
+    return Starlette(
+        routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)],
+        exception_handlers={HTTPException: render_http_exception, Exception: render_unexpected},
     )
-    return application
 
 
 def run_role(

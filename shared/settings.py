@@ -1,12 +1,13 @@
 """What every process can be told from outside, as CONTENDER_* variables."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ServiceName = Literal["ab_router", "feature_service", "inference_service", "feedback_service"]
+SERVICE_NAMES: tuple[ServiceName, ...] = get_args(ServiceName)
 
 
 class Settings(BaseSettings):
@@ -38,6 +39,45 @@ class Settings(BaseSettings):
         description="How long a worker may wait for its partitions without getting on before it ends with 1.",
     )
     body_limit_bytes: int = Field(4 * 1024**2, ge=1024, description="Largest request body: a batch of wide rows fits.")
+    head_limit_bytes: int = Field(
+        32 * 1024,
+        ge=1024,
+        le=1024**2,
+        description="Largest request head, answered 431 beyond; a browser sends the cookies of all ports of a machine.",
+    )
+    head_fields_limit: int = Field(100, ge=10, le=10_000, description="Most header fields of a request; then 431.")
+    head_timeout_s: float = Field(
+        10.0, gt=0, description="Longest a request's head may take, from the connection or the head's first byte; 408."
+    )
+    body_timeout_s: float = Field(
+        10.0, gt=0, description="Longest a request's body may take, beside what the slowest rate allows; then 408."
+    )
+    body_slowest_bytes_per_s: int = Field(
+        16 * 1024, ge=1, description="Slowest rate of a body that is still read: each byte adds its share of time."
+    )
+    idle_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        description="How long a connection may wait for its next request, or its client leave an answer unread: longer "
+        "than clients keep theirs (the router 5 s), or they meet connections that are just being closed.",
+    )
+    connection_limit: int = Field(
+        800,
+        ge=10,
+        description="Most open connections of a process, below the 1,024 files it usually may open; a further one ends "
+        "the connection that has waited longest, or is answered 503 where all are being answered.",
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Names in the header Host that are served, comma-separated, beside localhost, IP addresses, "
+        "CONTENDER_HOST and the names in CONTENDER_*_URL; `*.example.com` is every name below, `*` any. Others get "
+        "421, so that a foreign name that resolves to this machine (DNS rebinding) reaches nothing.",
+    )
+    allowed_origins: str = Field(
+        "",
+        description="Web origins such as `https://ml.example.com`, comma-separated, whose pages may change things here "
+        "(POST, PUT, PATCH, DELETE), beside the service's own; pages of others get 403.",
+    )
     log_format: Literal["json", "console"] = Field("json", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged.")
 

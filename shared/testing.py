@@ -7,17 +7,20 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
+from shared.guard import Admission, Guard
+
 
 @asynccontextmanager
 async def client_for(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application in this process, between the start and the end of its lifespan."""
+    """A client of the application behind its guard, in this process, while its lifespan lasts."""
+    guarded = Guard(app, Admission())
     async with app.router.lifespan_context(app) as state:
 
         async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
             # httpx's transport runs no lifespan, so the state that a server would pass is put in here.
             scope["state"] = dict(state or {})
-            await app(scope, receive, send)
+            await guarded(scope, receive, send)
 
         transport = httpx.ASGITransport(app=with_state, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://contender.test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield client

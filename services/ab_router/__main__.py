@@ -10,7 +10,7 @@ from shared.processes import run_role, run_web
 
 def web(settings: RouterSettings) -> None:
     """Serve HTTP."""
-    run_web(create_app(settings), host=settings.host, port=settings.port("ab_router"))
+    run_web(create_app(settings), settings, "ab_router")
 
 
 if __name__ == "__main__":

@@ -118,8 +118,7 @@ def serve_web(settings: FeatureSettings) -> None:
         DefinitionError: the definitions can't be.
     """
     Catalogue.load(settings.features)  # said before anything is opened
-    app = create_app(web_resources(settings))
-    run_web(app, host=settings.host, port=settings.port("feature_service"))
+    run_web(create_app(web_resources(settings)), settings, "feature_service")
 
 
 def serve_worker(settings: FeatureSettings) -> None:
@@ -145,13 +144,7 @@ def serve_worker(settings: FeatureSettings) -> None:
         return [*away, *health.behind(clock.now())]
 
     asyncio.run(ensure_topics(settings.kafka, partitions=settings.partitions, replication=settings.replication))
-    run_worker(
-        lambda: create_worker(settings, open_resources, health),
-        host=settings.host,
-        port=settings.worker_port("feature_service"),
-        ready=ready,
-        patience_s=settings.worker_patience_s,
-    )
+    run_worker(lambda: create_worker(settings, open_resources, health), settings, "feature_service", ready=ready)
 
 
 async def _ready(state: Mapping[str, Any]) -> list[str]:

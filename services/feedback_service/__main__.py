@@ -21,7 +21,7 @@ SERVICE: ServiceName = "feedback_service"
 
 def web(settings: FeedbackSettings) -> None:
     """Serve the API and the pages."""
-    run_web(create_app(settings), host=settings.host, port=settings.port(SERVICE))
+    run_web(create_app(settings), settings, SERVICE)
 
 
 def worker(settings: FeedbackSettings) -> None:
@@ -43,14 +43,7 @@ def worker(settings: FeedbackSettings) -> None:
     async def unready() -> list[str]:
         return await redis_reasons(snapshots)
 
-    run_worker(
-        create,
-        host=settings.host,
-        port=port,
-        ready=unready,
-        patience_s=settings.worker_patience_s,
-        steps=steps,
-    )
+    run_worker(create, settings, SERVICE, ready=unready, steps=steps)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """The dashboard's routes: server-rendered pages and their own static files, under a strict content policy."""
 
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from services.feedback_service.handlers import TellResults
@@ -17,8 +16,6 @@ _HEADERS = {
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
 
@@ -37,15 +34,6 @@ async def show_experiment(request: Request, name: str) -> HTMLResponse:
     return HTMLResponse(experiment_page(await tell.results(name)), headers=_HEADERS)
 
 
-class _Assets(StaticFiles):
-    """The package's static files, of the type that their name says and no other."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
-
-
 def mount_static(app: FastAPI) -> None:
     """Serve the style sheet and the script from this package."""
-    app.mount("/static", _Assets(directory=_STATIC), name="static")
+    app.mount("/static", StaticFiles(directory=_STATIC), name="static")

@@ -10,7 +10,7 @@ from shared.processes import run_role, run_web
 
 def web(settings: InferenceSettings) -> None:
     """Serve HTTP."""
-    run_web(create_app(settings), host=settings.host, port=settings.port("inference_service"))
+    run_web(create_app(settings), settings, "inference_service")
 
 
 if __name__ == "__main__":

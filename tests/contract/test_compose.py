@@ -25,6 +25,7 @@ from services.feature_service.settings import FeatureSettings
 from services.feedback_service.settings import FeedbackSettings
 from services.inference_service.settings import InferenceSettings
 from shared import processes
+from shared.guard import Admission
 from shared.publisher import Publisher
 from shared.settings import Settings
 
@@ -124,7 +125,11 @@ def test_every_variable_is_a_setting_of_the_service_and_its_value_is_valid(proce
 def test_a_process_gets_the_address_of_all_that_its_code_asks_for_and_of_nothing_else(process, containers):
     code = "".join(path.read_text() for path in (ROOT / "services" / process.service).rglob("*.py"))
     needed = {variable for pattern, variable in ADDRESSES.items() if re.search(pattern, code)}
-    assert needed == set(variables(containers[process.name])) - {"CONTENDER_HOST", "CONTENDER_DATA"}
+    assert needed == set(variables(containers[process.name])) - {
+        "CONTENDER_HOST",
+        "CONTENDER_DATA",
+        "CONTENDER_ALLOWED_HOSTS",
+    }
 
 
 @each_process
@@ -151,6 +156,13 @@ def test_addresses_name_the_port_that_the_other_container_listens_on(process: Se
         assert (url.username, url.password, url.database) == tuple(
             postgres[f"POSTGRES_{name}"] for name in ("USER", "PASSWORD", "DB")
         )
+
+
+@each_process
+def test_a_process_answers_to_the_name_of_every_container_that_asks_by_it(process: ServiceProcess, containers):
+    admission = Admission.of(settings_of(process, containers[process.name]))
+    assert all(admission.serves(f"{other.name}:8400".encode()) for other in SERVICES)
+    assert not admission.serves(b"evil.example:8400")
 
 
 @each_process
