@@ -1,5 +1,6 @@
 """Every application answers health, metrics and problems alike."""
 
+import tracemalloc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,9 +10,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
+from structlog.testing import capture_logs
 
-from shared.http import create_app, json_response, read_body
-from shared.problems import NotFound
+from shared.http import create_app, decode_json, json_response, read_body
+from shared.problems import NotFound, TooLarge, Unprocessable
 from shared.testing import client_for
 
 
@@ -91,6 +94,56 @@ async def test_a_bad_body_is_a_problem_that_names_the_field(
     assert page["title"]
     assert [error["field"] for error in problem.get("errors", [])] == ([field] if field else [])
     assert len(answer.content) < 1000
+
+
+@pytest.mark.parametrize("part", [b"[]", b"{}", b"[[]]", b'{"a":1}', b'{"name":"a"}'], ids=lambda part: part.decode())
+def test_a_body_of_ever_more_arrays_and_objects_is_refused_before_it_is_read(part: bytes):
+    body = b'{"name":"a","parts":[' + part + (b"," + part) * 120_000 + b"]}"
+    with pytest.raises(TooLarge, match="100000 arrays and objects"):
+        decode_json(body, Order)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"name":"a","prices":{"b":[1],"c":[' + b"0," * 500_000 + b'"x"]}}', "prices.c[500000]"),
+        (b'{"name":"a","labels":{' + b'"%d":"b",' * 90_000 % tuple(range(90_000)) + b'"c":1}}', "labels.c"),
+        (b'{"name":"a","labels":{' + b'"%d":"b",' * 200_000 % tuple(range(200_000)) + b'"c":1}}', "labels[...]"),
+        (b'{"name":"a","sizes":[' + b"0," * 500_000 + b'"x"]}', "sizes[500000]"),
+        (b'{"name":"a","parts":[{"name":"b","labels":{"c":1}}' + b",0" * 500_000 + b"]}", "parts[0].labels[...]"),
+    ],
+    ids=["column", "key", "one of too many keys", "element", "before too many elements"],
+)
+def test_the_field_of_a_large_body_is_named_where_that_takes_no_more_than_reading_it(body: bytes, field: str):
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unprocessable) as refused:
+            decode_json(body, Order)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [error.field for error in refused.value.errors] == [field]
+    assert most < 40 * 1024**2
+
+
+async def test_a_client_that_leaves_is_noted_in_a_line_and_is_no_error():
+    app = example([])
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    path = "/orders"
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+    scope |= {"headers": [(b"content-type", b"application/json")], "state": {}, "root_path": "", "scheme": "http"}
+    with capture_logs() as lines:
+        await app(scope, receive, send)
+    assert [(line["log_level"], line["path"]) for line in lines] == [("info", "/orders")]
+    assert sent[0]["status"] == 499
 
 
 async def test_the_frameworks_own_errors_are_problems_too():
