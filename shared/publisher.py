@@ -47,7 +47,8 @@ _READ_MS = 500
 _REQUEST_MS = 10_000
 # An idempotent producer never gives up by itself: after this long without an acknowledgement that is told.
 _OVERDUE_S = 30.0
-_REFUSALS = (
+# What Kafka answers about a record that it will never take.
+REFUSALS = (
     CorruptRecordException,
     InvalidTimestampError,
     MessageSizeTooLargeError,
@@ -164,7 +165,7 @@ class Publisher:
             await self._note_first_offsets(producer, records)
             try:
                 sent = await self._ship(producer, [record for record in records if record.event_id not in present])
-            except _REFUSALS as error:
+            except REFUSALS as error:
                 self._suspect_until = max(self._suspect_until, end)
                 if len(records) == 1:
                     await self._set_aside(records[0], error, end)
@@ -224,7 +225,7 @@ class Publisher:
         failures = [one for one in results if isinstance(one, Exception)]
         if failures:
             # A refusal makes those behind it fail too, for their numbers are out of order: it is the one that tells.
-            raise next((one for one in failures if isinstance(one, _REFUSALS)), failures[0])
+            raise next((one for one in failures if isinstance(one, REFUSALS)), failures[0])
         offsets: dict[str, int] = {}
         for record, metadata in zip(records, results, strict=True):
             offsets[_name(record.topic, record.partition)] = metadata.offset

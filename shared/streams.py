@@ -9,11 +9,21 @@ from typing import Any, Protocol, TypeVar
 
 import faust
 import msgspec
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
+from faust.exceptions import ProducerSendError
 from faust.types import TP, StreamT
 from faust.types import EventT as FaustEvent
 from prometheus_client import Counter
 
 from shared.events import FRAME_ID_CHARACTERS
+from shared.logs import logger
+from shared.problems import shortened
+from shared.publisher import REFUSALS
 from shared.topics import LARGEST_RECORD_BYTES, PARKED_NAME, Topic
 
 EventT = TypeVar("EventT", bound=msgspec.Struct)
@@ -23,18 +33,27 @@ PARKED_BYTES = 64 * 1024
 _ROOM_BYTES = 32 * 1024
 """For the key and the headers that a record has beside its value."""
 
+_REASON_CHARACTERS = 500
+_TYPE_BYTES = 100
+_SET_ASIDE_BYTES = 1024**2
+_TOPIC_REFUSALS = (InvalidTopicError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError)
 PARKED = Counter("contender_parked_total", "Records that could not be read and were set aside", ["topic"])
+SET_ASIDE = Counter("contender_set_aside_total", "Records that could not even be parked", ["topic"])
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """Where an event came from. `frame_id` is empty for records that users' own producers sent without headers."""
+    """Where an event came from.
+
+    `frame_id` is empty and `type_name` None for records that users' own producers sent without headers.
+    """
 
     topic: str
     partition: int
     offset: int
     frame_id: str
     ack: Callable[[], bool]
+    type_name: str | None = None
 
 
 class Park(Protocol):
@@ -156,24 +175,56 @@ async def start_at(consumer: Any, start: Mapping[TP, int], committed: Mapping[TP
 def create_parker(app: faust.App) -> Park:
     """A `Park` that sends to the topic `parked` through the application's own producer.
 
-    Of a long value it keeps the beginning; the header `length` tells how many bytes there were.
+    Of a long value it keeps the beginning; the header `length` tells how many bytes there were. A record that Kafka
+    refuses there is noted in the file `set-aside.jsonl` of the application's folder, and the stream goes on.
     """
     topic = app.topic(PARKED_NAME, key_serializer="raw", value_serializer="raw")
+    refused = SetAside(Path(app.conf.datadir) / "set-aside.jsonl")
 
     async def park(source: SourceRecord, value: bytes, reason: str) -> None:
+        reason = shortened(reason, _REASON_CHARACTERS)
         headers = {
             # A record that is read again after a crash is parked under the same id.
             "ce_id": f"{source.topic}-{source.partition}-{source.offset}".encode(),
             "topic": source.topic.encode(),
             "partition": str(source.partition).encode(),
             "offset": str(source.offset).encode(),
-            "reason": reason.encode(),
+            "reason": reason.encode("utf-8", "replace"),
             "length": str(len(value)).encode(),
         }
         PARKED.labels(source.topic).inc()
-        await (await topic.send(key=source.topic.encode(), value=value[:PARKED_BYTES], headers=headers))
+        try:
+            await (await topic.send(key=source.topic.encode(), value=value[:PARKED_BYTES], headers=headers))
+        except (KafkaError, ProducerSendError) as error:
+            cause = error.__cause__ if isinstance(error, ProducerSendError) else error
+            if not isinstance(cause, (*REFUSALS, *_TOPIC_REFUSALS)):
+                raise  # Kafka is away, and the record is read again
+            refused.keep(source, reason, cause)
 
     return park
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Notes the coordinates of records that can't be parked, a line each; of a full file the newer half is kept."""
+
+    path: Path
+    limit_bytes: int = _SET_ASIDE_BYTES
+
+    def keep(self, source: SourceRecord, reason: str, error: BaseException) -> None:
+        """Write the line, to the log as well."""
+        SET_ASIDE.labels(source.topic).inc()
+        told = {"topic": source.topic, "partition": source.partition, "offset": source.offset, "reason": reason}
+        told["error"] = shortened(repr(error), _REASON_CHARACTERS)
+        logger(__name__).error("a record can't be parked and is set aside", file=str(self.path), **told)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and self.path.stat().st_size > self.limit_bytes // 2:
+                self.path.replace(self.path.with_suffix(".older.jsonl"))
+            with self.path.open("ab") as file:
+                file.write(msgspec.json.encode(told) + b"\n")
+        except OSError as failure:
+            logger(__name__).error("the record's coordinates stand in this log alone", error=repr(failure))
 
 
 async def decoded(
@@ -186,6 +237,7 @@ async def decoded(
     async for event in stream.events():
         source = source_of(event)
         try:
+            check_type(source, topic)
             decoded_event = topic.decode(event.value or b"")
         except msgspec.DecodeError as error:
             await park(source, event.value or b"", str(error))
@@ -194,15 +246,31 @@ async def decoded(
             yield decoded_event, source
 
 
+def check_type(source: SourceRecord, topic: Topic[EventT]) -> None:
+    """See to it that a record is of the topic's type, where its header `ce_type` says of which type it is.
+
+    Raises:
+        msgspec.DecodeError: it is of another type.
+    """
+    if source.type_name not in (None, topic.type_name):
+        raise msgspec.DecodeError(f"ce_type is {source.type_name}, expected {topic.type_name} on topic {topic.name}")
+
+
 def source_of(event: FaustEvent[bytes]) -> SourceRecord:
     """The coordinates of a Faust event."""
     message = event.message
     headers = message.headers or {}
-    frame_id = frame_id_in(headers.items() if hasattr(headers, "items") else headers)
-    return SourceRecord(message.topic, message.partition, message.offset, frame_id, event.ack)
+    pairs = list(headers.items() if hasattr(headers, "items") else headers)
+    named = _first(pairs, "ce_type")
+    type_name = None if named is None else named[:_TYPE_BYTES].decode("ascii", "replace")
+    return SourceRecord(message.topic, message.partition, message.offset, frame_id_in(pairs), event.ack, type_name)
 
 
 def frame_id_in(headers: Iterable[tuple[str, bytes | None]]) -> str:
     """The frame id that a record's headers name; empty where they name none, or one too long to be kept."""
-    found = next((value for name, value in headers if name == "ce_id" and value is not None), b"")
+    found = _first(headers, "ce_id") or b""
     return found.decode("ascii", "replace") if len(found) <= FRAME_ID_CHARACTERS else ""
+
+
+def _first(headers: Iterable[tuple[str, bytes | None]], wanted: str) -> bytes | None:
+    return next((value for name, value in headers if name == wanted and value is not None), None)

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import NoError, TopicAlreadyExistsError
 
 from shared.events import EntityEventFrame, ExperimentRevision, FeedbackFrame, ModelVersion, PredictionFrame
+from shared.json_bounds import MOST_PARTS, has_too_many_parts
 
 LARGEST_RECORD_BYTES = 8 * 1024**2 - 64 * 1024
 """The largest value of a record: the brokers' message.max.bytes, 8 MiB here, less room for keys and headers."""
@@ -18,6 +19,7 @@ EventT = TypeVar("EventT", bound=msgspec.Struct)
 ShapeT = TypeVar("ShapeT")
 _CREATED_WITHIN_S = 20
 _POLL_S = 0.1
+_MESSAGE_CHARACTERS = 500
 
 
 class TopicError(RuntimeError):
@@ -51,10 +53,14 @@ def read_json(value: bytes, shape: type[ShapeT]) -> ShapeT:
     """Read JSON of a record, whoever has sent it.
 
     Raises:
-        msgspec.DecodeError: the bytes are not JSON, or JSON of another shape or of endless depth.
+        msgspec.DecodeError: the bytes are not JSON, or JSON of another shape, of endless depth or of too many parts.
     """
+    if has_too_many_parts(value):
+        raise msgspec.DecodeError(f"there are more than {MOST_PARTS} arrays and objects")
     try:
         return msgspec.json.decode(value, type=shape)
+    except msgspec.ValidationError as error:  # which quotes a value however long it is
+        raise msgspec.ValidationError(str(error)[:_MESSAGE_CHARACTERS]) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error
 

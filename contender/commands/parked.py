@@ -20,6 +20,9 @@ from shared.topics import PARKED_NAME
 DEADLINE_S = 30
 READ_MS = 500
 PREVIEW_BYTES = 60
+LONGEST_NUMBER = 20
+LONGEST_BYTES = 2_000
+"""Of a header that is shown: reasons have up to 500 characters, but anybody may write to the topic."""
 
 
 class ParkedRecord(msgspec.Struct, frozen=True):
@@ -100,7 +103,7 @@ async def _read_all(consumer: AIOKafkaConsumer) -> list[ParkedRecord]:
 
 def parked_record(record: ConsumerRecord) -> ParkedRecord:
     """What a record of the topic says; a number that is none is -1."""
-    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+    headers = {name: (value or b"")[:LONGEST_BYTES].decode(errors="replace") for name, value in record.headers}
     return ParkedRecord(
         headers.get("topic", ""),
         _number(headers.get("partition", "")),
@@ -112,6 +115,6 @@ def parked_record(record: ConsumerRecord) -> ParkedRecord:
 
 def _number(text: str) -> int:
     try:
-        return int(text)
+        return int(text) if len(text) <= LONGEST_NUMBER else -1
     except ValueError:
         return -1

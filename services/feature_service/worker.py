@@ -28,7 +28,7 @@ from services.feature_service.store.protocol import FramePosition, StoreUnavaila
 from shared.background import repeated
 from shared.features.durations import seconds
 from shared.logs import logger
-from shared.streams import EndsProcess, Park, SourceRecord, create_faust, create_parker, source_of, start_at
+from shared.streams import EndsProcess, Park, SourceRecord, check_type, create_faust, create_parker, source_of, start_at
 from shared.topics import ENTITY_EVENTS
 
 GROUP = "contender-feature-service"
@@ -197,6 +197,7 @@ class Pipeline:
 
     async def _decoded(self, record: Record) -> Sequence[Any]:
         try:
+            check_type(record.source, ENTITY_EVENTS)
             return decode_frame(record.value)
         except msgspec.DecodeError as error:
             self.health.set_aside(1)

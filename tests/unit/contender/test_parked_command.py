@@ -47,6 +47,11 @@ def test_the_beginning_of_the_bytes_is_shown():
     assert parked_record(record(b"\xff" + b"x" * 100, headers)).begins == "\N{REPLACEMENT CHARACTER}" + "x" * 59
 
 
+def test_of_long_headers_the_beginning_is_shown():
+    found = parked_record(record(b"x", [("topic", b"t" * 8_000_000), ("reason", b"r" * 8_000_000)]))
+    assert (found.topic, found.reason) == ("t" * 2_000, "r" * 2_000)
+
+
 def test_without_kafka_there_is_one_sentence(tmp_path):
     [port] = free_ports(1)
     environment = {"CONTENDER_HOME": str(tmp_path), "CONTENDER_KAFKA_PORT": str(port)}
