@@ -97,9 +97,8 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                has_policy = any(name == _POLICY for name, _ in headers)
-                message["headers"] = headers + (_FOR_PAGES if has_policy else ANSWER_HEADERS)
+                headers = message.get("headers", ())
+                message["headers"] = [*headers, *(_FOR_PAGES if _POLICY in dict(headers) else ANSWER_HEADERS)]
             await send(message)
 
         refusal = self._refusal(scope)

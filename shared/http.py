@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -244,7 +245,7 @@ def _first_fault(parts: Mapping[Any, bytes], kind: Any) -> Any:
 
 async def _note_disconnect(request: Request, _: Exception) -> Response:
     """A client that leaves in the middle of its body is no error of ours; nobody reads this answer."""
-    logger(__name__).info("the client left before its request was read", path=shortened(request.url.path))
+    logger(__name__).info("the connection ended before the request was read", path=shortened(request.url.path))
     return Response(status_code=_CLIENT_CLOSED)
 
 
@@ -282,4 +283,9 @@ class _Measured:
             await self.app(scope, receive, send_and_note)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            REQUEST_SECONDS.labels(scope["method"], route, status).observe(time.perf_counter() - started)
+            _seconds(scope["method"], route, status).observe(time.perf_counter() - started)
+
+
+@lru_cache(1024)  # looking a child up takes as long as observing
+def _seconds(method: str, route: str, status: int) -> Histogram:
+    return REQUEST_SECONDS.labels(method, route, status)
