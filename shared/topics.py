@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import NoError, TopicAlreadyExistsError
 
 from shared.events import EntityEventFrame, ExperimentRevision, FeedbackFrame, ModelVersion, PredictionFrame
-from shared.json_bounds import MOST_PARTS, has_too_many_parts
+from shared.json_bounds import has_too_many_parts
 
 LARGEST_RECORD_BYTES = 8 * 1024**2 - 64 * 1024
 """The largest value of a record: the brokers' message.max.bytes, 8 MiB here, less room for keys and headers."""
@@ -20,6 +20,8 @@ ShapeT = TypeVar("ShapeT")
 _CREATED_WITHIN_S = 20
 _POLL_S = 0.1
 _MESSAGE_CHARACTERS = 500
+_MOST_PARTS = 500_000
+"""Arrays and objects of a record: 200,000 rows of three classes fit into one, and 8 MB of `[],` would take 180 MB."""
 
 
 class TopicError(RuntimeError):
@@ -55,8 +57,8 @@ def read_json(value: bytes, shape: type[ShapeT]) -> ShapeT:
     Raises:
         msgspec.DecodeError: the bytes are not JSON, or JSON of another shape, of endless depth or of too many parts.
     """
-    if has_too_many_parts(value):
-        raise msgspec.DecodeError(f"there are more than {MOST_PARTS} arrays and objects")
+    if has_too_many_parts(value, _MOST_PARTS):
+        raise msgspec.DecodeError(f"there are more than {_MOST_PARTS} arrays and objects")
     try:
         return msgspec.json.decode(value, type=shape)
     except msgspec.ValidationError as error:  # which quotes a value however long it is

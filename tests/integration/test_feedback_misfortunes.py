@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from redis.asyncio import Redis
 
 from contender.embedded.kafka import KafkaBroker
@@ -272,3 +274,37 @@ async def test_experiments_are_followed_past_records_that_are_none(own_kafka: Ka
         for value in (b'{"name":"\xff"}', b'{"x":' + b"[" * 100_000, None, EXPERIMENTS.encode(revision)):
             await producer.send_and_wait(EXPERIMENTS.name, value, key=b"e")
         await until(lambda: experiments.all() == [revision])
+
+
+@pytest.mark.timeout(150)
+async def test_records_that_can_not_even_be_parked_are_noted_and_the_worker_goes_on(
+    own_kafka: KafkaBroker, worker: Worker, tmp_path: Path
+):
+    kafka = own_kafka.bootstrap
+    await ensure_topics(kafka, partitions=1, replication=1)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    tiny = ConfigResource(ConfigResourceType.TOPIC, PARKED_NAME, configs={"max.message.bytes": "200"})
+    await admin.alter_configs([tiny])
+    await admin.close()
+    worker.start()
+    good = PREDICTIONS.encode(PredictionFrame([block()]))
+    long_value = good.replace(b'"binary"', b'"%s"' % (b"A" * 7_000_000))
+    async with producing(kafka) as producer:
+        for value, topic in (
+            (long_value, PREDICTIONS),
+            (good, FEEDBACK),
+            (b"{" * 500, PREDICTIONS),
+            (good, PREDICTIONS),
+        ):
+            headers = cloud_event_headers(topic, new_frame_id(1.0))
+            await producer.send_and_wait(PREDICTIONS.name, value, partition=0, headers=headers)
+    await counted(worker, lambda counts: counts.predictions == 1)
+    noted = (tmp_path / "data" / "feedback_service" / f"worker-{worker.port}" / "set-aside.jsonl").read_text()
+    lines = [json.loads(line) for line in noted.splitlines()]
+    assert [(line["topic"], line["partition"], line["offset"]) for line in lines] == [
+        (PREDICTIONS.name, 0, offset) for offset in range(3)
+    ]
+    assert FEEDBACK.type_name in lines[1]["reason"]
+    assert len(worker.log.read_text()) < 50_000
+    assert await parked(kafka) == {}
