@@ -89,7 +89,8 @@ class BoundedProtocol(OnePieceProtocol):
         self._since = self.loop.time()
         self._in_head = False
         self._in_body = False
-        self._body_bytes = 0
+        self._patience_s = 0.0
+        self._body_bytes = 0  # since the last look
         self._unread_bytes = 0  # that neither ended a head nor belonged to a body
         self._unsent_bytes = 0
         self._stalled_s = 0.0
@@ -152,6 +153,7 @@ class BoundedProtocol(OnePieceProtocol):
         super().on_headers_complete()
         self.headers = []  # fields behind the body are none of the head's
         self._in_head, self._in_body, self._since = False, True, self.loop.time()
+        self._patience_s = limits.body_s
         self._body_bytes = self._unread_bytes = 0
 
     def on_body(self, body: bytes) -> None:
@@ -202,28 +204,33 @@ class BoundedProtocol(OnePieceProtocol):
         self._unsent_bytes = unsent
         if self._stalled_s > self._limits.idle_s:
             self.cut("unread answer")
-        elif self.flow.read_paused:
+        elif self.flow.read_paused or (self._answering and self.cycle.waiting_for_100_continue):
             self._since += self._limits.look_s  # it is we who don't read
+        elif self._in_body and self._answering:
+            self._look_at_body()
         elif self.loop.time() - self._since > self._allowed_s():
-            self._end_phase()
+            if self._in_head:
+                self._refuse(Refusal("slow head", HTTPStatus.REQUEST_TIMEOUT, "the head came too slowly"))
+            else:
+                self.cut("idle")
+
+    def _look_at_body(self) -> None:
+        """Time passes, and the bytes that came buy some of it back."""
+        limits = self._limits
+        bought_s = self._body_bytes / limits.body_bytes_per_s
+        self._body_bytes = 0
+        self._patience_s = min(limits.body_s, self._patience_s + bought_s) - limits.look_s
+        if self._patience_s < 0:
+            self._refuse(Refusal("slow body", HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly"))
 
     def _allowed_s(self) -> float:
-        """How long the present phase may last, in seconds."""
+        """How long the present phase, other than a body's that is wanted, may last, in seconds."""
         limits = self._limits
         if self._in_body:
-            read_s = self._body_bytes / limits.body_bytes_per_s if self._answering else 0.0  # an answer ends the need
-            return limits.body_s + read_s
+            return limits.body_s
         if self._answering:
             return inf
         return limits.head_s if self._in_head or self.cycle is None else limits.idle_s
-
-    def _end_phase(self) -> None:
-        if self._in_body and self._answering:
-            self._refuse(Refusal("slow body", HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly"))
-        elif self._in_head:
-            self._refuse(Refusal("slow head", HTTPStatus.REQUEST_TIMEOUT, "the head came too slowly"))
-        else:
-            self.cut("idle")
 
     def _large_head(self) -> Refusal:
         limits = self._limits

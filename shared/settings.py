@@ -50,10 +50,12 @@ class Settings(BaseSettings):
         10.0, gt=0, description="Longest a request's head may take, from the connection or the head's first byte; 408."
     )
     body_timeout_s: float = Field(
-        10.0, gt=0, description="Longest a request's body may take, beside what the slowest rate allows; then 408."
+        10.0,
+        gt=0,
+        description="How long a request's body may stand still, or be slower than the slowest rate; then 408.",
     )
     body_slowest_bytes_per_s: int = Field(
-        16 * 1024, ge=1, description="Slowest rate of a body that is still read: each byte adds its share of time."
+        16 * 1024, ge=1, description="Slowest rate of a body: what comes buys its share of the time back."
     )
     idle_timeout_s: float = Field(
         30.0,

@@ -246,6 +246,26 @@ async def test_a_body_at_the_allowed_rate_is_read_however_long_it_takes():
     assert app.read == [1_000_000]
 
 
+async def test_a_body_that_began_fast_may_stand_still_no_longer_than_others():
+    app = App()
+    begin = POST + b"Content-Length: 60000000\r\n\r\n" + b"a" * 50_000_000  # 50 s at the slowest rate
+    async with served(app) as connect:
+        assert_problem(await trickle(connect, begin, b""), 408)
+
+
+async def test_while_we_do_not_ask_for_a_body_its_time_does_not_run():
+    app = App()
+    app.may_read.clear()
+    async with served(app) as connect:
+        reader, writer = await connect()
+        writer.write(POST + b"Connection: close\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
+        await asyncio.sleep(3 * LIMITS.body_s)
+        app.may_read.set()
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"a")
+        assert (await rest(reader)).endswith(b"well")
+
+
 async def test_an_answer_that_nobody_reads_is_given_up():
     app = App()
     app.answer = b"a" * 50_000_000
