@@ -19,7 +19,7 @@ EventT = TypeVar("EventT", bound=msgspec.Struct)
 ShapeT = TypeVar("ShapeT")
 _CREATED_WITHIN_S = 20
 _POLL_S = 0.1
-_MESSAGE_CHARACTERS = 500
+_END_CHARACTERS = 200
 _MOST_PARTS = 500_000
 """Arrays and objects of a record: 200,000 rows of three classes fit into one, and 8 MB of `[],` would take 180 MB."""
 
@@ -61,10 +61,16 @@ def read_json(value: bytes, shape: type[ShapeT]) -> ShapeT:
         raise msgspec.DecodeError(f"there are more than {_MOST_PARTS} arrays and objects")
     try:
         return msgspec.json.decode(value, type=shape)
-    except msgspec.ValidationError as error:  # which quotes a value however long it is
-        raise msgspec.ValidationError(str(error)[:_MESSAGE_CHARACTERS]) from None
+    except msgspec.ValidationError as error:  # which quotes a value however long it is, and then names its field
+        raise msgspec.ValidationError(_shortened(str(error))) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error
+
+
+def _shortened(message: str) -> str:
+    return (
+        message if len(message) <= 2 * _END_CHARACTERS else f"{message[:_END_CHARACTERS]}…{message[-_END_CHARACTERS:]}"
+    )
 
 
 ENTITY_EVENTS = Topic("entity-events", EntityEventFrame, "contender.entity-events.frame.v1", "feature_service")

@@ -86,6 +86,7 @@ async def test_a_reason_quotes_no_more_of_a_value_than_a_line():
     sent = [event(b'{"level":"' + b"\xc3\xa9" * 4_000_000 + b'"}')]
     [(_, reason)], read = await parked_of(sent, topic)
     assert reason.startswith("Invalid enum value")
+    assert reason.endswith("at `$.level`")
     assert len(reason) <= 500
     assert read == []
 

@@ -1,0 +1,52 @@
+"""A worker tells of its health as every service does."""
+
+import logging
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from shared.guard import Admission, Guard
+from shared.processes import _health
+from shared.streams import Membership
+
+
+def client(reasons: list[str], *, complete: bool) -> httpx.AsyncClient:
+    async def ready() -> list[str]:
+        if reasons == ["bug"]:
+            raise RuntimeError("secret")
+        return reasons
+
+    tables = SimpleNamespace(actives_ready=complete)
+    app = SimpleNamespace(conf=SimpleNamespace(id="contender-example"), started=True, tables=tables)
+    guarded = Guard(_health(Membership(app), ready), Admission())
+    transport = httpx.ASGITransport(app=guarded, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://10.1.2.3:8413")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "complete", "status", "told"),
+    [
+        ([], True, 200, []),
+        (["Redis is away"], True, 503, ["Redis is away"]),
+        ([], False, 503, ["the worker has not got its partitions yet"]),
+    ],
+)
+async def test_a_worker_says_why_it_is_not_ready(reasons, complete, status, told, caplog):
+    with caplog.at_level(logging.INFO):
+        async with client(reasons, complete=complete) as http:
+            answer = await http.get("/readyz")
+            assert (await http.get("/livez")).json() == {"status": "alive", "service": "contender-example"}
+    assert (answer.status_code, answer.json()["reasons"]) == (status, told)
+    assert [record.message for record in caplog.records if not record.name.startswith("httpx")] == []
+
+
+async def test_whatever_a_worker_answers_carries_the_headers_of_all_and_errors_are_problems():
+    async with client(["bug"], complete=True) as http:
+        answers = [await http.get(path) for path in ("/livez", "/metrics", "/nowhere", "/readyz")]
+        answers.append(await http.get("/livez", headers={"Host": "evil.example"}))
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 500, 421]
+    assert all(answer.headers["x-content-type-options"] == "nosniff" for answer in answers)
+    assert all("frame-ancestors 'none'" in answer.headers["content-security-policy"] for answer in answers)
+    assert {answer.headers["content-type"] for answer in answers[2:]} == {"application/problem+json"}
+    assert "secret" not in answers[3].text
