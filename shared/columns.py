@@ -1,6 +1,11 @@
-"""What a value of a model's input column may be: the router and the inference service judge it alike."""
+"""What a value of a model's input column may be, and what the model is fed for it: everybody judges it alike."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shared.events import InputColumn, Scalar
 
@@ -35,3 +40,19 @@ def _number_fault(column: InputColumn, value: float) -> str:
             return "is not a whole number"
         return "is outside 64 bits" if abs(value) >= _INTEGER_LIMIT else ""
     return "is outside 32-bit floats" if abs(value) > _FLOAT32_MAX else ""
+
+
+def array_of(column: InputColumn, values: Sequence[Scalar]) -> NDArray[Any]:
+    """A column's values as its model is fed them, shape (rows,): float64, int64, bool or object (str).
+
+    The default stands in for every null. Without one a null is NaN in a float column and `null_text` in a text column;
+    integer and boolean columns have no null (`fault_of` and the caller's own check refuse it before).
+    """
+    missing: Scalar = column.default
+    if missing is None:
+        missing = {"float": math.nan, "string": column.null_text}.get(column.dtype)
+    filled = [missing if value is None else value for value in values]
+    if column.dtype == "integer":
+        return np.array([int(value) for value in filled if value is not None], dtype=np.int64)
+    kinds: dict[str, Any] = {"float": np.float64, "boolean": np.bool_, "string": object}
+    return np.array(filled, dtype=kinds[column.dtype])

@@ -31,6 +31,7 @@ from shared.topics import LARGEST_RECORD_BYTES, MODELS
 ShapeT = TypeVar("ShapeT")
 CHAMPION = "champion"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SERVED = ("task", "classes", "inputs", "entities", "score_output", "label_output")
 _LARGE_BATCH = 64
 """From this many rows on, a run takes long enough to be worth a thread of its own."""
 
@@ -44,6 +45,9 @@ class Manifest(msgspec.Struct, frozen=True):
     entities: dict[str, list[str]] = {}
     description: str = ""
     tolerance: float = 1e-5
+    tolerance_reason: str = ""
+    score_output: str = ""
+    label_output: str = ""
 
 
 class Announce(Protocol):
@@ -84,7 +88,7 @@ class Models:
         if len(onnx) > self.settings.model_limit_bytes:
             raise TooLarge.at("onnx", f"is larger than {self.settings.model_limit_bytes} bytes")
         described = _read(manifest, Manifest, "manifest")
-        _check_manifest(described, self.settings.text_limit)
+        _check_manifest(described, self.settings)
         rows = _read(sample, Sample, "sample")
         version = hashlib.sha256(onnx).hexdigest()
         await asyncio.to_thread(parse_model, onnx, node_limit=self.settings.node_limit)
@@ -100,6 +104,8 @@ class Models:
             entities=described.entities,
             registered_at=self.clock.now(),
             description=described.description,
+            score_output=described.score_output,
+            label_output=described.label_output,
             manifest={**whole, "server_parity": {"rows": len(rows.scores), "worst": worst}},
         )
         if (size := len(MODELS.encode(registered))) > LARGEST_RECORD_BYTES:  # before anything is kept
@@ -108,7 +114,12 @@ class Models:
         added = await self.store.add(registered)
         kept = await self.version(model, version)
         if _served(kept) != _served(registered):
-            raise VersionConflictError.at("manifest", f"differs from the one that {version} was registered with")
+            raise VersionConflictError.at(
+                "manifest",
+                f"differs in {_difference(kept, registered)} from the one that {version[:12]} was registered with under "
+                f"{model}: a version never changes. Register the file under another model name, or fit the pipeline "
+                "anew, which makes a new version",
+            )
         await self.announce(kept)
         return kept, added
 
@@ -180,7 +191,14 @@ class Models:
         return found
 
     def _open(self, version: ModelVersion) -> Session:
-        return Session(self.files.read(version.version), version.inputs, version.task, version.classes)
+        return Session(
+            self.files.read(version.version),
+            version.inputs,
+            version.task,
+            version.classes,
+            score_output=version.score_output,
+            label_output=version.label_output,
+        )
 
     def _trial(self, onnx: bytes, manifest: Manifest, sample: Sample) -> Trial:
         return Trial(
@@ -193,6 +211,8 @@ class Models:
             self.settings.row_limit,
             self.settings.text_limit,
             self.settings.node_limit,
+            manifest.score_output,
+            manifest.label_output,
         )
 
 
@@ -205,17 +225,27 @@ def _read(content: bytes, shape: type[ShapeT], name: str) -> ShapeT:
 
 def _served(version: ModelVersion) -> tuple[object, ...]:
     """What callers of a version rely on, beside its file."""
-    return version.task, version.classes, version.inputs, version.entities
+    return tuple(getattr(version, name) for name in _SERVED)
 
 
-def _check_manifest(manifest: Manifest, text_limit: int) -> None:
+def _difference(kept: ModelVersion, registered: ModelVersion) -> str:
+    return ", ".join(name for name in _SERVED if getattr(kept, name) != getattr(registered, name))
+
+
+def _check_manifest(manifest: Manifest, settings: InferenceSettings) -> None:
+    if not 0 <= manifest.tolerance <= settings.tolerance_limit and not manifest.tolerance_reason.strip():
+        raise ManifestError.at(
+            "manifest.tolerance",
+            f"is {manifest.tolerance:g}, and {settings.tolerance_limit:g} is the most without a reason: say in "
+            "manifest.tolerance_reason why the scores may differ so much",
+        )
     names = [column.name for column in manifest.inputs]
     if not names:
         raise ManifestError.at("manifest.inputs", "is empty")
     if len(set(names)) < len(names):
         raise ManifestError.at("manifest.inputs", "names a column twice")
     for column in manifest.inputs:
-        if fault := _default_fault(column, text_limit):
+        if fault := _default_fault(column, settings.text_limit):
             raise ManifestError.at(f"manifest.inputs.{column.name}.default", fault)
     if len(set(manifest.classes)) < len(manifest.classes):
         raise ManifestError.at("manifest.classes", "names a class twice")

@@ -18,6 +18,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 
 from services.inference_service.errors import AnswerError, ManifestError, UnsafeModelError
 from shared.events import InputColumn, Scalar, Task
+from shared.scores import ScoreError, Scores, labels_of, read_scores
 
 FAILURES = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented, RuntimeException)
 _TENSOR_TYPES: dict[str, Any] = {
@@ -35,11 +36,12 @@ _FITTING: dict[str, set[str]] = {
     "string": {"tensor(string)"},
 }
 """Per type of a column the tensors that take every value of it."""
+_LABELS = {"tensor(int64)", "tensor(string)", "tensor(bool)"}
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Per row: the score (see shared.events.PredictionBlock) and the label that follows from it."""
+    """Per row: the score (see shared.events.PredictionBlock) and the model's own label."""
 
     scores: list[float | list[float]]
     labels: list[Scalar]
@@ -53,13 +55,24 @@ class Session:
         schema: the columns, in the order of a model that takes them as one matrix.
         task: what the scores mean.
         classes: labels of the probabilities' columns.
+        score_output: the file's output of scores; empty means its first tensor of floats.
+        label_output: the file's output of labels; empty means that the likeliest class is the label.
 
     Raises:
         UnsafeModelError: onnxruntime refuses the file.
         ManifestError: the file's inputs or outputs don't fit the schema and the task.
     """
 
-    def __init__(self, content: bytes, schema: Sequence[InputColumn], task: Task, classes: Sequence[Scalar]) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        schema: Sequence[InputColumn],
+        task: Task,
+        classes: Sequence[Scalar],
+        *,
+        score_output: str = "",
+        label_output: str = "",
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # the calls come in parallel already
         options.inter_op_num_threads = 1
@@ -70,19 +83,12 @@ class Session:
             raise UnsafeModelError.at("onnx", f"is refused by onnxruntime: {error}") from error
         self._task = task
         self._classes = list(classes)
-        self._columns = [column.name for column in schema]
-        tensors = {one.name: str(one.type) for one in self._session.get_inputs()}
-        names = set(tensors)
-        self._matrix = next(iter(names)) if len(names) == 1 and names != set(self._columns) else None
-        if self._matrix is None and names != set(self._columns):
-            odd = ", ".join(sorted(names ^ set(self._columns)))
-            raise ManifestError.at("manifest.inputs", f"and the ONNX file's inputs differ in: {odd}")
-        for column in schema:
-            tensor = tensors[self._matrix or column.name]
-            if tensor not in _FITTING[column.dtype]:
-                raise ManifestError.at("manifest.inputs", f"has {column.name} as {column.dtype}, ONNX as {tensor}")
-        self._types = {name: _TENSOR_TYPES[tensor] for name, tensor in tensors.items()}
-        self._output = self._score_output()
+        self._columns = list(schema)
+        self._read_inputs()
+        outputs = [self._score_output(score_output)]
+        if label_output:
+            outputs.append(self._label_output(label_output))
+        self._outputs = outputs
 
     def answer(self, arrays: Mapping[str, NDArray[Any]]) -> Answers:
         """Run rows; `arrays` holds one array of shape (rows,) per column.
@@ -90,43 +96,76 @@ class Session:
         Raises:
             AnswerError: the model fails on the rows, or gives them no finite scores.
         """
-        scores = self._scores(arrays)
-        if self._task == "regression":
-            values = scores[:, 0].tolist()
-            return Answers(values, values)
-        if self._task == "binary":
-            positive = scores[:, -1]
-            labels = [self._classes[index] for index in (positive >= 0.5).astype(int).tolist()]  # noqa: PLR2004
-            return Answers(positive.tolist(), labels)
-        return Answers(scores.tolist(), [self._classes[index] for index in scores.argmax(axis=1).tolist()])
-
-    def _scores(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Shape (rows, classes); for a regression (rows, 1)."""
         try:
-            [raw] = self._session.run([self._output], self._feed(arrays))
+            raw = self._session.run(self._outputs, self._feed(arrays))
         except FAILURES as error:
             raise AnswerError.at("inputs", f"can't be answered by the model: {error}") from error
-        rows, width = len(next(iter(arrays.values()))), len(self._classes) or 1
-        if raw.size != rows * width or len(raw) != rows:
-            raise AnswerError.at("inputs", f"has {rows} rows, and the model answers with the shape {raw.shape}")
-        scores: NDArray[np.float64] = raw.reshape(rows, width).astype(np.float64)
-        finite = np.isfinite(scores).all(axis=1)
-        if not finite.all():
-            raise AnswerError.at("inputs", f"has no finite score in row {finite.argmin()}: are there nulls in it?")
-        return scores
+        rows = len(next(iter(arrays.values())))
+        try:
+            scores = read_scores(raw[0], self._task, self._classes, rows)
+            _check_finite(scores)
+            labels = labels_of(scores, self._task, self._classes, raw[1] if len(raw) > 1 else None)
+        except ScoreError as error:
+            raise AnswerError.at("inputs", str(error)) from error
+        if self._task == "multiclass":
+            return Answers(scores.tolist(), labels)
+        return Answers(scores[:, -1].tolist(), labels)
 
     def _feed(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if self._matrix is not None:
-            stacked = np.column_stack([arrays[name] for name in self._columns])
+            stacked = np.column_stack([arrays[column.name] for column in self._columns])
             return {self._matrix: stacked.astype(self._types[self._matrix])}
-        return {name: arrays[name].astype(self._types[name]).reshape(-1, 1) for name in self._columns}
+        feed = {}
+        for column in self._columns:
+            tensor = column.tensor or column.name
+            array = arrays[column.name].astype(self._types[tensor])
+            feed[tensor] = array if self._flat[tensor] else array.reshape(-1, 1)
+        return feed
 
-    def _score_output(self) -> str:
+    def _read_inputs(self) -> None:
+        """Which tensor takes which column: one each, or a matrix all of them."""
+        inputs = self._session.get_inputs()
+        tensors = {one.name: str(one.type) for one in inputs}
+        names = [column.tensor or column.name for column in self._columns]
+        self._matrix = inputs[0].name if len(inputs) == 1 and names != [inputs[0].name] else None
+        if self._matrix is None and (set(tensors) != set(names) or len(names) > len(tensors)):
+            odd = ", ".join(sorted(set(tensors) ^ set(names))) or "columns that share a tensor"
+            raise ManifestError.at("manifest.inputs", f"and the ONNX file's inputs differ in: {odd}")
+        for column in self._columns:
+            tensor = tensors[self._matrix or column.tensor or column.name]
+            if tensor not in _FITTING[column.dtype]:
+                raise ManifestError.at("manifest.inputs", f"has {column.name} as {column.dtype}, ONNX as {tensor}")
+        width = inputs[0].shape[-1] if self._matrix is not None and inputs[0].shape else None
+        if isinstance(width, int) and width != len(self._columns):
+            raise ManifestError.at("manifest.inputs", f"has {len(self._columns)} columns, the ONNX file takes {width}")
+        self._types = {name: _TENSOR_TYPES[tensor] for name, tensor in tensors.items()}
+        self._flat = {one.name: len(one.shape) == 1 for one in inputs}
+
+    def _score_output(self, name: str) -> str:
         outputs = self._session.get_outputs()
+        if name and name not in {output.name for output in outputs}:
+            raise ManifestError.at("manifest.score_output", f"is {name!r}, which the ONNX file does not give")
         for output in outputs:
-            if output.type in _FLOATS:
-                width = output.shape[-1] if output.shape else None
-                if self._classes and isinstance(width, int) and width != len(self._classes):
+            if output.type in _FLOATS and name in ("", output.name):
+                width = output.shape[-1] if len(output.shape) > 1 else None
+                fits = {len(self._classes), 1} if self._task == "binary" else {len(self._classes)}
+                if self._classes and isinstance(width, int) and width not in fits:
                     raise ManifestError.at("manifest.classes", f"has {len(self._classes)}, the ONNX file gives {width}")
                 return str(output.name)
+        if name:
+            raise ManifestError.at("manifest.score_output", f"is {name!r}, which is no tensor of floats")
         raise ManifestError.at("onnx", "gives no tensor of scores; a classifier is exported without ZipMap")
+
+    def _label_output(self, name: str) -> str:
+        types = {output.name: output.type for output in self._session.get_outputs()}
+        if name not in types:
+            raise ManifestError.at("manifest.label_output", f"is {name!r}, which the ONNX file does not give")
+        if types[name] not in _LABELS or self._task == "regression":
+            raise ManifestError.at("manifest.label_output", f"is {name!r}, which holds no labels of classes")
+        return name
+
+
+def _check_finite(scores: Scores) -> None:
+    finite = np.isfinite(scores).all(axis=1)
+    if not finite.all():
+        raise AnswerError.at("inputs", f"has no finite score in row {finite.argmin()}: are there nulls in it?")

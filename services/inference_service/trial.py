@@ -23,10 +23,11 @@ _KINDS = {kind.slug: kind for kind in (UnsafeModelError, ManifestError, ParityEr
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows with scikit-learn's own scores for them."""
+    """Rows with scikit-learn's own scores for them, and its labels; without labels only scores are compared."""
 
     inputs: dict[str, list[Scalar]]
     scores: list[float | list[float]]
+    labels: list[Scalar] = []
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -41,6 +42,8 @@ class Trial(msgspec.Struct, frozen=True):
     row_limit: int
     text_limit: int
     node_limit: int
+    score_output: str = ""
+    label_output: str = ""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -92,19 +95,27 @@ def run(trial: Trial) -> Finding:
     """Load the model, answer the sample, and compare."""
     try:
         parse_model(trial.onnx, node_limit=trial.node_limit)
-        session = Session(trial.onnx, trial.schema, trial.task, trial.classes)
+        session = Session(
+            trial.onnx,
+            trial.schema,
+            trial.task,
+            trial.classes,
+            score_output=trial.score_output,
+            label_output=trial.label_output,
+        )
     except Unprocessable as problem:
         return Finding(slug=problem.slug, errors=problem.errors)
     try:
         arrays = check_columns(
             trial.schema, trial.sample.inputs, row_limit=trial.row_limit, text_limit=trial.text_limit
         )
-        scores = session.answer(arrays).scores
+        answers = session.answer(arrays)
     except Problem as problem:
         return Finding(
             slug=problem.slug, errors=[FieldError(f"sample.{error.field}", error.message) for error in problem.errors]
         )
-    return _compare(scores, trial.sample.scores, trial.tolerance)
+    differs = _compare(answers.scores, trial.sample.scores, trial.tolerance)
+    return differs if differs.slug else _compare_labels(answers.labels, trial.sample.labels) or differs
 
 
 def _compare(found: Sequence[float | list[float]], wanted: Sequence[float | list[float]], tolerance: float) -> Finding:
@@ -112,23 +123,36 @@ def _compare(found: Sequence[float | list[float]], wanted: Sequence[float | list
     try:
         theirs = np.array(wanted, dtype=np.float64)
     except ValueError:  # its rows are not equally long
-        return _differs("is not of equally long rows")
+        return _differs("sample.scores", "is not of equally long rows")
     if ours.shape != theirs.shape:
-        return _differs(f"has shape {theirs.shape}, the model gives {ours.shape}")
+        return _differs("sample.scores", f"has shape {theirs.shape}, the model gives {ours.shape}")
     # A 32-bit score carries seven digits, so that a difference counts in proportion to a regression's values.
     difference = np.abs(ours - theirs).reshape(len(ours), -1).max(axis=1) / max(1.0, float(np.abs(theirs).max()))
     row = int(difference.argmax())
     worst = float(difference[row])
     if not worst <= tolerance:
         return _differs(
+            "sample.scores",
             f"has a row, {row}, that the model answers with a difference of {worst:.3g}; "
-            f"at most {tolerance:.3g} is accepted"
+            f"at most {tolerance:.3g} is accepted",
         )
     return Finding(worst)
 
 
-def _differs(message: str) -> Finding:
-    return Finding(slug=ParityError.slug, errors=[FieldError("sample.scores", message)])
+def _compare_labels(found: Sequence[Scalar], wanted: Sequence[Scalar]) -> Finding | None:
+    """What is wrong with the labels; None where they agree, or where the sample has none."""
+    if not wanted:
+        return None
+    if len(found) != len(wanted):
+        return _differs("sample.labels", f"has {len(wanted)} rows, sample.scores has {len(found)}")
+    for row, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
+        if ours != theirs and not isinstance(ours, float):
+            return _differs("sample.labels", f"has a row, {row}, as {theirs!r}, which the model labels {ours!r}")
+    return None
+
+
+def _differs(field: str, message: str) -> Finding:
+    return Finding(slug=ParityError.slug, errors=[FieldError(field, message)])
 
 
 def main(seconds: int, size: int) -> None:

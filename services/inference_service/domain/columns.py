@@ -1,13 +1,11 @@
 """Named columns become arrays: every value is checked, and every fault names its column and row."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from shared.columns import fault_of
+from shared.columns import array_of, fault_of
 from shared.events import InputColumn, Scalar
 from shared.problems import FieldError, TooLarge, Unprocessable, shortened
 
@@ -18,10 +16,9 @@ _FAULTS_SHOWN = 20
 def check_columns(
     schema: Sequence[InputColumn], inputs: Mapping[str, Sequence[Scalar]], *, row_limit: int, text_limit: int
 ) -> Arrays:
-    """Arrays of shape (rows,) by column, in the schema's order: float32, int64, bool or object (str).
+    """Arrays of shape (rows,) by column, in the schema's order: float64, int64, bool or object (str).
 
-    A null stands for missing where the column is not required: NaN for floats, else what the column has as default,
-    and without one the empty string. An integer or boolean column without default has no null.
+    Nulls are what `shared.columns.array_of` makes of them; a column that has no null refuses them.
 
     Raises:
         TooLarge: more rows than allowed.
@@ -47,7 +44,7 @@ def check_columns(
     for column in schema:
         faults += _faults(column, inputs[column.name], text_limit)
     _refuse(faults)
-    return {column.name: _array(column, inputs[column.name]) for column in schema}
+    return {column.name: array_of(column, inputs[column.name]) for column in schema}
 
 
 def _faults(column: InputColumn, values: Sequence[Scalar], text_limit: int) -> list[FieldError]:
@@ -64,18 +61,6 @@ def _null_fault(column: InputColumn, value: Scalar) -> str:
     if value is None and column.default is None and column.dtype in ("integer", "boolean"):
         return f"is null, and the {column.dtype} column has no default"
     return ""
-
-
-def _array(column: InputColumn, values: Sequence[Scalar]) -> NDArray[Any]:
-    if column.dtype == "float":
-        return np.array([math.nan if value is None else value for value in values], dtype=np.float32)
-    default = column.default
-    filled = [default if value is None else value for value in values]
-    if column.dtype == "integer":
-        return np.array([int(value) for value in filled if value is not None], dtype=np.int64)
-    if column.dtype == "boolean":
-        return np.array(filled, dtype=np.bool_)
-    return np.array(["" if value is None else value for value in filled], dtype=object)
 
 
 def _names(schema: Sequence[InputColumn]) -> set[str]:

@@ -1,0 +1,10 @@
+"""From a fitted pipeline or a ready ONNX file to a registered version: export, parity check, manifest, upload.
+
+Only the ONNX file, the manifest and a sample of rows cross the wire; no pickle ever does.
+"""
+
+from contender.registration.exporting import TOLERANCE, Export, Recorded, export_pipeline
+from contender.registration.parity import SAMPLE_ROWS
+from contender.registration.uploading import RegisteredVersion, register
+
+__all__ = ["SAMPLE_ROWS", "TOLERANCE", "Export", "Recorded", "RegisteredVersion", "export_pipeline", "register"]

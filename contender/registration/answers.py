@@ -1,0 +1,123 @@
+"""What a pipeline answers, and what a file answers to the same rows as a service would run them."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from sklearn.base import is_classifier
+
+from contender.errors import ExportError
+from contender.registration.rows import Rows
+from shared.columns import array_of
+from shared.events import InputColumn, Scalar, Task
+from shared.scores import Scores, labels_of, read_scores
+
+_BATCH = 2_000
+"""Rows that a file runs at once."""
+_TYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+    "tensor(string)": object,
+}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Scores, shape (rows, classes) or (rows, 1), and labels, one a row."""
+
+    scores: Scores
+    labels: list[Scalar]
+
+    def sent(self, task: Task, rows: Any) -> tuple[list[Any], list[Scalar]]:
+        """Scores and labels of some rows, as a sample holds them."""
+        scores = self.scores[rows] if task == "multiclass" else self.scores[rows, -1]
+        return scores.tolist(), [self.labels[row] for row in rows]
+
+
+def task_of(pipeline: Any) -> tuple[Task, list[Scalar]]:
+    """What a pipeline's scores mean, and its classes.
+
+    Raises:
+        ExportError: it has fewer than two classes.
+    """
+    if not is_classifier(pipeline):
+        return "regression", []
+    classes = [plain(label) for label in pipeline.classes_]
+    if len(classes) < 2:  # noqa: PLR2004 - there is nothing to tell apart
+        raise ExportError(f"the labels hold one class alone, {classes[0]!r}: fit on rows of two classes at least")
+    return ("binary" if len(classes) == 2 else "multiclass"), classes  # noqa: PLR2004
+
+
+def plain(value: Any) -> Any:
+    """As JSON takes it."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def of_pipeline(pipeline: Any, rows: Rows, task: Task) -> Answered:
+    """What the pipeline itself says; raises whatever it raises."""
+    native = rows.native()
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        predicted = np.asarray(pipeline.predict(native))
+        if task == "regression":
+            values = predicted.astype(np.float64).reshape(len(rows), -1)[:, :1]
+            return Answered(values, values[:, 0].tolist())
+        scores = np.asarray(pipeline.predict_proba(native), dtype=np.float64)
+    return Answered(scores, [plain(label) for label in predicted])
+
+
+class File:
+    """An open ONNX file and how its columns are fed.
+
+    Raises whatever onnxruntime raises when it can't load it.
+    """
+
+    def __init__(
+        self, onnx: bytes, inputs: Sequence[InputColumn], task: Task, classes: Sequence[Scalar], outputs: Sequence[str]
+    ) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        self._inputs = list(inputs)
+        self._task: Task = task
+        self._classes = list(classes)
+        self._outputs = [name for name in outputs if name]
+        self._types = {one.name: _TYPES[one.type] for one in self._session.get_inputs()}
+        self._flat = {one.name for one in self._session.get_inputs() if len(one.shape) == 1}
+        names = [column.tensor or column.name for column in inputs]
+        self._matrix = "" if set(names) == set(self._types) else next(iter(self._types))
+
+    def answer(self, values: Mapping[str, Sequence[Scalar]]) -> Answered:
+        """What the file says to rows given by column, as callers send them."""
+        count = len(next(iter(values.values())))
+        arrays = {column.name: array_of(column, values[column.name]) for column in self._inputs}
+        parts = [
+            self._run({name: array[at : at + _BATCH] for name, array in arrays.items()})
+            for at in range(0, count, _BATCH)
+        ]
+        return Answered(
+            np.concatenate([part.scores for part in parts]), [label for part in parts for label in part.labels]
+        )
+
+    def _run(self, arrays: Mapping[str, NDArray[Any]]) -> Answered:
+        rows = len(next(iter(arrays.values())))
+        raw = self._session.run(self._outputs, self._feed(arrays))
+        scores = read_scores(raw[0], self._task, self._classes, rows)
+        return Answered(scores, labels_of(scores, self._task, self._classes, raw[1] if len(raw) > 1 else None))
+
+    def _feed(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        if self._matrix:
+            stacked = np.column_stack([arrays[column.name] for column in self._inputs])
+            return {self._matrix: stacked.astype(self._types[self._matrix])}
+        feed = {}
+        for column in self._inputs:
+            tensor = column.tensor or column.name
+            array = arrays[column.name].astype(self._types[tensor])
+            feed[tensor] = array if tensor in self._flat else array.reshape(-1, 1)
+        return feed

@@ -1,0 +1,103 @@
+"""What a version does with rows that training had none of: each is tried with the file and with the pipeline."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from contender.errors import ExportError, ParityError
+from contender.registration.conversion import FOREIGN
+from contender.registration.parity import UNSEEN, Comparer, replaced
+from contender.registration.rows import Rows
+from shared.events import InputColumn
+from shared.scores import ScoreError
+
+_ROWS = 20
+_SCORED, _REFUSED, _DEFAULT = "is scored as the pipeline scores it", "is refused", "is scored with the default"
+
+
+@dataclass
+class Behaviour:
+    """Per column what a null and an unseen category get, and what of it may surprise."""
+
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def tell(self, column: str, what: str, outcome: str) -> None:
+        """Note an outcome."""
+        self.columns.setdefault(column, {})[what] = outcome
+
+
+def observe(
+    comparer: Comparer,
+    rows: Rows,
+    sources: Mapping[str, str],
+    never_null: Collection[str],
+    tolerance: float,
+) -> tuple[Behaviour, list[InputColumn]]:
+    """Try nulls and unseen categories; and the columns, of which those that can't have a null are required.
+
+    Raises:
+        ExportError: the file scores a category that the pipeline refuses.
+        ParityError: the file scores a category otherwise than the pipeline.
+    """
+    behaviour, inputs = Behaviour(), list(comparer.inputs)
+    few = rows.taken(list(range(min(_ROWS, len(rows)))))
+    for place, column in enumerate(comparer.inputs):
+        served = column.source != "request"
+        if column.default is not None:
+            behaviour.tell(column.name, "null", _DEFAULT)
+        elif not column.required and _null_is_scored(comparer, few, place, tolerance):
+            behaviour.tell(column.name, "null", _SCORED)
+        else:
+            behaviour.tell(column.name, "null", _REFUSED)
+            inputs[place] = msgspec.structs.replace(column, required=True)
+            if served and column.name not in never_null:
+                behaviour.warnings.append(
+                    f"fails for new entities: {column.name} ({sources[column.name]}) is null there, and the row is "
+                    f"refused; add an imputer to the pipeline, or a default: defaults={{{column.name!r}: ...}}"
+                )
+        if column.dtype == "string":
+            _try_unseen(comparer, few, place, behaviour, tolerance)
+    return behaviour, inputs
+
+
+def _null_is_scored(comparer: Comparer, rows: Rows, place: int, tolerance: float) -> bool:
+    nulls = replaced(rows, place, None)
+    ours, theirs = comparer.refuses(nulls)
+    if ours or theirs:
+        return False
+    try:
+        return comparer.compare(nulls).worst <= tolerance
+    except (*FOREIGN, ScoreError):
+        return False
+
+
+def _try_unseen(comparer: Comparer, rows: Rows, place: int, behaviour: Behaviour, tolerance: float) -> None:
+    column = comparer.inputs[place]
+    unseen = replaced(rows, place, UNSEEN)
+    ours, theirs = comparer.refuses(unseen)
+    if ours and not theirs:
+        raise ExportError(
+            f"column {column.name}: the pipeline refuses an unseen category and the exported file scores it; fit the "
+            "encoder with handle_unknown='ignore', an OrdinalEncoder with 'use_encoded_value'"
+        )
+    if theirs:
+        behaviour.tell(column.name, "unseen category", _REFUSED)
+        behaviour.warnings.append(
+            f"refuses unseen categories: a row whose {column.name} training never had gets no score; fit the encoder "
+            "with handle_unknown='ignore' to score it"
+        )
+        return
+    compared = comparer.compare(unseen)
+    if compared.worst > tolerance or compared.labels_differ.any():
+        raise ParityError(
+            f"column {column.name}: an unseen category is scored otherwise than by the pipeline, by {compared.worst:.3g}"
+        )
+    behaviour.tell(column.name, "unseen category", _SCORED)
+
+
+def warn_about(inputs: Sequence[Any]) -> list[str]:
+    """Nothing: kept for files that came ready."""
+    return [str(one) for one in inputs]

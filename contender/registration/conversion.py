@@ -1,0 +1,228 @@
+"""From a fitted pipeline to ONNX files that may answer as it does: exact ones first."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, TensorProto
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType, StringTensorType
+from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+from sklearn.base import is_classifier
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+from contender.errors import ExportError
+from contender.registration import imputing, text, trees
+from contender.registration.graph import Graph, Outputs
+from contender.registration.preparing import Prepared, prepare, tensor_name
+from contender.registration.rows import Column
+from shared.events import Dtype
+
+FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    MissingConverter,
+    MissingShapeCalculator,
+    NotImplemented,
+)
+"""What skl2onnx and onnxruntime raise where they can't convert or load; none of it reaches a caller."""
+_ML = 3
+"""skl2onnx and onnxmltools write this opset of ai.onnx.ml."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to convert: in 64-bit floats with converters of our own, or in 32-bit floats with skl2onnx's."""
+
+    name: str
+    tensor: Any
+    type: int
+    opset: int
+    converters: dict[type, Any]
+    shapes: dict[type, Any]
+
+
+EXACT = Way(
+    "64-bit floats",
+    DoubleTensorType,
+    TensorProto.DOUBLE,
+    text.OPSET,
+    {**trees.CONVERTERS, **text.CONVERTERS, **imputing.CONVERTERS},
+    imputing.SHAPES,
+)
+SINGLE = Way(
+    "32-bit floats",
+    FloatTensorType,
+    TensorProto.FLOAT,
+    text.OPSET,
+    {**text.CONVERTERS, **imputing.CONVERTERS},
+    imputing.SHAPES,
+)
+BOOSTED = Way("32-bit floats", FloatTensorType, TensorProto.FLOAT, 18, {}, {})
+
+
+@dataclass(frozen=True)
+class Converted:
+    """An ONNX file, the names of its outputs, and the columns as callers send them."""
+
+    onnx: bytes
+    outputs: Outputs
+    dtypes: dict[str, Dtype]
+    way: str
+
+
+def conversions(pipeline: Any, columns: Sequence[Column]) -> Iterator[Converted | ExportError]:
+    """Files that may answer as the pipeline does, each made when it is asked for, or why there is none.
+
+    Raises:
+        ExportError: no way of converting can help: a step or column is named, with what to do instead.
+    """
+    boosted = boosting(pipeline)
+    for way in [BOOSTED] if boosted else [EXACT, SINGLE]:
+        prepared = prepare(pipeline, columns)
+        yield _attempt(pipeline, prepared, columns, way)
+
+
+def boosting(pipeline: Any) -> str:
+    """The library of boosted trees that a step comes from; its converters are registered with skl2onnx then.
+
+    Raises:
+        ExportError: the extra that brings the converters is not installed.
+    """
+    library = next(
+        (name for step in _steps(pipeline) if (name := type(step).__module__.partition(".")[0]) in ("lightgbm", "xgboost")),
+        "",
+    )
+    if library:
+        try:
+            from contender.registration.boosting import register_converters  # noqa: PLC0415 - an extra of its own
+        except ImportError as error:
+            raise ExportError(f"{library} is exported by the extra: pip install 'contender[boosting]'") from error
+        register_converters()
+    return library
+
+
+def _attempt(pipeline: Any, prepared: Prepared, columns: Sequence[Column], way: Way) -> Converted | ExportError:
+    types = {"number": way.tensor, "whole": Int64TensorType, "text": StringTensorType}
+    initial = [
+        (tensor_name(number, kind), types[kind]([None, 1]))
+        for number, kinds in prepared.kinds.items()
+        for kind in sorted(kinds)
+    ]
+    if not initial:
+        return ExportError("the pipeline uses none of its columns")
+    estimator = prepared.estimator
+    options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = convert_sklearn(
+                estimator,
+                name="contender",  # else a random one, and no two exports would have the same sha256
+                initial_types=initial,
+                options=options,
+                target_opset={"": way.opset, "ai.onnx.ml": _ML},
+                custom_conversion_functions=way.converters,
+                custom_shape_calculators=way.shapes,
+            )
+    except ExportError as error:
+        return error
+    except FOREIGN as error:
+        return refusal(pipeline, error)
+    outputs = Graph(model, way.type).finish(prepared, columns, getattr(pipeline, "classes_", None))
+    return Converted(_bytes(model), outputs, _dtypes(prepared, columns), way.name)
+
+
+def _bytes(model: ModelProto) -> bytes:
+    model.doc_string = ""
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _dtypes(prepared: Prepared, columns: Sequence[Column]) -> dict[str, Dtype]:
+    """Types for callers: numbers are floats, but for those that an encoder takes as whole ones, and booleans."""
+    found: dict[str, Dtype] = {}
+    for number, column in enumerate(columns):
+        if column.dtype in ("string", "boolean"):
+            found[column.name] = column.dtype
+        else:
+            found[column.name] = "integer" if "whole" in prepared.kinds[number] else "float"
+    return found
+
+
+def _steps(estimator: Any) -> Iterator[Any]:
+    """An estimator and all that it is made of."""
+    yield estimator
+    inner: list[Any] = []
+    if isinstance(estimator, Pipeline):
+        inner = [step for _, step in estimator.steps]
+    elif isinstance(estimator, FeatureUnion):
+        inner = [step for _, step in estimator.transformer_list]
+    elif hasattr(estimator, "transformers_"):
+        inner = [step for _, step, _ in estimator.transformers_]
+    else:
+        for name in ("best_estimator_", "estimator_", "regressor_", "estimators_", "calibrated_classifiers_", "estimator"):
+            held = getattr(estimator, name, None)
+            if held is not None and not isinstance(held, str):
+                inner += list(np.ravel(np.array(held, dtype=object))) if isinstance(held, list | np.ndarray) else [held]
+    for step in inner:
+        if hasattr(step, "get_params") or hasattr(step, "estimator"):
+            yield from _steps(step)
+
+
+_ADVICE = {
+    "FunctionTransformer": "apply the function to the columns before fit and predict, and leave the step out",
+    "SplineTransformer": "PolynomialFeatures or KBinsDiscretizer(encode='ordinal') behind it are exported",
+    "KBinsDiscretizer": "fit it with encode='onehot-dense' or 'ordinal'",
+    "CalibratedClassifierCV": "fit it with method='sigmoid'",
+    "PowerTransformer": "QuantileTransformer or a scaler is exported",
+    "IterativeImputer": "SimpleImputer is exported",
+    "HashingVectorizer": "TfidfVectorizer is exported",
+    "DictVectorizer": "OneHotEncoder in a ColumnTransformer is exported",
+    "CountVectorizer": "put the text columns into a ColumnTransformer, a vectorizer for each",
+}
+
+
+def refusal(pipeline: Any, error: Exception) -> ExportError:
+    """Why a pipeline is not exported, in our own words, naming the step at fault."""
+    told = _told(pipeline, str(error))
+    told.__cause__ = error
+    return told
+
+
+def _told(pipeline: Any, reason: str) -> ExportError:
+    names = [type(step).__name__ for step in _steps(pipeline)]
+    named = [name for name in names if name in reason]
+    last = pipeline
+    while isinstance(last, Pipeline):
+        last = last.steps[-1][1]
+    culprit = named[-1] if named else next((name for name in names if name in _ADVICE), type(last).__name__)
+    own = next(
+        (
+            type(step).__name__
+            for step in _steps(pipeline)
+            if type(step).__module__.partition(".")[0] not in ("sklearn", "lightgbm", "xgboost", "skl2onnx")
+        ),
+        "",
+    )
+    if own:
+        return ExportError(
+            f"{own} is a step of your own, which has no counterpart in ONNX: apply it to the columns before fit and "
+            "predict, and leave the step out"
+        )
+    advice = _ADVICE.get(culprit, "docs/models.md lists the steps that are exported")
+    return ExportError(f"{culprit} has no exact counterpart in ONNX as it was fitted here: {advice}")

@@ -1,0 +1,66 @@
+"""What a version was made from: data, environment and code, as its manifest records them."""
+
+import hashlib
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_PACKAGES = (
+    "lightgbm", "numpy", "onnx", "onnxmltools", "onnxruntime", "pandas", "polars", "scikit-learn", "skl2onnx", "xgboost-cpu",
+)
+
+
+def data(columns: pd.DataFrame, labels: Any) -> dict[str, Any]:
+    """What the version was fitted on, in its row order."""
+    digest = hashlib.sha256()
+    for name in columns.columns:
+        digest.update(_digest(columns[name]))
+    if labels is not None:
+        digest.update(_digest(pd.Series(np.ravel(np.asarray(labels)))))
+    return {"rows": len(columns), "columns": list(map(str, columns.columns)), "sha256": digest.hexdigest()}
+
+
+def _digest(values: "pd.Series[Any]") -> bytes:
+    try:
+        hashed = pd.util.hash_pandas_object(values, index=False)
+    except TypeError:  # objects that hold several types
+        hashed = pd.util.hash_pandas_object(values.map(repr), index=False)
+    return hashed.to_numpy().tobytes()
+
+
+def environment() -> dict[str, Any]:
+    """Versions of Python and of the packages that an export depends on."""
+    versions: dict[str, str | None] = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = installed(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {"python": platform.python_version(), "platform": platform.platform(), "packages": versions}
+
+
+def code() -> dict[str, Any]:
+    """The commit of the folder this runs in, and whether it had changes; nulls outside a repository."""
+    commit = _git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": None if commit is None else bool(_git("status", "--porcelain"))}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", *arguments],  # noqa: S607 - whichever git the user has
+            cwd=Path.cwd(),
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

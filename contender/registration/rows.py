@@ -1,0 +1,230 @@
+"""Training rows as people hold them: pandas, polars or numpy, a Series or list of texts; checked column by column."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from contender.errors import ExportError
+from contender.registration.imputing import null_text
+from shared.events import Dtype, InputColumn, Scalar
+
+_TEXT_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the rows: its name as callers write it, its type, and what its nulls are."""
+
+    name: str
+    dtype: Dtype
+    whole: bool
+    nulls: int
+    null_text: str = ""
+
+    def input(self, tensor: str, source: str, default: Scalar, *, required: bool) -> InputColumn:
+        """The column as the manifest has it."""
+        text = self.null_text if self.dtype == "string" else ""
+        return InputColumn(self.name, self.dtype, source, default, required, tensor, text)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows, checked: as pandas, with named columns, and as the pipeline takes them."""
+
+    frame: pd.DataFrame
+    columns: list[Column]
+    kind: str
+
+    @classmethod
+    def of(cls, given: Any) -> "Rows":
+        """Read rows of any of the kinds.
+
+        Raises:
+            ExportError: they are of no such kind, there are none, or a column holds what no model is fed; it is named.
+        """
+        frame, kind = _frame(given)
+        if frame.empty:
+            raise ExportError("columns hold no rows, so that nothing can be compared")
+        names = [str(name) for name in frame.columns]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ExportError(f"column {repeated[0]} is there twice: give each column a name of its own")
+        columns = [_column(name, frame.iloc[:, number]) for number, name in enumerate(names)]
+        return cls(frame, columns, kind)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def taken(self, rows: Any) -> "Rows":
+        """Some of the rows, by their positions."""
+        return replace(self, frame=self.frame.iloc[rows])
+
+    def with_columns(self, frame: pd.DataFrame) -> "Rows":
+        """Other rows of the same columns."""
+        return replace(self, frame=frame)
+
+    def retyped(self, dtypes: Mapping[str, Dtype]) -> "Rows":
+        """The rows, with other types for callers."""
+        return replace(
+            self, columns=[replace(one, dtype=dtypes.get(one.name, one.dtype)) for one in self.columns]
+        )
+
+    def native(self) -> Any:
+        """The rows as they were given, which is how the pipeline was fitted."""
+        if self.kind == "numpy":
+            return self.frame.to_numpy()
+        if self.kind == "Series":
+            return self.frame.iloc[:, 0]
+        if self.kind == "polars":
+            import polars as pl  # noqa: PLC0415 - whoever gives polars has it
+
+            return pl.DataFrame({name: self.values(number) for number, name in enumerate(map(str, self.frame.columns))})
+        return self.frame
+
+    def values(self, number: int) -> list[Scalar]:
+        """A column as a caller sends it: null for what is missing."""
+        series, column = self.frame.iloc[:, number], self.columns[number]
+        kinds: dict[str, Any] = {"float": float, "integer": int, "boolean": bool, "string": str}
+        kind = kinds[column.dtype]
+        return [
+            None if missing else kind(value)
+            for value, missing in zip(series.tolist(), series.isna().tolist(), strict=True)
+        ]
+
+    def inputs(self) -> dict[str, list[Scalar]]:
+        """Every column as a caller sends it."""
+        return {column.name: self.values(number) for number, column in enumerate(self.columns)}
+
+
+def _frame(given: Any) -> tuple[pd.DataFrame, str]:
+    if isinstance(given, pd.DataFrame):
+        if isinstance(given.columns, pd.MultiIndex):
+            raise ExportError(
+                "columns have a MultiIndex: give each one name, such as "
+                "frame.columns = ['_'.join(map(str, names)) for names in frame.columns]"
+            )
+        return given.reset_index(drop=True), "pandas"
+    if type(given).__module__.partition(".")[0] == "polars":
+        if hasattr(given, "columns"):
+            return _from_polars(given), "polars"
+        return pd.DataFrame({given.name or "x0": given.to_list()}), "Series"
+    if isinstance(given, np.ndarray) and given.ndim == 2:  # noqa: PLR2004 - rows and columns
+        frame = pd.DataFrame(given, columns=[f"x{number}" for number in range(given.shape[1])])
+        return (frame.infer_objects() if given.dtype == object else frame), "numpy"
+    if isinstance(given, pd.Series | np.ndarray | list):
+        series = pd.Series(given) if not isinstance(given, pd.Series) else given
+        if series.map(lambda value: isinstance(value, str)).all():
+            return series.reset_index(drop=True).to_frame(str(series.name or "x0")), "Series"
+    raise ExportError(
+        f"columns are a {type(given).__name__}: give the rows as a frame of pandas or polars, or as an array of shape "
+        "(rows, columns), or texts as a Series"
+    )
+
+
+def _from_polars(given: Any) -> pd.DataFrame:
+    frame = given.collect() if hasattr(given, "collect") else given
+    return pd.DataFrame({name: pd.Series(frame[name].to_list(), dtype=_kept(frame[name])) for name in frame.columns})
+
+
+def _kept(series: Any) -> Any:
+    """The pandas type that keeps what polars has; None leaves it to pandas."""
+    if series.dtype.is_integer() and not series.null_count():
+        return np.int64
+    return np.float64 if series.dtype.is_numeric() else None
+
+
+def _column(name: str, series: "pd.Series[Any]") -> Column:
+    dtype, whole = _dtype(name, series)
+    nulls = int(series.isna().sum())
+    if dtype == "string":
+        return Column(name, dtype, whole, nulls, _null_of(name, series) if nulls else "")
+    if dtype == "boolean" and nulls:
+        dtype = "float"  # there is no null among booleans: callers send 1, 0 or null
+    if dtype == "float":
+        numbers = pd.to_numeric(series.astype(object), errors="coerce").astype(float)
+        if (infinite := int(np.isinf(numbers).sum())) > 0:
+            raise ExportError(
+                f"column {name} holds infinity in {infinite} rows, which no request can hold: fit and register with "
+                "frame.replace([numpy.inf, -numpy.inf], numpy.nan), or with a large number in its place"
+            )
+        whole = bool((numbers.dropna() == numbers.dropna().round()).all())
+    return Column(name, dtype, whole, nulls)
+
+
+def _dtype(name: str, series: "pd.Series[Any]") -> tuple[Dtype, bool]:
+    kind = series.dtype
+    if isinstance(kind, pd.CategoricalDtype):
+        return _dtype(name, pd.Series(kind.categories))
+    if pd.api.types.is_bool_dtype(kind):
+        return "boolean", True
+    if pd.api.types.is_integer_dtype(kind):
+        return "integer", True
+    if pd.api.types.is_float_dtype(kind):
+        return "float", False
+    if pd.api.types.is_datetime64_any_dtype(kind) or pd.api.types.is_timedelta64_dtype(kind):
+        raise ExportError(
+            f"column {name} holds times ({kind}): fit on numbers made of them, such as frame[{name!r}].dt.hour or the "
+            "days between two columns"
+        )
+    held = pd.api.types.infer_dtype(series.astype(object), skipna=True)
+    if held == "empty":
+        raise ExportError(f"column {name} holds nothing but nulls: leave it out, or fill it")
+    fitting: dict[str, tuple[Dtype, bool]] = {
+        "string": ("string", False),
+        "boolean": ("boolean", True),
+        "integer": ("integer", True),
+        "floating": ("float", False),
+        "mixed-integer-float": ("float", False),
+    }
+    if held not in fitting:
+        raise ExportError(
+            f"column {name} holds {held} values of the type {kind}: make it numbers, text or booleans, such as "
+            f"frame[{name!r}].astype(str)"
+        )
+    return fitting[held]
+
+
+def _null_of(name: str, series: "pd.Series[Any]") -> str:
+    """How the graph writes the column's null text."""
+    nulls = [value for value in series[series.isna()].tolist() if value is not pd.NA]
+    kinds = {null_text(value) for value in nulls} or {null_text(math.nan)}
+    if len(kinds) > 1:
+        raise ExportError(
+            f"column {name} holds both None and NaN, which a pipeline tells apart and a request does not: fit with one "
+            f"of them, such as frame[{name!r}].where(frame[{name!r}].notna(), None)"
+        )
+    return kinds.pop()
+
+
+def check_labels(labels: Any, rows: int) -> None:
+    """Refuse labels of another length than the rows, or of several columns.
+
+    Raises:
+        ExportError: both lengths are named.
+    """
+    if labels is None:
+        return
+    shape = np.shape(labels)
+    if len(shape) > 1 and shape[1] > 1:
+        raise ExportError(
+            f"labels have {shape[1]} columns: a version has one target, so fit and register a model for each column"
+        )
+    if len(labels) != rows:
+        raise ExportError(f"labels have {len(labels)} rows, columns have {rows}: give the labels of these very rows")
+
+
+def check_named(names: Sequence[str], **given: Mapping[str, Any]) -> None:
+    """Refuse sources and defaults of columns that there are not.
+
+    Raises:
+        ExportError: they are named.
+    """
+    for what, values in given.items():
+        if unknown := sorted(set(map(str, values)) - set(names)):
+            raise ExportError(
+                f"{what} name columns that the rows do not have: {', '.join(unknown)}; there are "
+                f"{', '.join(names[:_TEXT_SHOWN])}{' …' if len(names) > _TEXT_SHOWN else ''}"
+            )

@@ -1,0 +1,161 @@
+"""Words of texts as standard operators count them: skl2onnx writes a tokenizer of Microsoft's own domain."""
+
+import string
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from skl2onnx.common.data_types import DoubleTensorType
+
+from contender.errors import ExportError
+from contender.registration.nodes import Converters, Nodes
+
+OPSET = 20
+"""The first that splits, joins and matches text."""
+_BETWEEN_WORDS = sorted(set(string.punctuation) - {"_"}) + list("\u00a0\u00a7\u00a9\u00ab\u00b0\u00b7\u00bb\u00bf\u00a1\u20ac\u2013\u2014\u2018\u2019\u201c\u201d\u201e\u2026\u2022")
+_PATTERNS = {r"(?u)\b\w\w+\b": r"[\pL\pN_]{2,}", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
+"""scikit-learn's patterns of a token, and what a whole token matches then."""
+
+
+def _count(scope: Any, operator: Any, container: Any) -> None:
+    nodes = Nodes(scope, container)
+    _hand_on(nodes, operator, _counts(nodes, operator))
+
+
+def _weigh_words(scope: Any, operator: Any, container: Any) -> None:
+    nodes = Nodes(scope, container)
+    vectorizer = operator.raw_operator
+    _hand_on(nodes, operator, _weighed(nodes, vectorizer._tfidf, _counts(nodes, operator)))  # noqa: SLF001 - no other
+
+
+def _weigh_counts(scope: Any, operator: Any, container: Any) -> None:
+    nodes = Nodes(scope, container)
+    counts = nodes.add("Cast", operator.inputs[0].full_name, to=TensorProto.DOUBLE)
+    _hand_on(nodes, operator, _weighed(nodes, operator.raw_operator, counts))
+
+
+def _counts(nodes: Nodes, operator: Any) -> str:
+    """How often each term of the vocabulary is in each text, shape (rows, terms)."""
+    vectorizer = operator.raw_operator
+    _check(vectorizer)
+    terms = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.get)
+    texts = nodes.add("Reshape", operator.inputs[0].full_name, nodes.constant([-1]))
+    if vectorizer.lowercase:
+        texts = nodes.add("StringNormalizer", texts, case_change_action="LOWER", locale="C", op_version=10)
+    size = nodes.add("Shape", texts)
+    tokens, rows = _tokens(nodes, vectorizer, texts, size)
+    positions = [
+        _positions(nodes, grams, of_rows, terms)
+        for grams, of_rows in _grams(nodes, tokens, rows, *vectorizer.ngram_range)
+    ]
+    where = nodes.add("Concat", *positions, axis=0)
+    width = nodes.constant([len(terms)])
+    zero, one = nodes.constant(0.0), nodes.constant(1.0)
+    empty = nodes.add("Expand", zero, nodes.add("Mul", size, width))
+    ones = nodes.add("Expand", one, nodes.add("Shape", where))
+    flat = nodes.add("ScatterElements", empty, where, ones, axis=0, reduction="add", op_version=18)
+    counts = nodes.add("Reshape", flat, nodes.add("Concat", size, width, axis=0))
+    return nodes.add("Min", counts, one) if vectorizer.binary else counts
+
+
+def _check(vectorizer: Any) -> None:
+    name = type(vectorizer).__name__
+    for setting in ("tokenizer", "preprocessor", "strip_accents"):
+        if getattr(vectorizer, setting) is not None:
+            raise ExportError(f"{name} has {setting}=, which has no counterpart in ONNX: change the texts before, and leave it out")
+    if vectorizer.analyzer != "word" or vectorizer.token_pattern not in _PATTERNS:
+        raise ExportError(f"{name} is exported with analyzer='word' and scikit-learn's own token_pattern alone: leave both out")
+
+
+def _tokens(nodes: Nodes, vectorizer: Any, texts: str, size: str) -> tuple[str, str]:
+    """Every token in order, shape (tokens,), and the row it is of."""
+    scalar = nodes.add("Squeeze", size)
+    tokens, rows = texts, nodes.add("Range", nodes.constant(0), scalar, nodes.constant(1))
+    nothing = nodes.constant("")
+    for delimiter in ("", *_BETWEEN_WORDS):
+        pieces, _ = nodes.pair("StringSplit", tokens, delimiter=delimiter, op_version=20)
+        column = nodes.add("Unsqueeze", rows, nodes.constant([1]))
+        spread = nodes.add("Expand", column, nodes.add("Shape", pieces))
+        flat = nodes.add("Reshape", pieces, nodes.constant([-1]))
+        kept = nodes.add("Not", nodes.add("Equal", flat, nothing, op_version=19))
+        tokens, rows = _kept(nodes, kept, flat, nodes.add("Reshape", spread, nodes.constant([-1])))
+    pattern = _PATTERNS[vectorizer.token_pattern]
+    tokens, rows = _kept(nodes, nodes.add("RegexFullMatch", tokens, pattern=pattern, op_version=20), tokens, rows)
+    if stop_words := sorted(vectorizer.get_stop_words() or []):
+        stopped = _looked_up(nodes, tokens, stop_words)
+        tokens, rows = _kept(nodes, nodes.add("Less", stopped, nodes.constant(0)), tokens, rows)
+    return tokens, rows
+
+
+def _kept(nodes: Nodes, kept: str, *columns: str) -> tuple[str, str]:
+    first, second = (nodes.add("Compress", column, kept, axis=0) for column in columns)
+    return first, second
+
+
+def _grams(nodes: Nodes, tokens: str, rows: str, shortest: int, longest: int) -> list[tuple[str, str]]:
+    """Runs of tokens within a row, by their length, and the row they are of."""
+    found, grams, of_rows = [], tokens, rows
+    for length in range(1, longest + 1):
+        if length > 1:
+            after = nodes.constant([length - 1])
+            end = nodes.constant([np.iinfo(np.int64).max])
+            tail, tail_rows = (nodes.add("Slice", one, after, end) for one in (tokens, rows))
+            count = nodes.add("Shape", tail)
+            head, head_rows = (nodes.add("Slice", one, nodes.constant([0]), count) for one in (grams, of_rows))
+            grams = nodes.add("StringConcat", nodes.add("StringConcat", head, nodes.constant(" "), op_version=20), tail, op_version=20)
+            # A run that leaves its row is no gram, and neither is one that it begins.
+            same = nodes.add("Equal", head_rows, tail_rows)
+            of_rows = nodes.add("Where", same, head_rows, nodes.constant(-1))
+        if length >= shortest:
+            kept = nodes.add("GreaterOrEqual", of_rows, nodes.constant(0))
+            found.append(_kept(nodes, kept, grams, of_rows))
+    return found
+
+
+def _positions(nodes: Nodes, grams: str, rows: str, terms: list[str]) -> str:
+    """Where the grams that are terms count in the flattened table."""
+    index = _looked_up(nodes, grams, terms)
+    begin = nodes.add("Mul", rows, nodes.constant(len(terms)))
+    known = nodes.add("GreaterOrEqual", index, nodes.constant(0))
+    return nodes.add("Compress", nodes.add("Add", begin, index), known, axis=0)
+
+
+def _looked_up(nodes: Nodes, tokens: str, words: list[str]) -> str:
+    """The place of each token among the words, -1 for others."""
+    return nodes.add(
+        "LabelEncoder",
+        tokens,
+        op_domain="ai.onnx.ml",
+        op_version=2,
+        keys_strings=words,
+        values_int64s=list(range(len(words))),
+        default_int64=-1,
+    )
+
+
+def _weighed(nodes: Nodes, weights: TfidfTransformer, counts: str) -> str:
+    zero, one = nodes.constant(0.0), nodes.constant(1.0)
+    found = counts
+    if weights.sublinear_tf:
+        above = nodes.add("Max", counts, one)
+        found = nodes.add("Where", nodes.add("Greater", counts, zero), nodes.add("Add", nodes.add("Log", above), one), zero)
+    if weights.use_idf:
+        found = nodes.add("Mul", found, nodes.constant(weights.idf_.reshape(1, -1)))
+    if weights.norm is None:
+        return found
+    squares = nodes.add("Mul", found, found) if weights.norm == "l2" else nodes.add("Abs", found)
+    length = nodes.add("ReduceSum", squares, nodes.constant([1]), keepdims=1)
+    if weights.norm == "l2":
+        length = nodes.add("Sqrt", length)
+    empty = nodes.add("Equal", length, zero)
+    return nodes.add("Div", found, nodes.add("Where", empty, one, length))
+
+
+def _hand_on(nodes: Nodes, operator: Any, values: str) -> None:
+    wanted = operator.outputs[0]
+    kind = TensorProto.DOUBLE if isinstance(wanted.type, DoubleTensorType) else TensorProto.FLOAT
+    nodes.add("Cast", values, to=kind, output=wanted.full_name)
+
+
+CONVERTERS: Converters = {CountVectorizer: _count, TfidfVectorizer: _weigh_words, TfidfTransformer: _weigh_counts}
