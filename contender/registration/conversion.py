@@ -16,8 +16,9 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 
 from contender.errors import ExportError
 from contender.registration import imputing, text, trees
+from contender.registration.boosting import register_converters
 from contender.registration.graph import Graph, Outputs
-from contender.registration.preparing import Prepared, prepare, tensor_name
+from contender.registration.preparing import Prepared, check_steps, prepare, tensor_name
 from contender.registration.rows import Column
 from shared.events import Dtype
 
@@ -41,7 +42,7 @@ FOREIGN = (
 )
 """What skl2onnx and onnxruntime raise where they can't convert or load; none of it reaches a caller."""
 _ML = 3
-"""skl2onnx and onnxmltools write this opset of ai.onnx.ml."""
+"""skl2onnx writes this opset of ai.onnx.ml."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,6 @@ SINGLE = Way(
     {**text.CONVERTERS, **imputing.CONVERTERS},
     imputing.SHAPES,
 )
-BOOSTED = Way("32-bit floats", FloatTensorType, TensorProto.FLOAT, 18, {}, {})
-
-
 @dataclass(frozen=True)
 class Converted:
     """An ONNX file, the names of its outputs, and the columns as callers send them."""
@@ -91,29 +89,24 @@ def conversions(pipeline: Any, columns: Sequence[Column]) -> Iterator[Converted 
     Raises:
         ExportError: no way of converting can help: a step or column is named, with what to do instead.
     """
-    boosted = boosting(pipeline)
-    for way in [BOOSTED] if boosted else [EXACT, SINGLE]:
+    check_steps(_steps(pipeline))
+    register_boosting(pipeline)
+    for way in (EXACT, SINGLE):
         prepared = prepare(pipeline, columns)
         yield _attempt(pipeline, prepared, columns, way)
 
 
-def boosting(pipeline: Any) -> str:
-    """The library of boosted trees that a step comes from; its converters are registered with skl2onnx then.
+def register_boosting(pipeline: Any) -> None:
+    """Let skl2onnx know the libraries of boosted trees that steps come from.
 
     Raises:
-        ExportError: the extra that brings the converters is not installed.
+        ExportError: the extra that brings them is not installed.
     """
-    library = next(
-        (name for step in _steps(pipeline) if (name := type(step).__module__.partition(".")[0]) in ("lightgbm", "xgboost")),
-        "",
-    )
-    if library:
+    for library in {type(step).__module__.partition(".")[0] for step in _steps(pipeline)} & {"lightgbm", "xgboost"}:
         try:
-            from contender.registration.boosting import register_converters  # noqa: PLC0415 - an extra of its own
+            register_converters(library)
         except ImportError as error:
-            raise ExportError(f"{library} is exported by the extra: pip install 'contender[boosting]'") from error
-        register_converters()
-    return library
+            raise ExportError(f"{library} can't be imported: pip install 'contender[boosting]'") from error
 
 
 def _attempt(pipeline: Any, prepared: Prepared, columns: Sequence[Column], way: Way) -> Converted | ExportError:

@@ -15,6 +15,8 @@ from contender.registration.trees import ML_OPSET
 
 _TYPES = {"text": TensorProto.STRING, "whole": TensorProto.INT64}
 _SCORE, _LABEL = "served_score", "served_label"
+_GUARD_OPSET = 3
+"""Of ai.onnx.ml: LabelEncoder maps to numbers from 2 on."""
 _INVERSES = {
     "expm1": ("Exp", "minus one"),
     "exp": ("Exp", ""),
@@ -166,6 +168,12 @@ class Graph:
             del node.attribute[:]
             # "en_US" is absent from slim images, and no request could be answered there.
             node.attribute.extend([*kept, helper.make_attribute("locale", "C")])
-        if node.op_type == "TreeEnsemble":
-            for entry in self.model.opset_import:
-                entry.version = max(entry.version, ML_OPSET) if entry.domain == "ai.onnx.ml" else entry.version
+        if node.domain == "ai.onnx.ml":
+            self._raise_opset(ML_OPSET if node.op_type == "TreeEnsemble" else _GUARD_OPSET)
+
+    def _raise_opset(self, version: int) -> None:
+        entry = next((one for one in self.model.opset_import if one.domain == "ai.onnx.ml"), None)
+        if entry is None:
+            self.model.opset_import.append(helper.make_opsetid("ai.onnx.ml", version))
+        else:
+            entry.version = max(entry.version, version)

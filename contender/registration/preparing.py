@@ -1,7 +1,7 @@
 """A fitted pipeline, made ready for skl2onnx: searches and thresholds unwrapped, columns by tensors of one type each."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -331,6 +331,20 @@ def _places(columns: Any, names: Mapping[str, int]) -> Any:
     if isinstance(listed, list | np.ndarray) and all(isinstance(one, str) for one in listed):
         return [names[one] for one in listed]
     return listed
+
+
+def check_steps(steps: Iterable[Any]) -> None:
+    """Refuse steps whose conversion is known to answer otherwise.
+
+    Raises:
+        ExportError: the step, and what to do instead.
+    """
+    for step in steps:
+        if getattr(step, "method", "") == "isotonic" and type(step).__name__ == "CalibratedClassifierCV":
+            raise ExportError(
+                "CalibratedClassifierCV has method='isotonic', which has no exact counterpart in ONNX: fit it with "
+                "method='sigmoid'"
+            )
 
 
 def is_scored(pipeline: Any) -> None:

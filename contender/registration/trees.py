@@ -31,7 +31,7 @@ ML_OPSET = 5
 """Of the domain ai.onnx.ml: the first that has TreeEnsemble."""
 _DECLARED = 3
 """What skl2onnx lets a node ask for; the file is raised to ML_OPSET afterwards."""
-_LEAF = -1
+LEAF = -1
 _SUM = 1
 _LEQ = 0
 
@@ -56,7 +56,7 @@ def tree_attributes(trees: Iterable[tuple[int, Tree]], targets: int) -> dict[str
     node_count = leaf_count = 0
     for target, tree in trees:
         whole = _grown(tree)
-        is_leaf = whole.left == _LEAF
+        is_leaf = whole.left == LEAF
         number = np.where(is_leaf, np.cumsum(is_leaf) - 1 + leaf_count, np.cumsum(~is_leaf) - 1 + node_count)
         left, right = whole.left[~is_leaf], whole.right[~is_leaf]
         nodes.append(
@@ -107,8 +107,8 @@ def _grown(tree: Tree) -> Tree:
     return Tree(
         np.array([0, 0, 0]),
         np.zeros(3),
-        np.array([1, _LEAF, _LEAF]),
-        np.array([2, _LEAF, _LEAF]),
+        np.array([1, LEAF, LEAF]),
+        np.array([2, LEAF, LEAF]),
         np.zeros(3, dtype=int),
         np.repeat(tree.values, 3),
     )
@@ -124,8 +124,8 @@ def _histogram_tree(predictor: Any) -> Tree:
     if nodes["is_categorical"].any():
         raise ExportError("categories inside histogram gradient boosting have no counterpart in ONNX")
     leaf = nodes["is_leaf"].astype(bool)
-    left = np.where(leaf, _LEAF, nodes["left"].astype(np.int64))
-    right = np.where(leaf, _LEAF, nodes["right"].astype(np.int64))
+    left = np.where(leaf, LEAF, nodes["left"].astype(np.int64))
+    right = np.where(leaf, LEAF, nodes["right"].astype(np.int64))
     thresholds = np.minimum(nodes["num_threshold"], np.finfo(np.float64).max)  # infinity: only missing values go right
     return Tree(nodes["feature_idx"], thresholds, left, right, nodes["missing_go_to_left"], nodes["value"])
 
@@ -143,8 +143,8 @@ def _forest(scope: Any, operator: Any, container: Any) -> None:
         for member in members
         for target in range(width)
     )
-    total = _sums(nodes, _rows(nodes, operator, as_32_bits=True), trees, width)
-    _answer(nodes, operator, nodes.add("Div", total, nodes.constant(float(len(members)))))
+    total = sums(nodes, rows_of(nodes, operator, as_32_bits=True), trees, width)
+    hand_over(nodes, operator, nodes.add("Div", total, nodes.constant(float(len(members)))))
 
 
 def _gradient_boosting(scope: Any, operator: Any, container: Any) -> None:
@@ -159,18 +159,18 @@ def _gradient_boosting(scope: Any, operator: Any, container: Any) -> None:
         for stage in model.estimators_
         for target, member in enumerate(stage)
     )
-    total = _sums(nodes, _rows(nodes, operator, as_32_bits=True), trees, width)
+    total = sums(nodes, rows_of(nodes, operator, as_32_bits=True), trees, width)
     raw = nodes.add("Add", total, nodes.constant(begin.astype(np.float64)))
-    _answer(nodes, operator, _linked(nodes, model, raw))
+    hand_over(nodes, operator, _linked(nodes, model, raw))
 
 
 def _histogram_boosting(scope: Any, operator: Any, container: Any) -> None:
     model, nodes = operator.raw_operator, Nodes(scope, container)
     stages = model._predictors  # noqa: SLF001 - nothing public holds the trees
     trees = ((target, _histogram_tree(tree)) for stage in stages for target, tree in enumerate(stage))
-    total = _sums(nodes, _rows(nodes, operator, as_32_bits=False), trees, model.n_trees_per_iteration_)
+    total = sums(nodes, rows_of(nodes, operator, as_32_bits=False), trees, model.n_trees_per_iteration_)
     begin = np.asarray(model._baseline_prediction, dtype=np.float64).reshape(1, -1)  # noqa: SLF001
-    _answer(nodes, operator, _linked(nodes, model, nodes.add("Add", total, nodes.constant(begin))))
+    hand_over(nodes, operator, _linked(nodes, model, nodes.add("Add", total, nodes.constant(begin))))
 
 
 def _linked(nodes: Nodes, model: Any, raw: str) -> str:
@@ -185,7 +185,7 @@ def _linked(nodes: Nodes, model: Any, raw: str) -> str:
     return nodes.add("Exp", raw) if loss in ("HalfPoissonLoss", "HalfGammaLoss") else raw
 
 
-def _rows(nodes: Nodes, operator: Any, *, as_32_bits: bool) -> str:
+def rows_of(nodes: Nodes, operator: Any, *, as_32_bits: bool) -> str:
     """The step's rows in 64 bits; scikit-learn's own trees round them to 32 bits before they compare."""
     rows: str = operator.inputs[0].full_name
     if as_32_bits and not isinstance(operator.inputs[0].type, FloatTensorType):
@@ -195,13 +195,13 @@ def _rows(nodes: Nodes, operator: Any, *, as_32_bits: bool) -> str:
     return rows
 
 
-def _sums(nodes: Nodes, rows: str, trees: Iterable[tuple[int, Tree]], targets: int) -> str:
+def sums(nodes: Nodes, rows: str, trees: Iterable[tuple[int, Tree]], targets: int) -> str:
     """The trees' sums, shape (rows, targets)."""
     attributes = tree_attributes(trees, targets)
     return nodes.add("TreeEnsemble", rows, op_domain="ai.onnx.ml", op_version=_DECLARED, **attributes)
 
 
-def _answer(nodes: Nodes, operator: Any, scores: str) -> None:
+def hand_over(nodes: Nodes, operator: Any, scores: str) -> None:
     """Hand the scores on, in the type that the next step expects, with labels before them for a classifier."""
     wanted = operator.outputs[-1]
     kind = TensorProto.DOUBLE if isinstance(wanted.type, DoubleTensorType) else TensorProto.FLOAT
