@@ -1,7 +1,14 @@
 """What people import and type: the client, feature definitions, the command line and the embedded stack."""
 
 from contender.client import Client, Experiment
-from contender.errors import ContenderError, ExportError, ParityError, RefusedError, UnreachableError
+from contender.errors import (
+    ContenderError,
+    ExportError,
+    ParityError,
+    RefusedError,
+    RegistrationWarning,
+    UnreachableError,
+)
 from contender.features import (
     Entity,
     EventSource,
@@ -34,6 +41,7 @@ __all__ = [
     "FeatureView",
     "ParityError",
     "RefusedError",
+    "RegistrationWarning",
     "UnreachableError",
     "column",
     "count",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from contender.commands import features, parked, stack
+from contender.commands import features, models, parked, stack
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,7 @@ app.command()(stack.status)
 app.command()(stack.logs)
 app.command()(parked.parked)
 app.add_typer(features.app, name="features")
+app.add_typer(models.app, name="models")
 
 
 @app.command()

@@ -2,10 +2,11 @@
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -13,17 +14,22 @@ import msgspec
 
 from contender.answers import Prediction, Results
 from contender.bodies import encoded
-from contender.errors import ContenderError, RefusedError, UnreachableError
+from contender.errors import ContenderError, RefusedError, RegistrationWarning, UnreachableError
 from shared.events import ExperimentRevision, Missing, ModelVersion, Outcome, Scalar
+
+if TYPE_CHECKING:
+    from contender.registration import RegisteredVersion
 
 DEFAULT_URL = "http://127.0.0.1:8400"
 _PORTS = {"feature_service": 8401, "inference_service": 8402, "feedback_service": 8403}
+_NEVER_NULL = ("count", "distinct_count")
 _USUAL_METRICS = {"regression": "absolute_error"}
 ShapeT = TypeVar("ShapeT")
 
 
 class _Feature(msgspec.Struct):
     name: str
+    kind: str = ""
     default: Scalar = None
 
 
@@ -77,17 +83,24 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def register(self, model: str, pipeline: Any, columns: Any, labels: Any = None, **options: Any) -> ModelVersion:
+    def register(
+        self, model: str, pipeline: Any, columns: Any, labels: Any = None, **options: Any
+    ) -> "RegisteredVersion":
         """Export a fitted pipeline to ONNX, check that it answers as scikit-learn does, and register it.
 
         Args:
             model: the model's name; its first version becomes the champion.
-            pipeline: a fitted scikit-learn pipeline.
-            columns: the frame it was fitted on, shape (rows, inputs).
+            pipeline: a fitted scikit-learn pipeline, or a ready ONNX file: its path, bytes or ModelProto.
+            columns: the rows it was fitted on, shape (rows, inputs): a frame of pandas or polars, or an array.
             labels: what it was fitted to, shape (rows,).
-            options: `sources`, `defaults`, `description`, `tolerance`, `training_set`, as
-                `contender.registration.export_pipeline` has them. Sources are pinned to the feature versions of today,
-                and the definitions' own defaults stand in where none is given.
+            options: `sources`, `defaults`, `description`, `tolerance`, `tolerance_reason`, `training_set`, as
+                `contender.registration.export_pipeline` has them; for a ready file `task` and `classes`, as
+                `contender.registration.export_file` has them. A training set fills the sources of its own columns.
+                Sources are pinned to the feature versions of today, or to those of the training set, and the
+                definitions' own defaults stand in where none is given.
+
+        Returns:
+            The version. Its `warnings`, which are shown as well, say what it does with rows that training had none of.
 
         Raises:
             ExportError: the pipeline can't be exported.
@@ -95,15 +108,24 @@ class Client:
         """
         from contender import registration  # noqa: PLC0415 - needs the extra `notebook`, which applications do without
 
-        if options.get("sources"):
-            recorded = options.get("training_set")
-            meant = {} if recorded is None else _meant(recorded.manifest)
-            options |= self._pinned(options["sources"], options.get("defaults") or {}, meant)
-        exported = registration.export_pipeline(pipeline, columns, labels, **options)
+        recorded = options.get("training_set")
+        meant = {} if recorded is None else _meant(recorded.manifest)
+        sources = _served(recorded, columns) | dict(options.get("sources") or {})
+        if sources:
+            options |= self._pinned(sources, options.get("defaults") or {}, meant)
+        export = registration.export_file if registration.is_file(pipeline) else registration.export_pipeline
+        exported = export(pipeline, columns, labels, **options)
         try:
-            return registration.register(self.inference_url, model, exported)
+            registered = registration.register(self.inference_url, model, exported)
         except httpx.HTTPError as error:
             raise UnreachableError(f"{self.inference_url} does not answer: {error}") from error
+        for message in registered.warnings:
+            warnings.warn(f"{model}: {message}", RegistrationWarning, stacklevel=2)
+        return registered
+
+    def versions(self) -> list[ModelVersion]:
+        """Every version of every model, oldest first."""
+        return self._call(dict[str, list[ModelVersion]], "GET", f"{self.inference_url}/v1/models")["versions"]
 
     def promote(self, model: str, version: ModelVersion | str) -> None:
         """Make a version the one that answers outside of experiments."""
@@ -219,7 +241,7 @@ class Client:
         views = self._call(_Definitions, "GET", f"{self.feature_url}/v1/definitions").views
         labels = {view.label: view for view in views} | {view.name: view for view in views if view.newest}
         meanings = {(view.name, view.digest): view for view in views}
-        pinned, own = {}, {}
+        pinned, own, always = {}, {}, []
         for column, reference in sources.items():
             label, _, name = reference.partition(":")
             view = labels.get(label)
@@ -236,7 +258,9 @@ class Client:
             pinned[column] = f"{view.label}:{name}"
             if feature.default is not None:
                 own[column] = feature.default
-        return {"sources": pinned, "defaults": own | dict(defaults)}
+            if feature.kind in _NEVER_NULL:
+                always.append(column)
+        return {"sources": pinned, "defaults": own | dict(defaults), "never_null": always}
 
     def _beside(self, service: str) -> str:
         variable = f"CONTENDER_{service.upper()}"
@@ -280,6 +304,14 @@ class Experiment:
     def results(self) -> Results:
         """What is known at this moment."""
         return self.client.results(self.name)
+
+
+def _served(recorded: Any, columns: Any) -> dict[str, str]:
+    """Where a training set's own columns among those of the rows are served from."""
+    if recorded is None:
+        return {}
+    names = set(map(str, getattr(columns, "columns", [])))
+    return {column: reference for column, reference in recorded.manifest["features"].items() if column in names}
 
 
 def _meant(manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -5,6 +5,8 @@ ContenderError
 ├── ParityError       the exported model answers differently from scikit-learn
 ├── RefusedError      a service refused; carries its problem details
 └── UnreachableError  a service does not answer
+
+RegistrationWarning   a version is registered, and does with some rows what its owner may not expect
 """
 
 import json
@@ -15,6 +17,10 @@ import httpx
 
 class ContenderError(Exception):
     """Something that was asked of Contender can't be done; the message says why."""
+
+
+class RegistrationWarning(UserWarning):
+    """A registered version does with some rows what its owner may not expect."""
 
 
 class ExportError(ContenderError):

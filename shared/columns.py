@@ -50,7 +50,8 @@ def array_of(column: InputColumn, values: Sequence[Scalar]) -> NDArray[Any]:
     """
     missing: Scalar = column.default
     if missing is None:
-        missing = {"float": math.nan, "string": column.null_text}.get(column.dtype)
+        nulls: dict[str, Scalar] = {"float": math.nan, "string": column.null_text}
+        missing = nulls.get(column.dtype)
     filled = [missing if value is None else value for value in values]
     if column.dtype == "integer":
         return np.array([int(value) for value in filled if value is not None], dtype=np.int64)

@@ -5,6 +5,17 @@ Only the ONNX file, the manifest and a sample of rows cross the wire; no pickle 
 
 from contender.registration.exporting import TOLERANCE, Export, Recorded, export_pipeline
 from contender.registration.parity import SAMPLE_ROWS
+from contender.registration.ready import export_file, is_file
 from contender.registration.uploading import RegisteredVersion, register
 
-__all__ = ["SAMPLE_ROWS", "TOLERANCE", "Export", "Recorded", "RegisteredVersion", "export_pipeline", "register"]
+__all__ = [
+    "SAMPLE_ROWS",
+    "TOLERANCE",
+    "Export",
+    "Recorded",
+    "RegisteredVersion",
+    "export_file",
+    "export_pipeline",
+    "is_file",
+    "register",
+]

@@ -1,7 +1,7 @@
 """What a pipeline answers, and what a file answers to the same rows as a service would run them."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,17 +95,22 @@ class File:
 
     def answer(self, values: Mapping[str, Sequence[Scalar]]) -> Answered:
         """What the file says to rows given by column, as callers send them."""
-        count = len(next(iter(values.values())))
-        arrays = {column.name: array_of(column, values[column.name]) for column in self._inputs}
-        parts = [
-            self._run({name: array[at : at + _BATCH] for name, array in arrays.items()})
-            for at in range(0, count, _BATCH)
-        ]
+        parts = [self._read(arrays) for arrays in self._batches(values)]
         return Answered(
             np.concatenate([part.scores for part in parts]), [label for part in parts for label in part.labels]
         )
 
-    def _run(self, arrays: Mapping[str, NDArray[Any]]) -> Answered:
+    def outputs(self, values: Mapping[str, Sequence[Scalar]]) -> list[NDArray[Any]]:
+        """The output tensors themselves."""
+        parts = [self._session.run(self._outputs, self._feed(arrays)) for arrays in self._batches(values)]
+        return [np.concatenate(tensors) for tensors in zip(*parts, strict=True)]
+
+    def _batches(self, values: Mapping[str, Sequence[Scalar]]) -> Iterator[dict[str, NDArray[Any]]]:
+        arrays = {column.name: array_of(column, values[column.name]) for column in self._inputs}
+        for at in range(0, len(next(iter(values.values()))), _BATCH):
+            yield {name: array[at : at + _BATCH] for name, array in arrays.items()}
+
+    def _read(self, arrays: Mapping[str, NDArray[Any]]) -> Answered:
         rows = len(next(iter(arrays.values())))
         raw = self._session.run(self._outputs, self._feed(arrays))
         scores = read_scores(raw[0], self._task, self._classes, rows)

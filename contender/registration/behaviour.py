@@ -1,8 +1,7 @@
 """What a version does with rows that training had none of: each is tried with the file and with the pipeline."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
@@ -93,11 +92,7 @@ def _try_unseen(comparer: Comparer, rows: Rows, place: int, behaviour: Behaviour
     compared = comparer.compare(unseen)
     if compared.worst > tolerance or compared.labels_differ.any():
         raise ParityError(
-            f"column {column.name}: an unseen category is scored otherwise than by the pipeline, by {compared.worst:.3g}"
+            f"column {column.name}: an unseen category is scored otherwise than by the pipeline, off by "
+            f"{compared.worst:.3g}"
         )
     behaviour.tell(column.name, "unseen category", _SCORED)
-
-
-def warn_about(inputs: Sequence[Any]) -> list[str]:
-    """Nothing: kept for files that came ready."""
-    return [str(one) for one in inputs]

@@ -37,9 +37,7 @@ _XGBOOST = {
     "count:poisson": _EXP,
     "reg:gamma": _EXP,
     "reg:tweedie": _EXP,
-    **dict.fromkeys(
-        ["reg:squarederror", "reg:absoluteerror", "reg:quantileerror", "reg:pseudohubererror"], _AS_IT_IS
-    ),
+    **dict.fromkeys(["reg:squarederror", "reg:absoluteerror", "reg:quantileerror", "reg:pseudohubererror"], _AS_IT_IS),
 }
 
 
@@ -101,7 +99,11 @@ def _lightgbm_tree(root: Mapping[str, Any]) -> Tree:
     grow(root)
     features, thresholds, left, right, missing, values = zip(*columns, strict=True)
     return Tree(
-        np.array(features), np.array(thresholds, dtype=float), np.array(left), np.array(right), np.array(missing),
+        np.array(features),
+        np.array(thresholds, dtype=float),
+        np.array(left),
+        np.array(right),
+        np.array(missing),
         np.array(values, dtype=float),
     )
 
@@ -130,7 +132,9 @@ def _xgboost_trees(model: Mapping[str, Any], best: int | None, width: int) -> It
     count = len(model["trees"]) if best is None else bounds[best + 1]
     for target, tree in zip(model["tree_info"][:count], model["trees"][:count], strict=True):
         if any(tree["split_type"]) or len(tree["base_weights"]) != len(tree["left_children"]):
-            raise ExportError("XGBoost treats a column as categories, or several targets at once: encode the column before")
+            raise ExportError(
+                "XGBoost treats a column as categories, or several targets at once: encode the column before"
+            )
         conditions = np.array(tree["split_conditions"], dtype=np.float32)
         # XGBoost goes left below a threshold, TreeEnsemble up to one: the number just below is the same question.
         below = np.nextafter(conditions, np.float32(-np.inf)).astype(np.float64)

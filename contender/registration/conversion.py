@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidArgument,
+    InvalidGraph,
+    NotImplemented,  # noqa: A004 - an operator has no kernel for its types
+    RuntimeException,
+)
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType, StringTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
@@ -22,7 +28,10 @@ from contender.registration.preparing import Prepared, check_steps, prepare, ten
 from contender.registration.rows import Column
 from shared.events import Dtype
 
+RUN_FAILURES = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)
+"""What onnxruntime raises where it can't load or run a file."""
 FOREIGN = (
+    *RUN_FAILURES,
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -33,12 +42,8 @@ FOREIGN = (
     RuntimeError,
     TypeError,
     ValueError,
-    Fail,
-    InvalidArgument,
-    InvalidGraph,
     MissingConverter,
     MissingShapeCalculator,
-    NotImplemented,
 )
 """What skl2onnx and onnxruntime raise where they can't convert or load; none of it reaches a caller."""
 _ML = 3
@@ -51,7 +56,7 @@ class Way:
 
     name: str
     tensor: Any
-    type: int
+    element: int
     opset: int
     converters: dict[type, Any]
     shapes: dict[type, Any]
@@ -73,6 +78,8 @@ SINGLE = Way(
     {**text.CONVERTERS, **imputing.CONVERTERS},
     imputing.SHAPES,
 )
+
+
 @dataclass(frozen=True)
 class Converted:
     """An ONNX file, the names of its outputs, and the columns as callers send them."""
@@ -136,7 +143,7 @@ def _attempt(pipeline: Any, prepared: Prepared, columns: Sequence[Column], way: 
         return error
     except FOREIGN as error:
         return refusal(pipeline, error)
-    outputs = Graph(model, way.type).finish(prepared, columns, getattr(pipeline, "classes_", None))
+    outputs = Graph(model, way.element).finish(prepared, columns, getattr(pipeline, "classes_", None))
     return Converted(_bytes(model), outputs, _dtypes(prepared, columns), way.name)
 
 
@@ -168,7 +175,14 @@ def _steps(estimator: Any) -> Iterator[Any]:
     elif hasattr(estimator, "transformers_"):
         inner = [step for _, step, _ in estimator.transformers_]
     else:
-        for name in ("best_estimator_", "estimator_", "regressor_", "estimators_", "calibrated_classifiers_", "estimator"):
+        for name in (
+            "best_estimator_",
+            "estimator_",
+            "regressor_",
+            "estimators_",
+            "calibrated_classifiers_",
+            "estimator",
+        ):
             held = getattr(estimator, name, None)
             if held is not None and not isinstance(held, str):
                 inner += list(np.ravel(np.array(held, dtype=object))) if isinstance(held, list | np.ndarray) else [held]

@@ -1,20 +1,21 @@
 """Export of a fitted pipeline: the first file that answers as it does, what becomes of odd rows, and the manifest."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 import pandas as pd
+from onnx import ModelProto, helper
 
 from contender.errors import ExportError, ParityError
 from contender.registration.answers import Answered, File, of_pipeline, plain, task_of
 from contender.registration.behaviour import Behaviour, observe
-from contender.registration.conversion import FOREIGN, Converted, conversions, refusal
+from contender.registration.conversion import FOREIGN, RUN_FAILURES, Converted, conversions, refusal
 from contender.registration.manifest import code, data, environment
-from contender.registration.parity import Comparer, Parity, changed_rows, filled
+from contender.registration.parity import Comparer, Parity, compare_all, filled
 from contender.registration.preparing import check_fitted, is_scored
 from contender.registration.rows import Rows, check_labels, check_named
 from shared.columns import fault_of
@@ -121,7 +122,9 @@ def export_pipeline(
     check_fitted(pipeline, names)
     is_scored(pipeline)
     task, classes = task_of(pipeline)
-    checked = _first_fitting(pipeline, rows, task, classes, serving, tolerance)
+    checked = _Trial(pipeline, rows, task, classes, serving, tolerance).first_fitting()
+    served = [task, classes, [msgspec.to_builtins(column) for column in checked.inputs], checked.label]
+    onnx = marked(checked.converted.onnx, [*served, dict(serving.entities)])
     manifest = {
         "task": task,
         "classes": classes,
@@ -140,100 +143,100 @@ def export_pipeline(
         },
         "behaviour": checked.behaviour.columns,
         "warnings": checked.behaviour.warnings,
-        "onnx_sha256": hashlib.sha256(checked.converted.onnx).hexdigest(),
+        "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
         "data": data(rows.frame, labels),
         **({"training_set": dict(training_set.manifest)} if training_set is not None else {}),
         "parameters": {name: repr(value) for name, value in sorted(pipeline.get_params(deep=True).items())},
         "environment": environment(),
         "code": code(),
     }
-    return Export(checked.converted.onnx, manifest, checked.parity.sample(task))
+    return Export(onnx, manifest, checked.parity.sample(task))
 
 
 def _named(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return {str(name): plain(value) for name, value in (given or {}).items()}
 
 
-def _first_fitting(
-    pipeline: Any, rows: Rows, task: Task, classes: Sequence[Scalar], serving: Serving, tolerance: float
-) -> _Checked:
-    refused: list[ExportError | ParityError] = []
-    for converted in conversions(pipeline, rows.columns):
-        if isinstance(converted, ExportError):
-            refused.append(converted)
-            continue
-        typed = rows.retyped(converted.dtypes)
-        inputs = _inputs(typed, serving)
+def marked(onnx: bytes, served: list[Any]) -> bytes:
+    """The file with a mark of how it is served, so that other sources or defaults make another version."""
+    model = ModelProto.FromString(onnx)
+    digest = hashlib.sha256(msgspec.json.encode(served, order="deterministic")).hexdigest()
+    helper.set_model_props(model, {"contender.served": digest})
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A pipeline, what is known of it, and how close a file must come."""
+
+    pipeline: Any
+    rows: Rows
+    task: Task
+    classes: list[Scalar]
+    serving: Serving
+    tolerance: float
+
+    def first_fitting(self) -> _Checked:
+        """The first conversion that answers as the pipeline does."""
+        refused: list[ExportError | ParityError] = []
+        for converted in conversions(self.pipeline, self.rows.columns):
+            if isinstance(converted, ExportError):
+                refused.append(converted)
+                continue
+            typed = self.rows.retyped(converted.dtypes)
+            try:
+                return self._checked(converted, typed, self._inputs(typed))
+            except (ExportError, ParityError) as error:
+                refused.append(error)
+            except (*RUN_FAILURES, ScoreError) as error:
+                refused.append(refusal(self.pipeline, error))
+        raise min(refused, key=lambda error: isinstance(error, ExportError))
+
+    def _inputs(self, rows: Rows) -> list[InputColumn]:
+        inputs = []
+        for number, column in enumerate(rows.columns):
+            source = self.serving.sources.get(column.name, "request")
+            default = self.serving.defaults.get(column.name)
+            null = column.dtype in ("float", "string") and (column.nulls > 0 or source != "request")
+            made = column.input(f"c{number}", source, default, required=not null and default is None)
+            if default is not None and (fault := fault_of(made, default, _TEXT_LIMIT)):
+                raise ExportError(f"the default of column {column.name}, {default!r}, {fault}: give a {column.dtype}")
+            if column.nulls and not null and default is None:
+                raise ExportError(
+                    f"column {column.name} holds nulls, and a step takes it as {column.dtype}, which has none: fill it "
+                    f"before fit, or give it a default: defaults={{{column.name!r}: ...}}"
+                )
+            inputs.append(made)
+        return inputs
+
+    def _checked(self, converted: Converted, rows: Rows, inputs: list[InputColumn]) -> _Checked:
+        given = filled(rows, inputs)
+        wanted = self._own_answers(given)
+        outputs = converted.outputs
+        parity: Parity | None = None
+        for label in dict.fromkeys([outputs.label, outputs.label if outputs.is_own_rule else ""]):
+            file = File(converted.onnx, inputs, self.task, self.classes, [outputs.score, label])
+            comparer = Comparer(self.pipeline, file, self.task, inputs)
+            parity = compare_all(comparer, given, wanted, strict=converted.way == "64-bit floats")
+            if parity.worst <= self.tolerance and not parity.labels_differ:
+                behaviour, final = observe(
+                    comparer, given, self.serving.sources, self.serving.never_null, self.tolerance
+                )
+                return _Checked(converted, final, label, parity, behaviour)
+        raise _difference(parity, self.tolerance, converted)
+
+    def _own_answers(self, rows: Rows) -> Answered:
         try:
-            return _checked(pipeline, converted, typed, inputs, task, classes, serving, tolerance)
-        except (ExportError, ParityError) as error:
-            refused.append(error)
-        except (*FOREIGN, ScoreError) as error:
-            refused.append(refusal(pipeline, error))
-    raise min(refused, key=lambda error: isinstance(error, ExportError))
-
-
-def _inputs(rows: Rows, serving: Serving) -> list[InputColumn]:
-    inputs = []
-    for number, column in enumerate(rows.columns):
-        source, default = serving.sources.get(column.name, "request"), serving.defaults.get(column.name)
-        null = column.dtype in ("float", "string") and (column.nulls > 0 or source != "request")
-        made = column.input(f"c{number}", source, default, required=not null and default is None)
-        if default is not None and (fault := fault_of(made, default, _TEXT_LIMIT)):
-            raise ExportError(f"the default of column {column.name}, {default!r}, {fault}: give a {column.dtype}")
-        if column.nulls and not null and default is None:
+            wanted = of_pipeline(self.pipeline, rows, self.task)
+        except FOREIGN as error:
             raise ExportError(
-                f"column {column.name} holds nulls, and a step takes it as {column.dtype}, which has none: fill it before "
-                f"fit, or give it a default: defaults={{{column.name!r}: ...}}"
-            )
-        inputs.append(made)
-    return inputs
-
-
-def _checked(
-    pipeline: Any,
-    converted: Converted,
-    rows: Rows,
-    inputs: list[InputColumn],
-    task: Task,
-    classes: Sequence[Scalar],
-    serving: Serving,
-    tolerance: float,
-) -> _Checked:
-    given = filled(rows, inputs)
-    try:
-        wanted = of_pipeline(pipeline, given, task)
-    except FOREIGN as error:
-        raise ExportError(
-            f"the pipeline fails on its own rows ({type(error).__name__}): give the columns that it was fitted on, in "
-            f"the types they had: {' '.join(str(error).split())[:200]}"
-        ) from error
-    if not np.isfinite(wanted.scores).any(axis=1).all():
-        raise ExportError("the pipeline gives rows no finite score: leave those rows out, or add an imputer")
-    outputs = converted.outputs
-    labels = [outputs.label, ""] if outputs.label and "threshold" not in outputs.label else [outputs.label]
-    parity: Parity | None = None
-    for label in dict.fromkeys(labels):
-        file = File(converted.onnx, inputs, task, classes, [outputs.score, label])
-        comparer = Comparer(pipeline, file, task, inputs)
-        parity = _parity(comparer, given, wanted, converted)
-        if parity.worst <= tolerance and not parity.labels_differ:
-            behaviour, final = observe(comparer, given, serving.sources, serving.never_null, tolerance)
-            return _Checked(converted, final, label, parity, behaviour)
-    raise _difference(parity, tolerance, converted)
-
-
-def _parity(comparer: Comparer, given: Rows, wanted: Answered, converted: Converted) -> Parity:
-    parity = Parity(comparer.compare(given, wanted))
-    whole = {number for number, column in enumerate(given.columns) if column.dtype != "float"}
-    for how, changed in changed_rows(given, whole):
-        ready = filled(changed, comparer.inputs)
-        try:
-            answered = of_pipeline(comparer.pipeline, ready, comparer.task)
-        except FOREIGN:
-            continue  # the pipeline takes no such rows: there is nothing to compare with
-        parity.changed[how] = comparer.compare(ready, answered, strict=converted.way.startswith("64"))
-    return parity
+                f"the pipeline fails on its own rows ({type(error).__name__}): give the columns that it was fitted on, "
+                f"in the types they had: {' '.join(str(error).split())[:200]}"
+            ) from error
+        if not np.isfinite(wanted.scores).all():
+            raise ExportError("the pipeline gives some rows no finite score: leave them out, or add an imputer")
+        return wanted
 
 
 def _difference(parity: Parity | None, tolerance: float, converted: Converted) -> ParityError:
@@ -267,6 +270,3 @@ def _beyond_single(rows: Rows) -> list[str]:
             if len(large) and bool((large.astype(np.float32).astype(np.float64) != large).any()):
                 found.append(column.name)
     return found
-
-
-__all__ = ["TOLERANCE", "Export", "Recorded", "Serving", "export_pipeline", "replace"]

@@ -34,6 +34,8 @@ class Outputs:
 
     score: str
     label: str = ""
+    is_own_rule: bool = False
+    """Whether the label follows a threshold of the model's own, and never the likeliest class."""
 
 
 class Graph:
@@ -60,7 +62,7 @@ class Graph:
         self._outputs(score, label)
         for node in self.model.graph.node:
             self._mend(node)
-        return Outputs(_SCORE, _LABEL if label else "")
+        return Outputs(_SCORE, _LABEL if label else "", prepared.threshold is not None)
 
     def add(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Add a node at the end; the name of its output."""
@@ -79,7 +81,7 @@ class Graph:
     def _inputs(self, prepared: Prepared, columns: Sequence[Column]) -> None:
         """One input per column; a column that is wanted as two types is cast from the one that callers send."""
         graph = self.model.graph
-        converted = [node for node in graph.node]
+        converted = list(graph.node)
         del graph.input[:], graph.node[:]
         for number, column in enumerate(columns):
             kinds = prepared.kinds[number] or {"text" if column.dtype == "string" else "number"}
@@ -88,9 +90,10 @@ class Graph:
             tensor = helper.make_tensor_value_info(f"c{number}", _TYPES.get(kind, self._number), shape)
             graph.input.append(tensor)
             for other in sorted(kinds - {"text"}):
-                cast = {"to": _TYPES.get(other, self._number)}
                 name = tensor_name(number, other)
-                graph.node.append(helper.make_node("Cast", [f"c{number}"], [name], f"{name}_cast", **cast))
+                cast = helper.make_node("Cast", [f"c{number}"], [name], f"{name}_cast")
+                cast.attribute.append(helper.make_attribute("to", _TYPES.get(other, self._number)))
+                graph.node.append(cast)
         graph.node.extend(converted)
 
     def _outputs(self, score: str, label: str) -> None:
@@ -109,7 +112,9 @@ class Graph:
         reached = self.add("GreaterOrEqual", positive, self.constant(np.float64(threshold.value)))
         labels = written(np.asarray(classes))
         self._label_kind = TensorProto.STRING if labels.dtype.kind == "U" else TensorProto.INT64
-        other, own = (self.constant(self._label(labels[index])) for index in (1 - threshold.positive, threshold.positive))
+        other, own = (
+            self.constant(self._label(labels[index])) for index in (1 - threshold.positive, threshold.positive)
+        )
         return self.add("Where", reached, own, other)
 
     @staticmethod
@@ -156,8 +161,8 @@ class Graph:
         """Back through a scaler, which is a line: two of its values say which."""
         if type(transformer).__name__ not in ("StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler"):
             raise ExportError(
-                f"TransformedTargetRegressor has the transformer {type(transformer).__name__}, which has no counterpart "
-                "in ONNX: scalers have one, and func=numpy.log1p with inverse_func=numpy.expm1"
+                f"TransformedTargetRegressor has the transformer {type(transformer).__name__}, which has no "
+                "counterpart in ONNX: scalers have one, and func=numpy.log1p with inverse_func=numpy.expm1"
             )
         begin, end = transformer.inverse_transform(np.array([[0.0], [1.0]]))[:, 0]
         return self.add("Add", self.add("Mul", values, self.constant(end - begin)), self.constant(begin))

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
-from sklearn.impute import SimpleImputer
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+from sklearn.impute import SimpleImputer
 
 from contender.errors import ExportError
 from contender.registration.nodes import Converters, Nodes

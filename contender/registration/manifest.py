@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 
 _PACKAGES = (
-    "lightgbm", "numpy", "onnx", "onnxmltools", "onnxruntime", "pandas", "polars", "scikit-learn", "skl2onnx", "xgboost-cpu",
+    "lightgbm",
+    "numpy",
+    "onnx",
+    "onnxmltools",
+    "onnxruntime",
+    "pandas",
+    "polars",
+    "scikit-learn",
+    "skl2onnx",
+    "xgboost-cpu",
 )
 
 

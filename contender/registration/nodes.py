@@ -20,7 +20,9 @@ class Nodes:
 
     def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """Add a node; the name of its output."""
-        return self.several(kind, *inputs, outputs=[output or self._scope.get_unique_variable_name(kind.lower())], **attributes)[0]
+        return self.several(
+            kind, *inputs, outputs=[output or self._scope.get_unique_variable_name(kind.lower())], **attributes
+        )[0]
 
     def pair(self, kind: str, *inputs: str, **attributes: Any) -> list[str]:
         """Add a node with two outputs; their names."""

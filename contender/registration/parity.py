@@ -1,7 +1,7 @@
-"""Whether a file answers as its pipeline: on all rows that were given, and on rows that differ from them as live ones do."""
+"""Whether a file answers as its pipeline, on all rows that were given and on rows changed as live ones may be."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def _fits(compared: Comparison, row: int) -> bool:
     if not np.isfinite(compared.wanted.scores[row]).all():
         return False
     texts = [n for n, column in enumerate(compared.rows.columns) if column.dtype == "string"]
-    return all(len(str(compared.rows.frame.iat[row, n])) <= _TEXT_LIMIT for n in texts)
+    return all(len(str(compared.rows.frame.iloc[row, n])) <= _TEXT_LIMIT for n in texts)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ class Comparer:
             differences = np.abs(found.scores - wanted.scores).max(axis=1) / scale
         differences[~both[0] & ~both[1]] = 0.0
         differences[both[0] != both[1]] = np.inf
-        differ = np.array([ours != theirs for ours, theirs in zip(found.labels, wanted.labels, strict=True)], dtype=bool)
+        differ = np.array(
+            [ours != theirs for ours, theirs in zip(found.labels, wanted.labels, strict=True)], dtype=bool
+        )
         if self.task == "regression":
             differ[:] = False
         elif not strict:
@@ -149,6 +151,27 @@ class Comparer:
         return not ours, not theirs
 
 
+def compare_all(comparer: Comparer, given: Rows, wanted: Answered, *, strict: bool) -> Parity:
+    """Compare all rows that were given, and changed ones.
+
+    Args:
+        comparer: the file and the pipeline.
+        given: the rows, in which defaults stand in for nulls already.
+        wanted: what the pipeline says to them.
+        strict: whether labels of changed rows may differ where two classes are all but even.
+    """
+    parity = Parity(comparer.compare(given, wanted))
+    whole = {number for number, column in enumerate(given.columns) if column.dtype != "float"}
+    for how, changed in changed_rows(given, whole):
+        ready = filled(changed, comparer.inputs)
+        try:
+            answered = of_pipeline(comparer.pipeline, ready, comparer.task)
+        except FOREIGN:
+            continue  # the pipeline takes no such rows: there is nothing to compare with
+        parity.changed[how] = comparer.compare(ready, answered, strict=strict)
+    return parity
+
+
 def changed_rows(rows: Rows, guarded: Collection[int]) -> Iterator[tuple[str, Rows]]:
     """Rows as live ones may be: fractions where training had whole numbers, extremes, and values between.
 
@@ -160,7 +183,9 @@ def changed_rows(rows: Rows, guarded: Collection[int]) -> Iterator[tuple[str, Ro
     numbers = [
         place
         for place, column in enumerate(rows.columns)
-        if column.dtype == "float" and place not in guarded and not isinstance(rows.frame.dtypes.iloc[place], pd.CategoricalDtype)
+        if column.dtype == "float"
+        and place not in guarded
+        and not isinstance(rows.frame.dtypes.iloc[place], pd.CategoricalDtype)
     ]
     if not numbers:
         return
@@ -186,7 +211,8 @@ def changed_rows(rows: Rows, guarded: Collection[int]) -> Iterator[tuple[str, Ro
 def _with(frame: pd.DataFrame, new: Mapping[int, NDArray[np.float64]]) -> pd.DataFrame:
     """The frame with other numbers in some columns, as floats."""
     columns = [
-        pd.Series(np.where(frame.iloc[:, place].isna(), np.nan, new[place])) if place in new
+        pd.Series(np.where(frame.iloc[:, place].isna(), np.nan, new[place]))
+        if place in new
         else frame.iloc[:, place].reset_index(drop=True)
         for place in range(frame.shape[1])
     ]
@@ -229,19 +255,6 @@ def filled(rows: Rows, inputs: Sequence[InputColumn]) -> Rows:
             name = frame.columns[place]
             series = frame[name].astype(object)
             kept = series.where(series.notna(), column.default)
-            frame = frame.assign(**{}) if False else frame.copy()
+            frame = frame.copy()
             frame[name] = kept.infer_objects() if column.dtype != "string" else kept
     return rows if frame is rows.frame else rows.with_columns(frame)
-
-
-def as_required(inputs: Sequence[InputColumn], place: int) -> list[InputColumn]:
-    """The columns, of which one refuses nulls."""
-    return [
-        column if number != place else InputColumn(
-            column.name, column.dtype, column.source, column.default, True, column.tensor, column.null_text
-        )
-        for number, column in enumerate(inputs)
-    ]
-
-
-__all__ = ["SAMPLE_ROWS", "UNSEEN", "Comparer", "Comparison", "Parity", "changed_rows", "filled", "replace", "replaced"]

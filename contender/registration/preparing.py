@@ -1,4 +1,4 @@
-"""A fitted pipeline, made ready for skl2onnx: searches and thresholds unwrapped, columns by tensors of one type each."""
+"""A fitted pipeline, made ready for skl2onnx: searches and thresholds unwrapped, each column a tensor of its own."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +9,8 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import VotingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
@@ -22,6 +24,13 @@ from contender.registration.rows import Column
 
 _ENCODERS = (OneHotEncoder, OrdinalEncoder, TargetEncoder)
 _THRESHOLDS = (TunedThresholdClassifierCV, FixedThresholdClassifier)
+_AROUND = {
+    "best_estimator_": None,
+    "estimator_": _THRESHOLDS,
+    "regressor_": TransformedTargetRegressor,
+    "estimator": FrozenEstimator,
+}
+"""What holds the model that answers, by the attribute that holds it and whose it is; searches are many."""
 _SURE = 1e3
 """Logits of a class that a dummy always or never predicts."""
 
@@ -61,11 +70,15 @@ def check_fitted(pipeline: Any, names: Sequence[str]) -> None:
     """
     if not hasattr(pipeline, "predict"):
         what = type(pipeline).__name__
-        raise ExportError(f"{what} has no predict: register a fitted classifier, regressor or pipeline that ends in one")
+        raise ExportError(
+            f"{what} has no predict: register a fitted classifier, regressor or pipeline that ends in one"
+        )
     try:
         check_is_fitted(pipeline)
     except (TypeError, ValueError) as error:
-        raise ExportError(f"{type(pipeline).__name__} is not fitted: call fit(columns, labels) before register") from error
+        raise ExportError(
+            f"{type(pipeline).__name__} is not fitted: call fit(columns, labels) before register"
+        ) from error
     wanted = [str(name) for name in getattr(pipeline, "feature_names_in_", [])]
     if not wanted or wanted == list(names):
         return
@@ -99,24 +112,20 @@ def prepare(pipeline: Any, columns: Sequence[Column], *, as_whole: bool = True) 
 
 def _unwrapped(estimator: Any, prepared: Prepared) -> Any:
     """The estimator without searches, thresholds and target transformers around it, and dummies as models."""
-    kind = type(estimator).__name__
     if isinstance(estimator, Pipeline):
         steps = [(name, step) for name, step in estimator.steps if step is not None and step != "passthrough"]
         name, last = steps[-1]
         return Pipeline([*steps[:-1], (name, _unwrapped(last, prepared))])
-    if hasattr(estimator, "best_estimator_"):
-        return _unwrapped(estimator.best_estimator_, prepared)
-    if kind == "FrozenEstimator":
-        return _unwrapped(estimator.estimator, prepared)
     if isinstance(estimator, _THRESHOLDS):
         prepared.threshold = _threshold(estimator)
-        return _unwrapped(estimator.estimator_, prepared)
-    if isinstance(estimator, TransformedTargetRegressor):
+    elif isinstance(estimator, TransformedTargetRegressor):
         prepared.inverse = estimator
-        return _unwrapped(estimator.regressor_, prepared)
+    for name, kind in _AROUND.items():
+        if hasattr(estimator, name) and (kind is None or isinstance(estimator, kind)):
+            return _unwrapped(getattr(estimator, name), prepared)
     if isinstance(estimator, DummyClassifier | DummyRegressor):
         return _constant(estimator)
-    if kind == "VotingClassifier":
+    if isinstance(estimator, VotingClassifier):
         copied = copy.copy(estimator)
         copied.flatten_transform = False  # of the shape of transform alone, which nobody asks a served model for
         return copied
@@ -194,8 +203,8 @@ class _Tensors:
         texts = [column.name for column in self._columns if column.dtype == "string"]
         if texts and len(texts) < len(everything):
             raise ExportError(
-                f"the first step takes text ({', '.join(texts)}) and numbers together: put a ColumnTransformer in front "
-                "that encodes the text, make_pipeline(ColumnTransformer([...], remainder='passthrough'), model)"
+                f"the first step takes text ({', '.join(texts)}) and numbers together: put a ColumnTransformer in "
+                "front that encodes the text, make_pipeline(ColumnTransformer([...], remainder='passthrough'), model)"
             )
         names = [self._named(number, "text" if texts else "number") for number in everything]
         if len(names) == 1:

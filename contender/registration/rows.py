@@ -68,9 +68,7 @@ class Rows:
 
     def retyped(self, dtypes: Mapping[str, Dtype]) -> "Rows":
         """The rows, with other types for callers."""
-        return replace(
-            self, columns=[replace(one, dtype=dtypes.get(one.name, one.dtype)) for one in self.columns]
-        )
+        return replace(self, columns=[replace(one, dtype=dtypes.get(one.name, one.dtype)) for one in self.columns])
 
     def native(self) -> Any:
         """The rows as they were given, which is how the pipeline was fitted."""
@@ -110,14 +108,15 @@ def _frame(given: Any) -> tuple[pd.DataFrame, str]:
     if type(given).__module__.partition(".")[0] == "polars":
         if hasattr(given, "columns"):
             return _from_polars(given), "polars"
-        return pd.DataFrame({given.name or "x0": given.to_list()}), "Series"
+        return pd.DataFrame({str(given.name) or "x0": given.to_list()}), "Series"
     if isinstance(given, np.ndarray) and given.ndim == 2:  # noqa: PLR2004 - rows and columns
         frame = pd.DataFrame(given, columns=[f"x{number}" for number in range(given.shape[1])])
         return (frame.infer_objects() if given.dtype == object else frame), "numpy"
     if isinstance(given, pd.Series | np.ndarray | list):
         series = pd.Series(given) if not isinstance(given, pd.Series) else given
         if series.map(lambda value: isinstance(value, str)).all():
-            return series.reset_index(drop=True).to_frame(str(series.name or "x0")), "Series"
+            name = "x0" if series.name is None else str(series.name)
+            return series.reset_index(drop=True).to_frame(name), "Series"
     raise ExportError(
         f"columns are a {type(given).__name__}: give the rows as a frame of pandas or polars, or as an array of shape "
         "(rows, columns), or texts as a Series"

@@ -5,15 +5,17 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 from skl2onnx.common.data_types import DoubleTensorType
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 
 from contender.errors import ExportError
 from contender.registration.nodes import Converters, Nodes
 
 OPSET = 20
 """The first that splits, joins and matches text."""
-_BETWEEN_WORDS = sorted(set(string.punctuation) - {"_"}) + list("\u00a0\u00a7\u00a9\u00ab\u00b0\u00b7\u00bb\u00bf\u00a1\u20ac\u2013\u2014\u2018\u2019\u201c\u201d\u201e\u2026\u2022")
+_BETWEEN_WORDS = sorted(set(string.punctuation) - {"_"}) + list(
+    "\u00a0\u00a7\u00a9\u00ab\u00b0\u00b7\u00bb\u00bf\u00a1\u20ac\u2013\u2014\u2018\u2019\u201c\u201d\u201e\u2026\u2022"
+)
 _PATTERNS = {r"(?u)\b\w\w+\b": r"[\pL\pN_]{2,}", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
 """scikit-learn's patterns of a token, and what a whole token matches then."""
 
@@ -63,9 +65,13 @@ def _check(vectorizer: Any) -> None:
     name = type(vectorizer).__name__
     for setting in ("tokenizer", "preprocessor", "strip_accents"):
         if getattr(vectorizer, setting) is not None:
-            raise ExportError(f"{name} has {setting}=, which has no counterpart in ONNX: change the texts before, and leave it out")
+            raise ExportError(
+                f"{name} has {setting}=, which has no counterpart in ONNX: change the texts before, and leave it out"
+            )
     if vectorizer.analyzer != "word" or vectorizer.token_pattern not in _PATTERNS:
-        raise ExportError(f"{name} is exported with analyzer='word' and scikit-learn's own token_pattern alone: leave both out")
+        raise ExportError(
+            f"{name} is exported with analyzer='word' and scikit-learn's own token_pattern alone: leave both out"
+        )
 
 
 def _tokens(nodes: Nodes, vectorizer: Any, texts: str, size: str) -> tuple[str, str]:
@@ -103,7 +109,9 @@ def _grams(nodes: Nodes, tokens: str, rows: str, shortest: int, longest: int) ->
             tail, tail_rows = (nodes.add("Slice", one, after, end) for one in (tokens, rows))
             count = nodes.add("Shape", tail)
             head, head_rows = (nodes.add("Slice", one, nodes.constant([0]), count) for one in (grams, of_rows))
-            grams = nodes.add("StringConcat", nodes.add("StringConcat", head, nodes.constant(" "), op_version=20), tail, op_version=20)
+            grams = nodes.add(
+                "StringConcat", nodes.add("StringConcat", head, nodes.constant(" "), op_version=20), tail, op_version=20
+            )
             # A run that leaves its row is no gram, and neither is one that it begins.
             same = nodes.add("Equal", head_rows, tail_rows)
             of_rows = nodes.add("Where", same, head_rows, nodes.constant(-1))
@@ -139,7 +147,9 @@ def _weighed(nodes: Nodes, weights: TfidfTransformer, counts: str) -> str:
     found = counts
     if weights.sublinear_tf:
         above = nodes.add("Max", counts, one)
-        found = nodes.add("Where", nodes.add("Greater", counts, zero), nodes.add("Add", nodes.add("Log", above), one), zero)
+        found = nodes.add(
+            "Where", nodes.add("Greater", counts, zero), nodes.add("Add", nodes.add("Log", above), one), zero
+        )
     if weights.use_idf:
         found = nodes.add("Mul", found, nodes.constant(weights.idf_.reshape(1, -1)))
     if weights.norm is None:

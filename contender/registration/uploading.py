@@ -14,7 +14,7 @@ from shared.events import ModelVersion
 class RegisteredVersion(ModelVersion, frozen=True, kw_only=True):
     """A version as the service has it, and what it does with rows that training had none of."""
 
-    warnings: list[str] = []
+    warnings: list[str] = msgspec.field(default_factory=list)
 
 
 def register(url: str, model: str, export: Export, *, timeout_s: float = 120.0) -> RegisteredVersion:

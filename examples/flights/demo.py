@@ -139,7 +139,7 @@ def _train(progress: Progress, table: data.Flights) -> list[Contender]:
 
 def _register(progress: Progress, client: Client, contenders: list[Contender]) -> list[ModelVersion]:
     task = progress.add_task("Registering", total=len(contenders))
-    versions = []
+    versions: list[ModelVersion] = []
     for contender in contenders:
         versions.append(
             client.register(

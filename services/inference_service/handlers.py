@@ -116,9 +116,9 @@ class Models:
         if _served(kept) != _served(registered):
             raise VersionConflictError.at(
                 "manifest",
-                f"differs in {_difference(kept, registered)} from the one that {version[:12]} was registered with under "
-                f"{model}: a version never changes. Register the file under another model name, or fit the pipeline "
-                "anew, which makes a new version",
+                f"differs in {_difference(kept, registered)} from the one that {version[:12]} was registered with: a "
+                "version never changes. Register the file under another model name, or export it anew, by "
+                "contender's own `register` or with other metadata, which makes a new version",
             )
         await self.announce(kept)
         return kept, added

@@ -203,9 +203,34 @@ def open_events(source: EventSource, events: Mapping[str, Table]) -> Opened:
     return Opened.of(table, f"events of {source.name!r}", types)
 
 
+def with_features(table: Table, built: pl.DataFrame, columns: Iterable[str]) -> Any:
+    """Rows as they were given, with features beside them: pandas with its index and types, else polars.
+
+    Args:
+        table: the rows as they were given.
+        built: the rows with their features.
+        columns: which of its columns are features.
+    """
+    if type(table).__module__.partition(".")[0] != "pandas":
+        return built
+    frame: Any = table
+    return frame.assign(**{name: _to_pandas(built[name]) for name in columns})
+
+
 def time_column(opened: Opened, source: EventSource) -> str:
     """The source's own timestamp, or `time` where the table has not that one."""
     return source.timestamp if source.timestamp in opened.schema or TIME not in opened.schema else TIME
+
+
+def _to_pandas(series: pl.Series) -> Any:
+    """Values as pandas has them, without pyarrow: numbers with nulls are floats, text and lists with nulls objects."""
+    if series.dtype.is_numeric():
+        return (series.cast(pl.Float64) if series.null_count() else series).to_numpy()
+    if series.dtype == pl.Boolean and not series.null_count():
+        return series.to_numpy()
+    values = np.empty(len(series), dtype=object)
+    values[:] = series.to_list()
+    return values
 
 
 def _beyond(name: str, kind: pl.DataType) -> pl.Expr:

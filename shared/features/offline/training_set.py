@@ -13,7 +13,7 @@ from shared.features.errors import TrainingSetError
 from shared.features.offline.manifest import training_manifest
 from shared.features.offline.on_demand import on_demand_features
 from shared.features.offline.plan import Plan
-from shared.features.offline.tables import Opened, Rows, Table, open_events
+from shared.features.offline.tables import Opened, Rows, Table, open_events, with_features
 from shared.features.offline.tiled import Group, Reading
 from shared.features.on_demand import OnDemandView
 
@@ -33,7 +33,7 @@ def build_training_set(
     as_known: bool = False,
     to: Path | str | None = None,
     memory_rows: int = MEMORY_ROWS,
-) -> pl.DataFrame:
+) -> Any:
     """Put features beside each row, as they stood at the row's time.
 
     Args:
@@ -48,24 +48,29 @@ def build_training_set(
         memory_rows: how many events of one source may be in memory at once; entities are taken bucket by bucket.
 
     Returns:
-        `rows` with a column `view__feature` per feature (`view@2__feature` where a version was asked for): Int64 for
-        whole numbers, Float64 for others, lists for last_n; null where online the value would be null.
+        `rows` as they were given, a frame of pandas or polars (of polars for files), with a column `view__feature` per
+        feature (`view@2__feature` where a version was asked for): whole numbers, floats, lists for last_n; null where
+        online the value would be null, which pandas has as NaN.
 
     Raises:
         TrainingSetError: a table or column is missing, mistyped, or holds nulls or NaN.
         UnknownFeatureError: a reference names no feature.
     """
-    built = _Building.of(features, rows, events or {}, catalogue).table(as_known=as_known, memory_rows=memory_rows)
+    building = _Building.of(features, rows, events or {}, catalogue)
+    built = building.table(as_known=as_known, memory_rows=memory_rows)
     if to is not None:
         built.write_parquet(to)
-    return built
+    return with_features(rows, built, building.plan.columns)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """A training set and what it was made from, so that a model can tell what it was trained on."""
+    """A training set and what it was made from, so that a model can tell what it was trained on.
 
-    rows: pl.DataFrame
+    `rows` are as they were given: a frame of pandas or polars.
+    """
+
+    rows: Any
     manifest: dict[str, Any]
 
     @classmethod
@@ -102,7 +107,7 @@ class TrainingSet:
         if to is not None:
             built.write_parquet(to)
         manifest = training_manifest(building.plan, building.rows, building.opened, seed=seed, as_known=as_known)
-        return cls(built, manifest)
+        return cls(with_features(rows, built, building.plan.columns), manifest)
 
 
 @dataclass(frozen=True, slots=True)

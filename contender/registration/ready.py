@@ -1,0 +1,275 @@
+"""A ready ONNX file, exported elsewhere: which input takes which column, what its outputs mean, and a sample."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper
+
+from contender.errors import ExportError
+from contender.registration.answers import Answered, File, plain
+from contender.registration.conversion import FOREIGN
+from contender.registration.exporting import Export, Recorded
+from contender.registration.manifest import code, data, environment
+from contender.registration.parity import SAMPLE_ROWS, replaced
+from contender.registration.rows import Rows, check_labels, check_named
+from shared.columns import fault_of
+from shared.events import Dtype, InputColumn, Scalar, Task
+from shared.scores import ScoreError
+
+_DTYPES: dict[str, Dtype] = {
+    "tensor(float)": "float",
+    "tensor(double)": "float",
+    "tensor(int64)": "integer",
+    "tensor(bool)": "boolean",
+    "tensor(string)": "string",
+}
+_FLOATS = ("tensor(float)", "tensor(double)")
+_LABELS = ("tensor(int64)", "tensor(string)", "tensor(bool)")
+_TOLERANCE = 1e-5
+_TEXT_LIMIT = 1_000
+_PAIR = 2
+
+
+def is_file(model: Any) -> bool:
+    """Whether a model is given as an ONNX file: a path, bytes, or a ModelProto."""
+    return isinstance(model, str | Path | bytes | ModelProto)
+
+
+def export_file(
+    model: Any,
+    columns: Any,
+    labels: Any = None,
+    *,
+    task: Task | None = None,
+    classes: Sequence[Any] | None = None,
+    sources: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    entities: Mapping[str, list[str]] | None = None,
+    description: str = "",
+    training_set: Recorded | None = None,
+    never_null: Sequence[str] = (),
+) -> Export:
+    """Make a ready ONNX file an export: its columns get names and types, and its own answers to the rows a sample.
+
+    Args:
+        model: a path, bytes, or a ModelProto.
+        columns: rows of it, shape (rows, inputs): named as the file's inputs are, or in the order of its one matrix.
+        labels: what is true of the rows, shape (rows,); says which classes there are.
+        task: what the scores mean; default: found out from the file's outputs and the labels.
+        classes: the labels of the probabilities' columns; default: found out.
+        sources: as `export_pipeline` has them, like all that follows.
+        defaults: by column.
+        entities: by join key.
+        description: one sentence.
+        training_set: what the rows were taken from.
+        never_null: columns whose feature always has a value.
+
+    Raises:
+        ExportError: it is no ONNX file, or rows and file don't fit.
+    """
+    rows = Rows.of(columns)
+    named = {str(name): plain(value) for name, value in (defaults or {}).items()}
+    check_named([column.name for column in rows.columns], sources=sources or {}, defaults=named)
+    check_labels(labels, len(rows))
+    proto, known = _without_maps(_parsed(model))
+    content: bytes = (
+        proto.SerializeToString(deterministic=True) if known or isinstance(model, ModelProto) else _bytes(model)
+    )
+    session = _opened(content)
+    inputs = _inputs(session, rows, dict(sources or {}), named)
+    rows = rows.retyped({column.name: column.dtype for column in inputs})
+    score, label = _outputs(session)
+    raw = _raw(content, inputs, rows, score)
+    found_task, found_classes = _meaning(raw, labels, task, classes or known)
+    file = File(content, inputs, found_task, found_classes, [score, label])
+    answered = _answered(file, rows, label)
+    warnings = _nulls(file, rows, inputs, set(never_null))
+    manifest = {
+        "task": found_task,
+        "classes": found_classes,
+        "inputs": [msgspec.to_builtins(column) for column in inputs],
+        "score_output": score,
+        "label_output": label if found_task != "regression" else "",
+        "entities": dict(entities or {}),
+        "description": description,
+        "tolerance": _TOLERANCE,
+        "parity": {"rows": len(rows), "worst": 0.0, "reference": "the file itself"},
+        "warnings": warnings,
+        "onnx_sha256": hashlib.sha256(content).hexdigest(),
+        "data": data(rows.frame, labels),
+        **({"training_set": dict(training_set.manifest)} if training_set is not None else {}),
+        "producer": f"{proto.producer_name} {proto.producer_version}".strip(),
+        "environment": environment(),
+        "code": code(),
+    }
+    scored = np.flatnonzero(np.isfinite(answered.scores).all(axis=1))
+    if not len(scored):
+        raise ExportError("the file gives no row a finite score: are the columns in the order that it takes them in?")
+    chosen = sorted(np.random.default_rng(0).permutation(scored)[:SAMPLE_ROWS].tolist())
+    scores, of_rows = answered.sent(found_task, chosen)
+    sample = {"inputs": rows.taken(chosen).inputs(), "scores": scores}
+    return Export(content, manifest, sample | ({} if found_task == "regression" else {"labels": of_rows}))
+
+
+def _bytes(model: Any) -> bytes:
+    if isinstance(model, bytes):
+        return model
+    try:
+        return Path(model).read_bytes()
+    except OSError as error:
+        raise ExportError(f"{model} can't be read: {error.strerror}") from error
+
+
+def _parsed(model: Any) -> ModelProto:
+    if isinstance(model, ModelProto):
+        copied = ModelProto()
+        copied.CopyFrom(model)
+        return copied
+    try:
+        return onnx.load_model_from_string(_bytes(model))
+    except (DecodeError, ValueError) as error:
+        raise ExportError(f"{model if isinstance(model, str | Path) else 'the model'} is not an ONNX file") from error
+
+
+def _without_maps(proto: ModelProto) -> tuple[ModelProto, list[Scalar]]:
+    """The model whose probabilities are a tensor, where a ZipMap made maps of them; and the classes it named."""
+    classes: list[Scalar] = []
+    for node in [node for node in proto.graph.node if node.op_type == "ZipMap"]:
+        attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        classes = list(attributes.get("classlabels_int64s", []))
+        classes = classes or [one.decode() for one in attributes.get("classlabels_strings", [])]
+        proto.graph.node.remove(node)
+        for place, output in enumerate(proto.graph.output):
+            if output.name == node.output[0]:
+                tensor = helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, [None, len(classes)])
+                proto.graph.output[place].CopyFrom(tensor)
+    return proto, classes
+
+
+def _opened(content: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except FOREIGN as error:
+        raise ExportError(f"onnxruntime does not load the file: {' '.join(str(error).split())[:200]}") from error
+
+
+def _inputs(
+    session: onnxruntime.InferenceSession, rows: Rows, sources: Mapping[str, str], defaults: Mapping[str, Any]
+) -> list[InputColumn]:
+    tensors = {one.name: one for one in session.get_inputs()}
+    names = [column.name for column in rows.columns]
+    matrix = next(iter(tensors)) if len(tensors) == 1 and list(tensors) != names else ""
+    width = tensors[matrix].shape[-1] if matrix and len(tensors[matrix].shape) > 1 else None
+    if matrix and isinstance(width, int) and width != len(names):
+        raise ExportError(
+            f"the file takes a matrix of {width} columns, and the rows have {len(names)}: {', '.join(names)}"
+        )
+    if not matrix and sorted(tensors) != sorted(names):
+        raise ExportError(
+            f"the file takes {', '.join(sorted(tensors))}, and the rows have {', '.join(sorted(names))}: name the "
+            "columns as the file's inputs"
+        )
+    inputs = []
+    for column in rows.columns:
+        kind = tensors[matrix or column.name].type
+        if kind not in _DTYPES:
+            raise ExportError(
+                f"the file takes {column.name} as {kind}; float, double, int64, bool and string are served"
+            )
+        dtype = _DTYPES[kind]
+        if (dtype == "string") != (column.dtype == "string") or (dtype == "integer" and not column.whole):
+            raise ExportError(f"column {column.name} is {column.dtype}, and the file takes it as {kind}")
+        if dtype == "integer" and column.dtype == "boolean":
+            dtype = "boolean"
+        source, default = sources.get(column.name, "request"), defaults.get(column.name)
+        null = dtype in ("float", "string") and (column.nulls > 0 or source != "request")
+        made = InputColumn(column.name, dtype, source, default, not null and default is None)
+        if default is not None and (fault := fault_of(made, default, _TEXT_LIMIT)):
+            raise ExportError(f"the default of column {column.name}, {default!r}, {fault}: give a {dtype}")
+        inputs.append(made)
+    return inputs
+
+
+def _outputs(session: onnxruntime.InferenceSession) -> tuple[str, str]:
+    """The outputs that hold scores and labels; empty where there are no labels."""
+    outputs = session.get_outputs()
+    scores = [one.name for one in outputs if one.type in _FLOATS]
+    if not scores:
+        held = ", ".join(f"{one.name} ({one.type})" for one in outputs)
+        raise ExportError(f"the file gives no tensor of floats, which scores are: {held}")
+    labels = [one.name for one in outputs if one.type in _LABELS]
+    return scores[0], labels[0] if labels else ""
+
+
+def _meaning(
+    raw: NDArray[Any], labels: Any, task: Task | None, classes: Sequence[Any] | None
+) -> tuple[Task, list[Scalar]]:
+    """What the scores mean, and the classes; a single score between 0 and 1 is a probability where two labels are."""
+    if task is not None and task not in get_args(Task):
+        raise ExportError(f"task is {task!r}; it is one of {', '.join(get_args(Task))}")
+    width = raw.size // len(raw)
+    seen = sorted({plain(one) for one in np.ravel(np.asarray(labels)).tolist()}, key=str) if labels is not None else []
+    given = [plain(one) for one in classes] if classes else sorted(seen, key=_order)
+    if task is None:
+        within = bool(((raw >= 0) & (raw <= 1)).all())
+        two = len(given) == _PAIR and within
+        task = ("binary" if width == _PAIR else "multiclass") if width > 1 else ("binary" if two else "regression")
+    if task == "regression":
+        return task, []
+    wanted = _PAIR if task == "binary" else width
+    if len(given) != wanted:
+        if classes or labels is not None:
+            raise ExportError(f"the file tells {wanted} classes apart, and there are {len(given)}: give classes=[...]")
+        given = list(range(wanted))
+    return task, given
+
+
+def _order(value: Any) -> Any:
+    return (isinstance(value, str), value)
+
+
+def _raw(content: bytes, inputs: Sequence[InputColumn], rows: Rows, output: str) -> NDArray[Any]:
+    return np.asarray(_run(lambda: File(content, inputs, "regression", [], [output]).outputs(rows.inputs())[0]))
+
+
+def _run(call: Any) -> Any:
+    try:
+        return call()
+    except (*FOREIGN, ScoreError) as error:
+        raise ExportError(f"the file can't answer the rows: {' '.join(str(error).split())[:200]}") from error
+
+
+def _answered(file: File, rows: Rows, label: str) -> Answered:
+    answered: Answered = _run(lambda: file.answer(rows.inputs()))
+    if label and len(answered.labels) != len(rows):
+        raise ExportError(f"the file's output {label} holds no label for each row")
+    return answered
+
+
+def _nulls(file: File, rows: Rows, inputs: Sequence[InputColumn], never_null: set[str]) -> list[str]:
+    """What new entities get where a feature is null for them."""
+    told = []
+    few = rows.taken(list(range(min(20, len(rows)))))
+    for place, column in enumerate(inputs):
+        if column.source == "request" or column.default is not None or column.name in never_null:
+            continue
+        try:
+            scored = bool(np.isfinite(file.answer(replaced(few, place, None).inputs()).scores).all())
+        except (*FOREIGN, ScoreError):
+            scored = False
+        if not scored:
+            told.append(
+                f"fails for new entities: {column.name} ({column.source}) is null there, and the row is refused; add a "
+                f"default: defaults={{{column.name!r}: ...}}"
+            )
+    return told
