@@ -80,8 +80,8 @@ def check_fitted(pipeline: Any, names: Sequence[str]) -> None:
             f"{type(pipeline).__name__} is not fitted: call fit(columns, labels) before register"
         ) from error
     wanted = [str(name) for name in getattr(pipeline, "feature_names_in_", [])]
-    if not wanted or wanted == list(names):
-        return
+    if not wanted or wanted == list(names) or wanted == [name.replace(" ", "_") for name in names]:
+        return  # LightGBM writes blanks as underscores
     if sorted(wanted) == sorted(names):
         first = next(name for name, other in zip(names, wanted, strict=True) if name != other)
         raise ExportError(
@@ -152,7 +152,7 @@ def _constant(dummy: Any) -> Any:
     width = getattr(dummy, "n_features_in_", 1)
     if isinstance(dummy, DummyRegressor):
         model: Any = LinearRegression()
-        model.coef_, model.intercept_ = np.zeros(width), float(np.ravel(dummy.constant_)[0])
+        model.coef_, model.intercept_ = np.zeros(width), np.ravel(dummy.constant_)[:1].astype(float)
     else:
         if dummy.strategy in ("stratified", "uniform"):
             raise ExportError(
@@ -353,6 +353,12 @@ def check_steps(steps: Iterable[Any]) -> None:
             raise ExportError(
                 "CalibratedClassifierCV has method='isotonic', which has no exact counterpart in ONNX: fit it with "
                 "method='sigmoid'"
+            )
+        categorical = getattr(step, "is_categorical_", None)
+        if categorical is not None and np.any(categorical):
+            raise ExportError(
+                f"{type(step).__name__} treats columns as categories of its own, which has no counterpart in ONNX: leave "
+                "categorical_features out, and put an OrdinalEncoder in a ColumnTransformer in front"
             )
 
 

@@ -121,8 +121,6 @@ def _sklearn_tree(tree: Any, values: NDArray[np.float64]) -> Tree:
 
 def _histogram_tree(predictor: Any) -> Tree:
     nodes = predictor.nodes
-    if nodes["is_categorical"].any():
-        raise ExportError("categories inside histogram gradient boosting have no counterpart in ONNX")
     leaf = nodes["is_leaf"].astype(bool)
     left = np.where(leaf, LEAF, nodes["left"].astype(np.int64))
     right = np.where(leaf, LEAF, nodes["right"].astype(np.int64))
