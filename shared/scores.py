@@ -34,12 +34,11 @@ def read_scores(raw: NDArray[Any], task: Task, classes: Sequence[Scalar], rows: 
     scores: Scores = np.asarray(raw, dtype=np.float64).reshape(rows, width)
     if task == "regression":
         return scores
-    if task == "binary" and width == 1:
-        scores = np.column_stack([1.0 - scores, scores])
     outside = (scores < -BEYOND) | (scores > 1 + BEYOND)
     if outside.any():
         raise ScoreError(f"has a row that the model answers with {scores[outside][0]:.6g}, which is no probability")
-    return np.clip(scores, 0.0, 1.0)
+    scores = np.clip(scores, 0.0, 1.0)
+    return np.column_stack([1.0 - scores, scores]) if width == 1 else scores
 
 
 def labels_of(scores: Scores, task: Task, classes: Sequence[Scalar], raw: NDArray[Any] | None) -> list[Scalar]:

@@ -357,8 +357,8 @@ def check_steps(steps: Iterable[Any]) -> None:
         categorical = getattr(step, "is_categorical_", None)
         if categorical is not None and np.any(categorical):
             raise ExportError(
-                f"{type(step).__name__} treats columns as categories of its own, which has no counterpart in ONNX: leave "
-                "categorical_features out, and put an OrdinalEncoder in a ColumnTransformer in front"
+                f"{type(step).__name__} treats columns as categories of its own, which has no counterpart in ONNX: "
+                "leave categorical_features out, and put an OrdinalEncoder in a ColumnTransformer in front"
             )
 
 

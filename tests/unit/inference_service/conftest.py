@@ -16,7 +16,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from contender.registration import Export, export_pipeline
 from services.inference_service.handlers import Manifest
@@ -64,7 +64,8 @@ def _fit(model: Any, label: Callable[["pd.Series[float]"], Any]) -> Fitted:
         [
             ("text", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["plan"]),
             ("number", make_pipeline(SimpleImputer(), StandardScaler()), ["usage"]),
-            ("as it is", "passthrough", ["seats", "trial"]),
+            ("whole", OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["seats"]),
+            ("as it is", "passthrough", ["trial"]),
         ]
     )
     pipeline = Pipeline([("encode", encode), ("model", model)]).fit(columns, labels)

@@ -28,7 +28,7 @@ def faults(inputs, schema=SCHEMA) -> dict[str, str]:
 def test_arrays_come_in_the_order_and_with_the_types_of_the_schema():
     arrays = check(dict(reversed(RIGHT.items())))
     assert list(arrays) == ["usage", "seats", "plan", "trial"]
-    assert [array.dtype for array in arrays.values()] == [np.float32, np.int64, object, np.bool_]
+    assert [array.dtype for array in arrays.values()] == [np.float64, np.int64, object, np.bool_]
     assert [array.tolist() for array in arrays.values()] == [[0.5, 2.0], [3, 4], ["free", "pro"], [True, False]]
 
 

@@ -56,6 +56,28 @@ async def test_a_sample_that_the_file_does_not_answer_is_a_parity_problem(refuse
     assert "0.001" in message
 
 
+async def test_a_label_that_is_not_the_models_own_is_a_parity_problem(refused, churn):
+    labels = [*churn.export.sample["labels"]]
+    labels[3] = "leaves" if labels[3] == "stays" else "stays"
+    message = await refused(
+        churn.export, 422, "parity", "sample.labels", sample={**churn.export.sample, "labels": labels}
+    )
+    assert f"row, 3, as '{labels[3]}'" in message
+
+
+async def test_labels_of_another_length_than_the_scores_are_a_parity_problem(refused, churn):
+    sample = {**churn.export.sample, "labels": churn.export.sample["labels"][:9]}
+    assert "has 9 rows" in await refused(churn.export, 422, "parity", "sample.labels", sample=sample)
+
+
+async def test_a_large_tolerance_is_accepted_with_a_reason_that_is_kept(client, upload, churn):
+    reason = "prices are rounded to ten afterwards"
+    manifest = {**churn.export.manifest, "tolerance": 0.05, "tolerance_reason": reason}
+    assert (await upload(churn.export, manifest=manifest)).status_code == 201
+    kept = (await client.get("/v1/models/churn/versions/champion")).json()
+    assert kept["manifest"]["tolerance_reason"] == reason
+
+
 @pytest.mark.parametrize("scores", [[], [0.5], [[0.5, 0.5], [0.5, 0.5]], [[0.5], [0.5, 0.5]]])
 async def test_scores_of_another_shape_are_a_parity_problem(refused, scores):
     sample = {"inputs": {"x": [1.0, 2.0]}, "scores": scores}
@@ -120,7 +142,11 @@ def _inputs(churn, **changed: object) -> list[dict[str, object]]:
         ({"inputs": X_ONLY * 2}, "manifest.inputs"),
         ({"inputs": [*X_ONLY, {"name": "z", "dtype": "float"}]}, "manifest.inputs"),
         ({"inputs": {"name": "seats", "dtype": "complex"}}, "manifest"),
-        ({"inputs": {"name": "seat"}}, "manifest.inputs"),
+        ({"inputs": {"tensor": "c9"}}, "manifest.inputs"),
+        ({"label_output": "labels"}, "manifest.label_output"),
+        ({"score_output": "scores"}, "manifest.score_output"),
+        ({"tolerance": 1e308}, "manifest.tolerance"),
+        ({"tolerance": 0.01, "tolerance_reason": " "}, "manifest.tolerance"),
         ({"inputs": {"dtype": "string"}}, "manifest.inputs"),
         ({"inputs": {"dtype": "float"}}, "manifest.inputs"),
         ({"inputs": {"required": False}}, "manifest.inputs.seats.default"),

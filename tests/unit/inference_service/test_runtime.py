@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
@@ -52,12 +52,70 @@ def test_a_regression_with_several_values_a_row_answers_nothing():
         session.answer(ROWS)
 
 
-def test_a_binary_model_with_one_value_a_row_does_not_fit():
-    with pytest.raises(ManifestError, match="has 2, the ONNX file gives 1"):
-        Session(graph([COPY], [tensor("x")], [tensor("y")]), [A], "binary", [0, 1])
-    session = Session(graph([COPY], [tensor("x", None)], [tensor("y", None)]), [A], "binary", [0, 1])
-    with pytest.raises(AnswerError, match=r"the shape \(3, 1\)"):
-        session.answer({"a": ROWS["a"]})
+@pytest.mark.parametrize("width", [1, None])
+def test_a_binary_model_may_give_the_probability_of_its_last_class_alone(width):
+    session = Session(graph([COPY], [tensor("x", width)], [tensor("y", width)]), [A], "binary", ["no", "yes"])
+    answers = session.answer({"a": np.array([0.0, 0.5, 0.75, 1.0000001])})
+    assert answers.scores == [0.0, 0.5, 0.75, 1.0]
+    assert answers.labels == ["no", "no", "yes", "yes"]
+
+
+def test_a_score_that_is_no_probability_is_refused():
+    session = Session(graph([COPY], [tensor("x")], [tensor("y")]), [A], "binary", ["no", "yes"])
+    with pytest.raises(AnswerError, match="answers with -3, which is no probability"):
+        session.answer({"a": np.array([0.5, -3.0])})
+
+
+def labelled(cut: float, labels: list[int]) -> bytes:
+    """A model whose score is x, and whose label is the second one from a cut on."""
+    nodes = [
+        COPY,
+        helper.make_node("Constant", [], ["cut"], value=numpy_helper.from_array(np.float32([cut]))),
+        helper.make_node("GreaterOrEqual", ["x", "cut"], ["reached"]),
+        helper.make_node("Cast", ["reached"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Constant", [], ["labels"], value=numpy_helper.from_array(np.array(labels))),
+        helper.make_node("Gather", ["labels", "place"], ["both"]),
+        helper.make_node("Constant", [], ["flat"], value=numpy_helper.from_array(np.array([-1]))),
+        helper.make_node("Reshape", ["both", "flat"], ["label"]),
+    ]
+    label = helper.make_tensor_value_info("label", TensorProto.INT64, [None])
+    return graph(nodes, [tensor("x")], [tensor("y"), label])
+
+
+@pytest.mark.parametrize(("classes", "labels"), [([3, 7], [3, 7]), ([False, True], [0, 1]), ([1.0, 2.0], [1, 2])])
+def test_the_label_is_the_models_own_where_the_manifest_names_its_output(classes, labels):
+    session = Session(labelled(0.2, labels), [A], "binary", classes, score_output="y", label_output="label")
+    answers = session.answer({"a": np.array([0.1, 0.2, 0.3, 0.9])})
+    assert answers.labels == [classes[0], classes[1], classes[1], classes[1]]
+    assert [type(label) for label in answers.labels] == [type(classes[0])] * 4
+
+
+def test_a_label_that_is_none_of_the_classes_is_refused():
+    session = Session(labelled(0.2, [3, 8]), [A], "binary", [3, 7], label_output="label")
+    with pytest.raises(AnswerError, match="labels 8, which is none of the classes"):
+        session.answer({"a": np.array([0.9])})
+
+
+@pytest.mark.parametrize(
+    ("outputs", "field"),
+    [
+        ({"score_output": "z"}, "manifest.score_output"),
+        ({"score_output": "label"}, "manifest.score_output"),
+        ({"label_output": "z"}, "manifest.label_output"),
+        ({"label_output": "y"}, "manifest.label_output"),
+    ],
+)
+def test_outputs_that_the_file_does_not_give_are_refused_by_name(outputs, field):
+    with pytest.raises(ManifestError) as refused:
+        Session(labelled(0.2, [0, 1]), [A], "binary", [0, 1], **outputs)
+    assert [error.field for error in refused.value.errors] == [field]
+
+
+def test_a_column_is_fed_to_the_tensor_that_the_manifest_names():
+    swapped = [InputColumn("a", "float", tensor="t1"), InputColumn("b", "float", tensor="t0")]
+    minus = helper.make_node("Sub", ["t0", "t1"], ["y"])
+    session = Session(graph([minus], [tensor("t0"), tensor("t1")], [tensor("y")]), swapped, "regression", [])
+    assert session.answer({"a": np.array([1.0]), "b": np.array([10.0])}).scores == [9.0]
 
 
 def test_a_model_without_real_numbers_has_no_score():

@@ -1,0 +1,36 @@
+"""docs/models.md tells what is supported: every pipeline of its table is fitted, exported and answered here."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def supported():
+    return runpy.run_path(str(ROOT / "deploy" / "supported.py"))
+
+
+@pytest.fixture(scope="module")
+def outcomes(supported):
+    return list(supported["outcomes"]())
+
+
+def test_most_ordinary_pipelines_answer_as_scikit_learn_does(supported, outcomes):
+    registered = [one for one in outcomes if not one.refusal]
+    assert len(outcomes) >= 60
+    assert len(registered) >= 50
+    assert [one.case.name for one in registered if one.off > supported["TOLERANCE"] or one.labels] == []
+
+
+def test_each_refusal_names_the_step_and_what_to_do(outcomes):
+    foreign = ("skl2onnx", "sklearn-onnx", "ONNXRuntimeError", "shape calculator")
+    refused = [one.refusal for one in outcomes if one.refusal]
+    assert refused  # their advice was tried: outcomes would have raised where it does not work
+    assert [told for told in refused if any(word in told for word in foreign)] == []
+
+
+def test_the_page_is_what_came(supported, outcomes):
+    assert (ROOT / "docs" / "models.md").read_text() == supported["page"](outcomes), "run `make docs`"
