@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from contender import Client, ContenderError, RefusedError, UnreachableError
 from contender.answers import Outputs, Prediction
-from contender.client import _meant
+from contender.client import _meant, _served
 from contender.embedded.ports import free_ports
 
 ROUTER, INFERENCE, FEEDBACK = (f"http://127.0.0.1:{port}" for port in (8400, 8402, 8403))
@@ -353,3 +353,33 @@ def test_a_model_that_was_trained_on_another_meaning_is_not_registered():
     manifest = {"features": {"column": "speeds@1:count_1h"}, "definitions": {"speeds@1": "cc"}}
     with pytest.raises(ContenderError, match="with another meaning than any that the feature service knows"):
         pinned("speeds:count_1h", manifest)
+
+
+class Recorded:
+    """A training set's record."""
+
+    manifest: Any = MappingProxyType(
+        {
+            "features": {"speeds__count_1h": "speeds@1:count_1h", "speeds__mean_1h": "speeds@1:mean_1h"},
+            "definitions": {"speeds@1": "bb"},
+        }
+    )
+
+
+def test_a_training_set_fills_the_sources_of_its_own_columns_among_those_of_the_rows():
+    columns = pd.DataFrame({"speeds__count_1h": [1.0], "weight": [1.0]})
+    assert _served(Recorded(), columns) == {"speeds__count_1h": "speeds@1:count_1h"}
+    assert _served(None, columns) == {}
+
+
+def test_a_count_is_known_never_to_be_null_and_defaults_of_definitions_stand_under_given_ones():
+    features = [{"name": "count_1h", "kind": "count"}, {"name": "mean_1h", "kind": "mean", "default": 4.0}]
+    views = [{"name": "speeds", "label": "speeds@2", "digest": "bb", "newest": True, "features": features}]
+    sources = {"a": "speeds:count_1h", "b": "speeds:mean_1h"}
+    client = Services({"views": views}).client
+    assert client._pinned(sources, {}, {}) == {
+        "sources": {"a": "speeds@2:count_1h", "b": "speeds@2:mean_1h"},
+        "defaults": {"b": 4.0},
+        "never_null": ["a"],
+    }
+    assert client._pinned(sources, {"b": 1.0}, {})["defaults"] == {"b": 1.0}

@@ -136,7 +136,7 @@ def test_pandas_frames_are_taken_too():
     events["event_timestamp"] = pd.to_datetime(events["event_timestamp"], unit="s", utc=True)
     rows = pd.DataFrame({"time": [datetime.fromtimestamp(65, UTC)], "road": ["a"], "limit": [None]})
     built = build_training_set(view(count("1m"), last("seats", "1m")), rows, {"cars": events})
-    assert built.select(pl.nth(-2, -1)).rows() == [(4, 5)]
+    assert built.iloc[:, -2:].to_numpy().tolist() == [[4, 5]]
 
 
 @pytest.fixture
@@ -282,3 +282,19 @@ def test_a_model_takes_the_record_of_its_training_set_into_its_manifest():
     exported = export_pipeline(fitted, columns, training_set=built)
     assert exported.manifest["training_set"] == built.manifest
     assert "training_set" not in export_pipeline(fitted, columns).manifest
+
+
+def test_rows_of_pandas_come_back_as_pandas_with_their_index_and_types():
+    rows = pd.DataFrame(
+        {"time": pd.to_datetime([25, 5], unit="s", utc=True), "road": ["a", "b"], "label": [True, False]}, index=[7, 3]
+    )
+    features = view(count("20s"), mean("speed", "20s"), last_n("speed", 2, "20s"))
+    made = TrainingSet.build(features, rows, {"cars": cars((11, 4.0), (12, 8.0))}).rows
+    assert isinstance(made, pd.DataFrame)
+    pd.testing.assert_frame_equal(made[rows.columns], rows)
+    assert made["cars__count_20s"].tolist() == [2, 0]
+    assert made["cars__count_20s"].dtype == np.int64
+    assert made["cars__mean_speed_20s"].tolist()[0] == 6.0
+    assert np.isnan(made["cars__mean_speed_20s"].tolist()[1])
+    assert made["cars__last_2_speed_20s"].tolist()[0] == [8.0, 4.0]
+    assert isinstance(build_training_set(features, rows, {"cars": cars((11, 4.0))}), pd.DataFrame)
