@@ -507,6 +507,22 @@ CASES = [
         lambda: VotingClassifier(_pair(), voting="soft"),
     ),
     Case(
+        "VotingClassifier over pipelines of columns",
+        AROUND,
+        lambda: VotingClassifier(
+            [("a", make_pipeline(_columns(IGNORE), _logistic())), ("b", make_pipeline(_columns(IGNORE), GaussianNB()))],
+            voting="soft",
+        ),
+        "mixed, binary",
+    ),
+    Case(
+        "CalibratedClassifierCV over a pipeline of columns",
+        AROUND,
+        lambda: CalibratedClassifierCV(make_pipeline(_columns(IGNORE), _logistic()), cv=2),
+        "mixed, binary",
+        lambda: make_pipeline(_columns(IGNORE), CalibratedClassifierCV(_logistic(), cv=2)),
+    ),
+    Case(
         "VotingRegressor",
         AROUND,
         lambda: VotingRegressor([("a", Ridge()), ("b", RandomForestRegressor(5, random_state=0))]),

@@ -195,7 +195,21 @@ class _Tensors:
             copied = copy.copy(estimator)
             copied.transformer_list = [(name, self.head(one)) for name, one in estimator.transformer_list]
             return copied
+        if any(_takes_columns(one) for one in _members(estimator)):
+            return self._ensemble(estimator)
         return Pipeline([*self._together(), ("model", _by_position(estimator))])
+
+    def _ensemble(self, estimator: Any) -> Any:
+        """An ensemble whose members take the columns themselves."""
+        name = type(estimator).__name__
+        if not name.startswith("Voting"):
+            raise ExportError(
+                f"{name} holds pipelines that take the columns each for itself: put the ColumnTransformer in front of "
+                f"all, make_pipeline(ColumnTransformer([...]), {name}(...))"
+            )
+        copied = copy.copy(estimator)
+        copied.estimators_ = [self.head(one) for one in estimator.estimators_]
+        return copied
 
     def _together(self) -> list[tuple[str, Any]]:
         """A step that hands all columns on as one matrix; none where one column is all there is."""
@@ -286,6 +300,18 @@ class _Tensors:
                 known = [_written(category) for category in categories]
                 known += [self._columns[number].null_text] if with_null and self._own_kind(number) == "text" else []
                 self._prepared.guards.append(Guard(number, known))
+
+
+def _members(estimator: Any) -> list[Any]:
+    """The models of an ensemble that see its own columns."""
+    members = [one.estimator for one in getattr(estimator, "calibrated_classifiers_", [])]
+    return members or list(np.ravel(np.array(getattr(estimator, "estimators_", []), dtype=object)))
+
+
+def _takes_columns(estimator: Any) -> bool:
+    return isinstance(estimator, ColumnTransformer) or (
+        isinstance(estimator, Pipeline) and _takes_columns(estimator.steps[0][1])
+    )
 
 
 def tensor_name(number: int, kind: str) -> str:
