@@ -24,8 +24,9 @@ from contender.errors import ExportError
 from contender.registration import imputing, text, trees
 from contender.registration.boosting import register_converters
 from contender.registration.graph import Graph, Outputs
-from contender.registration.preparing import Prepared, check_steps, prepare, tensor_name
+from contender.registration.preparing import check_steps, prepare
 from contender.registration.rows import Column
+from contender.registration.tensors import Prepared, tensor_name
 from shared.events import Dtype
 
 RUN_FAILURES = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)

@@ -9,8 +9,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from contender.errors import ExportError
 from contender.registration.nodes import written
-from contender.registration.preparing import Guard, Prepared, Threshold, tensor_name
 from contender.registration.rows import Column
+from contender.registration.tensors import Guard, Prepared, Threshold, tensor_name
 from contender.registration.trees import ML_OPSET
 
 _TYPES = {"text": TensorProto.STRING, "whole": TensorProto.INT64}
