@@ -154,8 +154,8 @@ def check_steps(steps: Iterable[Any]) -> None:
         if categorical is not None and np.any(categorical):
             names = np.asarray(getattr(step, "feature_names_in_", range(len(categorical))))[np.asarray(categorical) > 0]
             raise ExportError(
-                f"{type(step).__name__} treats columns as categories of its own ({', '.join(map(str, names))}), which has "
-                "no counterpart in ONNX: leave categorical_features out, and put an OrdinalEncoder in a "
+                f"{type(step).__name__} treats columns as categories of its own ({', '.join(map(str, names))}), which "
+                "has no counterpart in ONNX: leave categorical_features out, and put an OrdinalEncoder in a "
                 "ColumnTransformer in front"
             )
 
