@@ -1,5 +1,9 @@
 """What people import and type: the client, feature definitions, the command line and the embedded stack."""
 
+from contender.own_packages import import_own
+
+import_own("shared")  # before what stands under that name where somebody works
+
 from contender.client import Client, Experiment
 from contender.errors import ContenderError, ExportError, ParityError, RefusedError, UnreachableError
 from contender.features import (

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import os
 import struct
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -30,6 +31,8 @@ FULL_REASON = "the journal is full because Kafka has not taken events for a whil
 _NEARLY_FULL = 0.95
 _FULL = 0.99
 _RETRY_AFTER_S = 5
+_PROBE_S = 1.0
+_PROBE_BYTES = 64 * 1024
 _ARRAY_OF_FIVE = b"\x95"  # how the msgpack of a JournalRecord begins
 
 
@@ -111,6 +114,9 @@ class Journal:
     _flushing: asyncio.Task[None] | None = None
     _torn: bool = False
     _losses: int = 0
+    _fault: str = ""
+    _wanted_bytes: int = _PROBE_BYTES
+    _probed_at: float = float("-inf")
 
     def __post_init__(self) -> None:
         self._durable = self._end
@@ -124,7 +130,7 @@ class Journal:
             JournalInUseError: another process holds the journal.
             JournalDamagedError: a record that is not the last one can't be read; the message says where it lies.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "lock").open("ab")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,7 +179,8 @@ class Journal:
                 self._roll()
             self._write(content)
         except OSError as error:
-            raise _disk_full(error) from error
+            self._wanted_bytes = max(_PROBE_BYTES, len(content))
+            raise self._failed(error) from error
         self._end = Position(self._end.segment, self._end.byte + len(content))
         self.unsent_bytes += len(content)
 
@@ -190,6 +197,23 @@ class Journal:
         """
         if self.unsent_bytes > _FULL * self.limit_bytes:
             raise JournalFull(FULL_REASON, retry_after_s=_RETRY_AFTER_S)
+
+    @property
+    def fault(self) -> str:
+        """Why the disk takes no records at the moment; empty while it does.
+
+        While nothing is appended, since work is refused early, this tries at most once a second whether the disk has
+        room for what it did not take the last time.
+        """
+        if self._fault and time.monotonic() - self._probed_at > _PROBE_S:
+            self._probed_at = time.monotonic()
+            try:
+                self._probe()
+            except OSError as error:
+                self._fault = _fault_of(error)
+            else:
+                self._fault = ""
+        return self._fault
 
     async def flush(self) -> None:
         """Return once everything appended so far is on disk. Concurrent callers share one fdatasync.
@@ -212,15 +236,49 @@ class Journal:
             await asyncio.to_thread(self.sync_file, self._file)
         except OSError as error:
             self._lose()
-            raise _disk_full(error) from error
+            raise self._failed(error) from error
         finally:
             self._flushing = None
         self._durable = end
+        self._fault = ""
         self.appended.set()
         # Under load there is always a flush under way, and no moment to roll but this one.
         if self._end != end and self._end.byte >= self.segment_bytes and not self._torn:
             with suppress(OSError):
                 self._roll()
+
+    def _failed(self, error: OSError) -> JournalFull:
+        if not self._fault:
+            self._probed_at = time.monotonic()
+        self._fault = _fault_of(error)
+        with suppress(OSError):
+            self._drop_sent()
+        return JournalFull(self._fault, retry_after_s=_RETRY_AFTER_S)
+
+    def _probe(self) -> None:
+        """Try the disk with a file of its own, after what is in Kafka already has made room.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        self._drop_sent()
+        path = self.folder / "probe"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(file, 0, self._wanted_bytes)
+            self.sync_file(file)
+        finally:
+            os.close(file)
+            path.unlink(missing_ok=True)
+
+    def _drop_sent(self) -> None:
+        """Free the newest segment, too, if Kafka has all that it holds; the next one begins empty."""
+        sent = Position(self._acknowledged.segment, self._acknowledged.position)
+        if self._flushing is None and self._end.byte and self._end == self._durable == sent:
+            self._roll()
+            for number in _segments(self.folder):
+                if number < self._end.segment:
+                    _path(self.folder, number).unlink(missing_ok=True)
 
     def _write(self, content: bytes) -> None:
         written = 0
@@ -342,8 +400,8 @@ class Journal:
         self._lock.close()
 
 
-def _disk_full(error: OSError) -> JournalFull:
-    return JournalFull(f"the journal can't write to its disk: {error.strerror}", retry_after_s=_RETRY_AFTER_S)
+def _fault_of(error: OSError) -> str:
+    return f"the journal can't write to its disk: {error.strerror}"
 
 
 def _framed(record: JournalRecord) -> bytes:
@@ -361,7 +419,7 @@ def _segments(folder: Path) -> list[int]:
 
 def _open_segment(folder: Path, number: int) -> int:
     """Open a segment without a buffer, and see to it that its name outlives a crash."""
-    file = os.open(_path(folder, number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    file = os.open(_path(folder, number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _sync_folder(folder)
     except OSError:

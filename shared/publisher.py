@@ -31,6 +31,7 @@ from prometheus_client import Counter, Gauge
 
 from shared.journal import Acknowledged, Journal, JournalFull, JournalRecord, Position
 from shared.logs import logger
+from shared.retention import Retention
 from shared.topics import LARGEST_RECORD_BYTES, TopicError, ensure_topics
 
 REQUEST_LIMIT_BYTES = LARGEST_RECORD_BYTES + 64 * 1024
@@ -70,15 +71,24 @@ class Publisher:
         bootstrap: Kafka bootstrap servers.
         partitions: partitions of the topics, when they are missing and are created here.
         replication: replicas of the topics, when they are missing.
+        retention: how much the topics keep; None leaves that to the cluster.
         drain_s: longest wait on exit for what is still unsent; what is not sent stays in the journal.
     """
 
     def __init__(
-        self, journal: Journal, bootstrap: str, *, partitions: int, replication: int, drain_s: float = 5.0
+        self,
+        journal: Journal,
+        bootstrap: str,
+        *,
+        partitions: int,
+        replication: int,
+        retention: Retention | None = None,
+        drain_s: float = 5.0,
     ) -> None:
         self._journal = journal
         self._partitions = partitions
         self._replication = replication
+        self._retention = retention
         self._bootstrap = bootstrap
         self._drain_s = drain_s
         self._task: asyncio.Task[None] | None = None
@@ -139,7 +149,12 @@ class Publisher:
             max_request_size=REQUEST_LIMIT_BYTES,
         )
         try:
-            await ensure_topics(self._bootstrap, partitions=self._partitions, replication=self._replication)
+            await ensure_topics(
+                self._bootstrap,
+                partitions=self._partitions,
+                replication=self._replication,
+                retention=self._retention,
+            )
             await producer.start()
             SESSIONS.inc()
             await self._session(producer)

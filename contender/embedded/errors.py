@@ -47,9 +47,20 @@ class AlreadyRunningError(EmbeddedError):
 class DiskFullError(EmbeddedError):
     """There is not enough room for the data folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, free_bytes: int, wanted_bytes: int) -> None:
         super().__init__(
-            f"The disk of {folder} is full: free some space there, or set CONTENDER_HOME to a folder on another disk."
+            f"The disk of {folder} has {size(free_bytes)} free where {size(wanted_bytes)} are wanted: free some space "
+            "there, or set CONTENDER_HOME to a folder on another disk."
+        )
+
+
+class NewerDataError(EmbeddedError):
+    """A later release has written the data folder."""
+
+    def __init__(self, data: Path, writer: str, number: int, known: int) -> None:
+        super().__init__(
+            f"Contender {writer} has written the data folder {data} in format {number}, and this release reads up to "
+            f"format {known}: install that release again, or set CONTENDER_HOME to another folder."
         )
 
 
@@ -76,6 +87,16 @@ class DiedError(EmbeddedError):
     def __init__(self, name: str, what: str, log: Path) -> None:
         cause = last_said(log)
         super().__init__(f"{name} {what}: {cause}; {log} has more." if cause else f"{name} {what}: read {log}.")
+
+
+def size(count: int) -> str:
+    """A number of bytes for a reader, such as "1.5 GB"; units are powers of 1000."""
+    amount, unit = float(count), "bytes"
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":  # noqa: PLR2004
+            break
+        amount /= 1000
+    return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 10 else f"{amount:.1f} {unit}"  # noqa: PLR2004
 
 
 def last_said(log: Path) -> str:

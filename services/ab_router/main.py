@@ -46,7 +46,13 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
     folder = settings.folder("ab_router")
     clock = SystemClock()
     journal = Journal.open(folder / "journal", limit_bytes=settings.journal_limit_bytes)
-    publisher = Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication)
+    publisher = Publisher(
+        journal,
+        settings.kafka,
+        partitions=settings.partitions,
+        replication=settings.replication,
+        retention=settings.retention,
+    )
     # httpx's own transport spends three times as much processor time per call as aiohttp's.
     async with (
         httpx.AsyncClient(transport=AiohttpTransport()) as client,

@@ -37,7 +37,13 @@ Resources = Callable[[InferenceSettings], AbstractAsyncContextManager[State]]
 async def open_resources(settings: InferenceSettings) -> AsyncIterator[State]:
     """Open the journal, its publisher and the registry."""
     journal = Journal.open(settings.folder("inference_service") / "journal", limit_bytes=settings.journal_limit_bytes)
-    publisher = Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication)
+    publisher = Publisher(
+        journal,
+        settings.kafka,
+        partitions=settings.partitions,
+        replication=settings.replication,
+        retention=settings.retention,
+    )
     try:
         async with open_sql_store(settings.database_url("inference_service")) as store, publisher:
             yield state_of(settings, store, journal, SystemClock())
@@ -85,6 +91,8 @@ async def unready(state: Mapping[str, Any]) -> list[str]:
         reasons.append(error.detail)
     if journal.unsent_bytes > _NEARLY_FULL * journal.limit_bytes:
         reasons.append("the journal is full because Kafka has not taken events for a while")
+    if fault := journal.fault:
+        reasons.append(fault)
     return reasons
 
 
