@@ -9,6 +9,8 @@ from contender.embedded.ports import NeededPort
 _LOG_BYTES = 64 * 1024
 _MOST_CHARACTERS = 500
 _CLASS = re.compile(r"^(\w+\.)+\w+: ")
+# Of Java's: lines below errors, its own warnings, and where in the code an exception came from.
+_BESIDE_THE_POINT = re.compile(r"\S+ (TRACE|DEBUG|INFO|WARN) |WARNING: |\tat ")
 _ERRORS = ("error", "critical")
 _SAYS_NOTHING = "Application startup failed"  # uvicorn's last words, behind the reason
 
@@ -111,6 +113,8 @@ def last_said(log: Path) -> str:
     except OSError:
         return ""
     for line in reversed(lines):
+        if _BESIDE_THE_POINT.match(line):
+            continue
         try:
             told = json.loads(line)
             said = str(told.get("exception") or told.get("event", "")) if told.get("level") in _ERRORS else ""

@@ -90,4 +90,4 @@ def _progress(body: bytes) -> str:
         counters = msgspec.json.decode(body, type=_ReadinessBody).progress
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
-    return ", ".join(f"{count:,} {name}" for name, count in counters.items() if count)
+    return ", ".join(f"{count:,} {name}" for name, count in counters.items() if count > 0)
