@@ -86,8 +86,8 @@ class MissingExtraError(EmbeddedError):
 class DiedError(EmbeddedError):
     """A process died, or never became ready."""
 
-    def __init__(self, name: str, what: str, log: Path) -> None:
-        cause = last_said(log)
+    def __init__(self, name: str, what: str, log: Path, since: int | None = None) -> None:
+        cause = last_said(log, since)
         super().__init__(f"{name} {what}: {cause}; {log} has more." if cause else f"{name} {what}: read {log}.")
 
 
@@ -101,14 +101,20 @@ def size(count: int) -> str:
     return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 10 else f"{amount:.1f} {unit}"  # noqa: PLR2004
 
 
-def last_said(log: Path) -> str:
+def last_said(log: Path, since: int | None = None) -> str:
     """The error that a log ends with, of a traceback its last line; empty where it ends with anything else.
 
     What lies before that may be of a former run: processes write behind what is there.
+
+    Args:
+        log: its path.
+        since: the byte at which the present run begins, where that is known: its last error then, whatever follows.
     """
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+            size_bytes = log.stat().st_size
+            begins = since if since is not None and since <= size_bytes else 0  # a shorter log has begun anew
+            file.seek(max(begins, size_bytes - _LOG_BYTES))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
@@ -121,7 +127,7 @@ def last_said(log: Path) -> str:
         except (ValueError, AttributeError):  # no record of a service: what it printed, or another's log
             said = line
         ends = [one.strip() for one in said.splitlines() if one.strip()]
-        if not ends and line.strip():
+        if not ends and line.strip() and since is None:
             return ""
         if ends and not ends[-1].startswith(_SAYS_NOTHING):
             return _CLASS.sub("", ends[-1])[:_MOST_CHARACTERS].rstrip(".")

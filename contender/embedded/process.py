@@ -52,6 +52,8 @@ class ManagedProcess:
         self._command = [str(part) for part in command]
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
+        self.log_start = 0
+        """Where in its log the present run begins."""
 
     @property
     def pid(self) -> int | None:
@@ -76,6 +78,7 @@ class ManagedProcess:
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
+            self.log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
                 [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *self._command],
                 stdin=subprocess.DEVNULL,

@@ -45,14 +45,20 @@ class StackState(msgspec.Struct, frozen=True):
 def describe_start(state: StackState) -> str:
     """What a stack that starts waits for, and how far that is."""
     waiting = [process for process in state.processes if process.created and not process.ready]
-    parts = [f"{process.name} ({process.progress})" if process.progress else process.name for process in waiting]
-    return f"waiting for {', '.join(parts)}" if parts else "starting"
+    if not waiting:
+        return "starting"
+    serving = any(process.name == "ab_router" and process.ready for process in state.processes)
+    parts = []
+    for process in waiting:
+        how_far = process.progress or (f"restart {process.restarts}, it {process.cause}" if process.cause else "")
+        parts.append(f"{process.name} ({how_far})" if how_far else process.name)
+    return f"{'predictions are served; ' if serving else ''}waiting for {', '.join(parts)}"
 
 
 def describe_late(state: StackState) -> list[str]:
     """Of each process that is not ready one sentence: why, and what happens meanwhile."""
     return [
-        f"{process.name} is not ready ({process.cause or process.progress or 'it shows no progress'}): it is tried "
+        f"{process.name} is not ready (it {process.cause or 'shows no progress'}): it is tried "
         f"again and again, and predictions are served meanwhile; `contender logs {process.name}` has more."
         for process in state.processes
         if not process.ready

@@ -106,9 +106,12 @@ class Watched:
         if not self.process.essential:
             return not hangs and self.ends_in_a_row < LATE_ENDS
         if ended:
-            raise DiedError(self.name, f"{_end_of(self.process)} while starting", self.process.log)
+            raise DiedError(
+                self.name, f"{_end_of(self.process)} while starting", self.process.log, self.process.log_start
+            )
         if hangs:
-            raise DiedError(self.name, f"was not ready after {self.patience.start_s:g} s", self.process.log)
+            what = f"was not ready after {self.patience.start_s:g} s"
+            raise DiedError(self.name, what, self.process.log, self.process.log_start)
         return True
 
     def look(self, pool: Executor, now: float) -> None:
@@ -163,7 +166,8 @@ class Watched:
 
     def _note_end(self, now: float) -> str:
         if not self.kill_at:
-            cause = last_said(self.process.log) if (self.process.exit_code or 0) > 0 else ""
+            by_itself = (self.process.exit_code or 0) > 0
+            cause = last_said(self.process.log, self.process.log_start) if by_itself else ""
             self.cause = _end_of(self.process) + (f": {cause}" if cause else "")
         return self._postpone(now)
 
