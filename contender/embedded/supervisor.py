@@ -112,6 +112,7 @@ class Supervisor:
     def _tick(self, pool: ThreadPoolExecutor) -> None:
         now = time.monotonic()
         if self._ticked_at and now - self._ticked_at > OVERSLEPT_S:
+            self._report(f"the supervisor has overslept by {now - self._ticked_at:.0f} s: all get time anew")
             for watched in self._all():
                 watched.forgive(now)
         self._ticked_at = now
