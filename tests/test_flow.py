@@ -286,7 +286,7 @@ def test_down_leaves_no_process_and_purge_no_data(stack: Stack, client: Client):
     state = stack.state
     processes = [state.supervisor, *state.processes]
     assert all(runs(process) for process in processes)
-    assert stack.run("down", "--purge").returncode == 0
+    assert stack.run("down", "--purge", "--yes").returncode == 0
     assert not any(runs(process) for process in processes)
     assert not stack.settings.data_folder.exists()
     assert (stack.home / "cache" / "jars").exists()
