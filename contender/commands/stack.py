@@ -14,6 +14,7 @@ from rich.table import Table
 from contender.commands.terminal import visible
 from contender.embedded import stack
 from contender.embedded.errors import EmbeddedError, size
+from contender.embedded.log_files import OLDER
 from contender.embedded.process import answers_ok
 from contender.embedded.settings import StackSettings
 from contender.embedded.state import ProcessState, StackState, describe_late, runs
@@ -236,7 +237,11 @@ def _print_tail(path: Path, lines: int, *, titled: bool) -> int:
     if titled:
         console.rule(path.stem)
     text = path.read_bytes()
-    for line in text.decode(errors="replace").splitlines()[-lines:] if lines else []:
+    last = text.decode(errors="replace").splitlines()
+    older = path.with_name(path.name + OLDER)
+    if len(last) < lines and older.exists():
+        last = older.read_text(errors="replace").splitlines() + last
+    for line in last[-lines:] if lines else []:
         console.print(visible(line, kept="\t"), soft_wrap=True)
     return len(text)
 

@@ -145,8 +145,9 @@ class Watched:
             if now >= self.kill_at:
                 self.process.send_kill()
             return ""
-        if self.listening and now - self.answered_at > self.patience.live_s:
-            return self._replace(now)
+        patience_s = self.patience.live_s if self.listening else self.patience.start_s
+        if now - self.answered_at > patience_s:
+            return self._replace(now, patience_s)
         if self.ends_in_a_row and now - self.started_at > STEADY_S:
             self.ends_in_a_row = 0
         if self.ready and not self.announced:
@@ -187,11 +188,11 @@ class Watched:
             return self._postpone(now)
         return f"{self.name} was started again, restart {self.restarts}"
 
-    def _replace(self, now: float) -> str:
-        self.cause = f"did not answer /livez for {self.patience.live_s:g} s and was ended"
+    def _replace(self, now: float, patience_s: float) -> str:
+        self.cause = f"did not answer /livez for {patience_s:g} s and was ended"
         self.kill_at = now + KILL_S
         self.process.terminate()
-        return f"{self.name} did not answer /livez for {self.patience.live_s:g} s: it is ended and started again"
+        return f"{self.name} did not answer /livez for {patience_s:g} s: it is ended and started again"
 
 
 def _end_of(process: ManagedProcess) -> str:

@@ -151,6 +151,15 @@ def test_a_person_is_asked_before_data_are_removed(home, answer, code, stays):
     assert data.exists() == stays
 
 
+def test_the_last_lines_reach_into_the_older_part_of_a_log(home):
+    log = StackSettings(home=home).logs / "kafka.log"
+    log.parent.mkdir(parents=True)
+    log.with_name("kafka.log.1").write_text("first\nsecond\n")
+    log.write_text("third\n")
+    assert call("logs", "kafka", "-n", "2", code=0).output == "second\nthird\n"
+    assert call("logs", "kafka", "-n", "1", code=0).output == "third\n"
+
+
 def test_a_log_that_begins_anew_is_followed_from_its_beginning(home):
     log = StackSettings(home=home).logs / "kafka.log"
     log.parent.mkdir(parents=True)

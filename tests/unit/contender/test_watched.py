@@ -96,9 +96,15 @@ def test_what_can_not_be_started_is_tried_again_later():
     assert watched.tend(1003.0) == "scripted was started again, restart 2"
 
 
-def test_one_that_has_not_listened_yet_is_left_alone_and_one_that_answers_nothing_is_asked_then_killed():
+def test_one_that_has_not_listened_yet_is_given_the_time_of_a_start():
     watched = started(process := Scripted())
-    assert watched.tend(1000.0 + 250) == ""
+    assert watched.tend(1300.0) == ""
+    assert watched.tend(1300.1) == "scripted did not answer /livez for 300 s: it is ended and started again"
+    assert process.signals == ["terminate"]
+
+
+def test_one_that_answers_nothing_any_more_is_asked_to_end_and_then_killed():
+    watched = started(process := Scripted())
     watched.look_up(None)
     watched.answered_at = 1300.0
     assert "ready after" in watched.tend(1301.0)
