@@ -38,8 +38,6 @@ def configure_logs(*, service: str, log_format: Literal["json", "console"] = "js
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # httpx reports every call at info level, of which a router makes thousands a second.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # aiohttp reports every question to a worker, which are health checks, many times a minute.
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
