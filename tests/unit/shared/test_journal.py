@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.journal import (
@@ -49,6 +49,7 @@ async def test_what_was_flushed_is_read_back_after_opening_again(tmp_path: Path)
     again.close()
 
 
+@settings(deadline=None)  # a disk may be slow
 @given(cut=st.integers(min_value=1, max_value=60))
 def test_a_torn_last_record_is_cut_off_and_writing_goes_on(tmp_path_factory: pytest.TempPathFactory, cut: int):
     folder = tmp_path_factory.mktemp("journal")
