@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import NoReturn
 
 from shared.logs import logger
+from shared.problems import Unavailable
 
 
 @asynccontextmanager
@@ -19,8 +20,8 @@ async def repeated(
 ) -> AsyncIterator[None]:
     """Run an action every so often beside the block. One that fails is tried again, whatever it raised.
 
-    The log has a line with the traceback when the action begins to fail, and one when it works again: an outage of an
-    hour is two lines, not one every other second.
+    The log has a line when the action begins to fail, with the traceback of what is no outage, and one when it works
+    again: an outage of an hour is two lines, not one every other second.
 
     Args:
         action: what to do.
@@ -55,7 +56,11 @@ async def run_forever(
         except Exception as error:  # whatever fails now may work the next time, and must not end unseen
             failures += 1
             if failures == 1:
-                log.warning("an action fails and is repeated until it works", error=repr(error), exc_info=True)
+                # An outage needs no traceback: its message and its cause say what is away.
+                is_outage = isinstance(error, OSError | Unavailable)
+                cause = {} if error.__cause__ is None else {"cause": repr(error.__cause__)}
+                message = "an action fails and is repeated until it works"
+                log.warning(message, error=repr(error), exc_info=not is_outage, **cause)
             else:
                 log.debug("an action fails again", error=repr(error), failures=failures)
             pause_s = every_s if failures == 1 else max(every_s, min(2 * pause_s, slowest_s))

@@ -25,7 +25,7 @@ CALL_FAILURES = Counter("contender_router_call_failures_total", "Calls to anothe
 
 
 class CallError(RuntimeError):
-    """The other service did not answer, or can't at the moment. Its text names internal addresses: it is for the log."""
+    """The other service did not answer, or can't at the moment. Its text, with internal addresses, is for the log."""
 
 
 class QuestionRefusedError(CallError):
