@@ -4,6 +4,7 @@ from contender.own_packages import import_own
 
 import_own("shared")  # before what stands under that name where somebody works
 
+from contender.answers import Refusal
 from contender.client import Client, Experiment
 from contender.errors import ContenderError, ExportError, ParityError, RefusedError, UnreachableError
 from contender.features import (
@@ -37,6 +38,7 @@ __all__ = [
     "FeatureService",
     "FeatureView",
     "ParityError",
+    "Refusal",
     "RefusedError",
     "UnreachableError",
     "column",
