@@ -34,6 +34,8 @@ class Answering:
         Raises:
             Overloaded: too many rows wait for a champion.
         """
+        if len(rows) == 1:
+            return await self._of_one_version(rows)
         groups: dict[tuple[str, str], list[int]] = {}
         for index, row in enumerate(rows):
             substitute = row.substitute

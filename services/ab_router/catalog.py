@@ -5,7 +5,7 @@ Predictions read it in memory, so they go on while the inference service restart
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ class Catalog:
         """Seconds for which no call to the inference service was answered; it is asked at every refresh."""
         return self._inference.silent_s
 
-    async def find(self, name: str, versions: Iterable[str] = ()) -> Model:
+    async def find(self, name: str, versions: Collection[str] = ()) -> Model:
         """A model; where it, or one of the versions, is not known, by a reading that begins after this call.
 
         Raises:
@@ -108,9 +108,9 @@ class Catalog:
             raise UnknownModelError(f"there is no model {shortened(name)}")
         return model
 
-    def _lacks(self, name: str, versions: Iterable[str]) -> bool:
+    def _lacks(self, name: str, versions: Collection[str]) -> bool:
         model = self._models.get(name)
-        return model is None or not set(versions) <= model.versions.keys()
+        return model is None or any(version not in model.versions for version in versions)
 
     def needs(self, version: ModelVersion) -> tuple[list[str], Needs]:
         """The features that a version is served, and all that they need.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -118,8 +118,13 @@ class Predict:
             for row, refusal in zip(rows, results, strict=True)
             if refusal is None
         ]
-        with self._admitted(assigned):
+        size = sum(row.size_bytes for row in assigned)
+        self._admit(len(assigned), size)
+        try:
             answers = iter(await self._answered_in_time(assigned))
+        finally:
+            self._rows_under_way -= len(assigned)
+            self._bytes_under_way -= size
         return [next(answers) if refusal is None else refusal for refusal in results]
 
     async def _answered_in_time(self, rows: Sequence[AssignedRow]) -> list[Prediction | Problem]:
@@ -138,27 +143,17 @@ class Predict:
         written = iter(zip(scored, ids, strict=True))
         return [_answer(outcome, written) for outcome in outcomes]
 
-    @contextmanager
-    def _admitted(self, rows: Sequence[AssignedRow]) -> Iterator[None]:
+    def _admit(self, rows: int, size: int) -> None:
         """Count rows as under way; refused as a whole, before any is asked for, so that no split is skewed.
 
         Raises:
             Overloaded: there is no room for them.
         """
-        size = sum(row.size_bytes for row in rows)
         limits = self._settings
-        if (
-            self._rows_under_way + len(rows) > limits.queue_limit
-            or self._bytes_under_way + size > limits.queue_limit_bytes
-        ):
+        if self._rows_under_way + rows > limits.queue_limit or self._bytes_under_way + size > limits.queue_limit_bytes:
             raise Overloaded("more calls wait than can be answered in time")
-        self._rows_under_way += len(rows)
+        self._rows_under_way += rows
         self._bytes_under_way += size
-        try:
-            yield
-        finally:
-            self._rows_under_way -= len(rows)
-            self._bytes_under_way -= size
 
     def _running(self, model: Model) -> ExperimentRevision | None:
         """The experiment that runs on a model; None while the catalog has not read the versions it started with."""

@@ -95,9 +95,10 @@ class RowSchema:
                 if needed or name in self._computed_from:
                     faults.append(FieldError(f"inputs.{name}", "is missing"))
                 continue
-            of_value = (fault_of(column, inputs[name], self._text_limit) for column in columns)
-            if fault := next(filter(None, of_value), ""):
-                faults.append(FieldError(f"inputs.{name}", fault))
+            for column in columns:
+                if fault := fault_of(column, inputs[name], self._text_limit):
+                    faults.append(FieldError(f"inputs.{name}", fault))
+                    break
         return faults
 
     def _text_fault(self, text: str) -> str:
@@ -123,9 +124,8 @@ class RowSchema:
 
 def size_bytes(row: Row) -> int:
     """About how many bytes of JSON a row's values take, at most."""
-    size = 0
+    size = _SCALAR_BYTES * (len(row.inputs) + len(row.entities) + len(row.context))
     for values in (row.inputs, row.entities, row.context):
-        size += _SCALAR_BYTES * len(values)
         for value in values.values():
             if isinstance(value, str):
                 size += len(value) if value.isascii() else _UTF8_BYTES * len(value)
