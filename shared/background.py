@@ -8,6 +8,9 @@ from typing import NoReturn
 from shared.logs import logger
 from shared.problems import Unavailable
 
+_WORKED_S = 60.0
+"""An action that ran for this long before it failed had begun to work: it is the beginning of another outage."""
+
 
 @asynccontextmanager
 async def repeated(
@@ -19,6 +22,8 @@ async def repeated(
     name: str = "",
 ) -> AsyncIterator[None]:
     """Run an action every so often beside the block. One that fails is tried again, whatever it raised.
+
+    An action may also run for as long as it can, such as one that follows a stream: then it begins anew when it ends.
 
     The log has a line when the action begins to fail, with the traceback of what is no outage, and one when it works
     again: an outage of an hour is two lines, not one every other second.
@@ -49,12 +54,14 @@ async def run_forever(
     """As `repeated`, for a task that the caller starts and cancels."""
     log = logger(__name__).bind(action=name or getattr(action, "__qualname__", repr(action)))
     failures, pause_s = 0, every_s
+    loop = asyncio.get_running_loop()
     await asyncio.sleep(first_s)
     while True:
+        began = loop.time()
         try:
             await action()
         except Exception as error:  # whatever fails now may work the next time, and must not end unseen
-            failures += 1
+            failures = failures + 1 if loop.time() - began < _WORKED_S else 1
             if failures == 1:
                 # An outage needs no traceback: its message and its cause say what is away.
                 is_outage = isinstance(error, OSError | Unavailable)

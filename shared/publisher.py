@@ -29,6 +29,7 @@ from aiokafka.errors import (
 from aiokafka.structs import RecordMetadata
 from prometheus_client import Counter, Gauge
 
+from shared.background import run_forever
 from shared.journal import Acknowledged, Journal, JournalFull, JournalRecord, Position
 from shared.logs import logger
 from shared.retention import Retention
@@ -101,7 +102,7 @@ class Publisher:
         self._log = logger(__name__)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(run_forever(self._ship_until_failure, 0.0))
         return self
 
     async def __aexit__(
@@ -126,17 +127,17 @@ class Publisher:
                 self._idle.clear()
                 await self._idle.wait()
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._attempt()
-            except (KafkaError, OSError, TopicError) as error:
-                self._log.warning("publisher waits for Kafka", error=repr(error), retry_s=self._retry_s)
-            except Exception:  # noqa: BLE001 - the task must not end unseen, and the next session may fare better
-                self._log.exception("publisher failed", retry_s=self._retry_s)
-            self._set_stalled(stalled=True)
-            await asyncio.sleep(self._retry_s)
-            self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+    async def _ship_until_failure(self) -> None:
+        """One producer session, and a pause that grows until Kafka acknowledges again."""
+        try:
+            await self._attempt()
+        except (KafkaError, OSError, TopicError) as error:
+            self._log.warning("publisher waits for Kafka", error=repr(error), retry_s=self._retry_s)
+        except Exception:  # noqa: BLE001 - logged here, so that the pause grows after it too
+            self._log.exception("publisher failed", retry_s=self._retry_s)
+        self._set_stalled(stalled=True)
+        await asyncio.sleep(self._retry_s)
+        self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
 
     async def _attempt(self) -> None:
         """One producer session, until it fails."""
