@@ -107,14 +107,14 @@ class Predict:
         arrived = perf_counter()
         self._journal.check_room()  # before anything is assigned or paid for
         _check_number(rows, self._settings.row_limit)
-        found = await self._catalog.find(model)
-        experiment = self._running(found)
-        schema, now = self._schema(found, experiment), self._clock.now()
+        registered = await self._catalog.find(model)
+        experiment = self._running(registered)
+        schema, now = self._schema(registered, experiment), self._clock.now()
         results: list[Prediction | Problem | None] = [
             _refusal(faults) if (faults := schema.faults(row, now)) else None for row in rows
         ]
         assigned = [
-            _assigned(row, found, experiment, now, arrived)
+            _assigned(row, registered, experiment, now, arrived)
             for row, refusal in zip(rows, results, strict=True)
             if refusal is None
         ]

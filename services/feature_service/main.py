@@ -189,11 +189,11 @@ def _checked(state: State) -> AbstractAsyncContextManager[None]:
     every_s = settings.consistency_every_s
 
     async def check() -> None:
-        await asyncio.sleep(every_s)  # first: nothing has been served yet
         with suppress(CheckRunningError):  # somebody has asked for one, and /metrics will tell what comes of it
             await state["consistency"].check(settings.consistency_sample)
 
-    return repeated(check, 0) if every_s else nullcontext()
+    # Nothing has been served yet at the start.
+    return repeated(check, every_s, first_s=every_s) if every_s else nullcontext()
 
 
 def _definitions(settings: FeatureSettings, registry: Registry, store: FeatureStore) -> Definitions:
