@@ -67,13 +67,14 @@ class Caller:
         self._timeout_s = timeout_s
         self._body_limit_bytes = body_limit_bytes
         self._failing: set[str] = set()
-        self._silent_since: float | None = None
+        self._is_silent = False
+        self._answered_at = monotonic()
         self._refusal_logged_at = -_REFUSAL_LINES_EVERY_S
 
     @property
     def silent_s(self) -> float:
-        """Seconds for which every call has failed; 0 when the last one was answered."""
-        return 0.0 if self._silent_since is None else monotonic() - self._silent_since
+        """Seconds since the last answer, where every call after it has failed; 0 when the last one was answered."""
+        return monotonic() - self._answered_at if self._is_silent else 0.0
 
     async def call(
         self, shape: type[ShapeT], read: Callable[[ShapeT], ContentT], method: str, path: str, body: object = None
@@ -107,15 +108,15 @@ class Caller:
         return result
 
     def _note_answer(self, path: str) -> None:
-        self._silent_since = None
+        self._is_silent = False
+        self._answered_at = monotonic()
         if path in self._failing:
             self._failing.discard(path)
             _LOG.info("calls of %s to %s succeed again", path, self._service)
 
     def _failure(self, path: str, error: Exception) -> CallError:
         CALL_FAILURES.labels(self._service).inc()
-        if self._silent_since is None:
-            self._silent_since = monotonic()
+        self._is_silent = True
         body = error.response.text[:_LOGGED_CHARACTERS] if isinstance(error, httpx.HTTPStatusError) else ""
         failure = CallError(f"{self._service}: {type(error).__name__} {error} {body}".strip())
         if path not in self._failing and len(self._failing) < _FAILING_LIMIT:

@@ -89,7 +89,7 @@ class Catalog:
 
     @property
     def silent_s(self) -> float:
-        """Seconds for which no call to the inference service was answered; it is asked at every refresh."""
+        """Seconds for which no call to the inference service has been answered; it is asked at every refresh."""
         return self._inference.silent_s
 
     async def find(self, name: str, versions: Collection[str] = ()) -> Model:

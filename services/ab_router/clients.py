@@ -78,7 +78,7 @@ class Inference(Protocol):
 
     @property
     def silent_s(self) -> float:
-        """Seconds for which every call has failed; 0 when the last one was answered."""
+        """Seconds since the last answer, where every call after it has failed; 0 when the last one was answered."""
         ...
 
     async def versions(self) -> list[ModelVersion]:
@@ -165,7 +165,7 @@ class HttpInference:
 
     @property
     def silent_s(self) -> float:
-        """Seconds for which every call has failed; 0 when the last one was answered."""
+        """Seconds since the last answer, where every call after it has failed; 0 when the last one was answered."""
         return self._caller.silent_s
 
     async def versions(self) -> list[ModelVersion]:
