@@ -106,7 +106,7 @@ async def unready(state: Mapping[str, Any]) -> list[str]:
     """Why every prediction is refused. One that a fallback value answers is none of them."""
     journal: Journal = state["journal"]
     reasons = [FULL_REASON] if journal.nearly_full else []
-    if fault := getattr(journal, "fault", ""):
+    if fault := journal.fault:
         reasons.append(fault)
     if _is_inference_away(state) and not _fallbacks(state):
         reasons.append("the inference service does not answer, and no running experiment has a fallback value")

@@ -337,7 +337,12 @@ async def test_a_disk_that_fails_is_a_problem_and_no_fault_of_ours(client, route
 
     working, router.journal.sync_file = router.journal.sync_file, failing
     answer = await client.post(PREDICT, json=RIGHT)
+    ready = await client.get("/readyz")
     router.journal.sync_file = working
     assert_problem(answer, 503, "journal-full")
+    assert_problem(ready, 503, "unavailable")
+    assert "disk" in ready.json()["detail"]
     assert answer.headers["retry-after"] == "5"
     assert router.records() == []
+    assert (await client.post(PREDICT, json=RIGHT)).status_code == 200
+    assert (await client.get("/readyz")).status_code == 200
