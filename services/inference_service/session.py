@@ -64,6 +64,8 @@ class Session:
         options.intra_op_num_threads = 1  # the calls come in parallel already
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        options.enable_cpu_mem_arena = False  # what one large run took would be kept for good
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # and never a flatbuffer of its own
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except FAILURES as error:
@@ -84,13 +86,13 @@ class Session:
         self._types = {name: _TENSOR_TYPES[tensor] for name, tensor in tensors.items()}
         self._output = self._score_output()
 
-    def answer(self, arrays: Mapping[str, NDArray[Any]]) -> Answers:
-        """Run rows; `arrays` holds one array of shape (rows,) per column.
+    def answer(self, arrays: Mapping[str, NDArray[Any]], options: onnxruntime.RunOptions | None = None) -> Answers:
+        """Run rows; `arrays` holds one array of shape (rows,) per column, and `options` can end the run.
 
         Raises:
             AnswerError: the model fails on the rows, or gives them no finite scores.
         """
-        scores = self._scores(arrays)
+        scores = self._scores(arrays, options)
         if self._task == "regression":
             values = scores[:, 0].tolist()
             return Answers(values, values)
@@ -100,11 +102,13 @@ class Session:
             return Answers(positive.tolist(), labels)
         return Answers(scores.tolist(), [self._classes[index] for index in scores.argmax(axis=1).tolist()])
 
-    def _scores(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    def _scores(
+        self, arrays: Mapping[str, NDArray[Any]], options: onnxruntime.RunOptions | None
+    ) -> NDArray[np.float64]:
         """Shape (rows, classes); for a regression (rows, 1)."""
         try:
-            [raw] = self._session.run([self._output], self._feed(arrays))
-        except FAILURES as error:
+            [raw] = self._session.run([self._output], self._feed(arrays), options)
+        except (*FAILURES, MemoryError) as error:
             raise AnswerError.at("inputs", f"can't be answered by the model: {error}") from error
         rows, width = len(next(iter(arrays.values()))), len(self._classes) or 1
         if raw.size != rows * width or len(raw) != rows:
