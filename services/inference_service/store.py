@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import ColumnElement, LargeBinary, Select, UniqueConstraint, and_, cast, insert, select, text
+from sqlalchemy import LargeBinary, Select, UniqueConstraint, and_, cast, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import Field, SQLModel, col
@@ -93,7 +93,7 @@ class SqlVersionStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         # SQLite takes any bytes as text, and refuses the whole result where one row's are not UTF-8.
-        raw: ColumnElement[Any] = (
+        raw: Any = (
             cast(VersionRow.document, LargeBinary) if engine.dialect.name == "sqlite" else col(VersionRow.document)
         )
         self._rows = select(
