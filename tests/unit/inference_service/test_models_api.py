@@ -144,19 +144,14 @@ async def test_what_is_not_there_is_not_found(client, known, method, path, slug)
     ("changed", "field"),
     [
         ({"plan": None}, "inputs.plan"),
-        ({"seats": ["3"]}, "inputs.seats[0]"),
-        ({"seats": [10**400]}, "inputs.seats[0]"),
-        ({"usage": [True]}, "inputs.usage[0]"),
-        ({"usage": [None]}, "inputs.usage[0]"),
         ({"usage": [[1.0]]}, "inputs.usage[0]"),
         ({"usage": 1.0}, "inputs.usage"),
         ({"usage": [1.0, 2.0]}, "inputs.usage"),
-        ({"plan": ["x" * 21]}, "inputs.plan[0]"),
         ({"colour": ["red"]}, "inputs.colour"),
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_rows_that_a_version_does_not_take_are_refused_by_field(client, known, changed, field):
+async def test_columns_that_a_version_does_not_take_are_refused_by_field(client, known, changed, field):
     inputs = {name: values for name, values in {**known.inputs(1), **changed}.items() if values is not None}
     answer = await client.post(
         "/v1/models/churn/versions/champion/predict",
@@ -165,6 +160,32 @@ async def test_rows_that_a_version_does_not_take_are_refused_by_field(client, kn
     )
     assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seats", "3", "is not a number"),
+        ("seats", 10**400, "is not a finite number"),
+        ("usage", True, "is not a number"),
+        ("usage", None, "is null, and the column is required"),
+        ("plan", "x" * 21, "is longer than 20 characters"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_a_row_with_a_value_that_its_column_does_not_take_is_told_so_and_the_others_are_answered(
+    client, known, name, value, message
+):
+    right = known.inputs(3)
+    inputs = {**right, name: [right[name][0], value, right[name][2]]}
+    path = "/v1/models/churn/versions/champion/predict"
+    content = json.dumps({"inputs": inputs})
+    answer = await client.post(path, content=content, headers={"content-type": "application/json"})
+    whole = (await client.post(path, json={"inputs": right})).json()
+    assert answer.status_code == 200
+    assert answer.json()["errors"] == [{"row": 1, "status": 422, "field": f"inputs.{name}", "message": message}]
+    assert answer.json()["scores"] == [whole["scores"][0], None, whole["scores"][2]]
+    assert answer.json()["labels"] == [whole["labels"][0], None, whole["labels"][2]]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from sklearn.preprocessing import OneHotEncoder
 
 from contender.registration import export_pipeline
 from services.inference_service.errors import AnswerError, ManifestError
-from services.inference_service.runtime import Sessions
 from services.inference_service.session import Session
 from shared.events import InputColumn
 
@@ -97,20 +96,3 @@ def test_a_row_without_finite_score_is_named():
     session = Session(graph([COPY], [tensor("x")], [tensor("y")]), [A], "regression", [])
     with pytest.raises(AnswerError, match="row 1"):
         session.answer({"a": np.array([1.0, np.nan], dtype=np.float32)})
-
-
-def test_the_session_that_was_unused_for_longest_is_closed_first():
-    content = graph([COPY], [tensor("x")], [tensor("y")])
-    opened: list[str] = []
-    sessions = Sessions(2)
-
-    def get(name: str) -> Session:
-        def load() -> Session:
-            opened.append(name)
-            return Session(content, [A], "regression", [])
-
-        return sessions.get(name, load)
-
-    for name in ("one", "two", "one", "three", "one", "two"):
-        get(name)
-    assert opened == ["one", "two", "three", "two"]
