@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 
 from services.inference_service.answering import Answering, Limits
+from services.inference_service.opening import open_session
 from services.inference_service.own_limits import growth_limited, limit_files, limit_memory, time_limited
 from services.inference_service.pipes import ParentPipes
-from services.inference_service.session import Session
 from services.inference_service.watchdog import Watchdog
-from shared.events import InputColumn, Scalar, Task
+from shared.events import ModelVersion, Scalar
 from shared.problems import FieldError, Unprocessable
 
 
@@ -21,9 +21,7 @@ class Opening(msgspec.Struct, frozen=True):
     """The version that the process shall answer for, and the limits of its calls."""
 
     file: str
-    schema: list[InputColumn]
-    task: Task
-    classes: list[Scalar]
+    version: ModelVersion
     reference: dict[str, Scalar]
     limits: Limits
     run_rows: int
@@ -49,8 +47,8 @@ def open_version(opening: Opening) -> Answering:
     limit_memory(opening.memory_bytes)
     with time_limited(opening.seconds):
         content = Path(opening.file).read_bytes()
-        session = Session(content, opening.schema, opening.task, opening.classes)
-    return Answering(session, opening.schema, opening.reference, opening.limits, watchdog, opening.run_rows)
+        session = open_session(content, opening.version)
+    return Answering(session, opening.version.inputs, opening.reference, opening.limits, watchdog, opening.run_rows)
 
 
 def main() -> None:

@@ -69,9 +69,11 @@ class ThreadRunner:
 
     async def answer(self, inputs: Inputs) -> RowAnswers:
         """Answers of rows given by column."""
+        ends_at = time.monotonic() + self._seconds
         async with self._turns.turn():
+            seconds = ends_at - time.monotonic()
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._answering.answer, inputs, self._seconds)
+            return await loop.run_in_executor(self._threads, self._answering.answer, inputs, seconds)
 
     async def close(self) -> None:
         """Nothing is held beside memory."""
@@ -135,10 +137,10 @@ class ProcessRunner:
     async def answer(self, inputs: Inputs) -> RowAnswers:
         """Answers of rows given by column."""
         limits = self._opening.limits
-        count_rows(self._opening.schema, inputs, limits.row_limit)
+        count_rows(self._opening.version.inputs, inputs, limits.row_limit)
+        ends_at = time.monotonic() + limits.answer_seconds
         async with self._turns.turn():
-            await self._running()
-            return await self._answer(inputs, time.monotonic() + limits.answer_seconds)
+            return await self._answer(inputs, ends_at)
 
     async def close(self) -> None:
         """End the process."""
@@ -178,7 +180,7 @@ class ProcessRunner:
         return self._process
 
     async def _start(self) -> LimitedProcess:
-        width = len(self._opening.classes) or 1
+        width = len(self._opening.version.classes) or 1
         answer_limit = self._opening.limits.row_limit * (_ROW_BYTES + width * _VALUE_BYTES)
         process = await LimitedProcess.start(_MODULE, answer_limit_bytes=answer_limit)
         try:

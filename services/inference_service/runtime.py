@@ -5,13 +5,15 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
+
 from services.inference_service.answering import RUN_ROWS, Answering, Limits, RowAnswers
 from services.inference_service.domain.cost import RULES
 from services.inference_service.errors import VersionUnavailableError
 from services.inference_service.model_process import Opening
+from services.inference_service.opening import open_session, served_part
 from services.inference_service.record import TrialRecord
 from services.inference_service.runners import ProcessRunner, ProcessSlots, Runner, ThreadRunner
-from services.inference_service.session import Session
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import ModelFiles
 from services.inference_service.trial import Trial
@@ -112,20 +114,15 @@ class Runtime:
         return runner
 
     async def _open_in_threads(self, version: ModelVersion, record: TrialRecord) -> Runner:
-        def open_session() -> Session:
-            content = self._files.read(version.version)
-            return Session(content, version.inputs, version.task, version.classes)
-
-        session = await asyncio.to_thread(open_session)
+        content = await asyncio.to_thread(self._files.read, version.version)
+        session = await asyncio.to_thread(open_session, content, version)
         answering = Answering(session, version.inputs, record.reference, self._limits, self._watchdog)
         return ThreadRunner(answering, self._threads, self._settings)
 
     def _opening(self, version: ModelVersion, record: TrialRecord) -> Opening:
         return Opening(
             file=str(self._files.path(version.version)),
-            schema=version.inputs,
-            task=version.task,
-            classes=version.classes,
+            version=served_part(version),
             reference=record.reference,
             limits=self._limits,
             run_rows=min(RUN_ROWS, max(1, int(_RUN_MS / max(record.row_ms, 1e-3)))),
@@ -137,7 +134,7 @@ class Runtime:
     async def _measure(self, version: ModelVersion) -> TrialRecord:
         """Check and measure a version that was registered under other rules; its file becomes the checked one."""
         content = await asyncio.to_thread(self._files.read, version.version)
-        trial = trial_of(version, 0.0, self._settings)
+        trial = msgspec.structs.replace(trial_of(version, 0.0, self._settings), has_sample=False)
         tried = await self._trials.run(trial, content, b"")
         await asyncio.to_thread(self._files.write, version.version, tried.checked)
         await asyncio.to_thread(self._files.write_record, version.model, version.version, tried.finding.record)
@@ -159,9 +156,7 @@ class Runtime:
 def trial_of(version: ModelVersion, tolerance: float, settings: InferenceSettings) -> Trial:
     """A trial of a version within the service's limits."""
     return Trial(
-        schema=version.inputs,
-        task=version.task,
-        classes=version.classes,
+        version=served_part(version),
         tolerance=tolerance,
         row_limit=settings.row_limit,
         text_limit=settings.text_limit,

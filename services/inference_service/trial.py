@@ -15,11 +15,12 @@ from services.inference_service.domain.columns import Arrays, check_columns
 from services.inference_service.domain.cost import follows_from_rows
 from services.inference_service.domain.safety import parse_model
 from services.inference_service.errors import AnswerError, ParityError, UnsafeModelError
+from services.inference_service.opening import open_session
 from services.inference_service.own_limits import growth_limited, limit_files, limit_memory, time_limited
 from services.inference_service.pipes import ParentPipes
 from services.inference_service.record import TrialRecord
 from services.inference_service.session import Session
-from shared.events import InputColumn, Scalar, Task
+from shared.events import InputColumn, ModelVersion, Scalar
 from shared.problems import FieldError, Problem, Unprocessable
 
 _PARSED_PER_BYTE = 16
@@ -40,15 +41,14 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Trial(msgspec.Struct, frozen=True):
     """What is tried, beside the file and the sample."""
 
-    schema: list[InputColumn]
-    task: Task
-    classes: list[Scalar]
+    version: ModelVersion
     tolerance: float
     row_limit: int
     text_limit: int
     node_limit: int
     seconds: int
     memory_bytes: int
+    has_sample: bool = True
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -64,25 +64,26 @@ class Finding(msgspec.Struct, frozen=True):
 def run(trial: Trial, content: bytes, sample: bytes) -> tuple[Finding, bytes]:
     """Check and load the model, answer the sample, compare, and measure; and the file as it was checked.
 
-    Without a sample the model is opened and measured only.
+    A trial without a sample opens and measures the model only.
     """
+    schema = trial.version.inputs
     try:
         model = _parse(content, trial.node_limit)
         checked: bytes = model.SerializeToString(deterministic=True)
         started = time.process_time()
-        session = Session(checked, trial.schema, trial.task, trial.classes)
+        session = open_session(checked, trial.version)
         opening_ms = 1e3 * (time.process_time() - started)
     except Unprocessable as problem:
         return Finding(slug=problem.slug, errors=problem.errors), b""
-    if not sample:
-        return Finding(record=_measure(session, model, _neutral(trial.schema), opening_ms)), checked
+    if not trial.has_sample:
+        return Finding(record=_measure(session, model, _neutral(schema), opening_ms)), checked
     try:
         rows = msgspec.json.decode(sample, type=Sample)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"is not what was expected: {error}"
         return Finding(slug=Unprocessable.slug, errors=[FieldError("sample", message)]), b""
     try:
-        columns = check_columns(trial.schema, rows.inputs, row_limit=trial.row_limit, text_limit=trial.text_limit)
+        columns = check_columns(schema, rows.inputs, row_limit=trial.row_limit, text_limit=trial.text_limit)
         scores = session.answer(columns).scores
     except Problem as problem:
         errors = [FieldError(f"sample.{error.field}", error.message) for error in problem.errors]

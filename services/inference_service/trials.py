@@ -35,7 +35,7 @@ class Trials:
         self._turns = Turns(settings.trial_limit, settings.trial_queue_limit, wait_s, "a trial run")
 
     async def run(self, trial: Trial, content: bytes, sample: bytes) -> Tried:
-        """Try a file with a sample; without one the file is opened and measured only.
+        """Try a file with a sample.
 
         Raises:
             Overloaded: too many uploads wait.
@@ -51,10 +51,8 @@ class Trials:
                 await process.ask([msgspec.msgpack.encode(trial), content, sample], _START_S)
                 head, checked = await process.ask([b""], trial.seconds)
             except ProcessEndedError as error:
-                raise UnsafeModelError.at(
-                    "onnx",
-                    f"did not survive its trial run within {trial.seconds} s and {trial.memory_bytes} bytes of memory",
-                ) from error
+                limits = f"{trial.seconds} s and {trial.memory_bytes >> 20} MB of memory"
+                raise UnsafeModelError.at("onnx", f"did not survive its trial run within {limits}") from error
             finally:
                 await process.end()
         finding = msgspec.msgpack.decode(head, type=Finding)

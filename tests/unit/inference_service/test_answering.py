@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+from sklearn.preprocessing import OneHotEncoder
 
 from contender.registration import export_pipeline
 from services.inference_service.answering import RUN_ROWS, Answering, Limits, RowAnswers, halves, joined
@@ -38,9 +38,7 @@ def shop(watchdog) -> Answering:
             "price": chance.normal(10, 2, 300),
         }
     )
-    encode = ColumnTransformer(
-        [("one hot", OneHotEncoder(), ["size"]), ("ordinal", OrdinalEncoder(), ["colour"])], remainder="passthrough"
-    )
+    encode = ColumnTransformer([("one hot", OneHotEncoder(), ["size", "colour"])], remainder="passthrough")
     pipeline = make_pipeline(encode, LogisticRegression()).fit(columns, columns["price"] > 10)
     schema = [
         InputColumn("size", "string", required=False),
@@ -112,7 +110,7 @@ def test_without_a_known_row_a_null_is_named_or_nothing(shop, watchdog):
 
 
 def test_a_value_too_large_for_a_finite_score_is_named(watchdog):
-    columns = pd.DataFrame({"a": np.linspace(0, 1, 50), "b": np.linspace(5, 1, 50)})
+    columns = pd.DataFrame({"a": np.linspace(0, 1, 50), "b": np.linspace(5, 1, 50) ** 2})
     content = export_pipeline(LinearRegression().fit(columns, columns["a"] * 1000 + columns["b"]), columns).onnx
     schema = [InputColumn("a", "float"), InputColumn("b", "float")]
     answering = Answering(Session(content, schema, "regression", []), schema, {"a": 0.5, "b": 2.0}, LIMITS, watchdog)
