@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -14,6 +14,7 @@ from services.inference_service.model_process import Opening
 from services.inference_service.opening import open_session, served_part
 from services.inference_service.record import TrialRecord
 from services.inference_service.runners import ProcessRunner, ProcessSlots, Runner, ThreadRunner
+from services.inference_service.session import Session
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import ModelFiles
 from services.inference_service.trial import Trial
@@ -25,6 +26,7 @@ from shared.problems import Unprocessable
 _RUN_MS = 500.0
 """How long a run shall take at most, as far as the trial tells."""
 Key = tuple[str, str]
+Opener = Callable[[bytes, ModelVersion], Session]
 
 
 class Runtime:
@@ -34,9 +36,13 @@ class Runtime:
         files: the ONNX files and what their trials have found.
         trials: measures versions that came before there were such findings.
         settings: the limits.
+        opener: makes a session of a file; tests give their own.
     """
 
-    def __init__(self, files: ModelFiles, trials: Trials, settings: InferenceSettings) -> None:
+    def __init__(
+        self, files: ModelFiles, trials: Trials, settings: InferenceSettings, opener: Opener = open_session
+    ) -> None:
+        self._opener = opener
         self._files = files
         self._trials = trials
         self._settings = settings
@@ -115,7 +121,7 @@ class Runtime:
 
     async def _open_in_threads(self, version: ModelVersion, record: TrialRecord) -> Runner:
         content = await asyncio.to_thread(self._files.read, version.version)
-        session = await asyncio.to_thread(open_session, content, version)
+        session = await asyncio.to_thread(self._opener, content, version)
         answering = Answering(session, version.inputs, record.reference, self._limits, self._watchdog)
         return ThreadRunner(answering, self._threads, self._settings)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,8 @@ def count_rows(schema: Sequence[InputColumn], inputs: Mapping[str, Sequence[Scal
         TooLarge: more than allowed.
         Unprocessable: a column is unknown or missing, lengths differ, or there are no rows.
     """
-    unknown = inputs.keys() - _names(schema)
+    known = _names(schema)
+    unknown = islice((name for name in inputs if name not in known), _FAULTS_SHOWN)
     faults = [FieldError(f"inputs.{shortened(name)}", "is not a column of this model") for name in unknown]
     missing = [column.name for column in schema if column.name not in inputs]
     faults += [FieldError(f"inputs.{name}", "is missing") for name in missing]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from services.inference_service.main import create_app
+from services.inference_service.main import create_app, state_of
 from services.inference_service.settings import InferenceSettings
+from services.inference_service.store import InMemoryVersionStore, Listing, UnreadableVersion
+from shared.clock import FixedClock
 from shared.journal import Journal, Position
 from shared.testing import client_for
 from shared.topics import MODELS
@@ -253,3 +256,49 @@ async def test_a_service_whose_journal_is_nearly_full_is_not_ready(client, state
     journal = state["journal"]
     journal.append("models", 0, None, [], b"x" * int(0.96 * journal.limit_bytes))
     assert "journal is full" in (await client.get("/readyz")).json()["detail"]
+
+
+class Torn(InMemoryVersionStore):
+    """A store in which one row can't be read."""
+
+    async def versions(self, model: str) -> Listing:
+        listing = await super().versions(model)
+        return replace(listing, unreadable=[TORN] if model == TORN.model else [])
+
+    async def models(self) -> Listing:
+        return replace(await super().models(), unreadable=[TORN])
+
+
+TORN = UnreadableVersion("orders", "c" * 64, "JSON is malformed")
+
+
+async def test_a_row_of_the_registry_that_can_not_be_read_hides_no_other_and_is_named(settings, churn):
+    journal = Journal.open(settings.folder("inference_service") / "journal", limit_bytes=1024**2)
+    state = state_of(settings, Torn(), journal, FixedClock(0.0))
+
+    @asynccontextmanager
+    async def resources(_: InferenceSettings):
+        yield state
+
+    async with client_for(create_app(settings, resources)) as client:
+        parts = {"onnx": churn.export.onnx, "manifest": churn.export.manifest, "sample": churn.export.sample}
+        files = {name: part if isinstance(part, bytes) else json.dumps(part) for name, part in parts.items()}
+        assert (await client.post("/v1/models/churn/versions", files=files)).status_code == 201
+        listed = (await client.get("/v1/models")).json()["versions"]
+        assert [one["model"] for one in listed] == ["churn"]
+        predict = "/v1/models/churn/versions/champion/predict"
+        assert (await client.post(predict, json={"inputs": churn.inputs(1)})).status_code == 200
+        ready = await client.get("/readyz")
+        assert ready.status_code == 200
+        [remark] = ready.json()["remarks"]
+        assert (TORN.model in remark, TORN.version in remark, TORN.reason in remark) == (True, True, True)
+        for path in ("/v1/models/orders", f"/v1/models/orders/versions/{TORN.version}", "/v2/models/orders"):
+            answer = await client.get(path)
+            assert answer.status_code == 500
+            assert TORN.reason in answer.text
+        answer = await client.post("/v1/models/orders/versions", files=files)
+        assert answer.status_code == 201  # another version of the model than the one that can't be read
+        shown = (await client.get("/v1/models/orders")).json()
+        assert [one["version"] for one in shown["versions"]] == [churn.export.version]
+    await state["models"].runtime.close()
+    journal.close()

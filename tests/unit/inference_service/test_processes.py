@@ -21,7 +21,7 @@ ENDLESS = 1e15
 @pytest.fixture
 def settings(settings) -> InferenceSettings:
     return settings.model_copy(
-        update={"run_seconds": 0.6, "answer_seconds": 2.0, "process_limit": 2, "call_queue_limit": 1}
+        update={"run_seconds": 1.5, "answer_seconds": 4.0, "process_limit": 2, "call_queue_limit": 1}
     )
 
 
@@ -79,12 +79,12 @@ async def test_a_row_that_takes_for_ever_is_refused_and_other_models_answer_mean
 async def test_a_process_that_ends_over_a_call_is_started_anew_and_the_call_is_answered(keep, state, predict):
     version = await keep("slow", looping(), UNKNOWN_COST)
     first = await pid_of(state, version)
-    call = asyncio.create_task(predict("slow", [1.0, 400_000.0, 2.0, 3.0]))
+    call = asyncio.create_task(predict("slow", [1.0, 200_000.0, 2.0, 3.0]))
     await until(lambda: runs(first))
     os.kill(first, signal.SIGKILL)
     answer = await call
     assert faults(answer) == []
-    assert answer.json()["scores"] == [1.0, 400_000.0, 2.0, 3.0]
+    assert answer.json()["scores"] == [1.0, 200_000.0, 2.0, 3.0]
     assert await pid_of(state, version) != first
 
 
