@@ -1,15 +1,17 @@
 """Every row gets its own answer: its score, or the column at fault."""
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 from onnx import TensorProto, helper
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from contender.registration import export_pipeline
+from contender.registration import Export, export_pipeline
 from services.inference_service.answering import RUN_ROWS, Answering, Limits, RowAnswers, halves, joined
 from services.inference_service.session import Session
 from services.inference_service.watchdog import Watchdog
@@ -40,13 +42,15 @@ def shop(watchdog) -> Answering:
     )
     encode = ColumnTransformer([("one hot", OneHotEncoder(), ["size", "colour"])], remainder="passthrough")
     pipeline = make_pipeline(encode, LogisticRegression()).fit(columns, columns["price"] > 10)
-    schema = [
-        InputColumn("size", "string", required=False),
-        InputColumn("colour", "string"),
-        InputColumn("price", "float", required=False),
-    ]
-    session = Session(export_pipeline(pipeline, columns).onnx, schema, "binary", [False, True])
+    export = export_pipeline(pipeline, columns)
+    size, colour, price = columns_of(export)
+    schema = [replace(size, required=False), colour, replace(price, required=False)]
+    session = Session(export.onnx, schema, "binary", [False, True])
     return Answering(session, schema, {"size": "M", "colour": "red", "price": 10.0}, LIMITS, watchdog)
+
+
+def columns_of(export: Export) -> list[InputColumn]:
+    return msgspec.convert(export.manifest["inputs"], list[InputColumn])
 
 
 def rows(count: int, **changed: dict[int, object]) -> dict[str, list[object]]:
@@ -111,12 +115,13 @@ def test_without_a_known_row_a_null_is_named_or_nothing(shop, watchdog):
 
 def test_a_value_too_large_for_a_finite_score_is_named(watchdog):
     columns = pd.DataFrame({"a": np.linspace(0, 1, 50), "b": np.linspace(5, 1, 50) ** 2})
-    content = export_pipeline(LinearRegression().fit(columns, columns["a"] * 1000 + columns["b"]), columns).onnx
-    schema = [InputColumn("a", "float"), InputColumn("b", "float")]
-    answering = Answering(Session(content, schema, "regression", []), schema, {"a": 0.5, "b": 2.0}, LIMITS, watchdog)
+    export = export_pipeline(LinearRegression().fit(columns, columns["a"] * 1e9 + columns["b"]), columns)
+    schema = columns_of(export)
+    session = Session(export.onnx, schema, "regression", [])
+    answering = Answering(session, schema, {"a": 0.5, "b": 2.0}, LIMITS, watchdog)
     answers = answering.answer({"a": [0.5, 3e38, 0.5], "b": [1.0, 1.0, 2.0]}, PLENTY)
     assert faults(answers) == {1: "inputs.a"}
-    assert answers.scores[0] == pytest.approx(501, abs=1)
+    assert answers.scores[0] == pytest.approx(5e8, rel=1e-3)
 
 
 def test_a_model_that_answers_another_number_of_rows_answers_none(watchdog):
