@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 
 from services.inference_service.domain.columns import Arrays, CheckedRows, check_rows
 from services.inference_service.errors import AnswerError
@@ -20,6 +21,8 @@ _WHOLE_SHARE = 0.5
 """Share of a row's time that several rows together get before they are tried one by one."""
 _FIRST_SHARE = 0.05
 """Share of it that each gets then, before those that took longer get what is left."""
+_LARGEST_SCORE = float(np.finfo(np.float32).max)
+"""As for the columns: whoever reads scores may keep them in 32 bits, whatever the model computes in."""
 _NAMING_SECONDS = 0.5
 """Time that a call may take to find the columns at fault."""
 
@@ -86,6 +89,7 @@ class _Call:
     naming_left_s: float = _NAMING_SECONDS
     culprit: str = ""
     """The column at fault in the row before: often it is the same one."""
+    reference: Arrays = field(default_factory=dict)
     scores: list[float | list[float] | None] = field(default_factory=list)
     labels: list[Scalar] = field(default_factory=list)
     errors: list[RowFault] = field(default_factory=list)
@@ -146,11 +150,14 @@ class _Call:
             raise _LateError
         with self.answering.watchdog.limit(min(seconds, left)) as run:
             try:
-                return self.answering.session.answer(arrays, run.options)
+                answers = self.answering.session.answer(arrays, run.options)
             except AnswerError as error:
                 if run.late:
                     raise _LateError from error
                 raise
+        if not np.abs(answers.scores).max() <= _LARGEST_SCORE:
+            raise AnswerError.at("inputs", "gets a score beyond 32-bit floats")
+        return answers
 
     def _keep(self, rows: range, answers: Answers) -> None:
         for row, score, label in zip(rows, answers.scores, answers.labels, strict=True):
@@ -172,13 +179,13 @@ class _Call:
         original = self.checked.rows[row]
         name = self._culprit(row)
         if not name:
-            self._fault(row, _UNPROCESSABLE, "inputs", "gets no score from the model")
+            self._fault(row, _UNPROCESSABLE, "inputs", "gets no usable score from the model")
             return
         value = self.inputs[name][original]
         if value is None:
-            message = "is null, and the model gives no score then: add an imputer to it, or a default to the column"
+            message = "is null, and the model gives no usable score then: add an imputer or a default"
         else:
-            message = f"is {shortened(repr(value))}, for which the model gives no score"
+            message = f"is {shortened(repr(value))}, for which the model gives no usable score"
         self._fault(row, _UNPROCESSABLE, f"inputs.{name}", message)
 
     def _fault(self, row: int, status: int, name: str, message: str) -> None:
@@ -218,15 +225,16 @@ class _Call:
         if self.naming_left_s <= 0:
             raise _LateError
         arrays = {name: array[row : row + 1] for name, array in self.checked.arrays.items()}
-        arrays.update({name: self._reference[name] for name in names})
+        if not self.reference:
+            self.reference = self._check_reference()
+        arrays.update({name: self.reference[name] for name in names})
         try:
             self._run_arrays(arrays, self._first_seconds)
         except AnswerError:
             return False
         return True
 
-    @property
-    def _reference(self) -> Arrays:
+    def _check_reference(self) -> Arrays:
         limits = self.answering.limits
         inputs = {name: [value] for name, value in self.answering.reference.items()}
         return check_rows(

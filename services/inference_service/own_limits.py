@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_NICENESS = 5
+_NICENESS = 10
 """Behind the services, which answer for the models whose cost is known."""
 
 
