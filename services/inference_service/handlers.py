@@ -75,8 +75,7 @@ class Models:
         Raises:
             TooLarge: the file or the manifest is larger than allowed.
             UnsafeModelError: the file is not one that is run here.
-            ManifestError: the manifest does not fit the file.
-            ParityError: the answers to the sample differ from scikit-learn's.
+            ManifestError, ParityError: the manifest does not fit the file, or its answers are not scikit-learn's.
             VersionConflictError: the file is registered with other inputs, classes, task or entities.
             Unprocessable: name, manifest or sample are malformed.
             Overloaded: too many uploads wait for their trials.

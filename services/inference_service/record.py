@@ -15,8 +15,8 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         rules: number of the rules by which the graph was judged (see domain.cost).
         bounded: by them, memory and time of a run follow from the number of rows, and a large run kept to its limit.
-        opening_ms: processor time of opening the model.
-        row_ms: processor time of a row, the larger of a row alone and a row among many.
+        opening_ms: time of opening the model.
+        row_ms: time of a row, the larger of a row alone and a row among many.
         reference: a value for each column of a row that has a score; empty where none is known.
     """
 

@@ -125,5 +125,7 @@ async def test_only_a_model_whose_cost_follows_from_its_rows_may_run_in_the_web_
 async def test_a_version_can_be_measured_without_a_sample(settings, trial):
     bare = msgspec.structs.replace(trial, has_sample=False)
     tried = await Trials(settings).run(bare, small().onnx, b"")
-    assert tried.finding.record.quick
-    assert tried.finding.record.reference == {}
+    record = tried.finding.record
+    assert record.quick
+    assert record.reference == {}
+    assert 0 < record.row_ms < record.opening_ms
