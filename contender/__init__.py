@@ -1,5 +1,10 @@
 """What people import and type: the client, feature definitions, the command line and the embedded stack."""
 
+from contender.own_packages import import_own
+
+import_own("shared")  # before what stands under that name where somebody works
+
+from contender.answers import Refusal
 from contender.client import Client, Experiment
 from contender.errors import (
     ContenderError,
@@ -40,6 +45,7 @@ __all__ = [
     "FeatureService",
     "FeatureView",
     "ParityError",
+    "Refusal",
     "RefusedError",
     "RegistrationWarning",
     "UnreachableError",

@@ -29,6 +29,17 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool = False
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """Why one row of a batch has no prediction: the row itself is the cause, so asking again does not help.
+
+    `errors` holds the field and the message of each fault, such as `inputs.plan`.
+    """
+
+    status: int
+    detail: str
+    errors: list[dict[str, str]] = []
+
+
 class Interval(msgspec.Struct, frozen=True):
     """A mean with the interval that holds it at every look; null while unknown."""
 
@@ -95,3 +106,16 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return self.verdict.sentence
+
+
+class _RowAnswer(msgspec.Struct):
+    error: Refusal | None = None
+
+
+def read_row(answer: msgspec.Raw) -> Prediction | Refusal:
+    """One row's answer in a batch.
+
+    Raises:
+        msgspec.DecodeError: it is neither a prediction nor a refusal.
+    """
+    return msgspec.json.decode(answer, type=_RowAnswer).error or msgspec.json.decode(answer, type=Prediction)

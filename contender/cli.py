@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from contender.commands import features, models, parked, stack
+from contender.embedded.folder import release
+from contender.own_packages import import_own
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +24,22 @@ app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - as typer hands over an option's value
+    if asked:
+        typer.echo(f"contender {release()}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Tests machine-learning models against each other on live traffic."""
+
+
 @app.command()
 def demo(
     *,
@@ -29,6 +47,7 @@ def demo(
     json: Annotated[Path | None, typer.Option(help="Also write the result to this file.")] = None,
 ) -> None:
     """Put two models against each other on the flights of 2013, and leave everything running."""
+    import_own("examples")
     from examples.flights.demo import run  # noqa: PLC0415 - the example's packages are an extra of their own
 
     raise typer.Exit(run(flights, json))

@@ -3,8 +3,9 @@
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -12,9 +13,10 @@ from urllib.parse import quote, urlsplit
 import httpx
 import msgspec
 
-from contender.answers import Prediction, Results
+from contender.answers import Prediction, Refusal, Results, read_row
 from contender.bodies import encoded
 from contender.errors import ContenderError, RefusedError, RegistrationWarning, UnreachableError
+from contender.experiments import conflict, differences
 from shared.events import ExperimentRevision, Missing, ModelVersion, Outcome, Scalar
 
 if TYPE_CHECKING:
@@ -145,7 +147,10 @@ class Client:
         missing: Missing = "excluded",
         **more: Any,
     ) -> "Experiment":
-        """Declare an experiment with one challenger; nobody is assigned until it is started.
+        """The experiment with one challenger: the one that runs with this configuration, else a new draft.
+
+        Nobody is assigned until it is started. A script that declares an experiment and starts it may run twice: the
+        second time it goes on with the experiment of the first, or with its draft.
 
         Args:
             model: the model whose units are split.
@@ -157,6 +162,10 @@ class Client:
             window_s: how long after its prediction an outcome may come and count.
             missing: what a label that has not come by then means.
             more: `alpha`, `tuning_n`, `coverage`, `fallback_value`, as the API has them.
+
+        Raises:
+            ContenderError: an experiment with another configuration runs on the model; the message says what differs
+                and how to stop it.
         """
         versions = {"champion": self._version(model, champion), "challenger": self._version(model, challenger)}
         shares = {"champion": 1 - share, "challenger": share}
@@ -172,6 +181,14 @@ class Client:
             "missing": missing,
             **more,
         }
+        known = [revision for revision in self.experiments() if revision.model == model]
+        if running := next((revision for revision in known if revision.status == "running"), None):
+            if differing := differences(running, body):
+                raise ContenderError(conflict(running, differing))
+            return Experiment(self, running.name)
+        for revision in reversed(known):
+            if revision.status == "draft" and name in (None, revision.name) and not differences(revision, body):
+                return Experiment(self, revision.name)
         return self.create(body)
 
     def create(self, body: Mapping[str, Any]) -> "Experiment":
@@ -182,6 +199,10 @@ class Client:
     def experiments(self) -> list[ExperimentRevision]:
         """Every experiment as it stands, oldest first."""
         return self._call(dict[str, list[ExperimentRevision]], "GET", f"{self.url}/v1/experiments")["experiments"]
+
+    def revision(self, experiment: str) -> ExperimentRevision:
+        """An experiment as it stands."""
+        return self._call(ExperimentRevision, "GET", f"{self.url}/v1/experiments/{_segment(experiment)}")
 
     def predict(
         self,
@@ -196,10 +217,15 @@ class Client:
         row = {"unit": unit, "entities": entities or {}, "inputs": inputs or {}, "context": context or {}}
         return self._call(Prediction, "POST", f"{self._model(model)}/predict", row)
 
-    def predict_batch(self, model: str, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-        """Predictions of several rows, in order; each row as `predict` takes it."""
+    def predict_batch(self, model: str, rows: Sequence[Mapping[str, Any]]) -> list[Prediction | Refusal]:
+        """Predictions of several rows, in order; each row as `predict` takes it.
+
+        A row that the model can't score as it is has a Refusal in place of its prediction. Where that holds for all of
+        them, the call raises RefusedError, whose errors name the rows.
+        """
         path = f"{self._model(model)}/predict/batch"
-        return self._call(dict[str, list[Prediction]], "POST", path, {"rows": list(rows)})["predictions"]
+        answers = self._call(dict[str, list[msgspec.Raw]], "POST", path, {"rows": list(rows)})["predictions"]
+        return [_decoded(partial(read_row, answer), path) for answer in answers]
 
     def feedback(self, prediction_id: str, outcome: Outcome, *, at: float | None = None) -> None:
         """Tell what came true; safe on disk when this returns. `at` is when, in seconds since 1970; default now."""
@@ -278,10 +304,7 @@ class Client:
             raise UnreachableError(f"{url} does not answer: {error}") from error
         if answer.is_error:
             raise RefusedError.of(answer)
-        try:
-            return msgspec.json.decode(answer.content, type=shape)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ContenderError(f"{url} is answered by something other than Contender: {error}") from error
+        return _decoded(lambda: msgspec.json.decode(answer.content, type=shape), url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +315,12 @@ class Experiment:
     name: str
 
     def start(self) -> Self:
-        """Assign units to its variants from now on."""
-        self.client.change(self.name, "start")
+        """Assign units to its variants from now on; one that runs goes on."""
+        try:
+            self.client.change(self.name, "start")
+        except RefusedError as error:
+            if error.status != httpx.codes.CONFLICT or self.client.revision(self.name).status != "running":
+                raise
         return self
 
     def stop(self) -> Self:
@@ -323,6 +350,13 @@ def _meant(manifest: Mapping[str, Any]) -> dict[str, str]:
         found[reference] = digest
         found.setdefault(f"{label.partition('@')[0]}:{name}", digest)
     return found
+
+
+def _decoded(read: Callable[[], ShapeT], url: str) -> ShapeT:
+    try:
+        return read()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ContenderError(f"{url} is answered by something other than Contender: {error}") from error
 
 
 def _checked(url: str) -> str:

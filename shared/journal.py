@@ -9,8 +9,7 @@ records that Kafka would not have.
 import asyncio
 import fcntl
 import os
-import struct
-import zlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,17 +19,44 @@ from typing import BinaryIO, Self
 
 import msgspec
 
-from shared.logs import logger
+from shared.journal_files import (
+    Acknowledged,
+    JournalDamagedError,
+    JournalRecord,
+    Position,
+    bytes_from,
+    checked_end,
+    framed,
+    name_of,
+    open_segment,
+    read_acknowledged,
+    read_body,
+    refused_records,
+    segment_path,
+    segments_of,
+)
 from shared.problems import TooLarge, Unavailable
 from shared.topics import LARGEST_RECORD_BYTES
 
-_HEAD = struct.Struct(">II")
+__all__ = [
+    "FULL_REASON",
+    "Acknowledged",
+    "Journal",
+    "JournalDamagedError",
+    "JournalFull",
+    "JournalInUseError",
+    "JournalRecord",
+    "Position",
+    "RecordTooLarge",
+]
+
 SEGMENT_BYTES = 64 * 1024**2
 FULL_REASON = "the journal is full because Kafka has not taken events for a while"
 _NEARLY_FULL = 0.95
 _FULL = 0.99
 _RETRY_AFTER_S = 5
-_ARRAY_OF_FIVE = b"\x95"  # how the msgpack of a JournalRecord begins
+_PROBE_S = 1.0
+_PROBE_BYTES = 64 * 1024
 
 
 class JournalFull(Unavailable):
@@ -47,45 +73,6 @@ class RecordTooLarge(TooLarge):
 
 class JournalInUseError(RuntimeError):
     """Another process writes to this journal."""
-
-
-class JournalDamagedError(RuntimeError):
-    """A record that was acknowledged can't be read any more."""
-
-
-class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One Kafka record to be."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    headers: list[tuple[str, bytes]]
-    value: bytes
-
-    @property
-    def event_id(self) -> bytes:
-        """The id of the record's event; empty where it has none."""
-        return next((value for name, value in self.headers if name == "ce_id"), b"")
-
-
-class Acknowledged(msgspec.Struct, frozen=True):
-    """How far the publisher got: the next record to send, and per topic-partition the last offset Kafka gave.
-
-    `lost` says that this is a guess, since what was stored can't be read: anything may have been sent already.
-    """
-
-    segment: int = 0
-    position: int = 0
-    offsets: dict[str, int] = {}
-    lost: bool = False
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    """A place in the journal: the number of a segment and a byte in it."""
-
-    segment: int
-    byte: int
 
 
 @dataclass
@@ -111,10 +98,13 @@ class Journal:
     _flushing: asyncio.Task[None] | None = None
     _torn: bool = False
     _losses: int = 0
+    _fault: str = ""
+    _wanted_bytes: int = _PROBE_BYTES
+    _probed_at: float = float("-inf")
 
     def __post_init__(self) -> None:
         self._durable = self._end
-        self._refused = [_name(record) for record in _refused(self.folder)]
+        self._refused = [name_of(record) for record in refused_records(self.folder)]
 
     @classmethod
     def open(cls, folder: Path, *, limit_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> Self:
@@ -124,7 +114,7 @@ class Journal:
             JournalInUseError: another process holds the journal.
             JournalDamagedError: a record that is not the last one can't be read; the message says where it lies.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "lock").open("ab")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,15 +124,15 @@ class Journal:
                 f"{folder} is written by another process; stop it or set another CONTENDER_DATA"
             ) from error
         try:
-            at = _read_acknowledged(folder)
-            end = _checked_end(folder, at)
-            file = _open_segment(folder, end.segment)
+            at = read_acknowledged(folder)
+            end = checked_end(folder, at)
+            file = open_segment(folder, end.segment)
             os.ftruncate(file, end.byte)
             os.fdatasync(file)  # what a crash left unsynced may be sent from now on
         except BaseException:
             lock.close()
             raise
-        unsent = _bytes_from(folder, at)
+        unsent = bytes_from(folder, at)
         return cls(folder, limit_bytes, segment_bytes, lock, file, end, unsent, at)
 
     def append(
@@ -163,7 +153,7 @@ class Journal:
                 raise RecordTooLarge(
                     f"a record of {len(record.value)} bytes is too large; Kafka takes {LARGEST_RECORD_BYTES}"
                 )
-        content = b"".join([_framed(record) for record in records])
+        content = b"".join([framed(record) for record in records])
         if self.unsent_bytes + len(content) > self.limit_bytes:
             raise JournalFull(FULL_REASON, retry_after_s=_RETRY_AFTER_S)
         try:
@@ -173,7 +163,8 @@ class Journal:
                 self._roll()
             self._write(content)
         except OSError as error:
-            raise _disk_full(error) from error
+            self._wanted_bytes = max(_PROBE_BYTES, len(content))
+            raise self._failed(error) from error
         self._end = Position(self._end.segment, self._end.byte + len(content))
         self.unsent_bytes += len(content)
 
@@ -190,6 +181,23 @@ class Journal:
         """
         if self.unsent_bytes > _FULL * self.limit_bytes:
             raise JournalFull(FULL_REASON, retry_after_s=_RETRY_AFTER_S)
+
+    @property
+    def fault(self) -> str:
+        """Why the disk takes no records at the moment; empty while it does.
+
+        While nothing is appended, since work is refused early, this tries at most once a second whether the disk has
+        room for what it did not take the last time.
+        """
+        if self._fault and time.monotonic() - self._probed_at > _PROBE_S:
+            self._probed_at = time.monotonic()
+            try:
+                self._probe()
+            except OSError as error:
+                self._fault = _fault_of(error)
+            else:
+                self._fault = ""
+        return self._fault
 
     async def flush(self) -> None:
         """Return once everything appended so far is on disk. Concurrent callers share one fdatasync.
@@ -212,15 +220,49 @@ class Journal:
             await asyncio.to_thread(self.sync_file, self._file)
         except OSError as error:
             self._lose()
-            raise _disk_full(error) from error
+            raise self._failed(error) from error
         finally:
             self._flushing = None
         self._durable = end
+        self._fault = ""
         self.appended.set()
         # Under load there is always a flush under way, and no moment to roll but this one.
         if self._end != end and self._end.byte >= self.segment_bytes and not self._torn:
             with suppress(OSError):
                 self._roll()
+
+    def _failed(self, error: OSError) -> JournalFull:
+        if not self._fault:
+            self._probed_at = time.monotonic()
+        self._fault = _fault_of(error)
+        with suppress(OSError):
+            self._drop_sent()
+        return JournalFull(self._fault, retry_after_s=_RETRY_AFTER_S)
+
+    def _probe(self) -> None:
+        """Try the disk with a file of its own, after what is in Kafka already has made room.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        self._drop_sent()
+        path = self.folder / "probe"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(file, 0, self._wanted_bytes)
+            self.sync_file(file)
+        finally:
+            os.close(file)
+            path.unlink(missing_ok=True)
+
+    def _drop_sent(self) -> None:
+        """Free the newest segment, too, if Kafka has all that it holds; the next one begins empty."""
+        sent = Position(self._acknowledged.segment, self._acknowledged.position)
+        if self._flushing is None and self._end.byte and self._end == self._durable == sent:
+            self._roll()
+            for number in segments_of(self.folder):
+                if number < self._end.segment:
+                    segment_path(self.folder, number).unlink(missing_ok=True)
 
     def _write(self, content: bytes) -> None:
         written = 0
@@ -255,7 +297,7 @@ class Journal:
             self._lose()
             raise
         self._durable = self._end
-        file = _open_segment(self.folder, self._end.segment + 1)
+        file = open_segment(self.folder, self._end.segment + 1)
         os.close(self._file)
         self._file = file
         self._end = self._durable = Position(self._end.segment + 1, 0)
@@ -266,15 +308,15 @@ class Journal:
 
     def bytes_between(self, start: Acknowledged, end: Acknowledged) -> int:
         """Bytes of records from one place to a later one."""
-        return _bytes_from(self.folder, start) - _bytes_from(self.folder, end)
+        return bytes_from(self.folder, start) - bytes_from(self.folder, end)
 
     def acknowledge(self, at: Acknowledged, sent_bytes: int) -> None:
         """Note how far the publisher got and drop the segments before it; `store_acknowledged` makes it durable."""
         self._acknowledged = at
         self.unsent_bytes -= sent_bytes
-        for number in _segments(self.folder):
+        for number in segments_of(self.folder):
             if number < at.segment:
-                _path(self.folder, number).unlink(missing_ok=True)
+                segment_path(self.folder, number).unlink(missing_ok=True)
 
     def store_acknowledged(self) -> None:
         """Make durable how far the publisher got; takes as long as the disk, so it runs in a thread.
@@ -296,10 +338,10 @@ class Journal:
             OSError: the disk does not take it.
         """
         with (self.folder / "refused").open("ab") as file:
-            file.write(_framed(record))
+            file.write(framed(record))
             file.flush()
             os.fsync(file.fileno())
-        self._refused.append(_name(record))
+        self._refused.append(name_of(record))
 
     @property
     def remarks(self) -> list[str]:
@@ -317,15 +359,15 @@ class Journal:
         """
         budget = limit_bytes
         durable = self._durable
-        for number in _segments(self.folder):
+        for number in segments_of(self.folder):
             if not start.segment <= number <= durable.segment:
                 continue
-            path = _path(self.folder, number)
+            path = segment_path(self.folder, number)
             with path.open("rb") as file:
                 end = durable.byte if number == durable.segment else path.stat().st_size
                 file.seek(start.byte if number == start.segment else 0)
                 while (at := file.tell()) < end:
-                    body = _body(file)
+                    body = read_body(file)
                     if body is None:
                         raise JournalDamagedError(f"{path} can't be read at byte {at}")
                     yield msgspec.msgpack.decode(body, type=JournalRecord), Position(number, file.tell())
@@ -342,124 +384,5 @@ class Journal:
         self._lock.close()
 
 
-def _disk_full(error: OSError) -> JournalFull:
-    return JournalFull(f"the journal can't write to its disk: {error.strerror}", retry_after_s=_RETRY_AFTER_S)
-
-
-def _framed(record: JournalRecord) -> bytes:
-    body = msgspec.msgpack.encode(record)
-    return _HEAD.pack(len(body), zlib.crc32(body)) + body
-
-
-def _path(folder: Path, number: int) -> Path:
-    return folder / f"{number:012d}.log"
-
-
-def _segments(folder: Path) -> list[int]:
-    return sorted(int(path.stem) for path in folder.glob("*.log"))
-
-
-def _open_segment(folder: Path, number: int) -> int:
-    """Open a segment without a buffer, and see to it that its name outlives a crash."""
-    file = os.open(_path(folder, number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        _sync_folder(folder)
-    except OSError:
-        os.close(file)
-        raise
-    return file
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _bytes_from(folder: Path, at: Acknowledged) -> int:
-    sizes = {number: _path(folder, number).stat().st_size for number in _segments(folder) if number >= at.segment}
-    return sum(sizes.values()) - min(at.position, sizes.get(at.segment, 0))
-
-
-def _body(file: BinaryIO) -> bytes | None:
-    """The next record's bytes; None where there is no whole one."""
-    head = file.read(_HEAD.size)
-    if len(head) < _HEAD.size:
-        return None
-    length, checksum = _HEAD.unpack(head)
-    body = file.read(length)
-    # No record is empty: a stretch of zeros, as a power cut may leave it, is none.
-    return body if body and len(body) == length and zlib.crc32(body) == checksum else None
-
-
-def _checked_end(folder: Path, at: Acknowledged) -> Position:
-    """Where the next record goes; all records that are not acknowledged before it can be read."""
-    segments = _segments(folder)
-    last = segments[-1] if segments else 0
-    end = Position(last, 0)
-    for number in segments:
-        if number >= at.segment:
-            end = Position(number, _whole_bytes(_path(folder, number), at.position if number == at.segment else 0))
-            if number != last and end.byte < _path(folder, number).stat().st_size:
-                raise _damaged(_path(folder, number), end.byte)
-    if end < Position(at.segment, at.position):
-        logger(__name__).warning("the journal ends before what was acknowledged", folder=str(folder), at=at.segment)
-        return Position(at.segment + 1, 0)
-    return end
-
-
-def _whole_bytes(path: Path, start: int) -> int:
-    """Where whole records from `start` on end; behind that there is at most one that was not written to its end."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        end = min(start, size)
-        file.seek(end)
-        while _body(file) is not None:
-            end = file.tell()
-        file.seek(end)
-        if end < size and _holds_record(file.read()[1:]):
-            raise _damaged(path, end)
-        return end
-
-
-def _damaged(path: Path, byte: int) -> JournalDamagedError:
-    return JournalDamagedError(
-        f"{path} is damaged at byte {byte}, and whole records lie behind: restore the file, "
-        "or move it away and lose what it holds"
-    )
-
-
-def _holds_record(content: bytes) -> bool:
-    """Whether a whole record begins anywhere."""
-    at = content.find(_ARRAY_OF_FIVE, _HEAD.size)
-    while at >= 0:
-        length, checksum = _HEAD.unpack_from(content, at - _HEAD.size)
-        if length <= len(content) - at and zlib.crc32(memoryview(content)[at : at + length]) == checksum:
-            return True
-        at = content.find(_ARRAY_OF_FIVE, at + 1)
-    return False
-
-
-def _read_acknowledged(folder: Path) -> Acknowledged:
-    path = folder / "acknowledged"
-    if not path.exists():
-        return Acknowledged()
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Acknowledged)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        logger(__name__).warning("what was acknowledged is looked up in Kafka", path=str(path), error=str(error))
-        return Acknowledged(min(_segments(folder), default=0), 0, {}, lost=True)
-
-
-def _refused(folder: Path) -> Iterator[JournalRecord]:
-    path = folder / "refused"
-    if path.exists():
-        with path.open("rb") as file:
-            while (body := _body(file)) is not None:
-                yield msgspec.msgpack.decode(body, type=JournalRecord)
-
-
-def _name(record: JournalRecord) -> str:
-    return f"{record.topic}:{record.partition} {record.event_id.decode('ascii', 'replace')}"
+def _fault_of(error: OSError) -> str:
+    return f"the journal can't write to its disk: {error.strerror}"

@@ -109,10 +109,8 @@ def shortened(text: str, length: int = 100) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def problem_response(
-    status: int, slug: str, detail: str, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
-) -> Response:
-    """The problem as an HTTP response."""
+def problem_document(status: int, slug: str, detail: str, errors: Sequence[FieldError] = ()) -> dict[str, object]:
+    """The problem as RFC 9457 writes it."""
     body: dict[str, object] = {
         "type": TYPE_PREFIX + slug,
         "title": HTTPStatus(status).phrase,
@@ -121,6 +119,14 @@ def problem_response(
     }
     if errors:
         body["errors"] = list(errors)
+    return body
+
+
+def problem_response(
+    status: int, slug: str, detail: str, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
+) -> Response:
+    """The problem as an HTTP response."""
+    body = problem_document(status, slug, detail, errors)
     return Response(msgspec.json.encode(body), status, headers, MEDIA_TYPE)
 
 

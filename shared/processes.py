@@ -124,7 +124,8 @@ def _health(membership: Membership, ready: Callable[[], Awaitable[list[str]]]) -
         reasons = [] if membership.complete else ["the worker has not got its partitions yet"]
         reasons += await ready()
         status = "unavailable" if reasons else "ready"
-        return json_response({"status": status, "reasons": reasons}, 503 if reasons else 200)
+        told = {"status": status, "reasons": reasons, "progress": progress_of(membership)}
+        return json_response(told, 503 if reasons else 200)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
@@ -133,6 +134,13 @@ def _health(membership: Membership, ready: Callable[[], Awaitable[list[str]]]) -
         routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)],
         exception_handlers={HTTPException: render_http_exception, Exception: render_unexpected},
     )
+
+
+def progress_of(membership: Membership) -> dict[str, int]:
+    """Counters by name, one of which moves while the worker gets on."""
+    rebalances, recovered, steps = membership.progress()
+    read = membership.app.monitor.messages_received_total
+    return {"rebalances": rebalances, "recovered": recovered, "rebuilt": steps, "read": read}
 
 
 def run_role(

@@ -29,8 +29,10 @@ from aiokafka.errors import (
 from aiokafka.structs import RecordMetadata
 from prometheus_client import Counter, Gauge
 
+from shared.background import run_forever
 from shared.journal import Acknowledged, Journal, JournalFull, JournalRecord, Position
 from shared.logs import logger
+from shared.retention import Retention
 from shared.topics import LARGEST_RECORD_BYTES, TopicError, ensure_topics
 
 REQUEST_LIMIT_BYTES = LARGEST_RECORD_BYTES + 64 * 1024
@@ -70,15 +72,24 @@ class Publisher:
         bootstrap: Kafka bootstrap servers.
         partitions: partitions of the topics, when they are missing and are created here.
         replication: replicas of the topics, when they are missing.
+        retention: how much the topics keep; None leaves that to the cluster.
         drain_s: longest wait on exit for what is still unsent; what is not sent stays in the journal.
     """
 
     def __init__(
-        self, journal: Journal, bootstrap: str, *, partitions: int, replication: int, drain_s: float = 5.0
+        self,
+        journal: Journal,
+        bootstrap: str,
+        *,
+        partitions: int,
+        replication: int,
+        retention: Retention | None = None,
+        drain_s: float = 5.0,
     ) -> None:
         self._journal = journal
         self._partitions = partitions
         self._replication = replication
+        self._retention = retention
         self._bootstrap = bootstrap
         self._drain_s = drain_s
         self._task: asyncio.Task[None] | None = None
@@ -91,7 +102,7 @@ class Publisher:
         self._log = logger(__name__)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(run_forever(self._ship_until_failure, 0.0))
         return self
 
     async def __aexit__(
@@ -116,17 +127,17 @@ class Publisher:
                 self._idle.clear()
                 await self._idle.wait()
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._attempt()
-            except (KafkaError, OSError, TopicError) as error:
-                self._log.warning("publisher waits for Kafka", error=repr(error), retry_s=self._retry_s)
-            except Exception:  # noqa: BLE001 - the task must not end unseen, and the next session may fare better
-                self._log.exception("publisher failed", retry_s=self._retry_s)
-            self._set_stalled(stalled=True)
-            await asyncio.sleep(self._retry_s)
-            self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+    async def _ship_until_failure(self) -> None:
+        """One producer session, and a pause that grows until Kafka acknowledges again."""
+        try:
+            await self._attempt()
+        except (KafkaError, OSError, TopicError) as error:
+            self._log.warning("publisher waits for Kafka", error=repr(error), retry_s=self._retry_s)
+        except Exception:  # noqa: BLE001 - logged here, so that the pause grows after it too
+            self._log.exception("publisher failed", retry_s=self._retry_s)
+        self._set_stalled(stalled=True)
+        await asyncio.sleep(self._retry_s)
+        self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
 
     async def _attempt(self) -> None:
         """One producer session, until it fails."""
@@ -139,7 +150,12 @@ class Publisher:
             max_request_size=REQUEST_LIMIT_BYTES,
         )
         try:
-            await ensure_topics(self._bootstrap, partitions=self._partitions, replication=self._replication)
+            await ensure_topics(
+                self._bootstrap,
+                partitions=self._partitions,
+                replication=self._replication,
+                retention=self._retention,
+            )
             await producer.start()
             SESSIONS.inc()
             await self._session(producer)

@@ -6,6 +6,8 @@ from typing import Literal, Self, get_args
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.retention import Retention
+
 ServiceName = Literal["ab_router", "feature_service", "inference_service", "feedback_service"]
 SERVICE_NAMES: tuple[ServiceName, ...] = get_args(ServiceName)
 
@@ -17,9 +19,13 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the services listen on.")
     ab_router_port: int = Field(8400, ge=0, le=65535, description="Port of the router.")
-    feature_service_port: int = Field(8401, ge=0, le=65535, description="Port of the feature service.")
+    feature_service_port: int = Field(
+        8401, ge=0, le=65535, description="Port of the feature service; its worker listens ten above it, on 8411."
+    )
     inference_service_port: int = Field(8402, ge=0, le=65535, description="Port of the inference service.")
-    feedback_service_port: int = Field(8403, ge=0, le=65535, description="Port of the feedback service.")
+    feedback_service_port: int = Field(
+        8403, ge=0, le=65535, description="Port of the feedback service; its worker listens ten above it, on 8413."
+    )
     ab_router_url: str = Field("", description="Where the router is reached; default: its port on this machine.")
     feature_service_url: str = Field("", description="Where the feature service is reached.")
     inference_service_url: str = Field("", description="Where the inference service is reached.")
@@ -30,6 +36,23 @@ class Settings(BaseSettings):
     data: Path = Field(Path.home() / ".contender" / "data", description="Folder of journals, SQLite and model files.")
     partitions: int = Field(4, ge=1, le=4096, description="Partitions of a topic that is created here.")
     replication: int = Field(1, ge=1, le=7, description="Replicas of a topic that is created here.")
+    retention_s: float = Field(
+        7 * 86_400.0,
+        ge=3_600,
+        description="How long topics keep events: a week leaves time to mend a worker and to build results anew.",
+    )
+    predictions_retention_bytes: int = Field(
+        4 * 1024**3, ge=0, description="Most bytes of topic predictions: half a day at 300 a second. 0: no limit."
+    )
+    feedback_retention_bytes: int = Field(
+        2 * 1024**3, ge=0, description="Most bytes of topic feedback, whose records are smaller. 0: no limit."
+    )
+    entity_events_retention_bytes: int = Field(
+        4 * 1024**3, ge=0, description="Most bytes of topic entity-events: features are filled from it. 0: no limit."
+    )
+    parked_retention_bytes: int = Field(
+        256 * 1024**2, ge=0, description="Most bytes of topic parked: 4,000 of the longest records. 0: no limit."
+    )
     journal_limit_bytes: int = Field(
         2 * 1024**3, ge=1024**2, description="Unsent events a journal holds before it refuses: hours of an outage."
     )
@@ -99,12 +122,25 @@ class Settings(BaseSettings):
     def folder(self, service: ServiceName) -> Path:
         """The service's own folder, made when it is missing."""
         folder = self.data / service
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # it will hold units and inputs
         return folder
 
     def database_url(self, service: ServiceName) -> str:
         """The SQLAlchemy URL of the service's own database."""
         return self.database or f"sqlite+aiosqlite:///{self.folder(service) / 'store.db'}"
+
+    @property
+    def retention(self) -> Retention:
+        """How much the topics keep."""
+        return Retention(
+            self.retention_s,
+            {
+                "predictions": self.predictions_retention_bytes,
+                "feedback": self.feedback_retention_bytes,
+                "entity-events": self.entity_events_retention_bytes,
+                "parked": self.parked_retention_bytes,
+            },
+        )
 
     @classmethod
     def load(cls) -> Self:

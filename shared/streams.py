@@ -141,14 +141,15 @@ class Membership:
     async def lost(self, patience_s: float, look_s: float = 1.0) -> None:
         """Return when it was incomplete for so long, with no rebalance begun and nothing recovered or rebuilt."""
         loop = asyncio.get_running_loop()
-        known, since = self._progress(), loop.time()
+        known, since = self.progress(), loop.time()
         while loop.time() - since < patience_s:
             await asyncio.sleep(min(look_s, patience_s))
-            progress = self._progress()
+            progress = self.progress()
             if self.complete or progress != known:
                 known, since = progress, loop.time()
 
-    def _progress(self) -> tuple[int, int, int]:
+    def progress(self) -> tuple[int, int, int]:
+        """Counters that move while it gets on: rebalances, records recovered, steps of its own."""
         tables: Any = self.app.tables  # Faust's interface lacks what its one manager of tables has
         recovered = sum(offset or 0 for offset in tables.recovery.active_offsets.values())
         return self.app.rebalancing_count, recovered, self.steps.taken

@@ -1,16 +1,19 @@
 """The catalogue of topics: name, key, the one event type each carries, and who writes it."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import NoError, TopicAlreadyExistsError
 
 from shared.events import EntityEventFrame, ExperimentRevision, FeedbackFrame, ModelVersion, PredictionFrame
 from shared.json_bounds import has_too_many_parts
+from shared.logs import logger
+from shared.retention import COMPACTED, Retention
 
 LARGEST_RECORD_BYTES = 8 * 1024**2 - 64 * 1024
 """The largest value of a record: the brokers' message.max.bytes, 8 MiB here, less room for keys and headers."""
@@ -22,6 +25,7 @@ _POLL_S = 0.1
 _END_CHARACTERS = 200
 _MOST_PARTS = 500_000
 """Arrays and objects of a record: 200,000 rows of three classes fit into one, and 8 MB of `[],` would take 180 MB."""
+_SET_FOR_TOPIC = 1  # the source of a value in DescribeConfigs, from its version 1 on
 
 
 class TopicError(RuntimeError):
@@ -97,13 +101,21 @@ def cloud_event_headers(topic: Topic[EventT], event_id: str, time_rfc3339: str =
     return [(name, value.encode()) for name, value in headers.items()]
 
 
-async def ensure_topics(bootstrap: str, *, partitions: int, replication: int, changelogs: Sequence[str] = ()) -> None:
-    """Create the topics that are missing, and return once the cluster tells of all of them.
+async def ensure_topics(
+    bootstrap: str,
+    *,
+    partitions: int,
+    replication: int,
+    retention: Retention | None = None,
+    changelogs: Sequence[str] = (),
+) -> None:
+    """Create the topics that are missing, give all of them their limits, and return once the cluster tells of them.
 
     Args:
         bootstrap: Kafka bootstrap servers, comma-separated.
         partitions: partitions of every topic but the compacted ones of the catalogue, which have one.
         replication: replicas of a topic that is created here.
+        retention: how much topics keep, those that are there already, too; None leaves that to the cluster.
         changelogs: names of a worker's changelogs. Faust would create them too, but a group that is formed before they
             are known hands out no changelog partitions, and its members then recover nothing.
 
@@ -112,10 +124,12 @@ async def ensure_topics(bootstrap: str, *, partitions: int, replication: int, ch
         TopicError: a topic can't be created, or has another number of partitions.
     """
     wanted = [
-        *(_Wanted(topic.name, 1 if topic.compacted else partitions, compacted=topic.compacted) for topic in ALL),
-        _Wanted(PARKED_NAME, partitions),
-        # Compaction alone: with a retention time the oldest predictions of a long experiment would fall out.
-        *(_Wanted(name, partitions, compacted=True) for name in changelogs),
+        *(
+            _Wanted(topic.name, 1, COMPACTED) if topic.compacted else _kept(topic.name, partitions, retention)
+            for topic in ALL
+        ),
+        _kept(PARKED_NAME, partitions, retention),
+        *(_Wanted(name, partitions, COMPACTED) for name in changelogs),
     ]
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
@@ -127,6 +141,7 @@ async def ensure_topics(bootstrap: str, *, partitions: int, replication: int, ch
                     raise TopicError("topics can't be created: " + "; ".join(refused))
                 refusals = await _create(admin, missing, replication)
                 await asyncio.sleep(_POLL_S)
+            await _configure(admin, wanted)
     except TimeoutError as error:
         raise TopicError(f"topics were created, but Kafka does not tell of them after {_CREATED_WITHIN_S} s") from error
     finally:
@@ -137,7 +152,11 @@ async def ensure_topics(bootstrap: str, *, partitions: int, replication: int, ch
 class _Wanted:
     name: str
     partitions: int
-    compacted: bool = False
+    configuration: Mapping[str, str] = field(default_factory=dict)
+
+
+def _kept(name: str, partitions: int, retention: Retention | None) -> _Wanted:
+    return _Wanted(name, partitions, retention.configuration(name, partitions) if retention else {})
 
 
 async def _missing(admin: AIOKafkaAdminClient, wanted: Sequence[_Wanted]) -> list[_Wanted]:
@@ -160,7 +179,7 @@ async def _create(admin: AIOKafkaAdminClient, missing: Sequence[_Wanted], replic
             one.name,
             num_partitions=one.partitions,
             replication_factor=replication,
-            topic_configs={"cleanup.policy": "compact"} if one.compacted else {},
+            topic_configs=dict(one.configuration),
         )
         for one in missing
     ]
@@ -171,3 +190,45 @@ async def _create(admin: AIOKafkaAdminClient, missing: Sequence[_Wanted], replic
         for name, code, *message in answer.topic_errors
         if code not in harmless
     }
+
+
+async def _configure(admin: AIOKafkaAdminClient, wanted: Sequence[_Wanted]) -> None:
+    """Change the configuration of topics that an older release or another setting has made.
+
+    Whoever may not change a topic goes on with it as it is.
+    """
+    resources = [ConfigResource(ConfigResourceType.TOPIC, one.name) for one in wanted if one.configuration]
+    if not resources:
+        return
+    configuration = {one.name: one.configuration for one in wanted}
+    changes = []
+    for name, entries in await _described(admin, resources):
+        effective = {entry[0]: entry[1] for entry in entries}
+        if any(effective.get(key) != value for key, value in configuration[name].items()):
+            # What is not named here would go back to the cluster's default.
+            own = {entry[0]: entry[1] for entry in entries if entry[3] == _SET_FOR_TOPIC}
+            changes.append(ConfigResource(ConfigResourceType.TOPIC, name, {**own, **configuration[name]}))
+    if not changes:
+        return
+    for answer in await admin.alter_configs(changes):
+        for code, message, _, name in answer.resources:
+            if code != NoError.errno:
+                _log_refusal(name, code, message)
+
+
+async def _described(
+    admin: AIOKafkaAdminClient, resources: list[ConfigResource]
+) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """The configuration of topics: name, value, and where it comes from, among others."""
+    described = []
+    for answer in await admin.describe_configs(resources):
+        for code, message, _, name, entries in answer.resources:
+            if code == NoError.errno:
+                described.append((name, entries))
+            else:
+                _log_refusal(name, code, message)
+    return described
+
+
+def _log_refusal(topic: str, code: int, message: str | None) -> None:
+    logger(__name__).warning("a topic keeps its configuration", topic=topic, error_code=code, reason=message)

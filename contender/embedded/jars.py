@@ -17,6 +17,8 @@ from contender.embedded.errors import DiskFullError, JarsUnavailableError
 Progress = Callable[[int, int], None]
 PARALLEL_DOWNLOADS = 8  # a repository's usual patience with one client
 TIMEOUT_S = 30
+JARS_BYTES = 50 * 1000**2
+"""What all jars take, with room to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def ensure_jars(
                 _fetch(missing, cache, repository, lambda done: progress(len(jars) - len(missing) + done, len(jars)))
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise DiskFullError(cache) from error
+            raise DiskFullError(cache, shutil.disk_usage(cache).free, JARS_BYTES) from error
         raise JarsUnavailableError(cache, _reason(error)) from error
     return [cache / jar.file_name for jar in jars]
 

@@ -126,6 +126,7 @@ BROKER_SETTINGS = {
     "message.max.bytes": 8 * 1024**2,  # twice the largest request body: a frame of it fits
     "offsets.topic.num.partitions": 4,
     "offsets.topic.replication.factor": 1,
+    "offsets.topic.segment.bytes": 16 * 1024**2,  # offsets are small, and only older segments are compacted
     "transaction.state.log.num.partitions": 4,
     "transaction.state.log.replication.factor": 1,
     "transaction.state.log.min.isr": 1,

@@ -9,19 +9,31 @@ import time
 from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import NamedTuple
 
 from contender.embedded.errors import DiedError
 
 LEASH = Path(__file__).with_name("leash.py")
 POLL_S = 0.05
 PROBE_TIMEOUT_S = 1.0
+_BODY_BYTES = 64 * 1024
+
+
+class Readiness(NamedTuple):
+    """Whether a process can do its job, and how far it is until then."""
+
+    ready: bool
+    progress: str = ""
 
 
 class ManagedProcess:
     """A process that cannot outlive the thread that started it.
 
-    Subclasses say when it is ready. It runs in a session of its own, so that a Ctrl-C reaches only its supervisor.
+    Subclasses say when it is ready, and whether the stack is of use without it (`essential`). It runs in a session of
+    its own, so that a Ctrl-C reaches only its supervisor.
     """
+
+    essential = True
 
     def __init__(
         self,
@@ -40,6 +52,8 @@ class ManagedProcess:
         self._command = [str(part) for part in command]
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
+        self.log_start = 0
+        """Where in its log the present run begins."""
 
     @property
     def pid(self) -> int | None:
@@ -64,6 +78,7 @@ class ManagedProcess:
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
+            self.log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
                 [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *self._command],
                 stdin=subprocess.DEVNULL,
@@ -76,6 +91,14 @@ class ManagedProcess:
     def is_ready(self) -> bool:
         """Whether it answers; returns within about a second."""
         return self.alive
+
+    def is_live(self, timeout_s: float) -> bool:  # noqa: ARG002 - for those that can be asked
+        """Whether it answers within that time, and not only runs; callable from any thread."""
+        return self.alive
+
+    def readiness(self) -> Readiness:
+        """Whether it can do its job, and how far it is; returns within some seconds, callable from any thread."""
+        return Readiness(self.is_ready())
 
     def wait_ready(self, deadline_s: float) -> None:
         """Block until it answers.
@@ -112,6 +135,10 @@ class ManagedProcess:
         if self._process is not None:
             self._process.wait()
 
+    def send_kill(self) -> None:
+        """Have it ended at once, and do not wait for it."""
+        self._signal(signal.SIGKILL)
+
     def pause(self) -> None:
         """Freeze it: it keeps its connections and answers nothing."""
         self._signal(signal.SIGSTOP)
@@ -140,11 +167,24 @@ def exchange(port: int, request: bytes, wanted: int) -> bytes:
 
 def answers_ok(host: str, port: int, path: str) -> bool:
     """Whether an HTTP GET is answered with 200."""
-    connection = HTTPConnection(host, port, timeout=PROBE_TIMEOUT_S)
+    return get(host, port, path)[0] == 200  # noqa: PLR2004
+
+
+def get(host: str, port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[int, bytes]:
+    """Status and the beginning of the body that an HTTP GET is answered with; 0 and nothing where there is no answer.
+
+    Args:
+        host: address of the server.
+        port: its port.
+        path: what is asked for.
+        timeout_s: longest wait for each part of the answer.
+    """
+    connection = HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
-        return connection.getresponse().status == 200  # noqa: PLR2004
+        response = connection.getresponse()
+        return response.status, response.read(_BODY_BYTES)
     except (OSError, HTTPException):
-        return False
+        return 0, b""
     finally:
         connection.close()

@@ -25,6 +25,20 @@ class StackSettings(Settings):
     kafka_heap: str = Field("1g", description="Largest heap of the embedded Kafka, as Java spells it.")
     maven_repository: str = Field("", description="Maven repository for Kafka's jars; default: Maven Central.")
     free_bytes: int = Field(500 * 1024**2, ge=0, description="Room on the disk without which `up` does not start.")
+    start_patience_s: float = Field(
+        300.0,
+        gt=0,
+        description="How long `up` waits for a process that shows no progress: Kafka checks its logs after a crash.",
+    )
+    live_patience_s: float = Field(
+        20.0,
+        gt=0,
+        description="A process that does not answer /livez for so long is replaced: longer than any pause of its work, "
+        "and the next one answers within 45 s.",
+    )
+    log_limit_bytes: int = Field(
+        16 * 1000**2, ge=10_000, description="Most bytes of one process's logs: a day of a quiet stack fits."
+    )
 
     @property
     def jar_cache(self) -> Path:
@@ -40,6 +54,11 @@ class StackSettings(Settings):
     def logs(self) -> Path:
         """One file per process."""
         return self.data_folder / "logs"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """What the supervisor did, and why."""
+        return self.logs / "supervisor.log"
 
     @property
     def state_file(self) -> Path:
@@ -72,7 +91,19 @@ class StackSettings(Settings):
             "CONTENDER_DATA": str(self.data_folder),
             "CONTENDER_KAFKA": f"127.0.0.1:{self.kafka_port}",
             "CONTENDER_REDIS": f"redis://127.0.0.1:{self.valkey_port}/0",
+            **import_environment(),
         }
+
+
+def import_environment() -> dict[str, str]:
+    """Lets Python find this distribution's packages first, and modules of the folder where one stands last.
+
+    That folder may have a `services` or `shared` of its own, and it may hold the feature definitions.
+    """
+    own = str(Path(__file__).parents[2])
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    folders = dict.fromkeys([own, *(folder for folder in given if folder), str(Path.cwd())])
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(folders)}
 
 
 def _takes(schema: Mapping[str, Any]) -> str:

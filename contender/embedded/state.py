@@ -11,23 +11,58 @@ START_TOLERANCE_S = 0.05
 
 
 class ProcessState(msgspec.Struct, frozen=True):
-    """One process. `created` is its start time: a process id alone may have been given to another since."""
+    """One process.
+
+    `created` is its start time: a process id alone may have been given to another since. `cause` says how it ended the
+    last time, `retry_at` (seconds since the Unix epoch) when a dead one is started again, `progress` how far one that
+    is not ready has come.
+    """
 
     name: str
     port: int
     pid: int | None = None
     created: float = 0.0
     restarts: int = 0
-    given_up: str = ""
+    ready: bool = False
+    progress: str = ""
+    cause: str = ""
+    retry_at: float = 0.0
 
 
 class StackState(msgspec.Struct, frozen=True):
-    """The supervisor and its processes. `failure` says why the stack ended, when it failed."""
+    """The supervisor and its processes.
+
+    `ready` says that the start is over: what answers requests is ready, and nobody waits for the workers that are not.
+    `failure` says why the stack ended, when it failed.
+    """
 
     supervisor: ProcessState
     processes: list[ProcessState] = []
     ready: bool = False
     failure: str = ""
+
+
+def describe_start(state: StackState) -> str:
+    """What a stack that starts waits for, and how far that is."""
+    waiting = [process for process in state.processes if process.created and not process.ready]
+    if not waiting:
+        return "starting"
+    serving = any(process.name == "ab_router" and process.ready for process in state.processes)
+    parts = []
+    for process in waiting:
+        how_far = process.progress or (f"restart {process.restarts}, it {process.cause}" if process.cause else "")
+        parts.append(f"{process.name} ({how_far})" if how_far else process.name)
+    return f"{'predictions are served; ' if serving else ''}waiting for {', '.join(parts)}"
+
+
+def describe_late(state: StackState) -> list[str]:
+    """Of each process that is not ready one sentence: why, and what happens meanwhile."""
+    return [
+        f"{process.name} is not ready (it {process.cause or 'shows no progress'}): it is tried "
+        f"again and again, and predictions are served meanwhile; `contender logs {process.name}` has more."
+        for process in state.processes
+        if not process.ready
+    ]
 
 
 def created(pid: int) -> float:
@@ -65,7 +100,11 @@ def read(path: Path) -> StackState | None:
 
 
 def write(path: Path, state: StackState) -> None:
-    """Replace the state in one step, so that a reader never sees half of it."""
+    """Replace the state in one step, so that a reader never sees half of it.
+
+    Raises:
+        OSError: the disk does not take it; the state before it stays.
+    """
     temporary = path.with_suffix(".new")
     temporary.write_bytes(msgspec.json.encode(state))
     temporary.replace(path)

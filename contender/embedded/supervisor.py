@@ -1,95 +1,62 @@
-"""Starts the stack's processes in order, restarts what dies, and stops all of them in reverse order."""
+"""Starts the stack's processes in order, restarts what dies or hangs, and stops all of them in reverse order."""
 
-import fcntl
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TextIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from contender.embedded.errors import AlreadyRunningError, DiedError, DiskFullError, EmbeddedError, PortInUseError
+from contender.embedded.errors import EmbeddedError, PortInUseError, size
+from contender.embedded.folder import exclusive, take_over
+from contender.embedded.log_files import SupervisorLog, bound_logs, drop_older
 from contender.embedded.ports import NeededPort, is_free
 from contender.embedded.process import ManagedProcess
 from contender.embedded.settings import StackSettings
-from contender.embedded.state import ProcessState, StackState, created, write
+from contender.embedded.state import ProcessState, StackState, created, describe_start, write
+from contender.embedded.watched import Patience, Watched
 
-READY_S = 60
 PORT_PATIENCE_S = 3
 TICK_S = 0.2
-FIRST_BACKOFF_S = 0.2
-LAST_BACKOFF_S = 10.0
-DEATHS_LIMIT = 5
-DEATHS_WINDOW_S = 60.0
-"""A process that died this often within this time won't be helped by another start."""
+STARTING_TICK_S = 0.05
+OVERSLEPT_S = 5.0
+"""A tick that is this late means that the supervisor was stopped or starved, and its processes perhaps with it."""
+
+HOUSEKEEPING_S = 1.0
+HEARTBEAT_S = 5.0
+"""How often the state is written while the stack starts, so that whoever waits for it sees that it is watched."""
+
+FULL_BYTES = 8 * 1000**2
+"""A disk with less room than this counts as full; it has room again with twice as much."""
 
 Progress = Callable[[str], None]
 Stages = Sequence[Sequence[tuple[ManagedProcess, Sequence[NeededPort]]]]
-
-
-@dataclass
-class Watched:
-    """A process with the history of its deaths."""
-
-    process: ManagedProcess
-    ports: Sequence[NeededPort]
-    deaths: deque[float] = field(default_factory=deque)
-    restarts: int = 0
-    start_again_at: float = 0.0
-    given_up: str = ""
-
-    @property
-    def state(self) -> ProcessState:
-        """What `status` shows of it."""
-        pid = self.process.pid
-        born = created(pid) if pid else 0.0
-        return ProcessState(self.process.name, self.process.port, pid, born, self.restarts, self.given_up)
-
-    def tend(self, now: float) -> bool:
-        """Start it again when it is dead and its backoff has passed; whether anything changed."""
-        if self.process.alive or self.given_up:
-            return False
-        if not self.start_again_at:
-            self._note_death(now)
-            return True
-        if now < self.start_again_at:
-            return False
-        self.start_again_at = 0.0
-        self.restarts += 1
-        self.process.start()
-        return True
-
-    def _note_death(self, now: float) -> None:
-        self.deaths.append(now)
-        while self.deaths[0] < now - DEATHS_WINDOW_S:
-            self.deaths.popleft()
-        if len(self.deaths) >= DEATHS_LIMIT:
-            self.given_up = (
-                f"{self.process.name} died {len(self.deaths)} times within {DEATHS_WINDOW_S:g} s: "
-                f"read {self.process.log}, then run `contender down` and `contender up`."
-            )
-        self.start_again_at = now + min(FIRST_BACKOFF_S * 2 ** (len(self.deaths) - 1), LAST_BACKOFF_S)
 
 
 class Supervisor:
     """Runs the stack until it is told to stop.
 
     Args:
-        settings: folders and ports.
+        settings: folders, ports and patience.
         stages: processes by stage, each with every port that it listens on; a stage starts when the one before it is
             ready, and stages stop in reverse order.
+        tell: takes a line about a process that ended, hung or was started again; the log has it, too.
     """
 
-    def __init__(self, settings: StackSettings, stages: Stages) -> None:
+    def __init__(self, settings: StackSettings, stages: Stages, tell: Progress = lambda _: None) -> None:
+        patience = Patience(settings.live_patience_s, settings.start_patience_s)
         self._settings = settings
-        self._stages = [[Watched(process, ports) for process, ports in stage] for stage in stages]
+        self._stages = [[Watched(process, ports, patience) for process, ports in stage] for stage in stages]
+        self._tell = tell
+        self._log = SupervisorLog(settings.supervisor_log)
+        self._own = ProcessState("supervisor", 0, os.getpid(), created(os.getpid()))
         self._stopping = threading.Event()
         self._ready = False
+        self._disk_is_full = False
+        self._written: StackState | None = None
+        self._written_at = self._ticked_at = self._housekept_at = 0.0
 
     def stop(self) -> None:
         """Ask a running `run` to end."""
@@ -102,48 +69,94 @@ class Supervisor:
             EmbeddedError: the stack can't start; nothing is left running.
         """
         with exclusive(self._settings):
+            take_over(self._settings.data_folder)
             failure = ""
-            try:
-                self._start(progress)
-                self._ready = not self._stopping.is_set()
-                self._write()
-                if self._ready:
-                    on_ready()
-                self._watch()
-            except EmbeddedError as error:
-                failure = str(error)
-                raise
-            finally:
-                self._stop_all(progress, failure)
+            with ThreadPoolExecutor(max(1, len(list(self._all()))), "look") as pool:
+                try:
+                    self._start(pool, progress)
+                    self._ready = not self._stopping.is_set()
+                    self._write()
+                    if self._ready:
+                        on_ready()
+                    while not self._stopping.wait(TICK_S):
+                        self._tick(pool)
+                except EmbeddedError as error:
+                    failure = str(error)
+                    raise
+                finally:
+                    self._stop_all(progress, failure)
 
-    def _start(self, progress: Progress) -> None:
+    def _start(self, pool: ThreadPoolExecutor, progress: Progress) -> None:
         for watched in self._all():
             for needed in watched.ports:
                 if not is_free(needed.port, patience_s=PORT_PATIENCE_S):
-                    raise PortInUseError(watched.process.name, needed)
+                    raise PortInUseError(watched.name, needed)
+        self._settings.logs.mkdir(parents=True, exist_ok=True)
+        self._log.write(f"the supervisor starts, process {os.getpid()}")
         for stage in self._stages:
-            progress("starting " + ", ".join(watched.process.name for watched in stage))
             for watched in stage:
-                watched.process.start()
-            self._write()
-            for watched in stage:
-                self._wait_ready(watched.process)
+                self._start_first(watched)
+            waits = [True]
+            while any(waits) and not self._stopping.wait(STARTING_TICK_S):
+                self._tick(pool)
+                progress(describe_start(self._state()))
+                waits = [watched.keeps_waiting(time.monotonic()) for watched in stage]
 
-    def _wait_ready(self, process: ManagedProcess) -> None:
-        end = time.monotonic() + READY_S
-        while not self._stopping.is_set() and not process.is_ready():
-            if not process.alive:
-                raise DiedError(process.name, f"ended with exit code {process.exit_code} while starting", process.log)
-            if time.monotonic() > end:
-                raise DiedError(process.name, f"was not ready after {READY_S} s", process.log)
-            self._stopping.wait(TICK_S / 4)
+    @staticmethod
+    def _start_first(watched: Watched) -> None:
+        try:
+            watched.start(time.monotonic())
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise EmbeddedError(f"{watched.name} can't be started: {error}.") from error
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(TICK_S):
-            now = time.monotonic()
-            changed = [watched.tend(now) for watched in self._all()]  # every one is tended, not up to the first
-            if any(changed):
-                self._write()
+    def _tick(self, pool: ThreadPoolExecutor) -> None:
+        now = time.monotonic()
+        if self._ticked_at and now - self._ticked_at > OVERSLEPT_S:
+            self._report(f"the supervisor has overslept by {now - self._ticked_at:.0f} s: all get time anew")
+            for watched in self._all():
+                watched.forgive(now)
+        self._ticked_at = now
+        for watched in self._all():
+            if watched.started_at:
+                watched.look(pool, now)
+                self._tend(watched, now)
+        if now - self._housekept_at > HOUSEKEEPING_S:
+            self._housekept_at = now
+            self._keep_house()
+        self._write_if_changed(now)
+
+    def _tend(self, watched: Watched, now: float) -> None:
+        was_ready = watched.announced
+        if line := watched.tend(now):
+            self._report(line)
+        if watched.announced and not was_ready and watched in self._stages[0]:  # the others need it
+            self._hasten(one for one in self._all() if one is not watched)
+
+    def _keep_house(self) -> None:
+        bound_logs(self._settings.logs, self._settings.log_limit_bytes)
+        try:
+            free = shutil.disk_usage(self._settings.data_folder).free
+        except OSError:  # somebody has removed the folder
+            return
+        if free < FULL_BYTES:
+            drop_older(self._settings.logs)
+            if not self._disk_is_full:
+                self._report(f"the disk is full ({size(free)} free): nothing is counted until there is room again")
+            self._disk_is_full = True
+        elif self._disk_is_full and free > 2 * FULL_BYTES:
+            self._disk_is_full = False
+            self._report(f"the disk has room again ({size(free)} free)")
+            self._hasten(self._all())
+
+    @staticmethod
+    def _hasten(some: Iterable[Watched]) -> None:
+        for watched in some:
+            watched.hasten(time.monotonic())
+
+    def _report(self, line: str) -> None:
+        self._log.write(line)
+        if self._ready:
+            self._tell(line)
 
     def _stop_all(self, progress: Progress, failure: str) -> None:
         progress("stopping")
@@ -154,52 +167,31 @@ class Supervisor:
             for watched in stage:
                 watched.process.stop()
         self._ready = False
+        self._log.write("the supervisor ends" + (f": {failure}" if failure else ""))
         self._write(failure)
 
     def _all(self) -> Iterator[Watched]:
         for stage in self._stages:
             yield from stage
 
+    def _state(self, failure: str = "") -> StackState:
+        return StackState(self._own, [watched.state for watched in self._all()], self._ready, failure)
+
+    def _write_if_changed(self, now: float) -> None:
+        due = not self._ready and now - self._written_at > HEARTBEAT_S
+        if due or self._state() != self._written:
+            self._write()
+
     def _write(self, failure: str = "") -> None:
-        own = ProcessState("supervisor", 0, os.getpid(), created(os.getpid()))
-        states = [watched.state for watched in self._all()]
-        write(self._settings.state_file, StackState(own, states, self._ready, failure))
+        state = self._state(failure)
+        try:
+            write(self._settings.state_file, state)
+        except OSError:  # on a full disk `status` sees an older state, and the next tick tries again
+            return
+        self._written, self._written_at = state, time.monotonic()
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:
     """End the supervisor's run on SIGTERM, SIGINT and SIGHUP."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: supervisor.stop())
-
-
-@contextmanager
-def exclusive(settings: StackSettings) -> Iterator[None]:
-    """Hold the data folder, so that no other supervisor runs on it.
-
-    Raises:
-        AlreadyRunningError: another one holds it.
-        DiskFullError: its disk has too little room.
-        EmbeddedError: it can't be written.
-    """
-    folder = settings.data_folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free < settings.free_bytes:
-            raise DiskFullError(folder)
-        lock = _open_lock(folder)
-    except OSError as error:
-        raise EmbeddedError(
-            f"{folder} can't be written ({error.strerror}): set CONTENDER_HOME to another folder."
-        ) from error
-    with lock:
-        yield
-
-
-def _open_lock(folder: Path) -> TextIO:
-    lock = (folder / "stack.lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise AlreadyRunningError(folder) from error
-    return lock

@@ -120,6 +120,8 @@ class Replay:
             body = {"rows": requests[start : start + _ROWS_IN_A_CALL]}
             answer = await _post(client, f"{self.router_url}/v1/models/{MODEL}/predict/batch", body)
             for row, prediction in zip(numbers[start:], answer["predictions"], strict=False):
+                if refusal := prediction.get("error"):
+                    raise ReplayError(f"row {row} has no prediction: {refusal['detail']}")
                 self.served.append(_served(row, prediction))
                 self._ids[row] = prediction["prediction_id"]
                 self._times[row] = float(step["time"][0])

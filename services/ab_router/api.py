@@ -5,9 +5,10 @@ from starlette.responses import Response
 
 from services.ab_router.domain.experiments import NewExperiment
 from services.ab_router.experiments import Experiments
-from services.ab_router.predictions import Predict
+from services.ab_router.predictions import Predict, all_refused
 from services.ab_router.requests import Row, Rows
 from shared.http import DirectRoute, json_response, read_body
+from shared.problems import Problem, problem_document
 
 router = APIRouter(prefix="/v1", tags=["predictions"], route_class=DirectRoute)
 experiments_router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
@@ -18,15 +19,21 @@ async def predict(request: Request, model: str) -> Response:
     """One prediction."""
     row = await read_body(request, Row, request.state.settings.body_limit_bytes)
     handler: Predict = request.state.predict
-    return json_response((await handler.rows(model, [row], batch=False))[0])
+    (answer,) = await handler.rows(model, [row])
+    if isinstance(answer, Problem):
+        raise answer
+    return json_response(answer)
 
 
 @router.post("/models/{model}/predict/batch")
 async def predict_batch(request: Request, model: str) -> Response:
-    """Several predictions, answered in order."""
+    """Several predictions, answered in order; a refused row has `error`, a problem, in place of its prediction."""
     body = await read_body(request, Rows, request.state.settings.body_limit_bytes)
     handler: Predict = request.state.predict
-    return json_response({"predictions": await handler.rows(model, body.rows, batch=True)})
+    answers = await handler.rows(model, body.rows)
+    if problem := all_refused(answers):
+        raise problem
+    return json_response({"predictions": [_refusal(it) if isinstance(it, Problem) else it for it in answers]})
 
 
 @experiments_router.post("", status_code=201)
@@ -58,6 +65,10 @@ async def start_experiment(request: Request, name: str) -> Response:
 async def stop_experiment(request: Request, name: str) -> Response:
     """Assign nobody any more: the model's champion answers."""
     return json_response(await _experiments(request).stop(name))
+
+
+def _refusal(problem: Problem) -> dict[str, object]:
+    return {"error": problem_document(problem.status, problem.slug, problem.detail, problem.errors)}
 
 
 def _experiments(request: Request) -> Experiments:

@@ -5,7 +5,8 @@ Predictions read it in memory, so they go on while the inference service restart
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +16,10 @@ import msgspec
 
 from services.ab_router.clients import CallError, Features, Inference, Needs
 from services.ab_router.errors import UnknownModelError
+from services.ab_router.reading import SharedReading
+from shared.background import repeated
 from shared.events import ModelVersion
-from shared.problems import Unavailable
+from shared.problems import Unavailable, shortened
 
 _LOG = logging.getLogger(__name__)
 REQUEST = "request"
@@ -39,26 +42,32 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 class Catalog:
-    """Registered versions, and what every view needs.
+    """Registered versions, and what every view needs. Both are read on their own: neither waits for the other.
 
     Args:
         inference: where versions are registered.
         features: where views are defined.
         path: file for the last good copy.
         refresh_s: how often both are read again.
+        reread_s: least seconds between two readings.
     """
 
-    def __init__(self, inference: Inference, features: Features, path: Path, refresh_s: float) -> None:
+    def __init__(
+        self, inference: Inference, features: Features, path: Path, refresh_s: float, reread_s: float = 0.0
+    ) -> None:
         self._inference = inference
         self._features = features
         self._path = path
         self._refresh_s = refresh_s
+        self._versions = SharedReading(self._read_versions, reread_s)
+        self._views = SharedReading(self._read_views, reread_s)
         self._models: dict[str, Model] = {}
-        self._refreshing: asyncio.Task[None] | None = None
-        self._loop: asyncio.Task[None] | None = None
         self._copy = Copy()
+        self._open = AsyncExitStack()
+        self.serial = 0
+        """Changes with all that the catalog holds."""
         self.fault = ""
-        """Why the versions could not be read again; empty when they could."""
+        """Why the versions could not be read again, for callers to read; empty when they could."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -68,32 +77,40 @@ class Catalog:
         except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
             _LOG.warning("the kept copy of the catalog can't be read and is made anew: %s", error)
         await self.refresh()
-        self._loop = asyncio.create_task(self._keep_fresh())
+        for reading in (self._versions, self._views):
+            self._open.push_async_callback(reading.close)
+            await self._open.enter_async_context(repeated(reading.fresh, self._refresh_s, first_s=self._refresh_s))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [task for task in (self._loop, self._refreshing) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._open.aclose()
 
-    async def find(self, name: str) -> Model:
-        """A model; one that is not known yet is asked for once more.
+    @property
+    def silent_s(self) -> float:
+        """Seconds for which no call to the inference service has been answered; it is asked at every refresh."""
+        return self._inference.silent_s
+
+    async def find(self, name: str, versions: Collection[str] = ()) -> Model:
+        """A model; where it, or one of the versions, is not known, by a reading that begins after this call.
 
         Raises:
             UnknownModelError: no version of it is registered.
-            Unavailable: it is not known, and the inference service can't be asked.
+            Unavailable: it, or one of the versions, is not known, and the inference service can't be asked.
         """
-        if name not in self._models:
-            await self.refresh()
+        if self._lacks(name, versions):
+            await self._versions.fresh()
+            if self.fault and self._lacks(name, versions):
+                raise Unavailable(f"whether {shortened(name)} is registered can't be said: {self.fault}")
         model = self._models.get(name)
-        if model is not None:
-            return model
-        if self.fault:
-            raise Unavailable(f"model {name} is not known yet, and {self.fault}")
-        raise UnknownModelError(f"there is no model {name}")
+        if model is None:
+            raise UnknownModelError(f"there is no model {shortened(name)}")
+        return model
+
+    def _lacks(self, name: str, versions: Collection[str]) -> bool:
+        model = self._models.get(name)
+        return model is None or any(version not in model.versions for version in versions)
 
     def needs(self, version: ModelVersion) -> tuple[list[str], Needs]:
         """The features that a version is served, and all that they need.
@@ -111,38 +128,40 @@ class Catalog:
                 request.update(needs.request)
         return references, Needs(list(join_keys), request)
 
+    def request_columns(self, source: str) -> list[str]:
+        """The columns of the request that a feature's view is computed from."""
+        needs = self._copy.needs.get(source.partition(":")[0])
+        return list(needs.request) if needs else []
+
     async def refresh(self) -> None:
-        """Read versions and views again; what can't be read stays as it was. Concurrent callers share one reading."""
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refresh())
-        await asyncio.shield(self._refreshing)
+        """Read versions and views again; what can't be read stays as it was."""
+        await asyncio.gather(self._versions.fresh(), self._views.fresh())
 
-    async def _keep_fresh(self) -> None:
-        while True:
-            await asyncio.sleep(self._refresh_s)
-            await self.refresh()
-
-    async def _refresh(self) -> None:
-        versions, needs = self._copy.versions, self._copy.needs
-        fault = ""
+    async def _read_versions(self) -> None:
         try:
             versions = await self._inference.versions()
         except CallError as error:
-            fault = f"the inference service can't be asked: {error}"
+            _LOG.debug("versions stay as they were: %s", error)  # the caller has warned once
+            self.fault = "the registered models can't be read at the moment"
+            return
+        self.fault = ""
+        self._replace(versions=versions)
+
+    async def _read_views(self) -> None:
         try:
-            needs = await self._features.needs()
+            self._replace(needs=await self._features.needs())
         except CallError as error:
-            _LOG.debug("views stay as they were: %s", error)  # the client has warned once
-        if fault and fault != self.fault:
-            _LOG.warning("%s", fault)
-        self.fault = fault
-        copy = Copy(versions, needs)
+            _LOG.debug("views stay as they were: %s", error)
+
+    def _replace(self, **changes: object) -> None:
+        copy = msgspec.structs.replace(self._copy, **changes)
         if copy != self._copy:
             self._take(copy)
             self._keep(copy)
 
     def _take(self, copy: Copy) -> None:
         self._copy = copy
+        self.serial += 1
         by_name: dict[str, dict[str, ModelVersion]] = {}
         for version in copy.versions:
             by_name.setdefault(version.model, {})[version.version] = version

@@ -1,32 +1,35 @@
-"""Calls to the feature service and the inference service."""
+"""What the router asks of the feature service and the inference service, and how it asks over HTTP."""
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import httpx
 import msgspec
-from prometheus_client import Counter
 
-from shared.events import ModelVersion, Scalar
+from services.ab_router.calls import Caller, CallError, QuestionRefusedError
+from shared.events import ModelVersion, RowFault, Scalar
+from shared.logs import logger
 
-_LOG = logging.getLogger(__name__)
-_SHOWN = 500
-ShapeT = TypeVar("ShapeT")
-FoundT = TypeVar("FoundT")
-CALL_FAILURES = Counter("contender_router_call_failures_total", "Calls to another service that failed", ["service"])
-
-
-class CallError(RuntimeError):
-    """The other service did not answer, or refused."""
+__all__ = [
+    "CallError",
+    "Features",
+    "HttpFeatures",
+    "HttpInference",
+    "Inference",
+    "Needs",
+    "QuestionRefusedError",
+    "Score",
+    "ServedFeatures",
+]
 
 
 class Score(msgspec.Struct, frozen=True):
-    """Scores and labels of rows, as the inference service answers them."""
+    """Scores and labels of rows, as the inference service answers them; a row without a score has its fault."""
 
-    scores: list[float | list[float]]
+    scores: list[float | list[float] | None]
     labels: list[Scalar]
+    errors: list[RowFault] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Features(Protocol):
         """What views need, by `view@version` and by the name alone, which stands for the newest version.
 
         Raises:
-            CallError: they can't be had.
+            CallError: the service does not answer.
         """
         ...
 
@@ -64,7 +67,8 @@ class Features(Protocol):
         """Features of rows at their times; `entities` holds join keys and request columns.
 
         Raises:
-            CallError: they can't be had.
+            QuestionRefusedError: the service refuses the rows.
+            CallError: the service does not answer.
         """
         ...
 
@@ -72,11 +76,16 @@ class Features(Protocol):
 class Inference(Protocol):
     """Models and their scores."""
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last answer, where every call after it has failed; 0 when the last one was answered."""
+        ...
+
     async def versions(self) -> list[ModelVersion]:
         """Every version of every model.
 
         Raises:
-            CallError: they can't be had.
+            CallError: the service does not answer.
         """
         ...
 
@@ -84,7 +93,8 @@ class Inference(Protocol):
         """Scores of rows given by column.
 
         Raises:
-            CallError: they can't be had.
+            QuestionRefusedError: the service refuses the rows.
+            CallError: the service does not answer.
         """
         ...
 
@@ -116,14 +126,14 @@ class _Definitions(msgspec.Struct):
 
 
 class _Versions(msgspec.Struct):
-    versions: list[ModelVersion]
+    versions: list[msgspec.Raw]
 
 
 class HttpFeatures:
     """The feature service over HTTP."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str, timeout_s: float) -> None:
-        self._caller = _Caller(client, "feature_service", url, timeout_s)
+    def __init__(self, client: httpx.AsyncClient, url: str, timeout_s: float, body_limit_bytes: int) -> None:
+        self._caller = Caller(client, "feature_service", url, timeout_s, body_limit_bytes)
 
     async def needs(self) -> dict[str, Needs]:
         """What views need, by `view@version` and by name."""
@@ -140,83 +150,58 @@ class HttpFeatures:
             "event_timestamps": times,
         }
 
-        def served(found: _OnlineFeatures) -> ServedFeatures:
-            return _served(found, references, len(times))
+        def read(answer: _OnlineFeatures) -> ServedFeatures:
+            return _served(answer, references, len(times))
 
-        return await self._caller.call(_OnlineFeatures, served, "POST", "/get-online-features", body)
+        return await self._caller.call(_OnlineFeatures, read, "POST", "/get-online-features", body)
 
 
 class HttpInference:
     """The inference service over HTTP."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str, timeout_s: float) -> None:
-        self._caller = _Caller(client, "inference_service", url, timeout_s)
+    def __init__(self, client: httpx.AsyncClient, url: str, timeout_s: float, body_limit_bytes: int) -> None:
+        self._caller = Caller(client, "inference_service", url, timeout_s, body_limit_bytes)
+        self._unreadable: list[str] = []
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last answer, where every call after it has failed; 0 when the last one was answered."""
+        return self._caller.silent_s
 
     async def versions(self) -> list[ModelVersion]:
-        """Every version of every model."""
-        return await self._caller.call(_Versions, lambda found: found.versions, "GET", "/v1/models")
+        """Every version of every model; one that can't be read is logged and left out."""
+        return await self._caller.call(_Versions, self._readable, "GET", "/v1/models")
 
     async def predict(self, model: str, version: str, inputs: Mapping[str, list[Scalar]]) -> Score:
         """Scores of rows given by column."""
         path = f"/v1/models/{model}/versions/{version}/predict"
         rows = len(next(iter(inputs.values()), []))
-        return await self._caller.call(Score, lambda found: _whole(found, rows), "POST", path, {"inputs": inputs})
+        return await self._caller.call(Score, lambda score: _whole(score, rows), "POST", path, {"inputs": inputs})
 
-
-class _Caller:
-    """Calls one service, and says in the log when it begins to fail and when it answers again."""
-
-    def __init__(self, client: httpx.AsyncClient, service: str, url: str, timeout_s: float) -> None:
-        self._client = client
-        self._service = service
-        self._url = url
-        self._timeout_s = timeout_s
-        self._failing = False
-
-    async def call(
-        self, shape: type[ShapeT], read: Callable[[ShapeT], FoundT], method: str, path: str, body: object = None
-    ) -> FoundT:
-        """What `read` finds in the answer; its KeyError or ValueError is an answer of another shape.
-
-        Raises:
-            CallError: none within the timeout, an error, or one of another shape.
-        """
-        content = None if body is None else msgspec.json.encode(body)
-        headers = {"content-type": "application/json"}
-        try:
-            answer = await self._client.request(
-                method, self._url + path, content=content, headers=headers, timeout=self._timeout_s
-            )
-            answer.raise_for_status()
-            found = read(msgspec.json.decode(answer.content, type=shape))
-        except (httpx.HTTPError, msgspec.DecodeError, KeyError, ValueError) as error:
-            raise self._failed(error) from error
-        if self._failing:
-            _LOG.info("calls to %s succeed again", self._service)
-        self._failing = False
-        return found
-
-    def _failed(self, error: Exception) -> CallError:
-        CALL_FAILURES.labels(self._service).inc()
-        said = error.response.text[:_SHOWN] if isinstance(error, httpx.HTTPStatusError) else ""
-        failure = CallError(f"{self._service}: {type(error).__name__} {error} {said}".strip())
-        if not self._failing:
-            _LOG.warning("calls fail to %s", failure)
-        self._failing = True
-        return failure
+    def _readable(self, answer: _Versions) -> list[ModelVersion]:
+        versions, unreadable = [], []
+        for raw in answer.versions:
+            try:
+                versions.append(msgspec.json.decode(raw, type=ModelVersion))
+            except (msgspec.ValidationError, RecursionError) as error:
+                unreadable.append(str(error))
+        if unreadable and unreadable != self._unreadable:
+            logger(__name__).warning("registered versions can't be read and are left out", errors=unreadable[:5])
+        self._unreadable = unreadable
+        return versions
 
 
 def _needs(definitions: _Definitions) -> dict[str, Needs]:
-    found: dict[str, Needs] = {}
+    needs: dict[str, Needs] = {}
     for view in definitions.views:
-        found[view.label] = Needs(view.join_keys, view.request)
+        needs[view.label] = Needs(view.join_keys, view.request)
         if view.newest:
-            found[view.name] = found[view.label]
-    return found
+            needs[view.name] = needs[view.label]
+    return needs
 
 
-def _served(found: _OnlineFeatures, references: Sequence[str], rows: int) -> ServedFeatures:
-    columns = dict(zip(found.metadata.feature_names, found.results, strict=True))
+def _served(answer: _OnlineFeatures, references: Sequence[str], rows: int) -> ServedFeatures:
+    columns = dict(zip(answer.metadata.feature_names, answer.results, strict=True))
     served = {reference: columns[reference.replace(":", "__")] for reference in references}
     for reference, column in served.items():
         if not len(column.values) == len(column.statuses) == rows:
@@ -227,7 +212,13 @@ def _served(found: _OnlineFeatures, references: Sequence[str], rows: int) -> Ser
     )
 
 
-def _whole(found: Score, rows: int) -> Score:
-    if not len(found.scores) == len(found.labels) == rows:
-        raise ValueError(f"there are {len(found.scores)} scores for {rows} rows")
-    return found
+def _whole(score: Score, rows: int) -> Score:
+    if not len(score.scores) == len(score.labels) == rows:
+        raise ValueError(f"there are {len(score.scores)} scores for {rows} rows")
+    faulty = {fault.row for fault in score.errors}
+    silent = [row for row, value in enumerate(score.scores) if value is None and row not in faulty]
+    if silent:
+        raise ValueError(f"row {silent[0]} has neither a score nor a fault")
+    if not all(0 <= row < rows for row in faulty):
+        raise ValueError(f"there are faults of rows beyond {rows}")
+    return score

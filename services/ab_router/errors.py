@@ -5,7 +5,8 @@ Problem
 ├── UnknownExperimentError   404
 ├── ExperimentExistsError    409
 ├── ExperimentStateError     409  it is not in the state that this needs
-└── ModelUnavailableError    503  the champion can't answer
+├── ModelUnavailableError    503  the champion can't answer
+└── ExperimentStoreError     503  the database of experiments does not answer
 """
 
 from shared.problems import Conflict, NotFound, Unavailable
@@ -39,3 +40,9 @@ class ModelUnavailableError(Unavailable):
     """The champion can't answer, and no fallback is declared."""
 
     slug = "model-unavailable"
+
+
+class ExperimentStoreError(Unavailable):
+    """The database of experiments does not answer."""
+
+    slug = "experiments-unavailable"

@@ -73,14 +73,12 @@ class Experiments:
 
         Raises:
             UnknownModelError: its model is not registered.
+            Unavailable: whether its versions are registered can't be read.
             Unprocessable: a field is out of range, or names what there is not.
             ExperimentExistsError: the name is taken.
         """
+        model = await self._catalog.find(new.model, [variant.version for variant in new.variants])
         async with self._changing:
-            model = await self._catalog.find(new.model)
-            if any(variant.version not in model.versions for variant in new.variants):
-                await self._catalog.refresh()
-                model = await self._catalog.find(new.model)
             revision = draft(new, model.versions, seed=secrets.token_hex(8), now=self._clock.now())
             if not await self._store.add(revision):
                 raise ExperimentExistsError(f"there is an experiment {new.name} already; an experiment's name is final")
@@ -99,7 +97,10 @@ class Experiments:
             revision = started(experiment, self._clock.now())
             other = self._running.get(experiment.model)
             if other is not None:
-                raise ExperimentStateError(f"experiment {other.name} runs on model {other.model}; stop it first")
+                raise ExperimentStateError(
+                    f"experiment {other.name} runs on model {other.model}, and one runs at a time; stop it by POST "
+                    f"/v1/experiments/{other.name}/stop before you start another"
+                )
             return await self._change(revision)
 
     async def stop(self, name: str) -> ExperimentRevision:

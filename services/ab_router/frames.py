@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from time import perf_counter
 
-from services.ab_router.scoring import Scored
+from services.ab_router.rows import ScoredRow
 from shared.events import PredictionBlock, PredictionFrame, Scalar
 from shared.topics import PREDICTIONS
 
@@ -20,41 +19,40 @@ class EncodedFrame:
         return len(self.value)
 
 
-def encoded(answers: Sequence[Scored]) -> EncodedFrame:
+def encoded(answers: Sequence[ScoredRow]) -> EncodedFrame:
     """The frame of some answers."""
     groups: dict[tuple[object, ...], list[int]] = {}
-    for index, one in enumerate(answers):
-        groups.setdefault(_kind(one), []).append(index)
+    for index, answer in enumerate(answers):
+        groups.setdefault(_kind(answer), []).append(index)
     order = [index for indices in groups.values() for index in indices]
     rows = [0] * len(answers)
     for row, index in enumerate(order):
         rows[index] = row
-    now = perf_counter()
-    frame = PredictionFrame([_block([answers[index] for index in group], now) for group in groups.values()])
+    frame = PredictionFrame([_block([answers[index] for index in group]) for group in groups.values()])
     return EncodedFrame(PREDICTIONS.encode(frame), rows)
 
 
-def _kind(one: Scored) -> tuple[object, ...]:
-    plan, experiment = one.plan, one.plan.experiment
+def _kind(answer: ScoredRow) -> tuple[object, ...]:
+    row, experiment = answer.row, answer.row.experiment
     # Columns and context keys belong to the kind, because every list of a block has one entry per row.
     return (
-        plan.model.name,
-        one.version.version,
+        row.model.name,
+        answer.version.version,
         experiment and (experiment.name, experiment.revision),
-        plan.variant and plan.variant.name,
-        one.served_variant,
-        tuple(one.inputs),
-        tuple(one.statuses),
-        tuple(sorted(plan.row.context)),
+        row.variant and row.variant.name,
+        answer.served_variant,
+        tuple(answer.inputs),
+        tuple(answer.statuses),
+        tuple(sorted(row.row.context)),
     )
 
 
-def _block(answers: Sequence[Scored], now: float) -> PredictionBlock:
+def _block(answers: Sequence[ScoredRow]) -> PredictionBlock:
     first = answers[0]
-    plan, variant = first.plan, first.plan.variant
-    experiment = plan.experiment if variant else None
+    row, variant = first.row, first.row.variant
+    experiment = row.experiment if variant else None
     return PredictionBlock(
-        model=plan.model.name,
+        model=row.model.name,
         version=first.version.version,
         task=first.version.task,
         classes=first.version.classes,
@@ -66,14 +64,15 @@ def _block(answers: Sequence[Scored], now: float) -> PredictionBlock:
         variant=variant.name if variant else None,
         served_variant=first.served_variant,
         assignment_probability=variant.weight * experiment.coverage if variant and experiment else 1.0,
-        unit=[one.plan.row.unit for one in answers],
-        time=[one.plan.time for one in answers],
-        score=[one.score for one in answers],
-        inputs=_columns(first.inputs, (one.inputs for one in answers)),
-        statuses={name: [one.statuses[name] for one in answers] for name in first.statuses},
-        context=_columns(plan.row.context, (one.plan.row.context for one in answers)),
-        degraded=[one.degraded for one in answers],
-        latency_ms=[round((now - one.plan.arrived) * 1e3, 3) for one in answers],
+        unit=[answer.row.row.unit for answer in answers],
+        time=[answer.row.time for answer in answers],
+        score=[answer.score for answer in answers],
+        label=[answer.label for answer in answers],
+        inputs=_columns(first.inputs, (answer.inputs for answer in answers)),
+        statuses={name: [answer.statuses[name] for answer in answers] for name in first.statuses},
+        context=_columns(row.row.context, (answer.row.row.context for answer in answers)),
+        degraded=[answer.degraded for answer in answers],
+        latency_ms=[answer.latency_ms for answer in answers],
     )
 
 

@@ -1,15 +1,12 @@
 """Composition root of the router."""
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypedDict
 
 import httpx
 from fastapi import FastAPI
 from httpx_aiohttp import AiohttpTransport
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.ab_router import api
 from services.ab_router.catalog import Catalog
@@ -19,12 +16,14 @@ from services.ab_router.predictions import Predict
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.store import open_sql_store
+from shared.background import repeated
 from shared.clock import SystemClock
 from shared.http import create_app as create_http_app
 from shared.journal import FULL_REASON, Journal
 from shared.publisher import Publisher
 
-_LOG = logging.getLogger(__name__)
+_READINGS = 4
+"""Calls of the catalog and of what comes next to them."""
 
 
 class State(TypedDict):
@@ -46,28 +45,36 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
     folder = settings.folder("ab_router")
     clock = SystemClock()
     journal = Journal.open(folder / "journal", limit_bytes=settings.journal_limit_bytes)
-    publisher = Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication)
+    publisher = Publisher(
+        journal,
+        settings.kafka,
+        partitions=settings.partitions,
+        replication=settings.replication,
+        retention=settings.retention,
+    )
     # httpx's own transport spends three times as much processor time per call as aiohttp's.
     async with (
-        httpx.AsyncClient(transport=AiohttpTransport()) as client,
-        open_sql_store(settings.database_url("ab_router")) as store,
+        httpx.AsyncClient(transport=AiohttpTransport(limits=_connections(settings))) as client,
+        open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as store,
         publisher,
     ):
-        features = HttpFeatures(client, settings.url("feature_service"), settings.feature_timeout_s)
-        inference = HttpInference(client, settings.url("inference_service"), settings.inference_timeout_s)
-        async with Catalog(inference, features, folder / "catalog.json", settings.refresh_s) as catalog:
+        limit = settings.body_limit_bytes
+        features = HttpFeatures(client, settings.url("feature_service"), settings.feature_timeout_s, limit)
+        inference = HttpInference(client, settings.url("inference_service"), settings.inference_timeout_s, limit)
+        path = folder / "catalog.json"
+        async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
             experiments = Experiments(store, journal, catalog, clock)
             await experiments.refresh()
             await experiments.republish()
             predict = Predict(
                 catalog=catalog,
                 experiments=experiments,
-                scorer=Scorer(features, inference, catalog),
+                scorer=Scorer(features, inference, catalog, settings.deadline_s),
                 journal=journal,
                 clock=clock,
                 settings=settings,
             )
-            async with predict.batcher, _kept_fresh(experiments, settings.refresh_s):
+            async with predict, _kept_fresh(experiments, settings.refresh_s):
                 yield State(
                     settings=settings, predict=predict, experiments=experiments, catalog=catalog, journal=journal
                 )
@@ -96,33 +103,47 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
 
 
 async def unready(state: Mapping[str, Any]) -> list[str]:
-    """Why predictions can't be made. A service that is away is no reason: fallbacks answer for it."""
+    """Why every prediction is refused. One that a fallback value answers is none of them."""
     journal: Journal = state["journal"]
-    return [FULL_REASON] if journal.nearly_full else []
+    reasons = [FULL_REASON] if journal.nearly_full else []
+    if fault := journal.fault:
+        reasons.append(fault)
+    if _is_inference_away(state) and not _fallbacks(state):
+        reasons.append("the inference service does not answer, and no running experiment has a fallback value")
+    return reasons
 
 
 def remarks(state: Mapping[str, Any]) -> list[str]:
     """What an operator should know of a router that is ready."""
     journal: Journal = state["journal"]
-    return journal.remarks
+    if not _is_inference_away(state):
+        return journal.remarks
+    names = ", ".join(_fallbacks(state))
+    return [f"the inference service does not answer; fallback values answer for experiments {names}", *journal.remarks]
 
 
-@asynccontextmanager
-async def _kept_fresh(experiments: Experiments, every_s: float) -> AsyncIterator[None]:
+def _is_inference_away(state: Mapping[str, Any]) -> bool:
+    """Whether nothing has reached the inference service for a while; the catalog asks it every few seconds."""
+    catalog: Catalog = state["catalog"]
+    settings: RouterSettings = state["settings"]
+    return catalog.silent_s > settings.unready_after_s
+
+
+def _fallbacks(state: Mapping[str, Any]) -> list[str]:
+    """The running experiments that have a fallback value."""
+    experiments: Experiments = state["experiments"]
+    return [
+        experiment.name
+        for experiment in experiments.all()
+        if experiment.status == "running" and experiment.fallback_value is not None
+    ]
+
+
+def _connections(settings: RouterSettings) -> httpx.Limits:
+    """As many as there may be calls at once: a version that hangs must not hold another one's connection."""
+    return httpx.Limits(max_connections=settings.version_limit * settings.senders + _READINGS)
+
+
+def _kept_fresh(experiments: Experiments, every_s: float) -> AbstractAsyncContextManager[None]:
     """Read what other routers have changed."""
-
-    async def run() -> None:
-        while True:
-            await asyncio.sleep(every_s)
-            try:
-                await experiments.refresh()
-            except SQLAlchemyError as error:
-                _LOG.warning("experiments can't be read again, the last known go on: %s", error)
-
-    task = asyncio.create_task(run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    return repeated(experiments.refresh, every_s, first_s=every_s, name="read experiments again")

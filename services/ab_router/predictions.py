@@ -1,40 +1,34 @@
 """The use case of prediction: check, assign, score, write down, answer. Knows no HTTP."""
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from time import perf_counter
+from types import TracebackType
+from typing import Self
 
 import msgspec
-from prometheus_client import Counter, Histogram
 
+from services.ab_router.answering import Answering
 from services.ab_router.catalog import Catalog, Model
-from services.ab_router.clients import CallError
 from services.ab_router.domain.experiments import assign
 from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.experiments import Experiments
-from services.ab_router.frames import encoded
-from services.ab_router.requests import Requirements, Row, check_rows
-from services.ab_router.scoring import Plan, Scored, Scorer
+from services.ab_router.queues import VersionQueues
+from services.ab_router.requests import FAULTS_SHOWN, Row, RowSchema, size_bytes
+from services.ab_router.rows import AssignedRow, Outcome, RefusedRow, ScoredRow, UnansweredRow
+from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
+from services.ab_router.writer import Writer
 from shared.clock import Clock
 from shared.events import ExperimentRevision, ModelVersion, Scalar
-from shared.frames import split
-from shared.ids import PredictionId, new_frame_id
-from shared.journal import Journal, JournalRecord, RecordTooLarge
-from shared.microbatch import MicroBatcher
-from shared.problems import Problem, Unavailable
-from shared.topics import LARGEST_RECORD_BYTES, PREDICTIONS, cloud_event_headers
+from shared.ids import PredictionId
+from shared.journal import Journal, RecordTooLarge
+from shared.microbatch import Overloaded
+from shared.problems import FieldError, Problem, TooLarge, Unprocessable
 
-Batcher = MicroBatcher["Waiting", "Prediction"]
-PREDICTED = Counter("contender_predictions_total", "Predictions that are in the journal", ["model", "variant"])
-FALLBACKS = Counter(
-    "contender_fallbacks_total", "Predictions that not their own variant answered", ["model", "variant"]
-)
-DEGRADED = Counter("contender_degraded_total", "Predictions made without all of their features", ["model", "variant"])
-BATCH_ROWS = Histogram(
-    "contender_batch_rows", "Rows in a micro-batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-)
+_SCHEMA_LIMIT = 1_000
+"""Schemas that are remembered; there is one for each model and experiment."""
 
 
 class Outputs(msgspec.Struct, frozen=True):
@@ -57,30 +51,13 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool
 
 
-@dataclass(eq=False, slots=True)
-class Call:
-    """What the rows of one call have in common: `is_over` when nobody waits for their answers any more."""
-
-    is_over: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A row on its way to a micro-batch, checked against all that `experiment` might assign.
-
-    Rows of one `call` are answered all or none: a caller that is told 503 has no ids to give feedback for, and labels
-    that are missing in one arm alone would skew the comparison.
-    """
-
-    call: Call
-    model: Model
-    experiment: ExperimentRevision | None
-    row: Row
-    arrived: float
-
-
 class Predict:
-    """Answers predictions in micro-batches: concurrent calls share the calls they lead to, and one write."""
+    """Answers predictions in micro-batches: concurrent calls share the calls they lead to, and one write.
+
+    A row that nobody can score as it is gets its own refusal; the rows beside it are answered. But where a row might be
+    scored later, its whole call is refused with 503: a caller that is told 503 has no ids to give feedback for, and
+    labels that are missing in one arm alone would skew the comparison.
+    """
 
     def __init__(
         self,
@@ -94,61 +71,89 @@ class Predict:
     ) -> None:
         self._catalog = catalog
         self._experiments = experiments
-        self._scorer = scorer
         self._journal = journal
         self._clock = clock
         self._settings = settings
-        self.batcher = Batcher(
-            self._answer,
-            senders=settings.senders,
-            batch_limit=settings.batch_limit,
-            queue_limit=settings.queue_limit,
-            deadline_s=settings.deadline_s,
-        )
+        self._queues = VersionQueues(scorer, settings)
+        self._answering = Answering(self._queues, settings.challenger_deadline_s)
+        self._writer = Writer(journal, clock, settings)
+        self._schemas: dict[tuple[str, ...], tuple[int, RowSchema]] = {}
+        self._rows_under_way = 0
+        self._bytes_under_way = 0
+        self._open = AsyncExitStack()
 
-    async def rows(self, model: str, rows: Sequence[Row], *, batch: bool) -> list[Prediction]:
-        """Predictions of rows, in order; durable when this returns.
+    async def __aenter__(self) -> Self:
+        await self._open.enter_async_context(self._writer.batcher)
+        await self._open.enter_async_context(self._queues)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    async def rows(self, model: str, rows: Sequence[Row]) -> list[Prediction | Problem]:
+        """A prediction or the refusal of each row, in order; predictions are durable when this returns.
 
         A call that is given up, by its caller or at its deadline, is not written down. What remains is the moment in
         which the journal goes to the disk: a call that ends there is refused, and in the record all the same.
 
         Raises:
             UnknownModelError: no version of the model is registered.
-            TooLarge, Unprocessable: the rows are not what the model takes, or make too large a record.
-            ModelUnavailableError: nobody could answer.
-            JournalFull, Overloaded: ask again later.
+            TooLarge, Unprocessable: there are too many rows, or none.
+            ModelUnavailableError: nobody could answer one of them at the moment.
+            JournalFull, Overloaded, Unavailable: ask again later.
         """
-        arrived, call = perf_counter(), Call()
+        arrived = perf_counter()
         self._journal.check_room()  # before anything is assigned or paid for
-        found = await self._catalog.find(model)
-        experiment = self._running(found)
-        versions = list(_candidates(found, experiment).values())
-        limits = self._settings
-        requirements = Requirements(versions, self._catalog, limits.text_limit, limits.key_limit)
-        check_rows(rows, requirements, batch=batch, now=self._clock.now(), row_limit=limits.row_limit)
-        try:
-            return await self.batcher.submit_all([Waiting(call, found, experiment, row, arrived) for row in rows])
-        finally:
-            call.is_over = True
-
-    async def _answer(self, waiting: list[Waiting]) -> Sequence[Prediction | Exception]:
-        BATCH_ROWS.observe(len(waiting))
-        now = self._clock.now()
-        plans = [_plan(one, now) for one in waiting]
-        results = await self._scorer.score(plans)
-        refusals: dict[Call, Problem] = {}
-        for one, result in zip(waiting, results, strict=True):
-            if one.call.is_over:
-                refusals[one.call] = Unavailable("nobody waits for the answer")
-            elif isinstance(result, CallError):
-                refusals.setdefault(one.call, _unavailable(result))
-        answered = [
-            (one.call, result)
-            for one, result in zip(waiting, results, strict=True)
-            if isinstance(result, Scored) and one.call not in refusals
+        _check_number(rows, self._settings.row_limit)
+        registered = await self._catalog.find(model)
+        experiment = self._running(registered)
+        schema, now = self._schema(registered, experiment), self._clock.now()
+        results: list[Prediction | Problem | None] = [
+            _refusal(faults) if (faults := schema.faults(row, now)) else None for row in rows
         ]
-        predictions = iter(await self._written(answered, now, refusals))
-        return [refusals[one.call] if one.call in refusals else next(predictions) for one in waiting]
+        assigned = [
+            _assigned(row, registered, experiment, now, arrived)
+            for row, refusal in zip(rows, results, strict=True)
+            if refusal is None
+        ]
+        size = sum(row.size_bytes for row in assigned)
+        self._admit(len(assigned), size)
+        try:
+            answers = iter(await self._answered_in_time(assigned))
+        finally:
+            self._rows_under_way -= len(assigned)
+            self._bytes_under_way -= size
+        return [next(answers) if refusal is None else refusal for refusal in results]
+
+    async def _answered_in_time(self, rows: Sequence[AssignedRow]) -> list[Prediction | Problem]:
+        if not rows:
+            return []
+        try:
+            async with asyncio.timeout(self._settings.deadline_s):
+                outcomes = await self._answering.answer(rows)
+                for row, outcome in zip(rows, outcomes, strict=True):
+                    if isinstance(outcome, UnansweredRow):
+                        raise ModelUnavailableError(f"model {row.model.name}: {outcome.reason}")
+                scored = [outcome for outcome in outcomes if isinstance(outcome, ScoredRow)]
+                ids = await self._writer.write(scored)
+        except TimeoutError as error:
+            raise Overloaded(f"no answer within {self._settings.deadline_s:g} s") from error
+        written = iter(zip(scored, ids, strict=True))
+        return [_answer(outcome, written) for outcome in outcomes]
+
+    def _admit(self, rows: int, size: int) -> None:
+        """Count rows as under way; refused as a whole, before any is asked for, so that no split is skewed.
+
+        Raises:
+            Overloaded: there is no room for them.
+        """
+        limits = self._settings
+        if self._rows_under_way + rows > limits.queue_limit or self._bytes_under_way + size > limits.queue_limit_bytes:
+            raise Overloaded("more calls wait than can be answered in time")
+        self._rows_under_way += rows
+        self._bytes_under_way += size
 
     def _running(self, model: Model) -> ExperimentRevision | None:
         """The experiment that runs on a model; None while the catalog has not read the versions it started with."""
@@ -157,29 +162,39 @@ class Predict:
             return None
         return experiment
 
-    async def _written(
-        self, answered: list[tuple[Call, Scored]], now: float, refusals: dict[Call, Problem]
-    ) -> list[Prediction]:
-        """Answers to the rows, which are in the journal when this returns; calls with too large a row are refused."""
-        parts = split([scored for _, scored in answered], encoded)
-        too_large = {answered[part.start][0] for part in parts if len(part.encoded) > LARGEST_RECORD_BYTES}
-        if too_large:
-            refusals |= dict.fromkeys(too_large, RecordTooLarge("a row is larger than a record may be"))
-            answered = [one for one in answered if one[0] not in too_large]
-            parts = split([scored for _, scored in answered], encoded)
-        if not answered:
-            return []
-        records, ids = [], []
-        for part in parts:
-            frame_id = new_frame_id(now)
-            shard = random.randrange(self._settings.partitions)  # noqa: S311 - spreads load, keeps no secret
-            headers = cloud_event_headers(PREDICTIONS, frame_id)
-            records.append(JournalRecord(PREDICTIONS.name, shard, frame_id.encode(), headers, part.encoded.value))
-            ids += [PredictionId(frame_id, shard, row) for row in part.encoded.rows]
-        self._journal.append_all(records)
-        await self._journal.flush()
-        _count([scored for _, scored in answered])
-        return [_prediction(scored, one) for (_, scored), one in zip(answered, ids, strict=True)]
+    def _schema(self, model: Model, experiment: ExperimentRevision | None) -> RowSchema:
+        """What every row must bring, whoever answers it: a refusal must not depend on the assignment."""
+        candidates = _candidates(model, experiment)
+        key = (model.name, *candidates)
+        serial, schema = self._schemas.get(key, (-1, None))
+        if schema is None or serial != self._catalog.serial:
+            if len(self._schemas) >= _SCHEMA_LIMIT:
+                self._schemas.clear()
+            limits = self._settings
+            schema = RowSchema(list(candidates.values()), self._catalog, limits.text_limit, limits.key_limit)
+            self._schemas[key] = (self._catalog.serial, schema)
+        return schema
+
+
+def all_refused(answers: Sequence[Prediction | Problem]) -> Problem | None:
+    """One problem for a call none of whose rows is answered; it names the rows. None where one is answered."""
+    problems = [answer for answer in answers if isinstance(answer, Problem)]
+    if len(problems) < len(answers):
+        return None
+    errors = [
+        FieldError(f"rows[{row}].{error.field}", error.message)
+        for row, problem in enumerate(problems)
+        for error in problem.errors
+    ]
+    kind = type(problems[0]) if len({type(problem) for problem in problems}) == 1 else Unprocessable
+    return kind(_sentence(errors) or problems[0].detail, errors[:FAULTS_SHOWN])
+
+
+def _check_number(rows: Sequence[Row], row_limit: int) -> None:
+    if len(rows) > row_limit:
+        raise TooLarge(f"rows has {len(rows)} entries; one call takes {row_limit}")
+    if not rows:
+        raise Unprocessable.at("rows", "is empty")
 
 
 def _candidates(model: Model, experiment: ExperimentRevision | None) -> dict[str, ModelVersion]:
@@ -189,36 +204,38 @@ def _candidates(model: Model, experiment: ExperimentRevision | None) -> dict[str
     return {name: model.versions[name] for name in names}
 
 
-def _plan(waiting: Waiting, now: float) -> Plan:
-    experiment, row = waiting.experiment, waiting.row
+def _assigned(row: Row, model: Model, experiment: ExperimentRevision | None, now: float, arrived: float) -> AssignedRow:
     variant = assign(experiment, row.unit) if experiment else None
-    return Plan(row, now if row.time is None else row.time, waiting.model, experiment, variant, waiting.arrived)
+    time = now if row.time is None else row.time
+    return AssignedRow(row, time, model, experiment, variant, arrived, size_bytes(row))
 
 
-def _prediction(one: Scored, prediction_id: PredictionId) -> Prediction:
-    plan = one.plan
+def _answer(outcome: Outcome, written: Iterator[tuple[ScoredRow, PredictionId | None]]) -> Prediction | Problem:
+    if isinstance(outcome, RefusedRow):
+        return _refusal(outcome.errors)
+    scored, prediction_id = next(written)
+    if prediction_id is None:
+        return RecordTooLarge("the row is larger than a record may be; send shorter inputs, entities or context")
+    return _prediction(scored, prediction_id)
+
+
+def _prediction(scored: ScoredRow, prediction_id: PredictionId) -> Prediction:
+    row = scored.row
     return Prediction(
         prediction_id=str(prediction_id),
-        model=plan.model.name,
-        version=one.version.version,
-        variant=plan.variant.name if plan.variant else None,
-        experiment=plan.experiment.name if plan.experiment and plan.variant else None,
-        outputs=Outputs(one.score, one.label),
-        inputs=one.inputs if plan.row.return_inputs else msgspec.UNSET,
-        degraded=one.degraded,
+        model=row.model.name,
+        version=scored.version.version,
+        variant=row.variant.name if row.variant else None,
+        experiment=row.experiment.name if row.experiment and row.variant else None,
+        outputs=Outputs(scored.score, scored.label),
+        inputs=scored.inputs if row.row.return_inputs else msgspec.UNSET,
+        degraded=scored.degraded,
     )
 
 
-def _count(answered: Sequence[Scored]) -> None:
-    for one in answered:
-        model, assigned = one.plan.model.name, one.plan.variant.name if one.plan.variant else None
-        labels = (model, assigned or "")
-        PREDICTED.labels(*labels).inc()
-        if one.degraded:
-            DEGRADED.labels(*labels).inc()
-        if one.served_variant != assigned:
-            FALLBACKS.labels(*labels).inc()
+def _refusal(errors: Sequence[FieldError]) -> Unprocessable:
+    return Unprocessable(_sentence(errors), errors)
 
 
-def _unavailable(error: CallError) -> ModelUnavailableError:
-    return ModelUnavailableError(f"the model can't answer at the moment: {error}")
+def _sentence(errors: Sequence[FieldError]) -> str:
+    return "; ".join(f"{error.field} {error.message}" for error in errors[:3])

@@ -1,156 +1,235 @@
-"""From assigned rows to scores: features, one call per version, and who answers when a version can't."""
+"""From rows to the answers of one version: features, then scores, each row on its own."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
-from services.ab_router.catalog import REQUEST, Catalog, Model
-from services.ab_router.clients import CallError, Features, Inference, ServedFeatures
-from services.ab_router.requests import Row
-from shared.events import ExperimentRevision, ModelVersion, Scalar, VariantAllocation
+from services.ab_router.breaker import Breaker
+from services.ab_router.calls import CallError, QuestionRefusedError
+from services.ab_router.catalog import REQUEST, Catalog
+from services.ab_router.clients import Features, Inference, Needs, Score
+from services.ab_router.isolation import ask_by_halves
+from services.ab_router.rows import AssignedRow, Outcome, RefusedRow, ScoredRow, UnansweredRow, Value
+from shared.events import InputColumn, ModelVersion, RowFault, Scalar
+from shared.problems import FieldError, shortened
 
-Value = float | list[float]
-
-
-@dataclass(slots=True)
-class Plan:
-    """A row with its assignment; `variant` is None outside of an experiment. `arrived` is a perf_counter's seconds."""
-
-    row: Row
-    time: float
-    model: Model
-    experiment: ExperimentRevision | None
-    variant: VariantAllocation | None
-    arrived: float
-
-    @property
-    def version(self) -> ModelVersion:
-        """What shall answer: the variant's version, else the model's champion."""
-        return self.model.versions[self.variant.version] if self.variant else self.model.champion
+_INVALID = "INVALID"
+_MESSAGE_CHARACTERS = 300
+_MODEL_AWAY = UnansweredRow("the model can't answer at the moment")
+_FEATURES_AWAY = UnansweredRow("the model's features can't be read at the moment, and it has no defaults for them")
+_NOT_SCORED = "can't be scored by this model"
+_OUTAGE_STATUS = 503
 
 
-@dataclass(slots=True)
-class Scored:
-    """What a version answered to a row."""
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """One row's features by reference; `is_whole` when the service could be asked for all of them."""
 
-    plan: Plan
-    version: ModelVersion
-    served_variant: str | None
-    score: Value
-    label: Scalar
+    values: Mapping[str, Scalar]
+    statuses: Mapping[str, str]
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A row with what the version is asked; `lacking` names columns that are null because features are away."""
+
+    row: AssignedRow
     inputs: dict[str, Scalar]
     statuses: dict[str, str]
     degraded: bool
+    lacking: frozenset[str]
+
+
+_Answer = tuple[Value, Scalar] | RowFault
 
 
 class Scorer:
-    """Scores rows. A challenger that fails is answered for by the champion, a champion by the fallback value."""
+    """Answers rows by one version.
 
-    def __init__(self, features: Features, inference: Inference, catalog: Catalog) -> None:
+    Args:
+        features: where they are served.
+        inference: where versions run.
+        catalog: knows what features need.
+        budget_s: longest search for the rows that are refused; nobody waits longer for an answer.
+    """
+
+    def __init__(self, features: Features, inference: Inference, catalog: Catalog, budget_s: float) -> None:
         self._features = features
         self._inference = inference
         self._catalog = catalog
+        self._budget_s = budget_s
 
-    async def score(self, plans: Sequence[Plan]) -> list[Scored | CallError]:
-        """One result per plan, in order; a CallError where nobody could answer."""
-        found: list[Scored | CallError] = list(await self._by_version(plans, [plan.version for plan in plans]))
-        failed = [index for index, one in enumerate(found) if isinstance(one, CallError) and _champion(plans[index])]
-        again = [plans[index] for index in failed]
-        if again:
-            versions = [version for plan in again if (version := _champion(plan))]
-            for index, second in zip(failed, await self._by_version(again, versions), strict=True):
-                found[index] = second
+    async def score(self, version: ModelVersion, rows: Sequence[AssignedRow], breaker: Breaker) -> list[Outcome]:
+        """One outcome per row, in order; the breaker learns whether the version answers."""
+        outcomes: list[Outcome | _Prepared] = [
+            self._prepared(version, row, served) if isinstance(served, _Served) else served
+            for row, served in zip(rows, await self._served(version, rows), strict=True)
+        ]
+        prepared = [outcome for outcome in outcomes if isinstance(outcome, _Prepared)]
+        answers = iter(await self._answers(version, prepared, breaker)) if prepared else iter(())
+        now = perf_counter()
         return [
-            _fallen_back(plan, one) if isinstance(one, CallError) else one
-            for plan, one in zip(plans, found, strict=True)
+            _outcome(version, outcome, next(answers), now) if isinstance(outcome, _Prepared) else outcome
+            for outcome in outcomes
         ]
 
-    async def _by_version(
-        self, plans: Sequence[Plan], versions: Sequence[ModelVersion]
-    ) -> Sequence[Scored | CallError]:
-        groups: dict[tuple[str, str], list[int]] = {}
-        for index, version in enumerate(versions):
-            groups.setdefault((version.model, version.version), []).append(index)
-        found: dict[int, Scored | CallError] = {}
-
-        async def one(indices: list[int]) -> None:
-            version = versions[indices[0]]
-            results = await self._answered([plans[index] for index in indices], version)
-            found.update(zip(indices, results, strict=True))
-
-        await asyncio.gather(*(one(indices) for indices in groups.values()))
-        return [found[index] for index in range(len(plans))]
-
-    async def _answered(self, plans: Sequence[Plan], version: ModelVersion) -> Sequence[Scored | CallError]:
-        """All rows by one version: its features, then its scores."""
-        served, degraded = await self._served(plans, version)
-        columns: dict[str, list[Scalar]] = {}
-        for column in version.inputs:
-            if column.source == REQUEST:
-                columns[column.name] = [plan.row.inputs.get(column.name, column.default) for plan in plans]
-            else:
-                columns[column.name] = served.values.get(column.source, [column.default] * len(plans))
-        try:
-            answer = await self._inference.predict(version.model, version.version, columns)
-        except CallError as error:
-            return [error] * len(plans)
-        statuses = {column.name: served.statuses.get(column.source) for column in version.inputs}
-        return [
-            Scored(
-                plan,
-                version,
-                _variant_of(plan, version),
-                answer.scores[index],
-                answer.labels[index],
-                {name: values[index] for name, values in columns.items()},
-                {name: values[index] for name, values in statuses.items() if values},
-                degraded,
-            )
-            for index, plan in enumerate(plans)
-        ]
-
-    async def _served(self, plans: Sequence[Plan], version: ModelVersion) -> tuple[ServedFeatures, bool]:
-        """The features of a version's rows, and whether some can't be had."""
+    async def _served(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> Sequence[_Served | RefusedRow]:
+        """The features of each row."""
         references, needs = self._catalog.needs(version)
         wanted = {column.source for column in version.inputs if column.source != REQUEST}
-        if not wanted:
-            return ServedFeatures({}, {}), False
         if not references:
-            return ServedFeatures({}, {}), True
+            return [_Served({}, {}, is_whole=not wanted)] * len(rows)
+        is_whole = len(references) == len(wanted)
+
+        async def ask(part: Sequence[AssignedRow]) -> list[_Served]:
+            return await self._features_of(part, references, needs, is_whole=is_whole)
+
+        return [
+            served if isinstance(served, _Served) else _without_features(served, needs)
+            for served in await ask_by_halves(rows, ask, self._budget_s)
+        ]
+
+    async def _features_of(
+        self, rows: Sequence[AssignedRow], references: list[str], needs: Needs, *, is_whole: bool
+    ) -> list[_Served]:
         columns: dict[str, list[Scalar]] = {
-            **{key: [plan.row.entities.get(key) for plan in plans] for key in needs.join_keys},
-            **{name: [plan.row.inputs.get(name) for plan in plans] for name in needs.request},
+            **{key: [row.row.entities.get(key) for row in rows] for key in needs.join_keys},
+            **{name: [row.row.inputs.get(name) for row in rows] for name in needs.request},
         }
         try:
-            served = await self._features.get(references, columns, [plan.time for plan in plans])
-        except CallError:
-            return ServedFeatures({}, {}), True
-        return served, len(served.values) < len(wanted)
+            served = await self._features.get(references, columns, [row.time for row in rows])
+        except QuestionRefusedError as refusal:
+            if any(error.field.startswith("feature") for error in refusal.errors):  # about the version, not about rows
+                raise CallError(str(refusal)) from refusal
+            raise
+        is_whole = is_whole and len(served.values) == len(references)
+        values = zip(*served.values.values(), strict=True) if served.values else [()] * len(rows)
+        statuses = zip(*served.statuses.values(), strict=True) if served.statuses else [()] * len(rows)
+        return [
+            _Served(
+                dict(zip(served.values, row_values, strict=True)),
+                dict(zip(served.statuses, row_statuses, strict=True)),
+                is_whole,
+            )
+            for row_values, row_statuses in zip(values, statuses, strict=True)
+        ]
+
+    def _prepared(self, version: ModelVersion, row: AssignedRow, served: _Served) -> _Prepared | Outcome:
+        """What the version is asked for a row: defaults stand in for what is missing or null."""
+        inputs: dict[str, Scalar] = {}
+        lacking, degraded = set(), not served.is_whole
+        for column in version.inputs:
+            is_feature = column.source != REQUEST
+            value = served.values.get(column.source) if is_feature else row.row.inputs.get(column.name)
+            inputs[column.name] = column.default if value is None else value
+            if not is_feature:
+                continue
+            status = served.statuses.get(column.source)
+            degraded = degraded or status == _INVALID
+            if column.default is None and status == _INVALID:
+                return RefusedRow(self._invalid(column))
+            if column.default is None and status is None:
+                lacking.add(column.name)
+        if lacking and any(column.required for column in version.inputs if column.name in lacking):
+            return _FEATURES_AWAY
+        statuses = {
+            column.name: served.statuses[column.source] for column in version.inputs if column.source in served.statuses
+        }
+        return _Prepared(row, inputs, statuses, degraded, frozenset(lacking))
+
+    def _invalid(self, column: InputColumn) -> list[FieldError]:
+        """Which columns of the request a feature could not be computed from."""
+        message = f"is not a value that {column.source} can be computed from"
+        names = self._catalog.request_columns(column.source)
+        return [FieldError(f"inputs.{name}", message) for name in names] or [
+            FieldError(f"inputs.{column.name}", "can't be computed for this row")
+        ]
+
+    async def _answers(
+        self, version: ModelVersion, prepared: Sequence[_Prepared], breaker: Breaker
+    ) -> list[_Answer | CallError]:
+        async def ask(part: Sequence[_Prepared]) -> list[_Answer]:
+            if breaker.is_open and part is not prepared:
+                raise CallError("the version has stopped to answer")
+            inputs = {column.name: [row.inputs[column.name] for row in part] for column in version.inputs}
+            try:
+                score = await self._inference.predict(version.model, version.version, inputs)
+            except QuestionRefusedError:
+                breaker.note_success()
+                raise
+            except CallError:
+                breaker.note_failure()
+                raise
+            breaker.note_success()
+            return _by_row(score)
+
+        return await ask_by_halves(prepared, ask, self._budget_s)
 
 
-def _champion(plan: Plan) -> ModelVersion | None:
-    """Who answers for the plan's version; None when it is the champion itself."""
-    experiment = plan.experiment
-    if experiment is None or plan.variant is None or plan.variant.name == experiment.champion:
-        return None
-    champion = next(variant for variant in experiment.variants if variant.name == experiment.champion)
-    return plan.model.versions.get(champion.version)
+def _outcome(version: ModelVersion, prepared: _Prepared, answer: _Answer | CallError, now: float) -> Outcome:
+    if isinstance(answer, QuestionRefusedError):
+        return _refused(prepared, _errors_of(version, answer))
+    if isinstance(answer, CallError):
+        return _MODEL_AWAY
+    if isinstance(answer, RowFault):
+        if answer.status >= _OUTAGE_STATUS:
+            return _MODEL_AWAY
+        message = shortened(answer.message, _MESSAGE_CHARACTERS)
+        return _refused(prepared, [FieldError(answer.field or "inputs", message)])
+    row = prepared.row
+    return ScoredRow(
+        row,
+        version,
+        row.variant_of(version),
+        *answer,
+        prepared.inputs,
+        prepared.statuses,
+        prepared.degraded,
+        latency_ms=round((now - row.arrived) * 1e3, 3),
+    )
 
 
-def _variant_of(plan: Plan, version: ModelVersion) -> str | None:
-    """The variant that answered. Two variants may share a version, so the plan's own comes first."""
-    if plan.experiment is None or plan.variant is None:
-        return None
-    if plan.variant.version == version.version:
-        return plan.variant.name
-    return plan.experiment.champion
+def _refused(prepared: _Prepared, errors: list[FieldError]) -> RefusedRow | UnansweredRow:
+    """The refusal, unless it may come from features that are away: then the same row may be answered later."""
+    columns = {error.field.removeprefix("inputs.") for error in errors}
+    is_own = not prepared.lacking or (columns <= prepared.inputs.keys() and not columns & prepared.lacking)
+    return RefusedRow(errors) if is_own else _FEATURES_AWAY
 
 
-def _fallen_back(plan: Plan, error: CallError) -> Scored | CallError:
-    experiment = plan.experiment
-    if experiment is None or plan.variant is None or experiment.fallback_value is None:
-        return error
-    version = plan.version
-    score = experiment.fallback_value
-    label = version.classes[score >= 0.5] if version.task == "binary" else score  # noqa: PLR2004 - the likelier class
-    return Scored(plan, version, None, score, label, {}, {}, degraded=True)
+def _errors_of(version: ModelVersion, refusal: QuestionRefusedError) -> list[FieldError]:
+    """The columns that a refusal names, in our own words: another service's text is not for the caller."""
+    fields = dict.fromkeys(error.field.partition("[")[0] for error in refusal.errors)
+    known = {f"inputs.{column.name}" for column in version.inputs}
+    return [FieldError(field, _NOT_SCORED) for field in fields if field in known] or [FieldError("inputs", _NOT_SCORED)]
+
+
+def _without_features(error: CallError, needs: Needs) -> _Served | RefusedRow:
+    """What becomes of a row whose features were not served: its own refusal, or its defaults."""
+    if not isinstance(error, QuestionRefusedError):
+        return _Served({}, {}, is_whole=False)
+    fields = dict.fromkeys(named.field.partition("[")[0] for named in error.errors)
+    errors = [
+        FieldError(name, "is not a value that features can be looked up by")
+        for name in (_own_field(field, needs) for field in fields)
+        if name
+    ]
+    return RefusedRow(errors or [FieldError("entities", "are not what features can be looked up by")])
+
+
+def _own_field(field: str, needs: Needs) -> str:
+    """A field of the feature service's question as a field of the row; empty for any other."""
+    if field == "event_timestamps":
+        return "time"
+    group, _, name = field.partition(".")
+    if group != "entities":
+        return ""
+    return f"inputs.{name}" if name in needs.request else field if name in needs.join_keys else ""
+
+
+def _by_row(score: Score) -> list[_Answer]:
+    faults = {fault.row: fault for fault in score.errors}
+    return [
+        faults[row] if value is None or row in faults else (value, label)
+        for row, (value, label) in enumerate(zip(score.scores, score.labels, strict=True))
+    ]

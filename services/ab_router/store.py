@@ -1,16 +1,18 @@
 """Where experiments are kept: every revision a row, the newest is the one that holds."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 import msgspec
 from sqlalchemy import UniqueConstraint
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from services.ab_router.errors import ExperimentStoreError
 from shared.events import ExperimentRevision
 from shared.sql import open_engine
 
@@ -45,10 +47,16 @@ class RevisionRow(SQLModel, table=True):
 
 
 class SqlExperimentStore:
-    """Revisions in SQLite or PostgreSQL."""
+    """Revisions in SQLite or PostgreSQL.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    Args:
+        engine: the database.
+        timeout_s: longest a question to it may take.
+    """
+
+    def __init__(self, engine: AsyncEngine, timeout_s: float = 10.0) -> None:
         self._engine = engine
+        self._timeout_s = timeout_s
 
     async def add(self, revision: ExperimentRevision) -> bool:
         """Keep a revision; false when that number of that experiment is there already."""
@@ -58,7 +66,7 @@ class SqlExperimentStore:
             document=msgspec.json.encode(revision).decode(),
             changed_at=revision.changed_at,
         )
-        async with AsyncSession(self._engine) as session:
+        async with self._session() as session:
             session.add(row)
             try:
                 await session.commit()
@@ -75,8 +83,16 @@ class SqlExperimentStore:
         """All revisions of an experiment, oldest first."""
         return [revision for revision in await self._all() if revision.name == name]
 
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[AsyncSession]:
+        try:
+            async with asyncio.timeout(self._timeout_s), AsyncSession(self._engine) as session:
+                yield session
+        except (SQLAlchemyError, OSError) as error:  # of asyncpg both, and a TimeoutError is an OSError
+            raise ExperimentStoreError("experiments can't be read or changed at the moment") from error
+
     async def _all(self) -> list[ExperimentRevision]:
-        async with AsyncSession(self._engine) as session:
+        async with self._session() as session:
             rows = (await session.exec(select(RevisionRow).order_by(col(RevisionRow.id)))).all()
         return [msgspec.json.decode(row.document, type=ExperimentRevision) for row in rows]
 
@@ -105,10 +121,10 @@ class InMemoryExperimentStore:
 
 
 @asynccontextmanager
-async def open_sql_store(url: str) -> AsyncIterator[SqlExperimentStore]:
+async def open_sql_store(url: str, timeout_s: float = 10.0) -> AsyncIterator[SqlExperimentStore]:
     """A store on the database at `url`, whose table is made when it is missing."""
     async with open_engine(url, ["experiment_revision"]) as engine:
-        yield SqlExperimentStore(engine)
+        yield SqlExperimentStore(engine, timeout_s)
 
 
 def _newest(revisions: list[ExperimentRevision]) -> list[ExperimentRevision]:

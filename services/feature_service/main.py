@@ -93,7 +93,13 @@ def web_resources(settings: FeatureSettings) -> Resources:
             async with (
                 aclosing(_store(settings, settings.store_timeout_s)) as store,
                 open_sql_registry(settings.database_url("feature_service")) as registry,
-                Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication),
+                Publisher(
+                    journal,
+                    settings.kafka,
+                    partitions=settings.partitions,
+                    replication=settings.replication,
+                    retention=settings.retention,
+                ),
             ):
                 definitions = _definitions(settings, registry, store)
                 await definitions.open()
@@ -143,7 +149,14 @@ def serve_worker(settings: FeatureSettings) -> None:
         away = [] if await store.is_ready() else ["Redis does not answer"]
         return [*away, *health.behind(clock.now())]
 
-    asyncio.run(ensure_topics(settings.kafka, partitions=settings.partitions, replication=settings.replication))
+    asyncio.run(
+        ensure_topics(
+            settings.kafka,
+            partitions=settings.partitions,
+            replication=settings.replication,
+            retention=settings.retention,
+        )
+    )
     run_worker(lambda: create_worker(settings, open_resources, health), settings, "feature_service", ready=ready)
 
 
@@ -153,6 +166,8 @@ async def _ready(state: Mapping[str, Any]) -> list[str]:
     reasons = [] if await store.is_ready() else ["Redis does not answer"]
     if intake.journal.nearly_full:
         reasons.append(FULL_REASON)
+    if fault := intake.journal.fault:
+        reasons.append(fault)
     if fault := intake.definitions.fault:
         reasons.append(fault)
     return reasons
@@ -174,11 +189,11 @@ def _checked(state: State) -> AbstractAsyncContextManager[None]:
     every_s = settings.consistency_every_s
 
     async def check() -> None:
-        await asyncio.sleep(every_s)  # first: nothing has been served yet
         with suppress(CheckRunningError):  # somebody has asked for one, and /metrics will tell what comes of it
             await state["consistency"].check(settings.consistency_sample)
 
-    return repeated(check, 0) if every_s else nullcontext()
+    # Nothing has been served yet at the start.
+    return repeated(check, every_s, first_s=every_s) if every_s else nullcontext()
 
 
 def _definitions(settings: FeatureSettings, registry: Registry, store: FeatureStore) -> Definitions:

@@ -28,7 +28,11 @@ def worker(settings: FeedbackSettings) -> None:
     """Run the join until SIGTERM."""
     asyncio.run(
         ensure_topics(
-            settings.kafka, partitions=settings.partitions, replication=settings.replication, changelogs=CHANGELOGS
+            settings.kafka,
+            partitions=settings.partitions,
+            replication=settings.replication,
+            retention=settings.retention,
+            changelogs=CHANGELOGS,
         )
     )
     snapshots = RedisSnapshots(connect(settings), partitions=settings.partitions)

@@ -38,7 +38,13 @@ Resources = Callable[[FeedbackSettings], AbstractAsyncContextManager[State]]
 async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
     """Open the journal, its publisher, Redis and the view of the experiments."""
     journal = Journal.open(settings.folder("feedback_service") / "journal", limit_bytes=settings.journal_limit_bytes)
-    publisher = Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication)
+    publisher = Publisher(
+        journal,
+        settings.kafka,
+        partitions=settings.partitions,
+        replication=settings.replication,
+        retention=settings.retention,
+    )
     redis = connect(settings)
     try:
         async with publisher, ExperimentsFromKafka(settings.kafka) as experiments:
@@ -88,6 +94,8 @@ async def unready(state: Mapping[str, Any]) -> list[str]:
     journal: Journal = state["journal"]
     if journal.nearly_full:
         reasons.append(FULL_REASON)
+    if fault := journal.fault:
+        reasons.append(fault)
     return reasons
 
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from services.inference_service.handlers import Models
+from services.inference_service.settings import InferenceSettings
 from shared.events import ModelVersion, Scalar
 from shared.http import json_response, read_body
 from shared.problems import TooLarge, Unprocessable, UnsupportedMediaType
@@ -58,7 +59,7 @@ async def show_version(request: Request, model: str, version: str) -> Response:
 async def register_version(request: Request, model: str) -> Response:
     """Register a version: its ONNX file, its manifest, and sample rows with scikit-learn's own scores."""
     models = _models(request)
-    parts = await _read_parts(request, models.settings.model_limit_bytes)
+    parts = await _read_parts(request, models.settings)
     version, added = await models.register(model, **parts)
     return json_response(_summary(version), 201 if added else 200)
 
@@ -73,22 +74,25 @@ async def promote_version(request: Request, model: str) -> Response:
 
 @router.post("/{model}/versions/{version}/predict")
 async def predict_rows(request: Request, model: str, version: str) -> Response:
-    """Scores and labels of rows given by column."""
+    """Scores and labels of rows given by column; `errors` says why a row has none."""
     models = _models(request)
     rows = await read_body(request, Rows, models.settings.body_limit_bytes)
-    answers = await models.answer(model, version, rows.inputs)
-    return json_response({"scores": answers.scores, "labels": answers.labels})
+    return json_response(await models.answer(model, version, rows.inputs))
 
 
-async def _read_parts(request: Request, limit_bytes: int) -> dict[str, bytes]:
+async def _read_parts(request: Request, settings: InferenceSettings) -> dict[str, bytes]:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "multipart/form-data":
         raise UnsupportedMediaType(f"content-type is {media_type or 'missing'}; this reads multipart/form-data")
-    whole = len(_PARTS) * limit_bytes + _BOUNDARIES_BYTES
-    upload = Request(request.scope, _limited(request.receive, whole))
-    async with upload.form(max_files=len(_PARTS), max_fields=len(_PARTS), max_part_size=limit_bytes) as form:
+    limits = {
+        "onnx": settings.model_limit_bytes,
+        "manifest": settings.manifest_limit_bytes,
+        "sample": settings.sample_limit_bytes,
+    }
+    upload = Request(request.scope, _limited(request.receive, sum(limits.values()) + _BOUNDARIES_BYTES))
+    async with upload.form(max_files=len(_PARTS), max_fields=len(_PARTS), max_part_size=max(limits.values())) as form:
         parts = {}
-        for name in _PARTS:
+        for name, limit_bytes in limits.items():
             part = form.get(name)
             if part is None:
                 raise Unprocessable.at(name, "is missing from the upload")

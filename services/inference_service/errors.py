@@ -8,10 +8,12 @@ Problem
 ├── ParityError           422  its answers differ from scikit-learn's
 ├── ManifestError         422  the manifest does not fit the model
 ├── AnswerError           422  the model fails on these rows
+├── UnreadableVersionError 500 the registry's row of the version can't be read
+├── VersionUnavailableError 503 the version can't be opened at the moment
 └── RegistryError         503  the registry can't be reached
 """
 
-from shared.problems import Conflict, NotFound, Unavailable, Unprocessable
+from shared.problems import Conflict, NotFound, Problem, Unavailable, Unprocessable
 
 
 class UnknownModelError(NotFound):
@@ -54,6 +56,18 @@ class AnswerError(Unprocessable):
     """The model fails on these rows, or gives them no finite scores."""
 
     slug = "answer"
+
+
+class UnreadableVersionError(Problem):
+    """The registry's row of the version can't be read; an operator has to repair or delete it."""
+
+    slug = "unreadable-version"
+
+
+class VersionUnavailableError(Unavailable):
+    """The version can't be opened at the moment."""
+
+    slug = "version-unavailable"
 
 
 class RegistryError(Unavailable):

@@ -9,19 +9,21 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from services.inference_service.domain.columns import check_columns
-from services.inference_service.domain.safety import parse_model
+from services.inference_service.answering import RowAnswers
+from services.inference_service.domain.bounds import check_free_part, check_json, check_texts
 from services.inference_service.errors import (
     ManifestError,
     UnknownModelError,
     UnknownVersionError,
+    UnreadableVersionError,
+    UnsafeModelError,
     VersionConflictError,
+    VersionUnavailableError,
 )
-from services.inference_service.runtime import Sessions
-from services.inference_service.session import Answers, Session
+from services.inference_service.runtime import Runtime, trial_of
 from services.inference_service.settings import InferenceSettings
-from services.inference_service.store import ModelFiles, VersionStore
-from services.inference_service.trial import Sample, Trial, try_model
+from services.inference_service.store import Listing, ModelFiles, UnreadableVersion, VersionStore
+from services.inference_service.trials import Trials, Tried
 from shared.clock import Clock
 from shared.columns import fault_of
 from shared.events import InputColumn, ModelVersion, Scalar, Task
@@ -31,9 +33,9 @@ from shared.topics import LARGEST_RECORD_BYTES, MODELS
 ShapeT = TypeVar("ShapeT")
 CHAMPION = "champion"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
 _SERVED = ("task", "classes", "inputs", "entities", "score_output", "label_output")
-_LARGE_BATCH = 64
-"""From this many rows on, a run takes long enough to be worth a thread of its own."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -64,37 +66,32 @@ class Models:
 
     store: VersionStore
     files: ModelFiles
-    sessions: Sessions
+    runtime: Runtime
+    trials: Trials
     announce: Announce
     clock: Clock
     settings: InferenceSettings
+    unreadable: list[UnreadableVersion] = field(default_factory=list)
+    """What the last reading of the whole registry could not read."""
     _known: dict[tuple[str, str], ModelVersion] = field(default_factory=dict)
-    _trying: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One trial at a time: each may take as much memory as the settings allow."""
 
     async def register(self, model: str, onnx: bytes, manifest: bytes, sample: bytes) -> tuple[ModelVersion, bool]:
         """Check a version, try it in a limited process, and keep it; and whether it is new.
 
         Raises:
-            TooLarge: the file is larger than allowed.
+            TooLarge: the file or the manifest is larger than allowed.
             UnsafeModelError: the file is not one that is run here.
-            ManifestError: the manifest does not fit the file.
-            ParityError: the answers to the sample differ from scikit-learn's.
+            ManifestError, ParityError: the manifest does not fit the file, or its answers are not scikit-learn's.
             VersionConflictError: the file is registered with other inputs, classes, task or entities.
             Unprocessable: name, manifest or sample are malformed.
+            Overloaded: too many uploads wait for their trials.
         """
         if _NAME.fullmatch(model) is None:
             raise Unprocessable.at("model", "is not a name: letters, digits, dot, dash and underscore, at most 100")
         if len(onnx) > self.settings.model_limit_bytes:
             raise TooLarge.at("onnx", f"is larger than {self.settings.model_limit_bytes} bytes")
-        described = _read(manifest, Manifest, "manifest")
-        _check_manifest(described, self.settings)
-        rows = _read(sample, Sample, "sample")
-        version = hashlib.sha256(onnx).hexdigest()
-        await asyncio.to_thread(parse_model, onnx, node_limit=self.settings.node_limit)
-        async with self._trying:
-            worst = await try_model(self._trial(onnx, described, rows), self.settings)
-        whole = _read(manifest, dict[str, object], "manifest")
+        described, whole = _read_manifest(manifest, self.settings)
+        version = (await asyncio.to_thread(hashlib.sha256, onnx)).hexdigest()
         registered = ModelVersion(
             model=model,
             version=version,
@@ -106,22 +103,40 @@ class Models:
             description=described.description,
             score_output=described.score_output,
             label_output=described.label_output,
-            manifest={**whole, "server_parity": {"rows": len(rows.scores), "worst": worst}},
+            manifest=whole,
         )
-        if (size := len(MODELS.encode(registered))) > LARGEST_RECORD_BYTES:  # before anything is kept
-            raise TooLarge.at("manifest", f"makes a record of {size} bytes; Kafka takes {LARGEST_RECORD_BYTES}")
-        self.files.write(version, onnx)
-        added = await self.store.add(registered)
-        kept = await self.version(model, version)
-        if _served(kept) != _served(registered):
-            raise VersionConflictError.at(
-                "manifest",
-                f"differs in {_difference(kept, registered)} from the one that {version[:12]} was registered with: a "
-                "version never changes. Register the file under another model name, or export it anew, by "
-                "contender's own `register` or with other metadata, which makes a new version",
-            )
+        tried = await self.trials.run(trial_of(registered, described.tolerance, self.settings), onnx, sample)
+        parity = {"rows": tried.finding.rows, "worst": tried.finding.worst}
+        registered = msgspec.structs.replace(registered, manifest={**whole, "server_parity": parity})
+        _check_record(registered)
+        kept, added = await self._keep(registered, tried)
         await self.announce(kept)
         return kept, added
+
+    async def _keep(self, registered: ModelVersion, tried: Tried) -> tuple[ModelVersion, bool]:
+        """Write the file and the row; the version is open before anybody can know of it."""
+        model, version = registered.model, registered.version
+        known = await self._registered(model, version)
+        _check_same(known or registered, registered)
+        await asyncio.to_thread(self.files.write, version, tried.checked)
+        await asyncio.to_thread(self.files.write_record, model, version, tried.finding.record)
+        if known is not None:  # its trial may have found more than was known
+            await self.runtime.forget(known)
+        try:
+            await self.runtime.open(registered)
+        except VersionUnavailableError as error:
+            raise UnsafeModelError.at("onnx", f"can't be served: {error.detail}") from error
+        added = known is None and await self.store.add(registered)
+        kept = await self.version(model, version)
+        if _served(kept) != _served(registered):  # another registration was quicker, with another manifest
+            await self.runtime.forget(registered)
+        _check_same(kept, registered)
+        return kept, added
+
+    async def _registered(self, model: str, version: str) -> ModelVersion | None:
+        listing = await self.store.versions(model)
+        _refuse_unreadable(listing, version)
+        return next((known for known in listing.versions if known.version == version), None)
 
     async def promote(self, model: str, version: str) -> ModelVersion:
         """Make a version the champion.
@@ -141,45 +156,49 @@ class Models:
         return changed
 
     async def models(self) -> list[ModelVersion]:
-        """Every version of every model."""
-        return await self.store.models()
+        """Every version of every model that can be read; `unreadable` has the others."""
+        listing = await self.store.models()
+        self.unreadable[:] = listing.unreadable
+        return listing.versions
 
     async def versions(self, model: str) -> list[ModelVersion]:
         """Versions of a model, oldest first.
 
         Raises:
             UnknownModelError: there is no such model.
+            UnreadableVersionError: there is none that can be read.
         """
-        versions = await self.store.versions(model)
-        if not versions:
+        listing = await self.store.versions(model)
+        if not listing.versions:
+            _refuse_unreadable(listing)
             raise UnknownModelError(f"there is no model {model}")
-        return versions
+        return listing.versions
 
     async def version(self, model: str, version: str) -> ModelVersion:
         """One version, or the champion.
 
         Raises:
             UnknownModelError, UnknownVersionError: there is no such version.
+            UnreadableVersionError: it can't be read.
         """
-        for known in await self.versions(model):
+        listing = await self.store.versions(model)
+        for known in listing.versions:
             if known.version == version or (version == CHAMPION and known.champion):
                 return known
+        _refuse_unreadable(listing, "" if version == CHAMPION else version)
+        if not listing.versions:
+            raise UnknownModelError(f"there is no model {model}")
         raise UnknownVersionError(f"model {model} has no version {version}")
 
-    async def answer(self, model: str, version: str, inputs: Mapping[str, Sequence[Scalar]]) -> Answers:
-        """Scores and labels of rows given by column.
+    async def answer(self, model: str, version: str, inputs: Mapping[str, Sequence[Scalar]]) -> RowAnswers:
+        """Scores and labels of rows given by column; a row that has none has its own fault.
 
         Raises:
             UnknownModelError, UnknownVersionError: there is no such version.
-            TooLarge, Unprocessable: the rows are not what the version takes.
+            TooLarge, Unprocessable: the columns are not those of the version, or the rows too many.
+            VersionUnavailableError, Overloaded: the version can't answer at the moment.
         """
-        found = await self._immutable(model, version)
-        limits = self.settings
-        arrays = check_columns(found.inputs, inputs, row_limit=limits.row_limit, text_limit=limits.text_limit)
-        session = self.sessions.get(found.version, lambda: self._open(found))
-        if len(next(iter(arrays.values()))) < _LARGE_BATCH:
-            return session.answer(arrays)
-        return await asyncio.to_thread(session.answer, arrays)
+        return await self.runtime.answer(await self._immutable(model, version), inputs)
 
     async def _immutable(self, model: str, version: str) -> ModelVersion:
         """The version from memory where its name says all; the champion is looked up each time."""
@@ -190,29 +209,44 @@ class Models:
                 self._known[model, version] = found
         return found
 
-    def _open(self, version: ModelVersion) -> Session:
-        return Session(
-            self.files.read(version.version),
-            version.inputs,
-            version.task,
-            version.classes,
-            score_output=version.score_output,
-            label_output=version.label_output,
-        )
 
-    def _trial(self, onnx: bytes, manifest: Manifest, sample: Sample) -> Trial:
-        return Trial(
-            onnx,
-            manifest.inputs,
-            manifest.task,
-            manifest.classes,
-            sample,
-            manifest.tolerance,
-            self.settings.row_limit,
-            self.settings.text_limit,
-            self.settings.node_limit,
-            manifest.score_output,
-            manifest.label_output,
+def _read_manifest(content: bytes, settings: InferenceSettings) -> tuple[Manifest, dict[str, object]]:
+    """The manifest as the service reads it, and as it came."""
+    if len(content) > settings.manifest_limit_bytes:
+        raise TooLarge.at("manifest", f"is larger than {settings.manifest_limit_bytes} bytes")
+    check_json(content, "manifest")
+    manifest = _read(content, Manifest, "manifest")
+    check_texts(manifest.inputs, manifest.classes, manifest.entities, manifest.description)
+    _check_manifest(manifest, settings)
+    whole = _read(content, dict[str, object], "manifest")
+    check_free_part(whole, Manifest.__struct_fields__)
+    return manifest, whole
+
+
+def _check_record(version: ModelVersion) -> None:
+    """Refuse what the registry or the topic could not give back, before anything is kept."""
+    record = MODELS.encode(version)
+    if len(record) > LARGEST_RECORD_BYTES:
+        raise TooLarge.at("manifest", f"makes a record of {len(record)} bytes; Kafka takes {LARGEST_RECORD_BYTES}")
+    if MODELS.decode(record) != version:
+        raise ManifestError.at("manifest", "is not read back as it came: write numbers and texts in their plain form")
+
+
+def _refuse_unreadable(listing: Listing, version: str = "") -> None:
+    """Say what is wrong with a version that can't be read; without a name, with any."""
+    for row in listing.unreadable:
+        if version in ("", row.version):
+            raise UnreadableVersionError(f"the registry's row of {row.model} {row.version} can't be read: {row.reason}")
+
+
+def _check_same(kept: ModelVersion, registered: ModelVersion) -> None:
+    if _served(kept) != _served(registered):
+        differing = ", ".join(name for name in _SERVED if getattr(kept, name) != getattr(registered, name))
+        raise VersionConflictError.at(
+            "manifest",
+            f"differs in {differing} from the one that {kept.version[:12]} was registered with: a version "
+            "never changes. Register the file under another model name, or export it anew, by contender's own "
+            "`register` or with other metadata, which makes a new version",
         )
 
 
@@ -226,10 +260,6 @@ def _read(content: bytes, shape: type[ShapeT], name: str) -> ShapeT:
 def _served(version: ModelVersion) -> tuple[object, ...]:
     """What callers of a version rely on, beside its file."""
     return tuple(getattr(version, name) for name in _SERVED)
-
-
-def _difference(kept: ModelVersion, registered: ModelVersion) -> str:
-    return ", ".join(name for name in _SERVED if getattr(kept, name) != getattr(registered, name))
 
 
 def _check_manifest(manifest: Manifest, settings: InferenceSettings) -> None:

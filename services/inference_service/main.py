@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from services.inference_service import api, oip
 from services.inference_service.errors import RegistryError
 from services.inference_service.handlers import Announce, Models
-from services.inference_service.runtime import Sessions
+from services.inference_service.runtime import Runtime
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import ModelFiles, VersionStore, open_sql_store
+from services.inference_service.trials import Trials
 from shared.clock import Clock, SystemClock
 from shared.events import ModelVersion
 from shared.http import create_app as create_http_app
@@ -37,10 +38,20 @@ Resources = Callable[[InferenceSettings], AbstractAsyncContextManager[State]]
 async def open_resources(settings: InferenceSettings) -> AsyncIterator[State]:
     """Open the journal, its publisher and the registry."""
     journal = Journal.open(settings.folder("inference_service") / "journal", limit_bytes=settings.journal_limit_bytes)
-    publisher = Publisher(journal, settings.kafka, partitions=settings.partitions, replication=settings.replication)
+    publisher = Publisher(
+        journal,
+        settings.kafka,
+        partitions=settings.partitions,
+        replication=settings.replication,
+        retention=settings.retention,
+    )
     try:
         async with open_sql_store(settings.database_url("inference_service")) as store, publisher:
-            yield state_of(settings, store, journal, SystemClock())
+            state = state_of(settings, store, journal, SystemClock())
+            try:
+                yield state
+            finally:
+                await state["models"].runtime.close()
     finally:
         journal.close()
 
@@ -48,8 +59,10 @@ async def open_resources(settings: InferenceSettings) -> AsyncIterator[State]:
 def state_of(settings: InferenceSettings, store: VersionStore, journal: Journal, clock: Clock) -> State:
     """The use cases over their dependencies."""
     files = ModelFiles(settings.folder("inference_service") / "models")
-    sessions = Sessions(settings.session_limit)
-    return State(models=Models(store, files, sessions, _announcing(journal, clock), clock, settings), journal=journal)
+    trials = Trials(settings)
+    runtime = Runtime(files, trials, settings)
+    models = Models(store, files, runtime, trials, _announcing(journal, clock), clock, settings)
+    return State(models=models, journal=journal)
 
 
 def create_app(settings: InferenceSettings, resources: Resources = open_resources) -> FastAPI:
@@ -85,13 +98,20 @@ async def unready(state: Mapping[str, Any]) -> list[str]:
         reasons.append(error.detail)
     if journal.unsent_bytes > _NEARLY_FULL * journal.limit_bytes:
         reasons.append("the journal is full because Kafka has not taken events for a while")
+    if fault := journal.fault:
+        reasons.append(fault)
     return reasons
 
 
 def remarks(state: Mapping[str, Any]) -> list[str]:
     """What an operator should know of a process that is ready."""
     journal: Journal = state["journal"]
-    return journal.remarks
+    models: Models = state["models"]
+    unreadable = [
+        f"the registry's row of model {row.model}, version {row.version}, can't be read: {row.reason}"
+        for row in models.unreadable
+    ]
+    return [*journal.remarks, *unreadable]
 
 
 def _announcing(journal: Journal, clock: Clock) -> Announce:

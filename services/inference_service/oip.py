@@ -11,13 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from services.inference_service.handlers import CHAMPION, Models
-from shared.events import InputColumn, Scalar
+from shared.events import InputColumn, RowFault, Scalar
 from shared.http import decode_json, json_response, read_body, read_bytes
-from shared.problems import BadRequest, Problem, TooLarge, UnsupportedMediaType, shortened
+from shared.problems import BadRequest, Problem, TooLarge, Unavailable, UnsupportedMediaType, shortened
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 _SCORES = "scores"
 _MOST_DIMENSIONS = 2
+_UNAVAILABLE = 503
 _DATATYPES = {"float": "FP32", "integer": "INT64", "string": "BYTES", "boolean": "BOOL"}
 _ACCEPTED = {
     "float": {"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64"},
@@ -130,11 +131,20 @@ async def infer(request: Request, model: str, version: str = CHAMPION) -> Respon
             raise BadRequest(f"there is no output {shortened(output.name)}, only {_SCORES}")
     columns = _columns(found.inputs, wanted.inputs, models.settings.row_limit)
     answers = await models.answer(model, found.version, columns)
+    _refuse_faults(answers.errors)
     rows = len(answers.scores)
     flat = [value for row in answers.scores for value in (row if isinstance(row, list) else [row])]
     shape = [rows, len(flat) // rows]
     outputs = [{"name": _SCORES, "shape": shape, "datatype": "FP64", "data": flat}]
     return json_response({"model_name": model, "model_version": found.version, "id": wanted.id, "outputs": outputs})
+
+
+def _refuse_faults(faults: Sequence[RowFault]) -> None:
+    """The protocol has one answer for all rows: refuse them where one has no score, and name it."""
+    if faults:
+        fault = faults[0]
+        message = f"row {fault.row}: {fault.field} {fault.message}"
+        raise BadRequest(message) if fault.status < _UNAVAILABLE else Unavailable(message)
 
 
 async def _read_request(request: Request, limit_bytes: int) -> InferRequest:

@@ -77,6 +77,8 @@ class Session:
         options.intra_op_num_threads = 1  # the calls come in parallel already
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        options.enable_cpu_mem_arena = False  # what one large run took would be kept for good
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # and never a flatbuffer of its own
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except FAILURES as error:
@@ -90,15 +92,15 @@ class Session:
             outputs.append(self._label_output(label_output))
         self._outputs = outputs
 
-    def answer(self, arrays: Mapping[str, NDArray[Any]]) -> Answers:
-        """Run rows; `arrays` holds one array of shape (rows,) per column.
+    def answer(self, arrays: Mapping[str, NDArray[Any]], options: onnxruntime.RunOptions | None = None) -> Answers:
+        """Run rows; `arrays` holds one array of shape (rows,) per column, and `options` can end the run.
 
         Raises:
             AnswerError: the model fails on the rows, or gives them no finite scores.
         """
         try:
-            raw = self._session.run(self._outputs, self._feed(arrays))
-        except FAILURES as error:
+            raw = self._session.run(self._outputs, self._feed(arrays), options)
+        except (*FAILURES, MemoryError) as error:
             raise AnswerError.at("inputs", f"can't be answered by the model: {error}") from error
         rows = len(next(iter(arrays.values())))
         try:

@@ -1,23 +1,45 @@
 """Where model versions are kept: rows in SQL, ONNX files by their sha256."""
 
+import hashlib
 import os
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
-from sqlalchemy import Select, UniqueConstraint, and_, insert, select, text
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy import LargeBinary, Select, UniqueConstraint, and_, cast, insert, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import Field, SQLModel, col
 
+from services.inference_service.domain.bounds import KEPT_DEPTH_LIMIT, depth_of
 from services.inference_service.errors import RegistryError
+from services.inference_service.record import TrialRecord
 from shared.events import ModelVersion
 from shared.sql import open_engine
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableVersion:
+    """A row of the registry that can't be read, and why."""
+
+    model: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Versions, oldest first, and the rows among them that can't be read."""
+
+    versions: list[ModelVersion]
+    unreadable: list[UnreadableVersion] = field(default_factory=list)
 
 
 class VersionStore(Protocol):
@@ -30,12 +52,12 @@ class VersionStore(Protocol):
         """Keep a version; false when that model has it already. The first of a model becomes champion."""
         ...
 
-    async def versions(self, model: str) -> list[ModelVersion]:
-        """All versions of a model, oldest first; empty when there is no such model."""
+    async def versions(self, model: str) -> Listing:
+        """All versions of a model; empty when there is no such model."""
         ...
 
-    async def models(self) -> list[ModelVersion]:
-        """All versions of all models, oldest first."""
+    async def models(self) -> Listing:
+        """All versions of all models."""
         ...
 
     async def promote(self, model: str, version: str) -> bool:
@@ -70,6 +92,13 @@ class SqlVersionStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        # SQLite takes any bytes as text, and refuses the whole result where one row's are not UTF-8.
+        raw: Any = (
+            cast(VersionRow.document, LargeBinary) if engine.dialect.name == "sqlite" else col(VersionRow.document)
+        )
+        self._rows = select(
+            col(VersionRow.model), col(VersionRow.version), raw, col(ChampionRow.model).is_not(None)
+        ).outerjoin(ChampionRow, _IS_CHAMPION)
 
     async def add(self, version: ModelVersion) -> bool:
         """Keep a version; false when that model has it already."""
@@ -87,13 +116,13 @@ class SqlVersionStore:
             return False
         return True
 
-    async def versions(self, model: str) -> list[ModelVersion]:
-        """All versions of a model, oldest first."""
-        return await self._read(_VERSIONS.where(col(VersionRow.model) == model))
+    async def versions(self, model: str) -> Listing:
+        """All versions of a model."""
+        return await self._read(self._rows.where(col(VersionRow.model) == model))
 
-    async def models(self) -> list[ModelVersion]:
-        """All versions of all models, oldest first."""
-        return await self._read(_VERSIONS)
+    async def models(self) -> Listing:
+        """All versions of all models."""
+        return await self._read(self._rows)
 
     async def promote(self, model: str, version: str) -> bool:
         """Make a version the champion."""
@@ -101,27 +130,38 @@ class SqlVersionStore:
             moved = await connection.execute(_PROMOTE, {"model": model, "version": version})
         return moved.rowcount == 1
 
-    async def _read(self, query: Select[str, bool]) -> list[ModelVersion]:
+    async def _read(self, query: Select[str, str, Any, bool]) -> Listing:
         async with self._transaction() as connection:
             rows = (await connection.execute(query.order_by(col(VersionRow.id)))).all()
-        return [
-            msgspec.structs.replace(msgspec.json.decode(document, type=ModelVersion), champion=champion)
-            for document, champion in rows
-        ]
+        listing = Listing([])
+        for model, version, document, champion in rows:
+            try:
+                listing.versions.append(_decode(document, champion=champion))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                listing.unreadable.append(UnreadableVersion(model, version, str(error)))
+        return listing
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         try:
             async with self._engine.begin() as connection:
                 yield connection
-        except (OperationalError, InterfaceError, ProgrammingError, OSError) as error:
+        except IntegrityError:  # what the statement is for finds out by it
+            raise
+        except (DBAPIError, OSError) as error:
             raise RegistryError(f"the registry can't be reached ({type(error).__name__})") from error
 
 
-# One statement each, so that nobody sees a model without its champion.
-_VERSIONS = select(col(VersionRow.document), col(ChampionRow.model).is_not(None)).outerjoin(
-    ChampionRow,
-    and_(col(ChampionRow.model) == col(VersionRow.model), col(ChampionRow.version) == col(VersionRow.version)),
+def _decode(document: bytes | str, *, champion: bool) -> ModelVersion:
+    content = document.encode() if isinstance(document, str) else document
+    if depth_of(content, KEPT_DEPTH_LIMIT) > KEPT_DEPTH_LIMIT:  # it could be read, but not be written any more
+        raise msgspec.DecodeError(f"it nests lists and objects more than {KEPT_DEPTH_LIMIT} deep")
+    return msgspec.structs.replace(msgspec.json.decode(content, type=ModelVersion), champion=champion)
+
+
+# Versions are read together with their champions, so that nobody sees a model without one.
+_IS_CHAMPION = and_(
+    col(ChampionRow.model) == col(VersionRow.model), col(ChampionRow.version) == col(VersionRow.version)
 )
 _FIRST_CHAMPION = text(
     "INSERT INTO model_champion (model, version) VALUES (:model, :version) ON CONFLICT (model) DO NOTHING"
@@ -142,29 +182,35 @@ class InMemoryVersionStore:
 
     async def add(self, version: ModelVersion) -> bool:
         """Keep a version; false when that model has it already."""
-        if any(known.version == version.version for known in await self.versions(version.model)):
+        if self._has(version.model, version.version):
             return False
         self._versions.append(version)
         self._champions.setdefault(version.model, version.version)
         return True
 
-    async def versions(self, model: str) -> list[ModelVersion]:
-        """All versions of a model, oldest first."""
-        return [version for version in await self.models() if version.model == model]
+    async def versions(self, model: str) -> Listing:
+        """All versions of a model."""
+        return Listing([version for version in self._marked() if version.model == model])
 
-    async def models(self) -> list[ModelVersion]:
-        """All versions of all models, oldest first."""
+    async def models(self) -> Listing:
+        """All versions of all models."""
+        return Listing(self._marked())
+
+    async def promote(self, model: str, version: str) -> bool:
+        """Make a version the champion."""
+        if not self._has(model, version):
+            return False
+        self._champions[model] = version
+        return True
+
+    def _has(self, model: str, version: str) -> bool:
+        return any((known.model, known.version) == (model, version) for known in self._versions)
+
+    def _marked(self) -> list[ModelVersion]:
         return [
             msgspec.structs.replace(version, champion=self._champions[version.model] == version.version)
             for version in self._versions
         ]
-
-    async def promote(self, model: str, version: str) -> bool:
-        """Make a version the champion."""
-        if not any(known.version == version for known in await self.versions(model)):
-            return False
-        self._champions[model] = version
-        return True
 
 
 @asynccontextmanager
@@ -175,7 +221,7 @@ async def open_sql_store(url: str) -> AsyncIterator[SqlVersionStore]:
 
 
 class ModelFiles:
-    """ONNX files, each under the sha256 of its bytes."""
+    """ONNX files, each under the sha256 of what was uploaded, and beside them what their trials have found."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,12 +229,7 @@ class ModelFiles:
 
     def write(self, version: str, content: bytes) -> None:
         """Keep a file; it is complete on disk, or not there."""
-        temporary = self._folder / f"{version}.new"
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path(version))
+        self._replace(self.path(version), content)
 
     def read(self, version: str) -> bytes:
         """The file of a version.
@@ -196,9 +237,38 @@ class ModelFiles:
         Raises:
             FileNotFoundError: there is none.
         """
-        return self._path(version).read_bytes()
+        return self.path(version).read_bytes()
 
-    def _path(self, version: str) -> Path:
+    def path(self, version: str) -> Path:
+        """Where the file of a version is.
+
+        Raises:
+            FileNotFoundError: the name is no sha256.
+        """
         if _SHA256.fullmatch(version) is None:
             raise FileNotFoundError(version)
         return self._folder / f"{version}.onnx"
+
+    def write_record(self, model: str, version: str, record: TrialRecord) -> None:
+        """Keep what a version's trial has found; two models with one file have a record each."""
+        self._replace(self._record_path(model, version), msgspec.json.encode(record))
+
+    def record(self, model: str, version: str) -> TrialRecord | None:
+        """What a version's trial has found; None where nothing is known, as of versions of earlier releases."""
+        path = self._record_path(model, version)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=TrialRecord)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def _record_path(self, model: str, version: str) -> Path:
+        # A hash, since a file system may take two names for one.
+        return self.path(version).with_suffix(f".{hashlib.sha256(model.encode()).hexdigest()[:16]}.json")
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        temporary = path.with_name(f"{path.name}.{threading.get_ident()}.new")
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)

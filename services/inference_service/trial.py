@@ -1,25 +1,35 @@
 """A trial run of an uploaded model in a process of its own, with limits: `python -m services.inference_service.trial`.
 
-Reads a Trial in MessagePack from stdin, writes a Finding in MessagePack to stdout.
+Reads a Trial, the ONNX file and the sample; writes a Finding and the file as it was checked.
 """
 
-import asyncio
-import resource
-import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
+from onnx import ModelProto
 
-from services.inference_service.domain.columns import check_columns
+from services.inference_service.answering import RUN_ROWS
+from services.inference_service.domain.columns import Arrays, check_columns
+from services.inference_service.domain.cost import follows_from_rows
 from services.inference_service.domain.safety import parse_model
-from services.inference_service.errors import AnswerError, ManifestError, ParityError, UnsafeModelError
+from services.inference_service.errors import AnswerError, ParityError, UnsafeModelError
+from services.inference_service.opening import open_session
+from services.inference_service.own_limits import growth_limited, limit_files, limit_memory, time_limited
+from services.inference_service.pipes import ParentPipes
+from services.inference_service.record import TrialRecord
 from services.inference_service.session import Session
-from services.inference_service.settings import InferenceSettings
-from shared.events import InputColumn, Scalar, Task
-from shared.problems import FieldError, Problem, TooLarge, Unprocessable
+from shared.events import InputColumn, ModelVersion, Scalar
+from shared.problems import FieldError, Problem, Unprocessable
 
-_KINDS = {kind.slug: kind for kind in (UnsafeModelError, ManifestError, ParityError, AnswerError, TooLarge)}
+_PARSED_PER_BYTE = 16
+_PARSING_BYTES = 64 * 1024**2
+"""Memory for parsing: exported models take 9 times their size; a file of nothing but empty parts takes 160 times."""
+_LARGE_RUN_BYTES = 64 * 1024**2
+"""Most memory that the largest run may take of a model that shall run in the web process."""
+_REPEATS = 5
+"""Of so many runs the quickest counts: a busy machine interrupts some, and processor time is too coarse a measure."""
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,91 +41,106 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What is tried."""
+    """What is tried, beside the file and the sample."""
 
-    onnx: bytes
-    schema: list[InputColumn]
-    task: Task
-    classes: list[Scalar]
-    sample: Sample
+    version: ModelVersion
     tolerance: float
     row_limit: int
     text_limit: int
     node_limit: int
-    score_output: str = ""
-    label_output: str = ""
+    seconds: int
+    memory_bytes: int
+    has_sample: bool = True
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """How it went: the worst difference, or the problem."""
+    """How it went: the worst difference and the cost, or the problem."""
 
     worst: float = 0.0
+    rows: int = 0
     slug: str = ""
     errors: list[FieldError] = []
+    record: TrialRecord = TrialRecord()
 
 
-async def try_model(trial: Trial, settings: InferenceSettings) -> float:
-    """Run the sample in a limited process; the worst difference from scikit-learn's scores.
+def run(trial: Trial, content: bytes, sample: bytes) -> tuple[Finding, bytes]:
+    """Check and load the model, answer the sample, compare, and measure; and the file as it was checked.
 
-    Raises:
-        UnsafeModelError: the file is refused, or the trial hits a limit.
-        ManifestError: the manifest does not fit the file.
-        ParityError: the answers differ by more than the tolerance.
-        AnswerError, TooLarge, Unprocessable: the model can't answer the sample.
+    A trial without a sample opens and measures the model only.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.inference_service.trial",
-        str(settings.trial_seconds),
-        str(settings.trial_bytes),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    schema = trial.version.inputs
     try:
-        async with asyncio.timeout(2 * settings.trial_seconds):
-            output, _ = await process.communicate(msgspec.msgpack.encode(trial))
-    except TimeoutError:
-        output = b""
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0 or not output:
-        raise UnsafeModelError.at("onnx", "did not survive its trial run within the limits of time and memory")
-    finding = msgspec.msgpack.decode(output, type=Finding)
-    if finding.slug:
-        detail = "; ".join(f"{error.field} {error.message}" for error in finding.errors)
-        raise _KINDS.get(finding.slug, Unprocessable)(detail, finding.errors)
-    return finding.worst
-
-
-def run(trial: Trial) -> Finding:
-    """Load the model, answer the sample, and compare."""
-    try:
-        parse_model(trial.onnx, node_limit=trial.node_limit)
-        session = Session(
-            trial.onnx,
-            trial.schema,
-            trial.task,
-            trial.classes,
-            score_output=trial.score_output,
-            label_output=trial.label_output,
-        )
+        model = _parse(content, trial.node_limit)
+        checked: bytes = model.SerializeToString(deterministic=True)
+        started = time.perf_counter()
+        session = open_session(checked, trial.version)
+        opening_ms = 1e3 * (time.perf_counter() - started)
     except Unprocessable as problem:
-        return Finding(slug=problem.slug, errors=problem.errors)
+        return Finding(slug=problem.slug, errors=problem.errors), b""
+    if not trial.has_sample:
+        return Finding(record=_measure(session, model, _neutral(schema), opening_ms)), checked
     try:
-        arrays = check_columns(
-            trial.schema, trial.sample.inputs, row_limit=trial.row_limit, text_limit=trial.text_limit
-        )
-        answers = session.answer(arrays)
+        rows = msgspec.json.decode(sample, type=Sample)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = f"is not what was expected: {error}"
+        return Finding(slug=Unprocessable.slug, errors=[FieldError("sample", message)]), b""
+    try:
+        columns = check_columns(schema, rows.inputs, row_limit=trial.row_limit, text_limit=trial.text_limit)
+        answers = session.answer(columns)
     except Problem as problem:
-        return Finding(
-            slug=problem.slug, errors=[FieldError(f"sample.{error.field}", error.message) for error in problem.errors]
-        )
-    differs = _compare(answers.scores, trial.sample.scores, trial.tolerance)
-    return differs if differs.slug else _compare_labels(answers.labels, trial.sample.labels) or differs
+        errors = [FieldError(f"sample.{error.field}", error.message) for error in problem.errors]
+        return Finding(slug=problem.slug, errors=errors), b""
+    finding = _compare(answers.scores, rows.scores, trial.tolerance)
+    finding = finding if finding.slug else _compare_labels(answers.labels, rows.labels) or finding
+    if finding.slug:
+        return finding, b""
+    record = _measure(session, model, columns, opening_ms)
+    reference = {name: values[0] for name, values in rows.inputs.items()}
+    return msgspec.structs.replace(finding, record=msgspec.structs.replace(record, reference=reference)), checked
+
+
+def _parse(content: bytes, node_limit: int) -> ModelProto:
+    try:
+        with growth_limited(_PARSING_BYTES + _PARSED_PER_BYTE * len(content)):
+            return parse_model(content, node_limit=node_limit)
+    except MemoryError as error:
+        raise UnsafeModelError.at("onnx", "has too many parts for its size") from error
+
+
+def _measure(session: Session, model: ModelProto, columns: Arrays, opening_ms: float) -> TrialRecord:
+    """What a row costs, and whether the largest run of the web process keeps within its memory."""
+    single = {name: array[:1] for name, array in columns.items()}
+    row_ms = _milliseconds(session, single)
+    bounded = follows_from_rows(model)
+    if bounded and TrialRecord(bounded=True, row_ms=row_ms, opening_ms=opening_ms).quick:
+        many = {name: np.resize(array, RUN_ROWS) for name, array in columns.items()}
+        try:
+            with growth_limited(_LARGE_RUN_BYTES):
+                row_ms = max(row_ms, _milliseconds(session, many) / RUN_ROWS)
+        except MemoryError:
+            bounded = False
+    return TrialRecord(bounded=bounded, opening_ms=opening_ms, row_ms=row_ms)
+
+
+def _milliseconds(session: Session, arrays: Arrays) -> float:
+    """Time of a run, the least of some."""
+    least = float("inf")
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        try:
+            session.answer(arrays)
+        except AnswerError as error:
+            if isinstance(error.__cause__, MemoryError) or "alloc" in str(error):
+                raise MemoryError from error
+        least = min(least, time.perf_counter() - started)
+    return 1e3 * least
+
+
+def _neutral(schema: Sequence[InputColumn]) -> Arrays:
+    """A row to measure with, where no sample was kept: its score does not matter."""
+    stand_in: Mapping[str, Scalar] = {"float": 0.0, "integer": 0, "boolean": False, "string": ""}
+    inputs = {column.name: [stand_in[column.dtype]] for column in schema}
+    return check_columns(schema, inputs, row_limit=1, text_limit=1)
 
 
 def _compare(found: Sequence[float | list[float]], wanted: Sequence[float | list[float]], tolerance: float) -> Finding:
@@ -136,7 +161,7 @@ def _compare(found: Sequence[float | list[float]], wanted: Sequence[float | list
             f"has a row, {row}, that the model answers with a difference of {worst:.3g}; "
             f"at most {tolerance:.3g} is accepted",
         )
-    return Finding(worst)
+    return Finding(worst, len(ours))
 
 
 def _compare_labels(found: Sequence[Scalar], wanted: Sequence[Scalar]) -> Finding | None:
@@ -155,14 +180,19 @@ def _differs(field: str, message: str) -> Finding:
     return Finding(slug=ParityError.slug, errors=[FieldError(field, message)])
 
 
-def main(seconds: int, size: int) -> None:
-    """Set the limits, then read, run and write."""
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    trial = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Trial)
-    sys.stdout.buffer.write(msgspec.msgpack.encode(run(trial)))
+def main() -> None:
+    """Read, set the limits, run, and write."""
+    pipes = ParentPipes()
+    limit_files()
+    head, content, sample = pipes.read()
+    trial = msgspec.msgpack.decode(head, type=Trial)
+    pipes.write([b""])
+    pipes.read()  # from now on the trial's own time runs, not that of starting Python
+    limit_memory(trial.memory_bytes)
+    with time_limited(trial.seconds):
+        finding, checked = run(trial, content, sample)
+    pipes.write([msgspec.msgpack.encode(finding), checked])
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main()

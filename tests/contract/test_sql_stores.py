@@ -13,7 +13,7 @@ from sqlmodel import SQLModel
 from services.ab_router import store as experiments
 from services.ab_router.store import ExperimentStore, InMemoryExperimentStore
 from services.inference_service import store as models
-from services.inference_service.store import InMemoryVersionStore, VersionStore
+from services.inference_service.store import InMemoryVersionStore, Listing, VersionStore
 from shared.events import ExperimentRevision, InputColumn, ModelVersion, VariantAllocation
 
 OLD, NEW, NEWEST = ("a" * 64, "b" * 64, "c" * 64)
@@ -145,8 +145,8 @@ async def test_experiments_are_there_when_the_store_is_opened_again(database: st
 
 
 async def test_a_new_version_store_is_empty(version_store: VersionStore):
-    assert await version_store.models() == []
-    assert await version_store.versions("churn") == []
+    assert await version_store.models() == Listing([])
+    assert await version_store.versions("churn") == Listing([])
     assert not await version_store.promote("churn", OLD)
 
 
@@ -154,34 +154,34 @@ async def test_a_version_is_read_as_it_was_added_and_the_first_of_a_model_is_its
     assert await version_store.add(version(OLD))
     assert await version_store.add(version(NEW))
     assert await version_store.add(version(NEW, "other"))
-    assert await version_store.versions("churn") == [version(OLD, champion=True), version(NEW)]
-    assert await version_store.versions("other") == [version(NEW, "other", champion=True)]
+    assert (await version_store.versions("churn")).versions == [version(OLD, champion=True), version(NEW)]
+    assert (await version_store.versions("other")).versions == [version(NEW, "other", champion=True)]
 
 
 async def test_versions_are_listed_oldest_first_across_models(version_store: VersionStore):
     order = [("z", NEW), ("a", NEWEST), ("z", OLD)]
     for model, name in order:
         await version_store.add(version(name, model))
-    assert [(one.model, one.version) for one in await version_store.models()] == order
+    assert [(one.model, one.version) for one in (await version_store.models()).versions] == order
 
 
 async def test_a_version_is_written_once_and_never_changed(version_store: VersionStore):
     assert await version_store.add(version(OLD))
     assert not await version_store.add(version(OLD, description="another"))
-    assert await version_store.models() == [version(OLD, champion=True)]
+    assert (await version_store.models()).versions == [version(OLD, champion=True)]
 
 
 async def test_of_registrations_of_one_version_at_the_same_time_exactly_one_is_kept(version_store: VersionStore):
     rivals = [version(OLD, description=str(number)) for number in range(8)]
     added = await asyncio.gather(*map(version_store.add, rivals))
     assert sorted(added) == [False] * 7 + [True]
-    assert await version_store.models() == [replace(rivals[added.index(True)], champion=True)]
+    assert (await version_store.models()).versions == [replace(rivals[added.index(True)], champion=True)]
 
 
 async def test_of_first_versions_registered_at_the_same_time_one_becomes_champion(version_store: VersionStore):
     names = [f"{number:064d}" for number in range(8)]
     assert all(await asyncio.gather(*(version_store.add(version(name)) for name in names)))
-    kept = await version_store.models()
+    kept = (await version_store.models()).versions
     assert sorted(one.version for one in kept) == names
     assert [len(found) for found in champions(kept).values()] == [1]
 
@@ -191,7 +191,7 @@ async def test_a_promoted_version_is_the_only_champion_of_its_model(version_stor
         await version_store.add(one)
     assert await version_store.promote("churn", NEW)
     assert await version_store.promote("churn", NEW)
-    assert champions(await version_store.models()) == {"churn": [NEW], "other": [OLD]}
+    assert champions((await version_store.models()).versions) == {"churn": [NEW], "other": [OLD]}
 
 
 async def test_a_version_that_the_model_does_not_have_is_not_promoted(version_store: VersionStore):
@@ -199,14 +199,14 @@ async def test_a_version_that_the_model_does_not_have_is_not_promoted(version_st
     await version_store.add(version(NEW, "other"))
     assert not await version_store.promote("churn", NEW)
     assert not await version_store.promote("unknown", OLD)
-    assert champions(await version_store.models()) == {"churn": [OLD], "other": [NEW]}
+    assert champions((await version_store.models()).versions) == {"churn": [OLD], "other": [NEW]}
 
 
 async def test_of_promotions_at_the_same_time_one_holds(version_store: VersionStore):
     for name in (OLD, NEW, NEWEST):
         await version_store.add(version(name))
     assert all(await asyncio.gather(*(version_store.promote("churn", name) for name in (NEW, NEWEST) * 4)))
-    assert champions(await version_store.models())["churn"] in ([NEW], [NEWEST])
+    assert champions((await version_store.models()).versions)["churn"] in ([NEW], [NEWEST])
 
 
 async def test_whoever_reads_meanwhile_finds_one_champion_in_every_model(version_store: VersionStore):
@@ -218,10 +218,10 @@ async def test_whoever_reads_meanwhile_finds_one_champion_in_every_model(version
     async with asyncio.TaskGroup() as group:
         writing = [group.create_task(register(f"m-{number}")) for number in range(20)]
         while not all(task.done() for task in writing):
-            found = champions(await version_store.models())
+            found = champions((await version_store.models()).versions)
             assert {model: len(names) for model, names in found.items()} == dict.fromkeys(found, 1)
             await asyncio.sleep(0)
-    assert champions(await version_store.models()) == {f"m-{number}": [NEW] for number in range(20)}
+    assert champions((await version_store.models()).versions) == {f"m-{number}": [NEW] for number in range(20)}
 
 
 async def test_two_processes_that_register_the_same_version_keep_it_once(database: str):
@@ -229,7 +229,7 @@ async def test_two_processes_that_register_the_same_version_keep_it_once(databas
         for number in range(10):
             same = version(f"{number:064d}")
             assert sorted(await asyncio.gather(one.add(same), other.add(same))) == [False, True]
-        assert len(await one.models()) == 10
+        assert len((await one.models()).versions) == 10
 
 
 async def test_versions_and_champions_are_there_when_the_store_is_opened_again(database: str):
@@ -238,7 +238,49 @@ async def test_versions_and_champions_are_there_when_the_store_is_opened_again(d
         await store.add(version(NEW))
         await store.promote("churn", NEW)
     async with models.open_sql_store(database) as store:
-        assert await store.models() == [version(OLD), version(NEW, champion=True)]
+        assert (await store.models()).versions == [version(OLD), version(NEW, champion=True)]
+
+
+DEEP = '{"model": "churn", "manifest": ' + "[" * 400 + "]" * 400 + "}"
+
+
+@pytest.mark.parametrize(
+    "document", ["", "{not json", "[]", '{"model": "churn"}', DEEP], ids=["empty", "torn", "list", "old", "deep"]
+)
+async def test_a_row_that_can_not_be_read_hides_no_other_and_is_named(database: str, document: str):
+    async with models.open_sql_store(database) as store:
+        for one in (version(OLD), version(NEW), version(OLD, "other")):
+            await store.add(one)
+        await spoil(database, NEW, document)
+        whole, own = await store.models(), await store.versions("churn")
+        assert [(one.model, one.version) for one in whole.versions] == [("churn", OLD), ("other", OLD)]
+        assert [one.version for one in own.versions] == [OLD]
+        for listing in (whole, own):
+            assert [(row.model, row.version) for row in listing.unreadable] == [("churn", NEW)]
+            assert listing.unreadable[0].reason
+
+
+async def test_a_row_of_other_bytes_than_text_hides_no_other(tmp_path: Path):
+    database = f"sqlite+aiosqlite:///{tmp_path / 'store.db'}"
+    async with models.open_sql_store(database) as store:
+        await store.add(version(OLD))
+        await store.add(version(NEW))
+        await spoil(database, NEW, "\udcff\udcfe".encode(errors="surrogateescape"))
+        listing = await store.models()
+        assert [one.version for one in listing.versions] == [OLD]
+        assert [row.version for row in listing.unreadable] == [NEW]
+
+
+async def spoil(database: str, name: str, document: str | bytes) -> None:
+    """Overwrite a version's document; bytes become SQLite's text as they are."""
+    engine = create_async_engine(database)
+    kept = "CAST(:document AS TEXT)"
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(f"UPDATE model_version SET document = {kept} WHERE version = :name"),
+            {"document": document, "name": name},
+        )
+    await engine.dispose()
 
 
 async def test_the_stores_of_both_services_share_a_database(database: str):
@@ -246,7 +288,7 @@ async def test_the_stores_of_both_services_share_a_database(database: str):
         await first.add(revision(1))
         await second.add(version(OLD))
         assert await first.current() == [revision(1)]
-        assert await second.models() == [version(OLD, champion=True)]
+        assert (await second.models()).versions == [version(OLD, champion=True)]
 
 
 async def test_processes_that_start_at_the_same_time_on_an_empty_database_all_open_it(database: str):

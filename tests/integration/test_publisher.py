@@ -14,7 +14,8 @@ from prometheus_client import REGISTRY
 
 from shared.events import FeedbackFrame, FeedbackGiven
 from shared.ids import new_frame_id
-from shared.journal import Acknowledged, Journal, JournalRecord, Position, _framed
+from shared.journal import Acknowledged, Journal, JournalRecord, Position
+from shared.journal_files import framed
 from shared.publisher import REQUEST_LIMIT_BYTES, Publisher
 from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PARKED_NAME, cloud_event_headers, ensure_topics
 
@@ -89,6 +90,29 @@ async def test_what_was_sent_but_not_noted_before_a_crash_is_not_sent_again(kafk
     again.close()
 
 
+async def test_what_a_full_disk_gets_back_holds_up_nothing_that_comes_after(kafka: str, tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=LIMIT)
+    ids = append(journal, 50)
+    async with publisher(journal, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+        for _ in range(3):
+            journal._drop_sent()
+            assert [path.stat().st_size for path in tmp_path.glob("*.log")] == [0]
+            ids += append(journal, 50)
+            await shipping.drained(DEADLINE_S)
+    assert journal.unsent_bytes == 0
+    journal._drop_sent()
+    journal.close()  # what is noted lies in a segment that is gone
+    again = Journal.open(tmp_path, limit_bytes=LIMIT)
+    ids += append(again, 50)
+    async with publisher(again, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+    found = await ids_in_topic(kafka)
+    assert [found.count(one) for one in ids] == [1] * len(ids)
+    assert again.unsent_bytes == 0
+    again.close()
+
+
 async def test_an_unreachable_kafka_delays_and_loses_nothing(tmp_path: Path, unused_tcp_port: int):
     journal = Journal.open(tmp_path, limit_bytes=LIMIT)
     append(journal, 5)
@@ -147,7 +171,7 @@ class OldJournal(Journal):
     """A journal of before there was a limit to its records."""
 
     def append_all(self, records: Sequence[JournalRecord]) -> None:
-        content = b"".join(map(_framed, records))
+        content = b"".join(map(framed, records))
         self._write(content)
         self._end = Position(self._end.segment, self._end.byte + len(content))
         self.unsent_bytes += len(content)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,14 +16,19 @@ import pytest
 
 from contender.embedded import stack
 from contender.embedded.errors import AlreadyRunningError, DiedError, DiskFullError, PortInUseError
+from contender.embedded.folder import exclusive
 from contender.embedded.ports import NeededPort, free_ports, is_free
-from contender.embedded.process import ManagedProcess
+from contender.embedded.process import ManagedProcess, Readiness, get
 from contender.embedded.settings import StackSettings
-from contender.embedded.state import StackState, read, runs
-from contender.embedded.supervisor import Supervisor, exclusive
+from contender.embedded.state import StackState, describe_late, read, runs
+from contender.embedded.supervisor import OVERSLEPT_S, Supervisor
 
 DEADLINE_S = 30
-SERVE = "import http.server, sys; http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), None).serve_forever()"
+LIVE_S = 2.5
+SERVE = (
+    "import http.server as h, sys; h.HTTPServer(('127.0.0.1', int(sys.argv[1])), h.BaseHTTPRequestHandler)"
+    ".serve_forever()"
+)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -33,6 +39,31 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 StandIn = tuple[ManagedProcess, list[NeededPort]]
+
+
+class Asked(ManagedProcess):
+    """A stand-in that is live while it answers, and whose readiness a test sets."""
+
+    told = Readiness(ready=True)
+
+    def is_live(self, timeout_s: float) -> bool:
+        return get("127.0.0.1", self.port, "/", timeout_s)[0] != 0
+
+    def readiness(self) -> Readiness:
+        return self.told
+
+
+class Worker(Asked):
+    essential = False
+
+
+def lines_of(settings: StackSettings) -> list[str]:
+    return settings.supervisor_log.read_text().splitlines()
+
+
+def asked(kind: type[Asked], settings: StackSettings, name: str, port: int, code: str = SERVE) -> tuple[Asked, list]:
+    command = [sys.executable, "-c", code, str(port)]
+    return kind(name, command, port=port, log=settings.logs / f"{name}.log", stop_s=5), []
 
 
 def stand_in(settings: StackSettings, name: str, port: int, code: str = SERVE) -> StandIn:
@@ -49,11 +80,17 @@ def settings(tmp_path: Path) -> StackSettings:
 class Running:
     """A supervisor in a thread of its own."""
 
-    def __init__(self, settings: StackSettings, *processes: StandIn) -> None:
+    def __init__(
+        self,
+        settings: StackSettings,
+        *processes: StandIn,
+        tell: Callable[[str], None] = lambda _: None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.settings = settings
-        self.supervisor = Supervisor(settings, [processes])
+        self.supervisor = Supervisor(settings, [processes], tell)
         self.ready = threading.Event()
-        self.thread = threading.Thread(target=self.supervisor.run, args=(lambda _: None, self.ready.set))
+        self.thread = threading.Thread(target=self.supervisor.run, args=(progress, self.ready.set))
 
     def __enter__(self) -> Self:
         self.thread.start()
@@ -93,11 +130,147 @@ def test_a_dead_process_starts_again(settings: StackSettings):
         assert running.state.processes[0].restarts == 1
 
 
-def test_a_process_that_keeps_dying_is_given_up_with_its_log(settings: StackSettings):
+def test_a_process_that_keeps_dying_is_tried_again_and_says_why(settings: StackSettings):
     [port] = free_ports(1)
-    with Running(settings, stand_in(settings, "one", port, "import time; time.sleep(0.3)")) as running:
-        wait_for(lambda: bool(running.state.processes[0].given_up))
-        assert str(settings.logs / "one.log") in running.state.processes[0].given_up
+    code = "import sys; sys.exit('there is no file b.csv')"
+    with Running(settings, stand_in(settings, "one", port, f"import time; time.sleep(0.3); {code}")) as running:
+        wait_for(lambda: running.state.processes[0].restarts >= 4)
+        assert running.state.processes[0].cause == "ended with exit code 1: there is no file b.csv"
+    ends = [line for line in lines_of(settings) if "one ended with exit code 1: there is no file b.csv; " in line]
+    waits = [float(line.rpartition(" in ")[2].removesuffix(" s")) for line in ends]
+    assert waits == sorted(set(waits))
+
+
+def test_a_killed_process_leaves_a_line_with_the_signal_and_the_restart(settings: StackSettings):
+    [port] = free_ports(1)
+    told: list[str] = []
+    with Running(settings, stand_in(settings, "one", port), tell=told.append) as running:
+        os.kill(running.state.processes[0].pid or 0, signal.SIGTERM)
+        wait_for(lambda: running.state.processes[0].restarts == 1)
+        wait_for(lambda: any("one is ready again" in line for line in told))
+    assert told[:2] == ["one was ended by signal 15 (SIGTERM); restart 1 in 0.2 s", "one was started again, restart 1"]
+    for line in told:
+        assert any(kept.endswith(line) for kept in lines_of(settings))
+
+
+def test_a_process_that_answers_nothing_is_replaced(tmp_path: Path):
+    settings = StackSettings(home=tmp_path, live_patience_s=1)
+    [port] = free_ports(1)
+    with Running(settings, asked(Asked, settings, "one", port)) as running:
+        hung = running.state.processes[0]
+        os.kill(hung.pid or 0, signal.SIGSTOP)
+        wait_for(lambda: not runs(hung))
+        wait_for(lambda: get("127.0.0.1", port, "/")[0] != 0)
+        assert running.state.processes[0].cause == "did not answer /livez for 1 s and was ended"
+
+
+def test_a_process_that_ignores_its_end_is_killed(tmp_path: Path):
+    settings = StackSettings(home=tmp_path, live_patience_s=1)
+    [port] = free_ports(1)
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SERVE}"
+    with Running(settings, asked(Asked, settings, "one", port, deaf)) as running:
+        hung = running.state.processes[0]
+        with socket.create_connection(("127.0.0.1", port)):  # it serves one at a time
+            wait_for(lambda: not runs(hung))
+        wait_for(lambda: running.state.processes[0].pid not in (None, hung.pid))
+
+
+def test_a_supervisor_that_was_stopped_itself_gives_its_processes_time_anew(
+    tmp_path: Path, lone_supervisor: "subprocess.Popen[bytes]"
+):
+    settings = StackSettings(home=tmp_path)
+    wait_for(lambda: (state := read(settings.state_file)) is not None and state.ready)
+    state = read(settings.state_file)
+    assert state is not None
+    assert OVERSLEPT_S + 1 > 2 * LIVE_S
+    child = psutil.Process(state.processes[0].pid)
+    lone_supervisor.send_signal(signal.SIGSTOP)
+    child.suspend()
+    end = time.monotonic() + OVERSLEPT_S + 1
+    wait_for(lambda: time.monotonic() > end)
+    child.resume()
+    lone_supervisor.send_signal(signal.SIGCONT)
+    wait_for(lambda: "overslept" in settings.supervisor_log.read_text())
+    end = time.monotonic() + LIVE_S
+    wait_for(lambda: time.monotonic() > end)
+    assert runs(state.processes[0])
+
+
+def test_a_worker_that_fails_leaves_the_others_running_and_is_named(settings: StackSettings):
+    first, second = free_ports(2)
+    failing = asked(Worker, settings, "worker", second, "raise SystemExit('the tables are damaged')")
+    with Running(settings, stand_in(settings, "router", first), failing) as running:
+        state = running.state
+        assert state.ready
+        [sentence] = describe_late(state)
+        assert sentence.startswith(
+            "worker is not ready (it ended with exit code 1: the tables are damaged): it is tried"
+        )
+        wait_for(lambda: running.state.processes[1].restarts > state.processes[1].restarts)
+        assert running.state.processes[0] == state.processes[0]
+
+
+def test_a_worker_that_gets_on_is_waited_for_longer_than_patience_lasts(tmp_path: Path):
+    settings = StackSettings(home=tmp_path, start_patience_s=0.5)
+    [port] = free_ports(1)
+    worker, ports = asked(Worker, settings, "worker", port)
+    worker.told = Readiness(ready=False, progress="0 recovered")
+    told: list[str] = []
+    running = Running(settings, (worker, ports), progress=told.append)
+    running.thread.start()
+    for number in range(1, 16):
+        worker.told = Readiness(ready=False, progress=f"{number} recovered")
+        wait_for(lambda number=number: told[-1:] == [f"waiting for worker ({number} recovered)"])
+        assert not running.ready.wait(0.1)
+    worker.told = Readiness(ready=True)
+    assert running.ready.wait(DEADLINE_S)
+    assert running.state.processes[0].ready
+    running.__exit__()
+
+
+def test_a_worker_that_stands_still_is_waited_for_no_longer_than_patience_lasts(tmp_path: Path):
+    settings = StackSettings(home=tmp_path, start_patience_s=0.5)
+    [port] = free_ports(1)
+    worker, ports = asked(Worker, settings, "worker", port)
+    worker.told = Readiness(ready=False, progress="7 recovered")
+    with Running(settings, (worker, ports)) as running:
+        assert describe_late(running.state)[0].startswith("worker is not ready (it shows no progress)")
+        assert runs(running.state.processes[0])
+
+
+def test_what_the_stack_is_of_no_use_without_stops_a_start_that_stands_still(tmp_path: Path):
+    settings = StackSettings(home=tmp_path, start_patience_s=0.5)
+    process, ports = asked(Asked, settings, "one", free_ports(1)[0])
+    process.told = Readiness(ready=False)
+    with pytest.raises(DiedError, match=r"one was not ready after 0\.5 s"):
+        Supervisor(settings, [[(process, ports)]]).run(lambda _: None, lambda: None)
+    assert not process.alive
+
+
+def test_a_state_that_can_not_be_written_ends_nothing(settings: StackSettings):
+    [port] = free_ports(1)
+    with Running(settings, stand_in(settings, "one", port)) as running:
+        in_the_way = settings.state_file.with_suffix(".new")
+        in_the_way.mkdir()
+        before = running.state.processes[0]
+        os.kill(before.pid or 0, signal.SIGKILL)
+        wait_for(lambda: "one is ready again" in settings.supervisor_log.read_text())
+        assert running.state.processes[0] == before
+        in_the_way.rmdir()
+        wait_for(lambda: running.state.processes[0].restarts == 1)
+        assert running.thread.is_alive()
+
+
+def test_a_log_stays_below_its_limit_while_its_process_writes_on(tmp_path: Path):
+    settings = StackSettings(home=tmp_path, log_limit_bytes=20_000)
+    [port] = free_ports(1)
+    code = "import time\nn = 0\nwhile True: print('line', n, flush=True); n += 1; time.sleep(0.0005)"
+    with Running(settings, stand_in(settings, "one", port, code)):
+        older = settings.logs / "one.log.1"
+        wait_for(older.exists)
+        log = settings.logs / "one.log"
+        wait_for(lambda: 0 < log.stat().st_size < 10_000)
+        assert b"\x00" not in log.read_bytes()
 
 
 def test_a_second_supervisor_on_the_same_data_is_refused(settings: StackSettings):
@@ -175,7 +348,7 @@ def test_a_process_that_ends_while_starting_stops_the_stack(settings: StackSetti
 
 def test_a_full_disk_is_said_before_anything_starts(tmp_path: Path):
     settings = StackSettings(home=tmp_path, free_bytes=2**62)
-    with pytest.raises(DiskFullError, match="free some space"):
+    with pytest.raises(DiskFullError, match=r" has \d.* free where 4611\d* TB are wanted: free some space"):
         Supervisor(settings, []).run(lambda _: None, lambda: None)
 
 
@@ -184,11 +357,14 @@ def lone_supervisor(settings: StackSettings) -> Iterator["subprocess.Popen[bytes
     [port] = free_ports(1)
     code = (
         "import sys; from pathlib import Path\n"
-        "from contender.embedded.process import ManagedProcess\n"
+        "from contender.embedded.process import ManagedProcess, get\n"
         "from contender.embedded.settings import StackSettings\n"
         "from contender.embedded.supervisor import Supervisor, stop_on_signals\n"
-        f"settings = StackSettings(home=Path({str(settings.home)!r}))\n"
-        f"child = ManagedProcess('one', [sys.executable, '-c', {SERVE!r}, '{port}'], port={port},"
+        "class Asked(ManagedProcess):\n"
+        "    def is_live(self, timeout_s):\n"
+        "        return get('127.0.0.1', self.port, '/', timeout_s)[0] != 0\n"
+        f"settings = StackSettings(home=Path({str(settings.home)!r}), live_patience_s={LIVE_S})\n"
+        f"child = Asked('one', [sys.executable, '-c', {SERVE!r}, '{port}'], port={port},"
         " log=settings.logs / 'one.log')\n"
         "supervisor = Supervisor(settings, [[(child, [])]])\n"
         "stop_on_signals(supervisor)\n"

@@ -1,16 +1,54 @@
 """Named columns become arrays: every value is checked, and every fault names its column and row."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from numpy.typing import NDArray
 
 from shared.columns import array_of, fault_of
-from shared.events import InputColumn, Scalar
+from shared.events import InputColumn, RowFault, Scalar
 from shared.problems import FieldError, TooLarge, Unprocessable, shortened
 
 Arrays = dict[str, NDArray[Any]]
 _FAULTS_SHOWN = 20
+_UNPROCESSABLE = 422
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRows:
+    """Rows that a model may be asked for, and why the others may not.
+
+    `arrays` holds, by column in the schema's order, the rows that are in `rows`, of shape (len(rows),).
+    """
+
+    arrays: Arrays
+    rows: list[int]
+    faults: list[RowFault]
+
+
+def check_rows(
+    schema: Sequence[InputColumn], inputs: Mapping[str, Sequence[Scalar]], *, row_limit: int, text_limit: int
+) -> CheckedRows:
+    """The rows whose values fit their columns as arrays, and one fault for each of the others.
+
+    Raises:
+        TooLarge: more rows than allowed.
+        Unprocessable: a column is unknown or missing, lengths differ, or there are no rows.
+    """
+    rows = count_rows(schema, inputs, row_limit)
+    faults: dict[int, RowFault] = {}
+    for column in schema:
+        for row, value in enumerate(inputs[column.name]):
+            if fault := _null_fault(column, value) or fault_of(column, value, text_limit):
+                faults.setdefault(row, RowFault(row, _UNPROCESSABLE, f"inputs.{column.name}", fault))
+    if not faults:
+        arrays = {column.name: array_of(column, inputs[column.name]) for column in schema}
+        return CheckedRows(arrays, list(range(rows)), [])
+    fitting = [row for row in range(rows) if row not in faults]
+    arrays = {column.name: array_of(column, [inputs[column.name][row] for row in fitting]) for column in schema}
+    return CheckedRows(arrays, fitting, list(faults.values()))
 
 
 def check_columns(
@@ -24,7 +62,20 @@ def check_columns(
         TooLarge: more rows than allowed.
         Unprocessable: a column is unknown or missing, lengths differ, or a value is not of its column's type.
     """
-    unknown = inputs.keys() - _names(schema)
+    checked = check_rows(schema, inputs, row_limit=row_limit, text_limit=text_limit)
+    _refuse([FieldError(f"{fault.field}[{fault.row}]", fault.message) for fault in checked.faults])
+    return checked.arrays
+
+
+def count_rows(schema: Sequence[InputColumn], inputs: Mapping[str, Sequence[Scalar]], row_limit: int) -> int:
+    """How many rows a well-formed question has.
+
+    Raises:
+        TooLarge: more than allowed.
+        Unprocessable: a column is unknown or missing, lengths differ, or there are no rows.
+    """
+    known = _names(schema)
+    unknown = islice((name for name in inputs if name not in known), _FAULTS_SHOWN)
     faults = [FieldError(f"inputs.{shortened(name)}", "is not a column of this model") for name in unknown]
     missing = [column.name for column in schema if column.name not in inputs]
     faults += [FieldError(f"inputs.{name}", "is missing") for name in missing]
@@ -41,20 +92,7 @@ def check_columns(
         raise TooLarge.at("inputs", f"has {rows} rows, at most {row_limit} are answered at once")
     if rows == 0:
         raise Unprocessable.at("inputs", "has no rows")
-    for column in schema:
-        faults += _faults(column, inputs[column.name], text_limit)
-    _refuse(faults)
-    return {column.name: array_of(column, inputs[column.name]) for column in schema}
-
-
-def _faults(column: InputColumn, values: Sequence[Scalar], text_limit: int) -> list[FieldError]:
-    found = []
-    for row, value in enumerate(values):
-        if fault := _null_fault(column, value) or fault_of(column, value, text_limit):
-            found.append(FieldError(f"inputs.{column.name}[{row}]", fault))
-            if len(found) == _FAULTS_SHOWN:
-                break
-    return found
+    return rows
 
 
 def _null_fault(column: InputColumn, value: Scalar) -> str:

@@ -2,24 +2,29 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+import msgspec
 import pytest
 
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import CallError, Needs, Score, ServedFeatures
+from services.ab_router.clients import CallError, Needs, QuestionRefusedError, Score, ServedFeatures
 from services.ab_router.domain.experiments import assign
 from services.ab_router.experiments import Experiments
+from services.ab_router.main import State, create_app
 from services.ab_router.predictions import Predict
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.store import InMemoryExperimentStore
 from shared.clock import FixedClock
-from shared.events import InputColumn, ModelVersion, PredictionBlock, PredictionFrame, Scalar
+from shared.events import InputColumn, ModelVersion, PredictionBlock, PredictionFrame, RowFault, Scalar
 from shared.ids import PredictionId
 from shared.journal import Journal, JournalRecord, Position
+from shared.problems import FieldError
+from shared.testing import client_for
 from shared.topics import PREDICTIONS
 
 NOW = 1_700_000_000.0
@@ -27,6 +32,7 @@ DISTANCE = InputColumn("distance", "float")
 CARRIER = InputColumn("carrier", "string", required=False, default="UA")
 MEAN_DELAY = InputColumn("mean_delay", "float", source="origin_delays:mean_delay", default=7.5, required=False)
 SEATS = InputColumn("seats", "integer")
+FAULT = RowFault(0, 422, "inputs.distance", "is unlike all that the model knows")
 
 
 def _version(name: str, inputs: list[InputColumn], *, champion: bool = False) -> ModelVersion:
@@ -48,15 +54,26 @@ DELAY = ModelVersion(model="delay", version="linear", task="regression", inputs=
 
 @dataclass
 class FakeFeatures:
-    """Answers 30.0 for every feature; `missing` references are left out, `nulls` are null."""
+    """Answers 30.0 for every feature; `missing` references are left out, others have the value and status set for them.
+
+    `invalid` origins have the status INVALID, and a question that holds a `refused` one is refused whole.
+    """
 
     views: dict[str, Needs] = field(default_factory=lambda: {"origin_delays": Needs(["origin"])})
     missing: set[str] = field(default_factory=set)
-    nulls: set[str] = field(default_factory=set)
+    nulls: dict[str, str] = field(default_factory=dict)
+    invalid: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    refusal: tuple[int, str] = (422, "entities.origin[0]")
     down: bool = False
     asked: list[tuple[list[str], dict[str, list[Scalar]], list[float]]] = field(default_factory=list)
+    defining: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.defining.set()
 
     async def needs(self) -> dict[str, Needs]:
+        await self.defining.wait()
         if self.down:
             raise CallError("feature_service: down")
         return self.views
@@ -67,46 +84,79 @@ class FakeFeatures:
         self.asked.append((list(references), dict(entities), times))
         if self.down:
             raise CallError("feature_service: down")
+        origins = entities.get("origin", [""] * len(times))
+        if self.refused & set(origins):
+            status, named = self.refusal
+            raise QuestionRefusedError("secret words of the feature service", status, [FieldError(named, "is odd")])
         served = [one for one in references if one not in self.missing]
-        return ServedFeatures(
-            {one: [None if one in self.nulls else 30.0] * len(times) for one in served},
-            {one: ["NULL_VALUE" if one in self.nulls else "PRESENT"] * len(times) for one in served},
-        )
+        statuses = {
+            one: ["INVALID" if origin in self.invalid else self.nulls.get(one, "PRESENT") for origin in origins]
+            for one in served
+        }
+        values = {one: [30.0 if status == "PRESENT" else None for status in statuses[one]] for one in served}
+        return ServedFeatures(values, statuses)
 
 
 @dataclass
 class FakeInference:
-    """Scores rows 0.2 by `plain`, 0.7 by `streaming`, and a number of seats by itself."""
+    """Scores rows 0.2 by `plain`, 0.7 by `streaming`, and a number of seats by itself.
+
+    Versions in `failing` do not answer. A version in `refusing` refuses rows whose distance or seats are listed for it:
+    each on its own, or, when `whole` has a status, the whole question with that status.
+    """
 
     registered: list[ModelVersion] = field(default_factory=lambda: [PLAIN, STREAMING, DELAY])
     down: bool = False
     failing: set[str] = field(default_factory=set)
+    refusing: dict[str, set[float]] = field(default_factory=dict)
+    fault: RowFault = FAULT
+    whole: int = 0
+    row_limit: int = 10**6
+    silent_s: float = 0.0
     listed: int = 0
     asked: list[tuple[str, dict[str, list[Scalar]]]] = field(default_factory=list)
     answering: asyncio.Event = field(default_factory=asyncio.Event)
+    hanging: set[str] = field(default_factory=set)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
+    listing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.answering.set()
+        self.listing.set()
 
     async def versions(self) -> list[ModelVersion]:
         self.listed += 1
+        registered = list(self.registered)
+        await self.listing.wait()
         if self.down:
             raise CallError("inference_service: down")
-        return list(self.registered)
+        return registered
 
     async def predict(self, model: str, version: str, inputs: Mapping[str, list[Scalar]]) -> Score:
         self.asked.append((version, dict(inputs)))
         self.reached.set()
-        await self.answering.wait()
+        if not self.hanging or version in self.hanging:
+            await self.answering.wait()
         if version in self.failing:
             raise CallError(f"inference_service: {version} fails")
+        values = next(iter(inputs.values()))
+        refused = [row for row, value in enumerate(values) if value in self.refusing.get(version, ())]
+        if len(values) > self.row_limit:
+            raise QuestionRefusedError("secret words of the inference service", 413, [])
+        if refused and self.whole:
+            named = [FieldError(f"{self.fault.field}[{refused[0]}]", "secret words of a library")]
+            raise QuestionRefusedError("secret words of the inference service", self.whole, named)
+        faults = [msgspec.structs.replace(self.fault, row=row) for row in refused]
+        scores, labels = self._scores(model, version, values)
+        for row in refused:
+            scores[row] = labels[row] = None
+        return Score(scores, labels, faults)
+
+    def _scores(self, model: str, version: str, values: list[Scalar]) -> tuple[list[float | None], list[Scalar]]:
         if model == "delay":
-            seats = [float(value) for value in inputs["seats"]]
-            return Score(list(seats), list(seats))
+            return [float(value or 0) for value in values], [float(value or 0) for value in values]
         late = version != "plain"
-        rows = len(inputs["distance"])
-        return Score([0.7 if late else 0.2] * rows, ["late" if late else "on time"] * rows)
+        return [0.7 if late else 0.2] * len(values), ["late" if late else "on time"] * len(values)
 
 
 @dataclass
@@ -161,17 +211,18 @@ async def _router(
     settings: RouterSettings, journal: Journal, features: FakeFeatures, inference: FakeInference
 ) -> AsyncIterator[Router]:
     clock, store = FixedClock(NOW), InMemoryExperimentStore()
-    async with Catalog(inference, features, settings.data / "catalog.json", settings.refresh_s) as catalog:
+    path = settings.data / "catalog.json"
+    async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
         experiments = Experiments(store, journal, catalog, clock)
         predict = Predict(
             catalog=catalog,
             experiments=experiments,
-            scorer=Scorer(features, inference, catalog),
+            scorer=Scorer(features, inference, catalog, settings.deadline_s),
             journal=journal,
             clock=clock,
             settings=settings,
         )
-        async with predict.batcher:
+        async with predict:
             yield Router(settings, clock, features, inference, catalog, store, experiments, journal, predict)
 
 
@@ -187,7 +238,9 @@ def inference() -> FakeInference:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> RouterSettings:
-    return RouterSettings(data=tmp_path, partitions=4, row_limit=5, text_limit=50, body_limit_bytes=2000, refresh_s=600)
+    return RouterSettings(
+        data=tmp_path, partitions=4, row_limit=5, text_limit=50, body_limit_bytes=2000, refresh_s=600, reread_s=0
+    )
 
 
 @pytest.fixture
@@ -207,3 +260,31 @@ async def router(settings, journal, features, inference) -> AsyncIterator[Router
 def open_router() -> OpenRouter:
     """For a test that makes one of the parts itself."""
     return _router
+
+
+@asynccontextmanager
+async def _client_of(router: Router) -> AsyncIterator[httpx.AsyncClient]:
+    @asynccontextmanager
+    async def resources(settings: RouterSettings) -> AsyncIterator[State]:
+        yield State(
+            settings=settings,
+            predict=router.predict,
+            experiments=router.experiments,
+            catalog=router.catalog,
+            journal=router.journal,
+        )
+
+    async with client_for(create_app(router.settings, resources)) as client:
+        yield client
+
+
+@pytest.fixture
+async def client(router) -> AsyncIterator[httpx.AsyncClient]:
+    async with _client_of(router) as client:
+        yield client
+
+
+@pytest.fixture
+def client_of() -> Callable[[Router], AbstractAsyncContextManager[httpx.AsyncClient]]:
+    """For a test that opens a router itself."""
+    return _client_of

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import CallError, HttpFeatures, HttpInference, Needs
+from services.ab_router.clients import CallError, HttpFeatures, HttpInference, Needs, QuestionRefusedError
 from services.ab_router.errors import UnknownModelError
-from shared.events import InputColumn, ModelVersion
+from shared.events import InputColumn, ModelVersion, RowFault
 from shared.problems import Unavailable
 
 
@@ -58,6 +58,60 @@ async def test_callers_at_the_same_time_share_one_reading(inference, features, p
         assert inference.listed == 2
 
 
+async def test_a_question_is_answered_from_a_reading_that_began_after_it(inference, features, path):
+    late = inference.registered
+    inference.registered = []
+    async with Catalog(inference, features, path, 600) as catalog:
+        inference.listing.clear()
+        before = asyncio.create_task(catalog.find("late"))
+        await eventually(lambda: inference.listed == 2)  # this reading knows nothing of what is registered now
+        inference.registered = late
+        after = [asyncio.create_task(catalog.find(name)) for name in ("late", "delay", "late", "nobody")]
+        await asyncio.sleep(0)
+        inference.listing.set()
+        with pytest.raises(UnknownModelError):
+            await before
+        found = await asyncio.gather(*after, return_exceptions=True)
+        assert [getattr(model, "name", type(model)) for model in found] == ["late", "delay", "late", UnknownModelError]
+        assert inference.listed == 3
+
+
+async def test_a_version_that_is_not_known_yet_is_read_before_it_is_said_to_be_none(inference, features, path):
+    *known, streaming, delay = inference.registered
+    inference.registered = [*known, delay]
+    async with Catalog(inference, features, path, 600) as catalog:
+        inference.registered = [*known, streaming, delay]
+        assert "streaming" in (await catalog.find("late", ["plain", "streaming"])).versions
+        assert "none" not in (await catalog.find("late", ["plain", "none"])).versions
+        inference.down = True
+        assert await catalog.find("late", ["streaming"])
+        with pytest.raises(Unavailable, match="late"):
+            await catalog.find("late", ["none"])
+
+
+async def test_a_feature_service_that_hangs_does_not_delay_what_is_read_of_models(inference, features, path):
+    late, inference.registered = inference.registered, []
+    async with Catalog(inference, features, path, 600) as catalog:
+        features.defining.clear()
+        views = asyncio.create_task(catalog.refresh())
+        inference.registered = late
+        assert (await catalog.find("late")).name == "late"
+        assert not views.done()
+        features.defining.set()
+        await views
+
+
+async def test_calls_for_unknown_names_share_readings_and_leave_pauses_between_them(inference, features, path):
+    async with Catalog(inference, features, path, 600, 0.05) as catalog:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(5):
+            found = await asyncio.gather(*(catalog.find(f"m-{at}") for at in range(50)), return_exceptions=True)
+            assert {type(error) for error in found} == {UnknownModelError}
+        assert inference.listed == 6
+        assert loop.time() - began >= 4 * 0.05
+
+
 async def test_a_model_that_is_not_known_yet_is_asked_for_once_more(inference, features, path):
     late = inference.registered
     inference.registered = []
@@ -77,7 +131,7 @@ async def test_the_last_copy_serves_while_the_other_services_are_down(inference,
     async with Catalog(inference, features, path, 600) as catalog:
         assert await catalog.find("late") == model
         assert catalog.needs(model.versions["streaming"]) == (["origin_delays:mean_delay"], Needs(["origin"]))
-        assert "inference" in catalog.fault
+        assert "can't be read" in catalog.fault
         inference.down = False
         await catalog.refresh()
         assert catalog.fault == ""
@@ -160,7 +214,7 @@ def client_that_answers(content: bytes, status: int = 200) -> httpx.AsyncClient:
 async def test_definitions_of_another_shape_are_a_failed_call(content, status):
     async with client_that_answers(content, status) as client:
         with pytest.raises(CallError, match="feature_service"):
-            await HttpFeatures(client, "http://features.test", 1.0).needs()
+            await HttpFeatures(client, "http://features.test", 1.0, 1000).needs()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +229,7 @@ async def test_definitions_of_another_shape_are_a_failed_call(content, status):
 async def test_features_of_another_shape_are_a_failed_call(content):
     async with client_that_answers(content) as client:
         with pytest.raises(CallError, match="feature_service"):
-            await HttpFeatures(client, "http://features.test", 1.0).get(["v:a"], {"key": ["x"]}, [1.0])
+            await HttpFeatures(client, "http://features.test", 1.0, 1000).get(["v:a"], {"key": ["x"]}, [1.0])
 
 
 async def test_a_service_that_does_not_answer_is_a_failed_call():
@@ -183,10 +237,14 @@ async def test_a_service_that_does_not_answer_is_a_failed_call():
         raise httpx.ReadTimeout("no answer", request=request)
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
-        inference = HttpInference(client, "http://inference.test", 1.0)
+        inference = HttpInference(client, "http://inference.test", 1.0, 1000)
         for call in (inference.versions(), inference.predict("m", "v", {"distance": [1.0]})):
             with pytest.raises(CallError, match="ReadTimeout"):
                 await call
+
+
+def fault_of_row(row: int) -> bytes:
+    return msgspec.json.encode(RowFault(row, 422, "inputs.distance", "is null"))
 
 
 async def test_features_are_found_by_their_full_names():
@@ -197,7 +255,7 @@ async def test_features_are_found_by_their_full_names():
         return httpx.Response(200, json={"metadata": {"feature_names": ["key", "v__a"]}, "results": columns})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        served = await HttpFeatures(client, "http://features.test", 1.0).get(["v:a"], {"key": ["x"]}, [1.0])
+        served = await HttpFeatures(client, "http://features.test", 1.0, 1000).get(["v:a"], {"key": ["x"]}, [1.0])
     assert (served.values, served.statuses) == ({"v:a": [2.5]}, {"v:a": ["PRESENT"]})
 
 
@@ -207,11 +265,13 @@ async def test_features_are_found_by_their_full_names():
         b'{"scores": [0.1], "labels": ["no", "no"]}',
         b'{"scores": [0.1, 0.2], "labels": ["no"]}',
         b'{"scores": [0.1, null], "labels": ["no", "no"]}',
+        b'{"scores": [0.1, null], "labels": ["no", null], "errors": [%s]}' % fault_of_row(0),
+        b'{"scores": [0.1, 0.2], "labels": ["no", "no"], "errors": [%s]}' % fault_of_row(2),
     ],
 )
 async def test_scores_of_another_shape_are_a_failed_call(content):
     async with client_that_answers(content) as client:
-        inference = HttpInference(client, "http://inference.test", 1.0)
+        inference = HttpInference(client, "http://inference.test", 1.0, 1000)
         with pytest.raises(CallError, match="inference_service"):
             await inference.predict("m", "v", {"distance": [1.0, 2.0]})
 
@@ -224,5 +284,62 @@ async def test_scores_are_asked_of_one_version_by_column():
         return httpx.Response(200, json={"scores": [0.1, 0.9], "labels": ["no", "yes"]})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        score = await HttpInference(client, "http://inference.test", 1.0).predict("m", "v", {"distance": [1.0, 2.0]})
+        score = await HttpInference(client, "http://inference.test", 1.0, 1000).predict(
+            "m", "v", {"distance": [1.0, 2.0]}
+        )
     assert (score.scores, score.labels) == ([0.1, 0.9], ["no", "yes"])
+
+
+async def test_a_row_without_a_score_comes_with_its_fault():
+    fault = {"row": 1, "status": 422, "field": "inputs.distance", "message": "is null"}
+    content = msgspec.json.encode({"scores": [0.1, None], "labels": ["no", None], "errors": [fault]})
+    async with client_that_answers(content) as client:
+        score = await HttpInference(client, "http://inference.test", 1.0, 1000).predict(
+            "m", "v", {"distance": [1, None]}
+        )
+    assert (score.scores, score.labels) == ([0.1, None], ["no", None])
+    assert score.errors == [RowFault(1, 422, "inputs.distance", "is null")]
+
+
+async def test_a_version_that_can_not_be_read_hides_no_other():
+    whole = msgspec.to_builtins(ModelVersion(model="m", version="v", task="regression", inputs=[], registered_at=1.0))
+    content = msgspec.json.encode({"versions": [{**whole, "task": "guessing"}, whole, 7]})
+    async with client_that_answers(content) as client:
+        (version,) = await HttpInference(client, "http://inference.test", 1.0, 1000).versions()
+    assert (version.model, version.task) == ("m", "regression")
+
+
+@pytest.mark.parametrize(
+    ("status", "is_refused"),
+    [(400, True), (409, True), (413, True), (422, True), (404, False), (429, False), (500, False), (503, False)],
+)
+async def test_what_is_wrong_with_the_question_is_told_from_what_another_question_would_get_too(status, is_refused):
+    problem = {"detail": "odd", "errors": [{"field": "inputs.distance[3]", "message": "is odd"}]}
+    async with client_that_answers(msgspec.json.encode(problem), status) as client:
+        inference = HttpInference(client, "http://inference.test", 1.0, 1000)
+        with pytest.raises(CallError) as failed:
+            await inference.predict("m", "v", {"distance": [1.0]})
+    assert isinstance(failed.value, QuestionRefusedError) == is_refused
+    assert (inference.silent_s > 0) != is_refused
+    if is_refused:
+        assert (failed.value.status, [error.field for error in failed.value.errors]) == (status, ["inputs.distance[3]"])
+
+
+async def test_a_question_longer_than_a_body_may_be_is_refused_before_it_is_sent():
+    async with client_that_answers(b"{}") as client:
+        with pytest.raises(QuestionRefusedError) as refused:
+            await HttpInference(client, "http://inference.test", 1.0, 1000).predict("m", "v", {"text": ["x" * 1000]})
+    assert refused.value.status == 413
+
+
+async def test_a_call_ends_at_its_timeout_though_bytes_keep_coming():
+    class Trickle(httpx.AsyncByteStream):
+        async def __aiter__(self):
+            while True:
+                await asyncio.sleep(0.01)
+                yield b" "
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Trickle()))
+    async with httpx.AsyncClient(transport=transport) as client:
+        with pytest.raises(CallError, match="TimeoutError"):
+            await HttpInference(client, "http://inference.test", 0.1, 1000).versions()

@@ -1,17 +1,24 @@
 """What an experiment may be, how it runs, who is assigned what, and that its revisions are kept and sent."""
 
+import asyncio
 import os
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from errno import EIO
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from contender.embedded.ports import free_ports
 from services.ab_router.domain.experiments import NewExperiment, assign, draft, started, stopped
-from services.ab_router.errors import ExperimentStateError
+from services.ab_router.errors import ExperimentStateError, ExperimentStoreError
 from services.ab_router.experiments import Experiments
+from services.ab_router.main import _kept_fresh
+from services.ab_router.store import InMemoryExperimentStore, SqlExperimentStore
 from shared.events import ExperimentRevision, ModelVersion, Task, VariantAllocation
 from shared.problems import Unprocessable
 from shared.topics import EXPERIMENTS
@@ -324,3 +331,51 @@ async def test_a_router_that_starts_sends_every_current_revision_again_once_ther
     router.journal.acknowledge(router.journal.acknowledged(), router.journal.unsent_bytes)
     await again.refresh()
     assert sent(router) == again.all() * 2
+
+
+# The database is away
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[int]:
+    """A port that takes connections and never answers."""
+    over = asyncio.Event()
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        over.set()
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+async def test_a_database_that_is_away_or_frozen_is_an_outage_and_no_fault_of_ours(is_frozen):
+    async with silent_server() as port:
+        engine = create_async_engine(f"postgresql+asyncpg://u:p@127.0.0.1:{port if is_frozen else free_ports(1)[0]}/x")
+        store = SqlExperimentStore(engine, 0.2)
+        for call in (store.current, lambda: store.history("e"), lambda: store.add(drafted())):
+            with pytest.raises(ExperimentStoreError) as away:
+                await call()
+            assert (away.value.status, away.value.headers["Retry-After"]) == (503, "1")
+            assert "127.0.0.1" not in away.value.detail
+        await engine.dispose()
+
+
+async def test_experiments_are_read_again_after_an_outage_of_the_database(router):
+    class Store(InMemoryExperimentStore):
+        outages = 3
+
+        async def current(self) -> list[ExperimentRevision]:
+            self.outages -= 1
+            if self.outages >= 0:
+                raise ExperimentStoreError("away")
+            return await super().current()
+
+    store = Store()
+    experiments = Experiments(store, router.journal, router.catalog, router.clock)
+    await store.add(drafted())
+    async with _kept_fresh(experiments, 0.001), asyncio.timeout(5):
+        while not experiments.all():
+            await asyncio.sleep(0.001)

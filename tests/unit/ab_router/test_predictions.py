@@ -12,8 +12,9 @@ from prometheus_client import REGISTRY
 from services.ab_router.domain.experiments import NewExperiment, assign
 from services.ab_router.errors import ModelUnavailableError, UnknownModelError
 from services.ab_router.requests import Row
-from shared.events import ExperimentRevision, InputColumn, VariantAllocation
+from shared.events import ExperimentRevision, InputColumn, RowFault, VariantAllocation
 from shared.frames import FRAME_BYTES
+from shared.ids import PredictionId
 from shared.journal import Journal, JournalFull, RecordTooLarge
 from shared.microbatch import Overloaded
 from shared.problems import TooLarge, Unprocessable
@@ -39,7 +40,7 @@ def total(metric: str, **labels: str) -> float:
 
 
 async def test_without_an_experiment_the_champion_answers(router):
-    (answer,) = await router.predict.rows("late", [row()], batch=False)
+    (answer,) = await router.predict.rows("late", [row()])
     assert (answer.model, answer.version, answer.variant, answer.experiment) == ("late", "plain", None, None)
     assert (answer.outputs.score, answer.outputs.label, answer.degraded) == (0.2, "on time", False)
     block, at = router.kept(answer.prediction_id)
@@ -54,7 +55,7 @@ async def test_an_assignment_is_recorded_with_all_that_judges_it(router):
     await run(router, coverage=0.8, missing="negative")
     unit = router.unit_of("new")
     context = {"country": "US", "age": 4}
-    (answer,) = await router.predict.rows("late", [row(unit, context=context, time=5.0)], batch=False)
+    (answer,) = await router.predict.rows("late", [row(unit, context=context, time=5.0)])
     assert (answer.experiment, answer.variant, answer.version) == ("e", "new", "streaming")
     block, at = router.kept(answer.prediction_id)
     assert (block.experiment, block.revision, block.epoch) == ("e", 2, 1)
@@ -68,7 +69,7 @@ async def test_an_assignment_is_recorded_with_all_that_judges_it(router):
 
 async def test_a_unit_outside_of_the_coverage_is_in_no_experiment(router):
     await run(router, coverage=0.2)
-    (answer,) = await router.predict.rows("late", [row(router.unit_of(None))], batch=False)
+    (answer,) = await router.predict.rows("late", [row(router.unit_of(None))])
     assert (answer.variant, answer.experiment, answer.version) == (None, None, "plain")
     block, _ = router.kept(answer.prediction_id)
     assert (block.experiment, block.variant, block.revision, block.epoch) == (None, None, 0, 0)
@@ -80,15 +81,15 @@ async def test_an_experiment_on_versions_that_are_not_known_yet_assigns_nobody(r
     variants = [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "unread", 0.5)]
     await router.store.add(msgspec.structs.replace(experiment, revision=3, variants=variants))
     await router.experiments.refresh()
-    (answer,) = await router.predict.rows("late", [row(router.unit_of("new"))], batch=False)
+    (answer,) = await router.predict.rows("late", [row(router.unit_of("new"))])
     assert (answer.version, answer.variant, answer.experiment) == ("plain", None, None)
 
 
 async def test_features_are_asked_only_by_the_version_that_needs_them(router):
     await run(router)
-    await router.predict.rows("late", [row(router.unit_of("old"))], batch=False)
+    await router.predict.rows("late", [row(router.unit_of("old"))])
     assert router.features.asked == []
-    await router.predict.rows("late", [row(router.unit_of("new"), time=5.0)], batch=False)
+    await router.predict.rows("late", [row(router.unit_of("new"), time=5.0)])
     assert router.features.asked == [(["origin_delays:mean_delay"], {"origin": ["EWR"]}, [5.0])]
 
 
@@ -97,7 +98,7 @@ async def test_without_features_the_defaults_stand_in_and_the_record_says_so(rou
     router.features.down = True
     before = total("contender_degraded_total", model="late", variant="new")
     rows = [row(router.unit_of(variant), return_inputs=True) for variant in ("old", "new")]
-    old, new = await router.predict.rows("late", rows, batch=True)
+    old, new = await router.predict.rows("late", rows)
     assert (old.degraded, old.outputs.score) == (False, 0.2)
     assert (new.degraded, new.outputs.score, new.variant) == (True, 0.7, "new")
     assert new.inputs == {"distance": 700.0, "mean_delay": 7.5}
@@ -111,16 +112,79 @@ async def test_without_features_the_defaults_stand_in_and_the_record_says_so(rou
 async def test_a_feature_that_is_not_served_has_its_default(router):
     await run(router)
     router.features.missing = {"origin_delays:mean_delay"}
-    (answer,) = await router.predict.rows("late", [row(router.unit_of("new"), return_inputs=True)], batch=False)
+    (answer,) = await router.predict.rows("late", [row(router.unit_of("new"), return_inputs=True)])
     assert (answer.degraded, answer.inputs["mean_delay"]) == (True, 7.5)
 
 
-async def test_a_feature_that_is_null_is_passed_on_as_null(router):
+@pytest.mark.parametrize("status", ["NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"])
+async def test_a_default_stands_in_for_a_feature_that_is_null_which_is_no_fault_of_ours(router, status):
     await run(router)
-    router.features.nulls = {"origin_delays:mean_delay"}
-    (answer,) = await router.predict.rows("late", [row(router.unit_of("new"), return_inputs=True)], batch=False)
-    assert (answer.degraded, answer.inputs["mean_delay"]) == (False, None)
-    assert router.kept(answer.prediction_id)[0].statuses == {"mean_delay": ["NULL_VALUE"]}
+    router.features.nulls = {"origin_delays:mean_delay": status}
+    (answer,) = await router.predict.rows("late", [row(router.unit_of("new"), return_inputs=True)])
+    assert (answer.degraded, answer.inputs["mean_delay"]) == (False, 7.5)
+    assert router.kept(answer.prediction_id)[0].statuses == {"mean_delay": [status]}
+
+
+def with_inputs(inference, version: str, *columns: InputColumn) -> None:
+    """Register a version with other columns."""
+    inference.registered = [
+        msgspec.structs.replace(one, inputs=list(columns)) if one.version == version else one
+        for one in inference.registered
+    ]
+
+
+async def test_a_feature_that_is_null_and_has_no_default_is_passed_on_as_null(
+    open_router, settings, journal, features, inference
+):
+    needed = InputColumn("mean_delay", "float", source="origin_delays:mean_delay")
+    with_inputs(inference, "plain", InputColumn("distance", "float"), needed)
+    features.nulls = {"origin_delays:mean_delay": "NOT_FOUND"}
+    async with open_router(settings, journal, features, inference) as router:
+        (answer,) = await router.predict.rows("late", [row(return_inputs=True)])
+        assert (answer.degraded, answer.inputs["mean_delay"]) == (False, None)
+
+
+async def test_a_default_stands_in_for_a_null_of_the_request_and_is_recorded(
+    open_router, settings, journal, features, inference
+):
+    with_inputs(inference, "plain", InputColumn("distance", "float", default=5.0))
+    async with open_router(settings, journal, features, inference) as router:
+        for inputs in ({"distance": None}, {}):
+            (answer,) = await router.predict.rows("late", [row(inputs=inputs, return_inputs=True)])
+            assert answer.inputs == {"distance": 5.0}
+            assert router.kept(answer.prediction_id)[0].inputs == {"distance": [5.0]}
+
+
+async def test_features_that_are_away_and_have_no_default_are_no_fault_of_the_row(
+    open_router, settings, journal, features, inference
+):
+    needed = InputColumn("mean_delay", "float", source="origin_delays:mean_delay")
+    with_inputs(inference, "plain", InputColumn("distance", "float"), needed)
+    features.down = True
+    async with open_router(settings, journal, features, inference) as router:
+        with pytest.raises(ModelUnavailableError, match="features can't be read at the moment"):
+            await router.predict.rows("late", [row()])
+        assert inference.asked == []
+
+
+async def test_a_null_in_place_of_features_that_are_away_is_no_reason_to_refuse_the_row(
+    open_router, settings, journal, features, inference
+):
+    wanted = InputColumn("mean_delay", "float", source="origin_delays:mean_delay", required=False)
+    with_inputs(inference, "plain", InputColumn("distance", "float"), wanted)
+    inference.refusing = {"plain": {1.0, 2.0}}
+    inference.fault = RowFault(0, 422, "inputs.mean_delay", "is null")
+    async with open_router(settings, journal, features, inference) as router:
+        (refused,) = await router.predict.rows("late", [row(inputs={"distance": 1.0})])
+        assert [error.field for error in refused.errors] == ["inputs.mean_delay"]
+        features.down = True
+        (answer,) = await router.predict.rows("late", [row()])
+        assert answer.degraded
+        with pytest.raises(ModelUnavailableError):
+            await router.predict.rows("late", [row(inputs={"distance": 1.0})])
+        inference.fault = RowFault(0, 422, "inputs.distance", "is odd")
+        (refused,) = await router.predict.rows("late", [row(inputs={"distance": 1.0})])
+        assert [error.field for error in refused.errors] == ["inputs.distance"]
 
 
 async def test_the_champion_answers_for_a_challenger_that_fails(router):
@@ -128,7 +192,7 @@ async def test_the_champion_answers_for_a_challenger_that_fails(router):
     router.inference.failing = {"streaming"}
     before = total("contender_fallbacks_total", model="late", variant="new")
     rows = [row(router.unit_of(variant)) for variant in ("new", "old")]
-    failed, own = await router.predict.rows("late", rows, batch=True)
+    failed, own = await router.predict.rows("late", rows)
     assert (failed.variant, failed.version, failed.outputs.score) == ("new", "plain", 0.2)
     assert (own.variant, own.version) == ("old", "plain")
     block, _ = router.kept(failed.prediction_id)
@@ -142,7 +206,7 @@ async def test_the_fallback_value_answers_when_the_champion_fails_too(router):
     router.inference.failing = {"plain", "streaming"}
     before = total("contender_fallbacks_total", model="late", variant="old")
     rows = [row(router.unit_of(variant)) for variant in ("old", "new")]
-    answers = await router.predict.rows("late", rows, batch=True)
+    answers = await router.predict.rows("late", rows)
     for answer, variant in zip(answers, ("old", "new"), strict=True):
         assert (answer.variant, answer.outputs.score, answer.outputs.label) == (variant, 0.6, "late")
         assert answer.degraded
@@ -156,7 +220,7 @@ async def test_without_a_fallback_value_nobody_answers_and_nothing_is_journalled
     await run(router)
     router.inference.failing = {"plain", "streaming"}
     with pytest.raises(ModelUnavailableError) as refused:
-        await router.predict.rows("late", [row()], batch=False)
+        await router.predict.rows("late", [row()])
     assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, "1")
     assert router.frames() == []
 
@@ -166,17 +230,17 @@ async def test_a_call_is_answered_whole_or_not_at_all(router):
     router.inference.failing = {"plain"}
     rows = [row(router.unit_of(variant)) for variant in ("old", "new")]
     with pytest.raises(ModelUnavailableError):
-        await router.predict.rows("late", rows, batch=True)
+        await router.predict.rows("late", rows)
     assert router.frames() == []
-    (answer,) = await router.predict.rows("late", rows[1:], batch=True)
+    (answer,) = await router.predict.rows("late", rows[1:])
     assert answer.version == "streaming"
 
 
 async def test_one_model_that_fails_takes_no_other_with_it(router):
     router.inference.failing = {"linear"}
     answered, failed = await asyncio.gather(
-        router.predict.rows("late", [row()], batch=False),
-        router.predict.rows("delay", [Row("user-1", inputs={"seats": 180})], batch=False),
+        router.predict.rows("late", [row()]),
+        router.predict.rows("delay", [Row("user-1", inputs={"seats": 180})]),
         return_exceptions=True,
     )
     assert answered[0].outputs.score == 0.2
@@ -185,20 +249,21 @@ async def test_one_model_that_fails_takes_no_other_with_it(router):
     assert [block.model for block in frame.blocks] == ["late"]
 
 
-async def test_a_frame_holds_the_answered_rows_of_a_micro_batch_and_their_ids_lead_to_them(router):
+async def test_frames_hold_answered_rows_and_their_ids_lead_to_them(router):
     experiment = await run(router)
     units = [f"user-{at}" for at in range(12)]
     contexts = [{}, {"country": "US"}, {"country": "DE", "age": 3}]
     calls = [row(unit, context=contexts[at % 3], time=float(at)) for at, unit in enumerate(units)]
     seats = [Row(f"plane-{at}", inputs={"seats": at}) for at in (180, 90)]
     found = await asyncio.gather(
-        router.predict.rows("late", calls[:5], batch=True),
-        *(router.predict.rows("late", [one], batch=False) for one in calls[5:]),
-        router.predict.rows("delay", seats, batch=True),
+        router.predict.rows("late", calls[:5]),
+        *(router.predict.rows("late", [one]) for one in calls[5:]),
+        router.predict.rows("delay", seats),
     )
     late, delay = [answer for answers in found[:-1] for answer in answers], found[-1]
-    ((_, _, frame),) = router.frames()
-    assert sum(map(len, frame.blocks)) == len(calls) + len(seats) == len({one.prediction_id for one in [*late, *delay]})
+    blocks = [block for _, _, frame in router.frames() for block in frame.blocks]
+    assert sum(map(len, blocks)) == len(calls) + len(seats) == len({one.prediction_id for one in [*late, *delay]})
+    assert len({PredictionId.parse(one.prediction_id).frame_id for one in late[:5]}) == 1
     for at, answer in enumerate(late):
         block, place = router.kept(answer.prediction_id)
         assigned = assign(experiment, units[at])
@@ -208,9 +273,9 @@ async def test_a_frame_holds_the_answered_rows_of_a_micro_batch_and_their_ids_le
         assert block.score[place] == answer.outputs.score
     assert [answer.outputs.score for answer in delay] == [180.0, 90.0]
     assert [router.kept(one.prediction_id)[0].model for one in delay] == ["delay", "delay"]
-    for block in frame.blocks:
+    for block in blocks:
         columns = [*block.inputs.values(), *block.context.values(), *block.statuses.values()]
-        lists = [block.time, block.score, block.degraded, block.latency_ms, *columns]
+        lists = [block.time, block.score, block.label, block.degraded, block.latency_ms, *columns]
         assert {len(one) for one in lists} == {len(block)}
     assert Counter(version for version, _ in router.inference.asked) == {"plain": 1, "streaming": 1, "linear": 1}
 
@@ -223,10 +288,10 @@ async def test_a_row_that_waited_while_an_experiment_started_is_not_in_it(
     one_sender = settings.model_copy(update={"senders": 1})
     async with open_router(one_sender, journal, features, inference) as router:
         inference.answering.clear()
-        first = asyncio.create_task(router.predict.rows("delay", [Row("u", inputs={"seats": 1})], batch=False))
+        first = asyncio.create_task(router.predict.rows("delay", [Row("u", inputs={"seats": 1})]))
         await inference.reached.wait()
         waiting = [row(f"user-{at}") for at in range(5)]
-        second = asyncio.create_task(router.predict.rows("late", waiting, batch=True))
+        second = asyncio.create_task(router.predict.rows("late", waiting))
         await run(router)
         inference.answering.set()
         await first
@@ -237,9 +302,9 @@ async def test_a_row_that_waited_while_an_experiment_started_is_not_in_it(
 async def test_a_latency_counts_the_wait_for_a_micro_batch(open_router, settings, journal, features, inference):
     async with open_router(settings.model_copy(update={"senders": 1}), journal, features, inference) as router:
         inference.answering.clear()
-        first = asyncio.create_task(router.predict.rows("delay", [Row("u", inputs={"seats": 1})], batch=False))
+        first = asyncio.create_task(router.predict.rows("late", [row()]))
         await inference.reached.wait()
-        second = asyncio.create_task(router.predict.rows("late", [row()], batch=False))
+        second = asyncio.create_task(router.predict.rows("late", [row()]))
         await run(router)
         since = perf_counter()
         await router.experiments.stop("e")
@@ -248,6 +313,26 @@ async def test_a_latency_counts_the_wait_for_a_micro_batch(open_router, settings
         await first
         (answer,) = await second
         assert router.kept(answer.prediction_id)[0].latency_ms[0] >= waited_ms - 0.001
+
+
+async def test_a_latency_is_each_rows_own_however_slow_the_other_variant_is(router):
+    await run(router)
+    inference = router.inference
+    inference.hanging = {"streaming"}
+    inference.answering.clear()
+    rows = [row(router.unit_of(variant)) for variant in ("old", "new")]
+    asked = asyncio.create_task(router.predict.rows("late", rows))
+    while {version for version, _ in inference.asked} != {"plain", "streaming"}:
+        await asyncio.sleep(0)
+    (fast,) = await router.predict.rows("late", rows[:1])  # the call's own champion has answered long before
+    began = perf_counter()
+    while perf_counter() - began < 0.05:
+        await asyncio.sleep(0)
+    inference.answering.set()
+    old, new = await asked
+    latencies = [router.kept(one.prediction_id)[0].latency_ms[router.kept(one.prediction_id)[1]] for one in (old, new)]
+    assert latencies[1] >= 50 > latencies[0]
+    assert fast.version == "plain"
 
 
 @dataclass
@@ -275,7 +360,7 @@ def gated(tmp_path):
 
 async def test_no_answer_comes_before_the_journal_is_on_disk(open_router, settings, gated, features, inference):
     async with open_router(settings, gated, features, inference) as router:
-        asked = asyncio.create_task(router.predict.rows("late", [row()], batch=False))
+        asked = asyncio.create_task(router.predict.rows("late", [row()]))
         await gated.flushing.wait()
         assert not asked.done()
         assert router.frames() == []
@@ -297,9 +382,7 @@ async def test_a_micro_batch_of_large_rows_goes_out_as_several_frames(roomy):
     units = [f"user-{number}" for number in range(40)]
     contexts = [{"small": at} if at % 3 else {"large": f"{at}" * 50_000} for at in range(40)]
     rows = [row(unit, context=context) for unit, context in zip(units, contexts, strict=True)]
-    found = await asyncio.gather(
-        *(roomy.predict.rows("late", rows[first : first + 5], batch=True) for first in range(0, 40, 5))
-    )
+    found = await asyncio.gather(*(roomy.predict.rows("late", rows[first : first + 5]) for first in range(0, 40, 5)))
     answers = [answer for call in found for answer in call]
     values = [record.value for record in roomy.records()]
     assert sum(map(len, values)) > FRAME_BYTES
@@ -314,15 +397,15 @@ async def test_a_micro_batch_of_large_rows_goes_out_as_several_frames(roomy):
 
 async def test_a_row_that_is_larger_than_a_record_takes_nobody_else_with_it(roomy):
     large = row("large", context={"text": "x" * LARGEST_RECORD_BYTES})
-    refused, answered = await asyncio.gather(
-        roomy.predict.rows("late", [row("small"), large], batch=True),
-        roomy.predict.rows("late", [row("other")], batch=False),
-        return_exceptions=True,
+    beside, other = await asyncio.gather(
+        roomy.predict.rows("late", [row("small"), large]), roomy.predict.rows("late", [row("other")])
     )
-    assert isinstance(refused, RecordTooLarge)
-    ((_, _, frame),) = roomy.frames()
-    assert [block.unit for block in frame.blocks] == [["other"]]
-    assert roomy.kept(answered[0].prediction_id)[0].unit == ["other"]
+    assert isinstance(beside[1], RecordTooLarge)
+    for answer, unit in ((beside[0], "small"), (other[0], "other")):
+        block, at = roomy.kept(answer.prediction_id)
+        assert block.unit[at] == unit
+    units = [unit for _, _, frame in roomy.frames() for block in frame.blocks for unit in block.unit]
+    assert sorted(units) == ["other", "small"]
 
 
 async def test_a_call_past_its_deadline_is_not_written_and_those_beside_it_are(
@@ -331,8 +414,8 @@ async def test_a_call_past_its_deadline_is_not_written_and_those_beside_it_are(
     one_sender = settings.model_copy(update={"senders": 1})
     async with open_router(one_sender, journal, features, inference) as router:
         inference.answering.clear()
-        given_up = asyncio.create_task(router.predict.rows("late", [row("a"), row("b")], batch=True))
-        kept = asyncio.create_task(router.predict.rows("late", [row("c")], batch=False))
+        given_up = asyncio.create_task(router.predict.rows("late", [row("a"), row("b")]))
+        kept = asyncio.create_task(router.predict.rows("late", [row("c")]))
         await inference.reached.wait()
         given_up.cancel()
         await asyncio.gather(given_up, return_exceptions=True)
@@ -349,7 +432,7 @@ async def test_a_disk_that_fails_means_no_answer(open_router, settings, gated, f
     before = total("contender_predictions_total", model="late", variant="")
     async with open_router(settings, gated, features, inference) as router:
         with pytest.raises(JournalFull):
-            await router.predict.rows("late", [row()], batch=False)
+            await router.predict.rows("late", [row()])
     assert total("contender_predictions_total", model="late", variant="") == before
 
 
@@ -357,7 +440,7 @@ async def test_a_full_journal_means_no_answer(open_router, settings, tmp_path, f
     full = Journal.open(tmp_path / "full", limit_bytes=100)
     async with open_router(settings, full, features, inference) as router:
         with pytest.raises(JournalFull) as refused:
-            await router.predict.rows("late", [row()], batch=False)
+            await router.predict.rows("late", [row()])
         assert refused.value.headers["Retry-After"] == "5"
         assert router.records() == []
     full.close()
@@ -370,7 +453,7 @@ async def test_a_journal_without_room_refuses_before_any_work_is_done(
     crowded.append("elsewhere", 0, None, [], bytes(970))
     async with open_router(settings, crowded, features, inference) as router:
         with pytest.raises(JournalFull):
-            await router.predict.rows("late", [row()], batch=False)
+            await router.predict.rows("late", [row()])
         assert inference.asked == []
     crowded.close()
 
@@ -378,9 +461,8 @@ async def test_a_journal_without_room_refuses_before_any_work_is_done(
 async def test_more_keys_than_allowed_are_refused(router):
     many = {f"key-{number}": number for number in range(51)}
     for context in (many, {"k" * 1001: 1}):
-        with pytest.raises(Unprocessable) as refused:
-            await router.predict.rows("late", [row(context=context)], batch=False)
-        assert [error.field for error in refused.value.errors] == ["context"]
+        (refused,) = await router.predict.rows("late", [row(context=context)])
+        assert [error.field for error in refused.errors] == ["context"]
 
 
 async def test_more_rows_than_may_wait_are_refused_before_they_are_assigned(
@@ -388,23 +470,33 @@ async def test_more_rows_than_may_wait_are_refused_before_they_are_assigned(
 ):
     async with open_router(settings.model_copy(update={"queue_limit": 2}), journal, features, inference) as router:
         with pytest.raises(Overloaded):
-            await router.predict.rows("late", [row()] * 3, batch=True)
+            await router.predict.rows("late", [row()] * 3)
         assert inference.asked == []
         assert router.records() == []
 
 
-async def test_a_refused_row_takes_its_whole_call_with_it(router):
-    for rows, refusal in (([row()] * 6, TooLarge), ([row(), row("")], Unprocessable), ([], Unprocessable)):
+async def test_too_many_rows_none_and_those_of_an_unknown_model_are_refused_as_a_whole(router):
+    for rows, refusal in (([row()] * 6, TooLarge), ([], Unprocessable)):
         with pytest.raises(refusal):
-            await router.predict.rows("late", rows, batch=True)
+            await router.predict.rows("late", rows)
     with pytest.raises(UnknownModelError):
-        await router.predict.rows("early", [row()], batch=False)
+        await router.predict.rows("early", [row()])
     assert (router.inference.asked, router.records()) == ([], [])
+
+
+async def test_a_row_that_no_version_takes_is_refused_alone_and_before_it_is_assigned(router):
+    before, refused, after = await router.predict.rows("late", [row("a"), row(""), row("b")])
+    assert isinstance(refused, Unprocessable)
+    assert [error.field for error in refused.errors] == ["unit"]
+    for answer, unit in ((before, "a"), (after, "b")):
+        block, at = router.kept(answer.prediction_id)
+        assert block.unit[at] == unit
+    assert router.inference.asked[0][1]["distance"] == [700.0, 700.0]
 
 
 async def test_what_a_challenger_needs_is_asked_of_every_row_so_that_refusals_skew_no_split(router):
     await run(router)
     for unit in map("user-{}".format, range(8)):
-        with pytest.raises(Unprocessable) as refused:
-            await router.predict.rows("late", [row(unit, entities={})], batch=False)
-        assert [error.field for error in refused.value.errors] == ["entities.origin"]
+        (refused,) = await router.predict.rows("late", [row(unit, entities={})])
+        assert [error.field for error in refused.errors] == ["entities.origin"]
+    assert router.inference.asked == []

@@ -1,18 +1,13 @@
 """The router over HTTP, with the services behind it as fakes and a journal on disk."""
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from errno import EIO
 
 import httpx
 import pytest
 
-from services.ab_router.main import State, create_app
-from services.ab_router.settings import RouterSettings
 from shared.journal import Journal, JournalRecord
 from shared.problems import TYPE_PREFIX
-from shared.testing import client_for
 
 NOW = 1_700_000_000.0
 PREDICT = "/v1/models/late/predict"
@@ -26,28 +21,6 @@ NEW = {
         {"name": "new", "version": "streaming", "weight": 0.5},
     ],
 }
-
-
-@asynccontextmanager
-async def client_of(router) -> AsyncIterator[httpx.AsyncClient]:
-    @asynccontextmanager
-    async def resources(settings: RouterSettings) -> AsyncIterator[State]:
-        yield State(
-            settings=settings,
-            predict=router.predict,
-            experiments=router.experiments,
-            catalog=router.catalog,
-            journal=router.journal,
-        )
-
-    async with client_for(create_app(router.settings, resources)) as client:
-        yield client
-
-
-@pytest.fixture
-async def client(router) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(router) as client:
-        yield client
 
 
 def assert_problem(answer: httpx.Response, status: int, slug: str, *fields: str) -> None:
@@ -130,24 +103,17 @@ async def test_experiments_are_listed_oldest_first(client):
         ({"inputs": {"distance": 1, "carrier": "x" * 51}}, "inputs.carrier"),
         ({"inputs": {"distance": 1, "weather": "fog"}}, "inputs.weather"),
         ({"inputs": {"distance": 1, "mean_delay": 3.0}}, "inputs.mean_delay"),
-        ({"inputs": {"distance": [1]}}, "inputs.distance"),
-        ({"inputs": [1]}, "inputs"),
         ({"unit": ""}, "unit"),
         ({"unit": "x" * 51}, "unit"),
-        ({"unit": 17}, "unit"),
-        ({"unit": None}, "unit"),
         ({"entities": {"origin": 2**53 + 1}}, "entities.origin"),
         ({"entities": {}}, "entities.origin"),
         ({"entities": {"origin": ""}}, "entities.origin"),
         ({"entities": {"origin": "x" * 51}}, "entities.origin"),
         ({"entities": {"origin": 2**64}}, "entities.origin"),
-        ({"entities": {"origin": None}}, "entities.origin"),
         ({"context": {"country": "x" * 51}}, "context.country"),
         ({"context": {"age": 10**400}}, "context.age"),
         ({"time": NOW + 301}, "time"),
         ({"time": -1}, "time"),
-        ({"time": "now"}, "time"),
-        ({"colour": "red"}, "colour"),
     ],
 )
 async def test_a_row_that_can_not_be_answered_is_refused_by_field_alone_and_in_a_batch(client, router, changes, field):
@@ -155,10 +121,36 @@ async def test_a_row_that_can_not_be_answered_is_refused_by_field_alone_and_in_a
     await client.post("/v1/experiments/e/start")
     wrong = {**RIGHT, **changes}
     assert_problem(await client.post(PREDICT, json=wrong), 422, "invalid-field", field)
-    answer = await client.post(BATCH, json={"rows": [RIGHT, wrong]})
-    assert_problem(answer, 422, "invalid-field", f"rows[1].{field}")
+    answer = await client.post(BATCH, json={"rows": [wrong, wrong]})
+    assert_problem(answer, 422, "invalid-field", f"rows[0].{field}", f"rows[1].{field}")
     assert router.frames() == []
     assert router.inference.asked == []
+    answer = await client.post(BATCH, json={"rows": [RIGHT, wrong]})
+    right, refused = answer.json()["predictions"]
+    assert (answer.status_code, right["outputs"]["score"] in (0.2, 0.7), list(refused)) == (200, True, ["error"])
+    problem = refused["error"]
+    assert (problem["type"], problem["status"]) == (f"{TYPE_PREFIX}invalid-field", 422)
+    assert [error["field"] for error in problem["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"inputs": {"distance": [1]}}, "inputs.distance"),
+        ({"inputs": [1]}, "inputs"),
+        ({"unit": 17}, "unit"),
+        ({"unit": None}, "unit"),
+        ({"entities": {"origin": None}}, "entities.origin"),
+        ({"time": "now"}, "time"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+async def test_what_is_no_row_is_refused_with_its_whole_call(client, router, changes, field):
+    wrong = {**RIGHT, **changes}
+    assert_problem(await client.post(PREDICT, json=wrong), 422, "invalid-field", field)
+    answer = await client.post(BATCH, json={"rows": [RIGHT, wrong]})
+    assert_problem(answer, 422, "invalid-field", f"rows[1].{field}")
+    assert router.records() == []
 
 
 async def test_whoever_sends_what_is_a_feature_is_told_where_it_comes_from(client):
@@ -297,9 +289,9 @@ async def test_a_model_that_fails_is_a_problem_that_says_when_to_ask_again(clien
 
 
 async def test_a_full_journal_is_a_problem_and_was_no_secret_beforehand(
-    open_router, settings, tmp_path, features, inference
+    open_router, client_of, settings, features, inference
 ):
-    full = Journal.open(tmp_path / "full", limit_bytes=900)
+    full = Journal.open(settings.data / "full", limit_bytes=900)
     async with open_router(settings, full, features, inference) as router, client_of(router) as client:
         assert (await client.get("/readyz")).status_code == 200
         assert (await client.post(PREDICT, json=RIGHT)).status_code == 200
@@ -313,10 +305,22 @@ async def test_a_full_journal_is_a_problem_and_was_no_secret_beforehand(
     full.close()
 
 
-async def test_the_router_is_ready_while_it_can_journal_whatever_else_is_down(client, router):
-    router.inference.down = router.features.down = True
-    await router.catalog.refresh()
+async def test_the_router_is_ready_until_the_inference_service_has_been_silent_for_a_while(client, router):
+    router.features.down = True
+    router.inference.silent_s = router.settings.unready_after_s - 0.1
     assert (await client.get("/readyz")).status_code == 200
+    router.inference.silent_s = router.settings.unready_after_s + 0.1
+    answer = await client.get("/readyz")
+    assert_problem(answer, 503, "unavailable")
+    assert "inference service does not answer" in answer.json()["detail"]
+    await client.post("/v1/experiments", json={**NEW, "fallback_value": 0.4})
+    assert (await client.get("/readyz")).status_code == 503
+    await client.post("/v1/experiments/e/start")
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["remarks"] == [
+        "the inference service does not answer; fallback values answer for experiments e"
+    ]
 
 
 async def test_a_router_with_a_refused_record_is_ready_and_names_it(client, router):
@@ -333,7 +337,12 @@ async def test_a_disk_that_fails_is_a_problem_and_no_fault_of_ours(client, route
 
     working, router.journal.sync_file = router.journal.sync_file, failing
     answer = await client.post(PREDICT, json=RIGHT)
+    ready = await client.get("/readyz")
     router.journal.sync_file = working
     assert_problem(answer, 503, "journal-full")
+    assert_problem(ready, 503, "unavailable")
+    assert "disk" in ready.json()["detail"]
     assert answer.headers["retry-after"] == "5"
     assert router.records() == []
+    assert (await client.post(PREDICT, json=RIGHT)).status_code == 200
+    assert (await client.get("/readyz")).status_code == 200

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from contender import Client, ContenderError, RefusedError, UnreachableError
+from contender import Client, ContenderError, Experiment, Refusal, RefusedError, UnreachableError
 from contender.answers import Outputs, Prediction
 from contender.client import _meant, _served
 from contender.embedded.ports import free_ports
@@ -113,6 +113,22 @@ def test_a_batch_is_answered_in_order():
     assert [answer.prediction_id for answer in answers] == ["p-0", "p-1"]
 
 
+def test_a_refused_row_of_a_batch_has_its_refusal_in_place_of_a_prediction():
+    errors = [{"field": "inputs.plan", "message": "is unknown"}]
+    problem = {"type": "/problems/invalid-field", "title": "t", "status": 422, "detail": "inputs.plan is unknown"}
+    services = Services({"predictions": [PREDICTED, {"error": {**problem, "errors": errors}}, PREDICTED]})
+    first, refused, last = services.client.predict_batch("churn", [{"unit": unit} for unit in "abc"])
+    assert refused == Refusal(422, "inputs.plan is unknown", errors)
+    assert isinstance(first, Prediction)
+    assert first == last
+
+
+@pytest.mark.parametrize("answer", [{}, {"error": 7}, [], "p"])
+def test_a_row_of_a_batch_that_is_neither_is_an_answer_of_something_else(answer):
+    with pytest.raises(ContenderError, match="answered by something other than Contender"):
+        Services({"predictions": [PREDICTED, answer]}).client.predict_batch("churn", [{"unit": "a"}])
+
+
 def test_feedback_goes_to_the_feedback_service():
     services = Services({"accepted": 1})
     services.client.feedback("p-0", outcome="leaves", at=12.5)
@@ -130,12 +146,16 @@ def test_a_version_is_promoted_by_its_name_or_itself(version):
     assert services.body == {"version": SHA}
 
 
+NOTHING_RUNS: dict[str, Any] = {"experiments": []}
+
+
 def test_an_experiment_takes_the_versions_that_aliases_stand_for():
-    services = Services(VERSION, {**VERSION, "version": "b" * 64}, REVISION)
+    services = Services(VERSION, {**VERSION, "version": "b" * 64}, NOTHING_RUNS, REVISION)
     experiment = services.client.experiment("churn", challenger="new", share=0.25, name="e", window_s=60.0, alpha=0.1)
     assert services.told == [
         ("GET", f"{INFERENCE}/v1/models/churn/versions/champion"),
         ("GET", f"{INFERENCE}/v1/models/churn/versions/new"),
+        ("GET", f"{ROUTER}/v1/experiments"),
         ("POST", f"{ROUTER}/v1/experiments"),
     ]
     assert services.body == {
@@ -155,10 +175,71 @@ def test_an_experiment_takes_the_versions_that_aliases_stand_for():
 
 
 def test_a_regression_is_judged_by_its_absolute_error_and_named_after_the_model():
-    services = Services({**VERSION, "task": "regression"}, {**VERSION, "task": "regression"}, REVISION)
+    regression = {**VERSION, "task": "regression"}
+    services = Services(regression, regression, NOTHING_RUNS, REVISION)
     services.client.experiment("churn", challenger="new")
     assert services.body["metric"] == "absolute_error"
     assert services.body["name"].startswith("churn-20")
+
+
+DECLARED = {
+    **REVISION,
+    "name": "churn-1",
+    "variants": [
+        {"name": "champion", "version": SHA, "weight": 0.75},
+        {"name": "challenger", "version": "b" * 64, "weight": 0.25},
+    ],
+    "window_s": 86_400.0,
+}
+
+
+def declare(*known: dict, **options: Any) -> tuple[Services, Callable[[], Any]]:
+    """A client that declares an experiment on versions SHA and b..., beside the experiments that are there."""
+    services = Services(VERSION, {**VERSION, "version": "b" * 64}, {"experiments": list(known)}, REVISION)
+    return services, lambda: services.client.experiment("churn", challenger="new", **{"share": 0.25, **options})
+
+
+@pytest.mark.parametrize("status", ["running", "draft"])
+def test_an_experiment_that_is_there_with_the_same_configuration_goes_on(status: str):
+    others = [{**DECLARED, "name": "other", "model": "other"}, {**DECLARED, "name": "old", "status": "stopped"}]
+    services, call = declare(*others, {**DECLARED, "status": status}, {**DECLARED, "metric": "brier", "name": "z"})
+    assert call().name == "churn-1"
+    assert "POST" not in [method for method, _ in services.told]
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "difference"),
+    [
+        ({}, {"share": 0.5}, "challenger's share is 0.25 there and 0.5 here"),
+        ({}, {"metric": "brier"}, "metric is log_loss there and brier here"),
+        ({}, {"window_s": 60.0}, "window_s is 86400.0 there and 60.0 here"),
+        ({}, {"alpha": 0.01}, "alpha is 0.05 there and 0.01 here"),
+        ({"fallback_value": 0.5}, {}, "fallback_value is 0.5 there and None here"),
+        ({"champion": "challenger"}, {}, "champion is challenger there and champion here"),
+        (
+            {"variants": [DECLARED["variants"][0], {"name": "challenger", "version": "c" * 64, "weight": 0.25}]},
+            {},
+            "challenger's version is cccccccccccc there and bbbbbbbbbbbb here",
+        ),
+        ({"variants": [*DECLARED["variants"], {"name": "third", "version": SHA, "weight": 0.1}]}, {}, "variants is"),
+    ],
+)
+def test_another_configuration_that_runs_is_named_with_what_differs_and_how_to_stop_it(changes, options, difference):
+    services, call = declare({**DECLARED, "status": "running", **changes}, **options)
+    with pytest.raises(ContenderError) as conflict:
+        call()
+    for part in ("experiment churn-1 runs on model churn", difference, "client.change('churn-1', 'stop')", "/stop"):
+        assert part in str(conflict.value)
+    assert "POST" not in [method for method, _ in services.told]
+
+
+def test_a_draft_is_gone_on_with_only_under_its_own_name_and_configuration():
+    services, call = declare(DECLARED, name="another")
+    call()
+    assert services.body["name"] == "another"
+    services, call = declare(DECLARED, metric="brier")
+    call()
+    assert services.body["metric"] == "brier"
 
 
 def test_an_experiment_is_started_stopped_and_told_of():
@@ -173,6 +254,22 @@ def test_an_experiment_is_started_stopped_and_told_of():
     ]
     assert services.requests[1].content == b""
     assert (results.verdict.status, str(results)) == ("collecting", "No verdict yet.")
+
+
+@pytest.mark.parametrize(("status", "raises"), [("running", False), ("stopped", True), ("draft", True)])
+def test_starting_what_runs_is_no_error(status, raises):
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(409, json={"detail": f"experiment e is {status}"})
+        return httpx.Response(200, json={**REVISION, "status": status})
+
+    with Client(transport=httpx.MockTransport(answer)) as client:
+        experiment = Experiment(client, "e")
+        if raises:
+            with pytest.raises(RefusedError, match=status):
+                experiment.start()
+        else:
+            assert experiment.start() is experiment
 
 
 def test_experiments_are_listed():

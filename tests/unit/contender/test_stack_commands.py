@@ -1,5 +1,10 @@
 """`contender up`, `down`, `status`, `logs` and `demo` say in one sentence what is wrong."""
 
+import os
+import pty
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -111,3 +116,58 @@ def test_a_report_that_can_not_be_written_is_said_before_the_demo_starts(home, p
     assert said.startswith(f"The demo has stopped: {home / place} can't be written: ")
     assert len(said.splitlines()) == 1
     assert not (home / "data").exists()
+
+
+def test_the_version_is_told():
+    assert call("--version", code=0).output == f"contender {version('contender')}\n"
+
+
+def test_data_are_not_removed_where_nobody_can_be_asked(home):
+    data = StackSettings(home=home).data_folder
+    (data / "ab_router").mkdir(parents=True)
+    said = call("down", "--purge", code=2).output
+    assert said == (
+        f"--purge removes {data} for good, and there is no terminal to ask on: "
+        "add --yes to remove it without being asked.\n"
+    )
+    assert (data / "ab_router").exists()
+    assert call("down", "--purge", "--yes", code=0).output == f"Nothing was running.\nRemoved {data}.\n"
+    assert not data.exists()
+
+
+@pytest.mark.parametrize(("answer", "code", "stays"), [("n", 1, True), ("", 1, True), ("y", 0, False)])
+def test_a_person_is_asked_before_data_are_removed(home, answer, code, stays):
+    data = StackSettings(home=home).data_folder
+    data.mkdir()
+    master, terminal = pty.openpty()
+    command = [sys.executable, "-m", "contender.cli", "down", "--purge"]
+    with subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as down:
+        os.write(master, f"{answer}\n".encode())
+        said, _ = down.communicate(timeout=30)
+    os.close(master)
+    os.close(terminal)
+    assert down.returncode == code, said
+    assert b"for good?" in said
+    assert data.exists() == stays
+
+
+def test_the_last_lines_reach_into_the_older_part_of_a_log(home):
+    log = StackSettings(home=home).logs / "kafka.log"
+    log.parent.mkdir(parents=True)
+    log.with_name("kafka.log.1").write_text("first\nsecond\n")
+    log.write_text("third\n")
+    assert call("logs", "kafka", "-n", "2", code=0).output == "second\nthird\n"
+    assert call("logs", "kafka", "-n", "1", code=0).output == "third\n"
+
+
+def test_a_log_that_begins_anew_is_followed_from_its_beginning(home):
+    log = StackSettings(home=home).logs / "kafka.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("old\n" * 100)
+    command = [sys.executable, "-m", "contender.cli", "logs", "kafka", "--follow", "-n", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "old\n"
+        log.write_text("new\n")
+        assert following.stdout.readline() == "new\n"
+        following.terminate()

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -21,6 +22,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from contender.registration import Export, export_pipeline
 from services.inference_service.handlers import Manifest
 from services.inference_service.main import State, create_app, state_of
+from services.inference_service.record import TrialRecord
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import InMemoryVersionStore
 from shared.clock import FixedClock
@@ -94,15 +96,24 @@ def price() -> Fitted:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> InferenceSettings:
+    size = 64 * 1024
     return InferenceSettings(
-        data=tmp_path, row_limit=500, text_limit=20, model_limit_bytes=64 * 1024, body_limit_bytes=64 * 1024
+        data=tmp_path,
+        row_limit=500,
+        text_limit=20,
+        model_limit_bytes=size,
+        manifest_limit_bytes=size,
+        sample_limit_bytes=size,
+        body_limit_bytes=size,
     )
 
 
 @pytest.fixture
 async def state(settings: InferenceSettings) -> AsyncIterator[State]:
     journal = Journal.open(settings.folder("inference_service") / "journal", limit_bytes=1024**2)
-    yield state_of(settings, InMemoryVersionStore(), journal, FixedClock(NOW))
+    state = state_of(settings, InMemoryVersionStore(), journal, FixedClock(NOW))
+    yield state
+    await state["models"].runtime.close()
     journal.close()
 
 
@@ -135,14 +146,16 @@ def upload(client: httpx.AsyncClient) -> Upload:
     return post
 
 
-Keep = Callable[[str, Export], Awaitable[ModelVersion]]
+Keep = Callable[..., Awaitable[ModelVersion]]
+QUICK = TrialRecord(bounded=True, opening_ms=1.0, row_ms=0.01)
+"""What a trial finds of a model that may run in the web process."""
 
 
 @pytest.fixture
 def keep(state: State) -> Keep:
-    """Put a version into the registry without a trial run."""
+    """Put a version into the registry without a trial run; by its record it runs in the web process."""
 
-    async def add(model: str, export: Export) -> ModelVersion:
+    async def add(model: str, export: Export, record: TrialRecord | None = None) -> ModelVersion:
         known = msgspec.convert(export.manifest, Manifest)
         version = ModelVersion(
             model=model,
@@ -152,7 +165,10 @@ def keep(state: State) -> Keep:
             inputs=known.inputs,
             registered_at=NOW,
         )
-        state["models"].files.write(export.version, export.onnx)
+        reference = {name: values[0] for name, values in export.sample["inputs"].items()}
+        files = state["models"].files
+        files.write(export.version, export.onnx)
+        files.write_record(model, export.version, record or replace(QUICK, reference=reference))
         await state["models"].store.add(version)
         return version
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from services.inference_service.domain.columns import check_columns
-from shared.events import InputColumn
+from services.inference_service.domain.columns import check_columns, check_rows
+from shared.events import InputColumn, RowFault
 from shared.problems import TooLarge, Unprocessable
 
 USAGE = InputColumn("usage", "float", required=False)
@@ -111,3 +111,25 @@ def test_an_optional_integer_without_default_has_no_null():
 
 def test_no_more_than_twenty_faults_are_told():
     assert len(faults({**{name: RIGHT[name] * 50 for name in RIGHT}, "plan": [1] * 100})) == 20
+
+
+def test_rows_that_fit_are_arrays_and_each_of_the_others_has_one_fault():
+    inputs = {
+        "usage": [0.5, "much", 2.5, 3.5],
+        "seats": [1, 2, None, 2.5],
+        "plan": ["free", "pro", "team", "x" * 11],
+        "trial": [True, None, False, True],
+    }
+    checked = check_rows(SCHEMA, inputs, row_limit=100, text_limit=10)
+    assert checked.rows == [0, 2]
+    columns = [array.tolist() for array in checked.arrays.values()]
+    assert columns == [[0.5, 2.5], [1, 1], ["free", "team"], [True, False]]
+    assert sorted(checked.faults, key=lambda fault: fault.row) == [
+        RowFault(1, 422, "inputs.usage", "is not a number"),
+        RowFault(3, 422, "inputs.seats", "is not a whole number"),
+    ]
+
+
+def test_where_no_row_fits_the_arrays_are_empty():
+    checked = check_rows([PLAN], {"plan": [1, 2]}, row_limit=100, text_limit=10)
+    assert (checked.rows, checked.arrays["plan"].tolist(), len(checked.faults)) == ([], [], 2)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from services.inference_service.main import create_app
+from services.inference_service.main import create_app, state_of
 from services.inference_service.settings import InferenceSettings
+from services.inference_service.store import InMemoryVersionStore, Listing, UnreadableVersion
+from shared.clock import FixedClock
 from shared.journal import Journal, Position
 from shared.testing import client_for
 from shared.topics import MODELS
@@ -144,19 +147,14 @@ async def test_what_is_not_there_is_not_found(client, known, method, path, slug)
     ("changed", "field"),
     [
         ({"plan": None}, "inputs.plan"),
-        ({"seats": ["3"]}, "inputs.seats[0]"),
-        ({"seats": [10**400]}, "inputs.seats[0]"),
-        ({"usage": [True]}, "inputs.usage[0]"),
-        ({"usage": [None]}, "inputs.usage[0]"),
         ({"usage": [[1.0]]}, "inputs.usage[0]"),
         ({"usage": 1.0}, "inputs.usage"),
         ({"usage": [1.0, 2.0]}, "inputs.usage"),
-        ({"plan": ["x" * 21]}, "inputs.plan[0]"),
         ({"colour": ["red"]}, "inputs.colour"),
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_rows_that_a_version_does_not_take_are_refused_by_field(client, known, changed, field):
+async def test_columns_that_a_version_does_not_take_are_refused_by_field(client, known, changed, field):
     inputs = {name: values for name, values in {**known.inputs(1), **changed}.items() if values is not None}
     answer = await client.post(
         "/v1/models/churn/versions/champion/predict",
@@ -165,6 +163,32 @@ async def test_rows_that_a_version_does_not_take_are_refused_by_field(client, kn
     )
     assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seats", "3", "is not a number"),
+        ("usage", 10**400, "is outside 32-bit floats"),
+        ("usage", True, "is not a number"),
+        ("usage", None, "is null, and the column is required"),
+        ("plan", "x" * 21, "is longer than 20 characters"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_a_row_with_a_value_that_its_column_does_not_take_is_told_so_and_the_others_are_answered(
+    client, known, name, value, message
+):
+    right = known.inputs(3)
+    inputs = {**right, name: [right[name][0], value, right[name][2]]}
+    path = "/v1/models/churn/versions/champion/predict"
+    content = json.dumps({"inputs": inputs})
+    answer = await client.post(path, content=content, headers={"content-type": "application/json"})
+    whole = (await client.post(path, json={"inputs": right})).json()
+    assert answer.status_code == 200
+    assert answer.json()["errors"] == [{"row": 1, "status": 422, "field": f"inputs.{name}", "message": message}]
+    assert answer.json()["scores"] == [whole["scores"][0], None, whole["scores"][2]]
+    assert answer.json()["labels"] == [whole["labels"][0], None, whole["labels"][2]]
 
 
 @pytest.mark.parametrize(
@@ -232,3 +256,49 @@ async def test_a_service_whose_journal_is_nearly_full_is_not_ready(client, state
     journal = state["journal"]
     journal.append("models", 0, None, [], b"x" * int(0.96 * journal.limit_bytes))
     assert "journal is full" in (await client.get("/readyz")).json()["detail"]
+
+
+class Torn(InMemoryVersionStore):
+    """A store in which one row can't be read."""
+
+    async def versions(self, model: str) -> Listing:
+        listing = await super().versions(model)
+        return replace(listing, unreadable=[TORN] if model == TORN.model else [])
+
+    async def models(self) -> Listing:
+        return replace(await super().models(), unreadable=[TORN])
+
+
+TORN = UnreadableVersion("orders", "c" * 64, "JSON is malformed")
+
+
+async def test_a_row_of_the_registry_that_can_not_be_read_hides_no_other_and_is_named(settings, churn):
+    journal = Journal.open(settings.folder("inference_service") / "journal", limit_bytes=1024**2)
+    state = state_of(settings, Torn(), journal, FixedClock(0.0))
+
+    @asynccontextmanager
+    async def resources(_: InferenceSettings):
+        yield state
+
+    async with client_for(create_app(settings, resources)) as client:
+        parts = {"onnx": churn.export.onnx, "manifest": churn.export.manifest, "sample": churn.export.sample}
+        files = {name: part if isinstance(part, bytes) else json.dumps(part) for name, part in parts.items()}
+        assert (await client.post("/v1/models/churn/versions", files=files)).status_code == 201
+        listed = (await client.get("/v1/models")).json()["versions"]
+        assert [one["model"] for one in listed] == ["churn"]
+        predict = "/v1/models/churn/versions/champion/predict"
+        assert (await client.post(predict, json={"inputs": churn.inputs(1)})).status_code == 200
+        ready = await client.get("/readyz")
+        assert ready.status_code == 200
+        [remark] = ready.json()["remarks"]
+        assert (TORN.model in remark, TORN.version in remark, TORN.reason in remark) == (True, True, True)
+        for path in ("/v1/models/orders", f"/v1/models/orders/versions/{TORN.version}", "/v2/models/orders"):
+            answer = await client.get(path)
+            assert answer.status_code == 500
+            assert TORN.reason in answer.text
+        answer = await client.post("/v1/models/orders/versions", files=files)
+        assert answer.status_code == 201  # another version of the model than the one that can't be read
+        shown = (await client.get("/v1/models/orders")).json()
+        assert [one["version"] for one in shown["versions"]] == [churn.export.version]
+    await state["models"].runtime.close()
+    journal.close()

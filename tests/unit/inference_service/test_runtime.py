@@ -1,174 +1,136 @@
-"""ONNX sessions: which inputs and outputs fit, and what is told of rows that have no score."""
+"""Which versions are open: each once, the longest unused closed first, and never on the event loop."""
 
-import numpy as np
-import pandas as pd
+import asyncio
+import json
+import threading
+import time
+from dataclasses import replace
+
 import pytest
-from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
 
-from contender.registration import export_pipeline
-from services.inference_service.errors import AnswerError, ManifestError
-from services.inference_service.runtime import Sessions
+from services.inference_service.errors import VersionUnavailableError
+from services.inference_service.opening import open_session
+from services.inference_service.runtime import Runtime
 from services.inference_service.session import Session
-from shared.events import InputColumn
-
-A, B = InputColumn("a", "float"), InputColumn("b", "float")
-ROWS = {"a": np.array([1, 2, 3], dtype=np.float32), "b": np.array([10, 20, 30], dtype=np.float32)}
-COPY = helper.make_node("Identity", ["x"], ["y"])
-
-
-def tensor(name: str, width: int | None = 1, kind: int = TensorProto.FLOAT) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, [None, width])
+from services.inference_service.trials import Trials
+from services.inference_service.turns import Turns
+from services.inference_service.watchdog import Watchdog
+from shared.events import ModelVersion
+from shared.microbatch import Overloaded
+from tests.unit.inference_service.graphs import small
 
 
-def graph(nodes: list[NodeProto], given: list[ValueInfoProto], answers: list[ValueInfoProto]) -> bytes:
-    built = helper.make_model(
-        helper.make_graph(nodes, "g", given, answers), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
-    )
-    content: bytes = built.SerializeToString()
-    return content
+class Openings:
+    """Opens sessions, and notes of which model and in which thread; waits while it shall."""
+
+    def __init__(self) -> None:
+        self.models: list[str] = []
+        self.threads: list[str] = []
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def __call__(self, content: bytes, version: ModelVersion) -> Session:
+        self.models.append(version.model)
+        self.threads.append(threading.current_thread().name)
+        self.go_on.wait(10)
+        return open_session(content, version)
 
 
-def test_a_model_of_one_matrix_gets_its_columns_in_the_order_of_the_schema():
-    first = helper.make_node("ArgMax", ["x"], ["index"], axis=1)
-    content = graph([first, helper.make_node("Cast", ["index"], ["y"], to=1)], [tensor("x", 2)], [tensor("y")])
-    assert Session(content, [A, B], "regression", []).answer(ROWS).scores == [1.0, 1.0, 1.0]
-    assert Session(content, [B, A], "regression", []).answer(ROWS).scores == [0.0, 0.0, 0.0]
+@pytest.fixture
+def openings() -> Openings:
+    return Openings()
 
 
-def test_the_score_of_a_regression_with_several_outputs_is_the_first_of_real_numbers():
-    whole = helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.INT64)
-    half = helper.make_node("Mul", ["x", "x"], ["square"])
-    answers = [tensor("whole", kind=TensorProto.INT64), tensor("square"), tensor("y")]
-    session = Session(graph([whole, half, COPY], [tensor("x")], answers), [A], "regression", [])
-    assert session.answer({"a": ROWS["a"]}).scores == [1.0, 4.0, 9.0]
+@pytest.fixture
+async def runtime(state, settings, openings):
+    """A runtime that holds two versions, and is quick to give up an opening."""
+    few = settings.model_copy(update={"session_limit": 2, "open_seconds": 0.5})
+    runtime = Runtime(state["models"].files, Trials(few), few, openings)
+    yield runtime
+    await runtime.close()
 
 
-def test_a_regression_with_several_values_a_row_answers_nothing():
-    session = Session(graph([COPY], [tensor("x", 2)], [tensor("y", 2)]), [A, B], "regression", [])
-    with pytest.raises(AnswerError, match=r"3 rows, and the model answers with the shape \(3, 2\)"):
-        session.answer(ROWS)
-
-
-@pytest.mark.parametrize("width", [1, None])
-def test_a_binary_model_may_give_the_probability_of_its_last_class_alone(width):
-    session = Session(graph([COPY], [tensor("x", width)], [tensor("y", width)]), [A], "binary", ["no", "yes"])
-    answers = session.answer({"a": np.array([0.0, 0.5, 0.75, 1.0000001])})
-    assert answers.scores == [0.0, 0.5, 0.75, 1.0]
-    assert answers.labels == ["no", "no", "yes", "yes"]
-
-
-def test_a_score_that_is_no_probability_is_refused():
-    session = Session(graph([COPY], [tensor("x")], [tensor("y")]), [A], "binary", ["no", "yes"])
-    with pytest.raises(AnswerError, match="answers with -3, which is no probability"):
-        session.answer({"a": np.array([0.5, -3.0])})
-
-
-def labelled(cut: float, labels: list[int]) -> bytes:
-    """A model whose score is x, and whose label is the second one from a cut on."""
-    nodes = [
-        COPY,
-        helper.make_node("Constant", [], ["cut"], value=numpy_helper.from_array(np.float32([cut]))),
-        helper.make_node("GreaterOrEqual", ["x", "cut"], ["reached"]),
-        helper.make_node("Cast", ["reached"], ["place"], to=TensorProto.INT64),
-        helper.make_node("Constant", [], ["labels"], value=numpy_helper.from_array(np.array(labels))),
-        helper.make_node("Gather", ["labels", "place"], ["both"]),
-        helper.make_node("Constant", [], ["flat"], value=numpy_helper.from_array(np.array([-1]))),
-        helper.make_node("Reshape", ["both", "flat"], ["label"]),
-    ]
-    label = helper.make_tensor_value_info("label", TensorProto.INT64, [None])
-    return graph(nodes, [tensor("x")], [tensor("y"), label])
-
-
-@pytest.mark.parametrize(("classes", "labels"), [([3, 7], [3, 7]), ([False, True], [0, 1]), ([1.0, 2.0], [1, 2])])
-def test_the_label_is_the_models_own_where_the_manifest_names_its_output(classes, labels):
-    session = Session(labelled(0.2, labels), [A], "binary", classes, score_output="y", label_output="label")
-    answers = session.answer({"a": np.array([0.1, 0.2, 0.3, 0.9])})
-    assert answers.labels == [classes[0], classes[1], classes[1], classes[1]]
-    assert [type(label) for label in answers.labels] == [type(classes[0])] * 4
-
-
-def test_a_label_that_is_none_of_the_classes_is_refused():
-    session = Session(labelled(0.2, [3, 8]), [A], "binary", [3, 7], label_output="label")
-    with pytest.raises(AnswerError, match="labels 8, which is none of the classes"):
-        session.answer({"a": np.array([0.9])})
-
-
-@pytest.mark.parametrize(
-    ("outputs", "field"),
-    [
-        ({"score_output": "z"}, "manifest.score_output"),
-        ({"score_output": "label"}, "manifest.score_output"),
-        ({"label_output": "z"}, "manifest.label_output"),
-        ({"label_output": "y"}, "manifest.label_output"),
-    ],
-)
-def test_outputs_that_the_file_does_not_give_are_refused_by_name(outputs, field):
-    with pytest.raises(ManifestError) as refused:
-        Session(labelled(0.2, [0, 1]), [A], "binary", [0, 1], **outputs)
-    assert [error.field for error in refused.value.errors] == [field]
-
-
-def test_a_column_is_fed_to_the_tensor_that_the_manifest_names():
-    swapped = [InputColumn("a", "float", tensor="t1"), InputColumn("b", "float", tensor="t0")]
-    minus = helper.make_node("Sub", ["t0", "t1"], ["y"])
-    session = Session(graph([minus], [tensor("t0"), tensor("t1")], [tensor("y")]), swapped, "regression", [])
-    assert session.answer({"a": np.array([1.0]), "b": np.array([10.0])}).scores == [9.0]
-
-
-def test_a_model_without_real_numbers_has_no_score():
-    whole = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT64)
-    content = graph([whole], [tensor("x")], [tensor("y", kind=TensorProto.INT64)])
-    with pytest.raises(ManifestError, match="gives no tensor of scores"):
-        Session(content, [A], "regression", [])
-
-
-@pytest.mark.parametrize(
-    ("dtype", "kind"),
-    [("string", TensorProto.FLOAT), ("float", TensorProto.INT64), ("float", TensorProto.STRING), ("integer", 10)],
-)
-def test_a_column_whose_values_the_tensor_can_not_hold_does_not_fit(dtype, kind):
-    content = graph([COPY], [tensor("x", kind=kind)], [tensor("y", kind=kind)])
-    with pytest.raises(ManifestError, match=rf"x as {dtype}, ONNX as tensor"):
-        Session(content, [InputColumn("x", dtype)], "regression", [])
-
-
-def test_columns_that_the_file_does_not_have_are_named():
-    content = graph([helper.make_node("Add", ["a", "c"], ["y"])], [tensor("a"), tensor("c")], [tensor("y")])
-    with pytest.raises(ManifestError, match="differ in: b, c"):
-        Session(content, [A, B], "regression", [])
-
-
-def test_rows_that_the_model_fails_on_are_an_answer_error():
-    columns = pd.DataFrame({"plan": ["free", "pro"] * 10})
-    pipeline = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(columns, [0, 1] * 10)
-    content = export_pipeline(pipeline, columns).onnx
-    session = Session(content, [InputColumn("plan", "string")], "binary", [0, 1])
-    assert session.answer({"plan": np.array(["pro"], dtype=object)}).labels == [1]
-    with pytest.raises(AnswerError, match="can't be answered by the model"):
-        session.answer({"plan": np.array(["team"], dtype=object)})
-
-
-def test_a_row_without_finite_score_is_named():
-    session = Session(graph([COPY], [tensor("x")], [tensor("y")]), [A], "regression", [])
-    with pytest.raises(AnswerError, match="row 1"):
-        session.answer({"a": np.array([1.0, np.nan], dtype=np.float32)})
-
-
-def test_the_session_that_was_unused_for_longest_is_closed_first():
-    content = graph([COPY], [tensor("x")], [tensor("y")])
-    opened: list[str] = []
-    sessions = Sessions(2)
-
-    def get(name: str) -> Session:
-        def load() -> Session:
-            opened.append(name)
-            return Session(content, [A], "regression", [])
-
-        return sessions.get(name, load)
-
+async def test_the_version_that_was_unused_for_longest_is_closed_first(keep, runtime, openings):
+    versions = {name: await keep(name, small()) for name in ("one", "two", "three")}
     for name in ("one", "two", "one", "three", "one", "two"):
-        get(name)
-    assert opened == ["one", "two", "three", "two"]
+        assert (await runtime.answer(versions[name], {"x": [2.0]})).scores == [2.0]
+    assert openings.models == ["one", "two", "three", "two"]
+
+
+async def test_a_version_is_opened_once_for_all_who_ask_at_the_same_time_and_in_a_thread(keep, runtime, openings):
+    version = await keep("churn", small())
+    answers = await asyncio.gather(*(runtime.answer(version, {"x": [float(n)]}) for n in range(20)))
+    assert [answer.scores for answer in answers] == [[float(n)] for n in range(20)]
+    assert openings.models == ["churn"]
+    assert openings.threads != [threading.main_thread().name]
+
+
+async def test_a_registered_version_is_open_before_anybody_knows_of_it(state, runtime, openings):
+    known: list[list[str]] = []
+
+    async def announce(_: ModelVersion) -> None:
+        known.append(list(openings.models))
+
+    models = replace(state["models"], announce=announce, runtime=runtime)
+    export = small()
+    await models.register(
+        "churn", export.onnx, json.dumps(export.manifest).encode(), json.dumps(export.sample).encode()
+    )
+    assert known == [["churn"]]
+    assert (await models.answer("churn", "champion", {"x": [1.0]})).scores == [1.0]
+    assert openings.models == ["churn"]
+
+
+async def test_a_version_that_can_not_be_opened_is_tried_again_by_the_next_call(keep, runtime, settings):
+    version = await keep("churn", small())
+    file = settings.folder("inference_service") / "models" / f"{version.version}.onnx"
+    content = file.read_bytes()
+    file.unlink()
+    for _ in range(2):
+        with pytest.raises(VersionUnavailableError, match="is not there"):
+            await runtime.answer(version, {"x": [1.0]})
+    file.write_bytes(content)
+    assert (await runtime.answer(version, {"x": [1.0]})).scores == [1.0]
+
+
+async def test_an_opening_that_takes_longer_than_it_may_is_not_waited_for(keep, runtime, openings):
+    version = await keep("churn", small())
+    openings.go_on.clear()
+    with pytest.raises(VersionUnavailableError, match="is being opened"):
+        await runtime.answer(version, {"x": [1.0]})
+    openings.go_on.set()
+    assert (await runtime.answer(version, {"x": [1.0]})).scores == [1.0]
+    assert openings.models == ["churn"]
+
+
+async def test_turns_are_had_by_some_waited_for_by_some_and_refused_to_the_others():
+    turns = Turns(2, 1, 0.05, "the bench")
+    free = asyncio.Event()
+
+    async def sit() -> None:
+        async with turns.turn():
+            await free.wait()
+
+    sitting = [asyncio.create_task(sit()) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(sit())
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="1 calls wait for the bench already"):
+        await sit()
+    with pytest.raises(Overloaded, match=r"the bench was busy for 0\.05 s"):
+        await waiting
+    free.set()
+    await asyncio.gather(*sitting)
+    await sit()
+
+
+def test_a_run_is_ended_once_its_time_is_over_and_not_before():
+    watchdog = Watchdog()
+    with watchdog.limit(60) as long, watchdog.limit(0.05) as short:
+        end = time.monotonic() + 10
+        while not short.late and time.monotonic() < end:
+            threading.Event().wait(0.01)
+        assert short.late
+        assert short.options.terminate
+        assert not long.late
+        assert not long.options.terminate

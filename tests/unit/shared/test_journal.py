@@ -5,14 +5,16 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EIO
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.journal import (
@@ -47,6 +49,7 @@ async def test_what_was_flushed_is_read_back_after_opening_again(tmp_path: Path)
     again.close()
 
 
+@settings(deadline=None)  # a disk may be slow
 @given(cut=st.integers(min_value=1, max_value=60))
 def test_a_torn_last_record_is_cut_off_and_writing_goes_on(tmp_path_factory: pytest.TempPathFactory, cut: int):
     folder = tmp_path_factory.mktemp("journal")
@@ -176,6 +179,89 @@ async def test_records_that_belong_together_are_appended_all_or_none(tmp_path: P
     await journal.flush()
     assert values(journal) == [b"small"] * 2
     journal.close()
+
+
+async def test_a_disk_that_takes_nothing_is_named_until_it_has_room_for_what_it_refused(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=20 * MIB)
+    assert journal.fault == ""
+    with disk_with_room(journal, 300_000):
+        with pytest.raises(JournalFull):
+            journal.append("t", 0, None, [], bytes(MIB))
+        assert journal.fault == "the journal can't write to its disk: No space left on device"
+        # Nobody appends any more: whoever asks finds out, and room for less than was refused is none.
+        first = journal._probed_at
+        await until(lambda: bool(journal.fault) and journal._probed_at > first)
+    await until(lambda: not journal.fault)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000000000.log", "lock"]
+    journal.append("t", 0, None, [], bytes(MIB))
+    await journal.flush()
+    assert values(journal) == [bytes(MIB)]
+    journal.close()
+
+
+async def test_a_disk_that_fails_is_tried_no_more_than_once_a_second(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    tried: list[float] = []
+
+    def fail(_: int) -> None:
+        tried.append(time.monotonic())
+        raise OSError(EIO, os.strerror(EIO))
+
+    journal.sync_file = fail
+    journal.append("t", 0, None, [], b"lost")
+    with pytest.raises(JournalFull):
+        await journal.flush()
+    await until(lambda: not journal.fault or len(tried) == 3)
+    assert journal.fault == "the journal can't write to its disk: Input/output error"
+    assert all(later - sooner >= 1 for sooner, later in pairwise(tried))
+    journal.sync_file = os.fdatasync
+    journal.close()
+
+
+async def test_a_flush_that_works_again_clears_the_fault(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    journal.sync_file = failing
+    journal.append("t", 0, None, [], b"lost")
+    with pytest.raises(JournalFull):
+        await journal.flush()
+    journal.sync_file = os.fdatasync
+    assert journal.fault  # it was tried just now
+    journal.append("t", 0, None, [], b"kept")
+    await journal.flush()
+    assert journal.fault == ""
+    journal.close()
+
+
+async def test_a_full_disk_gets_back_what_kafka_has(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    journal.append("t", 0, None, [], b"sent" * 1000)
+    await journal.flush()
+    [(_, end)] = list(journal.read(START, MIB))
+    at = Acknowledged(end.segment, end.byte, {"t:0": 0})
+    with disk_with_room(journal, 100), pytest.raises(JournalFull):
+        journal.append("t", 0, None, [], b"one" * 1000)
+    assert values(journal) == [b"sent" * 1000]  # not acknowledged yet
+    journal.acknowledge(at, journal.bytes_between(Acknowledged(), at))
+    with disk_with_room(journal, 100), pytest.raises(JournalFull):
+        journal.append("t", 0, None, [], b"two" * 2000)
+    assert [path.stat().st_size for path in tmp_path.glob("*.log")] == [0]
+    journal.append("t", 0, None, [], b"next")
+    await journal.flush()
+    journal.store_acknowledged()
+    journal.close()
+    again = Journal.open(tmp_path, limit_bytes=MIB)
+    at = again.acknowledged()
+    unsent = [(record.value, end) for record, end in again.read(Position(at.segment, at.position), MIB)]
+    assert [value for value, _ in unsent] == [b"next"]
+    end = unsent[-1][1]
+    assert again.unsent_bytes == again.bytes_between(at, Acknowledged(end.segment, end.byte)) > 0
+    again.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.02)
 
 
 def failing(_: int) -> None:

@@ -17,8 +17,14 @@ def client(reasons: list[str], *, complete: bool) -> httpx.AsyncClient:
             raise RuntimeError("secret")
         return reasons
 
-    tables = SimpleNamespace(actives_ready=complete)
-    app = SimpleNamespace(conf=SimpleNamespace(id="contender-example"), started=True, tables=tables)
+    recovery = SimpleNamespace(active_offsets={"changelog-0": 30, "changelog-1": None})
+    app = SimpleNamespace(
+        conf=SimpleNamespace(id="contender-example"),
+        started=True,
+        rebalancing_count=2,
+        tables=SimpleNamespace(actives_ready=complete, recovery=recovery),
+        monitor=SimpleNamespace(messages_received_total=7),
+    )
     guarded = Guard(_health(Membership(app), ready), Admission())
     transport = httpx.ASGITransport(app=guarded, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://10.1.2.3:8413")
@@ -38,6 +44,7 @@ async def test_a_worker_says_why_it_is_not_ready(reasons, complete, status, told
             answer = await http.get("/readyz")
             assert (await http.get("/livez")).json() == {"status": "alive", "service": "contender-example"}
     assert (answer.status_code, answer.json()["reasons"]) == (status, told)
+    assert answer.json()["progress"] == {"rebalances": 2, "recovered": 30, "rebuilt": 0, "read": 7}
     assert [record.message for record in caplog.records if not record.name.startswith("httpx")] == []
 
 

@@ -1,0 +1,109 @@
+"""Who answers a row: the version it is assigned, else its experiment's champion, else the fallback value."""
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter
+
+from prometheus_client import Counter
+
+from services.ab_router.queues import VersionQueues
+from services.ab_router.rows import AssignedRow, Outcome, RefusedRow, ScoredRow, UnansweredRow
+from shared.events import ModelVersion
+from shared.microbatch import Overloaded
+
+_EVEN = 0.5
+_CHALLENGER_LATE = UnansweredRow("the challenger does not answer in time")
+REFUSED = Counter("contender_refusals_total", "Rows that a version refused", ["model", "variant"])
+
+
+class Answering:
+    """Asks versions for rows.
+
+    Args:
+        queues: one for each version.
+        challenger_deadline_s: longest that rows wait for a challenger before its champion is asked.
+    """
+
+    def __init__(self, queues: VersionQueues, challenger_deadline_s: float) -> None:
+        self._queues = queues
+        self._challenger_deadline_s = challenger_deadline_s
+
+    async def answer(self, rows: Sequence[AssignedRow]) -> list[Outcome]:
+        """One outcome per row, in order; rows of different versions wait side by side. The caller sets the deadline.
+
+        Raises:
+            Overloaded: too many rows wait for a champion.
+        """
+        if len(rows) == 1:
+            return await self._of_one_version(rows)
+        groups: dict[tuple[str, str], list[int]] = {}
+        for index, row in enumerate(rows):
+            substitute = row.substitute
+            groups.setdefault((row.version.version, substitute.version if substitute else ""), []).append(index)
+        if len(groups) == 1:
+            return await self._of_one_version(rows)
+        outcomes: dict[int, Outcome] = {}
+
+        async def answer_group(indices: list[int]) -> None:
+            outcomes.update(zip(indices, await self._of_one_version([rows[at] for at in indices]), strict=True))
+
+        tasks = [asyncio.create_task(answer_group(indices)) for indices in groups.values()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # where one fails, nobody waits for the others
+                task.cancel()
+        return [outcomes[index] for index in range(len(rows))]
+
+    async def _of_one_version(self, rows: Sequence[AssignedRow]) -> list[Outcome]:
+        """Outcomes of rows that share a version and a substitute."""
+        version, substitute = rows[0].version, rows[0].substitute
+        if substitute is None:
+            outcomes = await self._queues.ask(version, rows)
+        else:
+            outcomes = await self._of_challenger(version, rows)
+            failed = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, ScoredRow)]
+            if failed:
+                _count_refusals(rows, outcomes)
+                seconds = await self._queues.ask(substitute, [rows[index] for index in failed])
+                for index, second in zip(failed, seconds, strict=True):
+                    outcomes[index] = _after_challenger(outcomes[index], second)
+        _count_refusals(rows, outcomes)
+        return [
+            _fallen_back(row) or outcome if isinstance(outcome, UnansweredRow) else outcome
+            for row, outcome in zip(rows, outcomes, strict=True)
+        ]
+
+    async def _of_challenger(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[Outcome]:
+        try:
+            async with asyncio.timeout(self._challenger_deadline_s):
+                return await self._queues.ask(version, rows)
+        except (TimeoutError, Overloaded):
+            return [_CHALLENGER_LATE] * len(rows)
+
+
+def _after_challenger(challengers: Outcome, champions: Outcome) -> Outcome:
+    """What holds for a row that its challenger did not score.
+
+    A row that the champion refuses is refused, unless its own challenger was away: that one may score it later.
+    """
+    if isinstance(champions, RefusedRow) and isinstance(challengers, UnansweredRow):
+        return challengers
+    return champions
+
+
+def _fallen_back(row: AssignedRow) -> ScoredRow | None:
+    """The fallback value of the row's experiment."""
+    experiment = row.experiment
+    if experiment is None or row.variant is None or experiment.fallback_value is None:
+        return None
+    version, score = row.version, experiment.fallback_value
+    label = version.classes[-1 if score > _EVEN else 0] if version.task == "binary" else score
+    latency_ms = round((perf_counter() - row.arrived) * 1e3, 3)
+    return ScoredRow(row, version, None, score, label, {}, {}, degraded=True, latency_ms=latency_ms)
+
+
+def _count_refusals(rows: Sequence[AssignedRow], outcomes: Sequence[Outcome]) -> None:
+    for row, outcome in zip(rows, outcomes, strict=True):
+        if isinstance(outcome, RefusedRow):
+            REFUSED.labels(row.model.name, row.variant.name if row.variant else "").inc()

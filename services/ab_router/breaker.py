@@ -1,0 +1,55 @@
+"""A circuit breaker: what fails again and again is left alone, but for a trial now and then."""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Literal
+
+Permission = Literal["ask", "try", "wait"]
+
+
+class Breaker:
+    """Opens after several failures in a row, and closes at the first success.
+
+    While it is open, one trial at a time may be made, a rest after the last failure. Whoever makes it notes
+    what comes of it, and ends it by `end_trial`.
+
+    Args:
+        failures: how many in a row open it.
+        rest_s: seconds from a failure to the trial.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, failures: int, rest_s: float, clock: Callable[[], float] = monotonic) -> None:
+        self._limit = failures
+        self._rest_s = rest_s
+        self._clock = clock
+        self._failures = 0
+        self._trial_at = 0.0
+        self._is_tried = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are refused."""
+        return self._failures >= self._limit
+
+    def permission(self) -> Permission:
+        """What may be done now: ask as usual, make the one trial that is due, or wait."""
+        if not self.is_open:
+            return "ask"
+        if self._is_tried or self._clock() < self._trial_at:
+            return "wait"
+        self._is_tried = True
+        return "try"
+
+    def note_success(self) -> None:
+        """It answered."""
+        self._failures = 0
+
+    def note_failure(self) -> None:
+        """It did not answer in time, or not at all."""
+        self._failures += 1
+        self._trial_at = self._clock() + self._rest_s
+
+    def end_trial(self) -> None:
+        """The trial is over, whatever came of it: another one may follow."""
+        self._is_tried = False

@@ -1,0 +1,115 @@
+"""A queue and a breaker for each model version, so that a version that is slow or fails keeps nobody else waiting."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from prometheus_client import Counter, Histogram
+
+from services.ab_router.breaker import Breaker
+from services.ab_router.rows import AssignedRow, Outcome, UnansweredRow
+from services.ab_router.scoring import Scorer
+from services.ab_router.settings import RouterSettings
+from shared.events import ModelVersion
+from shared.microbatch import MicroBatcher, Overloaded
+
+_LOG = logging.getLogger(__name__)
+_LEFT_ALONE = UnansweredRow("the model has failed several times in a row and is tried again shortly")
+BATCH_ROWS = Histogram(
+    "contender_batch_rows", "Rows in a micro-batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+)
+BREAKER_OPENED = Counter(
+    "contender_breaker_opened_total", "Times that a version was left alone because it failed again and again", ["model"]
+)
+
+
+class VersionQueue:
+    """The rows that wait for one version. Its micro-batches carry rows of this version alone."""
+
+    def __init__(self, version: ModelVersion, scorer: Scorer, settings: RouterSettings) -> None:
+        self._version = version
+        self._scorer = scorer
+        self._breaker = Breaker(settings.breaker_failures, settings.breaker_rest_s)
+        self.batcher = MicroBatcher[AssignedRow, Outcome](
+            self._send,
+            senders=settings.senders,
+            batch_limit=settings.batch_limit,
+            queue_limit=settings.version_queue_limit,
+            weigh=lambda row: row.size_bytes,
+            weight_limit=settings.body_limit_bytes,
+        )
+
+    async def _send(self, rows: list[AssignedRow]) -> Sequence[Outcome]:
+        BATCH_ROWS.observe(len(rows))
+        permission = self._breaker.permission()
+        if permission == "ask":
+            return await self._ask(rows)
+        outcomes: list[Outcome] = []
+        if permission == "try":
+            try:
+                outcomes += await self._ask(rows[:1])
+            finally:
+                self._breaker.end_trial()
+            if not self._breaker.is_open and rows[1:]:
+                outcomes += await self._ask(rows[1:])
+        return outcomes + [_LEFT_ALONE] * (len(rows) - len(outcomes))
+
+    async def _ask(self, rows: list[AssignedRow]) -> list[Outcome]:
+        was_open = self._breaker.is_open
+        try:
+            return await self._scorer.score(self._version, rows, self._breaker)
+        finally:
+            self._note_change(was_open=was_open)
+
+    def _note_change(self, *, was_open: bool) -> None:
+        name = (self._version.model, self._version.version[:12])
+        if self._breaker.is_open and not was_open:
+            BREAKER_OPENED.labels(self._version.model).inc()
+            _LOG.warning("model %s version %s fails again and again, and is only tried now and then", *name)
+        elif was_open and not self._breaker.is_open:
+            _LOG.info("model %s version %s answers again", *name)
+
+
+class VersionQueues:
+    """The queues by model and version: made when first needed, and dropped when idle to make room for others."""
+
+    def __init__(self, scorer: Scorer, settings: RouterSettings) -> None:
+        self._scorer = scorer
+        self._settings = settings
+        self._queues: dict[tuple[str, str], VersionQueue] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.gather(*(queue.batcher.drain() for queue in self._queues.values()))
+
+    async def ask(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[Outcome]:
+        """One outcome per row, in order. The caller sets the deadline.
+
+        Raises:
+            Overloaded: too many rows wait for the version, or too many versions are busy.
+        """
+        return await self._queue(version).batcher.submit_all(rows)
+
+    def _queue(self, version: ModelVersion) -> VersionQueue:
+        name = (version.model, version.version)
+        queue = self._queues.pop(name, None)
+        if queue is None:
+            self._make_room()
+            queue = VersionQueue(version, self._scorer, self._settings)
+        self._queues[name] = queue  # the one that was used last comes last
+        return queue
+
+    def _make_room(self) -> None:
+        """Drop the queue that has been idle for longest where there are as many as may be."""
+        if len(self._queues) < self._settings.version_limit:
+            return
+        idle = next((name for name, queue in self._queues.items() if queue.batcher.is_idle), None)
+        if idle is None:
+            raise Overloaded("more models are busy than are served at once")
+        del self._queues[idle]

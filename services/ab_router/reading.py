@@ -1,0 +1,44 @@
+"""Reading something again so that the answer is newer than the question, however many ask at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+class SharedReading:
+    """Readings that concurrent callers share. A caller shares only one that begins after it asked.
+
+    At most one reading runs and one waits for its turn, whatever the number of callers.
+
+    Args:
+        read: reads; what it raises reaches every caller that shares it.
+        rest_s: least seconds from one reading's beginning to the next one's.
+    """
+
+    def __init__(self, read: Callable[[], Awaitable[None]], rest_s: float = 0.0) -> None:
+        self._read = read
+        self._rest_s = rest_s
+        self._running: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+        self._next_at = 0.0
+
+    async def fresh(self) -> None:
+        """Return when a reading that began after this call has ended."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._run(self._running))
+        await asyncio.shield(self._next)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = [task for task in (self._running, self._next) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, previous: asyncio.Task[None] | None) -> None:
+        if previous is not None:
+            await asyncio.wait([previous])
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._next_at - loop.time()))
+        self._next_at = loop.time() + self._rest_s
+        self._running, self._next = self._next, None  # whoever asks from now on waits for another one
+        await self._read()

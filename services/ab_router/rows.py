@@ -1,0 +1,75 @@
+"""A row on its way through the router: assigned, then scored, refused or left without an answer."""
+
+from dataclasses import dataclass
+
+from services.ab_router.catalog import Model
+from services.ab_router.requests import Row
+from shared.events import ExperimentRevision, ModelVersion, Scalar, VariantAllocation
+from shared.problems import FieldError
+
+Value = float | list[float]
+
+
+@dataclass(slots=True)
+class AssignedRow:
+    """A row with its assignment; `variant` is None outside of an experiment. `arrived` is a perf_counter's seconds."""
+
+    row: Row
+    time: float
+    model: Model
+    experiment: ExperimentRevision | None
+    variant: VariantAllocation | None
+    arrived: float
+    size_bytes: int
+
+    @property
+    def version(self) -> ModelVersion:
+        """What shall answer: the variant's version, else the model's champion."""
+        return self.model.versions[self.variant.version] if self.variant else self.model.champion
+
+    @property
+    def substitute(self) -> ModelVersion | None:
+        """The experiment's champion, which answers for a challenger that does not; None where there is no other."""
+        experiment = self.experiment
+        if experiment is None or self.variant is None or self.variant.name == experiment.champion:
+            return None
+        champion = next(variant for variant in experiment.variants if variant.name == experiment.champion)
+        return self.model.versions.get(champion.version)
+
+    def variant_of(self, version: ModelVersion) -> str | None:
+        """The variant that answers with a version. Two variants may share one, so the row's own comes first."""
+        if self.experiment is None or self.variant is None:
+            return None
+        return self.variant.name if self.variant.version == version.version else self.experiment.champion
+
+
+@dataclass(slots=True)
+class ScoredRow:
+    """What a version answered to a row; `latency_ms` is from the row's arrival to that answer."""
+
+    row: AssignedRow
+    version: ModelVersion
+    served_variant: str | None
+    score: Value
+    label: Scalar
+    inputs: dict[str, Scalar]
+    statuses: dict[str, str]
+    degraded: bool
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """The row itself is why a version can't score it: `errors` name fields of the row, such as `inputs.plan`."""
+
+    errors: list[FieldError]
+
+
+@dataclass(frozen=True, slots=True)
+class UnansweredRow:
+    """Nobody answered, and the same row may be answered later. `reason` is what the caller reads."""
+
+    reason: str
+
+
+Outcome = ScoredRow | RefusedRow | UnansweredRow

@@ -1,0 +1,82 @@
+"""Writes answered rows into the journal, many calls' rows in one frame."""
+
+import random
+from collections import Counter as Tally
+from collections.abc import Sequence
+
+from prometheus_client import Counter
+
+from services.ab_router.frames import encoded
+from services.ab_router.rows import ScoredRow
+from services.ab_router.settings import RouterSettings
+from shared.clock import Clock
+from shared.frames import FRAME_BYTES, split
+from shared.ids import PredictionId, new_frame_id
+from shared.journal import Journal, JournalRecord
+from shared.microbatch import MicroBatcher
+from shared.topics import LARGEST_RECORD_BYTES, PREDICTIONS, cloud_event_headers
+
+PREDICTED = Counter("contender_predictions_total", "Predictions that are in the journal", ["model", "variant"])
+FALLBACKS = Counter(
+    "contender_fallbacks_total", "Predictions answered by another variant than the assigned one", ["model", "variant"]
+)
+DEGRADED = Counter("contender_degraded_total", "Predictions made without all of their features", ["model", "variant"])
+
+
+class Writer:
+    """One stage for the rows of all versions: whatever is answered while a flush runs goes into the next frame."""
+
+    def __init__(self, journal: Journal, clock: Clock, settings: RouterSettings) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._partitions = settings.partitions
+        self.batcher = MicroBatcher[ScoredRow, PredictionId | None](
+            self._send,
+            senders=settings.senders,
+            batch_limit=settings.batch_limit,
+            queue_limit=settings.queue_limit,
+            weigh=lambda scored: scored.row.size_bytes,
+            weight_limit=FRAME_BYTES,
+        )
+
+    async def write(self, rows: Sequence[ScoredRow]) -> list[PredictionId | None]:
+        """The rows' ids; they are on disk when this returns. None for a row that is larger than a record may be.
+
+        Rows of a caller that has gone before they are appended are left out.
+
+        Raises:
+            JournalFull: nothing was written.
+        """
+        return await self.batcher.submit_all(rows)
+
+    async def _send(self, rows: list[ScoredRow]) -> Sequence[PredictionId | None]:
+        now = self._clock.now()
+        records: list[JournalRecord] = []
+        ids: list[PredictionId | None] = []
+        for part in split(rows, encoded):
+            if len(part.encoded) > LARGEST_RECORD_BYTES:  # a single row: anything larger was split
+                ids.append(None)
+                continue
+            frame_id = new_frame_id(now)
+            shard = random.randrange(self._partitions)  # noqa: S311 - spreads load, keeps no secret
+            headers = cloud_event_headers(PREDICTIONS, frame_id)
+            records.append(JournalRecord(PREDICTIONS.name, shard, frame_id.encode(), headers, part.encoded.value))
+            ids += [PredictionId(frame_id, shard, row) for row in part.encoded.rows]
+        if records:
+            self._journal.append_all(records)
+            await self._journal.flush()
+        _count([row for row, prediction_id in zip(rows, ids, strict=True) if prediction_id])
+        return ids
+
+
+def _count(rows: Sequence[ScoredRow]) -> None:
+    kinds: Tally[tuple[str, str, bool, bool]] = Tally()
+    for scored in rows:
+        variant = scored.row.variant.name if scored.row.variant else None
+        kinds[scored.row.model.name, variant or "", scored.degraded, scored.served_variant != variant] += 1
+    for (model, name, degraded, is_fallback), number in kinds.items():
+        PREDICTED.labels(model, name).inc(number)
+        if degraded:
+            DEGRADED.labels(model, name).inc(number)
+        if is_fallback:
+            FALLBACKS.labels(model, name).inc(number)

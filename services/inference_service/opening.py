@@ -1,0 +1,28 @@
+"""How a version's file becomes a session, wherever that happens."""
+
+import msgspec
+
+from services.inference_service.session import Session
+from shared.events import ModelVersion
+
+
+def open_session(content: bytes, version: ModelVersion) -> Session:
+    """The session of a version.
+
+    Raises:
+        UnsafeModelError: onnxruntime refuses the file.
+        ManifestError: the file does not fit the version.
+    """
+    return Session(
+        content,
+        version.inputs,
+        version.task,
+        version.classes,
+        score_output=version.score_output,
+        label_output=version.label_output,
+    )
+
+
+def served_part(version: ModelVersion) -> ModelVersion:
+    """A version without what only its readers need, for another process."""
+    return msgspec.structs.replace(version, manifest={}, description="")

@@ -1,0 +1,193 @@
+"""How a journal lies on disk: its records, its segments, and how far the publisher got."""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from shared.logs import logger
+
+_HEAD = struct.Struct(">II")
+_ARRAY_OF_FIVE = b"\x95"  # how the msgpack of a JournalRecord begins
+
+
+class JournalDamagedError(RuntimeError):
+    """A record that was acknowledged can't be read any more."""
+
+
+class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One Kafka record to be."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    headers: list[tuple[str, bytes]]
+    value: bytes
+
+    @property
+    def event_id(self) -> bytes:
+        """The id of the record's event; empty where it has none."""
+        return next((value for name, value in self.headers if name == "ce_id"), b"")
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """How far the publisher got: the next record to send, and per topic-partition the last offset Kafka gave.
+
+    `lost` says that this is a guess, since what was stored can't be read: anything may have been sent already.
+    """
+
+    segment: int = 0
+    position: int = 0
+    offsets: dict[str, int] = {}
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the journal: the number of a segment and a byte in it."""
+
+    segment: int
+    byte: int
+
+
+def framed(record: JournalRecord) -> bytes:
+    """The record as it lies in a segment: length, checksum, msgpack."""
+    body = msgspec.msgpack.encode(record)
+    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+
+
+def segment_path(folder: Path, number: int) -> Path:
+    """The file of a segment."""
+    return folder / f"{number:012d}.log"
+
+
+def segments_of(folder: Path) -> list[int]:
+    """The numbers of all segments, oldest first."""
+    return sorted(int(path.stem) for path in folder.glob("*.log"))
+
+
+def open_segment(folder: Path, number: int) -> int:
+    """Open a segment without a buffer, and see to it that its name outlives a crash.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    file = os.open(segment_path(folder, number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _sync_folder(folder)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def bytes_from(folder: Path, at: Acknowledged) -> int:
+    """Bytes of records behind what was acknowledged."""
+    sizes = {
+        number: segment_path(folder, number).stat().st_size for number in segments_of(folder) if number >= at.segment
+    }
+    return sum(sizes.values()) - min(at.position, sizes.get(at.segment, 0))
+
+
+def read_body(file: BinaryIO) -> bytes | None:
+    """The next record's bytes; None where there is no whole one."""
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    length, checksum = _HEAD.unpack(head)
+    body = file.read(length)
+    # No record is empty: a stretch of zeros, as a power cut may leave it, is none.
+    return body if body and len(body) == length and zlib.crc32(body) == checksum else None
+
+
+def checked_end(folder: Path, at: Acknowledged) -> Position:
+    """Where the next record goes; all records that are not acknowledged before it can be read.
+
+    Raises:
+        JournalDamagedError: one of them can't be.
+    """
+    segments = segments_of(folder)
+    last = segments[-1] if segments else 0
+    end = Position(last, 0)
+    for number in segments:
+        if number >= at.segment:
+            end = Position(
+                number, _whole_bytes(segment_path(folder, number), at.position if number == at.segment else 0)
+            )
+            if number != last and end.byte < segment_path(folder, number).stat().st_size:
+                raise _damaged(segment_path(folder, number), end.byte)
+    if end < Position(at.segment, at.position):
+        logger(__name__).warning("the journal ends before what was acknowledged", folder=str(folder), at=at.segment)
+        return Position(at.segment + 1, 0)
+    return end
+
+
+def _whole_bytes(path: Path, start: int) -> int:
+    """Where whole records from `start` on end; behind that there is at most one that was not written to its end."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        end = min(start, size)
+        file.seek(end)
+        while read_body(file) is not None:
+            end = file.tell()
+        file.seek(end)
+        if end < size and _holds_record(file.read()[1:]):
+            raise _damaged(path, end)
+        return end
+
+
+def _damaged(path: Path, byte: int) -> JournalDamagedError:
+    return JournalDamagedError(
+        f"{path} is damaged at byte {byte}, and whole records lie behind: restore the file, "
+        "or move it away and lose what it holds"
+    )
+
+
+def _holds_record(content: bytes) -> bool:
+    """Whether a whole record begins anywhere."""
+    at = content.find(_ARRAY_OF_FIVE, _HEAD.size)
+    while at >= 0:
+        length, checksum = _HEAD.unpack_from(content, at - _HEAD.size)
+        if length <= len(content) - at and zlib.crc32(memoryview(content)[at : at + length]) == checksum:
+            return True
+        at = content.find(_ARRAY_OF_FIVE, at + 1)
+    return False
+
+
+def read_acknowledged(folder: Path) -> Acknowledged:
+    """How far the publisher got, as last stored; a guess where that can't be read."""
+    path = folder / "acknowledged"
+    if not path.exists():
+        return Acknowledged()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Acknowledged)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        logger(__name__).warning("what was acknowledged is looked up in Kafka", path=str(path), error=str(error))
+        return Acknowledged(min(segments_of(folder), default=0), 0, {}, lost=True)
+
+
+def refused_records(folder: Path) -> Iterator[JournalRecord]:
+    """The records that Kafka would not have."""
+    path = folder / "refused"
+    if path.exists():
+        with path.open("rb") as file:
+            while (body := read_body(file)) is not None:
+                yield msgspec.msgpack.decode(body, type=JournalRecord)
+
+
+def name_of(record: JournalRecord) -> str:
+    """Topic, partition and event id of a record."""
+    return f"{record.topic}:{record.partition} {record.event_id.decode('ascii', 'replace')}"
