@@ -3,12 +3,14 @@
 import re
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 
 # Crockford's base 32 (crockford.com/base32.html): sorts as its numbers do and has no look-alikes.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _TIME_CHARACTERS = 10
 _RANDOM_CHARACTERS = 16
 FRAME_ID_LENGTH = _TIME_CHARACTERS + _RANDOM_CHARACTERS
+_FRAME_ID = re.compile(rf"[0-7][{ALPHABET}]{{{FRAME_ID_LENGTH - 1}}}")
 _PREDICTION_ID = re.compile(rf"([0-7][{ALPHABET}]{{{FRAME_ID_LENGTH - 1}}})-([0-9]{{1,5}})-([0-9]{{1,6}})")
 
 
@@ -56,3 +58,17 @@ class PredictionId:
         if match is None:
             raise ValueError("is not a prediction id: expected <frame id>-<shard>-<row> as the router answered it")
         return cls(match[1], int(match[2]), int(match[3]))
+
+
+@lru_cache(maxsize=1024)
+def created_at(frame_id: str, default: float) -> float:
+    """When a frame id was made, in seconds since the Unix epoch; `default` for ids that are not ours.
+
+    Cached, since the reports on one frame tend to come together.
+    """
+    if _FRAME_ID.fullmatch(frame_id) is None:
+        return default
+    milliseconds = 0
+    for character in frame_id[:_TIME_CHARACTERS]:
+        milliseconds = milliseconds * 32 + ALPHABET.index(character)
+    return milliseconds / 1000.0

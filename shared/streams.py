@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -45,7 +46,8 @@ SET_ASIDE = Counter("contender_set_aside_total", "Records that could not even be
 class SourceRecord:
     """Where an event came from.
 
-    `frame_id` is empty and `type_name` None for records that users' own producers sent without headers.
+    `frame_id` is empty and `type_name` None for records that users' own producers sent without headers. `sent_at`, in
+    seconds since the Unix epoch, is the record's own time; infinite where it has none.
     """
 
     topic: str
@@ -54,6 +56,7 @@ class SourceRecord:
     frame_id: str
     ack: Callable[[], bool]
     type_name: str | None = None
+    sent_at: float = inf
 
 
 class Park(Protocol):
@@ -264,7 +267,10 @@ def source_of(event: FaustEvent[bytes]) -> SourceRecord:
     pairs = list(headers.items() if hasattr(headers, "items") else headers)
     named = _first(pairs, "ce_type")
     type_name = None if named is None else named[:_TYPE_BYTES].decode("ascii", "replace")
-    return SourceRecord(message.topic, message.partition, message.offset, frame_id_in(pairs), event.ack, type_name)
+    sent_at = message.timestamp if message.timestamp > 0.0 else inf
+    return SourceRecord(
+        message.topic, message.partition, message.offset, frame_id_in(pairs), event.ack, type_name, sent_at
+    )
 
 
 def frame_id_in(headers: Iterable[tuple[str, bytes | None]]) -> str:

@@ -26,7 +26,7 @@ FRAME = FeedbackFrame([FeedbackGiven("f", 0, 1, 5.0)])
 
 
 def event(value: bytes | None, headers: object = None, offset: int = 0) -> SimpleNamespace:
-    message = SimpleNamespace(topic="feedback", partition=1, offset=offset, headers=headers)
+    message = SimpleNamespace(topic="feedback", partition=1, offset=offset, headers=headers, timestamp=1.5)
     return SimpleNamespace(value=value, message=message, ack=lambda: True)
 
 
