@@ -5,15 +5,14 @@ import sys
 
 import faust
 
-from services.feedback_service.main import connect, create_app, redis_reasons
+from services.feedback_service.main import create_app, redis_reasons
 from services.feedback_service.settings import FeedbackSettings
-from services.feedback_service.store import RedisSnapshots
-from services.feedback_service.worker import CHANGELOGS, create_worker
+from services.feedback_service.store import RedisSnapshots, connect
+from services.feedback_service.worker import changelog_of, create_worker
 from shared.clock import SystemClock
 from shared.logs import configure_logs
 from shared.processes import run_role, run_web, run_worker
 from shared.settings import ServiceName
-from shared.streams import Steps
 from shared.topics import ensure_topics
 
 SERVICE: ServiceName = "feedback_service"
@@ -26,28 +25,29 @@ def web(settings: FeedbackSettings) -> None:
 
 def worker(settings: FeedbackSettings) -> None:
     """Run the join until SIGTERM."""
+    changelogs = [changelog_of(settings.feedback_state)]
     asyncio.run(
         ensure_topics(
             settings.kafka,
             partitions=settings.partitions,
             replication=settings.replication,
             retention=settings.retention,
-            changelogs=CHANGELOGS,
+            changelogs=changelogs,
         )
     )
-    snapshots = RedisSnapshots(connect(settings), partitions=settings.partitions)
+    redis = connect(settings.redis)
+    snapshots = RedisSnapshots(redis, partitions=settings.partitions, state=settings.feedback_state)
     port = settings.worker_port(SERVICE)
     # Workers that share a machine differ in their port, and one that starts again finds its own folder.
     folder = settings.folder(SERVICE) / f"worker-{port}"
-    steps = Steps()
 
     def create() -> faust.App:
-        return create_worker(settings, snapshots, SystemClock(), folder, steps)
+        return create_worker(settings, snapshots, SystemClock(), folder)
 
     async def unready() -> list[str]:
         return await redis_reasons(snapshots)
 
-    run_worker(create, settings, SERVICE, ready=unready, steps=steps)
+    run_worker(create, settings, SERVICE, ready=unready)
 
 
 if __name__ == "__main__":

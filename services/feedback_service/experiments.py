@@ -1,7 +1,6 @@
 """The experiments that the router has announced, kept in memory from their compacted topic."""
 
-import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -9,6 +8,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from shared.background import repeated
 from shared.events import ExperimentRevision
 from shared.logs import logger
 from shared.topics import EXPERIMENTS
@@ -60,41 +60,36 @@ class ExperimentsFromKafka(InMemoryExperiments):
     def __init__(self, bootstrap: str) -> None:
         super().__init__()
         self._bootstrap = bootstrap
-        self._task: asyncio.Task[None] | None = None
+        self._running = AsyncExitStack()
         self._log = logger(__name__)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._follow())
+        await self._running.enter_async_context(repeated(self._follow, _RETRY_S))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._running.aclose()
 
     async def _follow(self) -> None:
-        while True:
-            consumer = AIOKafkaConsumer(
-                EXPERIMENTS.name,
-                bootstrap_servers=self._bootstrap,
-                auto_offset_reset="earliest",
-                enable_auto_commit=False,
-                request_timeout_ms=_REQUEST_MS,
-            )
-            try:
-                await consumer.start()
-                async for record in consumer:
-                    self.take(record.value, record.offset)
-            except (KafkaError, OSError) as error:
-                self._log.warning("experiments wait for Kafka", error=repr(error))
-            except Exception:  # noqa: BLE001 - nobody awaits this task: what ended it would not be seen
-                self._log.exception("experiments are read from the beginning again")
-            finally:
-                with suppress(KafkaError, OSError):
-                    await consumer.stop()
-            await asyncio.sleep(_RETRY_S)
+        """Read the topic from its beginning, until that fails."""
+        consumer = AIOKafkaConsumer(
+            EXPERIMENTS.name,
+            bootstrap_servers=self._bootstrap,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            request_timeout_ms=_REQUEST_MS,
+        )
+        try:
+            await consumer.start()
+            async for record in consumer:
+                self.take(record.value, record.offset)
+        except (KafkaError, OSError) as error:
+            self._log.warning("experiments wait for Kafka", error=repr(error))
+        finally:
+            with suppress(KafkaError, OSError):
+                await consumer.stop()
 
     def take(self, value: bytes | None, offset: int) -> None:
         """Take a record's value in; a tombstone tells nothing, and one that can't be read is only logged."""

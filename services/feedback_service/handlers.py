@@ -1,6 +1,7 @@
 """Use cases of the web process: take feedback, tell results. Knows no HTTP and no Kafka."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 
@@ -8,13 +9,13 @@ import msgspec
 
 from services.feedback_service.domain.answers import Results
 from services.feedback_service.domain.results import results_of
-from services.feedback_service.errors import InvalidFeedback, TooManyOutcomes, UnknownExperiment
+from services.feedback_service.errors import InvalidFeedback, ResultsUnavailable, TooManyOutcomes, UnknownExperiment
 from services.feedback_service.experiments import Experiments
-from services.feedback_service.store import SnapshotStore
+from services.feedback_service.store import SnapshotStore, SnapshotsUnavailableError
 from shared.clock import Clock
 from shared.events import FeedbackFrame, FeedbackGiven, Outcome
 from shared.frames import split
-from shared.ids import PredictionId, new_frame_id
+from shared.ids import PredictionId, created_at, new_frame_id
 from shared.journal import Journal, JournalRecord
 from shared.problems import FieldError
 from shared.topics import FEEDBACK, cloud_event_headers
@@ -23,6 +24,8 @@ OUTCOME_CHARACTERS = 1000
 _INT64 = 2**63
 _LATEST_S = 253_402_300_800.0  # the year 10000
 _REPORTED_ERRORS = 20
+_AHEAD_S = 300.0  # clocks differ; whatever lies further ahead of now is an error, as it is for a prediction
+_RETRY_AFTER_S = 5
 
 
 class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,12 +107,12 @@ class TakeFeedback:
             return FieldError("prediction_id", str(error))
         if identity.shard >= self.partitions:
             return FieldError("prediction_id", f"names shard {identity.shard}; there are {self.partitions}")
-        wrong = _outcome_error(one.outcome)
-        if wrong:
-            return FieldError("outcome", wrong)
+        if created_at(identity.frame_id, now) > now + _AHEAD_S:
+            return FieldError("prediction_id", "was made in the future: no router has answered it")
         given_at = now if one.time is None else one.time
-        if not 0.0 <= given_at < _LATEST_S:
-            return FieldError("time", "is not in seconds since the Unix epoch")
+        for field, wrong in (("outcome", _outcome_error(one.outcome)), ("time", _time_error(given_at, now))):
+            if wrong:
+                return FieldError(field, wrong)
         return identity.shard, FeedbackGiven(identity.frame_id, identity.row, one.outcome, given_at)
 
 
@@ -119,6 +122,14 @@ def _headers(now: float) -> list[tuple[str, bytes]]:
 
 def _encoded(events: Sequence[FeedbackGiven]) -> bytes:
     return FEEDBACK.encode(FeedbackFrame(list(events)))
+
+
+def _time_error(given_at: float, now: float) -> str:
+    if not 0.0 <= given_at < _LATEST_S:
+        return "is not in seconds since the Unix epoch"
+    if given_at > now + _AHEAD_S:
+        return f"lies {given_at - now:.0f} s ahead of now; at most {_AHEAD_S:.0f} s are accepted"
+    return ""
 
 
 def _outcome_error(outcome: Outcome) -> str:
@@ -146,7 +157,11 @@ class TellResults:
     clock: Clock
 
     async def known(self) -> list[ExperimentSummary]:
-        """Experiments that were announced or have predictions, by name."""
+        """Experiments that were announced or have predictions, by name.
+
+        Raises:
+            ResultsUnavailable: the store can't be reached.
+        """
         found = {
             revision.name: ExperimentSummary(
                 revision.name,
@@ -157,12 +172,13 @@ class TellResults:
             )
             for revision in self.experiments.all()
         }
-        snapshots = await self.snapshots.read()
-        for name in {group.experiment for snapshot in snapshots for group in snapshot.groups} - set(found):
-            results = results_of(name, None, snapshots, self.clock.now())
-            if results is not None:
-                variants = [variant.name for variant in results.variants]
-                found[name] = ExperimentSummary(name, results.status, results.model, results.metric, variants)
+        with _unavailable():
+            unannounced = sorted(set(await self.snapshots.experiments()) - set(found))
+            for name in unannounced:
+                results = results_of(name, None, await self.snapshots.read(name), self.clock.now())
+                if results is not None:
+                    variants = [variant.name for variant in results.variants]
+                    found[name] = ExperimentSummary(name, results.status, results.model, results.metric, variants)
         return [found[name] for name in sorted(found)]
 
     async def results(self, name: str) -> Results:
@@ -170,8 +186,22 @@ class TellResults:
 
         Raises:
             UnknownExperiment: neither announced nor seen in a prediction.
+            ResultsUnavailable: the store can't be reached.
         """
-        results = results_of(name, self.experiments.get(name), await self.snapshots.read(), self.clock.now())
+        with _unavailable():
+            snapshots = await self.snapshots.read(name)
+        results = results_of(name, self.experiments.get(name), snapshots, self.clock.now())
         if results is None:
             raise UnknownExperiment(f"there is no experiment {name!r}")
         return results
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Turn the store's error into one that callers see."""
+    try:
+        yield
+    except SnapshotsUnavailableError as error:
+        raise ResultsUnavailable(
+            "the store of the results does not answer; ask again", retry_after_s=_RETRY_AFTER_S
+        ) from error

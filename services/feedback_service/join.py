@@ -1,116 +1,112 @@
-"""The join of predictions and feedback: what a worker does with each frame, over entries that survive it.
+"""The join of predictions and feedback: what a worker does with each record of a partition, and what a flush writes.
 
-The entries are the only record. The aggregates follow from them, so whatever is read twice, lost between two stores or
-recovered elsewhere, the numbers are those of the entries.
+Frames, reports and aggregates are entries of one table. A flush writes what has changed since the last one, in an order
+in which every beginning of it is a state that reading on from the last marks makes right.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from math import inf
 
-from services.feedback_service.domain.aggregates import PartitionAggregates
+from services.feedback_service.changes import ChangedTable, LocalTable, Write
+from services.feedback_service.domain.aggregates import PartitionAggregates, RowChange
 from services.feedback_service.domain.entries import (
     FrameEntry,
-    LabelChunk,
-    Report,
-    RowReports,
-    by_chunk,
-    chunk_key,
-    decode_chunk,
     decode_frame,
-    encode_entry,
+    encode_frame,
     frame_entry,
-    frame_key,
-    merged,
-    parse_chunk_key,
-    parse_frame_key,
     possible_report,
 )
-from shared.events import FRAME_ID_CHARACTERS, FeedbackFrame, PredictionFrame
+from services.feedback_service.domain.keys import INTENT, MARKS, WAITING, chunk_key, expires_at, frame_key, waiting_key
+from services.feedback_service.domain.reports import (
+    LabelChunk,
+    Report,
+    WaitingEntry,
+    by_chunk,
+    decode_chunk,
+    decode_waiting,
+    encode_chunk,
+    encode_waiting,
+)
+from services.feedback_service.domain.snapshots import PartitionSnapshot
+from services.feedback_service.metrics import UNMATCHED
+from shared.events import FRAME_ID_CHARACTERS, FeedbackFrame, FeedbackGiven, PredictionFrame
+from shared.ids import created_at
 from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PREDICTIONS
 
-_PAUSE_AFTER = 200
-"""Entries of a rebuild between two chances for heartbeats and health checks."""
+AHEAD_S = 300.0
+"""How far ahead of the record that brings it an outcome's time or a prediction id may lie: clocks that differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record stands in its topic."""
+    """Where a record stands in its topic, and when it was sent, in seconds since the Unix epoch."""
 
     partition: int
     offset: int
+    sent_at: float = inf
 
 
-class Entries(Protocol):
-    """Durable values by key, for the partitions that this worker owns (and perhaps remnants of others)."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value of a key."""
-        ...
-
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set the value of a key."""
-        ...
-
-    def items(self) -> Iterable[tuple[bytes, bytes]]:
-        """All entries as they stand at the call."""
-        ...
-
-
-class Join:
-    """Keeps frames and reports, and the aggregates of the partitions that were last rebuilt.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long entries are kept, and how many wait.
 
     Args:
-        frames: what is kept of each prediction frame.
-        labels: what was reported, by frame and chunk of rows.
         allowed_lateness_s: how far an experiment's watermark stays behind its newest prediction.
-        on_step: called now and then while a rebuild goes on.
+        retention_s: how long a frame and its reports are kept, besides twice its window.
+        waiting_s: how long reports wait for their prediction.
+        waiting_reports: how many of a partition wait at most.
     """
 
-    def __init__(
-        self,
-        frames: Entries,
-        labels: Entries,
-        *,
-        allowed_lateness_s: float = 0.0,
-        on_step: Callable[[], None] | None = None,
-    ) -> None:
-        self.partitions: dict[int, PartitionAggregates] = {}
-        self._frames = frames
-        self._labels = labels
-        self._allowed_lateness_s = allowed_lateness_s
-        self._on_step = on_step
-        self._rebuilds = 0
+    allowed_lateness_s: float = 0.0
+    retention_s: float = 86_400.0
+    waiting_s: float = 86_400.0
+    waiting_reports: int = 100_000
 
-    def owns(self, partition: int) -> bool:
-        """Whether records of this partition may be recorded here."""
-        return partition in self.partitions
 
-    def forget(self) -> None:
-        """Give up all partitions; the next rebuild says which are owned then."""
-        self._rebuilds += 1
-        self.partitions = {}
+class PartitionJoin:
+    """One partition's frames, reports and aggregates.
+
+    Args:
+        partition: the number of the partition.
+        local: its entries as of the last flush.
+        limits: how long entries are kept, and how many wait.
+    """
+
+    def __init__(self, partition: int, local: LocalTable, limits: Limits) -> None:
+        self.table = ChangedTable(local)
+        self._limits = limits
+        self.aggregates = PartitionAggregates(partition, self.table, allowed_lateness_s=limits.allowed_lateness_s)
+        self.predictions_end = 0
+        """The end of the topic `predictions` when it was last asked for."""
+        waiting = [(key, decode_waiting(value)) for key, value in self.table.scan(WAITING)]
+        self.waiting = sum(entry.reports for key, entry in waiting if self._frame(_frame_id(key)) is None)
+        """Reports that wait for their prediction."""
 
     def record_predictions(self, frame_id: str, frame: PredictionFrame, at: Place) -> None:
         """Keep a frame and count it, with what was reported before it came. A frame that is known changes nothing.
 
         Raises:
-            ValueError: the frame is none that can be judged.
+            ValueError: the frame can't be judged.
         """
+        if at.offset <= self.aggregates.marks.predictions:
+            return
         if not 0 < len(frame_id) <= FRAME_ID_CHARACTERS:
             raise ValueError(f"the record has no header ce_id of up to {FRAME_ID_CHARACTERS} characters")
-        aggregates = self.partitions[at.partition]
-        key = frame_key(at.partition, frame_id)
-        if self._frames.get(key) is None:
-            entry = frame_entry(frame, at.offset)
-            value = encode_entry(entry)
+        known = self._frame(frame_id)
+        if known is None:
+            entry = frame_entry(frame, at.offset, at.sent_at)
+            value = encode_frame(entry, at.sent_at + 2.0 * entry.window_s + self._limits.retention_s)
             if len(value) > LARGEST_RECORD_BYTES:
                 raise ValueError(f"the frame's entry has {len(value)} bytes; {LARGEST_RECORD_BYTES} fit in a record")
-            self._frames.put(key, value)
-            chunks = aggregates.waiting_chunks(frame_id)
-            aggregates.add_frame(frame_id, entry, self._history(at.partition, frame_id, chunks))
-        aggregates.applied(PREDICTIONS.name, at.offset)
+            self.table.put(frame_key(frame_id), value)
+            waiting = self._waiting(frame_id)
+            self.waiting -= waiting.reports
+            self.aggregates.add_frame(entry, self._chunks(frame_id, waiting.chunks))
+        elif known.offset == at.offset:  # read again after a crash
+            chunks = sorted({*self._waiting(frame_id).chunks, *range(known.chunks)})
+            self.aggregates.add_frame(known, self._chunks(frame_id, chunks))
+        self.applied(PREDICTIONS.name, at)
 
     def record_feedback(self, frame: FeedbackFrame, at: Place) -> None:
         """Keep the reports of a frame, and judge the rows again that they are about. Known reports change nothing.
@@ -118,103 +114,206 @@ class Join:
         Raises:
             ValueError: a report is about no possible row, or has no time; nothing of the frame is kept.
         """
+        if at.offset <= self.aggregates.marks.feedback:
+            return
         if not all(map(possible_report, frame.events)):
             raise ValueError("a report's frame id, row or time is out of range")
-        aggregates = self.partitions[at.partition]
-        for (frame_id, chunk), reports in by_chunk(frame.events, at.offset).items():
-            self._report(aggregates, frame_id, chunk, reports)
-        aggregates.applied(FEEDBACK.name, at.offset)
+        timely = [event for event in frame.events if not _is_ahead(event, at.sent_at)]
+        self.aggregates.count_once(at.offset, refused=len(frame.events) - len(timely))
+        for (frame_id, chunk), reports in by_chunk(timely).items():
+            self._report(frame_id, chunk, reports, at)
+        self.applied(FEEDBACK.name, at)
 
-    def _report(
-        self, aggregates: PartitionAggregates, frame_id: str, chunk: int, reports: dict[int, list[Report]]
-    ) -> None:
-        key = chunk_key(aggregates.partition, frame_id, chunk)
-        known = self._chunk(key)
-        changed = merged(known, reports)
-        if not changed:
+    def applied(self, topic: str, at: Place) -> None:
+        """Note that a record is accounted for. Records before it that were never read are gone from the topic."""
+        self.aggregates.marks = self.aggregates.marks.after(topic, at.offset, at.sent_at)
+
+    def _report(self, frame_id: str, chunk_number: int, reports: dict[int, list[Report]], at: Place) -> None:
+        aggregates = self.aggregates
+        frame = self._frame(frame_id)
+        if frame is None and _age(frame_id, at) > self._limits.waiting_s:
+            aggregates.count_once(at.offset, expired=sum(map(len, reports.values())))
             return
-        history = {**known, **changed}
-        self._labels.put(key, encode_entry(LabelChunk(history)))
-        frame = self._frame(aggregates.partition, frame_id)
-        if frame is None:
-            aggregates.wait(frame_id, chunk, history)
-        else:
-            before = {row: known[row] for row in changed if row in known}
-            aggregates.change_reports(frame, before, changed)
+        chunk = decode_chunk(self.table.get(chunk_key(frame_id, chunk_number)))
+        included = aggregates.includes(aggregates.counts, frame)
+        is_fresh = at.offset > chunk.offset
+        changes: list[RowChange] = []
+        for row, row_reports in reports.items():
+            reason = self._refusal(frame, chunk, row, row_reports, at)
+            if reason:
+                aggregates.count_once(at.offset, **{reason: len(row_reports)})
+                continue
+            if not included:
+                aggregates.count_once(at.offset, unmatched=len(row_reports))
+            changes.append((row, chunk.at(row, at.offset - 1), chunk.at(row, at.offset)))
+        if changes and is_fresh:
+            if not included:  # listed before it is kept, so that a frame to come finds all that is kept
+                kept = sum(len(reports[row]) for row, _, _ in changes)
+                self._wait(frame_id, chunk_number, kept, at, is_unknown=frame is None)
+            chunk.offset = at.offset
+            self.table.put(chunk_key(frame_id, chunk_number), encode_chunk(chunk))
+        if frame is not None:
+            aggregates.change_reports(frame, at.offset, changes)
 
-    async def rebuild(self, owned: Iterable[int]) -> None:
-        """Make the aggregates of the owned partitions anew from the entries, and no others."""
-        self._rebuilds += 1
-        mine = self._rebuilds
-        fresh = {
-            partition: PartitionAggregates(partition, allowed_lateness_s=self._allowed_lateness_s)
-            for partition in owned
-        }
-        await self._rebuild_frames(fresh)
-        await self._rebuild_labels(fresh)
-        if mine == self._rebuilds:  # else the partitions have changed hands meanwhile, and a newer rebuild runs
-            self.partitions = fresh
+    def _refusal(
+        self, frame: FrameEntry | None, chunk: LabelChunk, row: int, reports: Sequence[Report], at: Place
+    ) -> str:
+        """Keep a frame's reports on one row, or say how they are counted instead."""
+        is_kept = chunk.has(row, at.offset)
+        is_fresh = at.offset > chunk.offset
+        if self.aggregates.includes(self.aggregates.counts, frame) or not (is_fresh or is_kept):
+            never_judged = _never_judged(frame, row)
+            if never_judged:
+                return never_judged
+        if is_fresh and frame is None and self._is_full:
+            UNMATCHED.labels("dropped").inc(len(reports))
+            return "unmatched"
+        if is_fresh:
+            is_kept = chunk.add(row, reports, at.offset, self.aggregates.durable.feedback)
+        return "" if is_kept else "refused"  # refused: there are too many, or there were when it was first read
 
-    async def _rebuild_frames(self, fresh: dict[int, PartitionAggregates]) -> None:
-        for number, (key, value) in enumerate(self._frames.items()):
-            partition, frame_id = parse_frame_key(key)
-            if partition in fresh:
-                entry = decode_frame(value)
-                history = self._history(partition, frame_id, range(entry.chunks))
-                fresh[partition].add_frame(frame_id, entry, history)
-                fresh[partition].applied(PREDICTIONS.name, entry.offset)
-            if number % _PAUSE_AFTER == 0:
-                await self._pause()
+    @property
+    def _is_full(self) -> bool:
+        """Whether no more reports may wait. While predictions are unread theirs do, however many they are."""
+        is_caught_up = self.aggregates.marks.predictions + 1 >= self.predictions_end
+        return self.waiting >= self._limits.waiting_reports and is_caught_up
 
-    async def _rebuild_labels(self, fresh: dict[int, PartitionAggregates]) -> None:
-        for number, (key, value) in enumerate(self._labels.items()):
-            partition, frame_id, chunk = parse_chunk_key(key)
-            if partition in fresh:
-                history = decode_chunk(value).rows
-                frame = self._frame(partition, frame_id)
-                if frame is None:
-                    fresh[partition].wait(frame_id, chunk, history)
-                elif chunk >= frame.chunks:
-                    fresh[partition].change_reports(frame, {}, history)
-                newest = max(reports.newest for reports in history.values())
-                fresh[partition].applied(FEEDBACK.name, newest)
-            if number % _PAUSE_AFTER == 0:
-                await self._pause()
+    def _wait(self, frame_id: str, chunk: int, reports: int, at: Place, *, is_unknown: bool) -> None:
+        key = waiting_key(frame_id)
+        value = self.table.get(key)
+        entry = self._waiting(frame_id)
+        expiry = at.sent_at + self._limits.waiting_s if value is None else float(expires_at(key, value) or inf)
+        chunks = entry.chunks if chunk in entry.chunks else [*entry.chunks, chunk]
+        self.table.put(key, encode_waiting(WaitingEntry(chunks, entry.reports + reports), expiry))
+        self.waiting += reports if is_unknown else 0
 
-    async def _pause(self) -> None:
-        if self._on_step is not None:
-            self._on_step()
-        await asyncio.sleep(0)
-
-    def _frame(self, partition: int, frame_id: str) -> FrameEntry | None:
-        value = self._frames.get(frame_key(partition, frame_id))
+    def _frame(self, frame_id: str) -> FrameEntry | None:
+        value = self.table.get(frame_key(frame_id))
         return None if value is None else decode_frame(value)
 
-    def _chunk(self, key: bytes) -> dict[int, RowReports]:
-        value = self._labels.get(key)
-        return {} if value is None else decode_chunk(value).rows
+    def _waiting(self, frame_id: str) -> WaitingEntry:
+        value = self.table.get(waiting_key(frame_id))
+        return WaitingEntry([], 0) if value is None else decode_waiting(value)
 
-    def _history(self, partition: int, frame_id: str, chunks: Sequence[int]) -> dict[int, RowReports]:
-        history: dict[int, RowReports] = {}
-        for chunk in chunks:
-            history.update(self._chunk(chunk_key(partition, frame_id, chunk)))
-        return history
+    def _chunks(self, frame_id: str, numbers: Sequence[int]) -> list[LabelChunk]:
+        return [decode_chunk(self.table.get(chunk_key(frame_id, number))) for number in numbers]
+
+    def flush(self, expire_until: float = -inf, expire_limit: int = 0) -> list[Write]:
+        """What to write now, in order; nothing when nothing has changed. `flushed` must follow once it is durable.
+
+        Args:
+            expire_until: entries that expire by then are deleted, in seconds since the Unix epoch.
+            expire_limit: how many at most.
+        """
+        aggregates = self.aggregates
+        if aggregates.settled:
+            aggregates.fold()
+        deleted = self._expire(expire_until, expire_limit) if aggregates.settled else []
+        if not aggregates.is_changed and not self.table.changes and not deleted:
+            return []
+        intent = aggregates.marks.joined(aggregates.intent)
+        aggregates.intent = intent
+        aggregates.write()
+        return [
+            (INTENT, intent.encode()),
+            *self.table.changes.items(),
+            (MARKS, aggregates.marks.encode()),
+            *((key, None) for key in deleted),
+        ]
+
+    def flushed(self) -> None:
+        """Note that what `flush` gave is durable and in the local table."""
+        self.table.clear()
+        self.aggregates.durable = self.aggregates.marks
+
+    def _expire(self, until: float, limit: int) -> list[bytes]:
+        """The keys of entries that have had their time. They go after the marks, so no replay asks for them."""
+        keys: list[bytes] = []
+        for key in self.table.local.expired(until, limit):
+            if key in self.table.changes:
+                continue
+            frame_id = _frame_id(key)
+            frame = self._frame(frame_id)
+            chunks = self._waiting(frame_id).chunks
+            if key.startswith(WAITING):
+                if frame is None:
+                    self.waiting -= self._waiting(frame_id).reports
+                    UNMATCHED.labels("expired").inc(self._waiting(frame_id).reports)
+                chunks = [chunk for chunk in chunks if frame is None or chunk >= frame.chunks]
+            elif frame is not None:
+                chunks = [chunk for chunk in range(frame.chunks) if self.table.get(chunk_key(frame_id, chunk))]
+            keys += [key, *(chunk_key(frame_id, chunk) for chunk in chunks)]
+        return [key for key in keys if key not in self.table.changes]
 
 
-class InMemoryEntries:
-    """Entries in a dictionary."""
+class Join:
+    """The partitions that this worker owns.
 
-    def __init__(self) -> None:
-        self.values: dict[bytes, bytes] = {}
+    Args:
+        open_table: gives a partition's entries as of its last flush.
+        limits: how long entries are kept, and how many wait.
+    """
 
-    def get(self, key: bytes) -> bytes | None:
-        """The value of a key."""
-        return self.values.get(key)
+    def __init__(self, open_table: Callable[[int], LocalTable], limits: Limits | None = None) -> None:
+        self.partitions: dict[int, PartitionJoin] = {}
+        self._open_table = open_table
+        self._limits = limits or Limits()
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set the value of a key."""
-        self.values[key] = value
+    def owns(self, partition: int) -> bool:
+        """Whether records of this partition may be recorded here."""
+        return partition in self.partitions
 
-    def items(self) -> list[tuple[bytes, bytes]]:
-        """All entries as they stand at the call."""
-        return list(self.values.items())
+    def forget(self) -> None:
+        """Give up all partitions; what was not flushed is read again by whoever owns them next."""
+        self.partitions = {}
+
+    def assign(self, owned: Iterable[int]) -> None:
+        """Take up partitions where their tables stand, and no others."""
+        self.partitions = {
+            partition: PartitionJoin(partition, self._open_table(partition), self._limits) for partition in owned
+        }
+
+    def record_predictions(self, frame_id: str, frame: PredictionFrame, at: Place) -> None:
+        """Record a frame of predictions in its partition.
+
+        Raises:
+            ValueError: the frame can't be judged.
+        """
+        self.partitions[at.partition].record_predictions(frame_id, frame, at)
+
+    def record_feedback(self, frame: FeedbackFrame, at: Place) -> None:
+        """Record a frame of feedback in its partition.
+
+        Raises:
+            ValueError: a report is about no possible row, or has no time.
+        """
+        self.partitions[at.partition].record_feedback(frame, at)
+
+    def snapshot(self, partition: int, now: float) -> PartitionSnapshot:
+        """Everything of a partition as readers see it; `now` is only a note of when."""
+        return self.partitions[partition].aggregates.snapshot(now)
+
+
+def _frame_id(key: bytes) -> str:
+    """The frame id in the key of a frame or of what waits for one."""
+    return key[2:].decode()
+
+
+def _never_judged(frame: FrameEntry | None, row: int) -> str:
+    """How a report on a row is counted that is never judged; empty for all others."""
+    if frame is None:
+        return ""
+    for first, block in frame.located():
+        if first <= row < first + block.size:
+            return "" if block.compared else "outside"
+    return "refused"
+
+
+def _age(frame_id: str, at: Place) -> float:
+    """How old a frame id is for the record that names it; unknown ages are zero."""
+    return at.sent_at - created_at(frame_id, at.sent_at) if at.sent_at < inf else 0.0
+
+
+def _is_ahead(event: FeedbackGiven, sent_at: float) -> bool:
+    latest = sent_at + AHEAD_S
+    return event.given_at > latest or created_at(event.frame_id, -inf) > latest

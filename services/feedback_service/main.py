@@ -5,20 +5,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypedDict
 
 from fastapi import FastAPI
-from redis import RedisError
-from redis.asyncio import Redis
 
 from services.feedback_service import api, pages
 from services.feedback_service.experiments import ExperimentsFromKafka
 from services.feedback_service.handlers import TakeFeedback, TellResults
 from services.feedback_service.settings import FeedbackSettings
-from services.feedback_service.store import RedisSnapshots, SnapshotStore
+from services.feedback_service.store import RedisSnapshots, SnapshotStore, SnapshotsUnavailableError, connect
 from shared import http
 from shared.clock import SystemClock
 from shared.journal import FULL_REASON, Journal
 from shared.publisher import Publisher
-
-REDIS_DEADLINE_S = 2.0
 
 
 class State(TypedDict):
@@ -45,10 +41,10 @@ async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
         replication=settings.replication,
         retention=settings.retention,
     )
-    redis = connect(settings)
+    redis = connect(settings.redis)
     try:
         async with publisher, ExperimentsFromKafka(settings.kafka) as experiments:
-            snapshots = RedisSnapshots(redis, partitions=settings.partitions)
+            snapshots = RedisSnapshots(redis, partitions=settings.partitions, state=settings.feedback_state)
             yield State(
                 settings=settings,
                 take_feedback=TakeFeedback(journal, SystemClock(), settings.partitions, settings.feedback_rows_limit),
@@ -59,11 +55,6 @@ async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
     finally:
         await redis.aclose()
         journal.close()
-
-
-def connect(settings: FeedbackSettings) -> "Redis":
-    """A client with deadlines, for values that are bytes."""
-    return Redis.from_url(settings.redis, socket_timeout=REDIS_DEADLINE_S, socket_connect_timeout=REDIS_DEADLINE_S)
 
 
 def create_app(settings: FeedbackSettings, resources: Resources = open_resources) -> FastAPI:
@@ -109,6 +100,6 @@ async def redis_reasons(snapshots: SnapshotStore) -> list[str]:
     """Why snapshots can't be read or written."""
     try:
         await snapshots.ping()
-    except RedisError as error:
-        return [f"Redis can't be reached ({type(error).__name__})"]
+    except SnapshotsUnavailableError as error:
+        return [str(error)]
     return []

@@ -67,6 +67,7 @@ def _health(results: Results) -> str:
         _item("refused", f"{health.refused:,}", alarm=health.refused > 0),
         _item("duplicates", f"{health.duplicates:,}"),
         _item("unmatched (all experiments)", f"{health.unmatched:,}"),
+        _item("late, prediction deleted (all experiments)", f"{health.expired:,}"),
         _item("degraded", f"{health.degraded:,}", alarm=health.degraded > 0),
         _item("fallbacks", f"{health.fallbacks:,}", alarm=health.fallbacks > 0),
     ]
@@ -151,9 +152,10 @@ def _footer(results: Results) -> str:
         f"{escape(topic)} " + ", ".join(f"{partition}:{offset}" for partition, offset in sorted(by_partition.items()))
         for topic, by_partition in sorted(results.offsets.items())
     )
+    since = "" if results.since is None else f" Results hold since {_time(results.since)}: older records are gone."
     return (
         f"<footer>Watermark {_time(results.watermark)}, window {results.window_s:g} s, updated "
-        f"{_time(results.updated_at)}. Applied: {offsets or 'nothing yet'}.</footer>"
+        f"{_time(results.updated_at)}. Applied: {offsets or 'nothing yet'}.{since}</footer>"
     )
 
 

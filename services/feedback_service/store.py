@@ -1,85 +1,236 @@
-"""Where workers publish the snapshots of their partitions and readers find them."""
+"""Where workers publish what they know of experiments and readers find it."""
 
-from typing import Protocol
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
+import msgspec
+from redis import RedisError
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
-from services.feedback_service.domain.snapshots import PartitionSnapshot, decode_snapshot, encode_snapshot
+from services.feedback_service.domain.snapshots import (
+    CohortSnapshot,
+    ExperimentUpdate,
+    GroupHeader,
+    PartitionSnapshot,
+    PartitionStatus,
+    snapshot_groups,
+)
+from services.feedback_service.metrics import SNAPSHOT_BYTES
+
+DEADLINE_S = 2.0
+"""How long a call to Redis may take: a page is answered, or refused, within three seconds."""
+
+_ANSWER_S = 1.5  # for one answer; the client then closes the connection, which a cancelled call leaves open
+
+ShapeT = TypeVar("ShapeT")
+
+
+class SnapshotsUnavailableError(Exception):
+    """Where the snapshots lie can't be reached, or is too slow."""
 
 
 class SnapshotStore(Protocol):
-    """The newest snapshot of each partition."""
+    """The newest snapshot of each experiment and partition, and how far each partition is."""
 
-    async def write(self, snapshot: PartitionSnapshot) -> None:
-        """Put a snapshot in the place of the partition's last one."""
+    async def write(self, update: ExperimentUpdate) -> None:
+        """Bring an experiment's snapshot of one partition up to date.
+
+        Raises:
+            SnapshotsUnavailableError: the store can't be reached.
+        """
         ...
 
-    async def read(self) -> list[PartitionSnapshot]:
-        """The snapshots of all partitions that have one, by partition."""
+    async def write_status(self, status: PartitionStatus) -> bool:
+        """Put a status in the place of the partition's last one, and return whether there was one.
+
+        Raises:
+            SnapshotsUnavailableError: the store can't be reached.
+        """
+        ...
+
+    async def read(self, experiment: str) -> list[PartitionSnapshot]:
+        """All partitions that have a status, by number, each with its groups of one experiment.
+
+        Raises:
+            SnapshotsUnavailableError: the store can't be reached.
+        """
+        ...
+
+    async def experiments(self) -> list[str]:
+        """The names of the experiments that have a snapshot, sorted.
+
+        Raises:
+            SnapshotsUnavailableError: the store can't be reached.
+        """
         ...
 
     async def ping(self) -> None:
-        """Return if the store can be reached."""
+        """Return if the store can be reached.
+
+        Raises:
+            SnapshotsUnavailableError: the store can't be reached.
+        """
         ...
 
 
 class RedisSnapshots:
-    """Snapshots in Redis or Valkey, each one value that is always replaced whole.
+    """Snapshots in Redis or Valkey: a hash for each experiment, in which every partition has its own fields.
 
     The keys share a hash tag, so that a cluster reads them in one call.
 
     Args:
         redis: a client that does not decode responses.
         partitions: how many partitions there are.
+        state: the name of the counts.
     """
 
-    def __init__(self, redis: "Redis", *, partitions: int) -> None:
+    def __init__(self, redis: "Redis", *, partitions: int, state: str = "1") -> None:
         self._redis = redis
-        self._keys = [_key(partition) for partition in range(partitions)]
+        self._prefix = f"{{feedback}}:counts-{state}"
+        self._statuses = [f"{self._prefix}:status:{number}" for number in range(partitions)]
 
-    async def write(self, snapshot: PartitionSnapshot) -> None:
-        """Put a snapshot in the place of the partition's last one.
-
-        Raises:
-            redis.RedisError: Redis can't be reached or refuses.
-        """
-        await self._redis.set(_key(snapshot.partition), encode_snapshot(snapshot))
-
-    async def read(self) -> list[PartitionSnapshot]:
-        """The snapshots of all partitions that have one, by partition.
+    async def write(self, update: ExperimentUpdate) -> None:
+        """Bring an experiment's snapshot of one partition up to date.
 
         Raises:
-            redis.RedisError: Redis can't be reached or refuses.
+            SnapshotsUnavailableError: Redis can't be reached or refuses.
         """
-        values = await self._redis.mget(self._keys)
-        return [decode_snapshot(value) for value in values if isinstance(value, bytes)]
+        key = self._key(update.experiment)
+        encoded = {name: msgspec.msgpack.encode(cohort) for name, cohort in update.changed.items()}
+        encoded[str(update.partition)] = msgspec.msgpack.encode(update.headers)
+        async with _deadline():
+            gone = set(update.gone)
+            if update.complete:
+                own = f"{update.partition}:"
+                stored = {_text(name) for name in await self._redis.hkeys(key)}
+                gone |= {name for name in stored if name.startswith(own)} - set(update.changed)
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hset(key, items=[part for pair in encoded.items() for part in pair])
+                if gone:
+                    pipeline.hdel(key, *sorted(gone))
+                pipeline.sadd(f"{self._prefix}:experiments", update.experiment)
+                await pipeline.execute()
+        SNAPSHOT_BYTES.inc(sum(map(len, encoded.values())))
+
+    async def write_status(self, status: PartitionStatus) -> bool:
+        """Put a status in the place of the partition's last one, and return whether there was one.
+
+        Raises:
+            SnapshotsUnavailableError: Redis can't be reached or refuses.
+        """
+        value = msgspec.msgpack.encode(status)
+        async with _deadline():
+            last = await self._redis.set(f"{self._prefix}:status:{status.partition}", value, get=True)
+        SNAPSHOT_BYTES.inc(len(value))
+        return last is not None
+
+    async def read(self, experiment: str) -> list[PartitionSnapshot]:
+        """All partitions that have a status, by number, each with its groups of one experiment.
+
+        Raises:
+            SnapshotsUnavailableError: Redis can't be reached or refuses.
+        """
+        async with _deadline(), self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.mget(self._statuses)
+            pipeline.hgetall(self._key(experiment))
+            statuses, fields = await pipeline.execute()
+        return _snapshots(statuses, {name.decode(): value for name, value in fields.items()})
+
+    async def experiments(self) -> list[str]:
+        """The names of the experiments that have a snapshot, sorted.
+
+        Raises:
+            SnapshotsUnavailableError: Redis can't be reached or refuses.
+        """
+        async with _deadline():
+            names = await self._redis.smembers(f"{self._prefix}:experiments")
+        return sorted(map(_text, names))
 
     async def ping(self) -> None:
         """Return if Redis answers.
 
         Raises:
-            redis.RedisError: it does not.
+            SnapshotsUnavailableError: it does not.
         """
-        await self._redis.echo("ping")
+        async with _deadline():
+            await self._redis.echo("ping")
+
+    def _key(self, experiment: str) -> str:
+        return f"{self._prefix}:experiment:{experiment}"
 
 
+@dataclass
 class InMemorySnapshots:
-    """Snapshots in a dictionary."""
+    """Snapshots in dictionaries."""
 
-    def __init__(self) -> None:
-        self._values: dict[int, bytes] = {}
+    _statuses: dict[int, bytes] = field(default_factory=dict)
+    _fields: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
-    async def write(self, snapshot: PartitionSnapshot) -> None:
-        """Put a snapshot in the place of the partition's last one."""
-        self._values[snapshot.partition] = encode_snapshot(snapshot)
+    async def write(self, update: ExperimentUpdate) -> None:
+        """Bring an experiment's snapshot of one partition up to date."""
+        fields = self._fields.setdefault(update.experiment, {})
+        own = f"{update.partition}:"
+        for name in [name for name in fields if name in update.gone or (update.complete and name.startswith(own))]:
+            del fields[name]
+        fields.update({name: msgspec.msgpack.encode(cohort) for name, cohort in update.changed.items()})
+        fields[str(update.partition)] = msgspec.msgpack.encode(update.headers)
 
-    async def read(self) -> list[PartitionSnapshot]:
-        """The snapshots of all partitions that have one, by partition."""
-        return [decode_snapshot(self._values[partition]) for partition in sorted(self._values)]
+    async def write_status(self, status: PartitionStatus) -> bool:
+        """Put a status in the place of the partition's last one, and return whether there was one."""
+        was_there = status.partition in self._statuses
+        self._statuses[status.partition] = msgspec.msgpack.encode(status)
+        return was_there
+
+    async def read(self, experiment: str) -> list[PartitionSnapshot]:
+        """All partitions that have a status, by number, each with its groups of one experiment."""
+        statuses = [self._statuses[number] for number in sorted(self._statuses)]
+        return _snapshots(statuses, self._fields.get(experiment, {}))
+
+    async def experiments(self) -> list[str]:
+        """The names of the experiments that have a snapshot, sorted."""
+        return sorted(self._fields)
 
     async def ping(self) -> None:
         """Return: memory is there."""
 
 
-def _key(partition: int) -> str:
-    return f"{{feedback}}:snapshot:{partition}"
+def connect(url: str) -> "Redis":
+    """A client for values that are bytes, which gives up after DEADLINE_S and leaves it to the caller to try again."""
+    return Redis.from_url(url, socket_timeout=_ANSWER_S, socket_connect_timeout=_ANSWER_S, retry=Retry(NoBackoff(), 0))
+
+
+@asynccontextmanager
+async def _deadline() -> AsyncIterator[None]:
+    """Turn what may go wrong between here and Redis into the store's own error, in time."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise SnapshotsUnavailableError(f"Redis can't be reached ({type(error).__name__})") from error
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _snapshots(statuses: Sequence[bytes | None], fields: dict[str, bytes]) -> list[PartitionSnapshot]:
+    """Decode what a reader has found."""
+    cohorts = {name: _decode(value, CohortSnapshot) for name, value in fields.items() if ":" in name}
+    snapshots = []
+    for value in statuses:
+        if value is None:
+            continue
+        status = _decode(value, PartitionStatus)
+        headers = fields.get(str(status.partition))
+        groups = snapshot_groups(_decode(headers, list[GroupHeader]), cohorts) if headers else []
+        snapshots.append(PartitionSnapshot(status, groups))
+    return snapshots
+
+
+def _decode(value: bytes, shape: type[ShapeT]) -> ShapeT:
+    return msgspec.msgpack.decode(value, type=shape)

@@ -1,19 +1,34 @@
 """One contract for every place that snapshots are kept in."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
-from redis import RedisError
 from redis.asyncio import Redis
 
+from contender.embedded.ports import free_ports
+from contender.embedded.valkey import Valkey
 from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
     Counts,
+    ExperimentUpdate,
+    GroupHeader,
     GroupSnapshot,
     MetricSums,
-    PartitionSnapshot,
+    PartitionStatus,
 )
-from services.feedback_service.store import InMemorySnapshots, RedisSnapshots, SnapshotStore
+from services.feedback_service.store import (
+    InMemorySnapshots,
+    RedisSnapshots,
+    SnapshotStore,
+    SnapshotsUnavailableError,
+    connect,
+)
+
+NAME = 'price <script> "\u00e4'
 
 
 @pytest.fixture(params=["memory", "valkey"])
@@ -27,11 +42,18 @@ async def store(request) -> AsyncIterator[SnapshotStore]:
     await redis.aclose()
 
 
-def snapshot(partition: int, predictions: int = 1) -> PartitionSnapshot:
+def status(partition: int, offset: int = 3) -> PartitionStatus:
+    return PartitionStatus(partition, {"predictions": offset}, Counts(predictions=offset), 2.0, 1.5)
+
+
+def cohort(predictions: int) -> CohortSnapshot:
     sums = MetricSums({3: 1}, {"log_loss": {3: 0.1}}, {"log_loss": 0.01}, {}, {999: 1})
-    cohort = CohortSnapshot(60.0, Counts(predictions=predictions), {3: predictions}, sums, MetricSums())
-    group = GroupSnapshot(
-        experiment="e",
+    return CohortSnapshot(60.0, Counts(predictions=predictions), {3: predictions}, sums, MetricSums())
+
+
+def group(cohorts: list[CohortSnapshot] | None = None) -> GroupSnapshot:
+    return GroupSnapshot(
+        experiment=NAME,
         epoch=1,
         variant="champion",
         task="binary",
@@ -41,33 +63,96 @@ def snapshot(partition: int, predictions: int = 1) -> PartitionSnapshot:
         versions=["v"],
         probability=0.5,
         watermark=1.5,
-        cohorts=[cohort],
+        cohorts=cohorts or [],
+        arrived_at=1.25,
     )
-    return PartitionSnapshot(partition, {"predictions": 3}, cohort.counts, [group], 2.0)
+
+
+def update(partition: int, changed: dict[str, int], present: list[str], **changes) -> ExperimentUpdate:
+    named = {f"{partition}:{name}": cohort(rows) for name, rows in changed.items()}
+    header = GroupHeader(group(), [f"{partition}:{name}" for name in present])
+    return ExperimentUpdate(partition, NAME, [header], named, **{"gone": [], "complete": False, **changes})
+
+
+async def rows(store: SnapshotStore) -> dict[int, list[list[int]]]:
+    """By partition the predictions of each cohort of each group."""
+    return {
+        snapshot.partition: [[one.counts.predictions for one in group.cohorts] for group in snapshot.groups]
+        for snapshot in await store.read(NAME)
+    }
 
 
 async def test_nothing_is_there_at_first(store: SnapshotStore):
-    assert await store.read() == []
+    assert (await store.read(NAME), await store.experiments()) == ([], [])
 
 
 async def test_what_was_written_is_read_by_partition(store: SnapshotStore):
-    await store.write(snapshot(3))
-    await store.write(snapshot(0))
-    assert await store.read() == [snapshot(0), snapshot(3)]
+    for partition in (3, 0):
+        assert not await store.write_status(status(partition))
+        await store.write(update(partition, {"g:1": partition + 1}, ["g:1"]))
+    first, second = await store.read(NAME)
+    assert (first.status, second.status) == (status(0), status(3))
+    assert (first.groups, second.groups) == ([group([cohort(1)])], [group([cohort(4)])])
+    assert await store.experiments() == [NAME]
+    assert [snapshot.groups for snapshot in await store.read("another")] == [[], []]
 
 
-async def test_a_snapshot_takes_the_place_of_the_last_one(store: SnapshotStore):
-    await store.write(snapshot(1, predictions=5))
-    await store.write(snapshot(1, predictions=2))
-    assert await store.read() == [snapshot(1, predictions=2)]
+async def test_a_status_takes_the_place_of_the_last_one_and_tells_that_there_was_one(store: SnapshotStore):
+    assert [await store.write_status(status(1, offset)) for offset in (5, 2)] == [False, True]
+    assert [snapshot.status for snapshot in await store.read(NAME)] == [status(1, 2)]
+
+
+async def test_an_update_changes_what_differs_and_takes_away_what_is_gone(store: SnapshotStore):
+    await store.write_status(status(0))
+    await store.write(update(0, {"g:1": 1, "g:2": 2}, ["g:1", "g:2"]))
+    await store.write(update(0, {"g:matured": 7}, ["g:matured", "g:2"], gone=["0:g:1"]))
+    assert await rows(store) == {0: [[7, 2]]}
+
+
+async def test_a_complete_update_leaves_nothing_of_what_another_worker_wrote(store: SnapshotStore):
+    for partition in (0, 1):
+        await store.write_status(status(partition))
+        await store.write(update(partition, {"old:1": 1}, ["old:1"]))
+    await store.write(update(0, {"g:2": 2}, ["g:2"], complete=True))
+    await store.write(update(0, {}, ["g:2", "old:1"]))
+    assert await rows(store) == {0: [[2]], 1: [[1]]}
 
 
 async def test_the_store_can_be_reached(store: SnapshotStore):
     await store.ping()
 
 
-async def test_an_unreachable_redis_is_an_error_that_can_be_handled(unused_tcp_port: int):
-    redis = Redis.from_url(f"redis://127.0.0.1:{unused_tcp_port}/0")
-    with pytest.raises(RedisError):
-        await RedisSnapshots(redis, partitions=1).ping()
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A server of its own, which may be stopped."""
+    server = Valkey(tmp_path, free_ports(1)[0])
+    server.start()
+    try:
+        server.wait_ready(60)
+        yield server
+    finally:
+        server.kill()
+
+
+async def test_a_frozen_server_is_an_error_in_time_and_serves_again_afterwards(own_valkey: Valkey):
+    redis = connect(own_valkey.url)
+    store = RedisSnapshots(redis, partitions=1)
+    await store.write_status(status(0))
+    os.kill(own_valkey.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(3.0):
+            with pytest.raises(SnapshotsUnavailableError):
+                await store.read(NAME)
+    finally:
+        os.kill(own_valkey.pid, signal.SIGCONT)
+    assert [snapshot.status for snapshot in await store.read(NAME)] == [status(0)]
+    await redis.aclose()
+
+
+async def test_an_unreachable_server_is_an_error_that_can_be_handled(unused_tcp_port: int):
+    redis = connect(f"redis://127.0.0.1:{unused_tcp_port}/0")
+    store = RedisSnapshots(redis, partitions=1)
+    for call in (store.ping, store.experiments, lambda: store.write_status(status(0))):
+        with pytest.raises(SnapshotsUnavailableError):
+            await call()
     await redis.aclose()

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,7 +21,7 @@ from redis.asyncio import Redis
 
 from contender.embedded.kafka import KafkaBroker
 from contender.embedded.ports import free_ports
-from services.feedback_service.domain.entries import HISTORY_LIMIT
+from services.feedback_service.domain.reports import HISTORY_LIMIT
 from services.feedback_service.domain.snapshots import Counts
 from services.feedback_service.experiments import ExperimentsFromKafka
 from services.feedback_service.store import RedisSnapshots
@@ -121,7 +122,7 @@ async def counted(worker: Worker, wanted: Callable[[Counts], bool]) -> Counts:
             while not wanted(counts):
                 assert worker.alive, worker.log.read_text()[-3000:]
                 await asyncio.sleep(0.1)
-                counts = sum((one.counts for one in await RedisSnapshots(redis, partitions=1).read()), Counts())
+                counts = sum((one.counts for one in await RedisSnapshots(redis, partitions=1).read("e")), Counts())
     except TimeoutError:
         pytest.fail(f"found {counts}")
     finally:
@@ -171,10 +172,10 @@ async def test_nothing_that_is_sent_ends_the_worker(own_kafka: KafkaBroker, work
     kafka = own_kafka.bootstrap
     await ensure_topics(kafka, partitions=1, replication=1)
     worker.start()
-    frame_id = new_frame_id(1.0)
-    wide = block(task="multiclass", classes=list(range(1000)), unit=["u"] * 1000, time=[0.0] * 1000)
+    frame_id = new_frame_id(time.time())
+    wide = block(task="multiclass", classes=list(range(1000)), unit=["u"] * 1100, time=[0.0] * 1100)
     large = PREDICTIONS.encode(PredictionFrame([wide])).replace(
-        b"[0.5]", b"[%s]" % b",".join([b"[%s]" % b",".join([b"0"] * 1000)] * 1000)
+        b"[0.5]", b"[%s]" % b",".join([b"[%s]" % b",".join([b"0"] * 1000)] * 1100)
     )
     fits = PredictionFrame(
         [
@@ -202,7 +203,9 @@ async def test_nothing_that_is_sent_ends_the_worker(own_kafka: KafkaBroker, work
         for changes in ({"epoch": 2**70}, {"classes": [0, 2**70]}):
             await send(PREDICTIONS.name, PREDICTIONS.encode(PredictionFrame([block(**changes)])), named)
         await send(PREDICTIONS.name, large, named)
-        await send(PREDICTIONS.name, PREDICTIONS.encode(fits), cloud_event_headers(PREDICTIONS, new_frame_id(2.0)))
+        await send(
+            PREDICTIONS.name, PREDICTIONS.encode(fits), cloud_event_headers(PREDICTIONS, new_frame_id(time.time()))
+        )
         await send(PREDICTIONS.name, good, named)
         long_id = FeedbackFrame([FeedbackGiven("f" * 1_000_000, 0, 1, 1.0)])
         await send(FEEDBACK.name, FEEDBACK.encode(long_id), [])

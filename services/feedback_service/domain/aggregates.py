@@ -1,225 +1,282 @@
-"""The join's aggregates of one partition: derived from frames and reports, and never a record of their own.
+"""The aggregates of one partition, kept up to date as frames and reports come in.
 
-Whatever the order in which frames and reports become known, and however often the same ones are offered, the same
-frames and reports give the same numbers: a change of a row takes back the row's old contribution and adds the new.
+Every cell is a pure function of the two topics up to its own two marks. Whatever is read again after a crash, in
+whichever order the topics are read, each cell takes up what it does not hold yet and nothing else.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import floor, inf
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
+from services.feedback_service.domain.cell_store import CellStore, Table
+from services.feedback_service.domain.cells import Cell
+from services.feedback_service.domain.entries import BlockEntry, FrameEntry, row_groups
+from services.feedback_service.domain.groups import Experiment, Group, by_id
+from services.feedback_service.domain.judging import judge_rows
+from services.feedback_service.domain.keys import (
+    COHORTS,
+    COUNTS,
+    EXPERIMENTS,
+    INTENT,
+    MARKS,
+    cohort_key,
+    day_key,
+    experiment_key,
+    parse_cohort_key,
+    total_key,
+)
+from services.feedback_service.domain.marks import Marks
+from services.feedback_service.domain.publishing import Unpublished
+from services.feedback_service.domain.reports import LabelChunk, RowReports
+from services.feedback_service.domain.snapshots import Counts, ExperimentUpdate, PartitionSnapshot, PartitionStatus
 
-from services.feedback_service.domain.cohorts import Cohort
-from services.feedback_service.domain.entries import NOTHING, BlockEntry, FrameEntry, RowReports
-from services.feedback_service.domain.judging import judge_row
-from services.feedback_service.domain.losses import LOSSES, metrics_of
-from services.feedback_service.domain.snapshots import Counts, GroupSnapshot, PartitionSnapshot
-from shared.events import Missing, Task
+DAY_S = 86_400.0
+IDLE_FOLD_S = DAY_S
+"""How long after its rows have matured by the wall clock an idle experiment's last cohorts are folded."""
 
-COHORTS_PER_WINDOW = 24
-SHORTEST_COHORT_S = 60.0
-
-History = Mapping[int, RowReports]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class GroupKey:
-    """What is summed up together: a variant in an epoch. The other fields are the experiment's own."""
-
-    experiment: str
-    epoch: int
-    variant: str
-    task: Task
-    window_s: float
-    missing: Missing
-
-
-@dataclass(slots=True)
-class Group:
-    """One variant of an experiment in one epoch: open cohorts by number, and those that have matured as one."""
-
-    key: GroupKey
-    model: str
-    versions: set[str] = field(default_factory=set)
-    probability: float = 0.0
-    matured: Cohort = field(default_factory=Cohort)
-    open: dict[int, Cohort] = field(default_factory=dict)
-    matured_until: int | None = None
-    newest: float = -inf
-
-    @property
-    def width_s(self) -> float:
-        """The stretch of prediction time that a cohort covers."""
-        return max(SHORTEST_COHORT_S, self.key.window_s / COHORTS_PER_WINDOW)
-
-    def cohort(self, time: float) -> Cohort:
-        """The cohort of a prediction made at `time`."""
-        number = floor(time / self.width_s)
-        if self.matured_until is not None and number < self.matured_until:
-            return self.matured
-        return self.open.setdefault(number, Cohort())
-
-    def matures_at(self, number: int) -> float:
-        """When the last possible row of a cohort matures."""
-        return (number + 1) * self.width_s + self.key.window_s
-
-    def fold(self, watermark: float) -> None:
-        """Put the cohorts that have matured together."""
-        for number in sorted(number for number in self.open if self.matures_at(number) <= watermark):
-            self.matured.absorb(self.open.pop(number))
-            self.matured_until = max(number + 1, self.matured_until or number + 1)
-
-    def snapshot(self, watermark: float) -> GroupSnapshot:
-        """The group as it is published, with its experiment's watermark in this partition."""
-        key = self.key
-        cohorts = [cohort.snapshot(self.matures_at(number)) for number, cohort in sorted(self.open.items())]
-        if self.matured_until is not None:
-            cohorts.insert(0, self.matured.snapshot(self.matures_at(self.matured_until - 1)))
-        return GroupSnapshot(
-            experiment=key.experiment,
-            epoch=key.epoch,
-            variant=key.variant,
-            task=key.task,
-            window_s=key.window_s,
-            missing=key.missing,
-            model=self.model,
-            versions=sorted(self.versions),
-            probability=self.probability,
-            watermark=watermark,
-            cohorts=cohorts,
-        )
+RowChange = tuple[int, RowReports, RowReports]
+"""A row of a frame, and its reports before and after a feedback frame."""
 
 
 class PartitionAggregates:
-    """Everything that is known of one partition, kept up to date as frames and reports come in.
+    """Everything that is known of one partition.
 
     Args:
         partition: the number of the partition.
+        table: its durable entries.
         allowed_lateness_s: how far an experiment's watermark stays behind its newest prediction.
     """
 
-    def __init__(self, partition: int, *, allowed_lateness_s: float = 0.0) -> None:
+    def __init__(self, partition: int, table: Table, *, allowed_lateness_s: float = 0.0) -> None:
         self.partition = partition
-        self.offsets: dict[str, int] = {}
+        self.marks = Marks.decode(table.get(MARKS))
+        """Up to where records have been applied; `durable` is what the last flush has written of it."""
+        self.durable = self.marks
+        self.intent = Marks.decode(table.get(INTENT))
+        self.caught_up_at: float | None = None
+        self._table = table
         self._allowed_lateness_s = allowed_lateness_s
-        self._groups: dict[GroupKey, Group] = {}
-        self._elsewhere: Counter[str] = Counter()
-        self._waiting: dict[str, dict[int, Counter[str]]] = {}
+        self._cells = CellStore(table)
+        self._changed_experiments: set[str] = set()
+        self.experiments: dict[str, Experiment] = {}
+        for _, value in table.scan(EXPERIMENTS):
+            experiment = Experiment.decode(value)
+            self.experiments[experiment.name] = experiment
+        self._open_cohorts()
+        self._unpublished = Unpublished(partition, self.experiments)
 
-    def applied(self, topic: str, offset: int) -> None:
-        """Note that a record of a topic is accounted for."""
-        self.offsets[topic] = max(offset, self.offsets.get(topic, -1))
+    def _open_cohorts(self) -> None:
+        groups = by_id(self.experiments.values())
+        for key, _ in self._table.scan(COHORTS):
+            group_id, number, day = parse_cohort_key(key)
+            group = groups[group_id]  # experiments are written before their cohorts
+            if self._is_folded(group, number):
+                self._cells.remove(key)  # a crash came between the fold and this
+            else:
+                group.open.setdefault(number, set()).add(day)
 
-    def wait(self, frame_id: str, chunk: int, history: History) -> None:
-        """Note the reports of a chunk whose frame is not known yet, instead of what was noted of it before."""
-        counts: Counter[str] = Counter()
-        for reports in history.values():
-            different, duplicates = reports.counted()
-            counts.update(unmatched=different, duplicates=duplicates)
-        self._waiting.setdefault(frame_id, {})[chunk] = counts
+    def note_caught_up(self, now: float) -> None:
+        """Note that both topics have been read to their end, so that there is nothing to be read again."""
+        self.caught_up_at = now
+        self.intent = self.marks
 
-    def waiting_chunks(self, frame_id: str) -> list[int]:
-        """The chunks of a frame that is not known yet."""
-        return sorted(self._waiting.get(frame_id, {}))
+    @property
+    def settled(self) -> bool:
+        """Whether everything that an unfinished flush may have written has been read again."""
+        return self.marks.covers(self.intent)
 
-    def add_frame(self, frame_id: str, frame: FrameEntry, history: History) -> None:
-        """Count a frame that was not known, with everything reported for its rows so far."""
-        self._waiting.pop(frame_id, None)
-        first = 0
-        for block in frame.blocks:
-            self._add_predictions(block)
-            rows = range(first, first + block.size)
-            self._judge(1, block, [(row - first, history.get(row, NOTHING)) for row in rows])
-            first += block.size
-        self._refuse_beyond(1, frame, history)
+    @property
+    def counts(self) -> Cell:
+        """Counts over all rows and reports of the partition."""
+        return self._cell(COUNTS)
 
-    def change_reports(self, frame: FrameEntry, before: History, after: History) -> None:
-        """Judge again the rows of a known frame whose reports have changed; both histories hold these rows only."""
-        rows = sorted(after)
-        for block, located in frame.located(rows):
-            self._judge(-1, block, [(index, before.get(row, NOTHING)) for row, index in located])
-            self._judge(1, block, [(index, after[row]) for row, index in located])
-        self._refuse_beyond(-1, frame, before)
-        self._refuse_beyond(1, frame, after)
+    def includes(self, cell: Cell, frame: FrameEntry | None) -> bool:
+        """Whether a frame's rows are in a cell."""
+        return frame is not None and frame.offset <= max(cell.predictions_mark, self.marks.predictions)
+
+    def count_once(self, offset: int, **counts: int) -> None:
+        """Count reports of the feedback frame at `offset` that no row keeps."""
+        cell = self.counts
+        if offset > cell.feedback_mark:
+            cell.count(1, counts)
+            self._cells.change(COUNTS)
+
+    def add_frame(self, frame: FrameEntry, chunks: Sequence[LabelChunk]) -> None:
+        """Count a frame, with everything reported for its rows so far."""
+        rows = {row: chunk for chunk in chunks for row in chunk.rows}
+        if frame.offset > self.counts.predictions_mark:
+            self._count_frame(frame, rows)
+        for first, block in frame.located():
+            if block.compared and block.size:
+                reported = {row - first: chunk for row, chunk in rows.items() if first <= row < first + block.size}
+                self._add_block(frame, first, block, reported)
+
+    def _count_frame(self, frame: FrameEntry, rows: Mapping[int, LabelChunk]) -> None:
+        cell = self.counts
+        mark = max(cell.feedback_mark, self.marks.feedback)
+        totals = {row: chunk.at(row, mark).total for row, chunk in rows.items()}
+        counts = {"unmatched": -sum(totals.values()), "predictions": 0, "outside": 0}
+        counts["refused"] = sum(total for row, total in totals.items() if row >= frame.size)
+        for first, block in frame.located():
+            counts["predictions"] += block.size
+            if block.compared:
+                counts["degraded"] = counts.get("degraded", 0) + int(block.degraded_rows.sum())
+                counts["fallbacks"] = counts.get("fallbacks", 0) + block.fallback * block.size
+                reported = [
+                    (row - first, chunk.at(row, mark))
+                    for row, chunk in rows.items()
+                    if first <= row < first + block.size
+                ]
+                cell.count(1, judge_rows(block, reported, losses=False).counts)
+            else:
+                counts["outside"] += sum(n for row, n in totals.items() if first <= row < first + block.size)
+        cell.count(1, counts)
+        self._cells.change(COUNTS)
+
+    def _add_block(self, frame: FrameEntry, first: int, block: BlockEntry, reported: Mapping[int, LabelChunk]) -> None:
+        experiment = self.experiments.setdefault(block.experiment, Experiment(block.experiment))
+        group = experiment.group(block)
+        experiment.advance(float(block.times.max()), frame.sent_at)
+        self._changed_experiments.add(experiment.name)
+        self._unpublished.change(experiment.name)
+        buckets, degraded = block.buckets, block.degraded_rows
+        for number, day, rows in row_groups(block, group.width_s, DAY_S):
+            for key, cell in self._targets(group, number, day):
+                if frame.offset <= cell.predictions_mark:
+                    continue
+                indexes = list(rows)
+                fallbacks = len(indexes) if block.fallback else 0
+                cell.add_predictions(
+                    buckets[indexes].tolist(), degraded=int(degraded[indexes].sum()), fallbacks=fallbacks
+                )
+                mark = max(cell.feedback_mark, self.marks.feedback)
+                if block.missing != "negative":
+                    indexes = [index for index in indexes if index in reported] if reported else []
+                histories = [
+                    (index, reported[index].at(first + index, mark) if index in reported else RowReports())
+                    for index in indexes
+                ]
+                cell.add(1, judge_rows(block, histories))
+                self._change_cell(group, key)
+
+    def change_reports(self, frame: FrameEntry, offset: int, changes: Sequence[RowChange]) -> None:
+        """Judge rows again that the feedback frame at `offset` is about; rows of no experiment are not among them."""
+        for first, block in frame.located():
+            inside = {row - first: (before, after) for row, before, after in changes if 0 <= row - first < block.size}
+            if inside:
+                self._change_rows(frame, block, offset, inside)
+
+    def _change_rows(
+        self, frame: FrameEntry, block: BlockEntry, offset: int, changes: Mapping[int, tuple[RowReports, RowReports]]
+    ) -> None:
+        group = self.experiments.setdefault(block.experiment, Experiment(block.experiment)).group(block)
+        for number, day, rows in row_groups(block, group.width_s, DAY_S, list(changes)):
+            before = judge_rows(block, [(index, changes[index][0]) for index in rows])
+            after = judge_rows(block, [(index, changes[index][1]) for index in rows])
+            for key, cell in [*self._targets(group, number, day), (COUNTS, self.counts)]:
+                if offset <= cell.feedback_mark or not self.includes(cell, frame):
+                    continue
+                if key == COUNTS:
+                    cell.count(-1, before.counts)
+                    cell.count(1, after.counts)
+                    self._cells.change(key)
+                else:
+                    cell.add(-1, before)
+                    cell.add(1, after)
+                    self._change_cell(group, key)
+
+    def _targets(self, group: Group, number: int, day: int) -> list[tuple[bytes, Cell]]:
+        """The cells that a row of one cohort and day is summed up in: the open cohort, or the total and the day."""
+        keys = [cohort_key(group.id, number, day)]
+        if self._is_folded(group, number):
+            keys = [total_key(group.id), day_key(group.id, day)]
+        elif self._is_folded_in(day_key(group.id, day), number):
+            keys.append(day_key(group.id, day))  # a crash came between the fold of the day and that of the total
+        return [(key, self._cell(key)) for key in keys]
+
+    def _is_folded(self, group: Group, number: int) -> bool:
+        return self._is_folded_in(total_key(group.id), number)
+
+    def _is_folded_in(self, key: bytes, number: int) -> bool:
+        until = self._cell(key).folded_until
+        return until is not None and number < until
+
+    def _cell(self, key: bytes) -> Cell:
+        return self._cells.get(key, self.marks.predictions, self.marks.feedback)
+
+    def _change_cell(self, group: Group, key: bytes) -> None:
+        self._cells.change(key)
+        if key.startswith(COHORTS):
+            _, number, day = parse_cohort_key(key)
+            group.open.setdefault(number, set()).add(day)
+            self._unpublished.change(group.key.experiment, (group.id, number))
+        elif key == total_key(group.id):
+            self._unpublished.change(group.key.experiment, (group.id, None))
+
+    def fold(self) -> None:
+        """Put the cohorts that have matured into their totals and days."""
+        for experiment in self.experiments.values():
+            clock = max(experiment.newest, experiment.clock(self.caught_up_at) - IDLE_FOLD_S) - self._allowed_lateness_s
+            for group in experiment.groups.values():
+                for number in group.due(clock):
+                    self._fold(group, number)
+
+    def _fold(self, group: Group, number: int) -> None:
+        total_at = total_key(group.id)
+        for day in sorted(group.open.pop(number)):
+            key = cohort_key(group.id, number, day)
+            cohort = self._cell(key)
+            for at in (total_at, day_key(group.id, day)):
+                cell = self._cell(at)
+                if not self._is_folded_in(at, number):
+                    cell.absorb(cohort)
+                if at != total_at:  # the total goes on to the cohort's next day
+                    cell.folded_until = number + 1 if cell.folded_until is None else max(number + 1, cell.folded_until)
+                self._change_cell(group, at)
+            self._cells.remove(key)
+        self._unpublished.change(group.key.experiment, (group.id, number))
+        total = self._cell(total_at)
+        total.folded_until = number + 1 if total.folded_until is None else max(number + 1, total.folded_until)
+        self._unpublished.change(group.key.experiment, (group.id, None))
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a flush has anything to write."""
+        return self.marks != self.durable or self._cells.is_changed or bool(self._changed_experiments)
+
+    def write(self) -> None:
+        """Put what has changed into the table."""
+        for name in sorted(self._changed_experiments):
+            self._table.put(experiment_key(name), self.experiments[name].encode())
+        self._changed_experiments = set()
+        self._cells.write(self.marks.predictions, self.marks.feedback)
+
+    def status(self, now: float) -> PartitionStatus:
+        """How far the partition is; `now` is only a note of when."""
+        return PartitionStatus(
+            self.partition,
+            self.marks.offsets,
+            Counts(**self.counts.counts),
+            now,
+            self.caught_up_at,
+            self.marks.since,
+        )
+
+    def updates(self, limit: int) -> list[ExperimentUpdate]:
+        """What readers have not seen yet of at most `limit` experiments. They count as seen: see `publish_again`."""
+        names = self._unpublished.due(limit)
+        updates = [
+            self._unpublished.update(self.experiments[name], self._cell, self._allowed_lateness_s) for name in names
+        ]
+        for name in names:
+            self._unpublished.published(name)
+        return updates
+
+    def publish_again(self, names: Iterable[str] | None = None) -> None:
+        """Note that readers may have nothing of these experiments, by default of any."""
+        self._unpublished.change_all(self.experiments if names is None else names)
 
     def snapshot(self, now: float) -> PartitionSnapshot:
-        """The partition as it is published; `now` is only a note of when."""
-        watermarks: dict[str, float] = {}
-        for key, group in self._groups.items():
-            reached = group.newest - self._allowed_lateness_s
-            watermarks[key.experiment] = max(reached, watermarks.get(key.experiment, -inf))
-        for key, group in self._groups.items():
-            group.fold(watermarks[key.experiment])
-        groups = [self._groups[key].snapshot(watermarks[key.experiment]) for key in sorted(self._groups)]
-        counts = sum((cohort.counts for group in groups for cohort in group.cohorts), self._counts_elsewhere())
-        return PartitionSnapshot(self.partition, dict(self.offsets), counts, groups, now)
-
-    def _counts_elsewhere(self) -> Counts:
-        total = Counter(self._elsewhere)
-        for chunks in self._waiting.values():
-            for counts in chunks.values():
-                total.update(counts)
-        return Counts(**total)
-
-    def _add_predictions(self, block: BlockEntry) -> None:
-        if not block.compared:
-            self._elsewhere["predictions"] += block.size
-            return
-        group = self._group(block)
-        group.versions.add(block.version)
-        group.probability = max(group.probability, block.probability)
-        group.newest = max(group.newest, *block.time) if block.time else group.newest
-        for index, (time, bucket) in enumerate(zip(block.time, block.bucket, strict=True)):
-            degraded = bool(block.degraded) and block.degraded[index]
-            group.cohort(time).add_prediction(bucket, degraded=degraded, fallback=block.fallback)
-
-    def _judge(self, sign: int, block: BlockEntry, rows: Sequence[tuple[int, RowReports]]) -> None:
-        if not block.compared:
-            for _, history in rows:
-                self._count_elsewhere(sign, "outside", history)
-            return
-        group = self._group(block)
-        labelled: list[tuple[int, float]] = []
-        assumed: list[tuple[int, float]] = []
-        negative = block.missing == "negative" and block.task == "binary"
-        for index, history in rows:
-            judgement = judge_row(block, index, history)
-            group.cohort(block.time[index]).add_judgement(sign, judgement)
-            if judgement.value is not None:
-                labelled.append((index, judgement.value))
-            elif negative:
-                assumed.append((index, 0.0))
-        _add_losses(sign, group, block, labelled, assumed=False)
-        _add_losses(sign, group, block, assumed, assumed=True)
-
-    def _refuse_beyond(self, sign: int, frame: FrameEntry, history: History) -> None:
-        for row, reports in history.items():
-            if row >= frame.size:
-                self._count_elsewhere(sign, "refused", reports)
-
-    def _count_elsewhere(self, sign: int, name: str, reports: RowReports) -> None:
-        different, duplicates = reports.counted()
-        self._elsewhere[name] += sign * different
-        self._elsewhere["duplicates"] += sign * duplicates
-
-    def _group(self, block: BlockEntry) -> Group:
-        key = GroupKey(block.experiment, block.epoch, block.variant, block.task, block.window_s, block.missing)
-        return self._groups.setdefault(key, Group(key, block.model))
-
-
-def _add_losses(
-    sign: int, group: Group, block: BlockEntry, rows: Sequence[tuple[int, float]], *, assumed: bool
-) -> None:
-    if not rows:
-        return
-    outcomes = np.array([value for _, value in rows])
-    scores = np.array([block.score[index] for index, _ in rows], dtype=np.float64)
-    by_metric = {name: LOSSES[name].functions[block.task](outcomes, scores).tolist() for name in metrics_of(block.task)}
-    for position, (index, value) in enumerate(rows):
-        cohort = group.cohort(block.time[index])
-        sums = cohort.assumed if assumed else cohort.labelled
-        sums.add(sign, block.bucket[index], {name: values[position] for name, values in by_metric.items()})
-        if block.task == "binary":
-            sums.count_score(sign, float(scores[position]), positive=value == 1.0)
+        """Everything of the partition as readers see it once all updates have come."""
+        groups = []
+        for name in sorted(self.experiments):
+            groups += self._unpublished.groups(self.experiments[name], self._cell, self._allowed_lateness_s)
+        return PartitionSnapshot(self.status(now), groups)

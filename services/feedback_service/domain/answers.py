@@ -68,7 +68,10 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What became of the reports on this experiment. `unmatched` counts those of the whole service."""
+    """What became of the reports on this experiment. `unmatched` and `expired` count those of the whole service.
+
+    `expired` are late reports on predictions that had been deleted after their retention.
+    """
 
     unmatched: int
     refused: int
@@ -77,11 +80,16 @@ class Health:
     corrections: int
     degraded: int
     fallbacks: int
+    expired: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything on one experiment, as of the offsets per topic and partition that have been applied."""
+    """Everything on one experiment, as of the offsets per topic and partition that have been applied.
+
+    `since`, in seconds since the Unix epoch, is set where older predictions are not counted: when the counts were
+    begun, the topics did not hold them any more.
+    """
 
     experiment: str
     status: str
@@ -101,3 +109,4 @@ class Results:
     totals: Counts
     offsets: dict[str, dict[str, int]]
     updated_at: float | None
+    since: float | None = None

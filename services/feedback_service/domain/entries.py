@@ -1,15 +1,17 @@
-"""What the join keeps: of a prediction frame what judging needs, and of each row everything that was reported."""
+"""What the join keeps of a prediction frame: what judging needs, in columns."""
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from math import inf, isfinite
 from typing import TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from services.feedback_service.domain.keys import with_expiry, without_expiry
 from services.feedback_service.domain.sums import unit_buckets
 from shared.events import (
     FRAME_ID_CHARACTERS,
@@ -25,27 +27,33 @@ from shared.events import (
 CHUNK_ROWS = 64
 """Rows whose reports share a table entry: a report rewrites this many at most, however large its frame is."""
 
-HISTORY_LIMIT = 20
-"""Different reports kept of one row. Nobody corrects an outcome as often, and with TEXT_CHARACTERS it keeps a chunk,
-one record of the changelog, below 600 kB whatever is sent."""
-
 TEXT_CHARACTERS = 100
 """Longer texts are kept as their hash, classes and outcomes alike, so that the one still equals the other."""
+
+NAME_CHARACTERS = 200
+"""The longest name of an experiment, a variant, a model or a version; the router's own limit."""
 
 ROW_LIMIT = 1_000_000
 """Row numbers that a prediction id can spell."""
 
+LATEST_S = 253_402_300_800.0
+"""The year 10000: no row has a time beyond it."""
+
+UNKNOWN_LABEL = -1
 _BINARY_CLASSES = 2
 _INT64 = 2**63
 _ROUNDING = 1e-3  # of a model that computes in half precision
 
+Floats = NDArray[np.float64]
 ScalarT = TypeVar("ScalarT", Outcome, Scalar)
 
 
 class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
-    """What judging needs of a PredictionBlock. The lists have one entry per row; `bucket` stands for the unit.
+    """What judging needs of a PredictionBlock. The columns are packed, with one entry per row.
 
-    A block without experiment or variant keeps its size only.
+    `bucket` (uint8) stands for the unit, `time` and `score` are float64, `width` is the number of scores of a row (0:
+    one number), `label` (int32) the number of the class that was served, UNKNOWN_LABEL where it is none of `classes`;
+    it is empty where the router recorded no label. A block without experiment or variant keeps its size only.
     """
 
     size: int
@@ -60,21 +68,50 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     missing: Missing = "excluded"
     probability: float = 1.0
     fallback: bool = False
-    bucket: list[int] = []
-    time: list[float] = []
-    score: Sequence[float | list[float]] = []
-    degraded: list[bool] = []
+    bucket: bytes = b""
+    time: bytes = b""
+    score: bytes = b""
+    width: int = 0
+    degraded: bytes = b""
+    label: bytes = b""
 
     @property
     def compared(self) -> bool:
         """Whether the rows belong to a variant of an experiment."""
         return bool(self.experiment)
 
+    @property
+    def buckets(self) -> NDArray[np.uint8]:
+        """The unit's bucket of each row, shape (rows,)."""
+        return np.frombuffer(self.bucket, dtype=np.uint8)
+
+    @property
+    def times(self) -> Floats:
+        """When each row was predicted, shape (rows,)."""
+        return np.frombuffer(self.time, dtype=np.float64)
+
+    @property
+    def scores(self) -> Floats:
+        """Shape (rows,), or (rows, classes) for a multiclass model."""
+        scores = np.frombuffer(self.score, dtype=np.float64)
+        return scores.reshape(-1, self.width) if self.width else scores
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """The number of the class that was served, shape (rows,); empty where none was recorded."""
+        return np.frombuffer(self.label, dtype=np.int32)
+
+    @property
+    def degraded_rows(self) -> NDArray[np.bool_]:
+        """Whether defaults or a fallback had a part in the answer, shape (rows,)."""
+        return np.frombuffer(self.degraded, dtype=np.bool_) if self.degraded else np.zeros(self.size, dtype=np.bool_)
+
 
 class FrameEntry(msgspec.Struct, frozen=True, array_like=True):
-    """A prediction frame as the join keeps it, with its offset in the topic `predictions`."""
+    """A prediction frame as the join keeps it, with its offset in the topic `predictions` and when it was sent."""
 
     offset: int
+    sent_at: float
     blocks: list[BlockEntry]
 
     @property
@@ -87,100 +124,47 @@ class FrameEntry(msgspec.Struct, frozen=True, array_like=True):
         """Chunks that the rows fill."""
         return -(-self.size // CHUNK_ROWS)
 
-    def located(self, rows: Sequence[int]) -> Iterator[tuple[BlockEntry, list[tuple[int, int]]]]:
-        """The blocks that hold `rows`, each with pairs (row of the frame, row of the block)."""
+    @property
+    def window_s(self) -> float:
+        """The longest window of the blocks."""
+        return max(block.window_s for block in self.blocks)
+
+    def located(self) -> Iterator[tuple[int, BlockEntry]]:
+        """The blocks, each with the number of its first row in the frame."""
         first = 0
         for block in self.blocks:
-            found = [(row, row - first) for row in rows if first <= row < first + block.size]
-            if found:
-                yield block, found
+            yield first, block
             first += block.size
 
 
-class Report(msgspec.Struct, frozen=True, array_like=True):
-    """One outcome reported for one row: where in the topic `feedback` it stands, when it was given, and what it is."""
-
-    offset: int
-    index: int
-    given_at: float
-    outcome: Outcome
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """What no other report of the partition has, in the order of the topic."""
-        return self.offset, self.index
-
-
-class RowReports(msgspec.Struct, frozen=True, array_like=True):
-    """What was reported for one row: the reports kept, in the order of the topic, and how many there were besides.
-
-    As long as there are no more than HISTORY_LIMIT all are kept. Then those go that equal a later one and are counted
-    as `duplicates`, and what differs from all that are kept is counted as `refused`. Every report up to the place
-    (`offset`, `index`) is accounted for, since the topic's order is that of the calls: one that is read again is known.
-    """
-
-    kept: list[Report] = []
-    duplicates: int = 0
-    refused: int = 0
-    offset: int = -1
-    index: int = -1
-
-    @property
-    def newest(self) -> int:
-        """The highest offset of a report."""
-        return max([self.offset, *(report.offset for report in self.kept)])
-
-    def knows(self, report: Report) -> bool:
-        """Whether a report of this offset and index is accounted for."""
-        return report.place <= (self.offset, self.index) or any(one.place == report.place for one in self.kept)
-
-    def distinct(self) -> list[Report]:
-        """The reports kept that differ in outcome or time, of equal ones the last, in the order of the topic."""
-        last = {(report.given_at, report.outcome): report for report in self.kept}
-        return sorted(last.values(), key=lambda report: report.place)
-
-    def counted(self) -> tuple[int, int]:
-        """How many reports differ from each other, as far as can be told, and how many are duplicates."""
-        different = len(self.distinct())
-        return different + self.refused, self.duplicates + len(self.kept) - different
-
-    def after(self, report: Report) -> "RowReports":
-        """The row's reports with one more, which must not be known."""
-        kept = sorted([*self.kept, report], key=lambda one: one.place)
-        more = RowReports(kept, self.duplicates, self.refused, self.offset, self.index)
-        if len(kept) <= HISTORY_LIMIT:
-            return more
-        different = more.distinct()
-        return RowReports(
-            different[:HISTORY_LIMIT],
-            self.duplicates + len(kept) - len(different),
-            self.refused + len(different[HISTORY_LIMIT:]),
-            *kept[-1].place,
-        )
-
-
-class LabelChunk(msgspec.Struct, frozen=True, array_like=True):
-    """Everything reported for up to CHUNK_ROWS neighbouring rows of one frame."""
-
-    rows: dict[int, RowReports]
-
-
-def frame_entry(frame: PredictionFrame, offset: int) -> FrameEntry:
+def frame_entry(frame: PredictionFrame, offset: int, sent_at: float) -> FrameEntry:
     """What the join keeps of a frame.
 
     Raises:
-        ValueError: the lists of a block are not one entry per row, or its scores do not fit its task.
+        ValueError: the lists of a block are not one entry per row, its scores do not fit its task, or a value is out
+            of range.
     """
     if not any(len(block) for block in frame.blocks):
         raise ValueError("the frame has no rows")
     for number, block in enumerate(frame.blocks):
         _check(number, block)
-    return FrameEntry(offset, [_block_entry(block) for block in frame.blocks])
+    return FrameEntry(offset, sent_at, [_block_entry(block) for block in frame.blocks])
+
+
+def encode_frame(entry: FrameEntry, expires_at: float) -> bytes:
+    """The value of a frame's table entry."""
+    return with_expiry(expires_at, msgspec.msgpack.encode(entry))
+
+
+def decode_frame(value: bytes) -> FrameEntry:
+    """Read the value of a frame's table entry."""
+    return _FRAMES.decode(without_expiry(value))
 
 
 def _block_entry(block: PredictionBlock) -> BlockEntry:
     if block.experiment is None or block.variant is None:
         return BlockEntry(len(block))
+    scores = np.array(block.score, dtype=np.float64)
     return BlockEntry(
         size=len(block),
         experiment=block.experiment,
@@ -189,25 +173,50 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         model=block.model,
         version=block.version,
         task=block.task,
-        classes=[_storable(label) for label in block.classes],
+        classes=[storable(label) for label in block.classes],
         window_s=block.window_s,
         missing=block.missing,
         probability=block.assignment_probability,
         fallback=block.served_variant != block.variant,
-        bucket=unit_buckets(block.unit).tolist(),
-        time=block.time,
-        score=block.score,
-        degraded=block.degraded,
+        bucket=unit_buckets(block.unit).astype(np.uint8).tobytes(),
+        time=np.array(block.time, dtype=np.float64).tobytes(),
+        score=scores.tobytes(),
+        width=scores.shape[1] if scores.ndim > 1 else 0,
+        degraded=np.array(block.degraded, dtype=np.bool_).tobytes() if any(block.degraded) else b"",
+        label=_class_numbers(block),
     )
+
+
+def _class_numbers(block: PredictionBlock) -> bytes:
+    """The labels that were served as numbers of their classes; a regression is judged by its score alone."""
+    if not block.label or block.task == "regression":
+        return b""
+    classes = block.classes or list(range(_width(block)))
+    numbers = {label: number for number, label in reversed(list(enumerate(classes)))}
+    return np.array([numbers.get(label, UNKNOWN_LABEL) for label in block.label], dtype=np.int32).tobytes()
+
+
+def _width(block: PredictionBlock) -> int:
+    first = block.score[0] if block.score else 0.0
+    return len(first) if isinstance(first, list) else _BINARY_CLASSES
 
 
 def _check(number: int, block: PredictionBlock) -> None:
     rows = len(block)
-    named = {"time": block.time, "score": block.score, "degraded": block.degraded or block.unit}
+    named = {
+        "time": block.time,
+        "score": block.score,
+        "degraded": block.degraded or block.unit,
+        "label": block.label or block.unit,
+    }
     for name, values in named.items():
         if len(values) != rows:
             raise ValueError(f"blocks[{number}].{name} has {len(values)} entries for {rows} rows")
     _check_ranges(number, block)
+    _check_scores(number, block)
+
+
+def _check_scores(number: int, block: PredictionBlock) -> None:
     classes = len(block.classes)
     widths = {len(score) if isinstance(score, list) else 0 for score in block.score}
     if block.task == "multiclass":
@@ -223,15 +232,18 @@ def _check(number: int, block: PredictionBlock) -> None:
 
 def _check_ranges(number: int, block: PredictionBlock) -> None:
     integers = [label for label in block.classes if isinstance(label, int)]
+    names = [block.experiment or "", block.variant or "", block.model, block.version]
     wrong = {
         "window_s": block.window_s < 0.0,
         "epoch": not 0 <= block.epoch < _INT64,
         "assignment_probability": not 0.0 <= block.assignment_probability <= 1.0,
         "classes": not all(-_INT64 <= label < _INT64 for label in integers),
+        "time": not all(-LATEST_S <= time < LATEST_S for time in block.time),
+        "its names": any(len(name) > NAME_CHARACTERS for name in names),
     }
     if any(wrong.values()):
-        names = ", ".join(name for name, is_wrong in wrong.items() if is_wrong)
-        raise ValueError(f"blocks[{number}] is out of range in {names}")
+        names = [name for name, is_wrong in wrong.items() if is_wrong]
+        raise ValueError(f"blocks[{number}] is out of range in {', '.join(names)}")
 
 
 def _listed(score: float | list[float]) -> list[float]:
@@ -242,45 +254,7 @@ def _is_probability(score: float) -> bool:
     return -_ROUNDING <= score <= 1.0 + _ROUNDING
 
 
-def frame_key(partition: int, frame_id: str) -> bytes:
-    """The key of a frame in the table `frames`; the partition tells what an owner of other partitions left behind."""
-    return f"{partition}/{frame_id}".encode()
-
-
-def parse_frame_key(key: bytes) -> tuple[int, str]:
-    """The partition and the frame id in a key."""
-    partition, _, frame_id = key.decode().partition("/")
-    return int(partition), frame_id
-
-
-def chunk_key(partition: int, frame_id: str, chunk: int) -> bytes:
-    """The key of a chunk in the table `labels`."""
-    return f"{partition}/{frame_id}/{chunk}".encode()
-
-
-def parse_chunk_key(key: bytes) -> tuple[int, str, int]:
-    """The partition, the frame id and the number of the chunk in a key."""
-    partition, _, rest = key.decode().partition("/")
-    frame_id, _, chunk = rest.rpartition("/")
-    return int(partition), frame_id, int(chunk)
-
-
-def partition_of(key: bytes) -> int:
-    """The partition in a key of either table."""
-    return int(key.partition(b"/")[0])
-
-
-def by_chunk(events: Sequence[FeedbackGiven], offset: int) -> dict[tuple[str, int], dict[int, list[Report]]]:
-    """The reports of one feedback frame by (frame id, chunk), then by row."""
-    found: dict[tuple[str, int], dict[int, list[Report]]] = {}
-    for index, event in enumerate(events):
-        rows = found.setdefault((event.frame_id, event.row // CHUNK_ROWS), {})
-        report = Report(offset, index, event.given_at, _storable(event.outcome))
-        rows.setdefault(event.row, []).append(report)
-    return found
-
-
-def _storable(value: ScalarT) -> ScalarT:
+def storable(value: ScalarT) -> ScalarT:
     """A value of few bytes: a long text as its hash, an integer beyond 64 bits as a float."""
     if isinstance(value, str) and len(value) > TEXT_CHARACTERS:
         return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
@@ -289,46 +263,26 @@ def _storable(value: ScalarT) -> ScalarT:
     return value
 
 
-def merged(known: Mapping[int, RowReports], new: Mapping[int, list[Report]]) -> dict[int, RowReports]:
-    """The rows of `new` whose reports are not all known, each with everything reported; the others are left out.
-
-    A report is known by its offset and index, so one that is read again changes nothing. Reports are taken one by one,
-    so it makes no difference which of them came in one frame.
-    """
-    changed: dict[int, RowReports] = {}
-    for row, reports in new.items():
-        before = after = known.get(row, NOTHING)
-        for report in reports:
-            if not after.knows(report):
-                after = after.after(report)
-        if after is not before:
-            changed[row] = after
-    return changed
-
-
-@lru_cache(maxsize=1024)
-def decode_frame(value: bytes) -> FrameEntry:
-    """Read an entry of the table `frames`. Cached, since a frame's labels tend to come together."""
-    return _FRAMES.decode(value)
-
-
-def decode_chunk(value: bytes) -> LabelChunk:
-    """Read an entry of the table `labels`."""
-    return _CHUNKS.decode(value)
-
-
-def encode_entry(entry: FrameEntry | LabelChunk) -> bytes:
-    """The value of a table entry."""
-    return msgspec.msgpack.encode(entry)
-
-
 def possible_report(event: FeedbackGiven) -> bool:
     """Whether an event can be kept: some frame may have its id and its row, and its time is a number."""
     return 0 < len(event.frame_id) <= FRAME_ID_CHARACTERS and 0 <= event.row < ROW_LIMIT and isfinite(event.given_at)
 
 
-NOTHING = RowReports()
-"""What was reported for a row that nothing was reported for."""
+def row_groups(
+    block: BlockEntry, width_s: float, day_s: float, rows: Sequence[int] | None = None
+) -> list[tuple[int, int, Sequence[int]]]:
+    """Rows of a block, by default all, by cohort of `width_s` seconds and day: triples (cohort, day, rows)."""
+    chosen = np.arange(block.size) if rows is None else np.array(rows)
+    times = block.times[chosen]
+    cohorts = np.floor(times / width_s).astype(np.int64)
+    days = np.floor(times / day_s).astype(np.int64)
+    if cohorts.min() == cohorts.max() and days.min() == days.max():
+        return [(int(cohorts[0]), int(days[0]), chosen.tolist())]
+    pairs, inverse = np.unique(np.stack([cohorts, days]), axis=1, return_inverse=True)
+    return [
+        (int(pairs[0, number]), int(pairs[1, number]), chosen[inverse == number].tolist())
+        for number in range(pairs.shape[1])
+    ]
+
 
 _FRAMES = msgspec.msgpack.Decoder(FrameEntry)
-_CHUNKS = msgspec.msgpack.Decoder(LabelChunk)

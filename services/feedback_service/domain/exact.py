@@ -22,3 +22,15 @@ def exact(value: float) -> int:
 def nearest(units: int) -> float:
     """The float nearest to that many units of 2^-1074."""
     return units / _UNIT
+
+
+def pack(units: int) -> bytes:
+    """An integer in few bytes: how many zero bits it ends with (2 bytes), then the rest of it."""
+    zeros = max(0, (units & -units).bit_length() - 1)
+    rest = units >> zeros
+    return zeros.to_bytes(2) + rest.to_bytes(rest.bit_length() // 8 + 1, signed=True)
+
+
+def unpack(packed: bytes) -> int:
+    """The integer that was packed."""
+    return int.from_bytes(packed[2:], signed=True) << int.from_bytes(packed[:2])

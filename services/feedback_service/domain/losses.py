@@ -22,11 +22,14 @@ class Loss:
     A function takes outcomes, shape (rows,), and scores, and gives one value per row, shape (rows,). For a binary task
     outcomes are 0 or 1 and scores, shape (rows,), the probability of 1. For a multiclass task outcomes are class
     numbers and scores, shape (rows, classes), probabilities. For a regression both are values, shape (rows,).
+    `of_labels` takes outcomes and the classes that were served, both class numbers of shape (rows,), where the metric
+    is about the model's own decision and not about its scores.
     """
 
     name: str
     functions: Mapping[Task, LossFunction]
     lower_is_better: bool = True
+    of_labels: LossFunction | None = None
 
 
 def binary_log_loss(outcomes: Floats, scores: Floats) -> Floats:
@@ -67,6 +70,12 @@ def multiclass_accuracy(outcomes: Floats, scores: Floats) -> Floats:
     return right
 
 
+def label_accuracy(outcomes: Floats, labels: Floats) -> Floats:
+    """One where the class that was served came true, else zero."""
+    right: Floats = np.equal(labels, outcomes).astype(np.float64)
+    return right
+
+
 def absolute_error(outcomes: Floats, scores: Floats) -> Floats:
     """The size of the difference."""
     error: Floats = np.abs(outcomes - scores)
@@ -84,7 +93,12 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         for loss in (
             Loss("log_loss", {"binary": binary_log_loss, "multiclass": multiclass_log_loss}),
             Loss("brier", {"binary": squared_error, "multiclass": multiclass_brier}),
-            Loss("accuracy", {"binary": binary_accuracy, "multiclass": multiclass_accuracy}, lower_is_better=False),
+            Loss(
+                "accuracy",
+                {"binary": binary_accuracy, "multiclass": multiclass_accuracy},
+                lower_is_better=False,
+                of_labels=label_accuracy,
+            ),
             Loss("squared_error", {"regression": squared_error}),
             Loss("absolute_error", {"regression": absolute_error}),
         )

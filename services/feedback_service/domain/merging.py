@@ -1,6 +1,6 @@
 """From snapshots of partitions to the statistics' own sums, per variant and epoch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,17 +76,24 @@ def merged_arms(groups: Sequence[GroupSnapshot], watermark: float) -> dict[tuple
     return arms
 
 
-def watermark_of(groups: Iterable[GroupSnapshot], stopped_at: float | None, now: float) -> float | None:
+def watermark_of(
+    groups: Sequence[GroupSnapshot], caught_up_at: float | None, stopped_at: float | None, now: float
+) -> float | None:
     """How far an experiment's time has come; None before its first prediction.
 
     The newest prediction of any partition and not the oldest of the newest, since one set of routers writes to all
-    partitions: one without predictions is idle, not behind, and must not keep the others from maturing. Once the
-    experiment has stopped no prediction of it comes any more, and the time since then moves it on.
+    partitions: one without predictions is idle, not behind, and must not keep the others from maturing. While traffic
+    pauses the time since the newest prediction arrived moves it on, as far as both topics are known to have been read
+    to their end: labels that were not read are no missing labels. Once the experiment has stopped no prediction of it
+    comes any more.
     """
     known = max((group.watermark for group in groups), default=None)
-    if known is None or stopped_at is None:
-        return known
-    return known + max(0.0, now - stopped_at)
+    if known is None:
+        return None
+    arrivals = [group.arrived_at for group in groups if group.watermark == known and group.arrived_at is not None]
+    idle_s = max(0.0, min(now, caught_up_at) - min(arrivals)) if arrivals and caught_up_at is not None else 0.0
+    stopped_s = max(0.0, now - stopped_at) if stopped_at is not None else 0.0
+    return known + max(idle_s, stopped_s)
 
 
 def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally:

@@ -1,6 +1,7 @@
 """How the results of an experiment follow from the snapshots of the partitions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
 
 from services.feedback_service.domain.answers import Arrival, Effect, Health, Interval, Results, Split, VariantResult
@@ -9,13 +10,21 @@ from services.feedback_service.domain.confidence import ConfidenceSequence, conf
 from services.feedback_service.domain.losses import LOSSES
 from services.feedback_service.domain.merging import Arm, Tally, merged_arms, watermark_of
 from services.feedback_service.domain.setup import AUC, Setup, setup_of
-from services.feedback_service.domain.snapshots import Counts, PartitionSnapshot
+from services.feedback_service.domain.snapshots import Counts, GroupSnapshot, PartitionSnapshot
 from services.feedback_service.domain.split import clustered_split_p
 from services.feedback_service.domain.sums import Comparison, compare, compare_clustered
-from services.feedback_service.domain.verdicts import Contest, Evidence, Verdict, judge
+from services.feedback_service.domain.verdicts import Contest, Evidence, Verdict, Waiting, judge
 from shared.events import ExperimentRevision
 
 _RANK = {"withheld: split": 5, "withheld: label arrival": 4, "challenger better": 3, "champion better": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tests:
+    """P-values of the tests that may withhold a verdict; those of label arrival by challenger."""
+
+    split_p: float
+    arrivals: Mapping[str, float | None]
 
 
 def results_of(
@@ -28,7 +37,7 @@ def results_of(
     groups = [group for snapshot in snapshots for group in snapshot.groups if group.experiment == name]
     if revision is None and not groups:
         return None
-    watermark = watermark_of(groups, revision.stopped_at if revision else None, now)
+    watermark = watermark_of(groups, _caught_up_at(snapshots), revision.stopped_at if revision else None, now)
     arms = merged_arms(groups, float("-inf") if watermark is None else watermark)
     setup = setup_of(name, revision, groups)
     epochs = sorted({epoch for epoch, _ in arms})
@@ -39,7 +48,8 @@ def results_of(
     split = _split(setup, arms, epochs)
     arrivals = {challenger: _arrival_p(setup, arms, epochs, challenger) for challenger in setup.challengers}
     totals = {variant: _pooled(arms, variant) for variant in setup.variants}
-    verdict = _verdict(setup, totals, comparisons, split.p, arrivals)
+    tests = _Tests(split.p, arrivals)
+    verdict = _verdict(setup, totals, comparisons, tests, _waiting(groups, watermark))
     tested = [p for p in arrivals.values() if p is not None]
     return Results(
         experiment=name,
@@ -62,8 +72,31 @@ def results_of(
         health=_health(snapshots, totals),
         totals=sum((snapshot.counts for snapshot in snapshots), Counts()),
         offsets=_offsets(snapshots),
-        updated_at=max((snapshot.updated_at for snapshot in snapshots), default=None),
+        updated_at=max((snapshot.status.updated_at for snapshot in snapshots), default=None),
+        since=_since(snapshots, revision),
     )
+
+
+def _caught_up_at(snapshots: Sequence[PartitionSnapshot]) -> float | None:
+    """When the topics of every partition had been read to their end; None where that is not known of one."""
+    times = [snapshot.status.caught_up_at for snapshot in snapshots]
+    known = [time for time in times if time is not None]
+    return min(known) if known and len(known) == len(times) else None
+
+
+def _waiting(groups: Sequence[GroupSnapshot], watermark: float | None) -> Waiting | None:
+    """The rows whose window has not passed yet."""
+    cohorts = [cohort for group in groups for cohort in group.cohorts if cohort.matures_at > (watermark or 0.0)]
+    rows = sum(cohort.counts.predictions for cohort in cohorts)
+    return Waiting(rows, max(cohort.matures_at for cohort in cohorts)) if rows else None
+
+
+def _since(snapshots: Sequence[PartitionSnapshot], revision: ExperimentRevision | None) -> float | None:
+    """From when the results hold, unless the experiment began later or nothing is missing."""
+    missing = [snapshot.status.since for snapshot in snapshots if snapshot.status.since is not None]
+    started_at = revision.started_at if revision else None
+    since = max(missing, default=None)
+    return None if since is None or (started_at is not None and started_at >= since) else since
 
 
 def _compare(
@@ -117,8 +150,8 @@ def _verdict(
     setup: Setup,
     totals: Mapping[str, Arm],
     comparisons: Mapping[str, Mapping[str, ConfidenceSequence | None]],
-    split_p: float,
-    arrivals: Mapping[str, float | None],
+    tests: _Tests,
+    waiting: Waiting | None,
 ) -> Verdict:
     verdicts = [
         judge(
@@ -127,8 +160,9 @@ def _verdict(
                 comparisons[challenger].get(setup.metric),
                 _judged_rows(setup.metric, totals[setup.champion].matured),
                 _judged_rows(setup.metric, totals[challenger].matured),
-                split_p,
-                arrivals[challenger],
+                tests.split_p,
+                tests.arrivals[challenger],
+                waiting,
             ),
         )
         for challenger in setup.challengers
@@ -203,6 +237,7 @@ def _health(snapshots: Sequence[PartitionSnapshot], totals: Mapping[str, Arm]) -
         corrections=counts.corrections,
         degraded=counts.degraded,
         fallbacks=counts.fallbacks,
+        expired=sum(snapshot.counts.expired for snapshot in snapshots),
     )
 
 

@@ -1,6 +1,4 @@
-"""What a worker publishes of one partition: sums by variant and cohort, complete in themselves and mergeable."""
-
-from typing import Annotated
+"""What a worker publishes of its partitions: sums by variant and cohort, complete in themselves and mergeable."""
 
 import msgspec
 
@@ -21,7 +19,11 @@ class MetricSums(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What became of predictions and of the reports on them. Every report is in exactly one of the last seven."""
+    """What became of predictions and of the reports on them. Every report is in exactly one of the last eight.
+
+    `expired` counts late reports whose prediction had been deleted after its retention: which variant they are of is
+    not known any more.
+    """
 
     predictions: int = 0
     degraded: int = 0
@@ -33,6 +35,7 @@ class Counts(msgspec.Struct, frozen=True):
     duplicates: int = 0
     unmatched: int = 0
     outside: int = 0
+    expired: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
         """The counts of both."""
@@ -49,6 +52,7 @@ class Counts(msgspec.Struct, frozen=True):
             + self.duplicates
             + self.unmatched
             + self.outside
+            + self.expired
         )
 
 
@@ -67,7 +71,11 @@ class CohortSnapshot(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):
-    """One variant of an experiment in one epoch, and how far the experiment's time has come in this partition."""
+    """One variant of an experiment in one epoch.
+
+    `watermark` says how far the experiment's time has come in this partition, and `arrived_at` when the prediction
+    that brought it there was sent, both in seconds since the Unix epoch.
+    """
 
     experiment: str
     epoch: int
@@ -80,27 +88,71 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     probability: float
     watermark: float
     cohorts: list[CohortSnapshot]
+    arrived_at: float | None = None
 
 
-class PartitionSnapshot(msgspec.Struct, frozen=True):
-    """Everything known of one partition, as of the offsets of its two topics that were applied."""
+class PartitionStatus(msgspec.Struct, frozen=True):
+    """How far one partition is: the offsets of its two topics that were applied, and counts over all experiments.
+
+    `caught_up_at` is when both topics were last read to their end, `since` from when the counts hold where the topics
+    no longer began at their first record. All times are seconds since the Unix epoch.
+    """
 
     partition: int
     offsets: dict[str, int]
     counts: Counts
+    updated_at: float
+    caught_up_at: float | None = None
+    since: float | None = None
+
+
+class PartitionSnapshot(msgspec.Struct, frozen=True):
+    """What is known of one partition: its status, and groups of one experiment or of all."""
+
+    status: PartitionStatus
     groups: list[GroupSnapshot]
-    updated_at: Annotated[float, msgspec.Meta(description="seconds since the Unix epoch")]
+
+    @property
+    def partition(self) -> int:
+        """The number of the partition."""
+        return self.status.partition
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """The offsets of its two topics that were applied."""
+        return self.status.offsets
+
+    @property
+    def counts(self) -> Counts:
+        """Counts over all experiments."""
+        return self.status.counts
 
 
-def encode_snapshot(snapshot: PartitionSnapshot) -> bytes:
-    """The snapshot as it is stored."""
-    return msgspec.msgpack.encode(snapshot)
+class GroupHeader(msgspec.Struct, frozen=True, array_like=True):
+    """A group as it is published, without its cohorts: `cohorts` names their fields."""
+
+    group: GroupSnapshot
+    cohorts: list[str]
 
 
-def decode_snapshot(value: bytes) -> PartitionSnapshot:
-    """Read a stored snapshot.
+class ExperimentUpdate(msgspec.Struct, frozen=True):
+    """What has changed of one experiment in one partition since it was last published.
 
-    Raises:
-        msgspec.DecodeError: the bytes are no snapshot.
+    `headers` are all its groups, `changed` the cohorts that differ, by field, and `gone` the fields of cohorts that are
+    no more; `complete` says that there are no others.
     """
-    return msgspec.msgpack.decode(value, type=PartitionSnapshot)
+
+    partition: int
+    experiment: str
+    headers: list[GroupHeader]
+    changed: dict[str, CohortSnapshot]
+    gone: list[str]
+    complete: bool
+
+
+def snapshot_groups(headers: list[GroupHeader], cohorts: dict[str, CohortSnapshot]) -> list[GroupSnapshot]:
+    """Groups with their cohorts; a cohort that is not there is left out."""
+    return [
+        msgspec.structs.replace(header.group, cohorts=[cohorts[field] for field in header.cohorts if field in cohorts])
+        for header in headers
+    ]

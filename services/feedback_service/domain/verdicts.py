@@ -1,6 +1,7 @@
 """Verdicts: what the evidence says about champion and challenger, as a status and one plain sentence."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Literal
 
@@ -31,6 +32,14 @@ class Contest:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Rows that have not matured, and when the last of them does, in seconds since the Unix epoch."""
+
+    rows: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What is known at one look.
 
@@ -44,6 +53,7 @@ class Evidence:
     challenger_rows: int
     split_p: float = 1.0
     arrival_p: float | None = None
+    waiting: Waiting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +107,18 @@ def _arrival_sentence(contest: Contest, p: float) -> str:
 
 def _too_few_sentence(contest: Contest, evidence: Evidence) -> str:
     if min(evidence.champion_rows, evidence.challenger_rows) < MIN_MATURED_ROWS:
-        return f"No verdict yet: {_rows(contest, evidence)}, and each needs at least {MIN_MATURED_ROWS}."
+        return f"No verdict yet: {_rows(contest, evidence)}, and each needs at least {MIN_MATURED_ROWS}" + _waits(
+            evidence
+        )
     return (
         f"No verdict yet: {_rows(contest, evidence)}, but they come from too few units, and each needs at least "
-        f"{MIN_OBSERVATIONS} in one epoch."
+        f"{MIN_OBSERVATIONS} in one epoch" + _waits(evidence)
     )
 
 
 def _collecting_sentence(contest: Contest, evidence: Evidence, effect: ConfidenceSequence) -> str:
-    return f"No difference in {_metric(contest)} shown yet: {_difference(contest, effect)}; {_rows(contest, evidence)}."
+    sentence = f"No difference in {_metric(contest)} shown yet: {_difference(contest, effect)}; "
+    return sentence + _rows(contest, evidence) + _waits(evidence)
 
 
 def _better_sentence(contest: Contest, evidence: Evidence, effect: ConfidenceSequence, *, challenger_wins: bool) -> str:
@@ -132,6 +145,22 @@ def _rows(contest: Contest, evidence: Evidence) -> str:
         f"{contest.champion} has {evidence.champion_rows:,} matured rows and "
         f"{contest.challenger} has {evidence.challenger_rows:,}"
     )
+
+
+def _waits(evidence: Evidence) -> str:
+    """What is still to come, and the end of the sentence."""
+    waiting = evidence.waiting
+    if waiting is None:
+        return "."
+    rows = "1 row waits for its" if waiting.rows == 1 else f"{waiting.rows:,} rows wait for their"
+    return f"; {rows} window to pass, until {_utc(waiting.until)}."
+
+
+def _utc(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):  # a replay may use any time, and a window be of any length
+        return f"{seconds:g}"
 
 
 def _metric(contest: Contest) -> str:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.experiments import InMemoryExperiments
 from services.feedback_service.handlers import Feedback, TakeFeedback, TellResults
-from services.feedback_service.join import InMemoryEntries, Join, Place
+from services.feedback_service.join import Join, Place
 from services.feedback_service.main import State, create_app
 from services.feedback_service.settings import FeedbackSettings
-from services.feedback_service.store import InMemorySnapshots
+from services.feedback_service.store import InMemorySnapshots, SnapshotsUnavailableError
 from shared.clock import FixedClock
 from shared.events import (
     ExperimentRevision,
@@ -105,6 +106,8 @@ async def test_many_outcomes_go_in_one_frame_per_shard_and_are_given_now_by_defa
         ({"prediction_id": ID, "outcome": [1]}, "outcome"),
         ({"prediction_id": ID}, "outcome"),
         ({"prediction_id": ID, "outcome": 1, "time": -1}, "time"),
+        ({"prediction_id": ID, "outcome": 1, "time": 50.0 + 301}, "time"),
+        ({"prediction_id": f"{new_frame_id(50.0 + 301)}-2-7", "outcome": 1}, "prediction_id"),
         ({"prediction_id": ID, "outcome": 1, "times": 1}, "times"),
     ],
 )
@@ -188,14 +191,16 @@ async def publish(snapshots: InMemorySnapshots, rows: int = 400, labelled: int =
         )
         for number, variant in enumerate(("champion", "challenger"))
     ]
-    join = Join(InMemoryEntries(), InMemoryEntries())
-    await join.rebuild([0, 1])
+    join = Join([InMemoryTable(), InMemoryTable()].__getitem__)
+    join.assign([0, 1])
     join.record_predictions(FRAME, PredictionFrame(blocks), Place(0, 0))
     given = [*range(labelled), *range(rows, rows + labelled)]
     events = [FeedbackGiven(FRAME, row, ["no", "yes"][outcomes[row]], row % rows + 1.0) for row in given]
     join.record_feedback(FeedbackFrame(events), Place(0, 0))
-    for aggregates in join.partitions.values():
-        await snapshots.write(aggregates.snapshot(77.0))
+    for joined in join.partitions.values():
+        for update in joined.aggregates.updates(10):
+            await snapshots.write(update)
+        await snapshots.write_status(joined.aggregates.status(77.0))
     return outcomes[rows : rows + labelled], scores[rows : rows + labelled]
 
 
@@ -317,3 +322,50 @@ async def test_the_pages_assets_are_our_own(client):
 
 async def test_the_service_is_ready_while_its_store_answers(client):
     assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_a_time_and_an_id_a_little_ahead_of_now_are_taken(client, journal):
+    body = {"prediction_id": f"{new_frame_id(50.0 + 299)}-2-7", "outcome": 1, "time": 50.0 + 299}
+    assert (await client.post("/v1/feedback", json=body)).status_code == 202
+
+
+class FrozenSnapshots(InMemorySnapshots):
+    """A store that does not answer."""
+
+    async def read(self, experiment: str):
+        raise SnapshotsUnavailableError(f"Redis can't be reached for {experiment}")
+
+    async def experiments(self):
+        raise SnapshotsUnavailableError("Redis can't be reached")
+
+    async def ping(self):
+        raise SnapshotsUnavailableError("Redis can't be reached")
+
+
+@pytest.fixture
+async def frozen(settings, journal, experiments) -> AsyncIterator[httpx.AsyncClient]:
+    @asynccontextmanager
+    async def resources(settings: FeedbackSettings) -> AsyncIterator[State]:
+        snapshots = FrozenSnapshots()
+        yield State(
+            settings=settings,
+            take_feedback=TakeFeedback(journal, FixedClock(50.0), settings.partitions, settings.feedback_rows_limit),
+            tell_results=TellResults(snapshots, experiments, FixedClock(50.0)),
+            snapshots=snapshots,
+            journal=journal,
+        )
+
+    async with client_for(create_app(settings, resources)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/v1/experiments", "/v1/experiments/e/results", "/", "/experiments/e"])
+async def test_without_the_store_of_results_a_caller_is_told_when_to_ask_again(frozen, path):
+    answer = await frozen.get(path)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "Redis" not in answer.text
+
+
+async def test_feedback_is_accepted_without_the_store_of_results(frozen):
+    assert (await frozen.post("/v1/feedback", json={"prediction_id": ID, "outcome": 1})).status_code == 202
+    assert (await frozen.get("/readyz")).status_code == 503

@@ -1,17 +1,21 @@
-"""The join: whatever the order, the repetitions and the crashes, the same frames and reports give the same numbers."""
+"""The join: whatever the interleaving, the repetitions and the crashes, the same topics give the same numbers."""
 
-import asyncio
 import random
 from collections import defaultdict
+from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.feedback_service.domain.entries import CHUNK_ROWS, HISTORY_LIMIT
+from services.feedback_service.changes import InMemoryTable
+from services.feedback_service.domain.cells import Cell
+from services.feedback_service.domain.entries import CHUNK_ROWS
+from services.feedback_service.domain.keys import DAYS, GROUP_BYTES, TOTALS
+from services.feedback_service.domain.reports import HISTORY_LIMIT, VERSIONS_LIMIT
 from services.feedback_service.domain.results import results_of
-from services.feedback_service.domain.snapshots import Counts, PartitionSnapshot, decode_snapshot, encode_snapshot
-from services.feedback_service.join import InMemoryEntries, Join, Place
+from services.feedback_service.domain.snapshots import Counts, PartitionSnapshot
+from services.feedback_service.join import Join, Limits, PartitionJoin, Place
 from shared.events import (
     ExperimentRevision,
     FeedbackFrame,
@@ -42,13 +46,22 @@ def block(variant="champion", rows=2, at=0.0, **changes) -> PredictionBlock:
     return PredictionBlock(**{**given, **changes})
 
 
-def joined() -> Join:
-    join = Join(InMemoryEntries(), InMemoryEntries())
-    asyncio.run(join.rebuild([0, 1]))
+def joined(limits: Limits | None = None) -> Join:
+    tables = [InMemoryTable(), InMemoryTable()]
+    join = Join(tables.__getitem__, limits)
+    join.assign([0, 1])
     return join
 
 
-def apply(join: Join, record: Record) -> None:
+def flush(join: Join, partition=0, **limits) -> list:
+    """Make everything durable, and return what was written."""
+    writes = join.partitions[partition].flush(**limits)
+    join.partitions[partition].table.local.write(writes)
+    join.partitions[partition].flushed()
+    return writes
+
+
+def apply(join: Join | PartitionJoin, record: Record) -> None:
     topic, at, frame_id, frame = record
     if topic == "predictions":
         join.record_predictions(frame_id, frame, at)
@@ -57,16 +70,63 @@ def apply(join: Join, record: Record) -> None:
 
 
 def numbers(join: Join, partition=0) -> PartitionSnapshot:
-    snapshot = join.partitions[partition].snapshot(0.0)
-    return decode_snapshot(encode_snapshot(snapshot))
+    return join.snapshot(partition, 0.0)
 
 
-def predictions(frame_id: str, *blocks: PredictionBlock, offset=0) -> Record:
-    return "predictions", Place(0, offset), frame_id, PredictionFrame(list(blocks))
+def predictions(frame_id: str, *blocks: PredictionBlock, offset=0, **place) -> Record:
+    return "predictions", Place(0, offset, **place), frame_id, PredictionFrame(list(blocks))
 
 
-def feedback(*events: tuple, offset=0) -> Record:
-    return "feedback", Place(0, offset), "", FeedbackFrame([FeedbackGiven(*event) for event in events])
+def feedback(*events: tuple, offset=0, **place) -> Record:
+    return "feedback", Place(0, offset, **place), "", FeedbackFrame([FeedbackGiven(*event) for event in events])
+
+
+@dataclass
+class Worker:
+    """A worker that reads both topics in any interleaving, flushes and crashes in the middle of a flush."""
+
+    topics: dict[str, list[Record]]
+    chance: random.Random
+    table: InMemoryTable = field(default_factory=InMemoryTable)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self.join = Join(lambda _: self.table)
+        self.join.assign([0])
+        marks = self.join.partitions[0].aggregates.marks
+        self.next = {"predictions": marks.predictions + 1, "feedback": marks.feedback + 1}
+
+    def step(self) -> bool:
+        """Read the next record of either topic; false when there is none."""
+        unread = [topic for topic, records in self.topics.items() if self.next[topic] < len(records)]
+        if not unread:
+            return False
+        topic = self.chance.choice(unread)
+        apply(self.join, self.topics[topic][self.next[topic]])
+        self.next[topic] += 1
+        return True
+
+    def flush(self, durable: float = 1.0) -> None:
+        """Write the beginning of a flush, by default all of it."""
+        writes = self.join.partitions[0].flush()
+        kept = round(len(writes) * durable)
+        self.table.write(writes[:kept])
+        if kept == len(writes):
+            self.join.partitions[0].flushed()
+
+    def run(self) -> PartitionSnapshot:
+        """Read everything, with flushes and crashes on the way."""
+        while self.step():
+            if self.chance.random() < 0.3:
+                self.flush()
+            if self.chance.random() < 0.2:
+                self.flush(self.chance.random())
+                self.start()
+        self.flush()
+        self.start()
+        return self.join.snapshot(0, 0.0)
 
 
 @st.composite
@@ -77,10 +137,10 @@ def histories(draw) -> tuple[list[Record], random.Random]:
             block(
                 "champion",
                 draw(st.integers(1, 3)),
-                at=draw(st.floats(0, 500)),
+                at=draw(st.floats(86_000, 86_900)),
                 missing=draw(st.sampled_from(["excluded", "negative"])),
             ),
-            block("challenger", 70, at=float(number), served_variant="champion"),
+            block("challenger", 70, at=86_390.0 + 100 * number, served_variant="champion"),
             offset=number,
         )
         for number in range(draw(st.integers(1, 4)))
@@ -98,33 +158,58 @@ def histories(draw) -> tuple[list[Record], random.Random]:
     return [*frames, *reports], random.Random(draw(st.integers(0, 2**32)))
 
 
+def topics_of(records: list[Record]) -> dict[str, list[Record]]:
+    """The records of both topics, at their offsets."""
+    topics: dict[str, list[Record]] = {"predictions": [], "feedback": []}
+    for topic, _, frame_id, frame in records:
+        topics[topic].append((topic, Place(0, len(topics[topic])), frame_id, frame))
+    return topics
+
+
+@settings(deadline=None)
 @given(histories())
-def test_any_interleaving_duplication_and_replay_gives_the_same_aggregates(history):
+def test_any_interleaving_with_any_crashes_gives_the_same_aggregates(history):
     records, chance = history
-    straight = joined()
-    for record in records:
-        apply(straight, record)
-    shuffled = [*records, *chance.choices(records, k=len(records))]
-    chance.shuffle(shuffled)
-    other = joined()
-    for record in shuffled:
-        apply(other, record)
-        if chance.random() < 0.2:  # a crash, or a rebalance
-            other.forget()
-            asyncio.run(other.rebuild([0]))
-    assert numbers(other) == numbers(straight)
-    asyncio.run(straight.rebuild([0, 1]))
-    assert numbers(straight).groups == numbers(other).groups
+    topics = topics_of(records)
+    straight = Worker(topics, random.Random(0))
+    while straight.step():
+        pass
+    straight.flush()
+    expected = straight.join.snapshot(0, 0.0)
+    assert Worker(topics, chance).run() == expected
+    straight.start()
+    assert straight.join.snapshot(0, 0.0) == expected
 
 
+@settings(deadline=None)
 @given(histories())
 def test_every_report_is_accounted_for_exactly_once(history):
-    records, _ = history
-    join = joined()
-    for record in records:
-        apply(join, record)
+    records, chance = history
     sent = sum(len(frame.events) for topic, _, _, frame in records if topic == "feedback")
-    assert numbers(join).counts.reports == sent
+    assert Worker(topics_of(records), chance).run().counts.reports == sent
+
+
+@settings(deadline=None)
+@given(histories())
+def test_days_add_up_to_the_totals_of_their_group(history):
+    records, chance = history
+    worker = Worker(topics_of(records), chance)
+    worker.run()
+    totals, days = (matured(worker.table, prefix) for prefix in (TOTALS, DAYS))
+    assert totals.keys() == days.keys()
+    for group, (total,) in totals.items():
+        added = Cell()
+        for day in days[group]:
+            added.absorb(day)
+        assert (added.counts, added.rows, added.labelled) == (total.counts, total.rows, total.labelled)
+
+
+def matured(table: InMemoryTable, prefix: bytes) -> dict[bytes, list[Cell]]:
+    """The cells of matured rows by group."""
+    cells = defaultdict(list)
+    for key, value in table.scan(prefix):
+        cells[key[len(prefix) : len(prefix) + GROUP_BYTES]].append(Cell.decode(value))
+    return cells
 
 
 @st.composite
@@ -142,32 +227,32 @@ def insistence(draw) -> tuple[list[tuple], list[Record], random.Random]:
     return events, reports, random.Random(draw(st.integers(0, 2**32)))
 
 
+@settings(deadline=None)
 @given(insistence())
-def test_what_goes_beyond_the_reports_kept_of_a_row_is_counted_once_however_often_it_is_read(drawn):
+def test_what_goes_beyond_the_reports_kept_of_a_row_is_counted_once_whatever_happens(drawn):
     events, records, chance = drawn
-    join = joined()
-    for number, record in enumerate(records):
-        apply(join, record)
-        for again in chance.choices(records[: number + 1], k=2):
-            apply(join, again)
-        if chance.random() < 0.2:
-            join.forget()
-            asyncio.run(join.rebuild([0]))
-    assert numbers(join).counts == counts_of_one_row(events)
-    asyncio.run(join.rebuild([0]))
-    assert numbers(join).counts == counts_of_one_row(events)
+    topics = topics_of(records)
+    for number in range(0, len(topics["feedback"]), VERSIONS_LIMIT - 1):
+        part = {**topics, "feedback": topics["feedback"][: number + VERSIONS_LIMIT - 1]}
+        straight = Worker(part, chance)
+        while straight.step():
+            straight.flush()
+        assert Worker(part, chance).run().counts.reports == sum(len(f.events) for _, _, _, f in part["feedback"])
+    assert straight.join.snapshot(0, 0.0).counts == counts_of_one_row(events)
 
 
 def counts_of_one_row(events: list[tuple]) -> Counts:
     """What becomes of the reports for a row predicted at 0, in the plainest way."""
-    kept: dict[tuple, int] = {}
+    kept: list[tuple] = []
     duplicates = refused = 0
-    for number, (_, _, outcome, at) in enumerate(events):
-        if (at, outcome) not in kept and len(kept) == HISTORY_LIMIT:
+    for _, _, outcome, at in events:
+        if (at, outcome) in kept:
+            kept.remove((at, outcome))
+            duplicates += 1
+        kept.append((at, outcome))
+        if len(kept) > HISTORY_LIMIT:
             refused += 1
-        else:
-            duplicates += (at, outcome) in kept
-            kept[at, outcome] = number
+            del kept[HISTORY_LIMIT // 2]
     valid = [at for at, outcome in kept if outcome != "x"]
     timely = [at for at in valid if at <= WINDOW_S]
     return Counts(
@@ -198,16 +283,35 @@ def test_a_report_that_is_sent_over_and_over_leaves_room_for_a_correction():
     assert (cohort.counts.duplicates, cohort.counts.corrections) == (999, 1)
 
 
+def test_a_flood_for_one_row_shuts_out_no_label_before_or_after_it():
+    flood = [("f", 0, f"forged {number}", 50.0 + number / 1000) for number in range(1000)]
+    for events in ([("f", 0, 1, 5.0), *flood], [*flood, ("f", 0, 1, 5.0)]):
+        for records in ((predictions("f", block(rows=1)), feedback(*events)),) * 2:
+            for order in (records, records[::-1]):
+                counts = counts_after(*order)
+                assert (counts.labelled, counts.refused, counts.reports) == (1, 1000, 1001)
+
+
+def test_a_flood_of_calls_is_refused_until_the_next_flush_only():
+    join = joined()
+    apply(join, predictions("f", block(rows=1)))
+    for offset in range(100):
+        apply(join, feedback(("f", 0, "forged", float(offset)), offset=offset))
+    assert numbers(join).counts.refused == 100
+    flush(join)
+    apply(join, feedback(("f", 0, 1, 9.0), offset=100))
+    assert (numbers(join).counts.labelled, numbers(join).counts.refused) == (1, 100)
+
+
 def test_a_chunk_of_labels_stays_small_whatever_is_reported():
-    labels = InMemoryEntries()
-    join = Join(InMemoryEntries(), labels)
-    asyncio.run(join.rebuild([0]))
+    join = joined()
     for offset in range(40):
-        events = [("f", row, chr(0x1F600 + offset) * 100, float(offset)) for row in range(CHUNK_ROWS)]
-        apply(join, feedback(*events, *events, offset=2**40 + offset))
-    apply(join, feedback(*(("f", row, "x" * 1000, 1.0) for row in range(CHUNK_ROWS)), offset=2**41))
-    (value,) = labels.values.values()
-    assert len(value) < 600_000
+        events = [
+            ("f", row, chr(0x1F600 + offset) * 99 + str(i), float(i)) for row in range(CHUNK_ROWS) for i in range(30)
+        ]
+        apply(join, feedback(*events, *events, offset=offset))
+    largest = max(len(value or b"") for _, value in join.partitions[0].flush())
+    assert largest < 12_000_000
 
 
 def test_a_class_with_a_long_label_is_reported_by_it():
@@ -357,7 +461,7 @@ def test_a_frame_id_that_no_key_should_hold_is_refused(frame_id):
 
 
 def test_a_frame_too_large_for_a_record_of_the_changelog_is_refused():
-    rows, classes = 1000, 1000
+    rows, classes = 1100, 1000
     wide = block(
         rows=rows, task="multiclass", classes=list(range(classes)), score=[[1.0] + [0.0] * (classes - 1)] * rows
     )

@@ -1,0 +1,101 @@
+"""Which cohorts of which experiments readers have not seen yet, and how they are published."""
+
+from collections.abc import Callable, Iterable
+
+from services.feedback_service.domain.cells import Cell
+from services.feedback_service.domain.groups import Experiment, Group
+from services.feedback_service.domain.keys import cohort_key, total_key
+from services.feedback_service.domain.snapshots import (
+    CohortSnapshot,
+    ExperimentUpdate,
+    GroupHeader,
+    GroupSnapshot,
+    snapshot_groups,
+)
+
+Location = tuple[bytes, int | None]
+"""A group's id and the number of an open cohort, or None for the matured rows."""
+
+GetCell = Callable[[bytes], Cell]
+
+
+class Unpublished:
+    """What has changed of the experiments of one partition. At first everything has.
+
+    Args:
+        partition: the number of the partition.
+        experiments: those there are.
+    """
+
+    def __init__(self, partition: int, experiments: Iterable[str]) -> None:
+        self._partition = partition
+        self._changed: dict[str, set[Location]] = {}
+        self._complete: set[str] = set()
+        self.change_all(experiments)
+
+    def change_all(self, experiments: Iterable[str]) -> None:
+        """Note that readers may have nothing of these experiments."""
+        for name in experiments:
+            self._changed.setdefault(name, set())
+            self._complete.add(name)
+
+    def change(self, experiment: str, location: Location | None = None) -> None:
+        """Note that an experiment has changed, and where."""
+        changed = self._changed.setdefault(experiment, set())
+        if location is not None:
+            changed.add(location)
+
+    def due(self, limit: int) -> list[str]:
+        """Experiments that have changed, the longest ago first."""
+        return list(self._changed)[:limit]
+
+    def published(self, experiment: str) -> None:
+        """Note that readers have everything of an experiment."""
+        self._changed.pop(experiment, None)
+        self._complete.discard(experiment)
+
+    def update(self, experiment: Experiment, cell: GetCell, lateness_s: float) -> ExperimentUpdate:
+        """What readers have to learn of an experiment."""
+        complete = experiment.name in self._complete
+        changed = self._changed.get(experiment.name, set())
+        headers: list[GroupHeader] = []
+        cohorts: dict[str, CohortSnapshot] = {}
+        present: set[str] = set()
+        for key in sorted(experiment.groups):
+            group = experiment.groups[key]
+            fields = {self._field((group.id, number)): number for number in _locations(group, cell)}
+            for name, number in fields.items():
+                if complete or (group.id, number) in changed:
+                    cohorts[name] = _snapshot(group, number, cell)
+            present.update(fields)
+            headers.append(GroupHeader(group.header(experiment, lateness_s), list(fields)))
+        gone = sorted({self._field(location) for location in changed} - present)
+        return ExperimentUpdate(self._partition, experiment.name, headers, cohorts, gone, complete)
+
+    def _field(self, location: Location) -> str:
+        group_id, number = location
+        return f"{self._partition}:{group_id.hex()}:{'matured' if number is None else number}"
+
+    def groups(self, experiment: Experiment, cell: GetCell, lateness_s: float) -> list[GroupSnapshot]:
+        """All groups of an experiment with their cohorts."""
+        everything = Unpublished(self._partition, [experiment.name])
+        update = everything.update(experiment, cell, lateness_s)
+        return snapshot_groups(update.headers, update.changed)
+
+
+def _locations(group: Group, cell: GetCell) -> list[int | None]:
+    matured: list[int | None] = [None] if cell(total_key(group.id)).folded_until is not None else []
+    return [*matured, *sorted(group.open)]
+
+
+def _snapshot(group: Group, number: int | None, cell: GetCell) -> CohortSnapshot:
+    if number is None:
+        total = cell(total_key(group.id))
+        return total.snapshot(group.matures_at((total.folded_until or 0) - 1))
+    cells = [cell(cohort_key(group.id, number, day)) for day in sorted(group.open[number])]
+    if len(cells) > 1:
+        cohort = Cell()
+        for one in cells:
+            cohort.absorb(one)
+        return cohort.snapshot(group.matures_at(number))
+    return cells[0].snapshot(group.matures_at(number))

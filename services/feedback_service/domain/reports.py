@@ -1,0 +1,137 @@
+"""What was reported for the rows of a frame, and how it stood at any offset that matters after a crash."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from services.feedback_service.domain.entries import CHUNK_ROWS, storable
+from services.feedback_service.domain.keys import with_expiry, without_expiry
+from shared.events import FeedbackGiven, Outcome
+
+HISTORY_LIMIT = 20
+"""Different reports kept of one row: the first ten and the last ten. Nobody corrects an outcome as often, and whoever
+floods a row pushes out neither what was reported before nor what is reported after."""
+
+VERSIONS_LIMIT = 16
+"""Feedback frames about one row between two flushes. With HISTORY_LIMIT and TEXT_CHARACTERS it keeps a chunk, one
+record of the changelog, below 3 MB whatever is sent."""
+
+
+class Report(msgspec.Struct, frozen=True, array_like=True):
+    """One outcome reported for one row: when it was given, and what it is."""
+
+    given_at: float
+    outcome: Outcome
+
+
+class RowReports(msgspec.Struct, frozen=True, array_like=True):
+    """Everything reported for one row up to some offset.
+
+    `kept` holds different reports in the order of the topic; one that was repeated stands where it came last, and
+    `duplicates` counts the repetitions. `refused` counts what went beyond HISTORY_LIMIT.
+    """
+
+    kept: list[Report] = []
+    duplicates: int = 0
+    refused: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many reports there were."""
+        return len(self.kept) + self.duplicates + self.refused
+
+    def after(self, reports: Sequence[Report]) -> "RowReports":
+        """The row's reports with those of another frame."""
+        kept, duplicates, refused = list(self.kept), self.duplicates, self.refused
+        for report in reports:
+            if report in kept:
+                kept.remove(report)
+                duplicates += 1
+            kept.append(report)
+            if len(kept) > HISTORY_LIMIT:
+                del kept[HISTORY_LIMIT // 2]
+                refused += 1
+        return RowReports(kept, duplicates, refused)
+
+
+class Version(msgspec.Struct, frozen=True, array_like=True):
+    """A row's reports after the feedback frame at `offset`."""
+
+    offset: int
+    reports: RowReports
+
+
+class LabelChunk(msgspec.Struct, array_like=True):
+    """The reports on up to CHUNK_ROWS neighbouring rows of one frame, up to the feedback frame at `offset`.
+
+    A row has the versions that a replay may ask for: the last one at or below the offset that is durable, and all
+    above it.
+    """
+
+    rows: dict[int, list[Version]] = {}
+    offset: int = -1
+
+    def at(self, row: int, offset: int) -> RowReports:
+        """What was reported for a row up to a feedback offset."""
+        for version in reversed(self.rows.get(row, ())):
+            if version.offset <= offset:
+                return version.reports
+        return NOTHING
+
+    def has(self, row: int, offset: int) -> bool:
+        """Whether reports of the feedback frame at `offset` on this row are kept."""
+        return any(version.offset == offset for version in self.rows.get(row, ()))
+
+    def add(self, row: int, reports: Sequence[Report], offset: int, durable: int) -> bool:
+        """Keep a frame's reports on one row, unless there are too many versions; whether they are kept."""
+        versions = self.rows.get(row, [])
+        settled = sum(later.offset <= durable for later in versions[1:])
+        versions = versions[settled:]
+        if len(versions) >= VERSIONS_LIMIT:
+            return False
+        newest = versions[-1].reports if versions else NOTHING
+        self.rows[row] = [*versions, Version(offset, newest.after(reports))]
+        return True
+
+
+class WaitingEntry(msgspec.Struct, frozen=True, array_like=True):
+    """The chunks whose frame had not come, and how many reports they hold."""
+
+    chunks: list[int]
+    reports: int
+
+
+def by_chunk(events: Sequence[FeedbackGiven]) -> dict[tuple[str, int], dict[int, list[Report]]]:
+    """The reports of one feedback frame by (frame id, chunk), then by row."""
+    chunks: dict[tuple[str, int], dict[int, list[Report]]] = {}
+    for event in events:
+        rows = chunks.setdefault((event.frame_id, event.row // CHUNK_ROWS), {})
+        rows.setdefault(event.row, []).append(Report(event.given_at, storable(event.outcome)))
+    return chunks
+
+
+def encode_chunk(chunk: LabelChunk) -> bytes:
+    """The value of a chunk's table entry."""
+    return msgspec.msgpack.encode(chunk)
+
+
+def decode_chunk(value: bytes | None) -> LabelChunk:
+    """Read the value of a chunk's table entry; a chunk without reports where there is none."""
+    return LabelChunk({}) if value is None else _CHUNKS.decode(value)
+
+
+def encode_waiting(entry: WaitingEntry, expires_at: float) -> bytes:
+    """The value of a waiting frame's table entry."""
+    return with_expiry(expires_at, msgspec.msgpack.encode(entry))
+
+
+def decode_waiting(value: bytes) -> WaitingEntry:
+    """Read the value of a waiting frame's table entry."""
+    return _WAITING.decode(without_expiry(value))
+
+
+NOTHING = RowReports()
+"""What was reported for a row that nothing was reported for."""
+
+_CHUNKS = msgspec.msgpack.Decoder(LabelChunk)
+_WAITING = msgspec.msgpack.Decoder(WaitingEntry)

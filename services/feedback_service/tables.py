@@ -1,0 +1,259 @@
+"""Where a worker keeps its partitions: in RocksDB on this machine, with a changelog in Kafka behind it.
+
+What is on the disk is always as of a flush that Kafka has, together with its offset in the changelog. A worker that
+starts again therefore reads only what came after.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from struct import Struct
+from typing import Any, cast
+
+import faust
+from faust.stores.base import Store
+from faust.types import TP
+from faust.types import EventT as FaustEvent
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    Env,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+)
+
+from services.feedback_service.changes import Write
+from services.feedback_service.domain.keys import expires_at
+from shared.logs import logger
+
+CACHE_BYTES = 32 * 1024**2
+"""Blocks read and writes buffered in memory, each, for all partitions of a worker: an open window's entries that are
+read often. The operating system caches the files besides."""
+
+_WRITE_BUFFER_BYTES = 8 * 1024**2
+_OPEN_FILES = 64
+_LOG_FILES = 2
+_BLOOM_BITS = 10
+_LOG_BYTES = 1024**2
+_CHANGELOG_OFFSET = b"o"
+_EXPIRING = b"t/"
+_SECONDS = Struct(">Q")
+
+
+class LocalPartition:
+    """One partition's entries on this machine. Entries that expire have a second key, which begins with when.
+
+    Args:
+        database: where they are.
+    """
+
+    def __init__(self, database: Rdict) -> None:
+        self._database = database
+
+    @property
+    def changelog_offset(self) -> int | None:
+        """The offset of the changelog up to which everything is here; None when nothing is."""
+        value = self._database.get(_CHANGELOG_OFFSET)
+        return None if value is None else int(value)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key."""
+        value: bytes | None = self._database.get(key)
+        return value
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The entries whose keys begin so, in the order of their keys."""
+        for key, value in cast("Iterator[tuple[bytes, bytes]]", self._database.items(from_key=prefix)):
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+    def expired(self, until: float, limit: int) -> list[bytes]:
+        """The keys of entries that expire by then, the first ones first."""
+        if until <= 0.0 or limit < 1:
+            return []
+        keys: list[bytes] = []
+        end = _EXPIRING + _SECONDS.pack(int(until) + 1)
+        for expiring in cast("Iterator[bytes]", self._database.keys(from_key=_EXPIRING)):
+            if expiring >= end or len(keys) >= limit:
+                break
+            keys.append(expiring[len(_EXPIRING) + _SECONDS.size :])
+        return keys
+
+    def write(self, writes: Iterable[Write], changelog_offset: int) -> None:
+        """Apply writes and note the offset of the changelog that they reach to, both or neither."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in writes:
+            if value is None:
+                known = self.get(key)
+                if known is not None and (expiry := expires_at(key, known)) is not None:
+                    batch.delete(_expiring_key(expiry, key))
+                batch.delete(key)
+            else:
+                if (expiry := expires_at(key, value)) is not None:
+                    batch.put(_expiring_key(expiry, key), b"")
+                batch.put(key, value)
+        batch.put(_CHANGELOG_OFFSET, str(changelog_offset).encode())
+        self._database.write(batch)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._database.close()
+
+
+@dataclass
+class LocalTables:
+    """The partitions on this machine, opened when they are first asked for.
+
+    Args:
+        folder: where they lie; None keeps them in memory.
+    """
+
+    folder: Path | None
+    _open: dict[int, LocalPartition] = field(default_factory=dict)
+    _cache: Cache = field(default_factory=lambda: Cache(CACHE_BYTES))
+    _buffers: WriteBufferManager = field(default_factory=lambda: WriteBufferManager(CACHE_BYTES, False))
+
+    def partition(self, number: int) -> LocalPartition:
+        """A partition's entries."""
+        if number not in self._open:
+            self._open[number] = LocalPartition(self._database(number))
+        return self._open[number]
+
+    def close(self, number: int) -> None:
+        """Let go of a partition, for another process to open."""
+        opened = self._open.pop(number, None)
+        if opened is not None and self.folder is not None:  # in memory there is nothing to let go of
+            opened.close()
+
+    def close_all(self) -> None:
+        """Let go of all partitions."""
+        for number in list(self._open):
+            self.close(number)
+
+    def _database(self, number: int) -> Rdict:
+        if self.folder is None:
+            return Rdict(f"/partition-{number}", self._options(Env.mem_env()), access_type=AccessType.read_write())
+        path = self.folder / f"partition-{number}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return Rdict(str(path), self._options(), access_type=AccessType.read_write())
+        except Exception as error:
+            if "Corruption" not in str(error):  # rocksdict has one type for all of them
+                raise
+            logger(__name__).warning("table is read anew from its changelog", partition=number, error=str(error))
+            shutil.rmtree(path)
+            return Rdict(str(path), self._options(), access_type=AccessType.read_write())
+
+    def _options(self, environment: Env | None = None) -> Options:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_max_open_files(_OPEN_FILES)
+        options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+        options.set_write_buffer_manager(self._buffers)
+        options.set_keep_log_file_num(_LOG_FILES)
+        options.set_max_log_file_size(_LOG_BYTES)
+        blocks = BlockBasedOptions()
+        blocks.set_block_cache(self._cache)
+        blocks.set_cache_index_and_filter_blocks(True)
+        blocks.set_bloom_filter(_BLOOM_BITS, False)
+        options.set_block_based_table_factory(blocks)
+        if environment is not None:
+            options.set_env(environment)
+        return options
+
+
+class ChangelogStore(Store[bytes, bytes]):
+    """Gives Faust's recovery the partitions to restore. Nothing else goes through Faust's own table."""
+
+    tables: LocalTables
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        """The offset of the changelog that is on the disk."""
+        return self.tables.partition(tp.partition).changelog_offset
+
+    def apply_changelog_batch(
+        self, batch: Iterable[FaustEvent[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
+    ) -> None:
+        """Apply records of the changelog."""
+        del to_key, to_value
+        writes: dict[int, list[Write]] = {}
+        offsets: dict[int, int] = {}
+        for event in batch:
+            message = event.message
+            writes.setdefault(message.partition, []).append((message.key or b"", message.value))
+            offsets[message.partition] = message.offset
+        for partition, entries in writes.items():
+            # Within a batch the last value of a key counts, and the expiry of a deleted one is looked up.
+            self.tables.partition(partition).write(dict(entries).items(), offsets[partition])
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Let go of what other workers own now."""
+        del assigned, newly_assigned, generation_id
+        for tp in revoked:
+            if tp.topic in self.table.changelog_topic.topics:
+                self.tables.close(tp.partition)
+
+    def reset_state(self) -> None:
+        """Nothing: the changelog says what holds."""
+
+    async def backup_partition(self, tp: TP | int, flush: bool = True, purge: bool = False, keep: int = 1) -> None:  # noqa: FBT001, FBT002 - Faust's signature
+        """Refuse: the changelog is the backup."""
+        raise NotImplementedError
+
+    def restore_backup(self, tp: TP | int, latest: bool = True, backup_id: int = 0) -> None:  # noqa: FBT001, FBT002 - the same
+        """Refuse: the changelog is the backup."""
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        self.tables.close_all()
+        await super().stop()
+
+
+class ChangelogTable(faust.Table[bytes, bytes]):
+    """A Faust table whose entries are in LocalTables."""
+
+    tables: LocalTables
+
+    def _new_store(self) -> ChangelogStore:
+        store = ChangelogStore(
+            "local://",
+            self.app,
+            self,
+            table_name=self.name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+        )
+        store.tables = self.tables
+        return store
+
+
+def create_table(app: faust.App, name: str, partitions: int, tables: LocalTables) -> ChangelogTable:
+    """The worker's table: its entries in `tables`, its changelog in Kafka."""
+    table = ChangelogTable(app, name=name, key_type=bytes, value_type=bytes, partitions=partitions)
+    table.tables = tables
+    app.tables.add(table)
+    return table
+
+
+async def send(app: faust.App, topic: str, partition: int, writes: Sequence[Write]) -> int:
+    """Send writes to the changelog in their order, and return the offset of the last one once Kafka has all.
+
+    Raises:
+        aiokafka.errors.KafkaError: Kafka has refused one.
+    """
+    sent = [await app.producer.send(topic, key, value, partition, None, None) for key, value in writes]
+    return max([(await record).offset for record in sent])
+
+
+def _expiring_key(expiry: int, key: bytes) -> bytes:
+    return _EXPIRING + _SECONDS.pack(expiry) + key

@@ -1,0 +1,46 @@
+"""Which label is judged: the one that was served, where the router has recorded it."""
+
+import pytest
+
+from tests.unit.feedback_service.test_join import apply, block, feedback, joined, numbers, predictions
+
+
+def accuracy(*blocks, reports) -> float:
+    """The sum of the metric over all labelled rows."""
+    join = joined()
+    apply(join, predictions("f", *blocks))
+    apply(join, feedback(*(("f", row, outcome, 5.0) for row, outcome in enumerate(reports))))
+    cohorts = [cohort for group in numbers(join).groups for cohort in group.cohorts]
+    return sum(sum(cohort.labelled.totals["accuracy"].values()) for cohort in cohorts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reports", "right"),
+    [
+        ({"score": [0.3, 0.3], "label": [1, 0]}, [1, 1], 1.0),
+        ({"score": [0.3, 0.3]}, [1, 0], 1.0),
+        ({"score": [0.5, 0.5], "classes": ["no", "yes"], "label": ["yes", "yes"]}, ["yes", "no"], 1.0),
+        ({"score": [0.5, 0.5], "classes": ["no", "yes"]}, ["no", "no"], 2.0),
+        ({"score": [0.9, 0.9], "label": [True, False]}, [1, 0], 2.0),
+        ({"score": [0.9, 0.9], "label": ["unknown", None]}, [1, 0], 0.0),
+        ({"score": [0.9, 0.9], "classes": [], "label": [0, 1]}, [0, 1], 2.0),
+        (
+            {"task": "multiclass", "classes": ["a", "b", "c"], "score": [[0.4, 0.4, 0.2]] * 2, "label": ["b", "a"]},
+            ["b", "b"],
+            1.0,
+        ),
+        (
+            {"task": "multiclass", "classes": ["x" * 900, "b"], "score": [[0.4, 0.6]] * 2, "label": ["x" * 900, "b"]},
+            ["x" * 900, "x" * 900],
+            1.0,
+        ),
+    ],
+)
+def test_accuracy_is_that_of_the_label_that_was_served(changes, reports, right):
+    assert accuracy(block(**changes), reports=reports) == right
+
+
+def test_a_block_with_labels_for_some_rows_only_is_refused():
+    join = joined()
+    with pytest.raises(ValueError, match=r"blocks\[0\].label has 1 entries for 2 rows"):
+        apply(join, predictions("f", block(label=[1])))

@@ -1,0 +1,108 @@
+"""What readers get: only what has changed, everything again where it was lost, and later where it could not be had."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from services.feedback_service.domain.snapshots import ExperimentUpdate, PartitionStatus
+from services.feedback_service.join import Join
+from services.feedback_service.store import InMemorySnapshots, SnapshotsUnavailableError
+from services.feedback_service.worker import Publishing
+from shared.clock import FixedClock
+from tests.unit.feedback_service.test_join import apply, block, feedback, flush, joined, predictions
+
+
+@dataclass
+class WatchedSnapshots(InMemorySnapshots):
+    """A store that notes what is written, and fails when it is told to."""
+
+    updates: list[ExperimentUpdate] = field(default_factory=list)
+    statuses: int = 0
+    fails: bool = False
+
+    async def write(self, update: ExperimentUpdate) -> None:
+        if self.fails:
+            raise SnapshotsUnavailableError("away")
+        self.updates.append(update)
+        await super().write(update)
+
+    async def write_status(self, status: PartitionStatus) -> bool:
+        if self.fails:
+            raise SnapshotsUnavailableError("away")
+        self.statuses += 1
+        return await super().write_status(status)
+
+    def lose_everything(self) -> None:
+        self._statuses.clear()
+        self._fields.clear()
+
+
+@pytest.fixture
+def store() -> WatchedSnapshots:
+    return WatchedSnapshots()
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(1_000.0)
+
+
+@pytest.fixture
+def join() -> Join:
+    """Two experiments with two cohorts each."""
+    join = joined()
+    for offset, (experiment, at) in enumerate((name, at) for name in ("e", "rests") for at in (0.0, 100.0)):
+        frame = predictions(f"{experiment}{at}", block(rows=1, at=at, experiment=experiment), offset=offset)
+        apply(join, frame)
+    return join
+
+
+@pytest.fixture
+def publishing(join, store, clock) -> Publishing:
+    return Publishing(join, store, clock, heartbeat_s=5.0)
+
+
+async def test_only_the_cohorts_that_changed_are_written(publishing, join, store):
+    await publishing.publish()
+    assert [(update.experiment, len(update.changed)) for update in store.updates] == [("e", 2), ("rests", 2)]
+    apply(join, feedback(("e0.0", 0, 1, 5.0)))
+    await publishing.publish()
+    assert [(update.experiment, len(update.changed)) for update in store.updates[2:]] == [("e", 1)]
+
+
+async def test_nothing_is_written_where_nothing_changed_but_a_status_now_and_then(publishing, store, clock):
+    for _ in range(3):
+        await publishing.publish()
+    assert (len(store.updates), store.statuses) == (2, 2)
+    clock.advance(5.0)
+    await publishing.publish()
+    assert (len(store.updates), store.statuses) == (2, 4)
+
+
+async def test_what_readers_lost_is_written_again(publishing, join, store, clock):
+    await publishing.publish()
+    store.lose_everything()
+    clock.advance(5.0)
+    for _ in range(2):
+        await publishing.publish()
+    assert (await store.read("rests"))[0].groups == [g for g in join.snapshot(0, 0.0).groups if g.experiment == "rests"]
+
+
+async def test_what_could_not_be_written_stays_due(publishing, join, store):
+    store.fails = True
+    await publishing.publish()
+    store.fails = False
+    await publishing.publish()
+    assert sorted(await store.experiments()) == ["e", "rests"]
+    read = (await store.read("e"))[0].groups + (await store.read("rests"))[0].groups
+    assert read == join.snapshot(0, 0.0).groups
+
+
+async def test_readers_see_folded_cohorts_as_one(publishing, join, store):
+    await publishing.publish()
+    apply(join, predictions("late", block(rows=1, at=10_000.0), offset=4))
+    flush(join)
+    await publishing.publish()
+    (group,) = (await store.read("e"))[0].groups
+    assert [cohort.counts.predictions for cohort in group.cohorts] == [2, 1]
+    assert group == join.snapshot(0, 0.0).groups[0]
