@@ -253,7 +253,7 @@ def totals(snapshots: list[PartitionSnapshot]) -> Counts:
 
 
 async def settled(store: RedisSnapshots, sender: Sender) -> list[PartitionSnapshot]:
-    """The snapshots, once they account for every prediction and report that was sent."""
+    """The snapshots, once they account for everything that was sent and are folded as far as can be."""
     reports = sum(len(row.reports) for row in sender.rows.values()) + sender.stray.total()
     snapshots: list[PartitionSnapshot] = []
     try:
@@ -261,13 +261,19 @@ async def settled(store: RedisSnapshots, sender: Sender) -> list[PartitionSnapsh
             while True:
                 snapshots = await store.read("e")
                 found = totals(snapshots)
-                if (found.predictions, found.reports) == (len(sender.rows), reports):
+                if (found.predictions, found.reports) == (len(sender.rows), reports) and folded(snapshots):
                     return snapshots
                 await asyncio.sleep(0.2)
     except TimeoutError:
         offsets = [snapshot.offsets for snapshot in snapshots]
         sent = f"{len(sender.rows)} predictions and {reports} reports"
         pytest.fail(f"sent {sent}, found {totals(snapshots)} as of {offsets}")
+
+
+def folded(snapshots: list[PartitionSnapshot]) -> bool:
+    """Whether no cohort is left that has matured, besides those that are folded into one."""
+    groups = [group for snapshot in snapshots for group in snapshot.groups]
+    return all(cohort.matures_at > group.watermark for group in groups for cohort in group.cohorts[1:])
 
 
 async def cleanup_policies(kafka: str) -> set[str]:
