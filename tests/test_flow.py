@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,92 +21,25 @@ from sklearn.linear_model import LogisticRegression
 
 from contender import Client, RefusedError, UnreachableError
 from contender.answers import Results
-from contender.embedded.ports import free_ports, is_free
-from contender.embedded.settings import StackSettings
-from contender.embedded.state import ProcessState, StackState, read, runs
+from contender.embedded.ports import free_ports
+from contender.embedded.state import read, runs
 from shared.ids import new_frame_id
 from shared.topics import ENTITY_EVENTS, FEEDBACK, PREDICTIONS
+from tests.stack import DEADLINE_S, Stack, stack_in, wait_for
 
 README = Path(__file__).parents[1] / "README.md"
 FLIGHTS = 1500
-READY_S = 20
-DEADLINE_S = 60
-NAMES = ("AB_ROUTER", "FEATURE_SERVICE", "INFERENCE_SERVICE", "FEEDBACK_SERVICE", "KAFKA", "KAFKA_CONTROLLER", "VALKEY")
-
-
-@dataclass
-class Stack:
-    """A stack in a folder and on ports of its own."""
-
-    home: Path
-    environment: dict[str, str]
-
-    def run(self, *arguments: str, timeout_s: float = 120) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "contender.cli", *arguments]
-        return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "contender.cli", *arguments]
-        return subprocess.Popen(command, env=self.environment, stdout=subprocess.PIPE, text=True)
-
-    @property
-    def settings(self) -> StackSettings:
-        ports = {f"{name.lower()}_port": int(self.environment[f"CONTENDER_{name}_PORT"]) for name in NAMES}
-        return StackSettings(home=self.home, **ports)
-
-    @property
-    def state(self) -> StackState:
-        state = read(self.settings.state_file)
-        assert state is not None
-        return state
-
-    def process(self, name: str) -> ProcessState:
-        return next(process for process in self.state.processes if process.name == name)
-
-    def client(self) -> Client:
-        client = Client(self.settings.url("ab_router"))
-        client.inference_url = self.settings.url("inference_service")
-        client.feedback_url = self.settings.url("feedback_service")
-        return client
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
 def stack(kafka_jars: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("home")
-    (home / "cache").mkdir()
-    (home / "cache" / "jars").symlink_to(kafka_jars[0].parent)
-    # A worker answers ten ports above its service, so the ports stand apart.
-    first = next(port for port in range(18_400, 30_000, 100) if all_free(port))
-    ports = dict(zip(NAMES, range(first, first + len(NAMES)), strict=True))
-    environment = {
-        **os.environ,
-        "CONTENDER_HOME": str(home),
-        "NO_COLOR": "1",
-        "COLUMNS": "200",
-        **{f"CONTENDER_{name}_PORT": str(port) for name, port in ports.items()},
-    }
-    stack = Stack(home, environment)
-    began = time.monotonic()
+    stack = stack_in(tmp_path_factory.mktemp("home"), kafka_jars)
     up = stack.run("up", "--detach")
-    assert up.returncode == 0, up.stderr
-    assert time.monotonic() - began < READY_S
     try:
+        assert up.returncode == 0, up.stderr
         yield stack
     finally:
         stack.run("down")
-
-
-def all_free(first: int) -> bool:
-    return all(is_free(port) for port in range(first, first + 20))
 
 
 @pytest.fixture
