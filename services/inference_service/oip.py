@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 _SCORES = "scores"
 _MOST_DIMENSIONS = 2
 _UNAVAILABLE = 503
-_DATATYPES = {"float": "FP32", "integer": "INT64", "string": "BYTES", "boolean": "BOOL"}
+_DATATYPES = {"float": "FP64", "integer": "INT64", "string": "BYTES", "boolean": "BOOL"}
 _ACCEPTED = {
     "float": {"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64"},
     "integer": {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32"},

@@ -21,8 +21,8 @@ from contender.registration import export_pipeline, register
 
 START_S = 60
 MODEL = "churn"
-DATATYPES = {"plan": "BYTES", "seats": "INT64", "usage": "FP32", "trial": "BOOL"}
-ARRAYS = {"plan": object, "seats": np.int64, "usage": np.float32, "trial": np.bool_}
+DATATYPES = {"plan": "BYTES", "seats": "FP64", "usage": "FP64", "trial": "BOOL"}
+ARRAYS = {"plan": object, "seats": np.float64, "usage": np.float64, "trial": np.bool_}
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +136,12 @@ def test_an_answer_that_may_be_binary_comes_in_json(client, pipeline, columns):
 
 
 def test_a_notebook_is_told_why_a_version_is_refused(url, pipeline, columns):
-    export = export_pipeline(pipeline, columns, sources={"seats": "account:seats"})
-    with pytest.raises(RefusedError, match="integer has no null") as caught:
+    export = export_pipeline(pipeline, columns)
+    export.sample["scores"][3] += 0.25
+    with pytest.raises(RefusedError, match="row, 3, .*difference of 0.25") as caught:
         register(f"http://{url}", "other", export)
     assert caught.value.status == 422
-    assert [error["field"] for error in caught.value.errors] == ["manifest.inputs.seats.default"]
+    assert [error["field"] for error in caught.value.errors] == ["sample.scores"]
 
 
 def test_a_notebook_is_told_when_a_name_does_not_fit(url, pipeline, columns):

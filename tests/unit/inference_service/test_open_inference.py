@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-DATATYPES = {"plan": "BYTES", "seats": "INT64", "usage": "FP32", "trial": "BOOL"}
+DATATYPES = {"plan": "BYTES", "seats": "INT64", "usage": "FP64", "trial": "BOOL"}
 INFER = "/v2/models/churn/infer"
 LONG = 10**4000
 
@@ -95,8 +95,8 @@ def refused(answer, status: int, said: str) -> None:
 @pytest.mark.parametrize(
     ("change", "status", "said"),
     [
-        ({"datatype": "BYTES"}, 400, "usage has datatype BYTES, not FP32"),
-        ({"datatype": "BOOL"}, 400, "usage has datatype BOOL, not FP32"),
+        ({"datatype": "BYTES"}, 400, "usage has datatype BYTES, not FP64"),
+        ({"datatype": "BOOL"}, 400, "usage has datatype BOOL, not FP64"),
         ({"datatype": None}, 422, "datatype"),
         ({"data": 5}, 422, "data"),
         ({"data": {"0": 1.0}}, 422, "data"),
@@ -115,7 +115,7 @@ def refused(answer, status: int, said: str) -> None:
         ({"shape": [-LONG]}, 400, "usage has 2 values, its shape a size below 0"),
         ({"data": [LONG, 1.0]}, 400, "row 0: inputs.usage is outside 32-bit floats"),
         ({"name": "u" * 9000}, 422, "u… is not a column of this model"),
-        ({"datatype": "F" * 9000}, 400, "F…, not FP32"),
+        ({"datatype": "F" * 9000}, 400, "F…, not FP64"),
         ({"shape": ["2"]}, 422, "shape"),
         ({"shape": None}, 422, "shape"),
         ({"name": "use"}, 422, "inputs.use is not a column of this model"),
