@@ -17,6 +17,7 @@ from contender.embedded.ports import free_ports
 from contender.embedded.service import Service, ServiceProcess
 from contender.embedded.settings import StackSettings
 from contender.embedded.valkey import Valkey
+from contender.errors import RegistrationWarning
 
 DEADLINE_S = 60
 FIRST = """
@@ -80,7 +81,8 @@ def stack(kafka_broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def register(client: Client, strength: float) -> Any:
     rows = pd.DataFrame({"items": np.arange(100.0), "load": np.arange(100.0) / 4})
     fitted = LogisticRegression(C=strength).fit(rows, rows["items"] > 50)
-    return client.register("sell_out", fitted, rows, sources={"items": "trade:items", "load": "work:load"})
+    with pytest.warns(RegistrationWarning, match="load .* is null there"):
+        return client.register("sell_out", fitted, rows, sources={"items": "trade:items", "load": "work:load"})
 
 
 @pytest.mark.timeout(180)

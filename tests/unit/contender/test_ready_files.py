@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +12,10 @@ from sklearn.linear_model import LogisticRegression
 
 from contender.errors import ExportError
 from contender.registration import export_file, is_file
-from services.inference_service.trial import Sample, Trial, run
-from shared.events import InputColumn
+from services.inference_service.runtime import trial_of
+from services.inference_service.settings import InferenceSettings
+from services.inference_service.trial import run
+from shared.events import InputColumn, ModelVersion
 
 ROWS = pd.DataFrame(
     {"width": np.linspace(-2, 2, 80, dtype=np.float32), "height": np.linspace(3, 1, 80, dtype=np.float32)}
@@ -37,21 +40,19 @@ def net(outputs: int, last: str, inputs: tuple[str, ...] = ()) -> Any:
 def accepted(export: Any) -> dict[str, Any]:
     """The manifest, where the service's trial accepts the file with its sample."""
     manifest = export.manifest
-    columns = [InputColumn(**column) for column in manifest["inputs"]]
-    outputs = manifest["score_output"], manifest["label_output"]
-    trial = Trial(
-        export.onnx,
-        columns,
-        manifest["task"],
-        manifest["classes"],
-        Sample(**export.sample),
-        1e-5,
-        500,
-        99,
-        999,
-        *outputs,
+    version = ModelVersion(
+        model="net",
+        version=export.version,
+        task=manifest["task"],
+        classes=manifest["classes"],
+        inputs=[InputColumn(**column) for column in manifest["inputs"]],
+        registered_at=0.0,
+        score_output=manifest["score_output"],
+        label_output=manifest["label_output"],
     )
-    assert run(trial).slug == ""
+    limits = InferenceSettings()
+    finding, _ = run(trial_of(version, 1e-5, limits), export.onnx, msgspec.json.encode(export.sample))
+    assert finding.slug == ""
     return manifest
 
 
