@@ -69,7 +69,7 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
             predict = Predict(
                 catalog=catalog,
                 experiments=experiments,
-                scorer=Scorer(features, inference, catalog, settings.deadline_s),
+                scorer=Scorer(features, inference, catalog, settings),
                 journal=journal,
                 clock=clock,
                 settings=settings,

@@ -10,6 +10,7 @@ from services.ab_router.catalog import REQUEST, Catalog
 from services.ab_router.clients import Features, Inference, Needs, Score
 from services.ab_router.isolation import ask_by_halves
 from services.ab_router.rows import AssignedRow, Outcome, RefusedRow, ScoredRow, UnansweredRow, Value
+from services.ab_router.settings import RouterSettings
 from shared.events import InputColumn, ModelVersion, RowFault, Scalar
 from shared.problems import FieldError, shortened
 
@@ -51,14 +52,16 @@ class Scorer:
         features: where they are served.
         inference: where versions run.
         catalog: knows what features need.
-        budget_s: longest search for the rows that are refused; nobody waits longer for an answer.
+        settings: the deadline, which bounds the search for rows that are refused, and how breakers open and rest.
     """
 
-    def __init__(self, features: Features, inference: Inference, catalog: Catalog, budget_s: float) -> None:
+    def __init__(self, features: Features, inference: Inference, catalog: Catalog, settings: RouterSettings) -> None:
         self._features = features
         self._inference = inference
         self._catalog = catalog
-        self._budget_s = budget_s
+        self._settings = settings
+        self._budget_s = settings.deadline_s
+        self._feature_breakers: dict[frozenset[str], Breaker] = {}
 
     async def score(self, version: ModelVersion, rows: Sequence[AssignedRow], breaker: Breaker) -> list[Outcome]:
         """One outcome per row, in order; the breaker learns whether the version answers."""
@@ -81,14 +84,40 @@ class Scorer:
         if not references:
             return [_Served({}, {}, is_whole=not wanted)] * len(rows)
         is_whole = len(references) == len(wanted)
+        breaker = self._feature_breaker(references)
 
         async def ask(part: Sequence[AssignedRow]) -> list[_Served]:
-            return await self._features_of(part, references, needs, is_whole=is_whole)
+            permission = breaker.permission()
+            if permission == "wait":
+                raise CallError("the features have failed several times in a row and are tried again shortly")
+            try:
+                served = await self._features_of(part, references, needs, is_whole=is_whole)
+            except QuestionRefusedError:
+                breaker.note_success()
+                raise
+            except CallError:
+                breaker.note_failure()
+                raise
+            finally:
+                if permission == "try":
+                    breaker.end_trial()
+            breaker.note_success()
+            return served
 
         return [
             served if isinstance(served, _Served) else _without_features(served, needs)
             for served in await ask_by_halves(rows, ask, self._budget_s)
         ]
+
+    def _feature_breaker(self, references: Sequence[str]) -> Breaker:
+        """The breaker of calls for these features: arms that share them lose them and get them back together."""
+        key = frozenset(references)
+        if key not in self._feature_breakers:
+            if len(self._feature_breakers) >= self._settings.version_limit:
+                self._feature_breakers.clear()
+            limits = self._settings
+            self._feature_breakers[key] = Breaker(limits.breaker_failures, limits.breaker_rest_s)
+        return self._feature_breakers[key]
 
     async def _features_of(
         self, rows: Sequence[AssignedRow], references: list[str], needs: Needs, *, is_whole: bool

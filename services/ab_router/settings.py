@@ -47,11 +47,11 @@ class RouterSettings(Settings):
     breaker_failures: int = Field(
         3,
         ge=1,
-        description="Calls in a row that a version fails before it is left alone: a single lost connection is no "
-        "reason, and three timeouts keep callers waiting for nine seconds.",
+        description="Calls in a row that a version, or the service of its features, fails before it is left alone: a "
+        "single lost connection is no reason, and three timeouts keep callers waiting for nine seconds.",
     )
     breaker_rest_s: float = Field(
-        1.0, gt=0, description="Seconds that a failing version is left alone before one row is tried again."
+        1.0, gt=0, description="Seconds that a failing version, or failing features, are left alone before a trial."
     )
     refresh_s: float = Field(2.0, gt=0, description="How often the registered versions are read again.")
     reread_s: float = Field(

@@ -217,7 +217,7 @@ async def _router(
         predict = Predict(
             catalog=catalog,
             experiments=experiments,
-            scorer=Scorer(features, inference, catalog, settings.deadline_s),
+            scorer=Scorer(features, inference, catalog, settings),
             journal=journal,
             clock=clock,
             settings=settings,

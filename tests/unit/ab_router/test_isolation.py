@@ -426,6 +426,54 @@ async def test_refusals_never_make_a_version_be_left_alone(router):
     assert len(router.inference.asked) == 20
 
 
+async def test_features_that_fail_again_and_again_are_left_alone_by_all_who_share_them_and_come_back(
+    open_router, settings, journal, features, inference
+):
+    restless = settings.model_copy(update={"breaker_rest_s": 0.05})
+    twin = msgspec.structs.replace(inference.registered[1], model="twin", champion=True)
+    inference.registered.append(twin)
+    async with open_router(restless, journal, features, inference) as router:
+        await run(router)
+        new = router.unit_of("new")
+        features.down = True
+        for _ in range(20):
+            for model in ("late", "twin"):
+                (answer,) = await router.predict.rows(model, [row(new)])
+                assert (answer.degraded, answer.version) == (True, "streaming")
+        assert restless.breaker_failures <= len(features.asked) < 10
+        features.down = False
+        async with asyncio.timeout(5):
+            while (await router.predict.rows("late", [row(new)]))[0].degraded:
+                await asyncio.sleep(0.005)
+        asked = len(features.asked)
+        (answer,) = await router.predict.rows("twin", [row(new)])
+        assert (answer.degraded, len(features.asked)) == (False, asked + 1)
+
+
+async def test_features_without_a_default_that_are_left_alone_refuse_the_call_at_once(router):
+    needed = InputColumn("mean_delay", "float", source="origin_delays:mean_delay")
+    inputs = [router.inference.registered[1].inputs[0], needed]
+    router.inference.registered.append(
+        msgspec.structs.replace(router.inference.registered[1], model="needy", inputs=inputs, champion=True)
+    )
+    router.features.down = True
+    for _ in range(10):
+        with pytest.raises(ModelUnavailableError, match="features can't be read"):
+            await router.predict.rows("needy", [row()])
+    assert len(router.features.asked) == router.settings.breaker_failures
+
+
+async def test_refused_rows_never_make_features_be_left_alone(router):
+    await run(router)
+    new = router.unit_of("new")
+    router.features.refused = {"XXX"}
+    for _ in range(10):
+        answers = await router.predict.rows("late", [row(new, origin="XXX"), row(new)])
+        assert [answer.degraded for answer in answers] == [False, False]
+    asked = [entities["origin"] for _, entities, _ in router.features.asked]
+    assert asked.count(["EWR"]) == 10
+
+
 # By halves
 
 
