@@ -170,7 +170,6 @@ async def render_http_exception(_: Request, error: Exception) -> Response:
     return problem_response(error.status_code, slug, str(error.detail), headers=dict(error.headers or {}))
 
 
-async def render_unexpected(_: Request, error: Exception) -> Response:
-    """Exception handler of last resort: the caller learns that it is our fault, the log has the rest."""
-    detail = f"The service failed on this request ({type(error).__name__}); its log says more."
-    return problem_response(500, Problem.slug, detail)
+async def render_unexpected(_: Request, __: Exception) -> Response:
+    """Exception handler of last resort: the caller learns that it is our fault; the server logs the traceback."""
+    return problem_response(500, Problem.slug, "The service failed on this request; its log says why.")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
+from math import ceil
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -135,7 +136,10 @@ class Predict:
                 outcomes = await self._answering.answer(rows)
                 for row, outcome in zip(rows, outcomes, strict=True):
                     if isinstance(outcome, UnansweredRow):
-                        raise ModelUnavailableError(f"model {row.model.name}: {outcome.reason}")
+                        raise ModelUnavailableError(
+                            f"model {row.model.name}: {outcome.reason}",
+                            retry_after_s=ceil(self._settings.breaker_rest_s),
+                        )
                 scored = [outcome for outcome in outcomes if isinstance(outcome, ScoredRow)]
                 ids = await self._writer.write(scored)
         except TimeoutError as error:

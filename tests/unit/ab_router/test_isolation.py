@@ -399,6 +399,18 @@ async def test_a_version_that_fails_again_and_again_is_left_alone_and_comes_back
         assert await answered(router, "delay", [seats(1)])
 
 
+async def test_a_caller_is_asked_to_wait_for_as_long_as_a_version_rests(
+    open_router, settings, journal, features, inference
+):
+    restful = settings.model_copy(update={"breaker_rest_s": 29.5})
+    inference.failing = {"linear"}
+    async with open_router(restful, journal, features, inference) as router:
+        for _ in range(restful.breaker_failures + 1):
+            with pytest.raises(ModelUnavailableError) as failed:
+                await router.predict.rows("delay", [seats(1)])
+    assert failed.value.headers["Retry-After"] == "30"
+
+
 async def answered(router, model: str, rows: list[Row]) -> bool:
     try:
         return all(kinds(await router.predict.rows(model, rows)))
