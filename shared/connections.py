@@ -122,14 +122,30 @@ class BoundedProtocol(OnePieceProtocol):
         self._unset_keepalive_if_required()
         self._unread_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.cycle.keep_alive = False  # nothing but HTTP/1.1 is spoken here
+            while data:
+                data = self._parse(data)
         except httptools.HttpParserError:
             self._refuse(self._refusal or Refusal("malformed", HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request"))
         else:
             if self._unread_bytes > self._limits.head_bytes:
                 self._refuse(self._large_head())
+
+    def _parse(self, data: bytes) -> bytes:
+        """Parse; what remains is a request that offers to speak something else, without its offer.
+
+        The parser takes whatever follows an offer for another protocol. Nothing but HTTP/1.1 is spoken here, and the
+        body of such a request is a body: Java's client makes this offer with each POST.
+        """
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            version = self.parser.get_http_version().encode()
+            lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+            lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            return b"\r\n".join([*lines, b"", data[offer.args[0] :]])
+        return b""
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -150,6 +166,8 @@ class BoundedProtocol(OnePieceProtocol):
             )
         if self._refusal is not None:
             raise ValueError(self._refusal.detail)  # ends the parser's step
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return  # it is read again
         super().on_headers_complete()
         self.headers = []  # fields behind the body are none of the head's
         self._in_head, self._in_body, self._since = False, True, self.loop.time()
@@ -164,6 +182,8 @@ class BoundedProtocol(OnePieceProtocol):
 
     def on_message_complete(self) -> None:
         """A body is read to its end."""
+        if self._in_head:  # of a request that is read again
+            return
         super().on_message_complete()
         self._in_body = False
         self._unread_bytes = 0

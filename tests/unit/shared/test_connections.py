@@ -342,11 +342,40 @@ async def test_where_all_connections_are_being_answered_a_further_one_is_told_so
             assert (await rest(reader)).endswith(b"well")
 
 
-async def test_an_offer_to_speak_something_else_is_answered_as_http_and_not_kept():
+OFFERS = (
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+    b"Upgrade: websocket\r\nConnection: keep-alive, upgrade\r\nSec-WebSocket-Key: a\r\n",
+)
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("piece", [1, 7, 10_000])
+async def test_a_request_that_offers_to_speak_something_else_is_answered_as_http(offer, piece):
+    app = App()
+    sent = (
+        POST + offer + b"Content-Length: 5\r\n\r\nabcde" + GET + offer + b"\r\n"
+        b"POST / HTTP/1.1\r\n" + offer + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
+    )
+    async with served(app) as connect:
+        reader, writer = await connect()
+        for start in range(0, len(sent), piece):
+            writer.write(sent[start : start + piece])
+            await writer.drain()
+            await asyncio.sleep(0)
+        answer = await rest(reader)
+    assert app.read == [5, 0, 3, 0]
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"well") == 4
+
+
+async def test_an_offer_with_a_large_head_or_a_tunnel_is_refused():
     async with served(App()) as connect:
-        answer = await exchange(connect, GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert answer.endswith(b"well")
+        for sent, status in (
+            (POST + OFFERS[0] + b"A: " + b"a" * LIMITS.head_bytes + b"\r\n\r\n", 431),
+            (b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+            (b"CONNECT localhost:443 HTTP/1.1\r\n" + OFFERS[0] + b"\r\n", 400),
+        ):
+            assert_problem(await exchange(connect, sent), status)
 
 
 async def test_a_large_upload_goes_through():
