@@ -46,6 +46,17 @@ def exclusive(settings: StackSettings) -> Iterator[None]:
         yield
 
 
+def is_held(settings: StackSettings) -> bool:
+    """Whether a supervisor holds the data folder."""
+    try:
+        _open_lock(settings.data_folder).close()
+    except AlreadyRunningError:
+        return True
+    except OSError:  # there is no folder, or it can't be written: nobody has started anything there
+        return False
+    return False
+
+
 def take_over(folder: Path) -> None:
     """Mark the folder with this release's format, and take away what others may read or write in it.
 

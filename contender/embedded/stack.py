@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 
 import psutil
 
 from contender.embedded.errors import DiedError, EmbeddedError, MissingExtraError
-from contender.embedded.folder import PRIVATE, UMASK, exclusive
+from contender.embedded.folder import PRIVATE, UMASK, exclusive, is_held
 from contender.embedded.jars import ensure_jars
 from contender.embedded.ports import NeededPort
 from contender.embedded.service import SERVICES, Service
@@ -125,11 +126,17 @@ def stop(settings: StackSettings, *, purge: bool) -> bool:
     """Stop a running stack, wait for its end, and with `purge` remove its data; whether one ran.
 
     Raises:
-        EmbeddedError: it does not end in time.
+        EmbeddedError: it does not end in time, or a stack runs that the state file does not name.
     """
     state = running(settings)
+    if state is None and is_held(settings):
+        raise EmbeddedError(
+            f"A supervisor holds the data folder {settings.data_folder}, and {settings.state_file.name} does not name "
+            "it yet or any more: try again in a moment, or end the process `contender up` or `contender.embedded`."
+        )
     if state is not None and state.supervisor.pid is not None:
-        psutil.Process(state.supervisor.pid).terminate()
+        with suppress(psutil.NoSuchProcess):  # it has ended just now
+            psutil.Process(state.supervisor.pid).terminate()
         end = time.monotonic() + STOP_S
         while any(runs(process) for process in [state.supervisor, *state.processes]):
             if time.monotonic() > end:

@@ -7,7 +7,8 @@ import psutil
 
 from contender.embedded.errors import EmbeddedError
 
-START_TOLERANCE_S = 0.05
+START_TOLERANCE_S = 5.0
+"""Start times are counted from the boot time, which moves with corrections of the clock: by a second in days."""
 
 
 class ProcessState(msgspec.Struct, frozen=True):

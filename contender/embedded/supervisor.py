@@ -94,6 +94,8 @@ class Supervisor:
         self._settings.logs.mkdir(parents=True, exist_ok=True)
         self._log.write(f"the supervisor starts, process {os.getpid()}")
         for stage in self._stages:
+            if self._stopping.is_set():
+                return
             for watched in stage:
                 self._start_first(watched)
             waits = [True]
@@ -164,8 +166,9 @@ class Supervisor:
             for watched in stage:
                 if watched.process.alive:
                     watched.process.terminate()
-            for watched in stage:
-                watched.process.stop()
+            asked_at = time.monotonic()
+            for watched in stage:  # their time to end runs side by side, so that `down` has an end in sight
+                watched.process.stop(max(0.0, asked_at + watched.process.stop_s - time.monotonic()))
         self._ready = False
         self._log.write("the supervisor ends" + (f": {failure}" if failure else ""))
         self._write(failure)

@@ -175,6 +175,36 @@ def test_a_process_that_ignores_its_end_is_killed(tmp_path: Path):
         wait_for(lambda: running.state.processes[0].pid not in (None, hung.pid))
 
 
+def test_the_next_stage_is_not_started_where_the_start_is_interrupted(settings: StackSettings):
+    first, second = free_ports(2)
+    never, _ = asked(Asked, settings, "one", first, "import time; time.sleep(600)")
+    later, _ = asked(Asked, settings, "two", second)
+    supervisor = Supervisor(settings, [[(never, [])], [(later, [])]])
+    supervisor.run(lambda said: supervisor.stop() if "one" in said else None, lambda: None)
+    assert (never.exit_code, later.exit_code) == (-signal.SIGTERM, None)
+    assert not later.log.exists()
+
+
+def test_processes_that_ignore_their_end_are_given_their_time_side_by_side(settings: StackSettings):
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
+    some = [asked(Asked, settings, f"deaf-{port}", port, deaf) for port in free_ports(4)]
+    for process, _ in some:
+        process.stop_s = 1.5
+    supervisor = Supervisor(settings, [some])
+    asked_at: list[float] = []
+
+    def stop_once_all_are_deaf(_: str) -> None:
+        if all(process.log.exists() and process.log.stat().st_size for process, _ in some) and not asked_at:
+            asked_at.append(time.monotonic())
+            supervisor.stop()
+
+    supervisor.run(stop_once_all_are_deaf, lambda: None)
+    assert {process.exit_code for process, _ in some} == {-signal.SIGKILL}
+    assert time.monotonic() - asked_at[0] < 2 * 1.5
+
+
 def test_a_supervisor_that_was_stopped_itself_gives_its_processes_time_anew(
     tmp_path: Path, lone_supervisor: "subprocess.Popen[bytes]"
 ):

@@ -36,7 +36,8 @@ def test_folders_and_files_of_an_older_release_are_taken_from_others(settings: S
     for path, old in ((data, 0o755), (data / "ab_router", 0o777), (segment, 0o664)):
         path.chmod(old)
     elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir(mode=0o755)
+    elsewhere.mkdir()
+    elsewhere.chmod(0o755)  # whatever the umask is
     (data / "linked").symlink_to(elsewhere)
     (data / "dangling").symlink_to(tmp_path / "missing")
     take_over(data)

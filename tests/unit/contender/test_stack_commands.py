@@ -7,14 +7,16 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
 from contender.cli import app
 from contender.embedded.errors import PortInUseError
+from contender.embedded.folder import exclusive
 from contender.embedded.service import SERVICES
 from contender.embedded.settings import StackSettings
-from contender.embedded.state import read
+from contender.embedded.state import ProcessState, created, read, runs
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +86,27 @@ def test_a_state_that_can_not_be_read_is_said(home):
     StackSettings(home=home).state_file.mkdir(parents=True)
     for command in ("status", "down"):
         assert "stack.json can't be read (Is a directory)" in call(command, code=1).output
+
+
+@pytest.mark.parametrize("content", [None, b"{", b'{"supervisor": {"name": "supervisor", "port": 0, "pid": 1}}'])
+def test_data_stay_where_a_supervisor_runs_that_the_state_does_not_name(home, content):
+    settings = StackSettings(home=home)
+    with exclusive(settings):
+        if content is not None:
+            settings.state_file.write_bytes(content)
+        for command in (["down"], ["down", "--purge", "--yes"]):
+            said = call(*command, code=1).output
+            assert "A supervisor holds the data folder" in said
+            assert "try again in a moment" in said
+        assert settings.data_folder.is_dir()
+    assert "Removed" in call("down", "--purge", "--yes", code=0).output
+    assert not settings.data_folder.exists()
+
+
+def test_a_clock_that_was_corrected_hides_no_process():
+    own = ProcessState("own", 0, os.getpid(), created(os.getpid()))
+    assert runs(msgspec.structs.replace(own, created=own.created - 1.0))
+    assert not runs(msgspec.structs.replace(own, created=own.created - 3600.0))
 
 
 def test_logs_are_text(home):
