@@ -92,7 +92,12 @@ class KafkaBroker(ManagedProcess):
         arguments: list[str | Path] = ["-t", self._cluster_id(), "-c", self.folder / "server.properties"]
         with self.log.open("ab") as log:
             result = subprocess.run(  # noqa: S603 - the command is ours
-                [*tool, *arguments], stdout=log, stderr=log, timeout=FORMAT_DEADLINE_S, check=False
+                [*tool, *arguments],
+                stdout=log,
+                stderr=log,
+                timeout=FORMAT_DEADLINE_S,
+                check=False,
+                start_new_session=True,  # a Ctrl-C reaches the supervisor alone, which stops in order
             )
         if result.returncode:
             raise DiedError(self.name, "could not format its data folder", self.log)

@@ -330,13 +330,18 @@ def test_a_lock_that_is_held_leaves_the_other_ones_state_alone(settings: StackSe
     assert settings.state_file.read_bytes() == b"of the other"
 
 
-def test_ctrl_c_while_it_starts_in_the_background_leaves_no_process(settings: StackSettings, kafka_jars: list[Path]):
+def stack_environment(settings: StackSettings, kafka_jars: list[Path]) -> dict[str, str]:
+    """The environment of a whole stack, on ports that are free and with jars that are there."""
     settings.jar_cache.parent.mkdir()
     settings.jar_cache.symlink_to(kafka_jars[0].parent)
     names = ("KAFKA", "KAFKA_CONTROLLER", "VALKEY", "AB_ROUTER", "FEATURE_SERVICE", "INFERENCE_SERVICE")
     ports = {f"CONTENDER_{name}_PORT": str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
+    return {**os.environ, **ports, "CONTENDER_HOME": str(settings.home)}
+
+
+def test_ctrl_c_while_it_starts_in_the_background_leaves_no_process(settings: StackSettings, kafka_jars: list[Path]):
     command = [sys.executable, "-m", "contender.cli", "up", "-d"]
-    environment = {**os.environ, **ports, "CONTENDER_HOME": str(settings.home)}
+    environment = stack_environment(settings, kafka_jars)
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as up:
         wait_for(lambda: read(settings.state_file) is not None)
         state = read(settings.state_file)
@@ -346,6 +351,20 @@ def test_ctrl_c_while_it_starts_in_the_background_leaves_no_process(settings: St
         _, said = up.communicate(timeout=DEADLINE_S)
     assert (up.returncode, said) == (130, "Interrupted: nothing was left running.\n")
     assert not any(runs(process) for process in (state.supervisor, *state.processes))
+    with exclusive(settings):
+        pass
+
+
+def test_ctrl_c_while_kafka_prepares_its_folder_is_no_failure(settings: StackSettings, kafka_jars: list[Path]):
+    environment = stack_environment(settings, kafka_jars)
+    command = [sys.executable, "-m", "contender.cli", "up"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as up:
+        wait_for((settings.data_folder / "kafka" / "server.properties").exists)
+        os.killpg(up.pid, signal.SIGINT)
+        _, said = up.communicate(timeout=DEADLINE_S)
+    assert (up.returncode, said) == (0, "")
     with exclusive(settings):
         pass
 
