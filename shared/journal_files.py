@@ -124,11 +124,12 @@ def checked_end(folder: Path, at: Acknowledged) -> Position:
     end = Position(last, 0)
     for number in segments:
         if number >= at.segment:
-            end = Position(
-                number, _whole_bytes(segment_path(folder, number), at.position if number == at.segment else 0)
-            )
-            if number != last and end.byte < segment_path(folder, number).stat().st_size:
-                raise _damaged(segment_path(folder, number), end.byte)
+            path = segment_path(folder, number)
+            end = Position(number, _whole_bytes(path, at.position if number == at.segment else 0))
+            if end.byte < path.stat().st_size:
+                if bytes_from(folder, Acknowledged(number + 1)):
+                    raise _damaged(path, end.byte)
+                break  # what lies behind is empty: a segment that could not be begun
     if end < Position(at.segment, at.position):
         logger(__name__).warning("the journal ends before what was acknowledged", folder=str(folder), at=at.segment)
         return Position(at.segment + 1, 0)

@@ -362,6 +362,22 @@ async def test_a_segment_that_is_cut_short_stops_the_start_unless_it_is_the_last
         Journal.open(tmp_path, limit_bytes=MIB)
 
 
+async def test_a_torn_record_before_a_segment_that_was_not_begun_is_cut_off(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    journal.append("t", 0, None, [], b"kept")
+    await journal.flush()
+    journal.close()
+    with (tmp_path / "000000000000.log").open("ab") as file:
+        file.write(b"\0\0\0\x20torn")
+    (tmp_path / "000000000001.log").touch()
+    again = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=1)
+    for value in (b"next", b"last"):
+        again.append("t", 0, None, [], value)
+        await again.flush()
+    assert values(again) == [b"kept", b"next", b"last"]
+    again.close()
+
+
 async def test_zeros_that_a_power_cut_left_at_the_end_are_cut_off(tmp_path: Path):
     await written(tmp_path)
     with (tmp_path / "000000000000.log").open("ab") as file:
