@@ -247,11 +247,14 @@ def _print_tail(path: Path, lines: int, *, titled: bool) -> int:
 
 
 def _print_from(path: Path, position: int) -> int:
-    with path.open("rb") as file:
-        if path.stat().st_size < position:  # it has begun anew, and what it held is its older part
-            position = 0
-        file.seek(position)
-        text = file.read()
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size < position:  # it has begun anew, and what it held is its older part
+                position = 0
+            file.seek(position)
+            text = file.read()
+    except FileNotFoundError:  # removed with the data; a next start makes another
+        return 0
     if text:
         console.print(visible(text.decode(errors="replace"), kept="\n\t"), end="", soft_wrap=True)
     return position + len(text)

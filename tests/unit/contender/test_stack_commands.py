@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from contender.cli import app
+from contender.commands.stack import FOLLOW_S
 from contender.embedded.errors import PortInUseError
 from contender.embedded.folder import exclusive
 from contender.embedded.service import SERVICES
@@ -193,4 +194,9 @@ def test_a_log_that_begins_anew_is_followed_from_its_beginning(home):
         assert following.stdout.readline() == "old\n"
         log.write_text("new\n")
         assert following.stdout.readline() == "new\n"
+        log.unlink()
+        with pytest.raises(subprocess.TimeoutExpired):
+            following.wait(3 * FOLLOW_S)
+        log.write_text("another\n")
+        assert following.stdout.readline() == "another\n"
         following.terminate()
