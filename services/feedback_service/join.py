@@ -77,8 +77,8 @@ class PartitionJoin:
         self.table = ChangedTable(local)
         self._limits = limits
         self.aggregates = PartitionAggregates(partition, self.table, allowed_lateness_s=limits.allowed_lateness_s)
-        self.predictions_end = 0
-        """The end of the topic `predictions` when it was last asked for."""
+        self.predictions_end = inf
+        """The end of the topic `predictions` when it was last asked for; infinite until Kafka has answered."""
         waiting = [(key, decode_waiting(value)) for key, value in self.table.scan(WAITING)]
         self.waiting = sum(entry.reports for key, entry in waiting if self._frame(_frame_id(key)) is None)
         """Reports that wait for their prediction."""
@@ -131,7 +131,7 @@ class PartitionJoin:
     def _report(self, frame_id: str, chunk_number: int, reports: dict[int, list[Report]], at: Place) -> None:
         aggregates = self.aggregates
         frame = self._frame(frame_id)
-        if frame is None and _age(frame_id, at) > self._limits.waiting_s:
+        if frame is None and self._is_caught_up and _age(frame_id, at) > self._limits.waiting_s:
             aggregates.count_once(at.offset, expired=sum(map(len, reports.values())))
             return
         chunk = decode_chunk(self.table.get(chunk_key(frame_id, chunk_number)))
@@ -165,7 +165,7 @@ class PartitionJoin:
             never_judged = _never_judged(frame, row)
             if never_judged:
                 return never_judged
-        if is_fresh and frame is None and self._is_full:
+        if is_fresh and frame is None and self._is_caught_up and self.waiting >= self._limits.waiting_reports:
             UNMATCHED.labels("dropped").inc(len(reports))
             return "unmatched"
         if is_fresh:
@@ -173,10 +173,12 @@ class PartitionJoin:
         return "" if is_kept else "refused"  # refused: there are too many, or there were when it was first read
 
     @property
-    def _is_full(self) -> bool:
-        """Whether no more reports may wait. While predictions are unread theirs do, however many they are."""
-        is_caught_up = self.aggregates.marks.predictions + 1 >= self.predictions_end
-        return self.waiting >= self._limits.waiting_reports and is_caught_up
+    def _is_caught_up(self) -> bool:
+        """Whether a frame that is not here is gone. While predictions are unread, it may be among those, however old.
+
+        A report of any age waits then, and there is no limit to them.
+        """
+        return self.aggregates.marks.predictions + 1 >= self.predictions_end
 
     def _wait(self, frame_id: str, chunk: int, reports: int, at: Place, *, is_unknown: bool) -> None:
         key = waiting_key(frame_id)

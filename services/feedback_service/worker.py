@@ -184,6 +184,7 @@ def _follow_ownership(app: faust.App, flushing: Flushing, table: ChangelogTable)
         owned = {tp.partition for tp in app.assignor.assigned_actives() if tp.topic == PREDICTIONS.name}
         try:
             flushing.take_up(owned)
+            await flushing.look()  # where the topics end decides what becomes of reports without a prediction
             await _rewind(app, join)
         except IllegalStateError:
             join.forget()  # the partitions have changed hands again, and what follows that comes here once more

@@ -46,10 +46,12 @@ def block(variant="champion", rows=2, at=0.0, **changes) -> PredictionBlock:
     return PredictionBlock(**{**given, **changes})
 
 
-def joined(limits: Limits | None = None) -> Join:
+def joined(limits: Limits | None = None, predictions_end: float = 0) -> Join:
     tables = [InMemoryTable(), InMemoryTable()]
     join = Join(tables.__getitem__, limits)
     join.assign([0, 1])
+    for partition in join.partitions.values():
+        partition.predictions_end = predictions_end
     return join
 
 

@@ -99,6 +99,17 @@ def test_while_predictions_are_unread_any_number_of_reports_waits():
     assert join.partitions[0].waiting == 9
 
 
+@pytest.mark.parametrize("end", [1, float("inf")])
+def test_an_old_label_that_is_read_before_its_prediction_counts_all_the_same(end):
+    join = joined(predictions_end=end)
+    reported_at = NOW + 2 * DAY_S
+    apply(join, feedback((ID, 0, 1, reported_at), sent_at=reported_at))
+    assert numbers(join).counts.unmatched == 1
+    apply(join, predictions(ID, block(rows=1, at=NOW, window_s=7 * DAY_S), sent_at=NOW))
+    counts = numbers(join).counts
+    assert (counts.labelled, counts.expired, counts.unmatched) == (1, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("report", "count"),
     [
