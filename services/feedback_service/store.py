@@ -45,8 +45,8 @@ class SnapshotStore(Protocol):
         """
         ...
 
-    async def write_status(self, status: PartitionStatus) -> bool:
-        """Put a status in the place of the partition's last one, and return whether there was one.
+    async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
+        """Put a status in the place of the partition's, and return whether that was `last`; None where there was none.
 
         Raises:
             SnapshotsUnavailableError: the store can't be reached.
@@ -117,17 +117,17 @@ class RedisSnapshots:
                 await pipeline.execute()
         SNAPSHOT_BYTES.inc(sum(map(len, encoded.values())))
 
-    async def write_status(self, status: PartitionStatus) -> bool:
-        """Put a status in the place of the partition's last one, and return whether there was one.
+    async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
+        """Put a status in the place of the partition's, and return whether that was `last`; None where there was none.
 
         Raises:
             SnapshotsUnavailableError: Redis can't be reached or refuses.
         """
         value = msgspec.msgpack.encode(status)
         async with _deadline():
-            last = await self._redis.set(f"{self._prefix}:status:{status.partition}", value, get=True)
+            replaced = await self._redis.set(f"{self._prefix}:status:{status.partition}", value, get=True)
         SNAPSHOT_BYTES.inc(len(value))
-        return last is not None
+        return bool(replaced == _encoded(last))
 
     async def read(self, experiment: str) -> list[PartitionSnapshot]:
         """All partitions that have a status, by number, each with its groups of one experiment.
@@ -180,11 +180,11 @@ class InMemorySnapshots:
         fields.update({name: msgspec.msgpack.encode(cohort) for name, cohort in update.changed.items()})
         fields[str(update.partition)] = msgspec.msgpack.encode(update.headers)
 
-    async def write_status(self, status: PartitionStatus) -> bool:
-        """Put a status in the place of the partition's last one, and return whether there was one."""
-        was_there = status.partition in self._statuses
+    async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
+        """Put a status in the place of the partition's, and return whether that was `last`; None where there was none."""
+        replaced = self._statuses.get(status.partition)
         self._statuses[status.partition] = msgspec.msgpack.encode(status)
-        return was_there
+        return replaced == _encoded(last)
 
     async def read(self, experiment: str) -> list[PartitionSnapshot]:
         """All partitions that have a status, by number, each with its groups of one experiment."""
@@ -216,6 +216,10 @@ async def _deadline() -> AsyncIterator[None]:
 
 def _text(name: bytes | str) -> str:
     return name.decode() if isinstance(name, bytes) else name
+
+
+def _encoded(status: PartitionStatus | None) -> bytes | None:
+    return None if status is None else msgspec.msgpack.encode(status)
 
 
 def _snapshots(statuses: Sequence[bytes | None], fields: dict[str, bytes]) -> list[PartitionSnapshot]:

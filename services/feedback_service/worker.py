@@ -45,7 +45,8 @@ def changelog_of(state: str) -> str:
 class Publishing:
     """Writes what has changed to where readers find it, and how far each partition is.
 
-    A partition's status that is gone from there tells that everything else is, too.
+    Where a partition's status is not the one that was written last, what was written with it is gone, too: the store
+    was emptied, or came back as it was some time ago.
     """
 
     join: Join
@@ -70,21 +71,21 @@ class Publishing:
             return
         aggregates = joined.aggregates
         updates = aggregates.updates(EXPERIMENTS_AT_ONCE)
-        for written, update in enumerate(updates):
-            try:
-                await self.store.write(update)
-            except SnapshotsUnavailableError:
-                aggregates.publish_again(unwritten.experiment for unwritten in updates[written:])
-                raise
-            SNAPSHOTS.inc()
-        status = aggregates.status(self.clock.now())
+        status = aggregates.status(self.clock.now())  # of the same records: more may be applied during the writes
         last = self._written.get(number)
         is_due = last is None or status.updated_at - last.updated_at >= self.heartbeat_s
-        if last is None or is_due or status.offsets != last.offsets:
-            was_there = await self.store.write_status(status)
-            if last is not None and not was_there:
-                aggregates.publish_again()
-            self._written[number] = status
+        try:
+            for update in updates:
+                await self.store.write(update)
+                SNAPSHOTS.inc()
+            if last is None or is_due or status.offsets != last.offsets:
+                was_there = await self.store.write_status(status, last)
+                if last is not None and not was_there:
+                    aggregates.publish_again()
+                self._written[number] = status
+        except SnapshotsUnavailableError:
+            aggregates.publish_again()  # what was written since the last status may be gone, too
+            raise
 
 
 def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock, data: Path) -> faust.App:

@@ -88,7 +88,7 @@ async def test_nothing_is_there_at_first(store: SnapshotStore):
 
 async def test_what_was_written_is_read_by_partition(store: SnapshotStore):
     for partition in (3, 0):
-        assert not await store.write_status(status(partition))
+        assert await store.write_status(status(partition))
         await store.write(update(partition, {"g:1": partition + 1}, ["g:1"]))
     first, second = await store.read(NAME)
     assert (first.status, second.status) == (status(0), status(3))
@@ -97,8 +97,10 @@ async def test_what_was_written_is_read_by_partition(store: SnapshotStore):
     assert [snapshot.groups for snapshot in await store.read("another")] == [[], []]
 
 
-async def test_a_status_takes_the_place_of_the_last_one_and_tells_that_there_was_one(store: SnapshotStore):
-    assert [await store.write_status(status(1, offset)) for offset in (5, 2)] == [False, True]
+async def test_a_status_takes_the_place_of_the_last_one_and_tells_whether_it_was_there(store: SnapshotStore):
+    assert await store.write_status(status(1, 5), None)
+    assert await store.write_status(status(1, 6), status(1, 5))
+    assert not await store.write_status(status(1, 2), status(1, 5))
     assert [snapshot.status for snapshot in await store.read(NAME)] == [status(1, 2)]
 
 

@@ -1,5 +1,7 @@
 """What readers get: only what has changed, everything again where it was lost, and later where it could not be had."""
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,18 +21,26 @@ class WatchedSnapshots(InMemorySnapshots):
     updates: list[ExperimentUpdate] = field(default_factory=list)
     statuses: int = 0
     fails: bool = False
+    during_write: Callable[[], None] = lambda: None
 
     async def write(self, update: ExperimentUpdate) -> None:
+        self.during_write()
         if self.fails:
             raise SnapshotsUnavailableError("away")
         self.updates.append(update)
         await super().write(update)
 
-    async def write_status(self, status: PartitionStatus) -> bool:
+    async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
         if self.fails:
             raise SnapshotsUnavailableError("away")
         self.statuses += 1
-        return await super().write_status(status)
+        return await super().write_status(status, last)
+
+    def saved(self) -> tuple[dict, dict]:
+        return copy.deepcopy((self._statuses, self._fields))
+
+    def restore(self, saved: tuple[dict, dict]) -> None:
+        self._statuses, self._fields = saved
 
     def lose_everything(self) -> None:
         self._statuses.clear()
@@ -86,6 +96,44 @@ async def test_what_readers_lost_is_written_again(publishing, join, store, clock
     for _ in range(2):
         await publishing.publish()
     assert (await store.read("rests"))[0].groups == [g for g in join.snapshot(0, 0.0).groups if g.experiment == "rests"]
+
+
+async def test_what_a_store_has_lost_that_came_back_older_is_written_again(publishing, join, store, clock):
+    await publishing.publish()
+    saved = store.saved()
+    clock.advance(1.0)
+    apply(join, feedback(("e0.0", 0, 1, 5.0)))
+    await publishing.publish()
+    store.restore(saved)
+    clock.advance(5.0)
+    for _ in range(2):
+        await publishing.publish()
+    (group,) = (await store.read("e"))[0].groups
+    assert sum(cohort.counts.labelled for cohort in group.cohorts) == 1
+
+
+async def test_what_was_written_shortly_before_the_store_went_away_is_written_again(publishing, join, store, clock):
+    await publishing.publish()
+    saved = store.saved()
+    apply(join, feedback(("e0.0", 0, 1, 5.0)))
+    (update,) = join.partitions[0].aggregates.updates(20)
+    join.partitions[0].aggregates.publish_again(["rests"])
+    await store.write(update)
+    store.fails = True
+    await publishing.publish()
+    store.fails = False
+    store.restore(saved)
+    await publishing.publish()
+    (group,) = (await store.read("e"))[0].groups
+    assert sum(cohort.counts.labelled for cohort in group.cohorts) == 1
+
+
+async def test_a_status_tells_of_no_record_that_the_experiments_written_before_it_lack(publishing, join, store):
+    store.during_write = lambda: apply(join, feedback(("e0.0", 0, 1, 5.0)))
+    await publishing.publish()
+    (first, *_) = await store.read("e")
+    labelled = sum(cohort.counts.labelled for group in first.groups for cohort in group.cohorts)
+    assert (first.counts.labelled, labelled, first.offsets) == (0, 0, {"predictions": 3})
 
 
 async def test_what_could_not_be_written_stays_due(publishing, join, store):
