@@ -88,6 +88,15 @@ class Flushing:
         self.join.assign(owned)
         self._seen_running = inf
 
+    async def give_up(self) -> None:
+        """Give up all partitions once a flush that has begun is in Kafka: whoever recovers them next must find it.
+
+        Raises:
+            TimeoutError: Kafka has not taken it in time.
+        """
+        async with asyncio.timeout(STALLED_S), self._lock:
+            self.join.forget()
+
     def note_running(self) -> None:
         """Note that the process runs; it must be called more often than every STALLED_S."""
         now = asyncio.get_running_loop().time()

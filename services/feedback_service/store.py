@@ -46,7 +46,7 @@ class SnapshotStore(Protocol):
         ...
 
     async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
-        """Put a status in the place of the partition's, and return whether that was `last`; None where there was none.
+        """Put a partition's status in the place of `last`, None for none, and return whether that was the one there.
 
         Raises:
             SnapshotsUnavailableError: the store can't be reached.
@@ -118,7 +118,7 @@ class RedisSnapshots:
         SNAPSHOT_BYTES.inc(sum(map(len, encoded.values())))
 
     async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
-        """Put a status in the place of the partition's, and return whether that was `last`; None where there was none.
+        """Put a partition's status in the place of `last`, None for none, and return whether that was the one there.
 
         Raises:
             SnapshotsUnavailableError: Redis can't be reached or refuses.
@@ -181,7 +181,7 @@ class InMemorySnapshots:
         fields[str(update.partition)] = msgspec.msgpack.encode(update.headers)
 
     async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
-        """Put a status in the place of the partition's, and return whether that was `last`; None where there was none."""
+        """Put a partition's status in the place of `last`, None for none, and return whether that was the one there."""
         replaced = self._statuses.get(status.partition)
         self._statuses[status.partition] = msgspec.msgpack.encode(status)
         return replaced == _encoded(last)

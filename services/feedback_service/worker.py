@@ -179,7 +179,7 @@ def _follow_ownership(app: faust.App, flushing: Flushing, table: ChangelogTable)
     join = flushing.join
 
     async def on_revoked(*_: object, **__: object) -> None:
-        join.forget()
+        await flushing.give_up()
 
     async def on_recovered() -> None:
         owned = {tp.partition for tp in app.assignor.assigned_actives() if tp.topic == PREDICTIONS.name}

@@ -1,0 +1,75 @@
+"""Flushes: what has begun is in Kafka before the partitions go to another worker."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from services.feedback_service import flushing as module
+from services.feedback_service.flushing import Flushing
+from services.feedback_service.join import Join
+from services.feedback_service.tables import LocalTables
+from shared.clock import FixedClock
+from tests.unit.feedback_service.test_join import apply, block, predictions
+
+
+@dataclass
+class SlowProducer:
+    """A producer that hands each record over once it may, and whose records are in Kafka when it is told so."""
+
+    may_send: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: list[bytes] = field(default_factory=list)
+
+    async def send(self, topic: str, key: bytes, *_: Any) -> asyncio.Future[Any]:
+        assert topic == "changelog"
+        if self.sent:
+            await self.may_send.wait()
+        self.sent.append(key)
+        record: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        record.set_result(SimpleNamespace(offset=len(self.sent)))
+        return record
+
+
+@pytest.fixture
+def producer() -> SlowProducer:
+    return SlowProducer()
+
+
+@pytest.fixture
+def flushing(producer: SlowProducer, tmp_path: Path) -> Flushing:
+    """One partition with a frame that was not flushed."""
+    tables = LocalTables(tmp_path)
+    join = Join(tables.partition)
+    app = cast("Any", SimpleNamespace(producer=producer))
+    flushing = Flushing(app, join, tables, "changelog", FixedClock(1_000.0), 100)
+    flushing.take_up([0])
+    apply(join, predictions("f", block()))
+    return flushing
+
+
+async def test_partitions_are_given_up_when_a_flush_that_has_begun_is_complete(flushing, producer):
+    flush = asyncio.create_task(flushing.flush())
+    while not producer.sent:
+        await asyncio.sleep(0)
+    giving_up = asyncio.create_task(flushing.give_up())
+    await asyncio.wait([giving_up], timeout=0.05)
+    assert flushing.join.owns(0)
+    producer.may_send.set()
+    await giving_up
+    assert (flush.done(), producer.sent[0], producer.sent[-1]) == (True, b"i", b"m")
+    assert not flushing.join.owns(0)
+    assert flushing.tables.partition(0).changelog_offset == len(producer.sent)
+
+
+async def test_a_flush_that_kafka_does_not_take_is_not_waited_for_for_ever(flushing, producer, monkeypatch):
+    monkeypatch.setattr(module, "STALLED_S", 0.05)
+    flush = asyncio.create_task(flushing.flush())
+    while not producer.sent:
+        await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        await flushing.give_up()
+    producer.may_send.set()
+    await flush
