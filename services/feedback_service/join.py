@@ -232,6 +232,8 @@ class PartitionJoin:
         """The keys of entries that have had their time. They go after the marks, so no replay asks for them."""
         keys: list[bytes] = []
         for key in self.table.local.expired(until, limit):
+            if len(keys) >= limit:
+                break  # a frame may have thousands of chunks
             if key in self.table.changes:
                 continue
             frame_id = _frame_id(key)

@@ -268,6 +268,7 @@ class PartitionAggregates:
         ]
         for name in names:
             self._unpublished.published(name)
+        self._cells.shrink()
         return updates
 
     def publish_again(self, names: Iterable[str] | None = None) -> None:

@@ -6,7 +6,8 @@ from typing import Protocol
 from services.feedback_service.domain.cells import Cell
 
 CELLS_IN_MEMORY = 256
-"""Cells of a partition that stay in memory after a flush: those of ten busy experiments with some of their cohorts."""
+"""Cells of a partition that stay in memory after a flush and after what readers get: those of ten busy experiments with
+some of their cohorts."""
 
 
 class Table(Protocol):
@@ -80,5 +81,10 @@ class CellStore:
         for key in sorted(self._removed):
             self._table.delete(key)
         self._changed, self._removed = set(), set()
-        for key in list(self._cells)[: max(0, len(self._cells) - CELLS_IN_MEMORY)]:
+        self.shrink()
+
+    def shrink(self) -> None:
+        """Keep few cells in memory besides those that differ from what is stored."""
+        stored = [key for key in self._cells if key not in self._changed]
+        for key in stored[: max(0, len(self._cells) - CELLS_IN_MEMORY)]:
             del self._cells[key]

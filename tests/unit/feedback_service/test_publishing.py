@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from services.feedback_service.domain import cell_store
 from services.feedback_service.domain.snapshots import ExperimentUpdate, PartitionStatus
 from services.feedback_service.join import Join
 from services.feedback_service.store import InMemorySnapshots, SnapshotsUnavailableError
@@ -154,3 +155,17 @@ async def test_readers_see_folded_cohorts_as_one(publishing, join, store):
     (group,) = (await store.read("e"))[0].groups
     assert [cohort.counts.predictions for cohort in group.cohorts] == [2, 1]
     assert group == join.snapshot(0, 0.0).groups[0]
+
+
+async def test_what_readers_get_does_not_stay_in_memory(publishing, join, monkeypatch):
+    monkeypatch.setattr(cell_store, "CELLS_IN_MEMORY", 2)
+    flush(join)
+    expected = join.snapshot(0, 0.0)
+    aggregates = join.partitions[0].aggregates
+    aggregates.publish_again()
+    await publishing.publish()
+    assert len(aggregates._cells._cells) <= 2 + 1  # and the counts of the partition, for its status
+    apply(join, feedback(("e0.0", 0, 1, 5.0)))
+    changed = join.snapshot(0, 0.0)
+    await publishing.publish()
+    assert join.snapshot(0, 0.0) == changed != expected

@@ -56,6 +56,20 @@ def test_a_few_entries_are_deleted_at_a_time():
     assert left == [7, 4, 1, 0]
 
 
+def test_the_reports_of_large_frames_count_towards_what_is_deleted_at_a_time():
+    join = joined(Limits(retention_s=0.0))
+    for number in range(4):
+        frame_id = new_frame_id(NOW + number)
+        apply(join, predictions(frame_id, block(rows=200, at=NOW), offset=number, sent_at=NOW + number))
+        apply(join, feedback(*((frame_id, row, 1, NOW + 5) for row in (0, 99, 199)), offset=number, sent_at=NOW + 9))
+    flush(join)
+    left = []
+    for _ in range(3):
+        flush(join, expire_until=NOW + DAY_S, expire_limit=5)
+        left.append(kept(join))
+    assert left == [8, 0, 0]
+
+
 def test_reports_wait_for_their_prediction_for_a_time_and_are_given_up_then():
     join = joined(Limits(waiting_s=100.0))
     apply(join, feedback((ID, 0, 1, NOW), (ID, 70, 1, NOW), sent_at=NOW))
