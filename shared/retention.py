@@ -15,6 +15,8 @@ COMPACTED: Mapping[str, str] = MappingProxyType(
     {
         # Compaction alone: with a retention time the oldest predictions of a long experiment would fall out.
         "cleanup.policy": "compact",
+        # A worker that was away for less than this hears of every deletion.
+        "delete.retention.ms": "86400000",
         # The newest segment is never compacted, and of the others a quarter may be outdated.
         "min.cleanable.dirty.ratio": "0.2",
         "segment.bytes": str(SMALLEST_SEGMENT_BYTES),

@@ -123,6 +123,7 @@ class Flushing:
     async def _flush(self, number: int, partition: PartitionJoin) -> None:
         writes = partition.flush(self._expire_until.get(number, -inf), _DELETED_AT_ONCE)
         if not writes:
+            self.tables.partition(number).note_current()
             return
         offset = await send(self.app, self.changelog, number, writes)
         if self.join.partitions.get(number) is partition:

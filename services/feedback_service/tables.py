@@ -28,12 +28,18 @@ from rocksdict import (
 
 from services.feedback_service.changes import Write
 from services.feedback_service.domain.keys import expires_at
+from shared.clock import Clock, SystemClock
 from shared.logs import logger
 
 CACHE_BYTES = 32 * 1024**2
 """Blocks read and writes buffered in memory, each, for all partitions of a worker: an open window's entries that are
 read often. The operating system caches the files besides."""
 
+LIFETIME_S = 12 * 3600.0
+"""How long a partition counts that nothing was noted of. Kafka drops deletions from the changelog a day after it has
+compacted them (`delete.retention.ms`): who was away for longer never hears of them, and would keep what is gone."""
+
+_NOTED_EVERY_S = 3600.0
 _WRITE_BUFFER_BYTES = 8 * 1024**2
 _OPEN_FILES = 64
 _LOG_FILES = 2
@@ -49,16 +55,26 @@ class LocalPartition:
 
     Args:
         database: where they are.
+        clock: tells when something was written.
     """
 
-    def __init__(self, database: Rdict) -> None:
+    def __init__(self, database: Rdict, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
+        offset, _, noted_at = (database.get(_CHANGELOG_OFFSET) or b"").partition(b" ")
+        self.changelog_offset = int(offset) if offset else None
+        """The offset of the changelog up to which everything is here; None when nothing is."""
+        self._noted_at = float(noted_at or 0.0)
 
     @property
-    def changelog_offset(self) -> int | None:
-        """The offset of the changelog up to which everything is here; None when nothing is."""
-        value = self._database.get(_CHANGELOG_OFFSET)
-        return None if value is None else int(value)
+    def is_outdated(self) -> bool:
+        """Whether deletions may be missing that the changelog no longer tells of."""
+        return self.changelog_offset is not None and self._clock.now() - self._noted_at > LIFETIME_S
+
+    def note_current(self) -> None:
+        """Note now and then that nothing has come to the changelog, for a partition that its owner holds."""
+        if self.changelog_offset is not None and self._clock.now() - self._noted_at >= _NOTED_EVERY_S:
+            self.write([], self.changelog_offset)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key."""
@@ -84,8 +100,11 @@ class LocalPartition:
             keys.append(expiring[len(_EXPIRING) + _SECONDS.size :])
         return keys
 
-    def write(self, writes: Iterable[Write], changelog_offset: int) -> None:
-        """Apply writes and note the offset of the changelog that they reach to, both or neither."""
+    def write(self, writes: Iterable[Write], changelog_offset: int, noted_at: float | None = None) -> None:
+        """Apply writes and note the offset of the changelog that they reach to, both or neither.
+
+        `noted_at` is when the changelog ended there, by default now.
+        """
         batch = WriteBatch(raw_mode=True)
         for key, value in writes:
             if value is None:
@@ -97,8 +116,10 @@ class LocalPartition:
                 if (expiry := expires_at(key, value)) is not None:
                     batch.put(_expiring_key(expiry, key), b"")
                 batch.put(key, value)
-        batch.put(_CHANGELOG_OFFSET, str(changelog_offset).encode())
+        noted_at = self._clock.now() if noted_at is None else noted_at
+        batch.put(_CHANGELOG_OFFSET, f"{changelog_offset} {noted_at}".encode())
         self._database.write(batch)
+        self.changelog_offset, self._noted_at = changelog_offset, noted_at
 
     def close(self) -> None:
         """Let go of the files."""
@@ -111,9 +132,11 @@ class LocalTables:
 
     Args:
         folder: where they lie; None keeps them in memory.
+        clock: tells when something was written.
     """
 
     folder: Path | None
+    clock: Clock = field(default_factory=SystemClock)
     _open: dict[int, LocalPartition] = field(default_factory=dict)
     _cache: Cache = field(default_factory=lambda: Cache(CACHE_BYTES))
     _buffers: WriteBufferManager = field(default_factory=lambda: WriteBufferManager(CACHE_BYTES, False))
@@ -121,7 +144,13 @@ class LocalTables:
     def partition(self, number: int) -> LocalPartition:
         """A partition's entries."""
         if number not in self._open:
-            self._open[number] = LocalPartition(self._database(number))
+            opened = LocalPartition(self._database(number), self.clock)
+            if opened.is_outdated and self.folder is not None:
+                logger(__name__).warning("table was not used for long and is read anew", partition=number)
+                opened.close()
+                shutil.rmtree(self._path(self.folder, number))
+                opened = LocalPartition(self._database(number), self.clock)
+            self._open[number] = opened
         return self._open[number]
 
     def close(self, number: int) -> None:
@@ -138,7 +167,7 @@ class LocalTables:
     def _database(self, number: int) -> Rdict:
         if self.folder is None:
             return Rdict(f"/partition-{number}", self._options(Env.mem_env()), access_type=AccessType.read_write())
-        path = self.folder / f"partition-{number}"
+        path = self._path(self.folder, number)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             return Rdict(str(path), self._options(), access_type=AccessType.read_write())
@@ -148,6 +177,10 @@ class LocalTables:
             logger(__name__).warning("table is read anew from its changelog", partition=number, error=str(error))
             shutil.rmtree(path)
             return Rdict(str(path), self._options(), access_type=AccessType.read_write())
+
+    @staticmethod
+    def _path(folder: Path, number: int) -> Path:
+        return folder / f"partition-{number}"
 
     def _options(self, environment: Env | None = None) -> Options:
         options = Options(raw_mode=True)
@@ -181,15 +214,18 @@ class ChangelogStore(Store[bytes, bytes]):
     ) -> None:
         """Apply records of the changelog."""
         del to_key, to_value
-        writes: dict[int, list[Write]] = {}
-        offsets: dict[int, int] = {}
+        entries: dict[int, dict[bytes, bytes | None]] = {}
+        ends: dict[int, tuple[int, float]] = {}
         for event in batch:
             message = event.message
-            writes.setdefault(message.partition, []).append((message.key or b"", message.value))
-            offsets[message.partition] = message.offset
-        for partition, entries in writes.items():
+            here = self.tables.partition(message.partition).changelog_offset
+            if here is not None and message.offset <= here:
+                continue  # Faust held back what came after a recovery, and the partition has moved on since
             # Within a batch the last value of a key counts, and the expiry of a deleted one is looked up.
-            self.tables.partition(partition).write(dict(entries).items(), offsets[partition])
+            entries.setdefault(message.partition, {})[message.key or b""] = message.value
+            ends[message.partition] = (message.offset, message.timestamp)
+        for partition, last in entries.items():
+            self.tables.partition(partition).write(last.items(), *ends[partition])
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0

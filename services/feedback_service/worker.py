@@ -102,7 +102,7 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
     )
     app.conf.producer_max_batch_size = _BATCH_BYTES
     on_disk = settings.table_store == "rocksdb://"
-    tables = LocalTables(data / f"counts-{settings.feedback_state}" if on_disk else None)
+    tables = LocalTables(data / f"counts-{settings.feedback_state}" if on_disk else None, clock)
     table = create_table(app, TABLE, settings.partitions, tables)
     join = Join(tables.partition, limits_of(settings))
     changelog = changelog_of(settings.feedback_state)
