@@ -246,7 +246,9 @@ class PartitionJoin:
                 chunks = [chunk for chunk in chunks if frame is None or chunk >= frame.chunks]
             elif frame is not None:
                 chunks = [chunk for chunk in range(frame.chunks) if self.table.get(chunk_key(frame_id, chunk))]
-            keys += [key, *(chunk_key(frame_id, chunk) for chunk in chunks)]
+            # A crash may delete only some: no frame may lack its own reports, and none that wait may be unlisted.
+            chunk_keys = [chunk_key(frame_id, chunk) for chunk in chunks]
+            keys += [*chunk_keys, key] if key.startswith(WAITING) else [key, *chunk_keys]
         return [key for key in keys if key not in self.table.changes]
 
 

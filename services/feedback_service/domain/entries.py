@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from math import inf, isfinite
 from typing import TypeVar
 
@@ -278,11 +278,10 @@ def row_groups(
     days = np.floor(times / day_s).astype(np.int64)
     if cohorts.min() == cohorts.max() and days.min() == days.max():
         return [(int(cohorts[0]), int(days[0]), chosen.tolist())]
-    pairs, inverse = np.unique(np.stack([cohorts, days]), axis=1, return_inverse=True)
-    return [
-        (int(pairs[0, number]), int(pairs[1, number]), chosen[inverse == number].tolist())
-        for number in range(pairs.shape[1])
-    ]
+    order = np.lexsort((days, cohorts))  # stable: rows of a group stay in order
+    cohorts, days, chosen = cohorts[order], days[order], chosen[order]
+    starts = [0, *(np.flatnonzero(np.diff(cohorts) | np.diff(days)) + 1).tolist(), len(order)]
+    return [(int(cohorts[start]), int(days[start]), chosen[start:end].tolist()) for start, end in pairwise(starts)]
 
 
 _FRAMES = msgspec.msgpack.Decoder(FrameEntry)

@@ -3,6 +3,7 @@
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.cells import Cell
-from services.feedback_service.domain.entries import CHUNK_ROWS
+from services.feedback_service.domain.entries import CHUNK_ROWS, frame_entry, row_groups
 from services.feedback_service.domain.keys import DAYS, GROUP_BYTES, TOTALS
 from services.feedback_service.domain.reports import HISTORY_LIMIT, VERSIONS_LIMIT
 from services.feedback_service.domain.results import results_of
@@ -329,6 +330,24 @@ def counts_after(*records: Record):
     for record in records:
         apply(join, record)
     return numbers(join).counts
+
+
+def test_rows_are_grouped_by_cohort_and_day_in_order():
+    times = [86_399.0, -1.0, 0.0, 86_401.0, 59.0, 86_340.0, 86_400.0]
+    (entry,) = frame_entry(PredictionFrame([block(rows=7, time=times)]), 0, 0.0).blocks
+    groups = [(-1, -1, [1]), (0, 0, [2, 4]), (1439, 0, [0, 5]), (1440, 1, [3, 6])]
+    assert row_groups(entry, 60.0, 86_400.0) == groups
+    assert row_groups(entry, 7_000.0, 86_400.0, [6, 5, 3]) == [(12, 0, [5]), (12, 1, [6, 3])]
+    assert row_groups(entry, 60.0, 86_400.0, [4]) == [(0, 0, [4])]
+
+
+def test_rows_of_as_many_cohorts_are_grouped_soon():
+    rows = 200_000
+    times = [60.0 * row for row in range(rows)]
+    (entry,) = frame_entry(PredictionFrame([block(rows=rows, time=times)]), 0, 0.0).blocks
+    started = perf_counter()
+    assert len(row_groups(entry, 60.0, 86_400.0)) == rows
+    assert perf_counter() - started < 10.0  # time in proportion to the square of the rows is minutes
 
 
 def test_the_newest_outcome_within_the_window_is_the_label():

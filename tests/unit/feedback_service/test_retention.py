@@ -82,6 +82,24 @@ def test_reports_wait_for_their_prediction_for_a_time_and_are_given_up_then():
     assert (counts.unmatched, counts.labelled) == (2, 0)
 
 
+@pytest.mark.parametrize("durable", range(6))
+def test_reports_that_a_crash_gave_up_in_part_leave_no_trace(durable):
+    limits = Limits(waiting_s=100.0)
+    join = joined(limits)
+    apply(join, feedback((ID, 0, 1, NOW), (ID, 70, 1, NOW), sent_at=NOW))
+    flush(join)
+    table = join.partitions[0].table.local
+    table.write(join.partitions[0].flush(NOW + 100, 10)[:durable])
+    again = Join(lambda _: table, limits)
+    again.assign([0])
+    flush(again, expire_until=NOW + 100, expire_limit=10)
+    assert kept(again) == 0
+    apply(again, predictions(ID, block(rows=71, at=NOW), sent_at=NOW + 101))
+    apply(again, feedback((ID, 0, 0, NOW + 71), (ID, 70, 0, NOW + 71), offset=1, sent_at=NOW + 102))
+    counts = numbers(again).counts
+    assert (counts.labelled, counts.corrections, counts.unmatched) == (2, 0, 2)
+
+
 def test_reports_that_found_their_prediction_stay_with_it():
     join = joined(Limits(waiting_s=100.0))
     apply(join, feedback((ID, 0, 1, NOW + 1), sent_at=NOW))
