@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
+from time import thread_time
 
 import faust
 from aiokafka.errors import KafkaError
@@ -57,6 +58,7 @@ class Flushing:
     _acknowledge: list[Callable[[], bool]] = field(default_factory=list)
     _expire_until: dict[int, float] = field(default_factory=dict)
     _seen_running: float = inf
+    _seen_computed: float = 0.0
 
     async def apply(self, source: SourceRecord, record: Callable[[Place], None]) -> None:
         """Apply a record of a partition that this worker owns.
@@ -98,11 +100,16 @@ class Flushing:
             self.join.forget()
 
     def note_running(self) -> None:
-        """Note that the process runs; it must be called more often than every STALLED_S."""
-        now = asyncio.get_running_loop().time()
-        if now - self._seen_running > STALLED_S:
-            raise StalledError(f"the worker stood still for {now - self._seen_running:.0f} s")
-        self._seen_running = now
+        """Note that the process runs; it must be called more often than every STALLED_S.
+
+        Time that this thread computes doesn't count: the consumer's own thread goes on telling the group that it lives,
+        and a worker that ended itself over one large record would read it again and again.
+        """
+        now, computed = asyncio.get_running_loop().time(), thread_time()
+        stood_still = now - self._seen_running - (computed - self._seen_computed)
+        if stood_still > STALLED_S:
+            raise StalledError(f"the worker stood still for {stood_still:.0f} s")
+        self._seen_running, self._seen_computed = now, computed
 
     async def flush(self) -> None:
         """Write what has changed, then acknowledge the records that led to it.

@@ -3,13 +3,14 @@
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from services.feedback_service import flushing as module
-from services.feedback_service.flushing import Flushing
+from services.feedback_service.flushing import Flushing, StalledError
 from services.feedback_service.join import Join
 from services.feedback_service.tables import LocalTables
 from shared.clock import FixedClock
@@ -73,3 +74,15 @@ async def test_a_flush_that_kafka_does_not_take_is_not_waited_for_for_ever(flush
         await flushing.give_up()
     producer.may_send.set()
     await flush
+
+
+async def test_a_worker_that_stood_still_is_told_from_one_that_computes(flushing, monkeypatch):
+    computed = iter([5.0, 65.0, 65.0])  # seconds of the processor at each call
+    monkeypatch.setattr(module, "thread_time", lambda: next(computed))
+    monkeypatch.setattr(module, "STALLED_S", 0.1)
+    flushing.note_running()
+    sleep(0.2)  # noqa: ASYNC251 - nothing else runs meanwhile
+    flushing.note_running()
+    sleep(0.2)  # noqa: ASYNC251 - the same
+    with pytest.raises(StalledError):
+        flushing.note_running()
