@@ -8,6 +8,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from contender.errors import ExportError
+from contender.registration import text
 from contender.registration.nodes import written
 from contender.registration.rows import Column
 from contender.registration.tensors import Guard, Prepared, Threshold, tensor_name
@@ -57,6 +58,8 @@ class Graph:
             score = self._inverted(prepared.inverse, score)
         for guard in prepared.guards:
             score = self.add("Add", score, self._guarded(guard, columns[guard.column], prepared))
+        for odd in [name for node in self.model.graph.node for name in node.output if name.startswith(text.ODD)]:
+            score = self.add("Add", score, odd)
         if prepared.threshold is not None:
             label = self._thresholded(prepared.threshold, score, classes)
         self._outputs(score, label)

@@ -18,6 +18,11 @@ class Nodes:
         self._scope = scope
         self._container = container
 
+    def unique(self, name: str) -> str:
+        """A name for a tensor, which no other has."""
+        unique: str = self._scope.get_unique_variable_name(name)
+        return unique
+
     def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """Add a node; the name of its output."""
         return self.several(

@@ -18,6 +18,11 @@ _BETWEEN_WORDS = sorted(set(string.punctuation) - {"_"}) + list(
 )
 _PATTERNS = {r"(?u)\b\w\w+\b": r"[\pL\pN_]{2,}", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
 """scikit-learn's patterns of a token, and what a whole token matches then."""
+ODD = "odd_text"
+"""Begins the names of tensors, shape (rows, 1), that are NaN where a text's words can't be told, else 0."""
+_GLUED = r"(?s).*[\pL\pN_].*"
+_WORD = r"[\pL\pN_]+"
+_CAPITAL = r"(?s).*[\p{Lu}\p{Lt}\x{2160}-\x{216F}].*"
 
 
 def _count(scope: Any, operator: Any, container: Any) -> None:
@@ -86,12 +91,29 @@ def _tokens(nodes: Nodes, vectorizer: Any, texts: str, size: str) -> tuple[str, 
         flat = nodes.add("Reshape", pieces, nodes.constant([-1]))
         kept = nodes.add("Not", nodes.add("Equal", flat, nothing, op_version=19))
         tokens, rows = _kept(nodes, kept, flat, nodes.add("Reshape", spread, nodes.constant([-1])))
+    _tell_odd(nodes, tokens, rows, size, lowercase=vectorizer.lowercase)
     pattern = _PATTERNS[vectorizer.token_pattern]
     tokens, rows = _kept(nodes, nodes.add("RegexFullMatch", tokens, pattern=pattern, op_version=20), tokens, rows)
     if stop_words := sorted(vectorizer.get_stop_words() or []):
         stopped = _looked_up(nodes, tokens, stop_words)
         tokens, rows = _kept(nodes, nodes.add("Less", stopped, nodes.constant(0)), tokens, rows)
     return tokens, rows
+
+
+def _tell_odd(nodes: Nodes, tokens: str, rows: str, size: str, *, lowercase: bool) -> None:
+    """Mark texts with a word that ONNX does not split or lower-case: a sign at its side, a capital beyond ASCII."""
+
+    def matches(pattern: str) -> str:
+        return nodes.add("RegexFullMatch", tokens, pattern=pattern, op_version=20)
+
+    odd = nodes.add("And", matches(_GLUED), nodes.add("Not", matches(_WORD)))
+    if lowercase:
+        odd = nodes.add("Or", odd, matches(_CAPITAL))
+    where = nodes.add("Compress", rows, odd, axis=0)
+    nan = nodes.add("Expand", nodes.constant(float("nan")), nodes.add("Shape", where))
+    zeros = nodes.add("Expand", nodes.constant(0.0), size)
+    marked = nodes.add("ScatterElements", zeros, where, nan, axis=0, op_version=18)
+    nodes.add("Unsqueeze", marked, nodes.constant([1]), output=nodes.unique(ODD))
 
 
 def _kept(nodes: Nodes, kept: str, *columns: str) -> tuple[str, str]:
