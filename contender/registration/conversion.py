@@ -21,7 +21,7 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from contender.errors import ExportError
-from contender.registration import imputing, text, trees
+from contender.registration import encoding, imputing, text, trees
 from contender.registration.boosting import register_converters
 from contender.registration.graph import Graph, Outputs
 from contender.registration.preparing import check_steps, prepare
@@ -68,7 +68,7 @@ EXACT = Way(
     DoubleTensorType,
     TensorProto.DOUBLE,
     text.OPSET,
-    {**trees.CONVERTERS, **text.CONVERTERS, **imputing.CONVERTERS},
+    {**trees.CONVERTERS, **text.CONVERTERS, **imputing.CONVERTERS, **encoding.CONVERTERS},
     imputing.SHAPES,
 )
 SINGLE = Way(
@@ -76,7 +76,7 @@ SINGLE = Way(
     FloatTensorType,
     TensorProto.FLOAT,
     text.OPSET,
-    {**text.CONVERTERS, **imputing.CONVERTERS},
+    {**text.CONVERTERS, **imputing.CONVERTERS, **encoding.CONVERTERS},
     imputing.SHAPES,
 )
 
@@ -89,6 +89,8 @@ class Converted:
     outputs: Outputs
     dtypes: dict[str, Dtype]
     way: str
+    unused: frozenset[str] = frozenset()
+    """Columns that no step takes: what is in them does not matter."""
 
 
 def conversions(pipeline: Any, columns: Sequence[Column]) -> Iterator[Converted | ExportError]:
@@ -144,8 +146,9 @@ def _attempt(pipeline: Any, prepared: Prepared, columns: Sequence[Column], way: 
         return error
     except FOREIGN as error:
         return refusal(pipeline, error)
+    unused = frozenset(columns[number].name for number, kinds in prepared.kinds.items() if not kinds)
     outputs = Graph(model, way.element).finish(prepared, columns, getattr(pipeline, "classes_", None))
-    return Converted(_bytes(model), outputs, _dtypes(prepared, columns), way.name)
+    return Converted(_bytes(model), outputs, _dtypes(prepared, columns), way.name, unused)
 
 
 def _bytes(model: ModelProto) -> bytes:
@@ -205,6 +208,10 @@ _ADVICE = {
 }
 
 
+_BEHIND = ("Cannot extract a specific column", "Unexpect rank=0")
+"""What skl2onnx tells where it can't take one column out of a matrix."""
+
+
 def refusal(pipeline: Any, error: Exception) -> ExportError:
     """Why a pipeline is not exported, in our own words, naming the step at fault."""
     told = _told(pipeline, str(error))
@@ -213,12 +220,11 @@ def refusal(pipeline: Any, error: Exception) -> ExportError:
 
 
 def _told(pipeline: Any, reason: str) -> ExportError:
-    names = [type(step).__name__ for step in _steps(pipeline)]
+    names = [type(step).__name__ for step in _steps(pipeline) if getattr(step, "func", "") is not None]
     named = [name for name in names if name in reason]
-    last = pipeline
-    while isinstance(last, Pipeline):
-        last = last.steps[-1][1]
-    culprit = named[-1] if named else next((name for name in names if name in _ADVICE), type(last).__name__)
+    culprit = named[-1] if named else next((name for name in names if name in _ADVICE), "")
+    if not culprit:
+        culprit = names[0] if len(names) == 1 else f"one of {', '.join(dict.fromkeys(names))}"
     own = next(
         (
             type(step).__name__
@@ -231,6 +237,11 @@ def _told(pipeline: Any, reason: str) -> ExportError:
         return ExportError(
             f"{own} is a step of your own, which has no counterpart in ONNX: apply it to the columns before fit and "
             "predict, and leave the step out"
+        )
+    if any(part in reason for part in _BEHIND):
+        return ExportError(
+            "ColumnTransformer stands behind other steps and takes some of their columns, which has no counterpart in "
+            "ONNX here: give each column its steps in one ColumnTransformer at the front"
         )
     advice = _ADVICE.get(culprit, "docs/models.md lists the steps that are exported")
     return ExportError(f"{culprit} has no exact counterpart in ONNX as it was fitted here: {advice}")

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.ensemble import VotingClassifier
+from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from contender.errors import ExportError
 from contender.registration.rows import Column
-from contender.registration.tensors import Prepared, Tensors, Threshold
+from contender.registration.tensors import Prepared, Tensors, Threshold, working
 
 _THRESHOLDS = (TunedThresholdClassifierCV, FixedThresholdClassifier)
 _AROUND = {
@@ -41,6 +41,11 @@ def check_fitted(pipeline: Any, names: Sequence[str]) -> None:
         what = type(pipeline).__name__
         raise ExportError(
             f"{what} has no predict: register a fitted classifier, regressor or pipeline that ends in one"
+        )
+    if not isinstance(pipeline, BaseEstimator):
+        raise ExportError(
+            f"{type(pipeline).__name__} is no estimator of scikit-learn: register a fitted classifier, regressor or "
+            "pipeline, such as LGBMClassifier or XGBClassifier in place of a Booster, or an ONNX file"
         )
     try:
         check_is_fitted(pipeline)
@@ -82,7 +87,7 @@ def prepare(pipeline: Any, columns: Sequence[Column], *, as_whole: bool = True) 
 def _unwrapped(estimator: Any, prepared: Prepared) -> Any:
     """The estimator without searches, thresholds and target transformers around it, and dummies as models."""
     if isinstance(estimator, Pipeline):
-        steps = [(name, step) for name, step in estimator.steps if step is not None and step != "passthrough"]
+        steps = working(estimator)
         name, last = steps[-1]
         return Pipeline([*steps[:-1], (name, _unwrapped(last, prepared))])
     if isinstance(estimator, _THRESHOLDS):
@@ -94,9 +99,12 @@ def _unwrapped(estimator: Any, prepared: Prepared) -> Any:
             return _unwrapped(getattr(estimator, name), prepared)
     if isinstance(estimator, DummyClassifier | DummyRegressor):
         return _constant(estimator)
-    if isinstance(estimator, VotingClassifier):
+    if isinstance(estimator, VotingClassifier | VotingRegressor):
         copied = copy.copy(estimator)
         copied.flatten_transform = False  # of the shape of transform alone, which nobody asks a served model for
+        if estimator.weights is not None:  # skl2onnx takes an array of them
+            pairs = zip(estimator.estimators, estimator.weights, strict=True)
+            copied.weights = np.array([weight for (_, member), weight in pairs if not isinstance(member, str)], float)
         return copied
     return estimator
 
@@ -161,11 +169,17 @@ def check_steps(steps: Iterable[Any]) -> None:
 
 
 def is_scored(pipeline: Any) -> None:
-    """Refuse classifiers that give no probabilities.
+    """Refuse classifiers that give no probabilities, and what is neither a classifier nor a regressor.
 
     Raises:
         ExportError: what to wrap around it.
     """
+    if not is_classifier(pipeline) and not is_regressor(pipeline):
+        last = pipeline.steps[-1][1] if isinstance(pipeline, Pipeline) else pipeline
+        raise ExportError(
+            f"{type(last).__name__} is neither a classifier nor a regressor: register one, such as LogisticRegression "
+            "or Ridge fitted to what it is to predict"
+        )
     if is_classifier(pipeline) and not hasattr(pipeline, "predict_proba"):
         last = pipeline
         while isinstance(last, Pipeline):

@@ -1,7 +1,7 @@
 """The head of a pipeline, rewritten so that each of its transformers takes tensors of one type."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,11 @@ class Tensors:
             return self._transformer(estimator)
         if isinstance(estimator, FeatureUnion):
             copied = copy.copy(estimator)
-            copied.transformer_list = [(name, self.head(one)) for name, one in estimator.transformer_list]
+            copied.transformer_list = [
+                (name, self.head(one))
+                for name, one in estimator.transformer_list
+                if not (isinstance(one, str) and one == "drop")
+            ]
             return copied
         if any(_takes_columns(one) for one in _members(estimator)):
             return self._ensemble(estimator)
@@ -123,18 +127,8 @@ class Tensors:
 
     def _numbers(self, step: ColumnTransformer, given: Any) -> list[int]:
         """Places of a transformer's columns."""
-        count = len(self._columns)
-        if isinstance(given, slice) and not any(isinstance(end, str) for end in (given.start, given.stop)):
-            return list(range(count))[given]
-        names = list(map(str, getattr(step, "feature_names_in_", [column.name for column in self._columns])))
-        if isinstance(given, slice):
-            begin = names.index(given.start) if given.start is not None else 0
-            end = names.index(given.stop) + 1 if given.stop is not None else count
-            return list(range(begin, end))
-        listed = [given] if isinstance(given, str | int | np.integer) else list(given)
-        if listed and all(isinstance(one, bool | np.bool_) for one in listed):
-            return [number for number, chosen in enumerate(listed) if chosen]
-        return [names.index(one) if isinstance(one, str) else int(one) % count for one in listed]
+        names = getattr(step, "feature_names_in_", [column.name for column in self._columns])
+        return _places(given, list(map(str, names)))
 
     def _kind(self, name: str, transformer: Any, numbers: Sequence[int]) -> str:
         """The type of a transformer's tensors; empty where it takes each column in its own."""
@@ -162,30 +156,61 @@ class Tensors:
     def _encoding(self, transformer: Any, numbers: Sequence[int]) -> Any:
         """A transformer whose encoders know how the graph writes nulls; what they refuse is kept as guards."""
         if isinstance(transformer, Pipeline):
-            steps = [(name, _renamed(step)) for name, step in transformer.steps]
-            imputes = any(isinstance(step, SimpleImputer) for _, step in transformer.steps)
-            for _, step in transformer.steps:
+            kept = working(transformer)
+            if not kept:
+                return "passthrough"
+            steps = [(name, _renamed(step)) for name, step in kept]
+            imputes = any(isinstance(step, SimpleImputer) for _, step in kept)
+            for _, step in kept:
                 self._guard(step, numbers, with_null=imputes)
             return Pipeline(steps)
         self._guard(transformer, numbers, with_null=False)
         return _renamed(transformer)
 
+    def _check_encoder(self, step: Any, numbers: Sequence[int]) -> None:
+        """Refuse what ONNX's own encoders of categories do not tell apart."""
+        name = type(step).__name__
+        if isinstance(step, OneHotEncoder) and any(
+            one is not None for one in getattr(step, "infrequent_categories_", [])
+        ):
+            raise ExportError(
+                f"{name} puts rare categories together (min_frequency=, max_categories=), which has no counterpart in "
+                "ONNX: leave both out, or use OrdinalEncoder, which is exported with them"
+            )
+        odd = [self._columns[number].name for number in numbers if self._own_kind(number) == "number"]
+        if odd and (isinstance(step, OneHotEncoder) or step.handle_unknown == "error"):
+            raise ExportError(
+                f"{name} takes the fractions or nulls of column {odd[0]} as categories, which has no counterpart in "
+                f"ONNX: make them text before fit and predict, such as frame[{odd[0]!r}].astype(str)"
+            )
+
     def _guard(self, step: Any, numbers: Sequence[int], *, with_null: bool) -> None:
+        if isinstance(step, OneHotEncoder | OrdinalEncoder):
+            self._check_encoder(step, numbers)
         if not isinstance(step, OneHotEncoder | OrdinalEncoder) or step.handle_unknown != "error":
             return
         if len(step.categories_) != len(numbers):
             return
         for number, categories in zip(numbers, step.categories_, strict=True):
-            if self._own_kind(number) != "number":
-                known = [_written(category) for category in categories]
-                known += [self._columns[number].null_text] if with_null and self._own_kind(number) == "text" else []
-                self._prepared.guards.append(Guard(number, known))
+            known = [_written(category) for category in categories]
+            known += [self._columns[number].null_text] if with_null and self._own_kind(number) == "text" else []
+            self._prepared.guards.append(Guard(number, known))
 
 
 def _members(estimator: Any) -> list[Any]:
     """The models of an ensemble that see its own columns."""
     members = [one.estimator for one in getattr(estimator, "calibrated_classifiers_", [])]
     return members or list(np.ravel(np.array(getattr(estimator, "estimators_", []), dtype=object)))
+
+
+def working(pipeline: Pipeline) -> list[tuple[str, Any]]:
+    """The steps of a pipeline, and of those in it, that do anything."""
+    steps = []
+    for name, step in pipeline.steps:
+        inner = Pipeline(working(step)) if isinstance(step, Pipeline) else step
+        if not (inner is None or (isinstance(inner, str) and inner == "passthrough")) and getattr(inner, "steps", True):
+            steps.append((name, inner))
+    return steps
 
 
 def _takes_columns(estimator: Any) -> bool:
@@ -235,14 +260,26 @@ def _by_position(step: Any) -> Any:
         return Pipeline([(name, _by_position(one)) for name, one in step.steps])
     if not isinstance(step, ColumnTransformer):
         return step
-    names = {str(name): number for number, name in enumerate(getattr(step, "feature_names_in_", []))}
+    names = list(map(str, getattr(step, "feature_names_in_", range(step.n_features_in_))))
     copied = copy.copy(step)
-    copied.transformers_ = [(name, one, _places(columns, names)) for name, one, columns in step.transformers_]
+    copied.transformers_ = [
+        (name, _by_position(one), places)
+        for name, one, columns in step.transformers_
+        if not (isinstance(one, str) and one == "drop") and (places := _places(columns, names))
+    ]
     return copied
 
 
-def _places(columns: Any, names: Mapping[str, int]) -> Any:
-    listed = [columns] if isinstance(columns, str) else columns
-    if isinstance(listed, list | np.ndarray) and all(isinstance(one, str) for one in listed):
-        return [names[one] for one in listed]
-    return listed
+def _places(given: Any, names: Sequence[str]) -> list[int]:
+    """Places of a transformer's columns among all names."""
+    count = len(names)
+    if isinstance(given, slice) and not any(isinstance(end, str) for end in (given.start, given.stop)):
+        return list(range(count))[given]
+    if isinstance(given, slice):
+        begin = names.index(given.start) if given.start is not None else 0
+        end = names.index(given.stop) + 1 if given.stop is not None else count
+        return list(range(begin, end))
+    listed = [given] if isinstance(given, str | int | np.integer) else list(given)
+    if listed and all(isinstance(one, bool | np.bool_) for one in listed):
+        return [number for number, chosen in enumerate(listed) if chosen]
+    return [names.index(one) if isinstance(one, str) else int(one) % count for one in listed]
