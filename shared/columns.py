@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shared.events import InputColumn, Scalar
 
-_FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 _INTEGER_LIMIT = 2**63
 
 
@@ -39,7 +39,7 @@ def _number_fault(column: InputColumn, value: float) -> str:
         if value != int(value):
             return "is not a whole number"
         return "is outside 64 bits" if abs(value) >= _INTEGER_LIMIT else ""
-    return "is outside 32-bit floats" if abs(value) > _FLOAT32_MAX else ""
+    return "is outside 32-bit floats" if abs(value) > FLOAT32_MAX else ""
 
 
 def array_of(column: InputColumn, values: Sequence[Scalar]) -> NDArray[Any]:

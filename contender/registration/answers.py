@@ -18,6 +18,7 @@ from shared.scores import Scores, labels_of, read_scores
 
 _BATCH = 2_000
 """Rows that a file runs at once."""
+_INTEGER_LIMIT = 2**63
 _TYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -48,7 +49,18 @@ def task_of(pipeline: Any) -> tuple[Task, list[Scalar]]:
     """
     if not is_classifier(pipeline):
         return "regression", []
+    if any(np.ndim(label) for label in pipeline.classes_) or getattr(pipeline, "multilabel_", False):
+        raise ExportError(
+            f"{type(pipeline).__name__} predicts several targets: a version has one, so fit and register a model for "
+            "each"
+        )
     classes = [plain(label) for label in pipeline.classes_]
+    if any(isinstance(label, int) and abs(label) >= _INTEGER_LIMIT for label in classes):
+        raise ExportError("the labels hold whole numbers beyond 64 bits: fit on text, such as labels.astype(str)")
+    if odd := [label for label in classes if not isinstance(label, bool | int | float | str)]:
+        raise ExportError(
+            f"the labels are {type(odd[0]).__name__}, which JSON does not hold: fit on numbers, text or booleans"
+        )
     if len(classes) < 2:  # noqa: PLR2004 - there is nothing to tell apart
         raise ExportError(f"the labels hold one class alone, {classes[0]!r}: fit on rows of two classes at least")
     return ("binary" if len(classes) == 2 else "multiclass"), classes  # noqa: PLR2004
@@ -65,6 +77,11 @@ def of_pipeline(pipeline: Any, rows: Rows, task: Task) -> Answered:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         predicted = np.asarray(pipeline.predict(native))
+        if predicted.size != len(rows):
+            raise ExportError(
+                f"{type(pipeline).__name__} predicts {predicted.size // len(rows)} targets: a version has one, so fit "
+                "and register a model for each"
+            )
         if task == "regression":
             values = predicted.astype(np.float64).reshape(len(rows), -1)[:, :1]
             return Answered(values, values[:, 0].tolist())

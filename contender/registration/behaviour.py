@@ -1,5 +1,6 @@
 """What a version does with rows that training had none of: each is tried with the file and with the pipeline."""
 
+import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,10 @@ from shared.events import InputColumn
 from shared.scores import ScoreError
 
 _ROWS = 20
+_ODD = "\u00c4rger\u2603snow"
+"""A text with a capital letter beyond ASCII, and a sign within a word."""
+_FAR = 1_000_003
+"""A category of whole numbers that training hardly had; the first that it did not have is tried."""
 _SCORED, _REFUSED, _DEFAULT = "is scored as the pipeline scores it", "is refused", "is scored with the default"
 
 
@@ -57,7 +62,7 @@ def observe(
                     f"fails for new entities: {column.name} ({sources[column.name]}) is null there, and the row is "
                     f"refused; add an imputer to the pipeline, or a default: defaults={{{column.name!r}: ...}}"
                 )
-        if column.dtype == "string":
+        if column.dtype in ("string", "integer"):
             _try_unseen(comparer, few, place, behaviour, tolerance)
     return behaviour, inputs
 
@@ -73,14 +78,31 @@ def _null_is_scored(comparer: Comparer, rows: Rows, place: int, tolerance: float
         return False
 
 
+def _is_odd(comparer: Comparer, rows: Rows) -> bool:
+    """Whether the file refuses what the pipeline scores."""
+    return comparer.refuses(rows) == (False, True)
+
+
+def _unseen_number(rows: Rows, place: int) -> int:
+    seen = set(rows.values(place))
+    return next(number for number in itertools.count(_FAR) if number not in seen)
+
+
 def _try_unseen(comparer: Comparer, rows: Rows, place: int, behaviour: Behaviour, tolerance: float) -> None:
     column = comparer.inputs[place]
-    unseen = replaced(rows, place, UNSEEN)
+    unseen = replaced(rows, place, UNSEEN if column.dtype == "string" else _unseen_number(rows, place))
     ours, theirs = comparer.refuses(unseen)
     if ours and not theirs:
         raise ExportError(
             f"column {column.name}: the pipeline refuses an unseen category and the exported file scores it; fit the "
             "encoder with handle_unknown='ignore', an OrdinalEncoder with 'use_encoded_value'"
+        )
+    if not theirs and column.dtype == "string" and _is_odd(comparer, replaced(rows, place, _ODD)):
+        behaviour.tell(column.name, "capital letters beyond ASCII, signs within words", _REFUSED)
+        behaviour.warnings.append(
+            f"refuses some texts: a row whose {column.name} has a capital letter beyond ASCII, or a sign such as emoji "
+            "right beside a word, gets no score; fit on and send plain words, such as "
+            f"frame[{column.name!r}].str.lower().str.replace(r'\\W+', ' ', regex=True)"
         )
     if theirs:
         behaviour.tell(column.name, "unseen category", _REFUSED)

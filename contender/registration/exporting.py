@@ -13,7 +13,7 @@ from onnx import ModelProto, helper
 from contender.errors import ExportError, ParityError
 from contender.registration.answers import Answered, File, of_pipeline, plain, task_of
 from contender.registration.behaviour import Behaviour, observe
-from contender.registration.conversion import FOREIGN, RUN_FAILURES, Converted, conversions, refusal
+from contender.registration.conversion import FOREIGN, Converted, conversions, refusal
 from contender.registration.manifest import code, data, environment
 from contender.registration.parity import Comparer, Parity, compare_all, filled
 from contender.registration.preparing import check_fitted, is_scored
@@ -186,19 +186,20 @@ class _Trial:
                 continue
             typed = self.rows.retyped(converted.dtypes)
             try:
-                return self._checked(converted, typed, self._inputs(typed))
+                return self._checked(converted, typed, self._inputs(typed, converted.unused))
             except (ExportError, ParityError) as error:
                 refused.append(error)
-            except (*RUN_FAILURES, ScoreError) as error:
+            except (*FOREIGN, ScoreError) as error:
                 refused.append(refusal(self.pipeline, error))
         raise min(refused, key=lambda error: isinstance(error, ExportError))
 
-    def _inputs(self, rows: Rows) -> list[InputColumn]:
+    def _inputs(self, rows: Rows, unused: Collection[str]) -> list[InputColumn]:
         inputs = []
         for number, column in enumerate(rows.columns):
             source = self.serving.sources.get(column.name, "request")
             default = self.serving.defaults.get(column.name)
-            null = column.dtype in ("float", "string") and (column.nulls > 0 or source != "request")
+            may_be_null = column.nulls > 0 or source != "request" or column.name in unused
+            null = column.dtype in ("float", "string") and may_be_null
             made = column.input(f"c{number}", source, default, required=not null and default is None)
             if default is not None and (fault := fault_of(made, default, _TEXT_LIMIT)):
                 raise ExportError(f"the default of column {column.name}, {default!r}, {fault}: give a {column.dtype}")
@@ -242,12 +243,21 @@ class _Trial:
 def _difference(parity: Parity | None, tolerance: float, converted: Converted) -> ParityError:
     if parity is None:
         return ParityError("the ONNX file could not be compared")
+    texts = [column.name for column in parity.given.rows.columns if column.dtype == "string"]
+    if np.isinf(parity.given.worst) and texts:
+        rows = int(np.isinf(parity.given.differences).sum())
+        return ParityError(
+            f"the ONNX file gives {rows} rows no score for a text of {', '.join(texts)}: ONNX lower-cases ASCII alone, "
+            "and does not split words at every sign, such as emoji; fit on and send plain words, such as "
+            f"frame[{texts[0]!r}].str.lower().str.replace(r'\\W+', ' ', regex=True)"
+        )
     beyond = _beyond_single(parity.given.rows) if not converted.way.startswith("64") else []
     where = (
         f"{', '.join(beyond[:_COLUMNS_SHOWN])} hold numbers beyond {_FLOAT32_BITS} bits, which 32-bit floats round: "
         "fit on smaller ones, such as days instead of seconds, or differences"
         if beyond
-        else "a scaler in front of 32-bit trees is the usual cause: leave it out, trees need none"
+        else "a step rounds otherwise, or treats ties or missing values otherwise; docs/models.md lists the steps that "
+        "are exported"
     )
     if parity.worst <= tolerance:
         return ParityError(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from contender.errors import ExportError
 from contender.registration.answers import Answered, File, of_pipeline
 from contender.registration.conversion import FOREIGN
 from contender.registration.rows import Rows
@@ -67,6 +68,8 @@ class Parity:
         """Up to SAMPLE_ROWS rows with the pipeline's own answers: the worst of all, and others by chance."""
         parts = [self.given, *self.changed.values()]
         places = [(part, row) for part, one in enumerate(parts) for row in range(len(one.rows)) if _fits(one, row)]
+        if not places:
+            raise ExportError(f"every row holds a text of more than {_TEXT_LIMIT} characters: give some that do not")
         difference = np.array([parts[part].differences[row] for part, row in places])
         largest = max(range(len(places)), key=lambda n: np.abs(parts[places[n][0]].wanted.scores[places[n][1]]).max())
         worst = [largest, *np.argsort(-difference, kind="stable")[: SAMPLE_ROWS // 2].tolist()]
@@ -191,7 +194,10 @@ def changed_rows(rows: Rows, guarded: Collection[int]) -> Iterator[tuple[str, Ro
         return
     each = max(2, min(_EACH, _PERTURBED // (4 * len(numbers)), len(rows)))
     values = {place: rows.frame.iloc[:, place].astype(object).map(_number).to_numpy(float) for place in numbers}
-    spans = {place: (np.nanmin(held), np.nanmax(held)) for place, held in values.items()}
+    numbers = [place for place in numbers if not np.isnan(values[place]).all()]
+    if not numbers:
+        return
+    spans = {place: (np.nanmin(values[place]), np.nanmax(values[place])) for place in numbers}
     bases = []
     for place in numbers:
         low, high = spans[place]
@@ -203,19 +209,25 @@ def changed_rows(rows: Rows, guarded: Collection[int]) -> Iterator[tuple[str, Ro
         bases.append((base, {place: made}))
     picked = chance.integers(0, len(rows), min(len(rows), 5 * _EACH))
     bases.append((picked, {place: chance.uniform(*spans[place], len(picked)) for place in numbers}))
-    frames = [_with(rows.frame.iloc[base], new) for base, new in bases]
-    whole = pd.concat(frames, ignore_index=True)
-    yield "fractions, extremes and values between", rows.with_columns(whole)
+    yield "fractions, extremes and values between", rows.with_columns(_with(rows.frame, values, bases))
 
 
-def _with(frame: pd.DataFrame, new: Mapping[int, NDArray[np.float64]]) -> pd.DataFrame:
-    """The frame with other numbers in some columns, as floats."""
-    columns = [
-        pd.Series(np.where(frame.iloc[:, place].isna(), np.nan, new[place]))
-        if place in new
-        else frame.iloc[:, place].reset_index(drop=True)
-        for place in range(frame.shape[1])
-    ]
+def _with(
+    frame: pd.DataFrame,
+    values: Mapping[int, NDArray[np.float64]],
+    bases: Sequence[tuple[NDArray[Any], Mapping[int, NDArray[np.float64]]]],
+) -> pd.DataFrame:
+    """Rows of the frame by their positions, with other numbers in some columns, as floats; nulls stay."""
+    index = np.concatenate([base for base, _ in bases])
+    changed = {place: values[place][index] for place in bases[-1][1]}
+    begin = 0
+    for base, new in bases:
+        for place, made in new.items():
+            part = changed[place][begin : begin + len(base)]
+            part[:] = np.where(np.isnan(part), np.nan, made)
+        begin += len(base)
+    taken = frame.iloc[index].reset_index(drop=True)
+    columns = [pd.Series(changed[n]) if n in changed else taken.iloc[:, n] for n in range(frame.shape[1])]
     return pd.concat(columns, axis=1).set_axis(frame.columns, axis=1)
 
 

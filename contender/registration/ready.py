@@ -88,7 +88,7 @@ def export_file(
     rows = rows.retyped({column.name: column.dtype for column in inputs})
     score, label = _outputs(session)
     raw = _raw(content, inputs, rows, score)
-    found_task, found_classes = _meaning(raw, labels, task, classes or known)
+    found_task, found_classes = _meaning(raw, labels, task, list(classes) if classes is not None else known)
     file = File(content, inputs, found_task, found_classes, [score, label])
     answered = _answered(file, rows, label)
     warnings = _nulls(file, rows, inputs, set(never_null))
@@ -218,8 +218,10 @@ def _meaning(
     if task is not None and task not in get_args(Task):
         raise ExportError(f"task is {task!r}; it is one of {', '.join(get_args(Task))}")
     width = raw.size // len(raw)
-    seen = sorted({plain(one) for one in np.ravel(np.asarray(labels)).tolist()}, key=str) if labels is not None else []
-    given = [plain(one) for one in classes] if classes else sorted(seen, key=_order)
+    seen = sorted(set(_scalars("labels", labels)), key=str) if labels is not None else []
+    given = _scalars("classes", classes) if classes else sorted(seen, key=_order)
+    if len(set(given)) < len(given):
+        raise ExportError(f"classes name a class twice: {given}")
     if task is None:
         within = bool(((raw >= 0) & (raw <= 1)).all())
         two = len(given) == _PAIR and within
@@ -232,6 +234,14 @@ def _meaning(
             raise ExportError(f"the file tells {wanted} classes apart, and there are {len(given)}: give classes=[...]")
         given = list(range(wanted))
     return task, given
+
+
+def _scalars(what: str, values: Any) -> list[Any]:
+    scalars = [plain(value) for value in np.ravel(np.asarray(values, dtype=object)).tolist()]
+    for value in scalars:
+        if not isinstance(value, bool | int | float | str):
+            raise ExportError(f"{what} hold {value!r}: give numbers, text or booleans")
+    return scalars
 
 
 def _order(value: Any) -> Any:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from contender.errors import ExportError
 from contender.registration.imputing import null_text
+from shared.columns import FLOAT32_MAX
 from shared.events import Dtype, InputColumn, Scalar
 
 _TEXT_SHOWN = 5
@@ -79,7 +80,13 @@ class Rows:
         if self.kind == "polars":
             import polars as pl  # noqa: PLC0415 - whoever gives polars has it
 
-            return pl.DataFrame({name: self.values(number) for number, name in enumerate(map(str, self.frame.columns))})
+            kinds = {"float": pl.Float64, "string": pl.String}  # else polars finds no type where all is null
+            return pl.DataFrame(
+                [
+                    pl.Series(column.name, self.values(number), dtype=kinds.get(column.dtype))
+                    for number, column in enumerate(self.columns)
+                ]
+            )
         return self.frame
 
     def values(self, number: int) -> list[Scalar]:
@@ -112,7 +119,8 @@ def _frame(given: Any) -> tuple[pd.DataFrame, str]:
     if isinstance(given, np.ndarray) and given.ndim == 2:  # noqa: PLR2004 - rows and columns
         frame = pd.DataFrame(given, columns=[f"x{number}" for number in range(given.shape[1])])
         return (frame.infer_objects() if given.dtype == object else frame), "numpy"
-    if isinstance(given, pd.Series | np.ndarray | list):
+    flat = not isinstance(given, np.ndarray) or (given.ndim == 1 and given.dtype.names is None)
+    if isinstance(given, pd.Series | np.ndarray | list) and flat:
         series = pd.Series(given) if not isinstance(given, pd.Series) else given
         if series.map(lambda value: isinstance(value, str)).all():
             name = "x0" if series.name is None else str(series.name)
@@ -131,8 +139,10 @@ def _from_polars(given: Any) -> pd.DataFrame:
 def _kept(series: Any) -> Any:
     """The pandas type that keeps what polars has; None leaves it to pandas."""
     if series.dtype.is_integer() and not series.null_count():
-        return np.int64
-    return np.float64 if series.dtype.is_numeric() else None
+        return np.uint64 if str(series.dtype) == "UInt64" else np.int64
+    if series.dtype.is_numeric():
+        return np.float64
+    return object if series.null_count() else None  # pandas would make NaN of the None that the pipeline was fitted to
 
 
 def _column(name: str, series: "pd.Series[Any]") -> Column:
@@ -148,6 +158,11 @@ def _column(name: str, series: "pd.Series[Any]") -> Column:
             raise ExportError(
                 f"column {name} holds infinity in {infinite} rows, which no request can hold: fit and register with "
                 "frame.replace([numpy.inf, -numpy.inf], numpy.nan), or with a large number in its place"
+            )
+        if (large := int((numbers.abs() > FLOAT32_MAX).sum())) > 0:
+            raise ExportError(
+                f"column {name} holds numbers beyond 32-bit floats in {large} rows, which no service takes: fit and "
+                f"register with smaller ones, such as frame[{name!r}].clip(-1e38, 1e38)"
             )
         whole = bool((numbers.dropna() == numbers.dropna().round()).all())
     return Column(name, dtype, whole, nulls)
@@ -206,13 +221,18 @@ def check_labels(labels: Any, rows: int) -> None:
     """
     if labels is None:
         return
-    shape = np.shape(labels)
+    try:
+        shape = np.shape(labels)
+    except ValueError:  # of lists that are not equally long
+        shape = ()
+    if not shape:
+        raise ExportError(f"labels are a {type(labels).__name__}: give a list, an array or a Series, one label a row")
     if len(shape) > 1 and shape[1] > 1:
         raise ExportError(
             f"labels have {shape[1]} columns: a version has one target, so fit and register a model for each column"
         )
-    if len(labels) != rows:
-        raise ExportError(f"labels have {len(labels)} rows, columns have {rows}: give the labels of these very rows")
+    if shape[0] != rows:
+        raise ExportError(f"labels have {shape[0]} rows, columns have {rows}: give the labels of these very rows")
 
 
 def check_named(names: Sequence[str], **given: Mapping[str, Any]) -> None:
