@@ -122,7 +122,11 @@ def _convert_xgboost(scope: Any, operator: Any, container: Any) -> None:
     elif link == _EXP:
         begin = np.log(begin)
     trees = _xgboost_trees(booster["model"], getattr(model, "best_iteration", None), width)
-    raw = sums(nodes, rows_of(nodes, operator, as_32_bits=True), trees, width)
+    rows = rows_of(nodes, operator, as_32_bits=True)
+    if model.missing is not None and not np.isnan(model.missing):
+        missing = nodes.add("Equal", rows, nodes.constant(float(np.float32(model.missing))))
+        rows = nodes.add("Where", missing, nodes.constant(float("nan")), rows)
+    raw = sums(nodes, rows, trees, width)
     raw = nodes.add("Add", raw, nodes.constant(np.broadcast_to(begin, (1, width)).copy()))
     hand_over(nodes, operator, _linked(nodes, link, raw))
 
