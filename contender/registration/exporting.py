@@ -11,6 +11,7 @@ import pandas as pd
 from onnx import ModelProto, helper
 
 from contender.errors import ExportError, ParityError
+from contender.registration import text
 from contender.registration.answers import Answered, File, of_pipeline, plain, task_of
 from contender.registration.behaviour import Behaviour, observe
 from contender.registration.conversion import FOREIGN, Converted, conversions, refusal
@@ -244,7 +245,7 @@ def _difference(parity: Parity | None, tolerance: float, converted: Converted) -
     if parity is None:
         return ParityError("the ONNX file could not be compared")
     texts = [column.name for column in parity.given.rows.columns if column.dtype == "string"]
-    if np.isinf(parity.given.worst) and texts:
+    if np.isinf(parity.given.worst) and text.ODD.encode() in converted.onnx:
         rows = int(np.isinf(parity.given.differences).sum())
         return ParityError(
             f"the ONNX file gives {rows} rows no score for a text of {', '.join(texts)}: ONNX lower-cases ASCII alone, "

@@ -29,7 +29,9 @@ def _impute(scope: Any, operator: Any, container: Any) -> None:
     kept = _kept(imputer)
     if isinstance(kind, StringTensorType):
         texts = np.array([str(value) for value in imputer.statistics_[kept]]).reshape(1, -1)
-        missing = nodes.add("Equal", rows, nodes.constant(null_text(imputer.missing_values)), op_version=19)
+        value = imputer.missing_values
+        text = value if isinstance(value, str) else null_text(value)
+        missing = nodes.add("Equal", rows, nodes.constant(text), op_version=19)
         nodes.add("Where", missing, nodes.constant(texts), rows, output=output)
         return
     if not isinstance(kind, DoubleTensorType | FloatTensorType):

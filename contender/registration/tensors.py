@@ -161,8 +161,9 @@ class Tensors:
                 return "passthrough"
             steps = [(name, _renamed(step)) for name, step in kept]
             imputes = any(isinstance(step, SimpleImputer) for _, step in kept)
+            filled = [str(step.missing_values) for _, step in kept if isinstance(step, SimpleImputer)]
             for _, step in kept:
-                self._guard(step, numbers, with_null=imputes)
+                self._guard(step, numbers, with_null=imputes, filled=filled)
             return Pipeline(steps)
         self._guard(transformer, numbers, with_null=False)
         return _renamed(transformer)
@@ -184,7 +185,7 @@ class Tensors:
                 f"ONNX: make them text before fit and predict, such as frame[{odd[0]!r}].astype(str)"
             )
 
-    def _guard(self, step: Any, numbers: Sequence[int], *, with_null: bool) -> None:
+    def _guard(self, step: Any, numbers: Sequence[int], *, with_null: bool, filled: Sequence[str] = ()) -> None:
         if isinstance(step, OneHotEncoder | OrdinalEncoder):
             self._check_encoder(step, numbers)
         if not isinstance(step, OneHotEncoder | OrdinalEncoder) or step.handle_unknown != "error":
@@ -193,7 +194,9 @@ class Tensors:
             return
         for number, categories in zip(numbers, step.categories_, strict=True):
             known = [_written(category) for category in categories]
-            known += [self._columns[number].null_text] if with_null and self._own_kind(number) == "text" else []
+            known += (
+                [self._columns[number].null_text, *filled] if with_null and self._own_kind(number) == "text" else []
+            )
             self._prepared.guards.append(Guard(number, known))
 
 

@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from xgboost import XGBClassifier
 
 from contender.errors import ExportError, ParityError
 from contender.registration import Export, export_file, export_pipeline
@@ -139,6 +140,19 @@ def test_classes_of_a_ready_file_are_scalars_and_differ(labels, classes):
 
 
 # Models and steps
+
+
+def test_a_number_that_xgboost_takes_for_missing_is_missing_though_training_had_none():
+    pipeline = XGBClassifier(n_estimators=5, missing=-999, n_jobs=1)
+    export = same(pipeline, ROWS)
+    wanted = pipeline.predict_proba(pd.DataFrame({"size": [-999.0], "rooms": [3]}))[:, 1]
+    assert served(export, {"size": [-999.0], "rooms": [3]}) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_text_that_stands_for_missing_is_imputed():
+    rows = ROWS.assign(town=pd.Series(["Graz", "?", "Linz", "Graz"] * 15, dtype=object))
+    fill = SimpleImputer(missing_values="?", strategy="most_frequent")
+    same(encoded(make_pipeline(fill, OneHotEncoder()), "town"), rows)
 
 
 def test_what_predicts_no_target_is_refused():
