@@ -79,8 +79,11 @@ class PartitionJoin:
         self.aggregates = PartitionAggregates(partition, self.table, allowed_lateness_s=limits.allowed_lateness_s)
         self.predictions_end = inf
         """The end of the topic `predictions` when it was last asked for; infinite until Kafka has answered."""
-        waiting = [(key, decode_waiting(value)) for key, value in self.table.scan(WAITING)]
-        self.waiting = sum(entry.reports for key, entry in waiting if self._frame(_frame_id(key)) is None)
+        self.waiting = sum(
+            decode_waiting(value).reports
+            for key, value in self.table.scan(WAITING)
+            if self.table.get(frame_key(_frame_id(key))) is None
+        )
         """Reports that wait for their prediction."""
 
     def record_predictions(self, frame_id: str, frame: PredictionFrame, at: Place) -> None:
