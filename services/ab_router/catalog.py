@@ -146,6 +146,9 @@ class Catalog:
             return
         self.fault = ""
         self._replace(versions=versions)
+        sources = {column.source for version in versions for column in version.inputs} - {REQUEST}
+        if any(source.partition(":")[0] not in self._copy.needs for source in sources):
+            self._views.begin()  # a version may need a view that was defined just now
 
     async def _read_views(self) -> None:
         try:

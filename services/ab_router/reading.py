@@ -23,9 +23,13 @@ class SharedReading:
 
     async def fresh(self) -> None:
         """Return when a reading that began after this call has ended."""
+        await asyncio.shield(self.begin())
+
+    def begin(self) -> "asyncio.Task[None]":
+        """A reading that has not begun yet, without waiting for it."""
         if self._next is None:
             self._next = asyncio.create_task(self._run(self._running))
-        await asyncio.shield(self._next)
+        return self._next
 
     async def close(self) -> None:
         """Give up what is under way."""

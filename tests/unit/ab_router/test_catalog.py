@@ -343,3 +343,12 @@ async def test_a_call_ends_at_its_timeout_though_bytes_keep_coming():
     async with httpx.AsyncClient(transport=transport) as client:
         with pytest.raises(CallError, match="TimeoutError"):
             await HttpInference(client, "http://inference.test", 0.1, 1000).versions()
+
+
+async def test_a_version_that_needs_a_new_view_has_the_views_read_at_once(inference, features, path):
+    async with Catalog(inference, features, path, 600) as catalog:
+        newest = InputColumn("delay", "float", "just_defined@1:mean")
+        features.views = {**features.views, "just_defined@1": Needs(["origin"])}
+        inference.registered.append(msgspec.structs.replace(inference.registered[0], version="new", inputs=[newest]))
+        version = (await catalog.find("late", ["new"])).versions["new"]
+        await eventually(lambda: catalog.needs(version) == (["just_defined@1:mean"], Needs(["origin"])))
