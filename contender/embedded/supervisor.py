@@ -81,8 +81,10 @@ class Supervisor:
                     while not self._stopping.wait(TICK_S):
                         self._tick(pool)
                 except EmbeddedError as error:
-                    failure = str(error)
-                    raise
+                    # A Ctrl-C also ends a process that is just being started, before it has a session of its own.
+                    if not self._stopping.is_set():
+                        failure = str(error)
+                        raise
                 finally:
                     self._stop_all(progress, failure)
 

@@ -369,6 +369,21 @@ def test_ctrl_c_while_kafka_prepares_its_folder_is_no_failure(settings: StackSet
         pass
 
 
+def test_a_process_that_the_same_ctrl_c_ended_while_it_was_started_is_no_failure(settings: StackSettings):
+    process, ports = stand_in(settings, "one", free_ports(1)[0])
+    supervisor = Supervisor(settings, [[(process, ports)]])
+
+    def start() -> None:
+        supervisor.stop()
+        raise DiedError("one", "could not format its data folder", process.log)
+
+    process.start = start
+    supervisor.run(lambda _: None, lambda: None)
+    state = read(settings.state_file)
+    assert state is not None
+    assert state.failure == ""
+
+
 def test_a_port_in_use_is_named_with_the_setting_that_moves_it(settings: StackSettings):
     [port] = free_ports(1)
     with subprocess.Popen([sys.executable, "-c", SERVE, str(port)]) as other:
