@@ -18,9 +18,9 @@ from redis import Redis
 
 from benchmarks import features_control as control
 from benchmarks.features_stack import MODULE, START_S, Stack
-from contender.embedded.ports import free_ports
-from contender.embedded.process import ManagedProcess, answers_ok
-from shared.features.catalogue import Catalogue
+from contender.features.catalogue import Catalogue
+from embedded.ports import free_ports
+from embedded.process import ManagedProcess, answers_ok
 from tests.contract.feast_environment import NotInstallableError, default_cache, ensure_environment
 
 SEED = 20262

@@ -12,16 +12,16 @@ import psutil
 from pydantic import Field
 from redis import Redis
 
-from contender.embedded.jars import ensure_jars
-from contender.embedded.kafka import KafkaBroker
-from contender.embedded.ports import free_ports
-from contender.embedded.process import ManagedProcess
-from contender.embedded.service import Service, ServiceProcess
-from contender.embedded.settings import StackSettings
-from contender.embedded.valkey import Valkey
+from contender.features.catalogue import Catalogue
+from contender.features.definitions import FeatureView
+from embedded.jars import ensure_jars
+from embedded.kafka import KafkaBroker
+from embedded.ports import free_ports
+from embedded.process import ManagedProcess
+from embedded.service import Service, ServiceProcess
+from embedded.settings import StackSettings
+from embedded.valkey import Valkey
 from services.feature_service.domain.rings import Ring, Rings
-from shared.features.catalogue import Catalogue
-from shared.features.definitions import FeatureView
 
 MODULE = "benchmarks.features_definitions"
 START_S = 90

@@ -26,10 +26,10 @@ from typing import Any
 import psutil
 from aiokafka import AIOKafkaProducer
 
-from contender.embedded.jars import ensure_jars
-from contender.embedded.kafka import KafkaBroker
-from contender.embedded.ports import free_ports
-from contender.embedded.valkey import Valkey
+from embedded.jars import ensure_jars
+from embedded.kafka import KafkaBroker
+from embedded.ports import free_ports
+from embedded.valkey import Valkey
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.ids import new_frame_id
 from shared.topics import FEEDBACK, PREDICTIONS, cloud_event_headers, ensure_topics

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.events import Missing, Scalar
+from contender.contracts.values import Missing, Scalar
 
 
 class Outputs(msgspec.Struct, frozen=True):

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from contender.commands import features, models, parked, stack
-from contender.embedded.folder import release
 from contender.own_packages import import_own
+from embedded.folder import release
 
 app = typer.Typer(
     no_args_is_help=True,

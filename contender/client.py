@@ -15,9 +15,11 @@ import msgspec
 
 from contender.answers import Prediction, Refusal, Results, read_row
 from contender.bodies import encoded
+from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.inference_service import ModelVersion
+from contender.contracts.values import Missing, Outcome, Scalar
 from contender.errors import ContenderError, RefusedError, RegistrationWarning, UnreachableError
 from contender.experiments import conflict, differences
-from shared.events import ExperimentRevision, Missing, ModelVersion, Outcome, Scalar
 
 if TYPE_CHECKING:
     from contender.registration import RegisteredVersion

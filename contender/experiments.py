@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from shared.events import ExperimentRevision, VariantAllocation
+from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
 
 _SETTINGS = ("metric", "window_s", "missing", "alpha", "tuning_n", "coverage", "fallback_value")
 _VERSION_CHARACTERS = 12

@@ -1,8 +1,8 @@
 """Training sets from the definitions that also serve: `from contender.training import build_training_set`."""
 
-from shared.features.catalogue import Catalogue
-from shared.features.errors import FeatureError, TrainingSetError, UnknownFeatureError
-from shared.features.offline import TrainingSet, build_training_set
+from contender.features.catalogue import Catalogue
+from contender.features.errors import FeatureError, TrainingSetError, UnknownFeatureError
+from contender.features.offline import TrainingSet, build_training_set
 
 __all__ = [
     "Catalogue",

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from prometheus_client import REGISTRY, Metric
 
-from contender.embedded.settings import StackSettings
+from embedded.settings import StackSettings
 from services.ab_router import main as ab_router
 from services.ab_router.settings import RouterSettings
 from services.feature_service import main as feature_service

@@ -76,11 +76,11 @@ from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from xgboost import XGBClassifier, XGBRegressor
 
+from contender.contracts.inference_service import InputColumn
 from contender.errors import ExportError, ParityError
 from contender.registration import Export, export_pipeline
 from services.inference_service.domain.columns import check_columns
 from services.inference_service.session import Session
-from shared.events import InputColumn
 
 PATH = Path(__file__).parents[1] / "docs" / "models.md"
 BEGIN, END = "<!-- written by `make docs` -->\n", "<!-- end -->\n"

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
+from shared.errors import Unavailable
 from shared.logs import logger
-from shared.problems import Unavailable
 
 _WORKED_S = 60.0
 """An action that ran for this long before it failed had begun to work: it is the beginning of another outage."""

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 
 from shared.guard import ANSWER_HEADERS
 from shared.one_piece import OnePieceProtocol
-from shared.problems import problem_response
+from shared.problems import http_problem, problem_response
 from shared.settings import Settings
 
 CUT = Counter("contender_http_connections_cut_total", "Connections ended before their time", ["reason"])
@@ -36,9 +36,8 @@ class Refusal:
 
     def encode(self) -> bytes:
         """The whole answer as it is sent."""
-        slug = self.status.phrase.lower().replace(" ", "-")
         retry = {"Retry-After": "1"} if self.status is HTTPStatus.SERVICE_UNAVAILABLE else None
-        answer = problem_response(int(self.status), slug, self.detail, headers=retry)
+        answer = problem_response(http_problem(int(self.status), self.detail), retry)
         lines = [f"HTTP/1.1 {answer.status_code} {self.status.phrase}".encode()]
         lines += [name + b": " + value for name, value in (*answer.raw_headers, *ANSWER_HEADERS)]
         return b"\r\n".join([*lines, b"connection: close", b"", bytes(answer.body)])

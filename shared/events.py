@@ -4,15 +4,11 @@ Times are seconds since the Unix epoch. A frame is one Kafka record; its id is t
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
-Scalar = bool | int | float | str | None
-Outcome = bool | int | float | str
-Task = Literal["binary", "multiclass", "regression"]
-Missing = Literal["excluded", "negative"]
-Dtype = Literal["float", "integer", "string", "boolean"]
+from contender.contracts.tasks import TaskName
+from contender.contracts.values import Missing, Outcome, Scalar, Score
 
 FRAME_ID_CHARACTERS = 100
 """The longest frame id that is read. Ours have 26; the keys of what is kept of a frame must not grow with others."""
@@ -31,7 +27,7 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
     model: str
     version: str
-    task: Task
+    task: TaskName
     classes: list[Scalar] = []
     experiment: str | None = None
     revision: int = 0
@@ -43,7 +39,7 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     assignment_probability: float = 1.0
     unit: list[str]
     time: list[float]
-    score: Sequence[float | list[float]]
+    score: Sequence[Score]
     label: list[Scalar] = []
     inputs: dict[str, list[Scalar]] = {}
     context: dict[str, list[Scalar]] = {}
@@ -89,93 +85,3 @@ class EntityEventFrame(msgspec.Struct, frozen=True):
     """Entity events that arrived together."""
 
     events: list[EntityEvent]
-
-
-class VariantAllocation(msgspec.Struct, frozen=True):
-    """One variant of an experiment: the version that answers, and its share of the units."""
-
-    name: str
-    version: str
-    weight: float
-
-
-class ExperimentRevision(msgspec.Struct, frozen=True, kw_only=True):
-    """An experiment as it stands after a change; the newest revision of a name is the one that holds."""
-
-    name: str
-    model: str
-    revision: int
-    epoch: int
-    status: Literal["draft", "running", "stopped"]
-    seed: str
-    champion: str
-    variants: list[VariantAllocation]
-    metric: str
-    window_s: float
-    missing: Missing = "excluded"
-    alpha: float = 0.05
-    tuning_n: int = 5000
-    coverage: float = 1.0
-    fallback_value: float | None = None
-    changed_at: float
-    started_at: float | None = None
-    stopped_at: float | None = None
-
-
-class InputColumn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A named input of a model: its type, where its value comes from, what stands in.
-
-    `source` is `request` or the `view:feature` that serves it. `default` stands in for every missing or null value,
-    whatever the type. Without one a null is NaN in a float column and `null_text` in a text column, where the column
-    is not required; elsewhere it is refused. `tensor` is the ONNX file's input for it: empty means the column's name.
-    """
-
-    name: str
-    dtype: Dtype
-    source: str = "request"
-    default: Scalar = None
-    required: bool = True
-    tensor: str = ""
-    null_text: str = ""
-
-
-class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable model version, named by the sha256 of its ONNX file, with what a caller must know to use it.
-
-    `score_output` and `label_output` name outputs of the file. Empty means the first tensor of floats, and no label:
-    the likeliest class is the label then. A label tensor holds the classes themselves; booleans are 0 and 1.
-    """
-
-    model: str
-    version: str
-    task: Task
-    classes: list[Scalar] = []
-    inputs: list[InputColumn]
-    entities: dict[str, list[str]] = {}
-    registered_at: float
-    champion: bool = False
-    description: str = ""
-    score_output: str = ""
-    label_output: str = ""
-    manifest: dict[str, object] = {}
-
-
-class RowFault(msgspec.Struct, frozen=True):
-    """Why one row of a question has no answer: `row` counts from 0, `field` is such as `inputs.plan`.
-
-    `status` is 422 where the row itself is the cause, 503 where the same row may be answered later.
-    """
-
-    row: int
-    status: int
-    field: str
-    message: str
-
-
-class Parked(msgspec.Struct, frozen=True):
-    """Where unreadable bytes came from and why they were set aside."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: str

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.problems import Problem, problem_response, shortened
+from contender.contracts.problems import CROSS_SITE, MISDIRECTED, ProblemDetails, details
+from shared.errors import shortened
+from shared.problems import problem_response
 from shared.settings import SERVICE_NAMES, Settings
 
 REFUSED = Counter("contender_http_refused_total", "Requests of foreign sites or to foreign hosts", ["reason"])
@@ -23,20 +25,6 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE = frozenset({b"same-origin", b"none"})
 _KNOWN_HOSTS = 256
 _HOST_CHARACTERS = 300
-
-
-class CrossSite(Problem):
-    """A page of another origin tries to change something: CONTENDER_ALLOWED_ORIGINS names the origins that may."""
-
-    status = 403
-    slug = "cross-site"
-
-
-class Misdirected(Problem):
-    """The header Host has a name that is not served here: CONTENDER_ALLOWED_HOSTS names those that are."""
-
-    status = 421
-    slug = "misdirected-request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +93,29 @@ class Guard:
         if refusal is None:
             await self._app(scope, receive, send_with_headers)
             return
-        REFUSED.labels(refusal.slug).inc()
-        answer = problem_response(refusal.status, refusal.slug, refusal.detail)
+        REFUSED.labels(refusal.type.rpartition("/")[2]).inc()
+        answer = problem_response(refusal)
         await answer(scope, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope) -> Problem | None:
+    def _refusal(self, scope: Scope) -> ProblemDetails | None:
         host = site = b""
         origin = None
         for name, value in scope["headers"]:
             if name == b"host":
                 host = value
                 if len(host) > _HOST_CHARACTERS or not self._serves(host):
-                    return Misdirected(f"{_shown(host)} is no host that is served here: see CONTENDER_ALLOWED_HOSTS")
+                    return details(
+                        MISDIRECTED, f"{_shown(host)} is no host that is served here: see CONTENDER_ALLOWED_HOSTS"
+                    )
             elif name == b"origin":
                 origin = value
             elif name == b"sec-fetch-site":
                 site = value
         if scope["method"] in _SAFE_METHODS or self._admission.admits(site=site, origin=origin, host=host):
             return None
-        return CrossSite(f"pages of {_shown(origin or site)} may change nothing here: see CONTENDER_ALLOWED_ORIGINS")
+        return details(
+            CROSS_SITE, f"pages of {_shown(origin or site)} may change nothing here: see CONTENDER_ALLOWED_ORIGINS"
+        )
 
 
 def _listed(text: str) -> Iterable[str]:

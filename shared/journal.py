@@ -19,6 +19,7 @@ from typing import BinaryIO, Self
 
 import msgspec
 
+from shared.errors import JournalFull, RecordTooLarge
 from shared.journal_files import (
     Acknowledged,
     JournalDamagedError,
@@ -35,7 +36,6 @@ from shared.journal_files import (
     segment_path,
     segments_of,
 )
-from shared.problems import TooLarge, Unavailable
 from shared.topics import LARGEST_RECORD_BYTES
 
 __all__ = [
@@ -43,11 +43,9 @@ __all__ = [
     "Acknowledged",
     "Journal",
     "JournalDamagedError",
-    "JournalFull",
     "JournalInUseError",
     "JournalRecord",
     "Position",
-    "RecordTooLarge",
 ]
 
 SEGMENT_BYTES = 64 * 1024**2
@@ -57,18 +55,6 @@ _FULL = 0.99
 _RETRY_AFTER_S = 5
 _PROBE_S = 1.0
 _PROBE_BYTES = 64 * 1024
-
-
-class JournalFull(Unavailable):
-    """The journal holds as many unsent bytes as it may, or its disk takes no more."""
-
-    slug = "journal-full"
-
-
-class RecordTooLarge(TooLarge):
-    """A record is larger than Kafka takes."""
-
-    slug = "record-too-large"
 
 
 class JournalInUseError(RuntimeError):

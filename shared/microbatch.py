@@ -7,16 +7,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from shared.problems import Unavailable
+from shared.errors import Overloaded
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
-
-
-class Overloaded(Unavailable):
-    """More is queued than can be answered within the deadline."""
-
-    slug = "overloaded"
 
 
 @dataclass(frozen=True, slots=True)

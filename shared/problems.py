@@ -1,175 +1,106 @@
-"""Errors as callers see them: RFC 9457 problem details with a stable type.
+"""Problem details as HTTP answers: how errors of use cases, of the framework and unexpected ones are rendered."""
 
-Problem
-├── BadRequest            400  not JSON
-├── NotFound              404  no such model, version, experiment
-├── Conflict              409  the state does not allow it
-├── TooLarge              413  too many bytes or rows
-├── UnsupportedMediaType  415  not the content type that is read here
-├── Unprocessable         422  a field is missing, mistyped or out of range
-└── Unavailable           503  can't answer now; Retry-After says when to ask again
-"""
-
-import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any
 
 import msgspec
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "/problems/"
-"""Types are relative references (RFC 9457, 3.1.1): each service answers them with a page of its own."""
+from contender.contracts.problems import (
+    BAD_REQUEST,
+    CROSS_SITE,
+    INTERNAL_ERROR,
+    INVALID_FIELD,
+    MEDIA_TYPE,
+    MISDIRECTED,
+    UNSUPPORTED_MEDIA_TYPE,
+    FieldError,
+    ProblemDetails,
+    ProblemType,
+    details,
+)
+from shared.errors import ProblemTable, ServiceError, Unavailable
+
+Renderer = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """What is wrong with one field. `field` is a path such as `rows[3].inputs.distance`."""
-
-    field: str
-    message: str
-
-
-class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
-    """An answer that is an error, rendered in one place."""
-
-    status: ClassVar[int] = 500
-    slug: ClassVar[str] = "internal-error"
-
-    def __init__(self, detail: str, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.errors = list(errors)
-        self.headers = headers or {}
-
-    @classmethod
-    def at(cls, field: str, message: str) -> "Problem":
-        """A problem with one field."""
-        return cls(f"{field} {message}", [FieldError(field, message)])
-
-
-class BadRequest(Problem):
+class BadRequest(ServiceError):  # noqa: N818
     """The body is not what its content type says."""
 
-    status = 400
-    slug = "bad-request"
 
-
-class NotFound(Problem):
-    """There is nothing of that name."""
-
-    status = 404
-    slug = "not-found"
-
-
-class Conflict(Problem):
-    """The present state does not allow it."""
-
-    status = 409
-    slug = "conflict"
-
-
-class TooLarge(Problem):
-    """More bytes or rows than one call may carry."""
-
-    status = 413
-    slug = "too-large"
-
-
-class UnsupportedMediaType(Problem):
+class UnsupportedMediaType(ServiceError):  # noqa: N818
     """The content type is not read here."""
 
-    status = 415
-    slug = "unsupported-media-type"
+
+OF_HTTP: dict[type[ServiceError], ProblemType] = {
+    BadRequest: BAD_REQUEST,
+    UnsupportedMediaType: UNSUPPORTED_MEDIA_TYPE,
+}
 
 
-class Unprocessable(Problem):
-    """A field is missing, mistyped or out of range."""
-
-    status = 422
-    slug = "invalid-field"
+def problem_response(problem: ProblemDetails, headers: dict[str, str] | None = None) -> Response:
+    """The problem as an answer."""
+    return Response(msgspec.json.encode(problem), problem.status, headers, MEDIA_TYPE)
 
 
-class Unavailable(Problem):
-    """The service can't do its job at the moment."""
-
-    status = 503
-    slug = "unavailable"
-
-    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
-        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
+def http_problem(status: int, detail: str) -> ProblemDetails:
+    """A problem that HTTP itself has a name for."""
+    return details(kind_of_status(status), detail)
 
 
-def shortened(text: str, length: int = 100) -> str:
-    """What a caller sent, or its beginning, for a message: no more than a line of it."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+def kind_of_status(status: int) -> ProblemType:
+    """The type of problems that HTTP itself has a name for."""
+    phrase = HTTPStatus(status)
+    return ProblemType(phrase.phrase.lower().replace(" ", "-"), status, phrase.description)
 
 
-def problem_document(status: int, slug: str, detail: str, errors: Sequence[FieldError] = ()) -> dict[str, object]:
-    """The problem as RFC 9457 writes it."""
-    body: dict[str, object] = {
-        "type": TYPE_PREFIX + slug,
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
+def error_response(error: ServiceError, table: ProblemTable) -> Response:
+    """The answer to a call whose use case raised `error`."""
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Unavailable) else None
+    return problem_response(table.details_of(error), headers)
+
+
+def renderers(table: ProblemTable) -> dict[int | type[Exception], Renderer]:
+    """The exception handlers of an application, one for each kind of exception."""
+
+    async def render_error(_: Request, error: Exception) -> Response:
+        if not isinstance(error, ServiceError):
+            raise error
+        return error_response(error, table)
+
+    return {
+        ServiceError: render_error,
+        HTTPException: render_http_exception,
+        RequestValidationError: _render_validation_error,
+        Exception: render_unexpected,
     }
-    if errors:
-        body["errors"] = list(errors)
-    return body
 
 
-def problem_response(
-    status: int, slug: str, detail: str, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
-) -> Response:
-    """The problem as an HTTP response."""
-    body = problem_document(status, slug, detail, errors)
-    return Response(msgspec.json.encode(body), status, headers, MEDIA_TYPE)
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """What a problem's `type` stands for."""
-
-    type: str
-    status: int
-    title: str
-
-
-def described(slug: str) -> Described | None:
-    """What `/problems/<slug>` stands for in this process; None where there is no such problem."""
-    found = {_slug(status.phrase): Described(TYPE_PREFIX + slug, status, status.description) for status in HTTPStatus}
-    pending: list[type[Problem]] = [Problem]
-    while pending:  # the more special of two that share a slug come later and are left out
-        kind = pending.pop(0)
-        if kind.slug == slug and "slug" in vars(kind):
-            return Described(TYPE_PREFIX + slug, kind.status, inspect.getdoc(kind) or "")
-        pending += kind.__subclasses__()
-    return found.get(slug)
-
-
-def _slug(phrase: str) -> str:
-    return phrase.lower().replace(" ", "-")
-
-
-async def render_problem(_: Request, error: Exception) -> Response:
-    """Exception handler for Problem."""
-    if not isinstance(error, Problem):
-        raise error
-    return problem_response(error.status, error.slug, error.detail, error.errors, error.headers)
+def describe(slug: str, table: ProblemTable) -> ProblemType | None:
+    """What `/problems/<slug>` stands for; None where there is no such problem."""
+    kinds = [CROSS_SITE, MISDIRECTED, *table, *map(kind_of_status, HTTPStatus)]
+    return next((kind for kind in kinds if kind.slug == slug), None)
 
 
 async def render_http_exception(_: Request, error: Exception) -> Response:
     """Exception handler for the framework's own 404, 405 and the like."""
     if not isinstance(error, HTTPException):
         raise error
-    slug = _slug(HTTPStatus(error.status_code).phrase)
-    return problem_response(error.status_code, slug, str(error.detail), headers=dict(error.headers or {}))
+    return problem_response(http_problem(error.status_code, str(error.detail)), dict(error.headers or {}))
 
 
 async def render_unexpected(_: Request, __: Exception) -> Response:
     """Exception handler of last resort: the caller learns that it is our fault; the server logs the traceback."""
-    return problem_response(500, Problem.slug, "The service failed on this request; its log says why.")
+    return problem_response(details(INTERNAL_ERROR, "The service failed on this request; its log says why."))
+
+
+async def _render_validation_error(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    errors = [FieldError(".".join(str(step) for step in item["loc"]), item["msg"]) for item in error.errors()]
+    detail = "; ".join(f"{fault.field}: {fault.message}" for fault in errors)
+    return problem_response(details(INVALID_FIELD, detail, errors))

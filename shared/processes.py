@@ -21,9 +21,9 @@ from uvicorn.config import STARTUP_FAILURE
 
 from shared.connections import ConnectionLimits, bounded_config, serving
 from shared.guard import Admission, Guard
-from shared.http import json_response
 from shared.logs import logger
 from shared.problems import render_http_exception, render_unexpected
+from shared.routes import json_response
 from shared.settings import ServiceName, Settings
 from shared.streams import Membership, Steps
 

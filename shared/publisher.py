@@ -30,7 +30,8 @@ from aiokafka.structs import RecordMetadata
 from prometheus_client import Counter, Gauge
 
 from shared.background import run_forever
-from shared.journal import Acknowledged, Journal, JournalFull, JournalRecord, Position
+from shared.errors import JournalFull
+from shared.journal import Acknowledged, Journal, JournalRecord, Position
 from shared.logs import logger
 from shared.retention import Retention
 from shared.topics import LARGEST_RECORD_BYTES, TopicError, ensure_topics

@@ -21,9 +21,9 @@ from faust.types import TP, StreamT
 from faust.types import EventT as FaustEvent
 from prometheus_client import Counter
 
+from shared.errors import shortened
 from shared.events import FRAME_ID_CHARACTERS
 from shared.logs import logger
-from shared.problems import shortened
 from shared.publisher import REFUSALS
 from shared.topics import LARGEST_RECORD_BYTES, PARKED_NAME, Topic
 

@@ -10,7 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import NoError, TopicAlreadyExistsError
 
-from shared.events import EntityEventFrame, ExperimentRevision, FeedbackFrame, ModelVersion, PredictionFrame
+from contender.contracts import topics as names
+from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.inference_service import ModelVersion
+from shared.events import EntityEventFrame, FeedbackFrame, PredictionFrame
 from shared.json_bounds import has_too_many_parts
 from shared.logs import logger
 from shared.retention import COMPACTED, Retention
@@ -77,12 +80,14 @@ def _shortened(message: str) -> str:
     )
 
 
-ENTITY_EVENTS = Topic("entity-events", EntityEventFrame, "contender.entity-events.frame.v1", "feature_service")
-PREDICTIONS = Topic("predictions", PredictionFrame, "contender.predictions.frame.v1", "ab_router")
-FEEDBACK = Topic("feedback", FeedbackFrame, "contender.feedback.frame.v1", "feedback_service")
-EXPERIMENTS = Topic("experiments", ExperimentRevision, "contender.experiments.revision.v1", "ab_router", compacted=True)
+ENTITY_EVENTS = Topic(names.ENTITY_EVENTS, EntityEventFrame, "contender.entity-events.frame.v1", "feature_service")
+PREDICTIONS = Topic(names.PREDICTIONS, PredictionFrame, "contender.predictions.frame.v1", "ab_router")
+FEEDBACK = Topic(names.FEEDBACK, FeedbackFrame, "contender.feedback.frame.v1", "feedback_service")
+EXPERIMENTS = Topic(
+    names.EXPERIMENTS, ExperimentRevision, "contender.experiments.revision.v1", "ab_router", compacted=True
+)
 MODELS = Topic("models", ModelVersion, "contender.models.version.v1", "inference_service", compacted=True)
-PARKED_NAME = "parked"
+PARKED_NAME = names.PARKED
 
 ALL: tuple[Topic[msgspec.Struct], ...] = (ENTITY_EVENTS, PREDICTIONS, FEEDBACK, EXPERIMENTS, MODELS)  # type: ignore[assignment]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from contender.embedded.jars import ensure_jars
-from contender.embedded.kafka import KafkaBroker
-from contender.embedded.ports import free_ports
-from contender.embedded.process import ManagedProcess
-from contender.embedded.valkey import Valkey
+from embedded.jars import ensure_jars
+from embedded.kafka import KafkaBroker
+from embedded.ports import free_ports
+from embedded.process import ManagedProcess
+from embedded.valkey import Valkey
 from tests.valkey_cluster import ValkeyCluster, running_cluster
 
 START_DEADLINE_S = 60

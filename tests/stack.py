@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from contender import Client
-from contender.embedded.ports import is_free
-from contender.embedded.settings import StackSettings
-from contender.embedded.state import ProcessState, StackState, read
+from embedded.ports import is_free
+from embedded.settings import StackSettings
+from embedded.state import ProcessState, StackState, read
 
 DEADLINE_S = 60
 NAMES = ("AB_ROUTER", "FEATURE_SERVICE", "INFERENCE_SERVICE", "FEEDBACK_SERVICE", "KAFKA", "KAFKA_CONTROLLER", "VALKEY")

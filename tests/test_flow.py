@@ -21,8 +21,8 @@ from sklearn.linear_model import LogisticRegression
 
 from contender import Client, RefusedError, UnreachableError
 from contender.answers import Results
-from contender.embedded.ports import free_ports
-from contender.embedded.state import read, runs
+from embedded.ports import free_ports
+from embedded.state import read, runs
 from shared.ids import new_frame_id
 from shared.topics import ENTITY_EVENTS, FEEDBACK, PREDICTIONS
 from tests.stack import DEADLINE_S, Stack, stack_in, wait_for

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from redis import Redis
 
-from contender.embedded.ports import free_ports
-from contender.embedded.valkey import Valkey
+from embedded.ports import free_ports
+from embedded.valkey import Valkey
 
 PRIMARIES = 3
 SLOTS = 16384

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from shared.events import Scalar
-from shared.features.aggregations import ALL_TIME, COUNTS, Aggregation
-from shared.features.catalogue import Catalogue, Feature, View
-from shared.features.conditions import Condition
-from shared.features.definitions import Entity, EventSource, FeatureService, FeatureView
-from shared.features.errors import UnknownFeatureError
-from shared.features.layouts import MARKS_BYTES, Layout, sharing
-from shared.features.on_demand import OnDemandView
+from contender.contracts.values import Scalar
+from contender.features.aggregations import ALL_TIME, COUNTS, Aggregation
+from contender.features.catalogue import Catalogue, Feature, View
+from contender.features.conditions import Condition
+from contender.features.definitions import Entity, EventSource, FeatureService, FeatureView
+from contender.features.errors import UnknownFeatureError
+from contender.features.layouts import MARKS_BYTES, Layout, sharing
+from contender.features.on_demand import OnDemandView
 
 Facts = dict[str, Any]
 

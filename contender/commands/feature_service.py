@@ -14,8 +14,7 @@ from contender.client import Client
 from contender.commands.stack import console, errors
 from contender.commands.terminal import visible
 from contender.errors import ContenderError
-from shared.features.durations import told
-from shared.settings import ServiceName
+from contender.features.durations import told
 
 _TIMEOUT_S = 120.0
 _POLL_S = 0.3
@@ -138,7 +137,7 @@ def _wait(wait_s: float) -> None:
     console.print(f"All {len(views)} versions are filled.")
 
 
-def _call(method: str, path: str, body: Any = None, *, service: ServiceName = "feature_service") -> Any:
+def _call(method: str, path: str, body: Any = None, *, service: str = "feature_service") -> Any:
     try:
         with Client(os.environ.get("CONTENDER_URL")) as client:
             url = client.feature_url if service == "feature_service" else client.inference_url

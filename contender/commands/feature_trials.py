@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from shared.features.arrays import computed
-from shared.features.catalogue import Catalogue
-from shared.features.definitions import EventSource
-from shared.features.errors import DefinitionError, TrainingSetError
-from shared.features.offline.tables import open_events, time_column
-from shared.features.on_demand import OnDemandView
+from contender.features.arrays import computed
+from contender.features.catalogue import Catalogue
+from contender.features.definitions import EventSource
+from contender.features.errors import DefinitionError, TrainingSetError
+from contender.features.offline.tables import open_events, time_column
+from contender.features.on_demand import OnDemandView
 
 _ORDINARY: dict[type, list[Any]] = {
     str: ["a", "b"],

@@ -18,9 +18,9 @@ from contender.commands.feature_pages import page
 from contender.commands.feature_template import TEMPLATE
 from contender.commands.feature_trials import trial_faults
 from contender.commands.stack import console, errors
-from shared.features.aggregations import NAME
-from shared.features.catalogue import Catalogue
-from shared.features.errors import FeatureError
+from contender.features.aggregations import NAME
+from contender.features.catalogue import Catalogue
+from contender.features.errors import FeatureError
 
 MOST_NAME = 40
 """Letters of a name that others are made from: those may have 63."""

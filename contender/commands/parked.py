@@ -15,7 +15,7 @@ from rich.text import Text
 
 from contender.commands.stack import console, errors, read_settings
 from contender.commands.terminal import visible
-from shared.topics import PARKED_NAME
+from contender.contracts.topics import PARKED
 
 DEADLINE_S = 30
 READ_MS = 500
@@ -77,7 +77,7 @@ async def read_parked(bootstrap: str) -> list[ParkedRecord]:
     """
     # Without a group it is given every partition of the topic, once it knows of it.
     consumer = AIOKafkaConsumer(
-        PARKED_NAME, bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+        PARKED, bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
     )
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it reports is raised here as well
     try:

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from contender.commands.terminal import visible
-from contender.embedded import stack
-from contender.embedded.errors import EmbeddedError, size
-from contender.embedded.log_files import OLDER
-from contender.embedded.process import answers_ok
-from contender.embedded.settings import StackSettings
-from contender.embedded.state import ProcessState, StackState, describe_late, runs
-from contender.embedded.usage import disk_remark, parts_of
+from embedded import stack
+from embedded.errors import EmbeddedError, size
+from embedded.log_files import OLDER
+from embedded.process import answers_ok
+from embedded.settings import StackSettings
+from embedded.state import ProcessState, StackState, describe_late, runs
+from embedded.usage import disk_remark, parts_of
 
 FOLLOW_S = 0.3
 TOLD_EVERY_S = 15.0

@@ -10,11 +10,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 
+from contender.contracts.columns import array_of
+from contender.contracts.inference_service import InputColumn
+from contender.contracts.tasks import Scores, TaskName, task_named
+from contender.contracts.values import Scalar
 from contender.errors import ExportError
 from contender.registration.rows import Rows
-from shared.columns import array_of
-from shared.events import InputColumn, Scalar, Task
-from shared.scores import Scores, labels_of, read_scores
 
 _BATCH = 2_000
 """Rows that a file runs at once."""
@@ -35,13 +36,13 @@ class Answered:
     scores: Scores
     labels: list[Scalar]
 
-    def sent(self, task: Task, rows: Any) -> tuple[list[Any], list[Scalar]]:
+    def sent(self, task: TaskName, rows: Any) -> tuple[list[Any], list[Scalar]]:
         """Scores and labels of some rows, as a sample holds them."""
         scores = self.scores[rows] if task == "multiclass" else self.scores[rows, -1]
         return scores.tolist(), [self.labels[row] for row in rows]
 
 
-def task_of(pipeline: Any) -> tuple[Task, list[Scalar]]:
+def task_of(pipeline: Any) -> tuple[TaskName, list[Scalar]]:
     """What a pipeline's scores mean, and its classes.
 
     Raises:
@@ -71,7 +72,7 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def of_pipeline(pipeline: Any, rows: Rows, task: Task) -> Answered:
+def of_pipeline(pipeline: Any, rows: Rows, task: TaskName) -> Answered:
     """What the pipeline itself says; raises whatever it raises."""
     native = rows.native()
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -96,13 +97,18 @@ class File:
     """
 
     def __init__(
-        self, onnx: bytes, inputs: Sequence[InputColumn], task: Task, classes: Sequence[Scalar], outputs: Sequence[str]
+        self,
+        onnx: bytes,
+        inputs: Sequence[InputColumn],
+        task: TaskName,
+        classes: Sequence[Scalar],
+        outputs: Sequence[str],
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self._inputs = list(inputs)
-        self._task: Task = task
+        self._task: TaskName = task
         self._classes = list(classes)
         self._outputs = [name for name in outputs if name]
         self._types = {one.name: _TYPES[one.type] for one in self._session.get_inputs()}
@@ -130,8 +136,9 @@ class File:
     def _read(self, arrays: Mapping[str, NDArray[Any]]) -> Answered:
         rows = len(next(iter(arrays.values())))
         raw = self._session.run(self._outputs, self._feed(arrays))
-        scores = read_scores(raw[0], self._task, self._classes, rows)
-        return Answered(scores, labels_of(scores, self._task, self._classes, raw[1] if len(raw) > 1 else None))
+        task = task_named(self._task)
+        scores = task.read_scores(raw[0], self._classes, rows)
+        return Answered(scores, task.labels_of(scores, self._classes, raw[1] if len(raw) > 1 else None))
 
     def _feed(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if self._matrix:

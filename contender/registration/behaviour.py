@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from contender.contracts.inference_service import InputColumn
+from contender.contracts.tasks import ScoreError
 from contender.errors import ExportError, ParityError
 from contender.registration.conversion import FOREIGN
 from contender.registration.parity import UNSEEN, Comparer, replaced
 from contender.registration.rows import Rows
-from shared.events import InputColumn
-from shared.scores import ScoreError
 
 _ROWS = 20
 _ODD = "\u00c4rger\u2603snow"

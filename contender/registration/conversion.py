@@ -20,6 +20,7 @@ from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from sklearn.base import is_classifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 
+from contender.contracts.values import Dtype
 from contender.errors import ExportError
 from contender.registration import encoding, imputing, text, trees
 from contender.registration.boosting import register_converters
@@ -27,7 +28,6 @@ from contender.registration.graph import Graph, Outputs
 from contender.registration.preparing import check_steps, prepare
 from contender.registration.rows import Column
 from contender.registration.tensors import Prepared, tensor_name
-from shared.events import Dtype
 
 RUN_FAILURES = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)
 """What onnxruntime raises where it can't load or run a file."""

@@ -10,6 +10,10 @@ import numpy as np
 import pandas as pd
 from onnx import ModelProto, helper
 
+from contender.contracts.columns import fault_of
+from contender.contracts.inference_service import InputColumn
+from contender.contracts.tasks import ScoreError, TaskName
+from contender.contracts.values import Scalar
 from contender.errors import ExportError, ParityError
 from contender.registration import text
 from contender.registration.answers import Answered, File, of_pipeline, plain, task_of
@@ -19,9 +23,6 @@ from contender.registration.manifest import code, data, environment
 from contender.registration.parity import Comparer, Parity, compare_all, filled
 from contender.registration.preparing import check_fitted, is_scored
 from contender.registration.rows import Rows, check_labels, check_named
-from shared.columns import fault_of
-from shared.events import InputColumn, Scalar, Task
-from shared.scores import ScoreError
 
 TOLERANCE = 1e-5
 """Largest difference of a score: 64-bit files differ by 1e-15, 32-bit boosted trees by 4e-7 (measured)."""
@@ -173,7 +174,7 @@ class _Trial:
 
     pipeline: Any
     rows: Rows
-    task: Task
+    task: TaskName
     classes: list[Scalar]
     serving: Serving
     tolerance: float

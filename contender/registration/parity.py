@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from contender.contracts.inference_service import InputColumn
+from contender.contracts.tasks import ScoreError, TaskName
+from contender.contracts.values import Scalar
 from contender.errors import ExportError
 from contender.registration.answers import Answered, File, of_pipeline
 from contender.registration.conversion import FOREIGN
 from contender.registration.rows import Rows
-from shared.events import InputColumn, Scalar, Task
-from shared.scores import ScoreError
 
 SAMPLE_ROWS = 500
 UNSEEN = "a category that training never had"
@@ -64,7 +65,7 @@ class Parity:
         """How many labels differ from the pipeline's own."""
         return sum(int(one.labels_differ.sum()) for one in (self.given, *self.changed.values()))
 
-    def sample(self, task: Task) -> dict[str, Any]:
+    def sample(self, task: TaskName) -> dict[str, Any]:
         """Up to SAMPLE_ROWS rows with the pipeline's own answers: the worst of all, and others by chance."""
         parts = [self.given, *self.changed.values()]
         places = [(part, row) for part, one in enumerate(parts) for row in range(len(one.rows)) if _fits(one, row)]
@@ -81,7 +82,7 @@ class Parity:
             chosen = [number for number in chosen if number in kept]
         return self._sampled(task, [places[number] for number in chosen])
 
-    def _sampled(self, task: Task, places: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    def _sampled(self, task: TaskName, places: Sequence[tuple[int, int]]) -> dict[str, Any]:
         parts = [self.given, *self.changed.values()]
         inputs: dict[str, list[Scalar]] = {column.name: [] for column in self.given.rows.columns}
         scores: list[Any] = []
@@ -112,7 +113,7 @@ class Comparer:
 
     pipeline: Any
     file: File
-    task: Task
+    task: TaskName
     inputs: Sequence[InputColumn]
 
     def compare(self, rows: Rows, wanted: Answered | None = None, *, strict: bool = True) -> Comparison:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,6 +13,10 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
+from contender.contracts.columns import fault_of
+from contender.contracts.inference_service import InputColumn
+from contender.contracts.tasks import TASKS, ScoreError, TaskName
+from contender.contracts.values import Dtype, Scalar
 from contender.errors import ExportError
 from contender.registration.answers import Answered, File, plain
 from contender.registration.conversion import FOREIGN
@@ -20,9 +24,6 @@ from contender.registration.exporting import Export, Recorded
 from contender.registration.manifest import code, data, environment
 from contender.registration.parity import SAMPLE_ROWS, replaced
 from contender.registration.rows import Rows, check_labels, check_named
-from shared.columns import fault_of
-from shared.events import Dtype, InputColumn, Scalar, Task
-from shared.scores import ScoreError
 
 _DTYPES: dict[str, Dtype] = {
     "tensor(float)": "float",
@@ -48,7 +49,7 @@ def export_file(
     columns: Any,
     labels: Any = None,
     *,
-    task: Task | None = None,
+    task: TaskName | None = None,
     classes: Sequence[Any] | None = None,
     sources: Mapping[str, str] | None = None,
     defaults: Mapping[str, Any] | None = None,
@@ -212,11 +213,11 @@ def _outputs(session: onnxruntime.InferenceSession) -> tuple[str, str]:
 
 
 def _meaning(
-    raw: NDArray[Any], labels: Any, task: Task | None, classes: Sequence[Any] | None
-) -> tuple[Task, list[Scalar]]:
+    raw: NDArray[Any], labels: Any, task: TaskName | None, classes: Sequence[Any] | None
+) -> tuple[TaskName, list[Scalar]]:
     """What the scores mean, and the classes; a single score between 0 and 1 is a probability where two labels are."""
-    if task is not None and task not in get_args(Task):
-        raise ExportError(f"task is {task!r}; it is one of {', '.join(get_args(Task))}")
+    if task is not None and task not in [known.name for known in TASKS]:
+        raise ExportError(f"task is {task!r}; it is one of {', '.join(known.name for known in TASKS)}")
     width = raw.size // len(raw)
     seen = sorted(set(_scalars("labels", labels)), key=str) if labels is not None else []
     given = _scalars("classes", classes) if classes else sorted(seen, key=_order)

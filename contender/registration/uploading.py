@@ -6,9 +6,9 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from contender.contracts.inference_service import ModelVersion
 from contender.errors import RefusedError
 from contender.registration.exporting import Export
-from shared.events import ModelVersion
 
 
 class RegisteredVersion(ModelVersion, frozen=True, kw_only=True):

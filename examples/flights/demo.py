@@ -15,16 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from contender.answers import Results
 from contender.client import Client, Experiment
 from contender.commands.terminal import visible
-from contender.embedded import stack
-from contender.embedded.errors import EmbeddedError
-from contender.embedded.settings import StackSettings
+from contender.contracts.inference_service import ModelVersion
 from contender.errors import ContenderError
 from contender.training import build_training_set
+from embedded import stack
+from embedded.errors import EmbeddedError
+from embedded.settings import StackSettings
 from examples.flights import data, features
 from examples.flights.check import Comparison, compare_features, offline_log_loss
 from examples.flights.models import Contender, train_schedule, train_streaming
 from examples.flights.replay import MODEL, Replay, ReplayError
-from shared.events import ModelVersion
 from shared.settings import ServiceName
 
 VIEWS = [features.origin_delays, features.carrier_delays, features.tail_delays]

@@ -6,10 +6,10 @@ from time import perf_counter
 
 from prometheus_client import Counter
 
+from contender.contracts.inference_service import ModelVersion
 from services.ab_router.queues import VersionQueues
 from services.ab_router.rows import AssignedRow, Outcome, RefusedRow, ScoredRow, UnansweredRow
-from shared.events import ModelVersion
-from shared.microbatch import Overloaded
+from shared.errors import Overloaded
 
 _EVEN = 0.5
 _CHALLENGER_LATE = UnansweredRow("the challenger does not answer in time")

@@ -1,74 +1,65 @@
 """Predictions and experiments over HTTP."""
 
-from fastapi import APIRouter, Request
-from starlette.responses import Response
+import msgspec
+from fastapi import Request
 
-from services.ab_router.domain.experiments import NewExperiment
+from contender.contracts import ab_router as contract
+from contender.contracts.ab_router import ExperimentRevision, Prediction
+from services.ab_router.errors import PROBLEMS
 from services.ab_router.experiments import Experiments
 from services.ab_router.predictions import Predict, all_refused
-from services.ab_router.requests import Row, Rows
-from shared.http import DirectRoute, json_response, read_body
-from shared.problems import Problem, problem_document
+from shared.errors import ProblemTable, ServiceError
+from shared.routes import Routes
 
-router = APIRouter(prefix="/v1", tags=["predictions"], route_class=DirectRoute)
-experiments_router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
+routes = Routes()
+_TABLE = ProblemTable(PROBLEMS)
 
 
-@router.post("/models/{model}/predict")
-async def predict(request: Request, model: str) -> Response:
-    """One prediction."""
-    row = await read_body(request, Row, request.state.settings.body_limit_bytes)
+@routes.serve(contract.PREDICT)
+async def predict(request: Request, model: str, body: contract.PredictionRow) -> Prediction:
     handler: Predict = request.state.predict
-    (answer,) = await handler.rows(model, [row])
-    if isinstance(answer, Problem):
+    (answer,) = await handler.rows(model, [body])
+    if isinstance(answer, ServiceError):
         raise answer
-    return json_response(answer)
+    return answer
 
 
-@router.post("/models/{model}/predict/batch")
-async def predict_batch(request: Request, model: str) -> Response:
-    """Several predictions, answered in order; a refused row has `error`, a problem, in place of its prediction."""
-    body = await read_body(request, Rows, request.state.settings.body_limit_bytes)
+@routes.serve(contract.PREDICT_BATCH)
+async def predict_batch(request: Request, model: str, body: contract.PredictionRows) -> contract.Predictions:
     handler: Predict = request.state.predict
     answers = await handler.rows(model, body.rows)
-    if problem := all_refused(answers):
-        raise problem
-    return json_response({"predictions": [_refusal(it) if isinstance(it, Problem) else it for it in answers]})
+    if refusal := all_refused(answers):
+        raise refusal
+    return contract.Predictions([msgspec.Raw(msgspec.json.encode(_row(answer))) for answer in answers])
 
 
-@experiments_router.post("", status_code=201)
-async def create_experiment(request: Request) -> Response:
-    """Declare an experiment; it assigns nobody until it is started."""
-    new = await read_body(request, NewExperiment, request.state.settings.body_limit_bytes)
-    return json_response(await _experiments(request).create(new), 201)
+@routes.serve(contract.CREATE_EXPERIMENT)
+async def create_experiment(request: Request, body: contract.NewExperiment) -> ExperimentRevision:
+    return await _experiments(request).create(body)
 
 
-@experiments_router.get("")
-async def list_experiments(request: Request) -> Response:
-    """Every experiment, oldest first."""
-    return json_response({"experiments": _experiments(request).all()})
+@routes.serve(contract.LIST_EXPERIMENTS)
+async def list_experiments(request: Request) -> contract.ExperimentList:
+    return contract.ExperimentList(_experiments(request).all())
 
 
-@experiments_router.get("/{name}")
-async def show_experiment(request: Request, name: str) -> Response:
-    """An experiment as it stands."""
-    return json_response(_experiments(request).find(name))
+@routes.serve(contract.SHOW_EXPERIMENT)
+async def show_experiment(request: Request, name: str) -> ExperimentRevision:
+    return _experiments(request).find(name)
 
 
-@experiments_router.post("/{name}/start")
-async def start_experiment(request: Request, name: str) -> Response:
-    """Assign units to its variants from now on."""
-    return json_response(await _experiments(request).start(name))
+@routes.serve(contract.START_EXPERIMENT)
+async def start_experiment(request: Request, name: str) -> ExperimentRevision:
+    return await _experiments(request).start(name)
 
 
-@experiments_router.post("/{name}/stop")
-async def stop_experiment(request: Request, name: str) -> Response:
-    """Assign nobody any more: the model's champion answers."""
-    return json_response(await _experiments(request).stop(name))
+@routes.serve(contract.STOP_EXPERIMENT)
+async def stop_experiment(request: Request, name: str) -> ExperimentRevision:
+    return await _experiments(request).stop(name)
 
 
-def _refusal(problem: Problem) -> dict[str, object]:
-    return {"error": problem_document(problem.status, problem.slug, problem.detail, problem.errors)}
+def _row(answer: Prediction | ServiceError) -> Prediction | contract.RefusedRow:
+    return contract.RefusedRow(_TABLE.details_of(answer)) if isinstance(answer, ServiceError) else answer
 
 
 def _experiments(request: Request) -> Experiments:

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 from prometheus_client import Counter
 
-from shared.problems import FieldError
+from contender.contracts.problems import FieldError
 
 _LOG = logging.getLogger(__name__)
 _LOGGED_CHARACTERS = 500

@@ -14,12 +14,12 @@ from typing import Self
 
 import msgspec
 
+from contender.contracts.inference_service import ModelVersion
 from services.ab_router.clients import CallError, Features, Inference, Needs
 from services.ab_router.errors import UnknownModelError
 from services.ab_router.reading import SharedReading
 from shared.background import repeated
-from shared.events import ModelVersion
-from shared.problems import Unavailable, shortened
+from shared.errors import Unavailable, shortened
 
 _LOG = logging.getLogger(__name__)
 REQUEST = "request"

@@ -7,8 +7,9 @@ from typing import Protocol
 import httpx
 import msgspec
 
+from contender.contracts.inference_service import ModelVersion, RowFault
+from contender.contracts.values import Scalar
 from services.ab_router.calls import Caller, CallError, QuestionRefusedError
-from shared.events import ModelVersion, RowFault, Scalar
 from shared.logs import logger
 
 __all__ = [

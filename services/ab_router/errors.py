@@ -1,48 +1,49 @@
 """What the router refuses or can't do.
 
-Problem
-├── UnknownModelError        404
-├── UnknownExperimentError   404
-├── ExperimentExistsError    409
-├── ExperimentStateError     409  it is not in the state that this needs
-├── ModelUnavailableError    503  the champion can't answer
-└── ExperimentStoreError     503  the database of experiments does not answer
+ServiceError
+├── UnknownModelError
+├── UnknownExperimentError
+├── ExperimentExistsError
+├── ExperimentStateError     it is not in the state that this needs
+├── ModelUnavailableError    the champion can't answer
+└── ExperimentStoreError     the database of experiments does not answer
 """
 
-from shared.problems import Conflict, NotFound, Unavailable
+from contender.contracts import ab_router as contract
+from contender.contracts.problems import ProblemType
+from shared.errors import Conflict, NotFound, ServiceError, Unavailable
 
 
 class UnknownModelError(NotFound):
     """No model of that name is registered."""
 
-    slug = "unknown-model"
-
 
 class UnknownExperimentError(NotFound):
     """No experiment has that name."""
-
-    slug = "unknown-experiment"
 
 
 class ExperimentExistsError(Conflict):
     """There is an experiment of that name."""
 
-    slug = "experiment-exists"
-
 
 class ExperimentStateError(Conflict):
     """The experiment is not in the state that this needs."""
-
-    slug = "experiment-state"
 
 
 class ModelUnavailableError(Unavailable):
     """The champion can't answer, and no fallback is declared."""
 
-    slug = "model-unavailable"
-
 
 class ExperimentStoreError(Unavailable):
     """The database of experiments does not answer."""
 
-    slug = "experiments-unavailable"
+
+PROBLEMS: dict[type[ServiceError], ProblemType] = {
+    UnknownModelError: contract.UNKNOWN_MODEL,
+    UnknownExperimentError: contract.UNKNOWN_EXPERIMENT,
+    ExperimentExistsError: contract.EXPERIMENT_EXISTS,
+    ExperimentStateError: contract.EXPERIMENT_STATE,
+    ModelUnavailableError: contract.MODEL_UNAVAILABLE,
+    ExperimentStoreError: contract.EXPERIMENTS_UNAVAILABLE,
+}
+"""What callers are told of each."""

@@ -5,14 +5,15 @@ import logging
 import secrets
 from collections.abc import Mapping
 
+from contender.contracts.ab_router import ExperimentRevision, NewExperiment
 from services.ab_router.catalog import Catalog
-from services.ab_router.domain.experiments import NewExperiment, draft, started, stopped
+from services.ab_router.domain.experiments import draft, started, stopped
 from services.ab_router.errors import ExperimentExistsError, ExperimentStateError, UnknownExperimentError
 from services.ab_router.store import ExperimentStore
 from shared.clock import Clock
-from shared.events import ExperimentRevision
+from shared.errors import JournalFull
 from shared.ids import new_frame_id
-from shared.journal import Journal, JournalFull, JournalRecord
+from shared.journal import Journal, JournalRecord
 from shared.topics import EXPERIMENTS, cloud_event_headers
 
 _LOG = logging.getLogger(__name__)

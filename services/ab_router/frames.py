@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from contender.contracts.values import Scalar
 from services.ab_router.rows import ScoredRow
-from shared.events import PredictionBlock, PredictionFrame, Scalar
+from shared.events import PredictionBlock, PredictionFrame
 from shared.topics import PREDICTIONS
 
 

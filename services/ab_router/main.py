@@ -11,6 +11,7 @@ from httpx_aiohttp import AiohttpTransport
 from services.ab_router import api
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import HttpFeatures, HttpInference
+from services.ab_router.errors import PROBLEMS
 from services.ab_router.experiments import Experiments
 from services.ab_router.predictions import Predict
 from services.ab_router.scoring import Scorer
@@ -94,12 +95,15 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
         async with resources(settings) as state:
             yield state
 
-    app = create_http_app(
-        service="ab_router", title="Contender router", lifespan=lifespan, ready=unready, remarks=remarks
+    return create_http_app(
+        service="ab_router",
+        title="Contender router",
+        lifespan=lifespan,
+        routes=[api.routes],
+        problems=PROBLEMS,
+        ready=unready,
+        remarks=remarks,
     )
-    app.include_router(api.router)
-    app.include_router(api.experiments_router)
-    return app
 
 
 async def unready(state: Mapping[str, Any]) -> list[str]:

@@ -10,46 +10,27 @@ from typing import Self
 
 import msgspec
 
+from contender.contracts.ab_router import ExperimentRevision, Outputs, Prediction, PredictionRow
+from contender.contracts.inference_service import ModelVersion
+from contender.contracts.problems import FieldError
 from services.ab_router.answering import Answering
 from services.ab_router.catalog import Catalog, Model
 from services.ab_router.domain.experiments import assign
 from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.experiments import Experiments
 from services.ab_router.queues import VersionQueues
-from services.ab_router.requests import FAULTS_SHOWN, Row, RowSchema, size_bytes
+from services.ab_router.requests import FAULTS_SHOWN, RowSchema, size_bytes
 from services.ab_router.rows import AssignedRow, Outcome, RefusedRow, ScoredRow, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.writer import Writer
 from shared.clock import Clock
-from shared.events import ExperimentRevision, ModelVersion, Scalar
+from shared.errors import InvalidField, Overloaded, RecordTooLarge, ServiceError, TooLarge
 from shared.ids import PredictionId
-from shared.journal import Journal, RecordTooLarge
-from shared.microbatch import Overloaded
-from shared.problems import FieldError, Problem, TooLarge, Unprocessable
+from shared.journal import Journal
 
 _SCHEMA_LIMIT = 1_000
 """Schemas that are remembered; there is one for each model and experiment."""
-
-
-class Outputs(msgspec.Struct, frozen=True):
-    """The score (see PredictionBlock) and the label it stands for."""
-
-    score: float | list[float]
-    label: Scalar
-
-
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer. `prediction_id` is what feedback refers to."""
-
-    prediction_id: str
-    model: str
-    version: str
-    variant: str | None
-    experiment: str | None
-    outputs: Outputs
-    inputs: dict[str, Scalar] | msgspec.UnsetType = msgspec.UNSET
-    degraded: bool
 
 
 class Predict:
@@ -93,7 +74,7 @@ class Predict:
     ) -> None:
         await self._open.aclose()
 
-    async def rows(self, model: str, rows: Sequence[Row]) -> list[Prediction | Problem]:
+    async def rows(self, model: str, rows: Sequence[PredictionRow]) -> list[Prediction | ServiceError]:
         """A prediction or the refusal of each row, in order; predictions are durable when this returns.
 
         A call that is given up, by its caller or at its deadline, is not written down. What remains is the moment in
@@ -101,7 +82,7 @@ class Predict:
 
         Raises:
             UnknownModelError: no version of the model is registered.
-            TooLarge, Unprocessable: there are too many rows, or none.
+            TooLarge, InvalidField: there are too many rows, or none.
             ModelUnavailableError: nobody could answer one of them at the moment.
             JournalFull, Overloaded, Unavailable: ask again later.
         """
@@ -111,7 +92,7 @@ class Predict:
         registered = await self._catalog.find(model)
         experiment = self._running(registered)
         schema, now = self._schema(registered, experiment), self._clock.now()
-        results: list[Prediction | Problem | None] = [
+        results: list[Prediction | ServiceError | None] = [
             _refusal(faults) if (faults := schema.faults(row, now)) else None for row in rows
         ]
         assigned = [
@@ -128,7 +109,7 @@ class Predict:
             self._bytes_under_way -= size
         return [next(answers) if refusal is None else refusal for refusal in results]
 
-    async def _answered_in_time(self, rows: Sequence[AssignedRow]) -> list[Prediction | Problem]:
+    async def _answered_in_time(self, rows: Sequence[AssignedRow]) -> list[Prediction | ServiceError]:
         if not rows:
             return []
         try:
@@ -180,9 +161,9 @@ class Predict:
         return schema
 
 
-def all_refused(answers: Sequence[Prediction | Problem]) -> Problem | None:
+def all_refused(answers: Sequence[Prediction | ServiceError]) -> ServiceError | None:
     """One problem for a call none of whose rows is answered; it names the rows. None where one is answered."""
-    problems = [answer for answer in answers if isinstance(answer, Problem)]
+    problems = [answer for answer in answers if isinstance(answer, ServiceError)]
     if len(problems) < len(answers):
         return None
     errors = [
@@ -190,15 +171,15 @@ def all_refused(answers: Sequence[Prediction | Problem]) -> Problem | None:
         for row, problem in enumerate(problems)
         for error in problem.errors
     ]
-    kind = type(problems[0]) if len({type(problem) for problem in problems}) == 1 else Unprocessable
+    kind = type(problems[0]) if len({type(problem) for problem in problems}) == 1 else InvalidField
     return kind(_sentence(errors) or problems[0].detail, errors[:FAULTS_SHOWN])
 
 
-def _check_number(rows: Sequence[Row], row_limit: int) -> None:
+def _check_number(rows: Sequence[PredictionRow], row_limit: int) -> None:
     if len(rows) > row_limit:
         raise TooLarge(f"rows has {len(rows)} entries; one call takes {row_limit}")
     if not rows:
-        raise Unprocessable.at("rows", "is empty")
+        raise InvalidField.at("rows", "is empty")
 
 
 def _candidates(model: Model, experiment: ExperimentRevision | None) -> dict[str, ModelVersion]:
@@ -208,13 +189,15 @@ def _candidates(model: Model, experiment: ExperimentRevision | None) -> dict[str
     return {name: model.versions[name] for name in names}
 
 
-def _assigned(row: Row, model: Model, experiment: ExperimentRevision | None, now: float, arrived: float) -> AssignedRow:
+def _assigned(
+    row: PredictionRow, model: Model, experiment: ExperimentRevision | None, now: float, arrived: float
+) -> AssignedRow:
     variant = assign(experiment, row.unit) if experiment else None
     time = now if row.time is None else row.time
     return AssignedRow(row, time, model, experiment, variant, arrived, size_bytes(row))
 
 
-def _answer(outcome: Outcome, written: Iterator[tuple[ScoredRow, PredictionId | None]]) -> Prediction | Problem:
+def _answer(outcome: Outcome, written: Iterator[tuple[ScoredRow, PredictionId | None]]) -> Prediction | ServiceError:
     if isinstance(outcome, RefusedRow):
         return _refusal(outcome.errors)
     scored, prediction_id = next(written)
@@ -237,8 +220,8 @@ def _prediction(scored: ScoredRow, prediction_id: PredictionId) -> Prediction:
     )
 
 
-def _refusal(errors: Sequence[FieldError]) -> Unprocessable:
-    return Unprocessable(_sentence(errors), errors)
+def _refusal(errors: Sequence[FieldError]) -> InvalidField:
+    return InvalidField(_sentence(errors), errors)
 
 
 def _sentence(errors: Sequence[FieldError]) -> str:

@@ -8,12 +8,13 @@ from typing import Self
 
 from prometheus_client import Counter, Histogram
 
+from contender.contracts.inference_service import ModelVersion
 from services.ab_router.breaker import Breaker
 from services.ab_router.rows import AssignedRow, Outcome, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
-from shared.events import ModelVersion
-from shared.microbatch import MicroBatcher, Overloaded
+from shared.errors import Overloaded
+from shared.microbatch import MicroBatcher
 
 _LOG = logging.getLogger(__name__)
 _LEFT_ALONE = UnansweredRow("the model has failed several times in a row and is tried again shortly")

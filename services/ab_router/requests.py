@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
+from contender.contracts.ab_router import PredictionRow
+from contender.contracts.columns import fault_of
+from contender.contracts.inference_service import InputColumn, ModelVersion
+from contender.contracts.problems import FieldError
+from contender.contracts.values import Dtype, Scalar
+from contender.features.limits import MOST_CHARACTERS, MOST_EXACT
 from services.ab_router.catalog import REQUEST, Catalog
-from shared.columns import fault_of
-from shared.events import Dtype, InputColumn, ModelVersion, Scalar
-from shared.features.limits import MOST_CHARACTERS, MOST_EXACT
-from shared.problems import FieldError
 
 _FUTURE_S = 300.0
 FAULTS_SHOWN = 20
@@ -21,27 +21,6 @@ _SCALAR_BYTES = 24
 """A number as JSON has it, or the quotes and the comma of a text."""
 _UTF8_BYTES = 4
 """The longest character."""
-
-
-class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One prediction to make.
-
-    `unit` is what is assigned to a variant, such as a user. `time` (seconds since the Unix epoch, default now) is
-    when the windows of its features end: a replay gives it. `context` is kept with the prediction, for segments.
-    """
-
-    unit: str
-    entities: dict[str, str | int] = {}
-    inputs: dict[str, Scalar] = {}
-    context: dict[str, Scalar] = {}
-    time: float | None = None
-    return_inputs: bool = False
-
-
-class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Predictions to make in one call."""
-
-    rows: list[Row]
 
 
 class RowSchema:
@@ -66,7 +45,7 @@ class RowSchema:
         self._text_limit = text_limit
         self._key_limit = key_limit
 
-    def faults(self, row: Row, now: float) -> list[FieldError]:
+    def faults(self, row: PredictionRow, now: float) -> list[FieldError]:
         """What is wrong with a row; at most 20 faults are named."""
         faults = [
             FieldError(name, fault)
@@ -128,7 +107,7 @@ class RowSchema:
         return "is outside 64 bits" if isinstance(value, int) and abs(value) >= _INTEGER_LIMIT else ""
 
 
-def size_bytes(row: Row) -> int:
+def size_bytes(row: PredictionRow) -> int:
     """About how many bytes of JSON a row's values take, at most."""
     size = _SCALAR_BYTES * (len(row.inputs) + len(row.entities) + len(row.context))
     for values in (row.inputs, row.entities, row.context):

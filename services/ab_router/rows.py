@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from contender.contracts.ab_router import ExperimentRevision, PredictionRow, VariantAllocation
+from contender.contracts.inference_service import ModelVersion
+from contender.contracts.problems import FieldError
+from contender.contracts.values import Scalar
 from services.ab_router.catalog import Model
-from services.ab_router.requests import Row
-from shared.events import ExperimentRevision, ModelVersion, Scalar, VariantAllocation
-from shared.problems import FieldError
 
 Value = float | list[float]
 
@@ -14,7 +15,7 @@ Value = float | list[float]
 class AssignedRow:
     """A row with its assignment; `variant` is None outside of an experiment. `arrived` is a perf_counter's seconds."""
 
-    row: Row
+    row: PredictionRow
     time: float
     model: Model
     experiment: ExperimentRevision | None

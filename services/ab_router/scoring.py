@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault
+from contender.contracts.problems import FieldError
+from contender.contracts.values import Scalar
 from services.ab_router.breaker import Breaker
 from services.ab_router.calls import CallError, QuestionRefusedError
 from services.ab_router.catalog import REQUEST, Catalog
@@ -11,8 +14,7 @@ from services.ab_router.clients import Features, Inference, Needs, Score
 from services.ab_router.isolation import ask_by_halves
 from services.ab_router.rows import AssignedRow, Outcome, RefusedRow, ScoredRow, UnansweredRow, Value
 from services.ab_router.settings import RouterSettings
-from shared.events import InputColumn, ModelVersion, RowFault, Scalar
-from shared.problems import FieldError, shortened
+from shared.errors import shortened
 
 _INVALID = "INVALID"
 _MESSAGE_CHARACTERS = 300

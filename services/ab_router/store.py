@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from contender.contracts.ab_router import ExperimentRevision
 from services.ab_router.errors import ExperimentStoreError
-from shared.events import ExperimentRevision
 from shared.sql import open_engine
 
 

@@ -2,9 +2,9 @@
 
 import sys
 
+from contender.features.errors import DefinitionError
 from services.feature_service.main import serve_web, serve_worker
 from services.feature_service.settings import FeatureSettings
-from shared.features.errors import DefinitionError
 from shared.logs import configure_logs
 from shared.processes import run_role
 

@@ -6,6 +6,7 @@ from typing import TypedDict
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, Request, Response
 
+from contender.features.errors import DefinitionError, TrainingSetError
 from services.feature_service import feast
 from services.feature_service.consistency import CheckRunningError, Consistency
 from services.feature_service.contracts import EventsGiven, OnlineQuestion, OnlineWrite, Push, Retirement
@@ -25,11 +26,11 @@ from services.feature_service.online import Question, TooManyTilesError
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
 from services.feature_service.telling import tell, tell_status
+from shared.bodies import read_body
 from shared.clock import Clock
+from shared.errors import Conflict, InvalidField, TooLarge, Unavailable
 from shared.events import EntityEvent
-from shared.features.errors import DefinitionError, TrainingSetError
-from shared.http import DirectRoute, json_response, read_body
-from shared.problems import Conflict, TooLarge, Unavailable, Unprocessable
+from shared.routes import json_response
 
 _POLL_S = 0.02
 _LONGEST_WAIT_S = 60.0
@@ -48,7 +49,7 @@ class State(TypedDict):
 
 
 router = APIRouter()
-online = APIRouter(route_class=DirectRoute)
+online = APIRouter()
 
 
 @online.post("/get-online-features", tags=["feast"])
@@ -89,7 +90,7 @@ async def add_events(request: Request) -> Response:
 async def get_frame(request: Request, frame_id: str, wait_s: float = 0.0) -> Response:
     """Whether the events of a frame are in the features; waits up to `wait_s` seconds (at most 60) until they are."""
     if not 0 <= wait_s <= _LONGEST_WAIT_S:
-        raise Unprocessable.at("wait_s", f"is {wait_s}; expected 0 to {_LONGEST_WAIT_S:.0f} seconds")
+        raise InvalidField.at("wait_s", f"is {wait_s}; expected 0 to {_LONGEST_WAIT_S:.0f} seconds")
     try:
         applied = await _applied(request.state.store, request.state.definitions, frame_id, wait_s)
     except StoreUnavailableError as error:
@@ -155,7 +156,7 @@ async def check_consistency(request: Request, sample: float | None = None) -> Re
     settings: FeatureSettings = request.state.settings
     share = settings.consistency_sample if sample is None else sample
     if not 0 < share <= 1:
-        raise Unprocessable.at("sample", f"is {share}; expected a share above 0 and up to 1")
+        raise InvalidField.at("sample", f"is {share}; expected a share above 0 and up to 1")
     try:
         reports = await request.state.consistency.check(share)
     except CheckRunningError as error:

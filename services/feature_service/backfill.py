@@ -14,6 +14,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from contender.features.definitions import EventSource, FeatureView
+from contender.features.errors import TrainingSetError
 from services.feature_service.definitions import Current, history_of
 from services.feature_service.domain.rings import HISTORY, Ring
 from services.feature_service.handlers import Merging, ReadFrame, decode_frame
@@ -21,8 +23,6 @@ from services.feature_service.health import Health
 from services.feature_service.history import HistoryChangedError, Seam, frames
 from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
 from shared.background import repeated
-from shared.features.definitions import EventSource, FeatureView
-from shared.features.errors import TrainingSetError
 from shared.logs import logger
 from shared.streams import frame_id_in
 from shared.topics import ENTITY_EVENTS

@@ -19,6 +19,11 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from contender.contracts.values import Scalar
+from contender.features.aggregations import Aggregation
+from contender.features.catalogue import Feature
+from contender.features.offline import build_training_set
+from contender.features.tiles import tile_of
 from services.feature_service.definitions import Current, Definitions
 from services.feature_service.domain.reports import Report
 from services.feature_service.domain.rings import Ring
@@ -30,11 +35,6 @@ from services.feature_service.online import Question
 from services.feature_service.samples import Placed, Sample, Samples, boundary
 from services.feature_service.store.protocol import FeatureStore
 from shared.clock import Clock
-from shared.events import Scalar
-from shared.features.aggregations import Aggregation
-from shared.features.catalogue import Feature
-from shared.features.offline import build_training_set
-from shared.features.tiles import tile_of
 
 _POLL_S = 0.05
 _APPLIED_WITHIN_S = 30.0

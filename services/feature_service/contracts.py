@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from shared.events import EntityEvent, Scalar
+from contender.contracts.values import Scalar
+from shared.events import EntityEvent
 
 
 class EventsGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from contender.features.catalogue import Catalogue
+from contender.features.definitions import EventSource, FeatureView
+from contender.features.documents import view_of
+from contender.features.errors import DefinitionError, TrainingSetError
+from contender.features.on_demand import OnDemandView
 from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.history import Seam, seam_of
 from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
 from services.feature_service.store.registry import Registered, Registry
 from shared.clock import Clock, SystemClock
-from shared.features.catalogue import Catalogue
-from shared.features.definitions import EventSource, FeatureView
-from shared.features.documents import view_of
-from shared.features.errors import DefinitionError, TrainingSetError
-from shared.features.on_demand import OnDemandView
 from shared.logs import logger
 
 _TRIES = 5

@@ -1,58 +1,58 @@
 """What a caller of the feature service can get wrong, beyond what `shared.problems` names.
 
-Problem
+ServiceError
 ├── NotFound
 │   └── UnknownVersion   no version of a view has that label
 ├── Conflict
 │   ├── VersionInUse     a version can't be retired
 │   └── CheckRunning     served values are being checked already
-└── Unprocessable
+└── InvalidField
     ├── UnknownFeature   a reference names no view or feature
     ├── UnknownSource    no event source has that name
     ├── InvalidEvent     an event does not fit its source's schema
     └── InvalidDefinitions  the definitions' module can't be read as it is now
 """
 
-from shared.problems import Conflict, NotFound, Unprocessable
+from contender.contracts import feature_service as contract
+from contender.contracts.problems import ProblemType
+from shared.errors import Conflict, InvalidField, NotFound, ServiceError
 
 
 class UnknownVersion(NotFound):
     """No version of a view has that label."""
 
-    slug = "unknown-version"
-
 
 class VersionInUse(Conflict):
     """A version can't be retired: the definitions, or another version, need it."""
-
-    slug = "version-in-use"
 
 
 class CheckRunning(Conflict):
     """Served values are being checked already: a check reads the whole topic, so one runs at a time."""
 
-    slug = "check-running"
 
-
-class UnknownFeature(Unprocessable):
+class UnknownFeature(InvalidField):
     """A reference names no view, feature or feature service."""
 
-    slug = "unknown-feature"
 
-
-class UnknownSource(Unprocessable):
+class UnknownSource(InvalidField):
     """No event source has that name."""
 
-    slug = "unknown-source"
 
-
-class InvalidEvent(Unprocessable):
+class InvalidEvent(InvalidField):
     """An event does not fit its source's schema."""
 
-    slug = "invalid-event"
 
-
-class InvalidDefinitions(Unprocessable):
+class InvalidDefinitions(InvalidField):
     """The definitions' module can't be read as it is now; what was read before goes on."""
 
-    slug = "invalid-definitions"
+
+PROBLEMS: dict[type[ServiceError], ProblemType] = {
+    UnknownVersion: contract.UNKNOWN_VERSION,
+    VersionInUse: contract.VERSION_IN_USE,
+    CheckRunning: contract.CHECK_RUNNING,
+    UnknownFeature: contract.UNKNOWN_FEATURE,
+    UnknownSource: contract.UNKNOWN_SOURCE,
+    InvalidEvent: contract.INVALID_EVENT,
+    InvalidDefinitions: contract.INVALID_DEFINITIONS,
+}
+"""What callers are told of each."""

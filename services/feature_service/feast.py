@@ -11,18 +11,19 @@ from typing import cast
 import msgspec
 import numpy as np
 
+from contender.contracts.values import Scalar
+from contender.features.catalogue import Catalogue, Feature
+from contender.features.definitions import EventSource
+from contender.features.errors import UnknownFeatureError
+from contender.features.limits import MOST_CHARACTERS, MOST_EXACT
+from contender.features.tiles import Floats
 from services.feature_service.contracts import OnlineQuestion, OnlineWrite, Push
 from services.feature_service.domain.windows import Column
 from services.feature_service.errors import InvalidEvent, UnknownFeature, UnknownSource
 from services.feature_service.same import Same
 from services.feature_service.settings import FeatureSettings
-from shared.events import EntityEvent, Scalar
-from shared.features.catalogue import Catalogue, Feature
-from shared.features.definitions import EventSource
-from shared.features.errors import UnknownFeatureError
-from shared.features.limits import MOST_CHARACTERS, MOST_EXACT
-from shared.features.tiles import Floats
-from shared.problems import TooLarge, Unprocessable, shortened
+from shared.errors import InvalidField, TooLarge, shortened
+from shared.events import EntityEvent
 
 _LATEST_S = 253_402_300_800.0  # the year 10000, beyond which a time can't be written
 _NULL = type(None)
@@ -54,7 +55,7 @@ def read_question(question: OnlineQuestion, catalogue: Catalogue, now: float, se
     Raises:
         UnknownFeature: a reference, or the feature service, names nothing.
         TooLarge: more features or rows than the limit.
-        Unprocessable: entity columns are missing or differ in length, or two features would share a name.
+        InvalidField: entity columns are missing or differ in length, or two features would share a name.
     """
     references = tuple(dict.fromkeys(question.features))
     if len(references) > settings.feature_limit:
@@ -67,18 +68,18 @@ def read_question(question: OnlineQuestion, catalogue: Catalogue, now: float, se
         raise TooLarge(f"entities holds {rows} rows; one call takes {settings.row_limit}")
     for key, length in lengths.items():
         if length != rows:
-            raise Unprocessable.at(f"entities.{key}", f"has {length} rows where others have {rows}")
+            raise InvalidField.at(f"entities.{key}", f"has {length} rows where others have {rows}")
     for column in selection.columns:
         column.check(question.entities)
     given = question.event_timestamps
     if given and len(given) != rows:
-        raise Unprocessable.at("event_timestamps", f"has {len(given)} rows where entities have {rows}")
+        raise InvalidField.at("event_timestamps", f"has {len(given)} rows where entities have {rows}")
     if not all(isfinite(time) and 0 <= time < _LATEST_S for time in given):
-        raise Unprocessable.at("event_timestamps", "holds a value that is no time in seconds since 1970")
+        raise InvalidField.at("event_timestamps", "holds a value that is no time in seconds since 1970")
     names = selection.full_names if question.full_feature_names else selection.names
     if len(set(names)) < len(names):
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
-        raise Unprocessable.at("features", f"several are called {', '.join(twice)}; set full_feature_names")
+        raise InvalidField.at("features", f"several are called {', '.join(twice)}; set full_feature_names")
     times = np.asarray(given, dtype=np.float64) if given else np.full(rows, now)
     return Asked(selection.features, times, names)
 
@@ -109,11 +110,11 @@ def read_push(push: Push, catalogue: Catalogue) -> list[EntityEvent]:
     Raises:
         UnknownSource: no source has the name.
         InvalidEvent: columns differ in length, or the timestamps are missing or no times.
-        Unprocessable: the push is for an offline store alone.
+        InvalidField: the push is for an offline store alone.
     """
     source = _source(catalogue, push.push_source_name, "push_source_name")
     if push.to == "offline":
-        raise Unprocessable.at("to", "is offline; there is no offline store: training sets take your own history")
+        raise InvalidField.at("to", "is offline; there is no offline store: training sets take your own history")
     return _events(source, push.df, source.timestamp)
 
 
@@ -123,11 +124,11 @@ def read_write(write: OnlineWrite, catalogue: Catalogue) -> list[EntityEvent]:
     Raises:
         UnknownSource: no source has the name.
         InvalidEvent: columns differ in length, or the timestamps are missing or no times.
-        Unprocessable: the view is one of ours, whose features are computed.
+        InvalidField: the view is one of ours, whose features are computed.
     """
     if view := catalogue.views.get(write.feature_view_name):
         message = f"is {view.name!r}, whose features are computed from source {view.source.name}: write its events"
-        raise Unprocessable.at("feature_view_name", message)
+        raise InvalidField.at("feature_view_name", message)
     source = _source(catalogue, write.feature_view_name, "feature_view_name")
     return _events(source, write.df, _WRITE_TIMESTAMP)
 
@@ -144,21 +145,21 @@ class _Column:
     def check(self, columns: Mapping[str, Sequence[Scalar]]) -> None:
         """Refuse a question without it, or with other values."""
         if self.name not in columns:
-            raise Unprocessable.at(f"entities.{self.name}", self.missing)
+            raise InvalidField.at(f"entities.{self.name}", self.missing)
         values = columns[self.name]
         types = set(map(type, values))
         if not types <= self.types:
             row, value = next((row, value) for row, value in enumerate(values) if type(value) not in self.types)
-            raise Unprocessable.at(f"entities.{self.name}[{row}]", f"is {shortened(repr(value))}; {self.expected}")
+            raise InvalidField.at(f"entities.{self.name}[{row}]", f"is {shortened(repr(value))}; {self.expected}")
         # Mostly they are all text, and one look at the longest is enough.
         if types == {str} and max(map(len, cast("Sequence[str]", values))) <= MOST_CHARACTERS:
             return
         for row, value in enumerate(values):
             if isinstance(value, str) and len(value) > MOST_CHARACTERS:
                 message = f"has {len(value)} characters; at most {MOST_CHARACTERS} are taken"
-                raise Unprocessable.at(f"entities.{self.name}[{row}]", message)
+                raise InvalidField.at(f"entities.{self.name}[{row}]", message)
             if isinstance(value, int) and abs(value) > MOST_EXACT:
-                raise Unprocessable.at(f"entities.{self.name}[{row}]", "is beyond 2**53, up to which numbers are exact")
+                raise InvalidField.at(f"entities.{self.name}[{row}]", "is beyond 2**53, up to which numbers are exact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,7 @@ def _events(source: EventSource, df: Mapping[str, Sequence[Scalar]], timestamp: 
 
 def _features(references: Sequence[str], service_name: str, catalogue: Catalogue) -> list[Feature]:
     if bool(references) == bool(service_name):
-        raise Unprocessable.at("features", "or feature_service is to be given, and not both")
+        raise InvalidField.at("features", "or feature_service is to be given, and not both")
     if not references:
         service = catalogue.services.get(service_name)
         if service is None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
+from contender.features.definitions import EventSource
+from contender.features.errors import TrainingSetError
+from contender.features.offline.tables import open_events, time_column
 from shared.events import EntityEvent
-from shared.features.definitions import EventSource
-from shared.features.errors import TrainingSetError
-from shared.features.offline.tables import open_events, time_column
 
 _FRAME_EVENTS = 5_000
 

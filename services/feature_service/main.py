@@ -8,10 +8,12 @@ from typing import Any
 from fastapi import FastAPI
 from redis.asyncio import Redis, RedisCluster
 
+from contender.features.catalogue import Catalogue
 from services.feature_service import pages
 from services.feature_service.api import State, online, router
 from services.feature_service.consistency import CheckRunningError, Consistency
 from services.feature_service.definitions import Definitions
+from services.feature_service.errors import PROBLEMS
 from services.feature_service.event_log import kafka_event_log
 from services.feature_service.handlers import Feeds, Intake, Merging
 from services.feature_service.health import Health
@@ -27,7 +29,6 @@ from services.feature_service.worker import create_worker
 from shared import http
 from shared.background import repeated
 from shared.clock import Clock, SystemClock
-from shared.features.catalogue import Catalogue
 from shared.journal import FULL_REASON, Journal
 from shared.processes import run_web, run_worker
 from shared.publisher import Publisher
@@ -54,6 +55,7 @@ def create_app(resources: Resources) -> FastAPI:
         service="feature_service",
         title="Contender features",
         lifespan=lifespan,
+        problems=PROBLEMS,
         ready=_ready,
         remarks=lambda state: state["intake"].journal.remarks,
     )

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from contender.features.arrays import Computed, Values, computed
+from contender.features.errors import DefinitionError
+from contender.features.on_demand import OnDemandView
 from services.feature_service.metrics import INVALID
-from shared.features.arrays import Computed, Values, computed
-from shared.features.errors import DefinitionError
-from shared.features.on_demand import OnDemandView
 from shared.logs import logger
 
 Columns = Sequence[tuple[type, Values]]

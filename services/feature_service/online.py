@@ -11,6 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from contender.contracts.values import Scalar
+from contender.features.aggregations import Aggregation
+from contender.features.arrays import Values, computed
+from contender.features.catalogue import Catalogue, Feature, View
+from contender.features.definitions import FeatureView
+from contender.features.errors import DefinitionError
+from contender.features.on_demand import OnDemandView
+from contender.features.tiles import Floats
 from services.feature_service.definitions import Current
 from services.feature_service.domain.rings import Ring, entity_texts
 from services.feature_service.domain.windows import Column, FeatureValue, HeldRing, Shape, Stack, Status
@@ -18,14 +26,6 @@ from services.feature_service.metrics import UNCUT
 from services.feature_service.on_demand import Failures, answered
 from services.feature_service.same import Same
 from services.feature_service.store.protocol import EPOCH_KEY, RingReader
-from shared.events import Scalar
-from shared.features.aggregations import Aggregation
-from shared.features.arrays import Values, computed
-from shared.features.catalogue import Catalogue, Feature, View
-from shared.features.definitions import FeatureView
-from shared.features.errors import DefinitionError
-from shared.features.on_demand import OnDemandView
-from shared.features.tiles import Floats
 
 _Key = tuple[str, str]  # label with its version, and the feature's name
 _Part = tuple[str, Aggregation]  # label with its version, and what is read from tiles

@@ -8,11 +8,11 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from contender.features.durations import told
 from services.feature_service.health import ViewStatus
 from services.feature_service.store.protocol import StoreUnavailableError
 from services.feature_service.telling import tell_status
-from shared.features.durations import told
-from shared.problems import Unavailable
+from shared.errors import Unavailable
 
 router = APIRouter(include_in_schema=False)
 _STATIC = Path(__file__).parent / "static"

@@ -12,18 +12,19 @@ from typing import NamedTuple
 
 import polars as pl
 
+from contender.contracts.values import Scalar
+from contender.features.catalogue import Catalogue
+from contender.features.definitions import ColumnType, EventSource, FeatureView
+from contender.features.errors import TrainingSetError
+from contender.features.offline.tables import TIME, TYPES
+from contender.features.tiles import tile_of
 from services.feature_service.definitions import Current, history_of
 from services.feature_service.domain.rings import HISTORY, entity_text
 from services.feature_service.domain.validation import fault, fits
 from services.feature_service.handlers import ReadFrame
 from services.feature_service.history import HistoryChangedError, Seam, frames
 from services.feature_service.store.protocol import FramePosition
-from shared.events import EntityEvent, Scalar
-from shared.features.catalogue import Catalogue
-from shared.features.definitions import ColumnType, EventSource, FeatureView
-from shared.features.errors import TrainingSetError
-from shared.features.offline.tables import TIME, TYPES
-from shared.features.tiles import tile_of
+from shared.events import EntityEvent
 from shared.logs import logger
 
 _HASHES = 2**32

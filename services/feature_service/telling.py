@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from contender.features.catalogue import Catalogue, Feature, KeptVersion, View
+from contender.features.definitions import FeatureView
+from contender.features.documents import source_document, view_document
+from contender.features.durations import seconds
 from services.feature_service.definitions import Current, Definitions
 from services.feature_service.health import alive, status_of, waiting_of
 from services.feature_service.metrics import ENTITIES, OBJECTIVE
-from shared.features.catalogue import Catalogue, Feature, KeptVersion, View
-from shared.features.definitions import FeatureView
-from shared.features.documents import source_document, view_document
-from shared.features.durations import seconds
 
 _MOST_ENTITIES = 1_000_000
 

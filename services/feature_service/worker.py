@@ -19,6 +19,7 @@ from faust.streams import Stream
 from faust.types import EventT as FaustEvent
 from faust.types import StreamT
 
+from contender.features.durations import seconds
 from services.feature_service.backfill import Fillers
 from services.feature_service.handlers import Merged, Merging, Misfits, ReadFrame, decode_frame
 from services.feature_service.health import Health
@@ -26,7 +27,6 @@ from services.feature_service.metrics import EVENTS, MERGE_SECONDS, SETTLE_SECON
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
 from shared.background import repeated
-from shared.features.durations import seconds
 from shared.logs import logger
 from shared.streams import EndsProcess, Park, SourceRecord, check_type, create_faust, create_parker, source_of, start_at
 from shared.topics import ENTITY_EVENTS

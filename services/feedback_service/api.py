@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request, Response
 from services.feedback_service.errors import InvalidFeedback
 from services.feedback_service.handlers import Feedback, TakeFeedback, TellResults
 from services.feedback_service.settings import FeedbackSettings
-from shared.http import decode_json, json_response, read_body
+from shared.bodies import decode_json, read_body
+from shared.routes import json_response
 
 router = APIRouter()
 

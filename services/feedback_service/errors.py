@@ -1,34 +1,37 @@
 """Errors of the feedback service as callers see them.
 
-Problem
-├── UnknownExperiment   404  neither the experiment nor a prediction for it was ever seen
-├── TooManyOutcomes     413  more outcomes in one call than allowed
-├── InvalidFeedback     422  an id, an outcome or a time can't be what it must be
-└── ResultsUnavailable  503  the store of the results can't be reached
+ServiceError
+├── UnknownExperiment   neither the experiment nor a prediction for it was ever seen
+├── TooManyOutcomes     more outcomes in one call than allowed
+├── InvalidFeedback     an id, an outcome or a time can't be what it must be
+└── ResultsUnavailable  the store of the results can't be reached
 """
 
-from shared.problems import NotFound, TooLarge, Unavailable, Unprocessable
+from contender.contracts import feedback_service as contract
+from contender.contracts.problems import ProblemType
+from shared.errors import InvalidField, NotFound, ServiceError, TooLarge, Unavailable
 
 
 class UnknownExperiment(NotFound):
     """Neither the experiment nor a prediction for it was ever seen."""
 
-    slug = "unknown-experiment"
-
 
 class TooManyOutcomes(TooLarge):
     """More outcomes in one call than allowed."""
 
-    slug = "too-many-outcomes"
 
-
-class InvalidFeedback(Unprocessable):
+class InvalidFeedback(InvalidField):
     """An id, an outcome or a time can't be what it must be."""
-
-    slug = "invalid-feedback"
 
 
 class ResultsUnavailable(Unavailable):
     """The store of the results can't be reached, or is too slow."""
 
-    slug = "results-unavailable"
+
+PROBLEMS: dict[type[ServiceError], ProblemType] = {
+    UnknownExperiment: contract.UNKNOWN_EXPERIMENT,
+    TooManyOutcomes: contract.TOO_MANY_OUTCOMES,
+    InvalidFeedback: contract.INVALID_FEEDBACK,
+    ResultsUnavailable: contract.RESULTS_UNAVAILABLE,
+}
+"""What callers are told of each."""

@@ -8,8 +8,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from contender.contracts.ab_router import ExperimentRevision
 from shared.background import repeated
-from shared.events import ExperimentRevision
 from shared.logs import logger
 from shared.topics import EXPERIMENTS
 

@@ -7,17 +7,18 @@ from math import isfinite
 
 import msgspec
 
+from contender.contracts.problems import FieldError
+from contender.contracts.values import Outcome
 from services.feedback_service.domain.answers import Results
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.errors import InvalidFeedback, ResultsUnavailable, TooManyOutcomes, UnknownExperiment
 from services.feedback_service.experiments import Experiments
 from services.feedback_service.store import SnapshotStore, SnapshotsUnavailableError
 from shared.clock import Clock
-from shared.events import FeedbackFrame, FeedbackGiven, Outcome
+from shared.events import FeedbackFrame, FeedbackGiven
 from shared.frames import split
 from shared.ids import PredictionId, created_at, new_frame_id
 from shared.journal import Journal, JournalRecord
-from shared.problems import FieldError
 from shared.topics import FEEDBACK, cloud_event_headers
 
 OUTCOME_CHARACTERS = 1000

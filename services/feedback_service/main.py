@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 from fastapi import FastAPI
 
 from services.feedback_service import api, pages
+from services.feedback_service.errors import PROBLEMS
 from services.feedback_service.experiments import ExperimentsFromKafka
 from services.feedback_service.handlers import TakeFeedback, TellResults
 from services.feedback_service.settings import FeedbackSettings
@@ -71,7 +72,12 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
             yield state
 
     app = http.create_app(
-        service="feedback_service", title="Contender feedback", lifespan=lifespan, ready=unready, remarks=remarks
+        service="feedback_service",
+        title="Contender feedback",
+        lifespan=lifespan,
+        problems=PROBLEMS,
+        ready=unready,
+        remarks=remarks,
     )
     app.include_router(api.router)
     app.include_router(pages.router)

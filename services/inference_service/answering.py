@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
+from contender.contracts.inference_service import InputColumn, RowFault
+from contender.contracts.values import Scalar
 from services.inference_service.domain.columns import Arrays, CheckedRows, check_rows
 from services.inference_service.errors import AnswerError
 from services.inference_service.session import Answers, Session
 from services.inference_service.watchdog import Watchdog
-from shared.events import InputColumn, RowFault, Scalar
-from shared.problems import shortened
+from shared.errors import shortened
 
 RUN_ROWS = 256
 """Most rows of one run: what a trial has measured holds for no more. Larger runs gain nothing."""

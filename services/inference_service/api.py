@@ -8,11 +8,14 @@ from starlette.datastructures import UploadFile
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
+from contender.contracts.inference_service import ModelVersion
+from contender.contracts.values import Scalar
 from services.inference_service.handlers import Models
 from services.inference_service.settings import InferenceSettings
-from shared.events import ModelVersion, Scalar
-from shared.http import json_response, read_body
-from shared.problems import TooLarge, Unprocessable, UnsupportedMediaType
+from shared.bodies import read_body
+from shared.errors import InvalidField, TooLarge
+from shared.problems import UnsupportedMediaType
+from shared.routes import json_response
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 _PARTS = ("onnx", "manifest", "sample")
@@ -95,7 +98,7 @@ async def _read_parts(request: Request, settings: InferenceSettings) -> dict[str
         for name, limit_bytes in limits.items():
             part = form.get(name)
             if part is None:
-                raise Unprocessable.at(name, "is missing from the upload")
+                raise InvalidField.at(name, "is missing from the upload")
             parts[name] = await part.read(limit_bytes + 1) if isinstance(part, UploadFile) else part.encode()
             if len(parts[name]) > limit_bytes:
                 raise TooLarge.at(name, f"is larger than {limit_bytes} bytes")

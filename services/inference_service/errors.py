@@ -1,76 +1,73 @@
 """What the inference service refuses.
 
-Problem
-├── UnknownModelError     404
-├── UnknownVersionError   404
-├── VersionConflictError  409  the ONNX file is registered already, with another description of its inputs
-├── UnsafeModelError      422  the ONNX file is not one that is run here
-├── ParityError           422  its answers differ from scikit-learn's
-├── ManifestError         422  the manifest does not fit the model
-├── AnswerError           422  the model fails on these rows
+ServiceError
+├── UnknownModelError
+├── UnknownVersionError
+├── VersionConflictError  the ONNX file is registered already, with another description of its inputs
+├── UnsafeModelError      the ONNX file is not one that is run here
+├── ParityError           its answers differ from scikit-learn's
+├── ManifestError         the manifest does not fit the model
+├── AnswerError           the model fails on these rows
 ├── UnreadableVersionError 500 the registry's row of the version can't be read
 ├── VersionUnavailableError 503 the version can't be opened at the moment
-└── RegistryError         503  the registry can't be reached
+└── RegistryError         the registry can't be reached
 """
 
-from shared.problems import Conflict, NotFound, Problem, Unavailable, Unprocessable
+from contender.contracts import inference_service as contract
+from contender.contracts.problems import ProblemType
+from shared.errors import Conflict, InvalidField, NotFound, ServiceError, Unavailable
 
 
 class UnknownModelError(NotFound):
     """No model of that name is registered."""
 
-    slug = "unknown-model"
-
 
 class UnknownVersionError(NotFound):
     """The model has no such version."""
-
-    slug = "unknown-version"
 
 
 class VersionConflictError(Conflict):
     """The ONNX file is registered already, with another description of its inputs."""
 
-    slug = "version-conflict"
 
-
-class UnsafeModelError(Unprocessable):
+class UnsafeModelError(InvalidField):
     """The ONNX file is not one that is run here."""
 
-    slug = "unsafe-model"
 
-
-class ParityError(Unprocessable):
+class ParityError(InvalidField):
     """The version's answers differ from scikit-learn's on its own sample."""
 
-    slug = "parity"
 
-
-class ManifestError(Unprocessable):
+class ManifestError(InvalidField):
     """The manifest does not fit the model."""
 
-    slug = "manifest"
 
-
-class AnswerError(Unprocessable):
+class AnswerError(InvalidField):
     """The model fails on these rows, or gives them no finite scores."""
 
-    slug = "answer"
 
-
-class UnreadableVersionError(Problem):
+class UnreadableVersionError(ServiceError):
     """The registry's row of the version can't be read; an operator has to repair or delete it."""
-
-    slug = "unreadable-version"
 
 
 class VersionUnavailableError(Unavailable):
     """The version can't be opened at the moment."""
 
-    slug = "version-unavailable"
-
 
 class RegistryError(Unavailable):
     """The registry can't be reached."""
 
-    slug = "registry-unavailable"
+
+PROBLEMS: dict[type[ServiceError], ProblemType] = {
+    UnknownModelError: contract.UNKNOWN_MODEL,
+    UnknownVersionError: contract.UNKNOWN_VERSION,
+    VersionConflictError: contract.VERSION_CONFLICT,
+    UnsafeModelError: contract.UNSAFE_MODEL,
+    ParityError: contract.PARITY,
+    ManifestError: contract.MANIFEST,
+    AnswerError: contract.ANSWER,
+    UnreadableVersionError: contract.UNREADABLE_VERSION,
+    VersionUnavailableError: contract.VERSION_UNAVAILABLE,
+    RegistryError: contract.REGISTRY_UNAVAILABLE,
+}
+"""What callers are told of each."""

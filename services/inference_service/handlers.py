@@ -9,6 +9,10 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from contender.contracts.columns import fault_of
+from contender.contracts.inference_service import InputColumn, ModelVersion
+from contender.contracts.tasks import TaskName
+from contender.contracts.values import Scalar
 from services.inference_service.answering import RowAnswers
 from services.inference_service.domain.bounds import check_free_part, check_json, check_texts
 from services.inference_service.errors import (
@@ -25,9 +29,7 @@ from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import Listing, ModelFiles, UnreadableVersion, VersionStore
 from services.inference_service.trials import Trials, Tried
 from shared.clock import Clock
-from shared.columns import fault_of
-from shared.events import InputColumn, ModelVersion, Scalar, Task
-from shared.problems import TooLarge, Unprocessable
+from shared.errors import InvalidField, TooLarge
 from shared.topics import LARGEST_RECORD_BYTES, MODELS
 
 ShapeT = TypeVar("ShapeT")
@@ -41,7 +43,7 @@ _SERVED = ("task", "classes", "inputs", "entities", "score_output", "label_outpu
 class Manifest(msgspec.Struct, frozen=True):
     """The part of a manifest that the service itself reads; the rest is kept as it came."""
 
-    task: Task
+    task: TaskName
     inputs: list[InputColumn]
     classes: list[Scalar] = []
     entities: dict[str, list[str]] = {}
@@ -83,11 +85,11 @@ class Models:
             UnsafeModelError: the file is not one that is run here.
             ManifestError, ParityError: the manifest does not fit the file, or its answers are not scikit-learn's.
             VersionConflictError: the file is registered with other inputs, classes, task or entities.
-            Unprocessable: name, manifest or sample are malformed.
+            InvalidField: name, manifest or sample are malformed.
             Overloaded: too many uploads wait for their trials.
         """
         if _NAME.fullmatch(model) is None:
-            raise Unprocessable.at("model", "is not a name: letters, digits, dot, dash and underscore, at most 100")
+            raise InvalidField.at("model", "is not a name: letters, digits, dot, dash and underscore, at most 100")
         if len(onnx) > self.settings.model_limit_bytes:
             raise TooLarge.at("onnx", f"is larger than {self.settings.model_limit_bytes} bytes")
         described, whole = _read_manifest(manifest, self.settings)
@@ -195,7 +197,7 @@ class Models:
 
         Raises:
             UnknownModelError, UnknownVersionError: there is no such version.
-            TooLarge, Unprocessable: the columns are not those of the version, or the rows too many.
+            TooLarge, InvalidField: the columns are not those of the version, or the rows too many.
             VersionUnavailableError, Overloaded: the version can't answer at the moment.
         """
         return await self.runtime.answer(await self._immutable(model, version), inputs)
@@ -254,7 +256,7 @@ def _read(content: bytes, shape: type[ShapeT], name: str) -> ShapeT:
     try:
         return msgspec.json.decode(content, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unprocessable.at(name, f"is not what was expected: {error}") from error
+        raise InvalidField.at(name, f"is not what was expected: {error}") from error
 
 
 def _served(version: ModelVersion) -> tuple[object, ...]:

@@ -6,15 +6,15 @@ from typing import Any, TypedDict
 
 from fastapi import FastAPI
 
+from contender.contracts.inference_service import ModelVersion
 from services.inference_service import api, oip
-from services.inference_service.errors import RegistryError
+from services.inference_service.errors import PROBLEMS, RegistryError
 from services.inference_service.handlers import Announce, Models
 from services.inference_service.runtime import Runtime
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import ModelFiles, VersionStore, open_sql_store
 from services.inference_service.trials import Trials
 from shared.clock import Clock, SystemClock
-from shared.events import ModelVersion
 from shared.http import create_app as create_http_app
 from shared.ids import new_frame_id
 from shared.journal import Journal
@@ -79,7 +79,12 @@ def create_app(settings: InferenceSettings, resources: Resources = open_resource
             yield state
 
     app = create_http_app(
-        service="inference_service", title="Contender inference", lifespan=lifespan, ready=unready, remarks=remarks
+        service="inference_service",
+        title="Contender inference",
+        lifespan=lifespan,
+        problems=PROBLEMS,
+        ready=unready,
+        remarks=remarks,
     )
     app.include_router(api.router)
     app.include_router(oip.router)

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import msgspec
 
+from contender.contracts.inference_service import ModelVersion
+from contender.contracts.problems import FieldError
+from contender.contracts.values import Scalar
 from services.inference_service.answering import Answering, Limits
 from services.inference_service.opening import open_session
 from services.inference_service.own_limits import growth_limited, limit_files, limit_memory, time_limited
 from services.inference_service.pipes import ParentPipes
 from services.inference_service.watchdog import Watchdog
-from shared.events import ModelVersion, Scalar
-from shared.problems import FieldError, Unprocessable
+from shared.errors import InvalidField
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -40,7 +42,7 @@ def open_version(opening: Opening) -> Answering:
     """Open the version within the limits.
 
     Raises:
-        Unprocessable: it is refused.
+        InvalidField: it is refused.
     """
     watchdog = Watchdog()
     watchdog.start()
@@ -59,7 +61,7 @@ def main() -> None:
     opening = msgspec.msgpack.decode(head, type=Opening)
     try:
         answering = open_version(opening)
-    except Unprocessable as problem:
+    except InvalidField as problem:
         pipes.write([msgspec.msgpack.encode(Opened(problem.errors))])
         return
     pipes.write([msgspec.msgpack.encode(Opened())])

@@ -10,10 +10,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from contender.contracts.inference_service import InputColumn, RowFault
+from contender.contracts.values import Scalar
 from services.inference_service.handlers import CHAMPION, Models
-from shared.events import InputColumn, RowFault, Scalar
-from shared.http import decode_json, json_response, read_body, read_bytes
-from shared.problems import BadRequest, Problem, TooLarge, Unavailable, UnsupportedMediaType, shortened
+from shared.bodies import decode_json, read_body, read_bytes
+from shared.errors import ServiceError, TooLarge, Unavailable, shortened
+from shared.problems import BadRequest, UnsupportedMediaType
+from shared.routes import json_response
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 _SCORES = "scores"
@@ -56,7 +59,7 @@ class InferRequest(msgspec.Struct, frozen=True):
 
 def render_errors(app: FastAPI) -> None:
     """Answer every error under /v2 in the protocol's own form, `{"error": "..."}`, whoever raised it."""
-    for kind in (Problem, HTTPException, RequestValidationError, Exception):
+    for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _in_protocol(app.exception_handlers[kind]))
 
 

@@ -2,8 +2,8 @@
 
 import msgspec
 
+from contender.contracts.inference_service import ModelVersion
 from services.inference_service.session import Session
-from shared.events import ModelVersion
 
 
 def open_session(content: bytes, version: ModelVersion) -> Session:

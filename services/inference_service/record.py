@@ -2,8 +2,8 @@
 
 import msgspec
 
+from contender.contracts.values import Scalar
 from services.inference_service.domain.cost import RULES
-from shared.events import Scalar
 
 _QUICK_ROW_MS = 1.0
 _QUICK_OPENING_MS = 2_000.0

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import msgspec
 
+from contender.contracts.inference_service import RowFault
+from contender.contracts.values import Scalar
 from services.inference_service.answering import Answering, RowAnswers, halves, joined
 from services.inference_service.domain.columns import count_rows
 from services.inference_service.errors import VersionUnavailableError
@@ -16,8 +18,7 @@ from services.inference_service.limited_process import LimitedProcess, ProcessEn
 from services.inference_service.model_process import Opened, Opening
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.turns import Turns
-from shared.events import RowFault, Scalar
-from shared.microbatch import Overloaded
+from shared.errors import Overloaded
 
 _MODULE = "services.inference_service.model_process"
 _SPARE_S = 0.3

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from contender.contracts.inference_service import ModelVersion
+from contender.contracts.values import Scalar
 from services.inference_service.answering import RUN_ROWS, Answering, Limits, RowAnswers
 from services.inference_service.domain.cost import RULES
 from services.inference_service.errors import VersionUnavailableError
@@ -20,8 +22,7 @@ from services.inference_service.store import ModelFiles
 from services.inference_service.trial import Trial
 from services.inference_service.trials import Trials
 from services.inference_service.watchdog import Watchdog
-from shared.events import ModelVersion, Scalar
-from shared.problems import Unprocessable
+from shared.errors import InvalidField
 
 _RUN_MS = 500.0
 """How long a run shall take at most, as far as the trial tells."""
@@ -57,7 +58,7 @@ class Runtime:
         """Answers of rows given by column.
 
         Raises:
-            TooLarge, Unprocessable: the question is malformed.
+            TooLarge, InvalidField: the question is malformed.
             VersionUnavailableError, Overloaded: the version can't answer at the moment.
         """
         key = (version.model, version.version)
@@ -113,7 +114,7 @@ class Runtime:
                 return await self._open_in_threads(version, record)
         except FileNotFoundError as error:
             raise VersionUnavailableError(f"the file of version {version.version} is not there") from error
-        except Unprocessable as error:
+        except InvalidField as error:
             raise VersionUnavailableError(f"version {version.version} can't be opened: {error.detail}") from error
         runner = ProcessRunner(self._opening(version, record), self._slots, self._settings)
         await runner.open()

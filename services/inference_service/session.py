@@ -16,9 +16,10 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
+from contender.contracts.inference_service import InputColumn
+from contender.contracts.tasks import ScoreError, Scores, TaskName, task_named
+from contender.contracts.values import Scalar
 from services.inference_service.errors import AnswerError, ManifestError, UnsafeModelError
-from shared.events import InputColumn, Scalar, Task
-from shared.scores import ScoreError, Scores, labels_of, read_scores
 
 FAILURES = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented, RuntimeException)
 _TENSOR_TYPES: dict[str, Any] = {
@@ -67,7 +68,7 @@ class Session:
         self,
         content: bytes,
         schema: Sequence[InputColumn],
-        task: Task,
+        task: TaskName,
         classes: Sequence[Scalar],
         *,
         score_output: str = "",
@@ -104,9 +105,9 @@ class Session:
             raise AnswerError.at("inputs", f"can't be answered by the model: {error}") from error
         rows = len(next(iter(arrays.values())))
         try:
-            scores = read_scores(raw[0], self._task, self._classes, rows)
+            scores = task_named(self._task).read_scores(raw[0], self._classes, rows)
             _check_finite(scores)
-            labels = labels_of(scores, self._task, self._classes, raw[1] if len(raw) > 1 else None)
+            labels = task_named(self._task).labels_of(scores, self._classes, raw[1] if len(raw) > 1 else None)
         except ScoreError as error:
             raise AnswerError.at("inputs", str(error)) from error
         if self._task == "multiclass":

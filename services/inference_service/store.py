@@ -16,10 +16,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import Field, SQLModel, col
 
+from contender.contracts.inference_service import ModelVersion
 from services.inference_service.domain.bounds import KEPT_DEPTH_LIMIT, depth_of
 from services.inference_service.errors import RegistryError
 from services.inference_service.record import TrialRecord
-from shared.events import ModelVersion
 from shared.sql import open_engine
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

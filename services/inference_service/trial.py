@@ -10,6 +10,9 @@ import msgspec
 import numpy as np
 from onnx import ModelProto
 
+from contender.contracts.inference_service import InputColumn, ModelVersion
+from contender.contracts.problems import FieldError
+from contender.contracts.values import Scalar
 from services.inference_service.answering import RUN_ROWS
 from services.inference_service.domain.columns import Arrays, check_columns
 from services.inference_service.domain.cost import follows_from_rows
@@ -20,8 +23,7 @@ from services.inference_service.own_limits import growth_limited, limit_files, l
 from services.inference_service.pipes import ParentPipes
 from services.inference_service.record import TrialRecord
 from services.inference_service.session import Session
-from shared.events import InputColumn, ModelVersion, Scalar
-from shared.problems import FieldError, Problem, Unprocessable
+from shared.errors import InvalidField, ServiceError
 
 _PARSED_PER_BYTE = 16
 _PARSING_BYTES = 64 * 1024**2
@@ -58,7 +60,7 @@ class Finding(msgspec.Struct, frozen=True):
 
     worst: float = 0.0
     rows: int = 0
-    slug: str = ""
+    kind: str = ""
     errors: list[FieldError] = []
     record: TrialRecord = TrialRecord()
 
@@ -75,24 +77,24 @@ def run(trial: Trial, content: bytes, sample: bytes) -> tuple[Finding, bytes]:
         started = time.perf_counter()
         session = open_session(checked, trial.version)
         opening_ms = 1e3 * (time.perf_counter() - started)
-    except Unprocessable as problem:
-        return Finding(slug=problem.slug, errors=problem.errors), b""
+    except InvalidField as problem:
+        return Finding(kind=type(problem).__name__, errors=problem.errors), b""
     if not trial.has_sample:
         return Finding(record=_measure(session, model, _neutral(schema), opening_ms)), checked
     try:
         rows = msgspec.json.decode(sample, type=Sample)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         message = f"is not what was expected: {error}"
-        return Finding(slug=Unprocessable.slug, errors=[FieldError("sample", message)]), b""
+        return Finding(kind=InvalidField.__name__, errors=[FieldError("sample", message)]), b""
     try:
         columns = check_columns(schema, rows.inputs, row_limit=trial.row_limit, text_limit=trial.text_limit)
         answers = session.answer(columns)
-    except Problem as problem:
+    except ServiceError as problem:
         errors = [FieldError(f"sample.{error.field}", error.message) for error in problem.errors]
-        return Finding(slug=problem.slug, errors=errors), b""
+        return Finding(kind=type(problem).__name__, errors=errors), b""
     finding = _compare(answers.scores, rows.scores, trial.tolerance)
-    finding = finding if finding.slug else _compare_labels(answers.labels, rows.labels) or finding
-    if finding.slug:
+    finding = finding if finding.kind else _compare_labels(answers.labels, rows.labels) or finding
+    if finding.kind:
         return finding, b""
     record = _measure(session, model, columns, opening_ms)
     reference = {name: values[0] for name, values in rows.inputs.items()}
@@ -177,7 +179,7 @@ def _compare_labels(found: Sequence[Scalar], wanted: Sequence[Scalar]) -> Findin
 
 
 def _differs(field: str, message: str) -> Finding:
-    return Finding(slug=ParityError.slug, errors=[FieldError(field, message)])
+    return Finding(kind=ParityError.__name__, errors=[FieldError(field, message)])
 
 
 def main() -> None:

@@ -9,10 +9,10 @@ from services.inference_service.limited_process import LimitedProcess, ProcessEn
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.trial import Finding, Trial
 from services.inference_service.turns import Turns
-from shared.problems import TooLarge, Unprocessable
+from shared.errors import InvalidField, TooLarge
 
 _MODULE = "services.inference_service.trial"
-_KINDS = {kind.slug: kind for kind in (UnsafeModelError, ManifestError, ParityError, AnswerError, TooLarge)}
+_KINDS = {kind.__name__: kind for kind in (UnsafeModelError, ManifestError, ParityError, AnswerError, TooLarge)}
 _START_S = 15.0
 """Longest that starting Python and its libraries may take."""
 _SPARE_BYTES = 1024**2
@@ -42,7 +42,7 @@ class Trials:
             UnsafeModelError: the file is refused, or the trial hits a limit.
             ManifestError: the manifest does not fit the file.
             ParityError: the answers differ by more than the tolerance.
-            AnswerError, TooLarge, Unprocessable: the model can't answer the sample.
+            AnswerError, TooLarge, InvalidField: the model can't answer the sample.
         """
         async with self._turns.turn():
             answer_limit = self._settings.model_limit_bytes + _SPARE_BYTES
@@ -56,7 +56,7 @@ class Trials:
             finally:
                 await process.end()
         finding = msgspec.msgpack.decode(head, type=Finding)
-        if finding.slug:
+        if finding.kind:
             detail = "; ".join(f"{error.field} {error.message}" for error in finding.errors)
-            raise _KINDS.get(finding.slug, Unprocessable)(detail, finding.errors)
+            raise _KINDS.get(finding.kind, InvalidField)(detail, finding.errors)
         return Tried(finding, checked)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from shared.microbatch import Overloaded
+from shared.errors import Overloaded
 
 
 class Turns:

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from sqlalchemy import make_url
 
-from contender.embedded.jars import locked_jars
-from contender.embedded.kafka import BROKER_SETTINGS
-from contender.embedded.service import SERVICES, ServiceProcess
-from contender.embedded.settings import StackSettings
-from contender.embedded.valkey import Valkey
+from embedded.jars import locked_jars
+from embedded.kafka import BROKER_SETTINGS
+from embedded.service import SERVICES, ServiceProcess
+from embedded.settings import StackSettings
+from embedded.valkey import Valkey
 from services.ab_router.settings import RouterSettings
 from services.feature_service.settings import FeatureSettings
 from services.feedback_service.settings import FeedbackSettings

@@ -9,19 +9,10 @@ import msgspec
 import pytest
 from msgspec.structs import fields
 
+from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.inference_service import InputColumn, ModelVersion
 from shared import topics
-from shared.events import (
-    EntityEvent,
-    EntityEventFrame,
-    ExperimentRevision,
-    FeedbackFrame,
-    FeedbackGiven,
-    InputColumn,
-    ModelVersion,
-    PredictionBlock,
-    PredictionFrame,
-    VariantAllocation,
-)
+from shared.events import EntityEvent, EntityEventFrame, FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.topics import Topic, cloud_event_headers
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from redis import Redis
 
-from contender.embedded.ports import free_ports
-from contender.embedded.service import Service, ServiceProcess
-from contender.embedded.settings import StackSettings
+from embedded.ports import free_ports
+from embedded.service import Service, ServiceProcess
+from embedded.settings import StackSettings
 from tests.contract.feast_environment import NotInstallableError, default_cache, ensure_environment
 
 pytestmark = pytest.mark.timeout(900)  # the first run installs the SDK

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
+from contender.features.catalogue import KeptVersion
 from services.feature_service.definitions import Definitions
 from services.feature_service.history import Seam
 from services.feature_service.store.memory import MemoryStore
@@ -18,7 +19,6 @@ from services.feature_service.store.registry import (
     Registry,
     open_sql_registry,
 )
-from shared.features.catalogue import KeptVersion
 
 ONE = KeptVersion("trade", 1, "aa", {"hop": "1h", "note": "ünï"})
 TWO = KeptVersion("trade", 2, "bb", {"hop": "30m"})

@@ -16,6 +16,12 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from contender.features.aggregations import distinct_count, last_n, mean, quantile, std
+from contender.features.bins import BINS, bin_of
+from contender.features.conditions import column
+from contender.features.definitions import Entity, EventSource, FeatureView
+from contender.features.distinct import hash_of
+from contender.features.layouts import SPREAD, SUMS, TAIL_EVENTS
 from services.feature_service.domain.cells import merged
 from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.domain.tails import Tail
@@ -25,12 +31,6 @@ from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import TOLD_FOR_S, FeatureStore, FramePosition, StoreUnavailableError
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from shared.events import EntityEvent
-from shared.features.aggregations import distinct_count, last_n, mean, quantile, std
-from shared.features.bins import BINS, bin_of
-from shared.features.conditions import column
-from shared.features.definitions import Entity, EventSource, FeatureView
-from shared.features.distinct import hash_of
-from shared.features.layouts import SPREAD, SUMS, TAIL_EVENTS
 from tests.valkey_cluster import ValkeyCluster
 
 VIEW = FeatureView(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contender.embedded.service import SERVICES
+from embedded.service import SERVICES
 
 ROOT = Path(__file__).parents[2]
 Stage = list[tuple[str, str]]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from contender.embedded.ports import free_ports
-from contender.embedded.valkey import Valkey
+from embedded.ports import free_ports
+from embedded.valkey import Valkey
 from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
     Counts,

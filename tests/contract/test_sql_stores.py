@@ -10,11 +10,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
+from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.inference_service import InputColumn, ModelVersion
 from services.ab_router import store as experiments
 from services.ab_router.store import ExperimentStore, InMemoryExperimentStore
 from services.inference_service import store as models
 from services.inference_service.store import InMemoryVersionStore, Listing, VersionStore
-from shared.events import ExperimentRevision, InputColumn, ModelVersion, VariantAllocation
 
 OLD, NEW, NEWEST = ("a" * 64, "b" * 64, "c" * 64)
 

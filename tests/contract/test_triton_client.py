@@ -13,11 +13,11 @@ from sklearn.preprocessing import OneHotEncoder
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from contender.embedded.ports import free_ports
-from contender.embedded.service import Service, ServiceProcess
-from contender.embedded.settings import StackSettings
 from contender.errors import RefusedError
 from contender.registration import export_pipeline, register
+from embedded.ports import free_ports
+from embedded.service import Service, ServiceProcess
+from embedded.settings import StackSettings
 
 START_S = 60
 MODEL = "churn"

@@ -19,11 +19,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from redis.asyncio import Redis
 
-from contender.embedded.ports import free_ports
+from contender.features.catalogue import Catalogue
+from contender.features.layouts import SUMS
+from embedded.ports import free_ports
 from services.feature_service.domain.rings import Ring, Rings
 from shared.events import EntityEvent, EntityEventFrame
-from shared.features.catalogue import Catalogue
-from shared.features.layouts import SUMS
 from shared.ids import new_frame_id
 from shared.topics import ENTITY_EVENTS, PARKED_NAME, cloud_event_headers, ensure_topics
 

@@ -22,11 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis, RedisCluster
 
-from contender.embedded.kafka import KafkaBroker
-from contender.embedded.ports import free_ports
-from contender.embedded.service import Service, ServiceProcess
-from contender.embedded.settings import StackSettings
-from contender.embedded.valkey import Valkey
+from contender.features import aggregations as of
+from contender.features.catalogue import Catalogue
+from contender.features.offline import build_training_set
+from embedded.kafka import KafkaBroker
+from embedded.ports import free_ports
+from embedded.service import Service, ServiceProcess
+from embedded.settings import StackSettings
+from embedded.valkey import Valkey
 from services.feature_service.definitions import fixed
 from services.feature_service.handlers import Feeds, Merging, ReadFrame
 from services.feature_service.online import Question
@@ -35,9 +38,6 @@ from services.feature_service.store.redis import RedisStore
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.events import EntityEvent
-from shared.features import aggregations as of
-from shared.features.catalogue import Catalogue
-from shared.features.offline import build_training_set
 
 DEFINITIONS = Path(__file__).with_name("parity_definitions.py")
 CATALOGUE = Catalogue.load(str(DEFINITIONS))

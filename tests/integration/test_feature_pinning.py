@@ -13,11 +13,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from contender import Client, ContenderError
-from contender.embedded.ports import free_ports
-from contender.embedded.service import Service, ServiceProcess
-from contender.embedded.settings import StackSettings
-from contender.embedded.valkey import Valkey
 from contender.errors import RegistrationWarning
+from embedded.ports import free_ports
+from embedded.service import Service, ServiceProcess
+from embedded.settings import StackSettings
+from embedded.valkey import Valkey
 
 DEADLINE_S = 60
 FIRST = """

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from contender.embedded.ports import free_ports
+from embedded.ports import free_ports
 
 DEADLINE_S = 40
 

@@ -18,10 +18,10 @@ import polars as pl
 import pytest
 from redis.asyncio import Redis
 
-from contender.embedded.ports import free_ports
-from contender.embedded.service import Service, ServiceProcess
-from contender.embedded.settings import StackSettings
-from contender.embedded.valkey import Valkey
+from embedded.ports import free_ports
+from embedded.service import Service, ServiceProcess
+from embedded.settings import StackSettings
+from embedded.valkey import Valkey
 
 DEADLINE_S = 60
 SHOPS = 5

@@ -20,8 +20,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from redis.asyncio import Redis
 
-from contender.embedded.kafka import KafkaBroker
-from contender.embedded.ports import free_ports
+from embedded.kafka import KafkaBroker
+from embedded.ports import free_ports
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.domain.snapshots import Counts, PartitionSnapshot
 from services.feedback_service.store import RedisSnapshots

@@ -19,13 +19,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from redis.asyncio import Redis
 
-from contender.embedded.kafka import KafkaBroker
-from contender.embedded.ports import free_ports
+from contender.contracts.ab_router import ExperimentRevision
+from embedded.kafka import KafkaBroker
+from embedded.ports import free_ports
 from services.feedback_service.domain.reports import HISTORY_LIMIT
 from services.feedback_service.domain.snapshots import Counts
 from services.feedback_service.experiments import ExperimentsFromKafka
 from services.feedback_service.store import RedisSnapshots
-from shared.events import ExperimentRevision, FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
+from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.ids import new_frame_id
 from shared.streams import PARKED_BYTES
 from shared.topics import EXPERIMENTS, FEEDBACK, PARKED_NAME, PREDICTIONS, cloud_event_headers, ensure_topics

@@ -17,11 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from contender.embedded.kafka import KafkaBroker
-from contender.embedded.ports import free_ports
-from contender.embedded.service import Service, ServiceProcess
-from contender.embedded.settings import StackSettings
 from contender.registration import export_pipeline, register
+from embedded.kafka import KafkaBroker
+from embedded.ports import free_ports
+from embedded.service import Service, ServiceProcess
+from embedded.settings import StackSettings
 from shared.ids import PredictionId
 from shared.topics import PREDICTIONS
 

@@ -14,14 +14,14 @@ from typing import Self
 import psutil
 import pytest
 
-from contender.embedded import stack
-from contender.embedded.errors import AlreadyRunningError, DiedError, DiskFullError, PortInUseError
-from contender.embedded.folder import exclusive
-from contender.embedded.ports import NeededPort, free_ports, is_free
-from contender.embedded.process import ManagedProcess, Readiness, get
-from contender.embedded.settings import StackSettings
-from contender.embedded.state import StackState, describe_late, read, runs
-from contender.embedded.supervisor import OVERSLEPT_S, Supervisor
+from embedded import stack
+from embedded.errors import AlreadyRunningError, DiedError, DiskFullError, PortInUseError
+from embedded.folder import exclusive
+from embedded.ports import NeededPort, free_ports, is_free
+from embedded.process import ManagedProcess, Readiness, get
+from embedded.settings import StackSettings
+from embedded.state import StackState, describe_late, read, runs
+from embedded.supervisor import OVERSLEPT_S, Supervisor
 
 DEADLINE_S = 30
 LIVE_S = 2.5
@@ -421,9 +421,9 @@ def lone_supervisor(settings: StackSettings) -> Iterator["subprocess.Popen[bytes
     [port] = free_ports(1)
     code = (
         "import sys; from pathlib import Path\n"
-        "from contender.embedded.process import ManagedProcess, get\n"
-        "from contender.embedded.settings import StackSettings\n"
-        "from contender.embedded.supervisor import Supervisor, stop_on_signals\n"
+        "from embedded.process import ManagedProcess, get\n"
+        "from embedded.settings import StackSettings\n"
+        "from embedded.supervisor import Supervisor, stop_on_signals\n"
         "class Asked(ManagedProcess):\n"
         "    def is_live(self, timeout_s):\n"
         "        return get('127.0.0.1', self.port, '/', timeout_s)[0] != 0\n"

@@ -8,8 +8,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from contender.embedded.kafka import KafkaBroker
-from contender.embedded.ports import free_ports
+from embedded.kafka import KafkaBroker
+from embedded.ports import free_ports
 from shared.retention import COMPACTED, Retention
 from shared.settings import Settings
 from shared.topics import ALL, PARKED_NAME, ensure_topics

@@ -1,22 +1,20 @@
 """What an experiment may be, and how it goes from draft to running to stopped."""
 
-import math
 import re
 from collections.abc import Mapping
 from itertools import pairwise
 
 import msgspec
 
+from contender.contracts.ab_router import ExperimentRevision, NewExperiment, VariantAllocation
+from contender.contracts.inference_service import ModelVersion
+from contender.contracts.metrics import metrics_of
+from contender.contracts.problems import FieldError
+from contender.contracts.tasks import TaskName, task_named
 from services.ab_router.domain.hashing import bucket, choose, ranges
 from services.ab_router.errors import ExperimentStateError
-from shared.events import ExperimentRevision, Missing, ModelVersion, Task, VariantAllocation
-from shared.problems import FieldError, Unprocessable
+from shared.errors import InvalidField
 
-METRICS: dict[Task, frozenset[str]] = {
-    "binary": frozenset({"log_loss", "brier", "accuracy"}),
-    "multiclass": frozenset({"log_loss", "accuracy"}),
-    "regression": frozenset({"absolute_error", "squared_error"}),
-}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WEIGHT_TOLERANCE = 1e-9
 _VARIANT_LIMIT = 10
@@ -26,35 +24,15 @@ _TUNING_N_LIMIT = 10**9
 _WINDOWS_S = (1.0, 10 * 365.25 * 86_400)
 
 
-class NewExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An experiment as a caller declares it; `champion` is the name of a variant, by default the first.
-
-    `fallback_value` is the score that is answered when the champion can't: a probability for a binary model, the
-    value for a regression.
-    """
-
-    name: str
-    model: str
-    variants: list[VariantAllocation]
-    champion: str | None = None
-    metric: str = "log_loss"
-    window_s: float = 86_400.0
-    missing: Missing = "excluded"
-    alpha: float = 0.05
-    tuning_n: int = 5000
-    coverage: float = 1.0
-    fallback_value: float | None = None
-
-
 def draft(new: NewExperiment, versions: Mapping[str, ModelVersion], *, seed: str, now: float) -> ExperimentRevision:
     """The first revision.
 
     Raises:
-        Unprocessable: a field is out of range, or names what there is not.
+        InvalidField: a field is out of range, or names what there is not.
     """
     faults = _faults(new, versions)
     if faults:
-        raise Unprocessable("; ".join(f"{fault.field} {fault.message}" for fault in faults), faults)
+        raise InvalidField("; ".join(f"{fault.field} {fault.message}" for fault in faults), faults)
     return ExperimentRevision(
         name=new.name,
         model=new.model,
@@ -143,18 +121,13 @@ def _metric_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> 
     found = []
     if any((one.task, one.classes) != (other.task, other.classes) for one, other in pairwise(used)):
         found.append(FieldError("variants", "mixes versions of different tasks or classes"))
-    elif used and new.metric not in METRICS[used[0].task]:
-        known = ", ".join(sorted(METRICS[used[0].task]))
-        found.append(FieldError("metric", f"is not a metric of a {used[0].task} model: {known}"))
+    elif used and new.metric not in (known := [metric.name for metric in metrics_of(task_named(used[0].task))]):
+        found.append(FieldError("metric", f"is not a metric of a {used[0].task} model: {', '.join(known)}"))
     if new.fallback_value is not None and used:
         found += _fallback_faults(new.fallback_value, used[0].task)
     return found
 
 
-def _fallback_faults(value: float, task: Task) -> list[FieldError]:
-    wrong = {
-        "binary": "" if 0 < value < 1 else "is not a probability between 0 and 1",
-        "multiclass": "is not taken for a multiclass model",
-        "regression": "" if math.isfinite(value) else "is not a finite number",
-    }[task]
+def _fallback_faults(value: float, task: TaskName) -> list[FieldError]:
+    wrong = task_named(task).fallback_fault(value)
     return [FieldError("fallback_value", wrong)] if wrong else []

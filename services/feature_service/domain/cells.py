@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from shared.features.bins import BINS
-from shared.features.distinct import NONE
-from shared.features.layouts import HEAD, SPREAD, SUMS, Layout, LayoutName
+from contender.features.bins import BINS
+from contender.features.distinct import NONE
+from contender.features.layouts import HEAD, SPREAD, SUMS, Layout, LayoutName
 
 Cell = Sequence[float]
 """Float64 in the order in which they are packed: tile, events, time of the latest, then the other fields of
-shared.features.layouts.SUMS or SPREAD; for the other layouts a number m and m entries: pairs of time and value, the
+contender.features.layouts.SUMS or SPREAD; for the other layouts a number m and m entries: pairs of time and value, the
 latest first; hashes in ascending order; pairs of bin and count."""
 
 Pair = tuple[float, float]

@@ -16,11 +16,11 @@ from typing import Self
 
 import msgspec
 
-from shared.events import Scalar
-from shared.features.aggregations import ALL_TIME, Aggregation
-from shared.features.conditions import Condition, condition_document
-from shared.features.definitions import ColumnType, FeatureView
-from shared.features.layouts import Layout, sharing
+from contender.contracts.values import Scalar
+from contender.features.aggregations import ALL_TIME, Aggregation
+from contender.features.conditions import Condition, condition_document
+from contender.features.definitions import ColumnType, FeatureView
+from contender.features.layouts import Layout, sharing
 
 MARK_BYTES = 8
 HISTORY = -1

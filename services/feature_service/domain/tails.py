@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
+from contender.features.layouts import TAIL_EVENTS, Layout
 from services.feature_service.domain.cells import Cell, Pair, cell_of, merged, unpack
-from shared.features.layouts import TAIL_EVENTS, Layout
 
 _NUMBER = struct.Struct("<d")
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self
 
+from contender.features.bins import bin_of
+from contender.features.distinct import hashes_of
+from contender.features.layouts import TAIL_EVENTS
+from contender.features.tiles import tile_of
 from services.feature_service.domain.cells import Cell, Pair, cell_of
 from services.feature_service.domain.rings import HISTORY, Ring, entity_text
 from shared.events import EntityEvent
-from shared.features.bins import bin_of
-from shared.features.distinct import hashes_of
-from shared.features.layouts import TAIL_EVENTS
-from shared.features.tiles import tile_of
 
 
 @dataclass(frozen=True, slots=True)

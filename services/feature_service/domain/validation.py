@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import NamedTuple
 
-from shared.events import EntityEvent, Scalar
-from shared.features.catalogue import Catalogue, Schema
-from shared.features.definitions import ColumnType
-from shared.features.limits import MOST_CHARACTERS, MOST_EXACT, MOST_MAGNITUDE
-from shared.problems import shortened
+from contender.contracts.values import Scalar
+from contender.features.catalogue import Catalogue, Schema
+from contender.features.definitions import ColumnType
+from contender.features.limits import MOST_CHARACTERS, MOST_EXACT, MOST_MAGNITUDE
+from shared.errors import shortened
+from shared.events import EntityEvent
 
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.features.aggregations import Aggregation, Kind
-from shared.features.bins import BINS, VALUES, rank_of
-from shared.features.distinct import NONE, estimate
-from shared.features.layouts import HEAD, SPREAD, SUMS, Layout
-from shared.features.tiles import Floats
+from contender.features.aggregations import Aggregation, Kind
+from contender.features.bins import BINS, VALUES, rank_of
+from contender.features.distinct import NONE, estimate
+from contender.features.layouts import HEAD, SPREAD, SUMS, Layout
+from contender.features.tiles import Floats
 
 Mask = NDArray[np.bool_]
 

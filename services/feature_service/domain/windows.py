@@ -10,16 +10,16 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from contender.contracts.values import Scalar
+from contender.features.aggregations import ALL_TIME, COUNTS, Aggregation
+from contender.features.bins import BINS
+from contender.features.durations import seconds
+from contender.features.layouts import HEAD, Layout
+from contender.features.tiles import Floats, begun, tile_of
 from services.feature_service.domain.cells import Cell, pack
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tails import Cut, Tail
 from services.feature_service.domain.values import Cells, Mask, Window, values_of
-from shared.events import Scalar
-from shared.features.aggregations import ALL_TIME, COUNTS, Aggregation
-from shared.features.bins import BINS
-from shared.features.durations import seconds
-from shared.features.layouts import HEAD, Layout
-from shared.features.tiles import Floats, begun, tile_of
 
 Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "INVALID"]
 FeatureValue = Scalar | list[Scalar]

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
+from contender.features.layouts import MARKS_BYTES
 from services.feature_service.domain.cells import Cell, merged, pack
 from services.feature_service.domain.rings import MARK_BYTES, Ring
 from services.feature_service.domain.tails import Tail
 from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import EPOCH_KEY, TOLD_FOR_S, FramePosition
-from shared.features.layouts import MARKS_BYTES
 
 
 @dataclass

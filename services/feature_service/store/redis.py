@@ -12,11 +12,11 @@ from redis.commands.core import AsyncScript
 from redis.crc import key_slot
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from contender.features.bins import BINS
+from contender.features.layouts import EVENT_BYTES, TAIL_EVENTS
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import EPOCH_KEY, TOLD_FOR_S, FramePosition, StoreUnavailableError
-from shared.features.bins import BINS
-from shared.features.layouts import EVENT_BYTES, TAIL_EVENTS
 from shared.logs import logger
 
 _CALL_BYTES = 40 * 1024

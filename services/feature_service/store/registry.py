@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from contender.features.catalogue import KeptVersion
 from services.feature_service.history import Seam
-from shared.features.catalogue import KeptVersion
 from shared.sql import open_engine
 
 _STATE = 1

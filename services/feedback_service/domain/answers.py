@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from contender.contracts.values import Missing
 from services.feedback_service.domain.snapshots import Counts
 from services.feedback_service.domain.verdicts import Verdict
-from shared.events import Missing
 
 
 @dataclass(frozen=True, slots=True)

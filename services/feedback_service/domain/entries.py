@@ -11,18 +11,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from contender.contracts.tasks import TaskName
+from contender.contracts.values import Missing, Outcome, Scalar
 from services.feedback_service.domain.keys import with_expiry, without_expiry
 from services.feedback_service.domain.sums import unit_buckets
-from shared.events import (
-    FRAME_ID_CHARACTERS,
-    FeedbackGiven,
-    Missing,
-    Outcome,
-    PredictionBlock,
-    PredictionFrame,
-    Scalar,
-    Task,
-)
+from shared.events import FRAME_ID_CHARACTERS, FeedbackGiven, PredictionBlock, PredictionFrame
 
 CHUNK_ROWS = 64
 """Rows whose reports share a table entry: a report rewrites this many at most, however large its frame is."""
@@ -62,7 +55,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     variant: str = ""
     model: str = ""
     version: str = ""
-    task: Task = "binary"
+    task: TaskName = "binary"
     classes: list[Scalar] = []
     window_s: float = 0.0
     missing: Missing = "excluded"

@@ -7,10 +7,11 @@ from math import inf
 
 import msgspec
 
+from contender.contracts.tasks import TaskName
+from contender.contracts.values import Missing
 from services.feedback_service.domain.entries import BlockEntry
 from services.feedback_service.domain.keys import GROUP_BYTES
 from services.feedback_service.domain.snapshots import GroupSnapshot
-from shared.events import Missing, Task
 
 COHORTS_PER_WINDOW = 24
 SHORTEST_COHORT_S = 60.0
@@ -22,7 +23,7 @@ class GroupKey(msgspec.Struct, frozen=True, array_like=True, order=True):
     experiment: str
     epoch: int
     variant: str
-    task: Task
+    task: TaskName
     window_s: float
     missing: Missing
 

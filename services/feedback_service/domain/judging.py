@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from contender.contracts.metrics import MEAN, metrics_of
+from contender.contracts.tasks import task_named
+from contender.contracts.values import Outcome
 from services.feedback_service.domain.entries import BlockEntry
 from services.feedback_service.domain.exact import exact
 from services.feedback_service.domain.histograms import BINS
-from services.feedback_service.domain.losses import LOSSES, metrics_of
 from services.feedback_service.domain.reports import RowReports
-from shared.events import Outcome
 
 LARGEST_ERROR = 1e75
 """The largest error of a regression that is taken: the square of its square is still a number."""
@@ -115,12 +116,13 @@ def _loss_rows(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> list[Los
     scores = block.scores[indexes]
     labels = block.labels[indexes].astype(np.float64) if block.label else None
     values: dict[str, list[float]] = {}
-    for name in metrics_of(block.task):
-        of_labels = LOSSES[name].of_labels
-        if labels is not None and of_labels is not None:
-            values[name] = of_labels(outcomes, labels).tolist()
+    for metric in metrics_of(task_named(block.task)):
+        if metric.sums != MEAN:
+            continue
+        if labels is not None and metric.label_values is not None:
+            values[metric.name] = metric.label_values(outcomes, labels).tolist()
         else:
-            values[name] = LOSSES[name].functions[block.task](outcomes, scores).tolist()
+            values[metric.name] = metric.values[block.task](outcomes, scores).tolist()
     bins: list[int | None] = [None] * len(rows)
     if block.task == "binary":
         bins = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1).tolist()

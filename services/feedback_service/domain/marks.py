@@ -4,7 +4,7 @@ from math import inf
 
 import msgspec
 
-from shared.topics import FEEDBACK, PREDICTIONS
+from contender.contracts.topics import FEEDBACK, PREDICTIONS
 
 
 class Marks(msgspec.Struct, frozen=True, array_like=True):
@@ -22,7 +22,7 @@ class Marks(msgspec.Struct, frozen=True, array_like=True):
     @property
     def offsets(self) -> dict[str, int]:
         """The offsets by topic, of those topics that were read."""
-        offsets = {PREDICTIONS.name: self.predictions, FEEDBACK.name: self.feedback}
+        offsets = {PREDICTIONS: self.predictions, FEEDBACK: self.feedback}
         return {topic: offset for topic, offset in offsets.items() if offset >= 0}
 
     def covers(self, other: "Marks") -> bool:
@@ -35,7 +35,7 @@ class Marks(msgspec.Struct, frozen=True, array_like=True):
 
     def after(self, topic: str, offset: int, sent_at: float) -> "Marks":
         """The marks once a record has been applied."""
-        if topic == PREDICTIONS.name:
+        if topic == PREDICTIONS:
             newest = max(self.predictions_sent_at, sent_at)
             since = sent_at if offset > self.predictions + 1 and sent_at < inf else self.since
             return msgspec.structs.replace(self, predictions=offset, predictions_sent_at=newest, since=since)

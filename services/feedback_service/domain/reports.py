@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from contender.contracts.values import Outcome
 from services.feedback_service.domain.entries import CHUNK_ROWS, storable
 from services.feedback_service.domain.keys import with_expiry, without_expiry
-from shared.events import FeedbackGiven, Outcome
+from shared.events import FeedbackGiven
 
 HISTORY_LIMIT = 20
 """Different reports kept of one row: the first ten and the last ten. Nobody corrects an outcome as often, and whoever

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.metrics import SCORE_HISTOGRAM, metric_named
 from services.feedback_service.domain.answers import Arrival, Effect, Health, Interval, Results, Split, VariantResult
 from services.feedback_service.domain.arrival import clustered_label_arrival
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
-from services.feedback_service.domain.losses import LOSSES
 from services.feedback_service.domain.merging import Arm, Tally, merged_arms, watermark_of
-from services.feedback_service.domain.setup import AUC, Setup, setup_of
+from services.feedback_service.domain.setup import Setup, setup_of
 from services.feedback_service.domain.snapshots import Counts, GroupSnapshot, PartitionSnapshot
 from services.feedback_service.domain.split import clustered_split_p
 from services.feedback_service.domain.sums import Comparison, compare, compare_clustered
 from services.feedback_service.domain.verdicts import Contest, Evidence, Verdict, Waiting, judge
-from shared.events import ExperimentRevision
 
 _RANK = {"withheld: split": 5, "withheld: label arrival": 4, "challenger better": 3, "champion better": 2}
 
@@ -104,7 +104,7 @@ def _compare(
 ) -> ConfidenceSequence | None:
     pairs = [_pair(setup, arms, epoch, challenger) for epoch in epochs]
     comparison: Comparison | None
-    if metric == AUC:
+    if metric_named(metric).sums == SCORE_HISTOGRAM:
         comparison = compare([(champion.scores.auc, other.scores.auc) for champion, other in pairs])
     else:
         comparison = compare_clustered(
@@ -172,7 +172,7 @@ def _verdict(
 
 
 def _judged_rows(metric: str, tally: Tally) -> int:
-    if metric == AUC:
+    if metric_named(metric).sums == SCORE_HISTOGRAM:
         return tally.scores.n
     return tally.metrics[metric].n if metric in tally.metrics else 0
 
@@ -211,7 +211,7 @@ def _intervals(setup: Setup, tally: Tally) -> dict[str, Interval]:
         if n == 0:
             intervals[metric] = Interval(None, None, None, 0)
             continue
-        estimate = tally.scores.auc if metric == AUC else tally.metrics[metric].estimate
+        estimate = tally.scores.auc if metric_named(metric).sums == SCORE_HISTOGRAM else tally.metrics[metric].estimate
         look = confidence_sequence(estimate, alpha=setup.alpha, tuning_n=setup.tuning_n)
         intervals[metric] = Interval(_finite(look.estimate), _finite(look.low), _finite(look.high), n)
     return intervals
@@ -224,7 +224,7 @@ def _effect(metric: str, look: ConfidenceSequence) -> Effect:
 
 
 def _lower_is_better(metric: str) -> bool:
-    return metric in LOSSES and LOSSES[metric].lower_is_better
+    return metric_named(metric).lower_is_better
 
 
 def _health(snapshots: Sequence[PartitionSnapshot], totals: Mapping[str, Arm]) -> Health:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.feedback_service.domain.losses import metrics_of
+from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.metrics import metrics_of
+from contender.contracts.tasks import TaskName, task_named
+from contender.contracts.values import Missing
 from services.feedback_service.domain.snapshots import GroupSnapshot
-from shared.events import ExperimentRevision, Missing, Task
 
-AUC = "auc"
 _ALPHAS = (1e-9, 0.5)
 _TUNING_N_LIMIT = 10**9
 
@@ -24,7 +25,7 @@ class Setup:
     versions: Mapping[str, str]
     shares: Mapping[str, float]
     epoch: int | None
-    task: Task
+    task: TaskName
     metric: str
     alpha: float
     tuning_n: int
@@ -39,7 +40,7 @@ class Setup:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the task."""
-        return (*metrics_of(self.task), AUC) if self.task == "binary" else metrics_of(self.task)
+        return tuple(metric.name for metric in metrics_of(task_named(self.task)))
 
     @property
     def alpha_each(self) -> float:
@@ -54,14 +55,14 @@ def setup_of(name: str, revision: ExperimentRevision | None, groups: Sequence[Gr
     """
     newest = max(groups, key=lambda group: group.epoch, default=None)
     seen = sorted({group.variant for group in groups})
-    task: Task = "binary" if newest is None else newest.task
+    task: TaskName = "binary" if newest is None else newest.task
     versions = {group.variant: group.versions[-1] for group in groups if group.versions}
     if revision is None:
         champion = "champion" if "champion" in seen else seen[0]
         challengers = tuple(variant for variant in seen if variant != champion)
         model, window_s = (newest.model, newest.window_s) if newest else ("", 0.0)
         missing: Missing = newest.missing if newest else "excluded"
-        usual = metrics_of(task)[0]
+        usual = metrics_of(task_named(task))[0].name
         return Setup(
             name,
             "unknown",
@@ -80,7 +81,7 @@ def setup_of(name: str, revision: ExperimentRevision | None, groups: Sequence[Gr
         )
     declared = [variant.name for variant in revision.variants]
     others = [variant for variant in [*declared, *seen] if variant != revision.champion]
-    known = revision.metric in {*metrics_of(task), AUC}
+    known = revision.metric in {metric.name for metric in metrics_of(task_named(task))}
     return Setup(
         name=name,
         status=revision.status,
@@ -91,7 +92,7 @@ def setup_of(name: str, revision: ExperimentRevision | None, groups: Sequence[Gr
         shares={variant.name: min(max(variant.weight, 0.0), 1.0) for variant in revision.variants},
         epoch=revision.epoch,
         task=task,
-        metric=revision.metric if known else metrics_of(task)[0],
+        metric=revision.metric if known else metrics_of(task_named(task))[0].name,
         alpha=min(max(revision.alpha, _ALPHAS[0]), _ALPHAS[1]),
         tuning_n=min(max(revision.tuning_n, 1), _TUNING_N_LIMIT),
         window_s=revision.window_s,

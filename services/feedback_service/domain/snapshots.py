@@ -2,7 +2,8 @@
 
 import msgspec
 
-from shared.events import Missing, Task
+from contender.contracts.tasks import TaskName
+from contender.contracts.values import Missing
 
 
 class MetricSums(msgspec.Struct, frozen=True, array_like=True):
@@ -80,7 +81,7 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     experiment: str
     epoch: int
     variant: str
-    task: Task
+    task: TaskName
     window_s: float
     missing: Missing
     model: str

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from shared.events import InputColumn, Scalar
-from shared.problems import TooLarge, Unprocessable, shortened
+from contender.contracts.inference_service import InputColumn
+from contender.contracts.values import Scalar
+from shared.errors import InvalidField, TooLarge, shortened
 
 DEPTH_LIMIT = 32
 """Lists and objects inside one another; parameters of nested pipelines have 6."""
@@ -27,12 +28,12 @@ def check_json(content: bytes, field: str) -> None:
 
     Raises:
         TooLarge: more parts than any manifest has.
-        Unprocessable: nested deeper than allowed.
+        InvalidField: nested deeper than allowed.
     """
     if sum(content.count(mark) for mark in (b"[", b"{", b",")) > PART_LIMIT:
         raise TooLarge.at(field, f"has more than {PART_LIMIT} values")
     if depth_of(content, DEPTH_LIMIT) > DEPTH_LIMIT:
-        raise Unprocessable.at(field, f"nests lists and objects more than {DEPTH_LIMIT} deep")
+        raise InvalidField.at(field, f"nests lists and objects more than {DEPTH_LIMIT} deep")
 
 
 def depth_of(content: bytes, limit: int) -> int:
@@ -71,10 +72,10 @@ def check_texts(
     """Refuse names that are empty or too long, sources that name no feature, and too many columns.
 
     Raises:
-        Unprocessable: the error names the field.
+        InvalidField: the error names the field.
     """
     if len(inputs) > COLUMN_LIMIT:
-        raise Unprocessable.at("manifest.inputs", f"has {len(inputs)} columns; at most {COLUMN_LIMIT} are served")
+        raise InvalidField.at("manifest.inputs", f"has {len(inputs)} columns; at most {COLUMN_LIMIT} are served")
     for column in inputs:
         field = f"manifest.inputs.{shortened(column.name)}"
         _check_name(field, column.name)
@@ -82,22 +83,22 @@ def check_texts(
         _check_length(f"{field}.null_text", column.null_text)
         _check_length(f"{field}.source", column.source)
         if _SOURCE.fullmatch(column.source) is None:
-            raise Unprocessable.at(f"{field}.source", "is neither `request` nor `view:feature`")
+            raise InvalidField.at(f"{field}.source", "is neither `request` nor `view:feature`")
     for value in classes:
         _check_length("manifest.classes", value if isinstance(value, str) else "")
     for view, keys in entities.items():
         for name in (view, *keys):
             _check_name("manifest.entities", name)
     if len(description) > DESCRIPTION_LIMIT:
-        raise Unprocessable.at("manifest.description", f"is longer than {DESCRIPTION_LIMIT} characters")
+        raise InvalidField.at("manifest.description", f"is longer than {DESCRIPTION_LIMIT} characters")
 
 
 def _check_name(field: str, name: str) -> None:
     if not name.strip():
-        raise Unprocessable.at(field, "is an empty name")
+        raise InvalidField.at(field, "is an empty name")
     _check_length(field, name)
 
 
 def _check_length(field: str, text: str) -> None:
     if len(text) > NAME_LIMIT:
-        raise Unprocessable.at(field, f"is longer than {NAME_LIMIT} characters")
+        raise InvalidField.at(field, f"is longer than {NAME_LIMIT} characters")

@@ -7,9 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from shared.columns import array_of, fault_of
-from shared.events import InputColumn, RowFault, Scalar
-from shared.problems import FieldError, TooLarge, Unprocessable, shortened
+from contender.contracts.columns import array_of, fault_of
+from contender.contracts.inference_service import InputColumn, RowFault
+from contender.contracts.problems import FieldError
+from contender.contracts.values import Scalar
+from shared.errors import InvalidField, TooLarge, shortened
 
 Arrays = dict[str, NDArray[Any]]
 _FAULTS_SHOWN = 20
@@ -35,7 +37,7 @@ def check_rows(
 
     Raises:
         TooLarge: more rows than allowed.
-        Unprocessable: a column is unknown or missing, lengths differ, or there are no rows.
+        InvalidField: a column is unknown or missing, lengths differ, or there are no rows.
     """
     rows = count_rows(schema, inputs, row_limit)
     faults: dict[int, RowFault] = {}
@@ -60,7 +62,7 @@ def check_columns(
 
     Raises:
         TooLarge: more rows than allowed.
-        Unprocessable: a column is unknown or missing, lengths differ, or a value is not of its column's type.
+        InvalidField: a column is unknown or missing, lengths differ, or a value is not of its column's type.
     """
     checked = check_rows(schema, inputs, row_limit=row_limit, text_limit=text_limit)
     _refuse([FieldError(f"{fault.field}[{fault.row}]", fault.message) for fault in checked.faults])
@@ -72,7 +74,7 @@ def count_rows(schema: Sequence[InputColumn], inputs: Mapping[str, Sequence[Scal
 
     Raises:
         TooLarge: more than allowed.
-        Unprocessable: a column is unknown or missing, lengths differ, or there are no rows.
+        InvalidField: a column is unknown or missing, lengths differ, or there are no rows.
     """
     known = _names(schema)
     unknown = islice((name for name in inputs if name not in known), _FAULTS_SHOWN)
@@ -91,7 +93,7 @@ def count_rows(schema: Sequence[InputColumn], inputs: Mapping[str, Sequence[Scal
     if rows > row_limit:
         raise TooLarge.at("inputs", f"has {rows} rows, at most {row_limit} are answered at once")
     if rows == 0:
-        raise Unprocessable.at("inputs", "has no rows")
+        raise InvalidField.at("inputs", "has no rows")
     return rows
 
 
@@ -108,4 +110,4 @@ def _names(schema: Sequence[InputColumn]) -> set[str]:
 def _refuse(faults: list[FieldError]) -> None:
     if faults:
         shown = faults[:_FAULTS_SHOWN]
-        raise Unprocessable("; ".join(f"{fault.field} {fault.message}" for fault in shown[:3]), shown)
+        raise InvalidField("; ".join(f"{fault.field} {fault.message}" for fault in shown[:3]), shown)

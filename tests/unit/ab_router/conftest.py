@@ -10,6 +10,9 @@ import httpx
 import msgspec
 import pytest
 
+from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault
+from contender.contracts.problems import FieldError
+from contender.contracts.values import Scalar
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import CallError, Needs, QuestionRefusedError, Score, ServedFeatures
 from services.ab_router.domain.experiments import assign
@@ -20,10 +23,9 @@ from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.store import InMemoryExperimentStore
 from shared.clock import FixedClock
-from shared.events import InputColumn, ModelVersion, PredictionBlock, PredictionFrame, RowFault, Scalar
+from shared.events import PredictionBlock, PredictionFrame
 from shared.ids import PredictionId
 from shared.journal import Journal, JournalRecord, Position
-from shared.problems import FieldError
 from shared.testing import client_for
 from shared.topics import PREDICTIONS
 

@@ -7,11 +7,11 @@ import httpx
 import msgspec
 import pytest
 
+from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import CallError, HttpFeatures, HttpInference, Needs, QuestionRefusedError
 from services.ab_router.errors import UnknownModelError
-from shared.events import InputColumn, ModelVersion, RowFault
-from shared.problems import Unavailable
+from shared.errors import Unavailable
 
 
 @pytest.fixture

@@ -5,27 +5,24 @@ import asyncio
 import msgspec
 import pytest
 
+from contender.contracts.ab_router import NewExperiment, Prediction, PredictionRow, VariantAllocation
+from contender.contracts.inference_service import InputColumn, RowFault
 from services.ab_router.breaker import Breaker
 from services.ab_router.calls import CallError, QuestionRefusedError
 from services.ab_router.clients import Needs
-from services.ab_router.domain.experiments import NewExperiment
 from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.isolation import ask_by_halves
-from services.ab_router.predictions import Prediction
-from services.ab_router.requests import Row
-from shared.events import InputColumn, RowFault, VariantAllocation
-from shared.microbatch import Overloaded
-from shared.problems import Problem, Unprocessable
+from shared.errors import InvalidField, Overloaded, ServiceError
 
 SECRETS = ("http", "service", "library", "Error", "secret")
 
 
-def row(unit: str = "user-1", distance: float = 700.0, origin: str = "EWR") -> Row:
-    return Row(unit, {"origin": origin}, {"distance": distance})
+def row(unit: str = "user-1", distance: float = 700.0, origin: str = "EWR") -> PredictionRow:
+    return PredictionRow(unit, {"origin": origin}, {"distance": distance})
 
 
-def seats(number: float) -> Row:
-    return Row("user-1", inputs={"seats": number})
+def seats(number: float) -> PredictionRow:
+    return PredictionRow("user-1", inputs={"seats": number})
 
 
 async def run(router, **changes: object) -> None:
@@ -37,7 +34,7 @@ async def run(router, **changes: object) -> None:
 
 def fields(refusal: object) -> list[str]:
     """The fields that a row's refusal names; it says nothing of what lies behind the router."""
-    assert isinstance(refusal, Unprocessable)
+    assert isinstance(refusal, InvalidField)
     assert not [word for word in SECRETS if word in refusal.detail]
     return [error.field for error in refusal.errors]
 
@@ -88,7 +85,7 @@ async def test_rows_are_cut_by_their_bytes_before_they_are_asked(open_router, se
         msgspec.structs.replace(one, inputs=[InputColumn("carrier", "string")]) for one in inference.registered[:1]
     ]
     async with open_router(wide, journal, features, inference) as router:
-        calls = [Row(f"u{at}", inputs={"carrier": "🙂" * 250}) for at in range(9)]
+        calls = [PredictionRow(f"u{at}", inputs={"carrier": "🙂" * 250}) for at in range(9)]
         answers = await asyncio.gather(*(router.predict.rows("late", [call]) for call in calls))
     assert all(kinds(call) == [True] for call in answers)
     assert [len(inputs["carrier"]) for _, inputs in inference.asked] == [3, 3, 3]
@@ -123,7 +120,7 @@ async def test_a_row_that_may_be_scored_later_is_no_refusal(router):
     router.inference.fault = RowFault(0, 503, "", "the memory is taken")
     with pytest.raises(ModelUnavailableError) as failed:
         await router.predict.rows("late", [row(distance=-1.0)])
-    assert failed.value.headers["Retry-After"] == "1"
+    assert failed.value.retry_after_s == 1
 
 
 # Rows that only one variant refuses
@@ -313,7 +310,7 @@ async def test_rows_under_way_are_bounded_over_all_versions_and_in_bytes(
             await inference.reached.wait()
             with pytest.raises(Overloaded):
                 await router.predict.rows(
-                    "late", [Row("u", {"origin": "x" * 50}, {"distance": 1.0, "carrier": "y" * 50})]
+                    "late", [PredictionRow("u", {"origin": "x" * 50}, {"distance": 1.0, "carrier": "y" * 50})]
                 )
             inference.answering.set()
             await asyncio.gather(*under_way)
@@ -408,10 +405,10 @@ async def test_a_caller_is_asked_to_wait_for_as_long_as_a_version_rests(
         for _ in range(restful.breaker_failures + 1):
             with pytest.raises(ModelUnavailableError) as failed:
                 await router.predict.rows("delay", [seats(1)])
-    assert failed.value.headers["Retry-After"] == "30"
+    assert failed.value.retry_after_s == 30
 
 
-async def answered(router, model: str, rows: list[Row]) -> bool:
+async def answered(router, model: str, rows: list[PredictionRow]) -> bool:
     try:
         return all(kinds(await router.predict.rows(model, rows)))
     except ModelUnavailableError:
@@ -434,7 +431,7 @@ async def test_refusals_never_make_a_version_be_left_alone(router):
         router.inference.refusing, router.inference.whole = {"linear": {-1.0}}, whole
         for _ in range(10):
             (answer,) = await router.predict.rows("delay", [seats(-1)])
-            assert isinstance(answer, Problem)
+            assert isinstance(answer, ServiceError)
     assert len(router.inference.asked) == 20
 
 

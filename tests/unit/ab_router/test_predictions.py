@@ -9,22 +9,21 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from services.ab_router.domain.experiments import NewExperiment, assign
+from contender.contracts.ab_router import ExperimentRevision, NewExperiment, PredictionRow, VariantAllocation
+from contender.contracts.inference_service import InputColumn, RowFault
+from services.ab_router.domain.experiments import assign
 from services.ab_router.errors import ModelUnavailableError, UnknownModelError
-from services.ab_router.requests import Row
-from shared.events import ExperimentRevision, InputColumn, RowFault, VariantAllocation
+from shared.errors import InvalidField, JournalFull, Overloaded, RecordTooLarge, TooLarge
 from shared.frames import FRAME_BYTES
 from shared.ids import PredictionId
-from shared.journal import Journal, JournalFull, RecordTooLarge
-from shared.microbatch import Overloaded
-from shared.problems import TooLarge, Unprocessable
+from shared.journal import Journal
 from shared.topics import LARGEST_RECORD_BYTES
 
 ENTITIES = {"origin": "EWR"}
 
 
-def row(unit: str = "user-1", **changes: object) -> Row:
-    return msgspec.structs.replace(Row(unit, ENTITIES, {"distance": 700.0}), **changes)
+def row(unit: str = "user-1", **changes: object) -> PredictionRow:
+    return msgspec.structs.replace(PredictionRow(unit, ENTITIES, {"distance": 700.0}), **changes)
 
 
 async def run(router, **changes: object) -> ExperimentRevision:
@@ -221,7 +220,7 @@ async def test_without_a_fallback_value_nobody_answers_and_nothing_is_journalled
     router.inference.failing = {"plain", "streaming"}
     with pytest.raises(ModelUnavailableError) as refused:
         await router.predict.rows("late", [row()])
-    assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, "1")
+    assert refused.value.retry_after_s == 1
     assert router.frames() == []
 
 
@@ -240,7 +239,7 @@ async def test_one_model_that_fails_takes_no_other_with_it(router):
     router.inference.failing = {"linear"}
     answered, failed = await asyncio.gather(
         router.predict.rows("late", [row()]),
-        router.predict.rows("delay", [Row("user-1", inputs={"seats": 180})]),
+        router.predict.rows("delay", [PredictionRow("user-1", inputs={"seats": 180})]),
         return_exceptions=True,
     )
     assert answered[0].outputs.score == 0.2
@@ -254,7 +253,7 @@ async def test_frames_hold_answered_rows_and_their_ids_lead_to_them(router):
     units = [f"user-{at}" for at in range(12)]
     contexts = [{}, {"country": "US"}, {"country": "DE", "age": 3}]
     calls = [row(unit, context=contexts[at % 3], time=float(at)) for at, unit in enumerate(units)]
-    seats = [Row(f"plane-{at}", inputs={"seats": at}) for at in (180, 90)]
+    seats = [PredictionRow(f"plane-{at}", inputs={"seats": at}) for at in (180, 90)]
     found = await asyncio.gather(
         router.predict.rows("late", calls[:5]),
         *(router.predict.rows("late", [one]) for one in calls[5:]),
@@ -288,7 +287,7 @@ async def test_a_row_that_waited_while_an_experiment_started_is_not_in_it(
     one_sender = settings.model_copy(update={"senders": 1})
     async with open_router(one_sender, journal, features, inference) as router:
         inference.answering.clear()
-        first = asyncio.create_task(router.predict.rows("delay", [Row("u", inputs={"seats": 1})]))
+        first = asyncio.create_task(router.predict.rows("delay", [PredictionRow("u", inputs={"seats": 1})]))
         await inference.reached.wait()
         waiting = [row(f"user-{at}") for at in range(5)]
         second = asyncio.create_task(router.predict.rows("late", waiting))
@@ -441,7 +440,7 @@ async def test_a_full_journal_means_no_answer(open_router, settings, tmp_path, f
     async with open_router(settings, full, features, inference) as router:
         with pytest.raises(JournalFull) as refused:
             await router.predict.rows("late", [row()])
-        assert refused.value.headers["Retry-After"] == "5"
+        assert refused.value.retry_after_s == 5
         assert router.records() == []
     full.close()
 
@@ -476,7 +475,7 @@ async def test_more_rows_than_may_wait_are_refused_before_they_are_assigned(
 
 
 async def test_too_many_rows_none_and_those_of_an_unknown_model_are_refused_as_a_whole(router):
-    for rows, refusal in (([row()] * 6, TooLarge), ([], Unprocessable)):
+    for rows, refusal in (([row()] * 6, TooLarge), ([], InvalidField)):
         with pytest.raises(refusal):
             await router.predict.rows("late", rows)
     with pytest.raises(UnknownModelError):
@@ -486,7 +485,7 @@ async def test_too_many_rows_none_and_those_of_an_unknown_model_are_refused_as_a
 
 async def test_a_row_that_no_version_takes_is_refused_alone_and_before_it_is_assigned(router):
     before, refused, after = await router.predict.rows("late", [row("a"), row(""), row("b")])
-    assert isinstance(refused, Unprocessable)
+    assert isinstance(refused, InvalidField)
     assert [error.field for error in refused.errors] == ["unit"]
     for answer, unit in ((before, "a"), (after, "b")):
         block, at = router.kept(answer.prediction_id)

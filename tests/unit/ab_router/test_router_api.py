@@ -6,8 +6,8 @@ from errno import EIO
 import httpx
 import pytest
 
+from contender.contracts.problems import TYPE_PREFIX
 from shared.journal import Journal, JournalRecord
-from shared.problems import TYPE_PREFIX
 
 NOW = 1_700_000_000.0
 PREDICT = "/v1/models/late/predict"

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from contender import Client, ContenderError, Experiment, Refusal, RefusedError, UnreachableError
 from contender.answers import Outputs, Prediction
 from contender.client import _meant, _served
-from contender.embedded.ports import free_ports
+from embedded.ports import free_ports
 
 ROUTER, INFERENCE, FEEDBACK = (f"http://127.0.0.1:{port}" for port in (8400, 8402, 8403))
 SHA = "a" * 64

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from contender.embedded.errors import EmbeddedError, NewerDataError
-from contender.embedded.folder import FORMAT, exclusive, take_over
-from contender.embedded.settings import StackSettings
-from contender.embedded.state import ProcessState, StackState, describe_late, describe_start
-from contender.embedded.usage import disk_remark, parts_of
+from embedded.errors import EmbeddedError, NewerDataError
+from embedded.folder import FORMAT, exclusive, take_over
+from embedded.settings import StackSettings
+from embedded.state import ProcessState, StackState, describe_late, describe_start
+from embedded.usage import disk_remark, parts_of
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contender.embedded.errors import DiedError
+from embedded.errors import DiedError
 
 TRACEBACK = (
     'Traceback (most recent call last):\n  File "x.py", line 1\nproblems.DefinitionError: there is no file a.csv.\n'

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from contender.cli import app
 from contender.commands.feature_facts import tiles
+from contender.features.catalogue import Catalogue
 from services.feature_service.domain.rings import Rings
-from shared.features.catalogue import Catalogue
 
 HEAD = """\
 from contender.features import (

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from contender.embedded.errors import JarsUnavailableError
-from contender.embedded.jars import Jar, ensure_jars, locked_jars
-from contender.embedded.ports import free_ports
+from embedded.errors import JarsUnavailableError
+from embedded.jars import Jar, ensure_jars, locked_jars
+from embedded.ports import free_ports
 
 CONTENT = b"a jar"
 JAR = Jar("org.example", "example", "1.0", hashlib.sha256(CONTENT).hexdigest())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from contender.embedded.log_files import SupervisorLog, bound_logs, drop_older
+from embedded.log_files import SupervisorLog, bound_logs, drop_older
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from xgboost import XGBClassifier
 
+from contender.contracts.inference_service import InputColumn
 from contender.errors import ExportError, ParityError
 from contender.registration import Export, export_file, export_pipeline
 from services.inference_service.domain.columns import check_columns
 from services.inference_service.errors import AnswerError
 from services.inference_service.session import Session
-from shared.events import InputColumn
 
 COUNT = 60
 CHANCE = np.random.default_rng(5)

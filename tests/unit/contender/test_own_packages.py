@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contender.embedded.settings import import_environment
+from embedded.settings import import_environment
 
 ROOT = Path(__file__).parents[3]
 OTHERS = "raise SystemExit('of somebody else')\n"

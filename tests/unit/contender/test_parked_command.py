@@ -10,7 +10,7 @@ from aiokafka import ConsumerRecord
 from rich.console import Console
 
 from contender.commands.parked import ParkedRecord, parked_record, table_of
-from contender.embedded.ports import free_ports
+from embedded.ports import free_ports
 
 
 def record(value: bytes | None, headers: list[tuple[str, Any]]) -> "ConsumerRecord[Any, Any]":

@@ -10,12 +10,12 @@ from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
+from contender.contracts.inference_service import InputColumn, ModelVersion
 from contender.errors import ExportError
 from contender.registration import export_file, is_file
 from services.inference_service.runtime import trial_of
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.trial import run
-from shared.events import InputColumn, ModelVersion
 
 ROWS = pd.DataFrame(
     {"width": np.linspace(-2, 2, 80, dtype=np.float32), "height": np.linspace(3, 1, 80, dtype=np.float32)}
@@ -52,7 +52,7 @@ def accepted(export: Any) -> dict[str, Any]:
     )
     limits = InferenceSettings()
     finding, _ = run(trial_of(version, 1e-5, limits), export.onnx, msgspec.json.encode(export.sample))
-    assert finding.slug == ""
+    assert finding.kind == ""
     return manifest
 
 

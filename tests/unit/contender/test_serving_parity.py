@@ -18,13 +18,13 @@ from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClas
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from contender.contracts.inference_service import InputColumn
 from contender.errors import ExportError
 from contender.registration import Export, export_pipeline
 from services.inference_service.domain.columns import check_columns
 from services.inference_service.errors import AnswerError
 from services.inference_service.session import Session
-from shared.events import InputColumn
-from shared.problems import Unprocessable
+from shared.errors import InvalidField
 
 ROWS = 300
 
@@ -97,7 +97,7 @@ def test_a_column_that_an_encoder_and_a_scaler_take_is_whole_for_one_and_exact_f
     assert {one["name"]: one["dtype"] for one in export.manifest["inputs"]}["stops"] == "integer"
     live = trips.assign(minutes=trips.minutes + 0.75)
     assert np.abs(served(export, lists(live))[0] - pipeline.predict_proba(live)[:, 1]).max() < 1e-6
-    with pytest.raises(Unprocessable, match="is not a whole number"):
+    with pytest.raises(InvalidField, match="is not a whole number"):
         served(export, lists(trips.assign(stops=1.5)))
 
 
@@ -200,7 +200,7 @@ def test_what_a_new_entity_gets_is_tried_and_told(goods, imputes, options, outco
     assert [message.startswith("fails for new entities: price") for message in export.warnings] == [True] * warned
     new = {"price": [None], "weight": [20.0]}
     if outcome == "is refused":
-        with pytest.raises(Unprocessable, match=r"price.*is null, and the column is required"):
+        with pytest.raises(InvalidField, match=r"price.*is null, and the column is required"):
             served(export, new)
         return
     filled = pd.DataFrame({"price": [options.get("defaults", {}).get("price", math.nan)], "weight": [20.0]})

@@ -13,11 +13,11 @@ from typer.testing import CliRunner, Result
 
 from contender.cli import app
 from contender.commands.stack import FOLLOW_S
-from contender.embedded.errors import PortInUseError
-from contender.embedded.folder import exclusive
-from contender.embedded.service import SERVICES
-from contender.embedded.settings import StackSettings
-from contender.embedded.state import ProcessState, created, read, runs
+from embedded.errors import PortInUseError
+from embedded.folder import exclusive
+from embedded.service import SERVICES
+from embedded.settings import StackSettings
+from embedded.state import ProcessState, created, read, runs
 
 
 @pytest.fixture(autouse=True)

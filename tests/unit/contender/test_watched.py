@@ -3,8 +3,8 @@
 import subprocess
 from pathlib import Path
 
-from contender.embedded.process import ManagedProcess, Readiness
-from contender.embedded.watched import KILL_S, LAST_BACKOFF_S, STEADY_S, Patience, Watched
+from embedded.process import ManagedProcess, Readiness
+from embedded.watched import KILL_S, LAST_BACKOFF_S, STEADY_S, Patience, Watched
 
 
 class Scripted(ManagedProcess):

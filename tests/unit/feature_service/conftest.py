@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared.features import aggregations as of
-from shared.features.conditions import column
-from shared.features.definitions import Entity, EventSource, FeatureView
+from contender.features import aggregations as of
+from contender.features.conditions import column
+from contender.features.definitions import Entity, EventSource, FeatureView
 
 WINDOWS = ("1h", "all")
 

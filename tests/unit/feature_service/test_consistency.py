@@ -9,6 +9,10 @@ import polars as pl
 import pytest
 from prometheus_client import REGISTRY
 
+from contender.features.aggregations import count, distinct_count
+from contender.features.catalogue import Catalogue
+from contender.features.definitions import FeatureView
+from contender.features.errors import TrainingSetError
 from services.feature_service.consistency import Consistency
 from services.feature_service.definitions import Current, Definitions, fixed
 from services.feature_service.domain.reports import Report
@@ -21,10 +25,6 @@ from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry, Registered
 from shared.clock import FixedClock
 from shared.events import EntityEvent
-from shared.features.aggregations import count, distinct_count
-from shared.features.catalogue import Catalogue
-from shared.features.definitions import FeatureView
-from shared.features.errors import TrainingSetError
 
 NOW = 1_700_000_160.0  # one minute after the beginning of a tile of five
 CHECKED = "contender_feature_consistency_checked_at_seconds"

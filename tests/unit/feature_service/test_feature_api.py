@@ -11,6 +11,9 @@ import httpx
 import msgspec
 import pytest
 
+from contender.features import aggregations as of
+from contender.features.catalogue import Catalogue
+from contender.features.definitions import FeatureView
 from services.feature_service.api import State
 from services.feature_service.definitions import fixed
 from services.feature_service.event_log import EventLog
@@ -23,9 +26,6 @@ from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.events import EntityEvent
-from shared.features import aggregations as of
-from shared.features.catalogue import Catalogue
-from shared.features.definitions import FeatureView
 from shared.frames import FRAME_BYTES
 from shared.journal import Journal, Position
 from shared.testing import client_for

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from contender.features import Entity, EventSource, FeatureView, count
+from contender.features.catalogue import Catalogue
 from services.feature_service.definitions import fixed
 from services.feature_service.handlers import Feeds, Merging, PartitionTakenError, ReadFrame
 from services.feature_service.online import Question
@@ -12,7 +13,6 @@ from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.events import EntityEvent
-from shared.features.catalogue import Catalogue
 
 VIEW = FeatureView("trade", Entity("shop", "shop"), EventSource("sales", {"shop": str}), [count("all")], hop="5m")
 CATALOGUE = Catalogue.of([VIEW])

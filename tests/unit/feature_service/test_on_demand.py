@@ -13,6 +13,8 @@ from structlog.testing import capture_logs
 from contender.features import DefinitionError, Entity, EventSource, FeatureView, TrainingSetError, last_n, on_demand
 from contender.features import count as count_of
 from contender.features import sum as sum_of
+from contender.features.catalogue import Catalogue
+from contender.features.on_demand import OnDemandView, _compiled
 from contender.training import build_training_set
 from services.feature_service.definitions import fixed
 from services.feature_service.domain.windows import Column
@@ -24,8 +26,6 @@ from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.events import EntityEvent
-from shared.features.catalogue import Catalogue
-from shared.features.on_demand import OnDemandView, _compiled
 
 NOW = 1_700_000_000.0
 SALES = EventSource("sales", {"shop": str, "items": int})

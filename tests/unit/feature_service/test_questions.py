@@ -9,6 +9,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from contender.features import Entity, EventSource, FeatureView, count, last_n, std, sum  # noqa: A004
+from contender.features.catalogue import Catalogue
+from contender.features.layouts import TAIL_EVENTS
 from services.feature_service import feast
 from services.feature_service.contracts import OnlineQuestion
 from services.feature_service.definitions import fixed
@@ -19,10 +21,8 @@ from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
+from shared.errors import InvalidField, TooLarge
 from shared.events import EntityEvent
-from shared.features.catalogue import Catalogue
-from shared.features.layouts import TAIL_EVENTS
-from shared.problems import TooLarge, Unprocessable
 
 NOW = 1_000_000.0
 SALES = EventSource("sales", {"shop": str, "clerk": int, "items": int})
@@ -66,7 +66,7 @@ async def test_a_row_without_a_key_is_about_nobody_and_the_others_are_answered(s
 
 @pytest.mark.parametrize("key", [1.5, True, 2**53 + 1, "x" * 513])
 async def test_a_key_that_no_event_has_is_refused_with_its_row(store: MemoryStore, key: object):
-    with pytest.raises(Unprocessable) as raised:
+    with pytest.raises(InvalidField) as raised:
         await ask(store, OnlineQuestion({"shop": ["a", key]}, ["shops:count_1h"]))
     assert [error.field for error in raised.value.errors] == ["entities.shop[1]"]
 

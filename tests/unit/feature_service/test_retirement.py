@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from contender.features.errors import UnknownFeatureError
 from services.feature_service.definitions import Definitions, UnknownVersionError, VersionInUseError
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import tally
@@ -12,7 +13,6 @@ from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.registry import InMemoryRegistry
 from services.feature_service.sweeping import Sweeper
 from shared.events import EntityEvent
-from shared.features.errors import UnknownFeatureError
 
 HEAD = """
 from contender.features import Entity, EventSource, FeatureView, count, on_demand, sum

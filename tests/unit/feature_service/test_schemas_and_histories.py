@@ -7,7 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from contender.contracts.values import Scalar
 from contender.features import Entity, EventSource, FeatureView, count, sum  # noqa: A004
+from contender.features.catalogue import Catalogue
+from contender.features.errors import DefinitionError, TrainingSetError
 from services.feature_service.backfill import Fillers
 from services.feature_service.definitions import Definitions, fixed
 from services.feature_service.domain.rings import HISTORY
@@ -19,9 +22,7 @@ from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
-from shared.events import EntityEvent, Scalar
-from shared.features.catalogue import Catalogue
-from shared.features.errors import DefinitionError, TrainingSetError
+from shared.events import EntityEvent
 
 NOW = 1_000_000.0
 SHOP = Entity("shop", "shop")

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contender.features.aggregations import count, last, mean, std
+from contender.features.conditions import column
+from contender.features.definitions import Entity, EventSource, FeatureView
+from contender.features.offline import build_training_set
 from services.feature_service.domain.rings import Ring, Rings
 from services.feature_service.domain.tallies import tally
 from services.feature_service.domain.windows import Column, HeldRing, Shape, Stack
 from services.feature_service.store.memory import MemoryStore
 from shared.events import EntityEvent
-from shared.features.aggregations import count, last, mean, std
-from shared.features.conditions import column
-from shared.features.definitions import Entity, EventSource, FeatureView
-from shared.features.offline import build_training_set
 
 VIEW = FeatureView(
     "speeds",

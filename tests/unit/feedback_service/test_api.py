@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.experiments import InMemoryExperiments
 from services.feedback_service.handlers import Feedback, TakeFeedback, TellResults
@@ -19,17 +20,11 @@ from services.feedback_service.main import State, create_app
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import InMemorySnapshots, SnapshotsUnavailableError
 from shared.clock import FixedClock
-from shared.events import (
-    ExperimentRevision,
-    FeedbackFrame,
-    FeedbackGiven,
-    PredictionBlock,
-    PredictionFrame,
-    VariantAllocation,
-)
+from shared.errors import JournalFull
+from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.frames import FRAME_BYTES
 from shared.ids import new_frame_id
-from shared.journal import Journal, JournalFull, Position
+from shared.journal import Journal, Position
 from shared.testing import client_for
 from shared.topics import EXPERIMENTS, FEEDBACK
 

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
+from contender.contracts.ab_router import ExperimentRevision
 from services.feedback_service.experiments import ExperimentsFromKafka
-from shared.events import ExperimentRevision
 from shared.topics import EXPERIMENTS
 
 REVISION = ExperimentRevision(

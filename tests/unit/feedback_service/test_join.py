@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.cells import Cell
 from services.feedback_service.domain.entries import CHUNK_ROWS, frame_entry, row_groups
@@ -17,14 +18,7 @@ from services.feedback_service.domain.reports import HISTORY_LIMIT, VERSIONS_LIM
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.domain.snapshots import Counts, PartitionSnapshot
 from services.feedback_service.join import Join, Limits, PartitionJoin, Place
-from shared.events import (
-    ExperimentRevision,
-    FeedbackFrame,
-    FeedbackGiven,
-    PredictionBlock,
-    PredictionFrame,
-    VariantAllocation,
-)
+from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 
 WINDOW_S = 100.0
 Record = tuple[str, Place, str, PredictionFrame | FeedbackFrame]

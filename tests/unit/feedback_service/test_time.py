@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
+from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.join import Join
-from shared.events import ExperimentRevision, VariantAllocation
 from tests.unit.feedback_service.test_join import WINDOW_S, apply, block, flush, joined, numbers, predictions
 
 NOW = 1_800_000_000.0

@@ -19,6 +19,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from contender.contracts.inference_service import ModelVersion
 from contender.registration import Export, export_pipeline
 from services.inference_service.handlers import Manifest
 from services.inference_service.main import State, create_app, state_of
@@ -26,7 +27,6 @@ from services.inference_service.record import TrialRecord
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import InMemoryVersionStore
 from shared.clock import FixedClock
-from shared.events import ModelVersion
 from shared.journal import Journal
 from shared.testing import client_for
 

@@ -11,12 +11,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from contender.contracts.inference_service import InputColumn, RowFault
 from contender.registration import Export, export_pipeline
 from services.inference_service.answering import RUN_ROWS, Answering, Limits, RowAnswers, halves, joined
 from services.inference_service.session import Session
 from services.inference_service.watchdog import Watchdog
-from shared.events import InputColumn, RowFault
-from shared.problems import TooLarge, Unprocessable
+from shared.errors import InvalidField, TooLarge
 from tests.unit.inference_service.graphs import file, looping
 
 LIMITS = Limits(row_limit=2_000, text_limit=20, run_seconds=1.0, answer_seconds=2.0)
@@ -172,7 +172,7 @@ def test_rows_that_the_others_leave_no_time_are_told_to_come_again(watchdog):
 
 
 def test_a_question_that_is_malformed_is_refused_as_a_whole(shop):
-    with pytest.raises(Unprocessable, match=r"inputs\.colour is missing"):
+    with pytest.raises(InvalidField, match=r"inputs\.colour is missing"):
         shop.answer({"size": ["S"], "price": [1.0]}, PLENTY)
     with pytest.raises(TooLarge):
         shop.answer(rows(2_001), PLENTY)

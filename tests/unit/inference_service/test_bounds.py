@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contender.contracts.inference_service import InputColumn
 from services.inference_service.domain.bounds import (
     COLUMN_LIMIT,
     DEPTH_LIMIT,
@@ -18,8 +19,7 @@ from services.inference_service.domain.bounds import (
     check_texts,
     depth_of,
 )
-from shared.events import InputColumn
-from shared.problems import TooLarge, Unprocessable
+from shared.errors import InvalidField, TooLarge
 
 LONG = "x" * (NAME_LIMIT + 1)
 _VALUES = st.recursive(
@@ -50,7 +50,7 @@ def nested(levels: int) -> bytes:
 
 def test_json_nested_as_deep_as_the_limit_is_taken_and_one_level_more_is_not():
     check_json(nested(DEPTH_LIMIT), "manifest")
-    with pytest.raises(Unprocessable, match="deep"):
+    with pytest.raises(InvalidField, match="deep"):
         check_json(nested(DEPTH_LIMIT + 1), "manifest")
 
 
@@ -92,7 +92,7 @@ def test_the_free_part_of_a_manifest_is_bounded_and_the_known_part_is_not_counte
     ],
 )
 def test_names_and_texts_that_are_empty_or_too_long_are_refused_by_field(inputs, classes, entities, description, field):
-    with pytest.raises(Unprocessable) as caught:
+    with pytest.raises(InvalidField) as caught:
         check_texts(inputs, classes, entities, description)
     assert [error.field for error in caught.value.errors] == [field]
 

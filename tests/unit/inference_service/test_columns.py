@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from contender.contracts.inference_service import InputColumn, RowFault
 from services.inference_service.domain.columns import check_columns, check_rows
-from shared.events import InputColumn, RowFault
-from shared.problems import TooLarge, Unprocessable
+from shared.errors import InvalidField, TooLarge
 
 USAGE = InputColumn("usage", "float", required=False)
 SEATS = InputColumn("seats", "integer", default=1, required=False)
@@ -20,7 +20,7 @@ def check(inputs, schema=SCHEMA, row_limit=100):
 
 
 def faults(inputs, schema=SCHEMA) -> dict[str, str]:
-    with pytest.raises(Unprocessable) as caught:
+    with pytest.raises(InvalidField) as caught:
         check(inputs, schema)
     return {error.field: error.message for error in caught.value.errors}
 

@@ -10,7 +10,7 @@ import pytest
 from services.inference_service.record import TrialRecord
 from services.inference_service.runners import ProcessRunner
 from services.inference_service.settings import InferenceSettings
-from shared.microbatch import Overloaded
+from shared.errors import Overloaded
 from tests.unit.inference_service.graphs import filling, looping, small
 
 UNKNOWN_COST = TrialRecord(reference={"x": 1.0})

@@ -7,7 +7,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from contender.registration import Export
-from shared.problems import TooLarge
+from shared.errors import TooLarge
 from shared.topics import LARGEST_RECORD_BYTES
 
 X_ONLY = [{"name": "x", "dtype": "float"}]

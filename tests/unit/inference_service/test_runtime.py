@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from contender.contracts.inference_service import ModelVersion
 from services.inference_service.errors import VersionUnavailableError
 from services.inference_service.opening import open_session
 from services.inference_service.runtime import Runtime
@@ -15,8 +16,7 @@ from services.inference_service.session import Session
 from services.inference_service.trials import Trials
 from services.inference_service.turns import Turns
 from services.inference_service.watchdog import Watchdog
-from shared.events import ModelVersion
-from shared.microbatch import Overloaded
+from shared.errors import Overloaded
 from tests.unit.inference_service.graphs import small
 
 

@@ -8,10 +8,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from contender.contracts.inference_service import InputColumn
 from contender.registration import export_pipeline
 from services.inference_service.errors import AnswerError, ManifestError
 from services.inference_service.session import Session
-from shared.events import InputColumn
 
 A, B = InputColumn("a", "float"), InputColumn("b", "float")
 ROWS = {"a": np.array([1, 2, 3], dtype=np.float32), "b": np.array([10, 20, 30], dtype=np.float32)}
@@ -91,7 +91,7 @@ def test_the_label_is_the_models_own_where_the_manifest_names_its_output(classes
 
 def test_a_label_that_is_none_of_the_classes_is_refused():
     session = Session(labelled(0.2, [3, 8]), [A], "binary", [3, 7], label_output="label")
-    with pytest.raises(AnswerError, match="labels 8, which is none of the classes"):
+    with pytest.raises(AnswerError, match="labels 8, which is no class of it"):
         session.answer({"a": np.array([0.9])})
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from contender.contracts.inference_service import InputColumn, ModelVersion
 from services.inference_service.errors import UnsafeModelError
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.trial import Trial
 from services.inference_service.trials import Trials
-from shared.events import InputColumn, ModelVersion
-from shared.microbatch import Overloaded
+from shared.errors import Overloaded
 from tests.unit.inference_service.graphs import constant, export, filling, looping, small
 
 ENDLESS = 2**40
@@ -73,7 +73,7 @@ async def test_uploads_wait_for_their_trials_and_those_beyond_the_queue_are_told
     running = [asyncio.create_task(trials.run(trial, small().onnx, sample(small()))) for _ in range(3)]
     results = await asyncio.gather(*running, return_exceptions=True)
     refused = [result for result in results if isinstance(result, Overloaded)]
-    assert [error.headers for error in refused] == [{"Retry-After": "1"}]
+    assert [error.retry_after_s for error in refused] == [1]
     assert len([result for result in results if not isinstance(result, Exception)]) == 2
 
 

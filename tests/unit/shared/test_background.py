@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.background import repeated
-from shared.problems import Unavailable
+from shared.errors import Unavailable
 
 
 class Action:

@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from contender.embedded.ports import free_ports
+from embedded.ports import free_ports
 from shared.connections import ConnectionLimits, serving
 from shared.settings import Settings
 

@@ -21,9 +21,9 @@ from contender.features import (
     ratio,
 )
 from contender.features import count as count_of
-from shared.features.catalogue import Catalogue
-from shared.features.durations import told
-from shared.features.on_demand import OnDemandView
+from contender.features.catalogue import Catalogue
+from contender.features.durations import told
+from contender.features.on_demand import OnDemandView
 
 HERE = Path(__file__).name
 ROAD = Entity("road", "road")

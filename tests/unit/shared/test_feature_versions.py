@@ -23,9 +23,9 @@ from contender.features import (
 )
 from contender.features import count as count_of
 from contender.features import sum as sum_of
-from shared.features.catalogue import Catalogue
-from shared.features.documents import digest, view_document, view_of
-from shared.features.on_demand import OnDemandView
+from contender.features.catalogue import Catalogue
+from contender.features.documents import digest, view_document, view_of
+from contender.features.on_demand import OnDemandView
 
 HERE = Path(__file__).name
 ROAD = Entity("road", "road")

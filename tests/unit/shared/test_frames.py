@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contender.embedded.kafka import BROKER_SETTINGS
+from embedded.kafka import BROKER_SETTINGS
 from shared.frames import FRAME_BYTES, split
 from shared.publisher import REQUEST_LIMIT_BYTES
 from shared.topics import LARGEST_RECORD_BYTES

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from shared.guard import Admission, Guard
-from shared.http import create_app, json_response
+from shared.http import create_app
+from shared.routes import json_response
 from shared.settings import Settings
 
 NOSNIFF = "nosniff"

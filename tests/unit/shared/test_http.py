@@ -13,8 +13,10 @@ from starlette.responses import Response
 from starlette.types import Message
 from structlog.testing import capture_logs
 
-from shared.http import create_app, decode_json, json_response, read_body
-from shared.problems import NotFound, TooLarge, Unprocessable
+from shared.bodies import decode_json, read_body
+from shared.errors import InvalidField, NotFound, TooLarge
+from shared.http import create_app
+from shared.routes import json_response
 from shared.testing import client_for
 
 
@@ -117,7 +119,7 @@ def test_a_body_of_ever_more_arrays_and_objects_is_refused_before_it_is_read(par
 def test_the_field_of_a_large_body_is_named_where_that_takes_no_more_than_reading_it(body: bytes, field: str):
     tracemalloc.start()
     try:
-        with pytest.raises(Unprocessable) as refused:
+        with pytest.raises(InvalidField) as refused:
             decode_json(body, Order)
         _, most = tracemalloc.get_traced_memory()
     finally:

@@ -17,16 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.journal import (
-    Acknowledged,
-    Journal,
-    JournalDamagedError,
-    JournalFull,
-    JournalInUseError,
-    JournalRecord,
-    Position,
-    RecordTooLarge,
-)
+from shared.errors import JournalFull, RecordTooLarge
+from shared.journal import Acknowledged, Journal, JournalDamagedError, JournalInUseError, JournalRecord, Position
 from shared.topics import LARGEST_RECORD_BYTES
 
 START = Position(0, 0)
@@ -148,7 +140,7 @@ async def test_a_disk_that_fills_up_within_a_record_tears_nothing(tmp_path: Path
         if number % 3 == 1:
             with disk_with_room(journal, 200), pytest.raises(JournalFull, match="disk") as refused:
                 journal.append("t", 0, None, [], value)
-            assert refused.value.headers["Retry-After"] == "5"
+            assert refused.value.retry_after_s == 5
         else:
             journal.append("t", 0, None, [], value)
             await journal.flush()
@@ -166,9 +158,8 @@ async def test_records_that_belong_together_are_appended_all_or_none(tmp_path: P
     journal = Journal.open(tmp_path, limit_bytes=20 * MIB)
     small = JournalRecord("t", 0, None, [], b"small")
     large = JournalRecord("t", 0, None, [], bytes(LARGEST_RECORD_BYTES + 1))
-    with pytest.raises(RecordTooLarge) as refused:
+    with pytest.raises(RecordTooLarge):
         journal.append_all([small, large])
-    assert refused.value.status == 413
     with disk_with_room(journal, 150), pytest.raises(JournalFull):
         journal.append_all([small, JournalRecord("t", 0, None, [], bytes(500))])
     with pytest.raises(JournalFull):

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from shared.microbatch import MicroBatcher, Overloaded
+from shared.errors import Overloaded
+from shared.microbatch import MicroBatcher
 
 
 async def test_what_waits_during_a_call_goes_out_together():

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import uvicorn
 
-from contender.embedded.ports import free_ports
+from embedded.ports import free_ports
 from shared.one_piece import GatheringTransport, OnePieceProtocol
 
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contender.features import Entity, EventSource, FeatureView, column, on_demand
+from contender.features import aggregations as of
+from contender.features.aggregations import Aggregation
+from contender.features.bins import VALUES, bin_of
+from contender.features.distinct import hash_of
 from contender.training import Catalogue, build_training_set
-from shared.features import aggregations as of
-from shared.features.aggregations import Aggregation
-from shared.features.bins import VALUES, bin_of
-from shared.features.distinct import hash_of
 
 START = 1_700_000_000.0
 SHOP, TILL = Entity("shop", "shop"), Entity("till", "till")

@@ -1,0 +1,60 @@
+"""What a value of a model's input column may be, and what the model is fed for it: everybody judges it alike."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contender.contracts.inference_service import InputColumn
+from contender.contracts.values import Scalar
+
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+_INTEGER_LIMIT = 2**63
+
+
+def fault_of(column: InputColumn, value: Scalar, text_limit: int) -> str:
+    """What is wrong with one value of a column; empty when nothing is."""
+    if value is None:
+        return "is null, and the column is required" if column.required and column.default is None else ""
+    if column.dtype == "string":
+        return _text_fault(value, text_limit)
+    if column.dtype == "boolean":
+        return "" if isinstance(value, bool) else "is not true or false"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "is not a number"
+    return _number_fault(column, value)
+
+
+def _text_fault(value: Scalar, text_limit: int) -> str:
+    if not isinstance(value, str):
+        return "is not a string"
+    return f"is longer than {text_limit} characters" if len(value) > text_limit else ""
+
+
+def _number_fault(column: InputColumn, value: float) -> str:
+    if not -math.inf < value < math.inf:  # math.isfinite fails on an integer that is too long for a float
+        return "is not a finite number"
+    if column.dtype == "integer":
+        if value != int(value):
+            return "is not a whole number"
+        return "is outside 64 bits" if abs(value) >= _INTEGER_LIMIT else ""
+    return "is outside 32-bit floats" if abs(value) > FLOAT32_MAX else ""
+
+
+def array_of(column: InputColumn, values: Sequence[Scalar]) -> NDArray[Any]:
+    """A column's values as its model is fed them, shape (rows,): float64, int64, bool or object (str).
+
+    The default stands in for every null. Without one a null is NaN in a float column and `null_text` in a text column;
+    integer and boolean columns have no null (`fault_of` and the caller's own check refuse it before).
+    """
+    missing: Scalar = column.default
+    if missing is None:
+        nulls: dict[str, Scalar] = {"float": math.nan, "string": column.null_text}
+        missing = nulls.get(column.dtype)
+    filled = [missing if value is None else value for value in values]
+    if column.dtype == "integer":
+        return np.array([int(value) for value in filled if value is not None], dtype=np.int64)
+    kinds: dict[str, Any] = {"float": np.float64, "boolean": np.bool_, "string": object}
+    return np.array(filled, dtype=kinds[column.dtype])

@@ -1,0 +1,69 @@
+"""The calls that every service answers: its health, its metrics and its problems."""
+
+import msgspec
+
+from contender.contracts.operation import Operation
+from contender.contracts.problems import NOT_FOUND, UNAVAILABLE
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    """The process lives."""
+
+    status: str
+    service: str
+
+
+class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The process can do its job; `remarks` says what an operator should know all the same."""
+
+    status: str
+    service: str
+    remarks: list[str] = []
+
+
+class ProblemMeaning(msgspec.Struct, frozen=True):
+    """What a problem's `type` stands for."""
+
+    type: str
+    status: int
+    title: str
+
+
+LIVEZ = Operation(
+    "livez",
+    "GET",
+    "/livez",
+    "Says that this process lives.",
+    Liveness,
+    tag="health",
+    answer_example={"status": "alive", "service": "ab_router"},
+)
+READYZ = Operation(
+    "readyz",
+    "GET",
+    "/readyz",
+    "Says that this process can do its job; else 503 with the reasons.",
+    Readiness,
+    problems=(UNAVAILABLE,),
+    tag="health",
+    answer_example={"status": "ready", "service": "ab_router"},
+)
+METRICS = Operation(
+    "metrics",
+    "GET",
+    "/metrics",
+    "Everything counted, as Prometheus reads it.",
+    str,
+    tag="health",
+    answer_media_type="text/plain",
+)
+DESCRIBE_PROBLEM = Operation(
+    "describe_problem",
+    "GET",
+    "/problems/{slug}",
+    "Says what a problem's `type` stands for.",
+    ProblemMeaning,
+    problems=(NOT_FOUND,),
+    tag="problems",
+    answer_example={"type": "/problems/not-found", "status": 404, "title": "There is nothing of that name."},
+)

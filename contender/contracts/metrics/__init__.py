@@ -1,0 +1,31 @@
+"""The metrics that models are compared by, one module each. A further metric is a module and a line in `METRICS`."""
+
+from contender.contracts.metrics.absolute_error import ABSOLUTE_ERROR
+from contender.contracts.metrics.accuracy import ACCURACY
+from contender.contracts.metrics.auc import AUC
+from contender.contracts.metrics.brier import BRIER
+from contender.contracts.metrics.log_loss import LOG_LOSS
+from contender.contracts.metrics.metric import MEAN, SCORE_HISTOGRAM, Metric
+from contender.contracts.metrics.squared_error import SQUARED_ERROR
+from contender.contracts.tasks import Task
+
+__all__ = ["MEAN", "METRICS", "SCORE_HISTOGRAM", "Metric", "metric_named", "metrics_of"]
+
+METRICS: tuple[Metric, ...] = (LOG_LOSS, BRIER, ACCURACY, AUC, ABSOLUTE_ERROR, SQUARED_ERROR)
+"""All of them; the first that a task has is its usual one."""
+
+_BY_NAME = {metric.name: metric for metric in METRICS}
+
+
+def metric_named(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return _BY_NAME[name]
+
+
+def metrics_of(task: Task) -> tuple[Metric, ...]:
+    """The metrics that a task has, the usual one first."""
+    return tuple(metric for metric in METRICS if metric.has(task))

@@ -1,0 +1,69 @@
+"""One HTTP call: what a server answers, a client sends and the OpenAPI document describes."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from contender.contracts.problems import ProblemType
+
+AnswerT = TypeVar("AnswerT")
+JSON = "application/json"
+_CONVERTER = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[AnswerT]):
+    """A call of a service.
+
+    Attributes:
+        id: the operation id, such as `create_experiment`; the client's and the server's functions have this name.
+        method: `GET`, `POST`, `PUT` or `DELETE`.
+        path: as Starlette spells it, such as `/v1/models/{model}/predict`.
+        summary: one sentence.
+        answer: the type of the answer's JSON.
+        body: the type of the body's JSON; None where the call has none.
+        query: a struct of the query's parameters; None where the call has none.
+        status: of an answer that is no problem; `other_statuses` has further ones with their meaning.
+        problems: the problems of this call beyond those that any call may have.
+        tag: the heading in the document.
+        also: types that a schema names and that follow from no annotation.
+        body_example, answer_example: JSON as Python values, shown in the document and checked by a test.
+    """
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    answer: type[AnswerT]
+    body: Any = None
+    query: type[msgspec.Struct] | None = None
+    status: int = 200
+    other_statuses: dict[int, str] = field(default_factory=dict)
+    problems: tuple[ProblemType, ...] = ()
+    tag: str = ""
+    body_media_type: str = JSON
+    answer_media_type: str = JSON
+    body_example: Any = None
+    answer_example: Any = None
+    also: tuple[type, ...] = ()
+
+    @property
+    def template(self) -> str:
+        """The path as OpenAPI spells it: no converters."""
+        return _CONVERTER.sub(r"{\1}", self.path)
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names in the path."""
+        return _CONVERTER.findall(self.path)
+
+    def url(self, **parameters: str) -> str:
+        """The path with its parameters, each quoted as one segment.
+
+        Raises:
+            UnicodeEncodeError: a parameter has a character that UTF-8 can't encode.
+        """
+        return self.template.format(**{name: quote(value, safe="") for name, value in parameters.items()})

@@ -1,0 +1,77 @@
+"""What goes wrong, as callers see it: problem details (RFC 9457) and the types there are."""
+
+import http
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "/problems/"
+"""Types are relative references (RFC 9457, 3.1.1): each service answers them with a page of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """A kind of problem: the last part of its `type`, its HTTP status, and what it stands for, in a sentence."""
+
+    slug: str
+    status: int
+    meaning: str
+
+    @property
+    def type(self) -> str:
+        """The problem's `type`."""
+        return TYPE_PREFIX + self.slug
+
+    @property
+    def title(self) -> str:
+        """The problem's `title`."""
+        return http.HTTPStatus(self.status).phrase
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """What is wrong with one field. `field` is a path such as `rows[3].inputs.distance`."""
+
+    field: str
+    message: str
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of an answer that is an error."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+
+
+def details(kind: ProblemType, detail: str, errors: Sequence[FieldError] = ()) -> ProblemDetails:
+    """The body that tells of a problem."""
+    return ProblemDetails(kind.type, kind.title, kind.status, detail, list(errors))
+
+
+BAD_REQUEST = ProblemType("bad-request", 400, "The body is not what its content type says.")
+NOT_FOUND = ProblemType("not-found", 404, "There is nothing of that name.")
+CONFLICT = ProblemType("conflict", 409, "The present state does not allow it.")
+TOO_LARGE = ProblemType("too-large", 413, "More bytes or rows than one call may carry.")
+UNSUPPORTED_MEDIA_TYPE = ProblemType("unsupported-media-type", 415, "The content type is not read here.")
+INVALID_FIELD = ProblemType("invalid-field", 422, "A field is missing, mistyped or out of range.")
+INTERNAL_ERROR = ProblemType("internal-error", 500, "The service failed on the request; its log says why.")
+UNAVAILABLE = ProblemType("unavailable", 503, "The service can't do its job at the moment.")
+OVERLOADED = ProblemType("overloaded", 503, "More is queued than can be answered within the deadline.")
+JOURNAL_FULL = ProblemType(
+    "journal-full", 503, "The journal holds as many unsent bytes as it may, or its disk takes no more."
+)
+RECORD_TOO_LARGE = ProblemType("record-too-large", 413, "A record is larger than Kafka takes.")
+CROSS_SITE = ProblemType(
+    "cross-site",
+    403,
+    "A page of another origin tries to change something: CONTENDER_ALLOWED_ORIGINS names the origins that may.",
+)
+MISDIRECTED = ProblemType(
+    "misdirected-request",
+    421,
+    "The header Host has a name that is not served here: CONTENDER_ALLOWED_HOSTS names those that are.",
+)

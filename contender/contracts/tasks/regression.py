@@ -1,0 +1,53 @@
+"""A number; the score is the predicted value."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contender.contracts.tasks.task import Scores, Task
+from contender.contracts.values import Outcome, Scalar, Score
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """A number."""
+
+    def takes_classes(self, count: int) -> bool:
+        """None."""
+        return count == 0
+
+    def tensor_widths(self, classes: int) -> frozenset[int]:  # noqa: ARG002 - there are none
+        """One number."""
+        return frozenset({1})
+
+    def score_width(self, classes: int) -> int:  # noqa: ARG002
+        """One."""
+        return 1
+
+    def labels_from(self, scores: Scores, classes: Sequence[Scalar]) -> list[Scalar]:  # noqa: ARG002
+        """The value itself."""
+        return [float(value) for value in scores[:, 0]]
+
+    def answered_scores(self, scores: Scores) -> list[Score]:
+        """The value."""
+        answered: list[Score] = scores[:, -1].tolist()
+        return answered
+
+    def score_fault(self, scores: Sequence[Score], classes: int) -> str:  # noqa: ARG002
+        """Anything but one number per row."""
+        return "must be one number per row" if any(isinstance(score, list) for score in scores) else ""
+
+    def outcome_value(self, outcome: Outcome, classes: Sequence[Scalar]) -> float | None:  # noqa: ARG002
+        """The number; true, false and text are none."""
+        return None if isinstance(outcome, bool | str) else float(outcome)
+
+    def fallback_fault(self, value: float) -> str:
+        """Anything but a finite number."""
+        return "" if math.isfinite(value) else "is not a finite number"
+
+    def fallback_label(self, value: float, classes: Sequence[Scalar]) -> Scalar:  # noqa: ARG002
+        """The value itself."""
+        return value
+
+
+REGRESSION = Regression("regression", "the predicted value", has_classes=False)

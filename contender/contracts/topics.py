@@ -1,0 +1,7 @@
+"""The names of the topics, for producers and readers of one's own."""
+
+ENTITY_EVENTS = "entity-events"
+PREDICTIONS = "predictions"
+FEEDBACK = "feedback"
+EXPERIMENTS = "experiments"
+PARKED = "parked"

@@ -1,0 +1,54 @@
+"""Define features: `from contender.features import Entity, EventSource, FeatureView, count, mean`.
+
+Training sets and online values are computed from the same definitions by one formula. A window of length W with hop h
+has, at time t, the events in [floor(t/h)*h - W + h, t): tiles of width h, merged. An event at exactly t is unseen, so
+when t lies on a tile's boundary the tile that begins there contributes nothing.
+"""
+
+from contender.features.aggregations import (
+    Aggregation,
+    count,
+    distinct_count,
+    first,
+    last,
+    last_n,
+    max,  # noqa: A004 - as polars and SQL call it
+    mean,
+    min,  # noqa: A004
+    quantile,
+    ratio,
+    std,
+    sum,  # noqa: A004
+)
+from contender.features.conditions import Condition, column
+from contender.features.definitions import Entity, EventSource, FeatureService, FeatureView
+from contender.features.errors import DefinitionError, FeatureError, TrainingSetError, UnknownFeatureError
+from contender.features.on_demand import OnDemandView, on_demand
+
+__all__ = [
+    "Aggregation",
+    "Condition",
+    "DefinitionError",
+    "Entity",
+    "EventSource",
+    "FeatureError",
+    "FeatureService",
+    "FeatureView",
+    "OnDemandView",
+    "TrainingSetError",
+    "UnknownFeatureError",
+    "column",
+    "count",
+    "distinct_count",
+    "first",
+    "last",
+    "last_n",
+    "max",
+    "mean",
+    "min",
+    "on_demand",
+    "quantile",
+    "ratio",
+    "std",
+    "sum",
+]

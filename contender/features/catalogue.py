@@ -1,0 +1,305 @@
+"""All definitions of a project, found in a Python module and checked against each other, with their versions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import msgspec
+
+from contender.features.aggregations import Aggregation
+from contender.features.definitions import ColumnType, Definition, Entity, EventSource, FeatureService, FeatureView
+from contender.features.documents import digest, view_document, view_of
+from contender.features.errors import DefinitionError, UnknownFeatureError
+from contender.features.modules import load_module
+from contender.features.on_demand import OnDemandView
+
+DefinitionT = TypeVar("DefinitionT", Entity, EventSource, FeatureView, FeatureService, OnDemandView)
+View = FeatureView | OnDemandView
+Schema = Mapping[str, ColumnType]
+
+
+class KeptVersion(msgspec.Struct, frozen=True):
+    """A version of a view: `number` counts from 1 per name, `digest` names its meaning.
+
+    `retired_after` is the newest number when the version was retired; 0 while it is kept.
+    """
+
+    name: str
+    number: int
+    digest: str
+    document: dict[str, Any]
+    retired_after: int = 0
+
+    @property
+    def label(self) -> str:
+        """`view@number`, as references pin it."""
+        return f"{self.name}@{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A feature with its view. `label` is the view as it was asked for, with or without a version."""
+
+    view: View
+    name: str
+    label: str
+
+    @property
+    def aggregation(self) -> Aggregation:
+        """The aggregation of a feature that is read from tiles.
+
+        Raises:
+            TypeError: it is computed on demand.
+        """
+        found = self.view.feature(self.name)
+        if not isinstance(found, Aggregation):
+            raise TypeError(f"{self.reference} is computed on demand")
+        return found
+
+    @property
+    def kind(self) -> type:
+        """The type of its values: str, int, float or bool, or list for those of last_n."""
+        if isinstance(self.view, OnDemandView):
+            return self.view.features[self.name]
+        if self.aggregation.kind == "last_n":
+            return list
+        return int if self.view.is_integer(self.aggregation) else float
+
+    @property
+    def reference(self) -> str:
+        """`view:feature` as it was asked for."""
+        return f"{self.label}:{self.name}"
+
+    @property
+    def column(self) -> str:
+        """`view__feature`, the name in training sets and of full feature names."""
+        return f"{self.label}__{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Definitions by name. `views` and `on_demand` hold those of today; `kept` every version, by `view@number`.
+
+    `today` has per name the version that the view of today is, `schemas` per source those of its events that some
+    version reads, today's first. Numbers mean something only where versions were known, which a service keeps:
+    `is_numbered`.
+    """
+
+    entities: Mapping[str, Entity]
+    sources: Mapping[str, EventSource]
+    views: Mapping[str, FeatureView]
+    on_demand: Mapping[str, OnDemandView]
+    services: Mapping[str, FeatureService]
+    kept: Mapping[str, View] = field(default_factory=dict)
+    versions: Sequence[KeptVersion] = ()
+    today: Mapping[str, str] = field(default_factory=dict)
+    schemas: Mapping[str, Sequence[Schema]] = field(default_factory=dict)
+    is_numbered: bool = False
+
+    @classmethod
+    def of(cls, definitions: Iterable[Definition], known: Sequence[KeptVersion] = ()) -> "Catalogue":
+        """Check definitions against each other, and number them; what views refer to need not be listed.
+
+        Args:
+            definitions: those of today.
+            known: versions that there are, retired ones among them; a view whose meaning none of the kept ones has is a
+                new one.
+
+        Raises:
+            DefinitionError: two definitions share a name, one refers to what there is not, or on-demand views need
+                each other in a circle.
+        """
+        listed = list(definitions)
+        views = _by_name(listed, FeatureView)
+        on_demand = _by_name(listed, OnDemandView)
+        for name in views.keys() & on_demand.keys():
+            raise DefinitionError(
+                f"there is a view {name!r} too, at {views[name].place}; rename one of them", on_demand[name].place
+            )
+        entities = _by_name([*listed, *(one for view in views.values() for one in view.entities)], Entity)
+        sources = _by_name([*listed, *(view.source for view in views.values())], EventSource)
+        draft = cls(entities, sources, views, on_demand, _by_name(listed, FeatureService))
+        ordered = _ordered(_versioned(draft, list(views.values()), known))
+        return replace(_versioned(draft, [*views.values(), *ordered], known), is_numbered=bool(known))
+
+    @classmethod
+    def load(cls, module: str, known: Sequence[KeptVersion] = ()) -> "Catalogue":
+        """Read the definitions at the top of a Python module, such as `examples.flights.features`, or of a file.
+
+        Raises:
+            DefinitionError: there is no such module, it has no views, or its definitions contradict each other; the
+                message begins with the file and line where there is one.
+        """
+        loaded = load_module(module)
+        kinds = (Entity, EventSource, FeatureView, FeatureService, OnDemandView)
+        catalogue = cls.of((value for value in vars(loaded).values() if isinstance(value, kinds)), known)
+        if not catalogue.views:
+            raise DefinitionError(
+                f"the module {module!r} defines no FeatureView at its top level; give one a variable there",
+                f"{loaded.__file__}:1",
+            )
+        return catalogue
+
+    def again(self, known: Sequence[KeptVersion]) -> "Catalogue":
+        """The same definitions of today beside other versions.
+
+        Raises:
+            DefinitionError: as for `of`.
+        """
+        kinds = (self.entities, self.sources, self.views, self.on_demand, self.services)
+        return Catalogue.of([one for definitions in kinds for one in definitions.values()], known)
+
+    def feature(self, reference: str) -> Feature:
+        """The feature that a reference `view:feature` or `view@version:feature` names.
+
+        Raises:
+            UnknownFeatureError: there is none; the message lists what there is.
+        """
+        label, _, name = reference.partition(":")
+        view = self.views.get(label) or self.on_demand.get(label) or self.kept.get(label)
+        if view is None:
+            there = ", ".join(sorted([*self.views, *self.on_demand]))
+            kept = [one.label for one in self.versions if one.name == label.partition("@")[0]]
+            versions = f"; of that one, {', '.join(kept)}" if kept else ""
+            raise UnknownFeatureError(f"{reference!r} names no view; there are {there}{versions}")
+        if view.feature(name) is None:
+            there = ", ".join(_feature_names(view))
+            raise UnknownFeatureError(f"{reference!r} names no feature; view {label!r} has {there}")
+        return Feature(view, name, label)
+
+    def features(self, references: Sequence[str]) -> list[Feature]:
+        """The features of several references, in their order.
+
+        Raises:
+            UnknownFeatureError: one of them names none.
+        """
+        return [self.feature(reference) for reference in references]
+
+    def pinned(self, reference: str) -> str:
+        """The reference with the version that it means today.
+
+        Raises:
+            UnknownFeatureError: it names nothing.
+        """
+        found = self.feature(reference)
+        if "@" in found.label:
+            return reference
+        return f"{self.newest(found.label)}:{found.name}"
+
+    def newest(self, name: str) -> str:
+        """`view@number` of what a view means today; of a view that is defined no longer, its last version."""
+        if name in self.today:
+            return self.today[name]
+        return max((one for one in self.versions if one.name == name), key=lambda one: one.number).label
+
+    def inputs(self, feature: Feature) -> list[Feature]:
+        """What an on-demand feature is computed from; nothing for others."""
+        return self.features(feature.view.inputs) if isinstance(feature.view, OnDemandView) else []
+
+    def join_keys(self, feature: Feature) -> list[str]:
+        """The columns that name whom a feature describes, those of its inputs included."""
+        own = feature.view.join_keys if isinstance(feature.view, FeatureView) else ()
+        below = [key for one in self.inputs(feature) for key in self.join_keys(one)]
+        return list(dict.fromkeys([*own, *below]))
+
+    def request_columns(self, feature: Feature) -> dict[str, type]:
+        """The columns that a request must bring for a feature, those for its inputs included, with their types."""
+        found: dict[str, type] = {}
+        for one in self.inputs(feature):
+            found.update(self.request_columns(one))
+        return {**found, **(feature.view.request if isinstance(feature.view, OnDemandView) else {})}
+
+
+def _versioned(catalogue: Catalogue, newest: Sequence[View], known: Sequence[KeptVersion]) -> Catalogue:
+    """The catalogue with the known versions, and those that follow from the newest views."""
+    numbered, today = _numbered(newest, known)
+    versions = [one for one in numbered if not one.retired_after]
+    kept = {one.label: view_of(one.document) for one in versions}
+    schemas: dict[str, list[Schema]] = {}
+    for source in [*catalogue.sources.values(), *(one.source for one in kept.values() if isinstance(one, FeatureView))]:
+        known_ones = schemas.setdefault(source.name, [])
+        if source.schema not in known_ones:
+            known_ones.append(source.schema)
+    return replace(catalogue, kept=kept, versions=versions, today=today, schemas=schemas)
+
+
+def _ordered(catalogue: Catalogue) -> list[OnDemandView]:
+    """The on-demand views, each after those it needs."""
+    for service in catalogue.services.values():
+        _refer(catalogue, service.features, f"feature service {service.name!r}", service.place)
+    ordered: dict[str, OnDemandView] = {}
+
+    def visit(view: OnDemandView, path: tuple[str, ...]) -> None:
+        if view.name in path:
+            circle = " -> ".join([*path[path.index(view.name) :], view.name])
+            raise DefinitionError(
+                f"on-demand views need each other in a circle, {circle}; take one of these inputs away", view.place
+            )
+        _refer(catalogue, view.inputs, f"on-demand view {view.name!r}", view.place)
+        for one in catalogue.features(view.inputs):
+            if isinstance(one.view, OnDemandView):
+                visit(one.view, (*path, view.name))
+        ordered[view.name] = view
+
+    for view in catalogue.on_demand.values():
+        visit(view, ())
+    return list(ordered.values())
+
+
+def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list[KeptVersion], dict[str, str]]:
+    """The known versions, and new ones for views whose meaning no kept version has; and which version each view is.
+
+    A meaning that comes back is the version that it was, so processes of an older and a newer release may start in any
+    order. Numbers are never given again: what was pinned to a retired version can't come to mean something else.
+    """
+    versions = list(known)
+    today: dict[str, str] = {}
+    for view in views:
+        document = view_document(view)
+        if isinstance(view, OnDemandView):
+            # What it needs is pinned: where that means something else, so does this.
+            inputs = (reference.partition(":") for reference in view.inputs)
+            document["inputs"] = [f"{today.get(label, label)}:{name}" for label, _, name in inputs]
+        meaning = digest(_without_numbers(document, {one.label: one.digest for one in versions}))
+        own = [one for one in versions if one.name == view.name]
+        same = [one for one in own if one.digest == meaning and not one.retired_after]
+        if not same:
+            same = [KeptVersion(view.name, max((one.number for one in own), default=0) + 1, meaning, document)]
+            versions += same
+        elif same[-1].document != document:  # the same values, told otherwise
+            versions[versions.index(same[-1])] = msgspec.structs.replace(same[-1], document=document)
+        today[view.name] = same[-1].label
+    return versions, today
+
+
+def _without_numbers(document: Mapping[str, Any], digests: Mapping[str, str]) -> Mapping[str, Any]:
+    """With what an on-demand view needs by its meaning: numbers are given in another order elsewhere."""
+    if "inputs" not in document:
+        return document
+    inputs = (reference.partition(":") for reference in document["inputs"])
+    return {**document, "inputs": [f"{digests.get(label, label)}:{name}" for label, _, name in inputs]}
+
+
+def _refer(catalogue: Catalogue, references: Sequence[str], who: str, place: str) -> None:
+    try:
+        catalogue.features(references)
+    except UnknownFeatureError as error:
+        raise DefinitionError(f"{who}: {error}", place) from error
+
+
+def _feature_names(view: View) -> list[str]:
+    return list(view.features) if isinstance(view, OnDemandView) else [one.name for one in view.aggregations]
+
+
+def _by_name(definitions: Iterable[Definition], kind: type[DefinitionT]) -> dict[str, DefinitionT]:
+    found: dict[str, DefinitionT] = {}
+    for definition in definitions:
+        if not isinstance(definition, kind):
+            continue
+        if found.setdefault(definition.name, definition) != definition:
+            raise DefinitionError(
+                f"there are two different definitions of {kind.__name__} {definition.name!r}, the other at "
+                f"{found[definition.name].place}; rename one of them",
+                definition.place,
+            )
+    return found

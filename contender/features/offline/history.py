@@ -1,0 +1,182 @@
+"""Events of one column, sorted, and what of them the rows of a training set see."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from contender.features.aggregations import Aggregation
+from contender.features.distinct import hashes_of
+from contender.features.offline.folding import distinct_counts, folded, quantiles, spreads
+from contender.features.offline.spans import Indices, Spans
+from contender.features.tiles import Floats, tile_of
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Rows of one bucket: the entity of each by its number, where the number after the last is nobody; their times.
+
+    Both have shape (rows,).
+    """
+
+    code: Indices
+    time: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Events in the order of entity, time and value; arrays of shape (events,).
+
+    The events of entity i are [starts[i], starts[i + 1]); `starts` has shape (entities + 2,) and ends with a slice
+    without events, that of nobody.
+    """
+
+    starts: Indices
+    time: Floats
+    value: Floats
+    ingested: Floats | None
+
+    @classmethod
+    def of(cls, events: pl.DataFrame, column: str | None, entities: int, *, hashed: bool) -> Self:
+        """Sort events by a column.
+
+        Args:
+            events: columns `code`, `time`, perhaps `ingested`, and `column name` for every column.
+            column: which one to keep; none for bare events.
+            entities: how many there are.
+            hashed: whether values are to be told apart only, whatever their type.
+        """
+        kept = ["code", "time", *(["ingested"] if "ingested" in events.columns else [])]
+        if column is None or hashed:
+            value = pl.lit(0.0) if column is None else _hashes(events[f"column {column}"])
+            table = events.select(*kept, value.alias("value")).sort("code", "time")
+        else:
+            # -0.0 becomes 0.0, as online.
+            value = pl.col(f"column {column}").cast(pl.Float64) + 0.0
+            table = events.select(*kept, value.alias("value")).sort("code", "time", "value")
+        starts = np.searchsorted(table["code"].to_numpy(), np.arange(entities + 2)).astype(np.int64)
+        ingested = table["ingested"].to_numpy() if "ingested" in kept else None
+        return cls(starts, table["time"].to_numpy(), table["value"].to_numpy(), ingested)
+
+    def spans(self, wanted: Wanted, hop_s: int, window_s: float) -> Spans:
+        """The events that each row sees in a window: those in [floor(t/h) h - W + h, t), or all before t."""
+        begin, end = self.starts[wanted.code], self.starts[wanted.code + 1]
+        end = self._first_at(begin, end, wanted.time)
+        if np.isfinite(window_s):
+            opens = (tile_of(wanted.time, hop_s) + 1) * hop_s - window_s
+            begin = self._first_at(begin, end, opens)
+        spans = Spans.of_rows(begin, end)
+        return spans if self.ingested is None else spans.known(self.ingested, wanted.time)
+
+    def _first_at(self, low: Indices, high: Indices, times: Floats) -> Indices:
+        """The first event of each slice [low, high) that is not before a time; `high` where all are."""
+        low, high = low.copy(), high.copy()
+        open_ = np.flatnonzero(low < high)
+        while len(open_):
+            middle = (low[open_] + high[open_]) >> 1
+            before = self.time[middle] < times[open_]
+            low[open_[before]] = middle[before] + 1
+            high[open_[~before]] = middle[~before]
+            open_ = open_[low[open_] < high[open_]]
+        return low
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A feature's values and which of them are null, shape (rows,); of last_n (rows, n) and how many there are."""
+
+    values: Floats
+    missing: Mask
+    lengths: Indices | None = None
+
+    @classmethod
+    def of(cls, feature: Aggregation, history: History, spans: Spans, age: "MaxAge") -> Self:
+        """A feature of the events that rows see; not a ratio."""
+        count = spans.count
+        if feature.kind == "count":
+            return cls(count.astype(np.float64), np.zeros(spans.rows, dtype=np.bool_))
+        if feature.kind == "distinct_count":
+            different = distinct_counts(history.value, spans, feature.exact_to)
+            return cls(different.astype(np.float64), np.zeros(spans.rows, dtype=np.bool_))
+        few = count < 2 if feature.kind == "std" else count == 0  # noqa: PLR2004 - a deviation takes two
+        missing = few | age.exceeded(history, spans)
+        if feature.kind == "last_n":
+            latest = spans.latest(feature.n)
+            return cls(_at(history.value, latest), missing, (latest >= 0).sum(axis=1))
+        with np.errstate(all="ignore"):
+            return cls(_aggregate(feature, history.value, spans, count), missing)
+
+    def divided_by(self, other: "Values") -> "Values":
+        """The ratio of two features."""
+        missing = self.missing | other.missing | (other.values == 0)
+        with np.errstate(all="ignore"):
+            return Values(self.values / other.values, missing)
+
+    def series(self, name: str, *, integer: bool) -> pl.Series:
+        """As a column: Int64 or Float64, or a list of them."""
+        kind = np.int64 if integer else np.float64
+        if self.lengths is None:
+            return pl.Series(name, np.where(self.missing, 0.0, self.values).astype(kind)).set(
+                pl.Series(self.missing), None
+            )
+        lengths = np.where(self.missing, 0, self.lengths)
+        inside = np.arange(self.values.shape[1]) < lengths[:, None]
+        flat = pl.DataFrame(
+            {"row": np.repeat(np.arange(len(lengths)), lengths), name: self.values[inside].astype(kind)}
+        )
+        lists = flat.group_by("row", maintain_order=True).agg(name)
+        rows = pl.DataFrame({"row": np.arange(len(lengths))})
+        return rows.join(lists, on="row", how="left", maintain_order="left")[name]
+
+
+@dataclass(frozen=True, slots=True)
+class MaxAge:
+    """How old the newest event of a window may be at each row's time, shape (rows,)."""
+
+    times: Floats
+    max_age_s: float
+
+    def exceeded(self, history: History, spans: Spans) -> Mask:
+        """Whether it is older; shape (rows,)."""
+        if not np.isfinite(self.max_age_s):
+            return np.zeros(spans.rows, dtype=np.bool_)
+        newest = _at(history.time, spans.latest(1)[:, 0])
+        return self.times - newest > self.max_age_s
+
+
+def _aggregate(feature: Aggregation, value: Floats, spans: Spans, count: Indices) -> Floats:
+    """One number per row, anything where a row sees no event."""
+    found: Floats
+    match feature.kind:
+        case "first":
+            found = _at(value, spans.earliest())
+        case "last":
+            found = _at(value, spans.latest(1)[:, 0])
+        case "min":
+            found = folded(value, spans, np.minimum, np.inf)
+        case "max":
+            found = folded(value, spans, np.maximum, -np.inf)
+        case "quantile":
+            found = quantiles(value, spans, feature.q)
+        case "std":
+            found = np.sqrt(spreads(value, spans) / (count - 1))
+        case _:
+            found = folded(value, spans, np.add, 0.0)
+    return found / count if feature.kind == "mean" else found
+
+
+def _at(values: Floats, positions: Indices) -> Floats:
+    """Values at positions; anything where a position is -1."""
+    return values[positions] if len(values) else np.zeros(positions.shape)
+
+
+def _hashes(column: pl.Series) -> pl.Expr:
+    """A number per value, the same for the same one; each different value is hashed once."""
+    different = column.unique()
+    known = pl.DataFrame({"value": different, "hash": hashes_of(different.to_list())})
+    hashed = column.to_frame("value").join(known, on="value", how="left", maintain_order="left")["hash"]
+    return pl.lit(hashed)

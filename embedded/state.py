@@ -1,0 +1,111 @@
+"""What runs, as a file that `status`, `logs` and `down` read: process ids with their start times."""
+
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from embedded.errors import EmbeddedError
+
+START_TOLERANCE_S = 5.0
+"""Start times are counted from the boot time, which moves with corrections of the clock: by a second in days."""
+
+
+class ProcessState(msgspec.Struct, frozen=True):
+    """One process.
+
+    `created` is its start time: a process id alone may have been given to another since. `cause` says how it ended the
+    last time, `retry_at` (seconds since the Unix epoch) when a dead one is started again, `progress` how far one that
+    is not ready has come.
+    """
+
+    name: str
+    port: int
+    pid: int | None = None
+    created: float = 0.0
+    restarts: int = 0
+    ready: bool = False
+    progress: str = ""
+    cause: str = ""
+    retry_at: float = 0.0
+
+
+class StackState(msgspec.Struct, frozen=True):
+    """The supervisor and its processes.
+
+    `ready` says that the start is over: what answers requests is ready, and nobody waits for the workers that are not.
+    `failure` says why the stack ended, when it failed.
+    """
+
+    supervisor: ProcessState
+    processes: list[ProcessState] = []
+    ready: bool = False
+    failure: str = ""
+
+
+def describe_start(state: StackState) -> str:
+    """What a stack that starts waits for, and how far that is."""
+    waiting = [process for process in state.processes if process.created and not process.ready]
+    if not waiting:
+        return "starting"
+    serving = any(process.name == "ab_router" and process.ready for process in state.processes)
+    parts = []
+    for process in waiting:
+        how_far = process.progress or (f"restart {process.restarts}, it {process.cause}" if process.cause else "")
+        parts.append(f"{process.name} ({how_far})" if how_far else process.name)
+    return f"{'predictions are served; ' if serving else ''}waiting for {', '.join(parts)}"
+
+
+def describe_late(state: StackState) -> list[str]:
+    """Of each process that is not ready one sentence: why, and what happens meanwhile."""
+    return [
+        f"{process.name} is not ready (it {process.cause or 'shows no progress'}): it is tried "
+        f"again and again, and predictions are served meanwhile; `contender logs {process.name}` has more."
+        for process in state.processes
+        if not process.ready
+    ]
+
+
+def created(pid: int) -> float:
+    """When a process started, in seconds since the Unix epoch; 0 when there is none."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def runs(process: ProcessState) -> bool:
+    """Whether that very process still runs."""
+    if process.pid is None:
+        return False
+    try:
+        found = psutil.Process(process.pid)
+        same = abs(found.create_time() - process.created) < START_TOLERANCE_S
+        return bool(same and found.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def read(path: Path) -> StackState | None:
+    """The state as last written; None when nothing was started here, or the file is damaged.
+
+    Raises:
+        EmbeddedError: the file can't be read.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=StackState)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    except OSError as error:
+        raise EmbeddedError(f"{path} can't be read ({error.strerror}): it says what runs.") from error
+
+
+def write(path: Path, state: StackState) -> None:
+    """Replace the state in one step, so that a reader never sees half of it.
+
+    Raises:
+        OSError: the disk does not take it; the state before it stays.
+    """
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(msgspec.json.encode(state))
+    temporary.replace(path)

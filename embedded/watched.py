@@ -1,0 +1,203 @@
+"""A process under supervision: when it is started again, and when one that answers nothing is replaced."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+from embedded.errors import DiedError, EmbeddedError, last_said
+from embedded.ports import NeededPort
+from embedded.process import ManagedProcess
+from embedded.state import ProcessState, created
+
+FIRST_BACKOFF_S = 0.2
+LAST_BACKOFF_S = 60.0
+STEADY_S = 120.0
+"""A process that has run for longer than the longest backoff has recovered: its next end is a first one again."""
+
+KILL_S = 5.0
+"""What a process that answers nothing has to end by itself before it is killed."""
+
+LATE_ENDS = 3
+"""A worker that ended this often in a row is not waited for at a start; it is started again all the same."""
+
+LOOK_S = 2.0
+STARTING_LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a process may answer nothing (`live_s`), and how long a start waits without progress (`start_s`)."""
+
+    live_s: float = 20.0
+    start_s: float = 300.0
+
+
+@dataclass
+class Watched:
+    """A process with what is known of it. All but `look_up` belongs to the supervisor's thread."""
+
+    process: ManagedProcess
+    ports: Sequence[NeededPort]
+    patience: Patience = Patience()
+    started_at: float = 0.0
+    born: float = 0.0
+    restarts: int = 0
+    ends_in_a_row: int = 0
+    cause: str = ""
+    retry_at: float = 0.0
+    retry_time: float = 0.0
+    kill_at: float = 0.0
+    listening: bool = False
+    answered_at: float = 0.0
+    ready: bool = False
+    announced: bool = False
+    progress: str = ""
+    progressed_at: float = 0.0
+    _look_at: float = 0.0
+    _looking: "Future[None] | None" = None
+
+    @property
+    def name(self) -> str:
+        """The process's name."""
+        return self.process.name
+
+    @property
+    def state(self) -> ProcessState:
+        """What `status` shows of it."""
+        return ProcessState(
+            self.name,
+            self.process.port,
+            self.process.pid,
+            self.born,
+            self.restarts,
+            ready=self.ready,
+            progress="" if self.ready else self.progress,
+            cause=self.cause,
+            retry_at=self.retry_time if self.retry_at else 0.0,
+        )
+
+    def start(self, now: float) -> None:
+        """Start it, and forget what was known of the process before.
+
+        Raises:
+            OSError: it can't be started.
+            EmbeddedError: it can't be prepared.
+            subprocess.TimeoutExpired: preparing it takes too long.
+        """
+        self.retry_at = self.kill_at = 0.0
+        self.listening = self.ready = self.announced = False
+        self.progress = ""
+        self.started_at = self.answered_at = self.progressed_at = now
+        self.process.start()
+        self.born = created(pid) if (pid := self.process.pid) else 0.0
+
+    def keeps_waiting(self, now: float) -> bool:
+        """Whether a start waits for it.
+
+        Raises:
+            DiedError: the stack is of no use without it, and it has ended or does not get on.
+        """
+        if self.ready:
+            return False
+        ended, hangs = not self.process.alive, now - self.progressed_at > self.patience.start_s
+        if not self.process.essential:
+            return not hangs and self.ends_in_a_row < LATE_ENDS
+        if ended:
+            raise DiedError(
+                self.name, f"{_end_of(self.process)} while starting", self.process.log, self.process.log_start
+            )
+        if hangs:
+            what = f"was not ready after {self.patience.start_s:g} s"
+            raise DiedError(self.name, what, self.process.log, self.process.log_start)
+        return True
+
+    def look(self, pool: Executor, now: float) -> None:
+        """Ask it in a thread of the pool, unless that goes on or was done just now."""
+        if now < self._look_at or not self.process.alive or (self._looking and not self._looking.done()):
+            return
+        self._look_at = now + (LOOK_S if self.ready else STARTING_LOOK_S)
+        self._looking = pool.submit(self.look_up, self.process.pid)
+
+    def look_up(self, pid: int | None) -> None:
+        """Ask it, and note what it answers if it is still the process with that id."""
+        if not self.process.is_live(self.patience.live_s) or self.process.pid != pid:
+            return
+        self.answered_at = time.monotonic()
+        self.listening = True
+        if self.ready:
+            return
+        readiness = self.process.readiness()
+        if self.process.pid == pid:
+            if readiness.progress != self.progress:
+                self.progress, self.progressed_at = readiness.progress, time.monotonic()
+            self.ready = readiness.ready
+
+    def tend(self, now: float) -> str:
+        """Start it again when it has ended, and end it when it answers nothing; what was done, in a line."""
+        if not self.process.alive:
+            if not self.retry_at:
+                return self._note_end(now)
+            return self._start_again(now) if now >= self.retry_at else ""
+        if self.kill_at:
+            if now >= self.kill_at:
+                self.process.send_kill()
+            return ""
+        patience_s = self.patience.live_s if self.listening else self.patience.start_s
+        if now - self.answered_at > patience_s:
+            return self._replace(now, patience_s)
+        if self.ends_in_a_row and now - self.started_at > STEADY_S:
+            self.ends_in_a_row = 0
+        if self.ready and not self.announced:
+            self.announced = True
+            return f"{self.name} is ready{' again' if self.restarts else ''} after {now - self.started_at:.1f} s"
+        return ""
+
+    def forgive(self, now: float) -> None:
+        """Give it time anew: the supervisor itself has slept, and perhaps all the machine."""
+        self.answered_at = self.progressed_at = now
+
+    def hasten(self, now: float) -> None:
+        """Start it at once if it has ended: what it needs is there again."""
+        self.ends_in_a_row = 0
+        if self.retry_at:
+            self.retry_at = now
+
+    def _note_end(self, now: float) -> str:
+        if not self.kill_at:
+            by_itself = (self.process.exit_code or 0) > 0
+            cause = last_said(self.process.log, self.process.log_start) if by_itself else ""
+            self.cause = _end_of(self.process) + (f": {cause}" if cause else "")
+        return self._postpone(now)
+
+    def _postpone(self, now: float) -> str:
+        wait_s = min(FIRST_BACKOFF_S * 2.0 ** min(self.ends_in_a_row, 20), LAST_BACKOFF_S)
+        self.ends_in_a_row += 1
+        self.ready = False
+        self.retry_at, self.retry_time = now + wait_s, time.time() + wait_s
+        return f"{self.name} {self.cause}; restart {self.restarts + 1} in {wait_s:g} s"
+
+    def _start_again(self, now: float) -> str:
+        self.restarts += 1
+        try:
+            self.start(now)
+        except (OSError, EmbeddedError, subprocess.TimeoutExpired) as error:
+            self.cause = f"can't be started: {error}"
+            return self._postpone(now)
+        return f"{self.name} was started again, restart {self.restarts}"
+
+    def _replace(self, now: float, patience_s: float) -> str:
+        self.cause = f"did not answer /livez for {patience_s:g} s and was ended"
+        self.kill_at = now + KILL_S
+        self.process.terminate()
+        return f"{self.name} did not answer /livez for {patience_s:g} s: it is ended and started again"
+
+
+def _end_of(process: ManagedProcess) -> str:
+    code = process.exit_code or 0
+    if code >= 0:
+        return f"ended with exit code {code}"
+    known = {int(number): number.name for number in signal.Signals}
+    return f"was ended by signal {-code} ({known.get(-code, 'unknown')})"

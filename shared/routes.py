@@ -1,0 +1,78 @@
+"""Routes made from operations: the body is read and the answer written as the contract says."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from contender.contracts.operation import JSON, Operation
+from shared.bodies import read_body, read_query
+
+AnswerT = TypeVar("AnswerT")
+Endpoint = Callable[..., Awaitable[Any]]
+EndpointT = TypeVar("EndpointT", bound=Endpoint)
+
+
+class Routes(APIRouter):
+    """Routes of one service.
+
+    An endpoint takes the request, then `body` and `query` where its operation has them, and the path's parameters as
+    text by name. It returns the answer's value, or a Response where status or headers differ.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(route_class=_Route)
+
+    def serve(self, operation: Operation[Any]) -> Callable[[EndpointT], EndpointT]:
+        """Answer an operation's calls with the decorated function."""
+
+        def register(endpoint: EndpointT) -> EndpointT:
+            self.add_api_route(
+                operation.path,
+                _answering(operation, endpoint),
+                methods=[operation.method],
+                name=operation.id,
+                response_class=Response,
+                openapi_extra={"operation": operation},
+            )
+            return endpoint
+
+        return register
+
+
+def json_response(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A response of anything msgspec encodes."""
+    return Response(msgspec.json.encode(content), status, headers, JSON)
+
+
+def _answering(operation: Operation[Any], endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    reads_json = operation.body is not None and operation.body_media_type == JSON
+
+    async def answer(request: Request) -> Response:
+        arguments: dict[str, Any] = dict(request.path_params)
+        if operation.query is not None:
+            arguments["query"] = read_query(request, operation.query)
+        if reads_json:
+            limit_bytes = request.state.settings.body_limit_bytes
+            arguments["body"] = await read_body(request, operation.body, limit_bytes)
+        content = await endpoint(request, **arguments)
+        return content if isinstance(content, Response) else json_response(content, operation.status)
+
+    answer.__doc__ = operation.summary
+    return answer
+
+
+class _Route(APIRoute):
+    """Hands the request to its endpoint as it is.
+
+    FastAPI's solving of dependencies takes as long as the rest of a prediction's call, and bodies are msgspec's.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The endpoint alone."""
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return endpoint
