@@ -30,6 +30,7 @@ from shared import http
 from shared.background import repeated
 from shared.clock import Clock, SystemClock
 from shared.journal import FULL_REASON, Journal
+from shared.pages import mount_assets
 from shared.processes import run_web, run_worker
 from shared.publisher import Publisher
 from shared.topics import ensure_topics
@@ -63,7 +64,7 @@ def create_app(resources: Resources) -> FastAPI:
     app.router.routes[:0] = online.routes
     app.include_router(router)
     app.include_router(pages.router)
-    pages.mount_static(app)
+    mount_assets(app)
     return app
 
 

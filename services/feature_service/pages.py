@@ -1,12 +1,10 @@
 """The features' page: how fresh and how full each view is, server-rendered, under a strict content policy."""
 
 from html import escape
-from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
-from starlette.staticfiles import StaticFiles
 
 from contender.features.durations import told
 from services.feature_service.health import ViewStatus
@@ -15,7 +13,6 @@ from services.feature_service.telling import tell_status
 from shared.errors import Unavailable
 
 router = APIRouter(include_in_schema=False)
-_STATIC = Path(__file__).parent / "static"
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -67,8 +64,3 @@ def _row(view: ViewStatus) -> str:
     ]
     tone = ' class="behind"' if view.behind else ""
     return f"<tr{tone}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def mount_static(app: FastAPI) -> None:
-    """Serve the style sheet from this package."""
-    app.mount("/static", StaticFiles(directory=_STATIC), name="static")

@@ -15,6 +15,7 @@ from services.feedback_service.store import RedisSnapshots, SnapshotStore, Snaps
 from shared import http
 from shared.clock import SystemClock
 from shared.journal import FULL_REASON, Journal
+from shared.pages import mount_assets
 from shared.publisher import Publisher
 
 
@@ -81,7 +82,7 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
     )
     app.include_router(api.router)
     app.include_router(pages.router)
-    pages.mount_static(app)
+    mount_assets(app)
     return app
 
 

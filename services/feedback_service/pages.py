@@ -1,16 +1,12 @@
 """The dashboard's routes: server-rendered pages and their own static files, under a strict content policy."""
 
-from pathlib import Path
-
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
-from starlette.staticfiles import StaticFiles
 
 from services.feedback_service.handlers import TellResults
 from services.feedback_service.rendering import experiment_page, overview_page
 
 router = APIRouter(include_in_schema=False)
-_STATIC = Path(__file__).parent / "static"
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -32,8 +28,3 @@ async def show_experiment(request: Request, name: str) -> HTMLResponse:
     """The results of one experiment."""
     tell: TellResults = request.state.tell_results
     return HTMLResponse(experiment_page(await tell.results(name)), headers=_HEADERS)
-
-
-def mount_static(app: FastAPI) -> None:
-    """Serve the style sheet and the script from this package."""
-    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
