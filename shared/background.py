@@ -13,7 +13,7 @@ _WORKED_S = 60.0
 
 
 @asynccontextmanager
-async def repeated(
+async def run_every(
     action: Callable[[], Awaitable[None]],
     every_s: float,
     *,
@@ -51,7 +51,7 @@ async def run_forever(
     slowest_s: float = 0.0,
     name: str = "",
 ) -> NoReturn:
-    """As `repeated`, for a task that the caller starts and cancels."""
+    """As `run_every`, for a task that the caller starts and cancels."""
     log = logger(__name__).bind(action=name or getattr(action, "__qualname__", repr(action)))
     failures, pause_s = 0, every_s
     loop = asyncio.get_running_loop()

@@ -25,7 +25,7 @@ from shared.logs import logger
 from shared.problems import render_http_exception, render_unexpected
 from shared.routes import json_response
 from shared.settings import ServiceName, Settings
-from shared.streams import Membership, Steps
+from shared.streams import Membership, RebuildProgress
 
 _DRAIN_S = 5
 # A worker that does not stop in time is killed by its supervisor; its stored offsets make that harmless.
@@ -57,7 +57,7 @@ def run_worker(
     service: ServiceName,
     *,
     ready: Callable[[], Awaitable[list[str]]],
-    steps: Steps | None = None,
+    steps: RebuildProgress | None = None,
 ) -> None:
     """Run a Faust application with /livez, /readyz and /metrics until SIGTERM.
 
@@ -70,7 +70,7 @@ def run_worker(
         ready: why the worker can't do its job, but for the group.
         steps: counts those of the worker's own.
     """
-    if asyncio.run(_serve_worker(create, settings, service, ready, steps or Steps())):
+    if asyncio.run(_serve_worker(create, settings, service, ready, steps or RebuildProgress())):
         sys.exit(1)
 
 
@@ -79,7 +79,7 @@ async def _serve_worker(
     settings: Settings,
     service: ServiceName,
     ready: Callable[[], Awaitable[list[str]]],
-    steps: Steps,
+    steps: RebuildProgress,
 ) -> bool:
     app = create()
     membership = Membership(app, steps)
@@ -99,7 +99,7 @@ async def _run(app: faust.App, membership: Membership, stopping: asyncio.Event, 
     started = asyncio.create_task(app.start())
     ended = asyncio.create_task(app.wait_until_stopped())
     asked = asyncio.create_task(stopping.wait())
-    lost = asyncio.create_task(membership.lost(patience_s))
+    lost = asyncio.create_task(membership.wait_until_stuck(patience_s))
     await asyncio.wait({ended, asked, lost}, return_when=asyncio.FIRST_COMPLETED)
     crashed = not stopping.is_set()
     if lost.done():

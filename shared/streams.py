@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import faust
@@ -96,27 +96,21 @@ def create_faust(name: str, *, kafka: str, data: Path, partitions: int, store: s
     )
 
 
-@dataclass(frozen=True, slots=True)
-class EndsProcess:
-    """Whatever fails inside an agent ends the application, and its process with it.
+@asynccontextmanager
+async def crash_on_error(app: faust.App) -> AsyncIterator[None]:
+    """Ends the application, and its process with it, when the block inside an agent raises.
 
     Faust alone would start the agent again behind the failed record, whose offset the next commit would pass.
     """
-
-    app: faust.App
-
-    async def __aenter__(self) -> None:
-        return
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, Exception):  # and not a cancellation, which is how it stops
-            await self.app.crash(error)
+    try:
+        yield
+    except Exception as error:  # and not a cancellation, which is how it stops
+        await app.crash(error)
+        raise
 
 
 @dataclass(slots=True)
-class Steps:
+class RebuildProgress:
     """Counts what a worker does of its own before it can take records, so that slowness is told from standing still."""
 
     taken: int = 0
@@ -134,14 +128,14 @@ class Membership:
     """
 
     app: faust.App
-    steps: Steps = field(default_factory=Steps)
+    steps: RebuildProgress = field(default_factory=RebuildProgress)
 
     @property
     def complete(self) -> bool:
         """Whether the partitions are assigned, their tables recovered, and what is made of these rebuilt."""
         return self.app.started and self.app.tables.actives_ready
 
-    async def lost(self, patience_s: float, look_s: float = 1.0) -> None:
+    async def wait_until_stuck(self, patience_s: float, look_s: float = 1.0) -> None:
         """Return when it was incomplete for so long, with no rebalance begun and nothing recovered or rebuilt."""
         loop = asyncio.get_running_loop()
         known, since = self.progress(), loop.time()

@@ -18,7 +18,7 @@ from contender.contracts.inference_service import ModelVersion
 from services.ab_router.clients import CallError, Features, Inference, Needs
 from services.ab_router.errors import UnknownModelError
 from services.ab_router.reading import SharedReading
-from shared.background import repeated
+from shared.background import run_every
 from shared.errors import Unavailable, shortened
 
 _LOG = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Catalog:
         await self.refresh()
         for reading in (self._versions, self._views):
             self._open.push_async_callback(reading.close)
-            await self._open.enter_async_context(repeated(reading.fresh, self._refresh_s, first_s=self._refresh_s))
+            await self._open.enter_async_context(run_every(reading.fresh, self._refresh_s, first_s=self._refresh_s))
         return self
 
     async def __aexit__(

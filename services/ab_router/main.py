@@ -17,7 +17,7 @@ from services.ab_router.predictions import Predict
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.store import open_sql_store
-from shared.background import repeated
+from shared.background import run_every
 from shared.clock import SystemClock
 from shared.http import create_app as create_http_app
 from shared.journal import FULL_REASON, Journal
@@ -150,4 +150,4 @@ def _connections(settings: RouterSettings) -> httpx.Limits:
 
 def _kept_fresh(experiments: Experiments, every_s: float) -> AbstractAsyncContextManager[None]:
     """Read what other routers have changed."""
-    return repeated(experiments.refresh, every_s, first_s=every_s, name="read experiments again")
+    return run_every(experiments.refresh, every_s, first_s=every_s, name="read experiments again")

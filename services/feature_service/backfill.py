@@ -22,7 +22,7 @@ from services.feature_service.handlers import Merging, ReadFrame, decode_frame
 from services.feature_service.health import Health
 from services.feature_service.history import HistoryChangedError, Seam, frames
 from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
-from shared.background import repeated
+from shared.background import run_every
 from shared.logs import logger
 from shared.streams import frame_id_in
 from shared.topics import ENTITY_EVENTS
@@ -56,7 +56,7 @@ class Fillers:
     async def running(self, every_s: float) -> AsyncIterator[None]:
         """Look every so often for what is to be filled; at the end what is unfinished is begun again elsewhere."""
         try:
-            async with repeated(self.tend, every_s):
+            async with run_every(self.tend, every_s):
                 yield
         finally:
             for task in self._running.values():

@@ -27,7 +27,7 @@ from services.feature_service.sweeping import Sweeper
 from services.feature_service.telling import tell_status
 from services.feature_service.worker import create_worker
 from shared import http
-from shared.background import repeated
+from shared.background import run_every
 from shared.clock import Clock, SystemClock
 from shared.journal import FULL_REASON, Journal
 from shared.pages import mount_assets
@@ -108,8 +108,8 @@ def web_resources(settings: FeatureSettings) -> Resources:
                 await definitions.open()
                 state = state_of(settings, definitions, store, journal, SystemClock())
                 async with (
-                    repeated(definitions.refresh, settings.refresh_s),
-                    repeated(Sweeper(definitions, store).sweep, _SWEEP_S),
+                    run_every(definitions.refresh, settings.refresh_s),
+                    run_every(Sweeper(definitions, store).sweep, _SWEEP_S),
                     _counted(state),
                     _checked(state),
                 ):
@@ -183,7 +183,7 @@ def _counted(state: State) -> AbstractAsyncContextManager[None]:
         await tell_status(state["definitions"], state["clock"].now())
 
     every_s = state["settings"].entities_every_s
-    return repeated(count, every_s) if every_s else nullcontext()
+    return run_every(count, every_s) if every_s else nullcontext()
 
 
 def _checked(state: State) -> AbstractAsyncContextManager[None]:
@@ -196,7 +196,7 @@ def _checked(state: State) -> AbstractAsyncContextManager[None]:
             await state["consistency"].check(settings.consistency_sample)
 
     # Nothing has been served yet at the start.
-    return repeated(check, every_s, first_s=every_s) if every_s else nullcontext()
+    return run_every(check, every_s, first_s=every_s) if every_s else nullcontext()
 
 
 def _definitions(settings: FeatureSettings, registry: Registry, store: FeatureStore) -> Definitions:

@@ -26,9 +26,18 @@ from services.feature_service.health import Health
 from services.feature_service.metrics import EVENTS, MERGE_SECONDS, SETTLE_SECONDS
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
-from shared.background import repeated
+from shared.background import run_every
 from shared.logs import logger
-from shared.streams import EndsProcess, Park, SourceRecord, check_type, create_faust, create_parker, source_of, start_at
+from shared.streams import (
+    Park,
+    SourceRecord,
+    check_type,
+    crash_on_error,
+    create_faust,
+    create_parker,
+    source_of,
+    start_at,
+)
 from shared.topics import ENTITY_EVENTS
 
 GROUP = "contender-feature-service"
@@ -81,7 +90,7 @@ def create_worker(
 
     @app.agent(topic)
     async def merge_entity_events(stream: StreamT[bytes]) -> None:
-        async with resources() as merging, EndsProcess(app):
+        async with resources() as merging, crash_on_error(app):
             opened.set_result(merging)
 
             async def on_revoked(*arguments: Any, **_: object) -> None:
@@ -90,7 +99,7 @@ def create_worker(
             app.on_partitions_revoked.connect(on_revoked)
             fillers = Fillers(settings.kafka, merging, health)
             pipeline = Pipeline.of(settings, merging, park, health)
-            async with fillers.running(settings.refresh_s), repeated(pipeline.tell, _TELL_S):
+            async with fillers.running(settings.refresh_s), run_every(pipeline.tell, _TELL_S):
                 await pipeline.run(cast("Stream[bytes]", stream).noack().events())
 
     return app

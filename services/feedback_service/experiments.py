@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
 from contender.contracts.ab_router import ExperimentRevision
-from shared.background import repeated
+from shared.background import run_every
 from shared.logs import logger
 from shared.topics import EXPERIMENTS
 
@@ -64,7 +64,7 @@ class ExperimentsFromKafka(InMemoryExperiments):
         self._log = logger(__name__)
 
     async def __aenter__(self) -> Self:
-        await self._running.enter_async_context(repeated(self._follow, _RETRY_S))
+        await self._running.enter_async_context(run_every(self._follow, _RETRY_S))
         return self
 
     async def __aexit__(

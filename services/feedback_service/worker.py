@@ -20,7 +20,7 @@ from services.feedback_service.store import SnapshotStore, SnapshotsUnavailableE
 from services.feedback_service.tables import ChangelogTable, LocalTables, create_table
 from shared.clock import Clock
 from shared.logs import logger
-from shared.streams import EndsProcess, SourceRecord, create_faust, create_parker, decoded, start_at
+from shared.streams import SourceRecord, crash_on_error, create_faust, create_parker, decoded, start_at
 from shared.topics import FEEDBACK, PREDICTIONS
 
 TABLE = "entries"
@@ -138,13 +138,13 @@ def _read_topics(app: faust.App, join: Join, flushing: Flushing) -> None:
             await park(source, encode(), str(error))
 
     async def record_predictions(stream: StreamT[bytes]) -> None:
-        async with EndsProcess(app):
+        async with crash_on_error(app):
             async for frame, source in decoded(_unacknowledged(stream), PREDICTIONS, park):
                 record = partial(join.record_predictions, source.frame_id, frame)
                 await apply(source, record, partial(PREDICTIONS.encode, frame))
 
     async def record_feedback(stream: StreamT[bytes]) -> None:
-        async with EndsProcess(app):
+        async with crash_on_error(app):
             async for frame, source in decoded(_unacknowledged(stream), FEEDBACK, park):
                 await apply(source, partial(join.record_feedback, frame), partial(FEEDBACK.encode, frame))
 
@@ -156,12 +156,12 @@ def _repeat(app: faust.App, flushing: Flushing, publishing: Publishing, settings
     """What the worker does now and then. A flush that fails ends it."""
 
     async def flush() -> None:
-        async with EndsProcess(app):
+        async with crash_on_error(app):
             await flushing.look()
             await flushing.flush()
 
     async def note_running() -> None:
-        async with EndsProcess(app):
+        async with crash_on_error(app):
             flushing.note_running()
 
     app.timer(settings.feedback_flush_s)(flush)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from shared.background import repeated
+from shared.background import run_every
 from shared.errors import Unavailable
 
 
@@ -33,14 +33,14 @@ class Action:
 @pytest.mark.parametrize("error", [OSError("refused"), KeyError("odd"), ExceptionGroup("many", [ValueError()])])
 async def test_an_action_that_fails_is_tried_again(error):
     action = Action(error, error, error)
-    async with repeated(action.run, 0.001):
+    async with run_every(action.run, 0.001):
         await action.until(6)
 
 
 async def test_an_outage_is_a_line_when_it_begins_and_a_line_when_it_ends():
     action = Action(None, *[OSError("refused")] * 20, None, OSError("again"))
     with capture_logs() as logs:
-        async with repeated(action.run, 0.001, name="read it"):
+        async with run_every(action.run, 0.001, name="read it"):
             await action.until(26)
     told = [(line["log_level"], line["action"]) for line in logs if line["log_level"] != "debug"]
     assert told == [("warning", "read it"), ("info", "read it")] * 2
@@ -54,14 +54,14 @@ async def test_the_log_has_the_cause_of_an_outage_and_the_traceback_of_a_fault()
     for error, has_traceback, cause in ((away, False, "OSError('refused')"), (KeyError("odd"), True, None)):
         action = Action(error)
         with capture_logs() as logs:
-            async with repeated(action.run, 0.001):
+            async with run_every(action.run, 0.001):
                 await action.until(2)
         assert (logs[0]["exc_info"], logs[0].get("cause")) == (has_traceback, cause)
 
 
 async def test_the_first_run_may_wait():
     action = Action()
-    async with repeated(action.run, 60, first_s=60):
+    async with run_every(action.run, 60, first_s=60):
         for _ in range(10):
             await asyncio.sleep(0)
     assert action.runs == 0
@@ -69,7 +69,7 @@ async def test_the_first_run_may_wait():
 
 async def test_pauses_grow_while_it_fails_up_to_the_slowest():
     action = Action(*[OSError()] * 6)
-    async with repeated(action.run, 0.01, slowest_s=0.04):
+    async with run_every(action.run, 0.01, slowest_s=0.04):
         await action.until(8)
     pauses = [after - before for before, after in zip(action.at, action.at[1:], strict=False)]
     assert all(pause >= least for pause, least in zip(pauses, [0.01, 0.02, 0.04, 0.04, 0.04, 0.04], strict=False))
@@ -84,5 +84,5 @@ async def test_leaving_ends_an_action_that_hangs():
         await asyncio.Event().wait()
 
     async with asyncio.timeout(5):
-        async with repeated(hang, 0.001):
+        async with run_every(hang, 0.001):
             await reached.wait()

@@ -19,7 +19,16 @@ from faust.exceptions import ProducerSendError
 from structlog.testing import capture_logs
 
 from shared.events import FeedbackFrame, FeedbackGiven
-from shared.streams import PARKED_BYTES, Membership, SetAside, SourceRecord, Steps, create_parker, decoded, source_of
+from shared.streams import (
+    PARKED_BYTES,
+    Membership,
+    RebuildProgress,
+    SetAside,
+    SourceRecord,
+    create_parker,
+    decoded,
+    source_of,
+)
 from shared.topics import FEEDBACK, PARKED_NAME, Topic
 
 FRAME = FeedbackFrame([FeedbackGiven("f", 0, 1, 5.0)])
@@ -235,28 +244,28 @@ def test_a_full_disk_leaves_the_line_of_the_log(tmp_path):
     assert lines[0]["offset"] == 7
 
 
-def offsets_grow(app: FakeApp, _: Steps) -> None:
+def offsets_grow(app: FakeApp, _: RebuildProgress) -> None:
     offsets = app.tables.recovery.active_offsets
     offsets["changelog"] = (offsets.get("changelog") or 0) + 1
 
 
-def rebalance_again(app: FakeApp, _: Steps) -> None:
+def rebalance_again(app: FakeApp, _: RebuildProgress) -> None:
     app.rebalancing_count += 1
 
 
-def rebuild_on(_: FakeApp, steps: Steps) -> None:
+def rebuild_on(_: FakeApp, steps: RebuildProgress) -> None:
     steps.take()
 
 
-def stand_still(_: FakeApp, __: Steps) -> None:
+def stand_still(_: FakeApp, __: RebuildProgress) -> None:
     pass
 
 
-async def lost_within(app: FakeApp, act: Callable[[FakeApp, Steps], None], times: int) -> bool:
+async def lost_within(app: FakeApp, act: Callable[[FakeApp, RebuildProgress], None], times: int) -> bool:
     """Whether the watch, which waits for four looks, gives up while something happens at every one."""
-    steps = Steps()
+    steps = RebuildProgress()
     membership = Membership(app, steps)
-    watch = asyncio.create_task(membership.lost(0.04, look_s=0.01))
+    watch = asyncio.create_task(membership.wait_until_stuck(0.04, look_s=0.01))
     for _ in range(times):
         act(app, steps)
         await asyncio.wait({watch}, timeout=0.01)
