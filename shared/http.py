@@ -65,18 +65,12 @@ def create_app(
         exception_handlers={ClientDisconnect: _note_disconnect, **renderers(table)},
     )
     app.add_middleware(_Measured)
-    app.include_router(_health(service, table, ready, remarks))
-    for part in routes:
+    parts = [*routes, _health(service, table, ready, remarks)]
+    for part in parts:
         app.include_router(part)
-    app.openapi = lru_cache(1)(lambda: openapi_document(title, RELEASE, operations_of(app)))  # type: ignore[method-assign]
+    operations = [operation for part in parts for operation in part.operations]
+    app.openapi = lru_cache(1)(lambda: openapi_document(title, RELEASE, operations))  # type: ignore[method-assign]
     return app
-
-
-def operations_of(app: FastAPI) -> list[Any]:
-    """The operations that an application serves, the service's own first."""
-    extras = [getattr(route, "openapi_extra", None) or {} for route in app.routes]
-    operations = [extra["operation"] for extra in extras if "operation" in extra]
-    return sorted(operations, key=lambda operation: operation.tag in ("health", "problems"))
 
 
 def _health(service: str, table: ProblemTable, ready: Ready | None, remarks: Remarks | None) -> Routes:

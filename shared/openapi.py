@@ -1,6 +1,6 @@
 """An OpenAPI document from a service's operations: the contracts' types are its schemas."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -8,58 +8,99 @@ import msgspec
 from contender.contracts.operation import Operation
 from contender.contracts.problems import (
     BAD_REQUEST,
+    CROSS_SITE,
+    HEAD_TOO_LARGE,
     INTERNAL_ERROR,
     INVALID_FIELD,
     MEDIA_TYPE,
+    MISDIRECTED,
+    NOT_FOUND,
+    REQUEST_TIMEOUT,
+    SERVICE_UNAVAILABLE,
     TOO_LARGE,
+    TOO_MANY_REQUESTS,
     UNSUPPORTED_MEDIA_TYPE,
     ProblemDetails,
     ProblemType,
     details,
 )
 
-_REFERENCE = "#/components/schemas/{name}"
 Schema = dict[str, Any]
+Gate = Callable[[Operation[Any]], Sequence[ProblemType]]
+"""The problems of an operation's calls that never reach it."""
+
+_SCHEMA = "#/components/schemas/{name}"
+_DESCRIPTION = (
+    "Errors are problem details (RFC 9457); `GET` their `type` to read what it stands for. "
+    "A path that is not listed answers 404, and a method that a path does not list 405 with `Allow`."
+)
+_OF_EVERY_REQUEST = (
+    BAD_REQUEST,
+    REQUEST_TIMEOUT,
+    MISDIRECTED,
+    TOO_MANY_REQUESTS,
+    HEAD_TOO_LARGE,
+    SERVICE_UNAVAILABLE,
+)
+_OF_EVERY_BODY = (BAD_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_FIELD)
 
 
-def openapi_document(title: str, version: str, operations: Sequence[Operation[Any]]) -> Schema:
+def openapi_document(
+    title: str, version: str, operations: Sequence[Operation[Any]], gates: Sequence[Gate] = ()
+) -> Schema:
     """The OpenAPI 3.1 document of a service.
 
     Args:
         title: the service's title.
         version: the release.
         operations: in the order in which they are shown.
+        gates: what stands before the operations, beside the server and its guard.
     """
     types = list(dict.fromkeys(_types(operations)))
-    schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMA)
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, Schema] = {}
+    kinds: dict[str, ProblemType] = {}
     for operation in operations:
-        paths.setdefault(operation.template, {})[operation.method.lower()] = _operation(operation, by_type)
+        before = [kind for gate in (server_problems, *gates) for kind in gate(operation)]
+        kinds |= {kind.slug: kind for kind in (*operation.problems, *_reading_problems(operation), *before)}
+        paths.setdefault(operation.template, {})[operation.method.lower()] = _operation(operation, before, by_type)
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": version},
+        "info": {"title": title, "version": version, "description": _DESCRIPTION},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {
+            "schemas": components,
+            "responses": {
+                slug: {"description": f"{kind.type}: {kind.meaning}", "content": {MEDIA_TYPE: _problem(kind, by_type)}}
+                for slug, kind in sorted(kinds.items())
+            },
+        },
     }
+
+
+def server_problems(operation: Operation[Any]) -> list[ProblemType]:
+    """The problems that the server and its guard answer by themselves."""
+    return [*_OF_EVERY_REQUEST, *([] if operation.method == "GET" else [CROSS_SITE])]
 
 
 def _types(operations: Sequence[Operation[Any]]) -> Iterable[Any]:
     yield ProblemDetails
     for operation in operations:
         yield operation.answer
+        yield operation.error
         yield from operation.also
         if operation.body is not None:
             yield operation.body
 
 
-def _operation(operation: Operation[Any], by_type: dict[Any, Schema]) -> Schema:
+def _operation(operation: Operation[Any], before: Sequence[ProblemType], by_type: dict[Any, Schema]) -> Schema:
     described: Schema = {
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
-        "responses": _responses(operation, by_type),
+        "responses": _responses(operation, before, by_type),
     }
     if operation.body is not None:
         content = _content(by_type[operation.body], operation.body_example)
@@ -89,34 +130,46 @@ def _query_parameters(operation: Operation[Any]) -> list[Schema]:
     ]
 
 
-def _responses(operation: Operation[Any], by_type: dict[Any, Schema]) -> Schema:
+def _responses(operation: Operation[Any], before: Sequence[ProblemType], by_type: dict[Any, Schema]) -> Schema:
     answer = {operation.answer_media_type: _content(by_type[operation.answer], operation.answer_example)}
     responses: Schema = {str(operation.status): {"description": operation.summary, "content": answer}}
     for status, meaning in operation.other_statuses.items():
         responses[str(status)] = {"description": meaning, "content": answer}
-    by_status: dict[int, list[ProblemType]] = {}
-    for kind in dict.fromkeys((*operation.problems, *_problems_of_any(operation))):
-        by_status.setdefault(kind.status, []).append(kind)
-    for status, kinds in sorted(by_status.items()):
-        responses[str(status)] = _problem(kinds, by_type[ProblemDetails])
+    own = dict.fromkeys((*operation.problems, *_reading_problems(operation)))
+    for status in sorted({kind.status for kind in (*own, *before)}):
+        kinds = [kind for kind in own if kind.status == status]
+        kinds_before = [kind for kind in before if kind.status == status]
+        responses[str(status)] = _refusal(kinds, kinds_before, operation, by_type)
     return responses
 
 
-def _problems_of_any(operation: Operation[Any]) -> list[ProblemType]:
-    """The problems that reading a call of this shape may have."""
-    kinds = [INTERNAL_ERROR]
-    if operation.body is not None:
-        kinds += [BAD_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID_FIELD]
-    if operation.query is not None:
-        kinds.append(INVALID_FIELD)
-    return kinds
+def _refusal(
+    own: Sequence[ProblemType], before: Sequence[ProblemType], operation: Operation[Any], by_type: dict[Any, Schema]
+) -> Schema:
+    """The answer of one status, in the operation's own form or as a problem."""
+    meanings = {kind.type: kind.meaning for kind in (*own, *before)}
+    is_problem = operation.error is ProblemDetails or not own
+    if is_problem and len(meanings) == 1:
+        return {"$ref": f"#/components/responses/{(*own, *before)[0].slug}"}
+    contents = {MEDIA_TYPE: _problem((*own, *before)[0], by_type)} if is_problem or before else {}
+    if not is_problem:
+        contents[operation.error_media_type] = _content(by_type[operation.error])
+    return {"description": " ".join(f"{name}: {text}" for name, text in meanings.items()), "content": contents}
 
 
-def _problem(kinds: Sequence[ProblemType], schema: Schema) -> Schema:
-    example = msgspec.to_builtins(details(kinds[0], kinds[0].meaning))
-    description = " ".join(f"{kind.type}: {kind.meaning}" for kind in kinds)
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema, "example": example}}}
+def _reading_problems(operation: Operation[Any]) -> list[ProblemType]:
+    """The problems that reading a call of this shape, and whatever the service does with it, may have."""
+    return [
+        *([NOT_FOUND] if operation.parameters else []),  # a name with a slash is another path
+        *(_OF_EVERY_BODY if operation.body is not None else []),
+        *([INVALID_FIELD] if operation.query is not None else []),
+        INTERNAL_ERROR,
+    ]
 
 
-def _content(schema: Schema, example: Any) -> Schema:
+def _problem(kind: ProblemType, by_type: dict[Any, Schema]) -> Schema:
+    return _content(by_type[ProblemDetails], msgspec.to_builtins(details(kind, kind.meaning)))
+
+
+def _content(schema: Schema, example: Any = None) -> Schema:
     return {"schema": schema} if example is None else {"schema": schema, "example": example}

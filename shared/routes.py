@@ -26,18 +26,19 @@ class Routes(APIRouter):
 
     def __init__(self) -> None:
         super().__init__(route_class=_Route)
+        self.operations: list[Operation[Any]] = []
 
     def serve(self, operation: Operation[Any]) -> Callable[[EndpointT], EndpointT]:
         """Answer an operation's calls with the decorated function."""
 
         def register(endpoint: EndpointT) -> EndpointT:
+            self.operations.append(operation)
             self.add_api_route(
                 operation.path,
                 _answering(operation, endpoint),
                 methods=[operation.method],
                 name=operation.id,
                 response_class=Response,
-                openapi_extra={"operation": operation},
             )
             return endpoint
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from contender.contracts.problems import ProblemType
+from contender.contracts.problems import MEDIA_TYPE, ProblemDetails, ProblemType
 
 AnswerT = TypeVar("AnswerT")
 JSON = "application/json"
@@ -30,6 +30,8 @@ class Operation(Generic[AnswerT]):
         problems: the problems of this call beyond those that any call may have.
         tag: the heading in the document.
         also: types that a schema names and that follow from no annotation.
+        error, error_media_type: the body of an answer that is an error, where a protocol has one of its own; what is
+            refused before the call is known (a foreign host, a head that is too long) is a problem all the same.
         body_example, answer_example: JSON as Python values, shown in the document and checked by a test.
     """
 
@@ -49,6 +51,8 @@ class Operation(Generic[AnswerT]):
     body_example: Any = None
     answer_example: Any = None
     also: tuple[type, ...] = ()
+    error: type[msgspec.Struct] = ProblemDetails
+    error_media_type: str = MEDIA_TYPE
 
     @property
     def template(self) -> str:

@@ -65,6 +65,12 @@ JOURNAL_FULL = ProblemType(
     "journal-full", 503, "The journal holds as many unsent bytes as it may, or its disk takes no more."
 )
 RECORD_TOO_LARGE = ProblemType("record-too-large", 413, "A record is larger than Kafka takes.")
+REQUEST_TIMEOUT = ProblemType("request-timeout", 408, "The head or the body of the request came too slowly.")
+TOO_MANY_REQUESTS = ProblemType("too-many-requests", 429, "Too many requests wait on one connection.")
+HEAD_TOO_LARGE = ProblemType(
+    "request-header-fields-too-large", 431, "The head of the request is too long, or has too many fields."
+)
+SERVICE_UNAVAILABLE = ProblemType("service-unavailable", 503, "Too many connections are open.")
 CROSS_SITE = ProblemType(
     "cross-site",
     403,
