@@ -14,7 +14,7 @@ from contender.client import Client
 from contender.commands.stack import console, errors
 from contender.commands.terminal import visible
 from contender.errors import ContenderError
-from contender.features.durations import told
+from contender.features.durations import format_duration
 
 _TIMEOUT_S = 120.0
 _POLL_S = 0.3
@@ -96,7 +96,7 @@ def status(*, as_json: AsJson = False) -> None:
                 visible(one["label"]),
                 "filled" if one["complete"] else "filling",
                 _age(one["newest_event_age_s"]),
-                *(told(one[name]) for name in ("lag_p50_s", "lag_p99_s", "objective_s")),
+                *(format_duration(one[name]) for name in ("lag_p50_s", "lag_p99_s", "objective_s")),
                 f"{one['events_per_s']:,.0f}" if one["events_per_s"] >= _TOLD_WHOLE else f"{one['events_per_s']:.1f}",
                 f"{one['late']:,}",
                 f"{one['entities']:,}",
@@ -104,7 +104,9 @@ def status(*, as_json: AsJson = False) -> None:
         console.print(table)
         console.print(f"Parked: {found['parked']:,} events. Workers: {found['workers']}.")
         if found["waiting_s"]:
-            console.print(f"The oldest record that waits to be merged was sent {told(found['waiting_s'])} ago.")
+            console.print(
+                f"The oldest record that waits to be merged was sent {format_duration(found['waiting_s'])} ago."
+            )
     if not found["workers"]:
         errors.print("No worker runs: events wait in Kafka until one does.", soft_wrap=True)
     for why in found["unfilled"]:
@@ -159,4 +161,4 @@ def _failed(message: str) -> typer.Exit:
 
 
 def _age(age_s: float | None) -> str:
-    return "none yet" if age_s is None else f"{told(age_s)} ago"
+    return "none yet" if age_s is None else f"{format_duration(age_s)} ago"

@@ -10,7 +10,7 @@ _TOLD_IN = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
 """From how many seconds on a stretch of time is told in which unit."""
 
 
-def told(stretch_s: float | None) -> str:
+def format_duration(stretch_s: float | None) -> str:
     """A stretch of time for people: `12 ms`, `1.5 s`, `35 min`, `7 h`, `1,204 d`; None is `-`."""
     if stretch_s is None:
         return "-"

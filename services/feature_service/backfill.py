@@ -16,11 +16,11 @@ from aiokafka.errors import KafkaError
 
 from contender.features.definitions import EventSource, FeatureView
 from contender.features.errors import TrainingSetError
-from services.feature_service.definitions import Current, history_of
+from services.feature_service.definitions import DefinitionsSnapshot, history_of
 from services.feature_service.domain.rings import HISTORY, Ring
 from services.feature_service.handlers import Merging, ReadFrame, decode_frame
 from services.feature_service.health import Health
-from services.feature_service.history import HistoryChangedError, Seam, frames
+from services.feature_service.history import HistoryChangedError, HistoryCutover, frames
 from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
 from shared.background import run_every
 from shared.logs import logger
@@ -78,7 +78,7 @@ class Fillers:
         self.health.unfilled = {one: why for one, why in self.health.unfilled.items() if one in owned}
         for partition in owned - self._running.keys():
             async with self.merging.lock:
-                await self.merging.feeds.ensure(partition)
+                await self.merging.feeds.acquire(partition)
             if rings := self._unfed(partition):
                 self._running[partition] = asyncio.create_task(self._fill(partition, rings))
             else:
@@ -136,7 +136,7 @@ class Fillers:
         for (name, sha256), group in sorted(_by_history(rings).items()):
             wanted = {ring.name for ring in group}
             try:
-                reading = frames(_source_of(current, group[0]), Seam(group[0].after_s, sha256))
+                reading = frames(_source_of(current, group[0]), HistoryCutover(group[0].after_s, sha256))
                 while part := await asyncio.to_thread(next, reading, None):
                     number, events = part
                     frame = ReadFrame(FramePosition("", HISTORY, number), events)
@@ -154,7 +154,7 @@ class Fillers:
 
     async def _hand_over(self, partition: int, rings: list[Ring], token: str) -> bool:
         await self.merging.store.persist()
-        return await self.merging.feeds.set_live(rings, partition, token)
+        return await self.merging.feeds.mark_filled(rings, partition, token)
 
     async def _until(self, consumer: AIOKafkaConsumer, source: TopicPartition, rings: list[Ring], behind: int) -> int:
         """Merge until no more than `behind` records are left; of those that were there, where none may be left.
@@ -188,7 +188,7 @@ def _by_history(rings: Iterable[Ring]) -> dict[tuple[str, str], list[Ring]]:
     return found
 
 
-def _source_of(current: Current, ring: Ring) -> EventSource:
+def _source_of(current: DefinitionsSnapshot, ring: Ring) -> EventSource:
     """The source that a ring's history is read by."""
     label = next(label for label in current.registered.seams if ring in current.rings.of_view(label))
     view = current.catalogue.kept[label]

@@ -24,7 +24,7 @@ from contender.features.aggregations import Aggregation
 from contender.features.catalogue import Feature
 from contender.features.offline import build_training_set
 from contender.features.tiles import tile_of
-from services.feature_service.definitions import Current, Definitions
+from services.feature_service.definitions import Definitions, DefinitionsSnapshot
 from services.feature_service.domain.reports import Report
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.validation import fits
@@ -111,7 +111,7 @@ class Consistency:
         CONSISTENCY_CHECKED.set(self.clock.now())
         return reports
 
-    async def _check(self, current: Current, share: float) -> list[Report]:
+    async def _check(self, current: DefinitionsSnapshot, share: float) -> list[Report]:
         now = self.clock.now()
         samples = Samples.of(current, share=share, at=now - self.write_lag_s, now=now, future_s=self.future_s)
         await asyncio.to_thread(samples.take_history)
@@ -140,7 +140,7 @@ class Consistency:
                     return
                 await asyncio.sleep(_POLL_S)
 
-    async def _served(self, current: Current, sample: Sample, ends: Mapping[int, int]) -> _Served:
+    async def _served(self, current: DefinitionsSnapshot, sample: Sample, ends: Mapping[int, int]) -> _Served:
         # Not the boundary itself: as of that a window lacks its last tile, and one of a single tile would be empty.
         at = float(np.nextafter(boundary(self.clock.now() - self.write_lag_s, sample.view.hop_s), -np.inf))
         features = [Feature(sample.view, one.name, sample.label) for one in sample.view.aggregations]
@@ -188,7 +188,7 @@ def _beyond(ring: Ring, held: bytes | None, ends: Mapping[int, int]) -> dict[int
     return {place: int(mark) for place, mark in enumerate(marks) if ends.get(place, mark) < mark < float("inf")}
 
 
-def _compared(current: Current, served: _Served, ends: Mapping[int, int]) -> list[Report]:
+def _compared(current: DefinitionsSnapshot, served: _Served, ends: Mapping[int, int]) -> list[Report]:
     """A report per feature."""
     sample = served.sample
     expected = _expected(current, served, ends)
@@ -211,7 +211,7 @@ def _compared(current: Current, served: _Served, ends: Mapping[int, int]) -> lis
     return reports
 
 
-def _expected(current: Current, served: _Served, ends: Mapping[int, int]) -> list[list[FeatureValue]]:
+def _expected(current: DefinitionsSnapshot, served: _Served, ends: Mapping[int, int]) -> list[list[FeatureValue]]:
     """Per feature what history says of each entity. A ratio's parts may lie in two rings, of two cuts."""
     sample = served.sample
     before = [one for one in sample.events if one.offset < ends.get(one.partition, one.offset + 1)]

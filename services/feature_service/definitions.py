@@ -15,7 +15,7 @@ from contender.features.documents import view_of
 from contender.features.errors import DefinitionError, TrainingSetError
 from contender.features.on_demand import OnDemandView
 from services.feature_service.domain.rings import HISTORY, Ring, Rings
-from services.feature_service.history import Seam, seam_of
+from services.feature_service.history import HistoryCutover, cutover_of
 from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
 from services.feature_service.store.registry import Registered, Registry
 from shared.clock import Clock, SystemClock
@@ -33,19 +33,21 @@ class VersionInUseError(Exception):
 
 
 @dataclass(frozen=True)
-class Current:
-    """Definitions at one moment. `live` has per ring's name the partitions that it is fed from; None: all."""
+class DefinitionsSnapshot:
+    """Definitions at one moment. `filled_rings` has per ring's name the partitions that it is fed from; None: all."""
 
     catalogue: Catalogue
     rings: Rings
     registered: Registered
-    live: Mapping[str, frozenset[int]] | None
+    filled_rings: Mapping[str, frozenset[int]] | None
 
     @classmethod
-    def of(cls, catalogue: Catalogue, registered: Registered, live: Mapping[str, frozenset[int]] | None) -> "Current":
+    def of(
+        cls, catalogue: Catalogue, registered: Registered, filled: Mapping[str, frozenset[int]] | None
+    ) -> "DefinitionsSnapshot":
         """With the rings that follow."""
         views = {label: view for label, view in catalogue.kept.items() if isinstance(view, FeatureView)}
-        return cls(catalogue, _rings(views, registered, registered.generation), registered, live)
+        return cls(catalogue, _rings(views, registered, registered.generation), registered, filled)
 
     def dead(self) -> list[Ring]:
         """Rings that nobody feeds any more: those of retired versions only, and those from before a rebuild."""
@@ -62,7 +64,7 @@ class Current:
     def is_complete(self, ring: Ring, partitions: int) -> bool:
         """Whether a ring holds what all partitions had and have, and what history had."""
         wanted = partitions + ring.has_history
-        return self.live is None or len(self.live.get(ring.name, frozenset())) >= wanted
+        return self.filled_rings is None or len(self.filled_rings.get(ring.name, frozenset())) >= wanted
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Definitions:
     Args:
         module: the dotted name, or the path, of the definitions' module.
         registry: which versions there are.
-        store: which rings are live.
+        store: which rings are filled.
         partitions: of topic entity-events.
         clock: tells which histories reach into the future.
         future_s: how far ahead of it an event may be.
@@ -85,11 +87,11 @@ class Definitions:
     clock: Clock = field(default_factory=SystemClock)
     future_s: float = 300.0
     fault: str = ""
-    _current: Current | None = None
+    _current: DefinitionsSnapshot | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
-    def current(self) -> Current:
+    def current(self) -> DefinitionsSnapshot:
         """The definitions as last read."""
         if self._current is None:
             raise RuntimeError("definitions are read before anything asks for them")
@@ -203,15 +205,15 @@ class Definitions:
         return await self.registry.load()
 
     async def _take(self, catalogue: Catalogue, registered: Registered) -> None:
-        live: dict[str, frozenset[int]] = {}
+        filled: dict[str, frozenset[int]] = {}
         places = [HISTORY, *range(self.partitions)]
-        for partition, names in zip(places, await self.store.live(places), strict=True):
+        for partition, names in zip(places, await self.store.filled_rings(places), strict=True):
             for name in names:
-                live[name] = live.get(name, frozenset()) | {partition}
+                filled[name] = filled.get(name, frozenset()) | {partition}
         if self._current is None or catalogue is not self._current.catalogue or registered != self._current.registered:
-            self._current = Current.of(catalogue, registered, live)
-        elif live != self._current.live:
-            self._current = replace(self._current, live=live)
+            self._current = DefinitionsSnapshot.of(catalogue, registered, filled)
+        elif filled != self._current.filled_rings:
+            self._current = replace(self._current, filled_rings=filled)
 
     def _load(self, registered: Registered) -> Catalogue:
         return Catalogue.load(self.module, registered.versions)
@@ -249,16 +251,16 @@ def _check_unused(catalogue: Catalogue, label: str, retiring: Sequence[str]) -> 
             raise VersionInUseError(f"{other} is computed from {label}; retire it, too")
 
 
-def _seams(labels: Sequence[str], catalogue: Catalogue, latest_s: float) -> dict[str, Seam]:
+def _seams(labels: Sequence[str], catalogue: Catalogue, latest_s: float) -> dict[str, HistoryCutover]:
     """Where the histories of versions of views end now."""
-    found: dict[str, Seam] = {}
-    by_source: list[tuple[EventSource, Seam | None]] = []
+    found: dict[str, HistoryCutover] = {}
+    by_source: list[tuple[EventSource, HistoryCutover | None]] = []
     for label in labels:
         view = catalogue.kept[label]
         if isinstance(view, FeatureView):
             source = history_of(catalogue, view)
             try:
-                seam = next((seam for one, seam in by_source if one == source), None) or seam_of(source, latest_s)
+                seam = next((seam for one, seam in by_source if one == source), None) or cutover_of(source, latest_s)
             except TrainingSetError as error:
                 raise DefinitionError(f"view {label!r}: {error}", source.place) from error
             by_source.append((source, seam))
@@ -275,8 +277,8 @@ def history_of(catalogue: Catalogue, view: FeatureView) -> EventSource:
     return view.source
 
 
-def fixed(catalogue: Catalogue, store: FeatureStore, registry: Registry) -> Definitions:
+def definitions_for_tests(catalogue: Catalogue, store: FeatureStore, registry: Registry) -> Definitions:
     """Definitions that are fed from the start: for tests, and where no worker fills anything."""
     definitions = Definitions("", registry, store, 1)
-    definitions._current = Current.of(catalogue, Registered(list(catalogue.versions)), None)  # noqa: SLF001
+    definitions._current = DefinitionsSnapshot.of(catalogue, Registered(list(catalogue.versions)), None)  # noqa: SLF001
     return definitions

@@ -83,7 +83,7 @@ class PartitionTakenError(Exception):
 
 
 @dataclass(slots=True)
-class Feeds:
+class PartitionOwnership:
     """Which rings the stream feeds from the partitions of this worker.
 
     What the store says counts only at the moment a partition becomes this worker's, before its first frame is merged.
@@ -104,7 +104,7 @@ class Feeds:
         self.forget([*self.owned, *(given := set(partitions))])
         self.owned = given
 
-    async def ensure(self, partition: int) -> str:
+    async def acquire(self, partition: int) -> str:
         """Take a partition over, unless it is this worker's already; the token that shows it."""
         if token := self.token(partition):
             return token
@@ -146,15 +146,15 @@ class Feeds:
         fed: dict[int, Collection[str]] = {}
         tokens: dict[int, str] = {}
         for partition in partitions:
-            token = await self.ensure(partition) if partition in self.owned else ""
+            token = await self.acquire(partition) if partition in self.owned else ""
             if token and token == self.token(partition):
                 tokens[partition] = token
                 fed[partition] = frozenset(self._fed[partition])
             else:
-                (fed[partition],) = await self.store.live([partition])
+                (fed[partition],) = await self.store.filled_rings([partition])
         return lambda ring, partition: ring.name in fed[partition], tokens
 
-    async def settle(self, partition: int, offset: int, token: str) -> None:
+    async def record_progress(self, partition: int, offset: int, token: str) -> None:
         """Note how far a partition has been merged under a token; that of a former owner notes nothing.
 
         A former owner has not merged into the rings that a newer one has filled.
@@ -180,13 +180,13 @@ class Feeds:
         must not: whoever starts where nothing was committed reads on from here, and some records are yet to be parked.
         """
         if (done := min(offset, self._done.get(partition, -1))) >= 0:
-            await self.settle(partition, done, token)
+            await self.record_progress(partition, done, token)
 
     def token(self, partition: int) -> str:
         """Shows that a partition is this worker's; empty where it is not."""
         return self._tokens.get(partition, "")
 
-    async def set_live(self, rings: Sequence[Ring], partition: int, token: str) -> bool:
+    async def mark_filled(self, rings: Sequence[Ring], partition: int, token: str) -> bool:
         """Let the stream feed rings that were filled under a token; False when the partition was given up meanwhile.
 
         False, too, where the store has lost everything: the partition is taken over again, and rings are filled anew.
@@ -194,7 +194,7 @@ class Feeds:
         if not token or token != self.token(partition):
             return False
         names = [ring.name for ring in rings]
-        owner = await self.store.set_live(names, partition, token)
+        owner = await self.store.mark_filled(names, partition, token)
         if not owner:
             self.release(partition, token)
         if owner != token or token != self.token(partition):
@@ -248,7 +248,7 @@ class Merging:
 
     definitions: Definitions
     store: FeatureStore
-    feeds: Feeds
+    feeds: PartitionOwnership
     clock: Clock
     future_s: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -316,7 +316,7 @@ class Merging:
             offsets[place] = max(position.offset, offsets.get(place, -1))
         for (partition, token), offset in offsets.items():
             if token:
-                await self.feeds.settle(partition, offset, token)
+                await self.feeds.record_progress(partition, offset, token)
         await self.store.persist()
 
 

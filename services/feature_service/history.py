@@ -19,7 +19,7 @@ from shared.events import EntityEvent
 _FRAME_EVENTS = 5_000
 
 
-class Seam(msgspec.Struct, frozen=True):
+class HistoryCutover(msgspec.Struct, frozen=True):
     """Up to which time events come from files, and what those files were when it was decided."""
 
     until_s: float
@@ -30,7 +30,7 @@ class HistoryChangedError(Exception):
     """The files are not those that the seam was decided for."""
 
 
-def seam_of(source: EventSource, latest_s: float) -> Seam | None:
+def cutover_of(source: EventSource, latest_s: float) -> HistoryCutover | None:
     """The seam of a source's history as it is now: its last event; None where it has no history, or an empty one.
 
     Args:
@@ -53,10 +53,10 @@ def seam_of(source: EventSource, latest_s: float) -> Seam | None:
     if last > latest_s:
         moment = datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")
         raise TrainingSetError(f"{opened.where}: the last event is of {moment}, which is in the future; leave it out")
-    return Seam(float(last), _sha256(opened.files))
+    return HistoryCutover(float(last), _sha256(opened.files))
 
 
-def frames(source: EventSource, seam: Seam) -> Iterator[tuple[int, list[EntityEvent]]]:
+def frames(source: EventSource, seam: HistoryCutover) -> Iterator[tuple[int, list[EntityEvent]]]:
     """Numbered frames of the history, oldest first.
 
     Raises:

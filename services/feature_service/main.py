@@ -15,7 +15,7 @@ from services.feature_service.consistency import CheckRunningError, Consistency
 from services.feature_service.definitions import Definitions
 from services.feature_service.errors import PROBLEMS
 from services.feature_service.event_log import kafka_event_log
-from services.feature_service.handlers import Feeds, Intake, Merging
+from services.feature_service.handlers import Intake, Merging, PartitionOwnership
 from services.feature_service.health import Health
 from services.feature_service.on_demand import Failures
 from services.feature_service.settings import FeatureSettings
@@ -144,7 +144,7 @@ def serve_worker(settings: FeatureSettings) -> None:
         async with aclosing(store), open_sql_registry(settings.database_url("feature_service")) as registry:
             definitions = _definitions(settings, registry, store)
             await definitions.open()
-            yield Merging(definitions, store, Feeds(store), clock, settings.future_s)
+            yield Merging(definitions, store, PartitionOwnership(store), clock, settings.future_s)
 
     health, clock = Health(), SystemClock()
 

@@ -19,7 +19,7 @@ from contender.features.definitions import FeatureView
 from contender.features.errors import DefinitionError
 from contender.features.on_demand import OnDemandView
 from contender.features.tiles import Floats
-from services.feature_service.definitions import Current
+from services.feature_service.definitions import DefinitionsSnapshot
 from services.feature_service.domain.rings import Ring, entity_texts
 from services.feature_service.domain.windows import Column, FeatureValue, HeldRing, Shape, Stack, Status
 from services.feature_service.metrics import UNCUT
@@ -56,7 +56,7 @@ class Question:
         failures: told of rows that an on-demand function fails on.
     """
 
-    current: Current
+    current: DefinitionsSnapshot
     features: Sequence[Feature]
     columns: Mapping[str, Sequence[Scalar]]
     times: Floats
@@ -238,7 +238,7 @@ class Plan:
 
 # As for questions, features come in the same lists: without remembering a row of 15 features takes 70 us more.
 @lru_cache(_REMEMBERED)
-def _plan(current: Same[Current], features: Same[Sequence[Feature]], partitions: int) -> Plan:
+def _plan(current: Same[DefinitionsSnapshot], features: Same[Sequence[Feature]], partitions: int) -> Plan:
     catalogue, rings = current.it.catalogue, current.it.rings
     needed: dict[_Key, View] = {}
     for feature in features.it:

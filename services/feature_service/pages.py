@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
-from contender.features.durations import told
+from contender.features.durations import format_duration
 from services.feature_service.health import ViewStatus
 from services.feature_service.store.protocol import StoreUnavailableError
 from services.feature_service.telling import tell_status
@@ -54,10 +54,10 @@ def _row(view: ViewStatus) -> str:
     cells = [
         escape(view.label),
         "filled" if view.complete else "being filled",
-        "none yet" if view.newest_event_age_s is None else f"{told(view.newest_event_age_s)} ago",
-        told(view.lag_p50_s),
-        told(view.lag_p99_s),
-        told(view.objective_s),
+        "none yet" if view.newest_event_age_s is None else f"{format_duration(view.newest_event_age_s)} ago",
+        format_duration(view.lag_p50_s),
+        format_duration(view.lag_p99_s),
+        format_duration(view.objective_s),
         f"{view.events_per_s:,.1f}",
         f"{view.late:,}",
         f"{view.entities:,}",

@@ -18,11 +18,11 @@ from contender.features.definitions import ColumnType, EventSource, FeatureView
 from contender.features.errors import TrainingSetError
 from contender.features.offline.tables import TIME, TYPES
 from contender.features.tiles import tile_of
-from services.feature_service.definitions import Current, history_of
+from services.feature_service.definitions import DefinitionsSnapshot, history_of
 from services.feature_service.domain.rings import HISTORY, entity_text
 from services.feature_service.domain.validation import fault, fits
 from services.feature_service.handlers import ReadFrame
-from services.feature_service.history import HistoryChangedError, Seam, frames
+from services.feature_service.history import HistoryChangedError, HistoryCutover, frames
 from services.feature_service.store.protocol import FramePosition
 from shared.events import EntityEvent
 from shared.logs import logger
@@ -58,7 +58,7 @@ class Sample:
     label: str
     share: float
     opens_s: float
-    seam: Seam | None
+    seam: HistoryCutover | None
     entities: dict[str, tuple[Scalar, ...]] = field(default_factory=dict)
     events: list[Placed] = field(default_factory=list)
     is_closed: bool = False
@@ -130,7 +130,7 @@ class Samples:
     _seen: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, current: Current, *, share: float, at: float, now: float, future_s: float) -> "Samples":
+    def of(cls, current: DefinitionsSnapshot, *, share: float, at: float, now: float, future_s: float) -> "Samples":
         """Nothing read yet; values are asked for as of `at` or later."""
         catalogue = current.catalogue
         views = []
@@ -151,7 +151,7 @@ class Samples:
             HistoryChangedError: the files of today's definitions have changed since the seam was decided.
             TrainingSetError: they can't be read.
         """
-        read: list[tuple[EventSource, Seam, list[Sample]]] = []
+        read: list[tuple[EventSource, HistoryCutover, list[Sample]]] = []
         for sample in self.views:
             if sample.seam is not None:
                 source = history_of(self.catalogue, sample.view)

@@ -6,14 +6,14 @@ from contender.features.catalogue import Catalogue, Feature, KeptVersion, View
 from contender.features.definitions import FeatureView
 from contender.features.documents import source_document, view_document
 from contender.features.durations import seconds
-from services.feature_service.definitions import Current, Definitions
+from services.feature_service.definitions import Definitions, DefinitionsSnapshot
 from services.feature_service.health import alive, status_of, waiting_of
 from services.feature_service.metrics import ENTITIES, OBJECTIVE
 
 _MOST_ENTITIES = 1_000_000
 
 
-def tell(current: Current, partitions: int) -> dict[str, Any]:
+def tell(current: DefinitionsSnapshot, partitions: int) -> dict[str, Any]:
     """All definitions as JSON; `views` has every kept version, the newest of a name last."""
     catalogue = current.catalogue
     newest = {name: catalogue.newest(name) for name in [*catalogue.views, *catalogue.on_demand]}
@@ -39,7 +39,7 @@ async def tell_status(definitions: Definitions, now: float) -> dict[str, Any]:
         StoreUnavailableError: the store can't be read.
     """
     current, store = definitions.current, definitions.store
-    workers = alive(await store.told(), now)
+    workers = alive(await store.read_health(), now)
     views = []
     for label, view in current.catalogue.kept.items():
         if isinstance(view, FeatureView):
@@ -91,7 +91,7 @@ def _view(catalogue: Catalogue, version: KeptVersion, view: View) -> dict[str, A
     }
 
 
-def _complete(current: Current, label: str, partitions: int) -> bool:
+def _complete(current: DefinitionsSnapshot, label: str, partitions: int) -> bool:
     return all(current.is_complete(ring, partitions) for ring in current.rings.of_view(label))
 
 

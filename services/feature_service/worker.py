@@ -193,7 +193,7 @@ class Pipeline:
     async def tell(self) -> None:
         """Let others see how this worker is doing."""
         told = self.health.told(self.merging.clock.now())
-        await self.merging.store.tell(self.worker, msgspec.json.encode(told), told.at)
+        await self.merging.store.write_health(self.worker, msgspec.json.encode(told), told.at)
 
     async def _settle(self) -> None:
         while True:

@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 
 from contender.features.catalogue import KeptVersion
 from services.feature_service.definitions import Definitions
-from services.feature_service.history import Seam
+from services.feature_service.history import HistoryCutover
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.registry import (
     InMemoryRegistry,
@@ -45,18 +45,18 @@ async def test_a_new_registry_is_empty(registry: Registry):
 
 
 async def test_versions_are_read_as_they_were_kept_and_seams_with_them(registry: Registry):
-    assert await registry.keep([ONE], {"trade@1": Seam(5.5, "cc")})
+    assert await registry.keep([ONE], {"trade@1": HistoryCutover(5.5, "cc")})
     assert await registry.keep([ONE, TWO], {})
     found = await registry.load()
     assert found.versions == [ONE, TWO]
-    assert found.seams == {"trade@1": Seam(5.5, "cc")}
+    assert found.seams == {"trade@1": HistoryCutover(5.5, "cc")}
     assert (found.generation, found.revision) == (0, 2)
 
 
 async def test_what_is_told_of_a_version_may_change_and_its_meaning_may_not(registry: Registry):
     assert await registry.keep([ONE], {})
     told = KeptVersion("trade", 1, "aa", {"hop": "1h", "note": "otherwise"})
-    assert await registry.keep([told], {"trade@1": Seam(1.0, "dd")})
+    assert await registry.keep([told], {"trade@1": HistoryCutover(1.0, "dd")})
     assert not await registry.keep([KeptVersion("trade", 1, "zz", {})], {})
     found = await registry.load()
     assert (found.versions, found.seams) == ([told], {})
@@ -76,7 +76,7 @@ async def test_a_rebuild_is_seen_by_everybody(registry: Registry):
 
 
 async def test_a_retired_version_says_after_which_number_and_for_good(registry: Registry):
-    assert await registry.keep([ONE, TWO], {"trade@1": Seam(5.5, "cc")})
+    assert await registry.keep([ONE, TWO], {"trade@1": HistoryCutover(5.5, "cc")})
     await registry.retire(["trade@1", "trade@7", "other@1"])
     three = KeptVersion("trade", 3, "aa", {})
     assert await registry.keep([three], {})
@@ -87,7 +87,7 @@ async def test_a_retired_version_says_after_which_number_and_for_good(registry: 
         ("trade@2", 3),
         ("trade@3", 0),
     ]
-    assert found.seams == {"trade@1": Seam(5.5, "cc")}
+    assert found.seams == {"trade@1": HistoryCutover(5.5, "cc")}
     assert found.revision >= 4
 
 
@@ -118,11 +118,11 @@ async def test_who_reads_while_others_register_never_holds_a_revision_without_it
 
 
 async def test_another_store_begins_a_generation_once_and_the_first_one_none(registry: Registry):
-    assert await registry.keep([ONE], {"trade@1": Seam(5.5, "cc")})
+    assert await registry.keep([ONE], {"trade@1": HistoryCutover(5.5, "cc")})
     assert await registry.move("", "first", {})
     assert not await registry.move("", "late", {})
     found = await registry.load()
-    assert (found.epoch, found.generation, found.seams) == ("first", 0, {"trade@1": Seam(5.5, "cc")})
+    assert (found.epoch, found.generation, found.seams) == ("first", 0, {"trade@1": HistoryCutover(5.5, "cc")})
     moved = await asyncio.gather(*(registry.move("first", name, {}) for name in ("second", "third")))
     assert sorted(moved) == [False, True]
     found = await registry.load()

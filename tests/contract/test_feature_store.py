@@ -275,13 +275,13 @@ async def test_history_has_a_mark_of_its_own(store: FeatureStore):
 
 async def test_only_the_newest_owner_of_a_partition_hands_rings_over(store: FeatureStore):
     assert await store.own(2, "first") == frozenset()
-    assert await store.set_live(["speeds:a"], 2, "first") == "first"
+    assert await store.mark_filled(["speeds:a"], 2, "first") == "first"
     assert await store.own(2, "second") == {"speeds:a"}
-    assert await store.set_live(["speeds:b"], 2, "first") == "second"
-    assert await store.live([2]) == [frozenset({"speeds:a"})]
-    assert await store.set_live(["speeds:b"], 2, "second") == "second"
-    assert await store.set_live(["speeds:c"], 3, "second") == ""
-    assert await store.live([1, 2, 3]) == [frozenset(), {"speeds:a", "speeds:b"}, frozenset()]
+    assert await store.mark_filled(["speeds:b"], 2, "first") == "second"
+    assert await store.filled_rings([2]) == [frozenset({"speeds:a"})]
+    assert await store.mark_filled(["speeds:b"], 2, "second") == "second"
+    assert await store.mark_filled(["speeds:c"], 3, "second") == ""
+    assert await store.filled_rings([1, 2, 3]) == [frozenset(), {"speeds:a", "speeds:b"}, frozenset()]
 
 
 async def test_more_cells_than_one_call_takes_all_arrive(store: FeatureStore):
@@ -341,13 +341,13 @@ async def test_tallies_of_one_entity_are_merged_in_calls_of_bounded_size(store: 
 
 async def test_what_workers_told_that_are_long_gone_is_dropped(store: FeatureStore):
     for number in range(50):
-        await store.tell(f"gone{number}", b"{}", at=1000.0)
-    await store.tell("here", b"before", at=1001.0)
-    assert len(await store.told()) == 51
-    await store.tell("here", b"now", at=1000.0 + TOLD_FOR_S)
-    assert len(await store.told()) == 51
-    await store.tell("here", b"now", at=1001.0 + TOLD_FOR_S)
-    assert await store.told() == {"here": b"now"}
+        await store.write_health(f"gone{number}", b"{}", at=1000.0)
+    await store.write_health("here", b"before", at=1001.0)
+    assert len(await store.read_health()) == 51
+    await store.write_health("here", b"now", at=1000.0 + TOLD_FOR_S)
+    assert len(await store.read_health()) == 51
+    await store.write_health("here", b"now", at=1001.0 + TOLD_FOR_S)
+    assert await store.read_health() == {"here": b"now"}
 
 
 async def test_a_ring_is_forgotten_of_every_entity_and_no_other_ring(store: FeatureStore):

@@ -30,8 +30,8 @@ from embedded.ports import free_ports
 from embedded.service import Service, ServiceProcess
 from embedded.settings import StackSettings
 from embedded.valkey import Valkey
-from services.feature_service.definitions import fixed
-from services.feature_service.handlers import Feeds, Merging, ReadFrame
+from services.feature_service.definitions import definitions_for_tests
+from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame
 from services.feature_service.online import Question
 from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.redis import RedisStore
@@ -136,8 +136,8 @@ async def merged(url: str, events: Sequence[EntityEvent], asked, order: Random) 
     async with Redis.from_url(url.rsplit("/", 1)[0] + "/4") as client:
         await client.flushdb()
         store = RedisStore(client, seen_ttl_s=60)
-        definitions = fixed(CATALOGUE, store, InMemoryRegistry())
-        merging = Merging(definitions, store, Feeds(store), FixedClock(START + 10_000), 0.0)
+        definitions = definitions_for_tests(CATALOGUE, store, InMemoryRegistry())
+        merging = Merging(definitions, store, PartitionOwnership(store), FixedClock(START + 10_000), 0.0)
         values: list[list[Any]] = [[] for _ in asked]
         offset = 0
         for number, fresh in arriving(events, asked, order):

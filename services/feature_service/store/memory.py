@@ -142,23 +142,23 @@ class MemoryStore:
         self._owners[partition] = token
         return frozenset(self._live.get(partition, ()))
 
-    async def set_live(self, names: Sequence[str], partition: int, token: str) -> str:
+    async def mark_filled(self, names: Sequence[str], partition: int, token: str) -> str:
         """Note that the stream of a partition feeds rings."""
         owner = self._owners.get(partition, "")
         if owner == token:
             self._live.setdefault(partition, set()).update(names)
         return owner
 
-    async def live(self, partitions: Sequence[int]) -> list[frozenset[str]]:
+    async def filled_rings(self, partitions: Sequence[int]) -> list[frozenset[str]]:
         """Per partition the names of the rings that are fed from it."""
         return [frozenset(self._live.get(partition, ())) for partition in partitions]
 
-    async def tell(self, worker: str, health: bytes, at: float) -> None:
+    async def write_health(self, worker: str, health: bytes, at: float) -> None:
         """Keep what a worker tells of itself, and drop what is old."""
         self._told[worker] = at, health
         self._told = {one: told for one, told in self._told.items() if told[0] >= at - TOLD_FOR_S}
 
-    async def told(self) -> dict[str, bytes]:
+    async def read_health(self) -> dict[str, bytes]:
         """What each worker told last."""
         return {worker: health for worker, (_, health) in self._told.items()}
 

@@ -87,11 +87,11 @@ class FeatureStore(RingReader, Protocol):
     async def own(self, partition: int, token: str) -> frozenset[str]:
         """Become the one that feeds rings from a partition; the names of those that are fed from it already.
 
-        From now on `set_live` with an older owner's token is refused.
+        From now on `mark_filled` with an older owner's token is refused.
         """
         ...
 
-    async def set_live(self, names: Sequence[str], partition: int, token: str) -> str:
+    async def mark_filled(self, names: Sequence[str], partition: int, token: str) -> str:
         """Note that rings hold all that a partition had, and that its stream feeds them.
 
         Returns:
@@ -99,18 +99,18 @@ class FeatureStore(RingReader, Protocol):
         """
         ...
 
-    async def live(self, partitions: Sequence[int]) -> list[frozenset[str]]:
+    async def filled_rings(self, partitions: Sequence[int]) -> list[frozenset[str]]:
         """Per partition the names of the rings that are fed from it."""
         ...
 
-    async def tell(self, worker: str, health: bytes, at: float) -> None:
+    async def write_health(self, worker: str, health: bytes, at: float) -> None:
         """Keep what a worker tells of itself at a time in seconds, in place of what it told before.
 
         What others told more than `TOLD_FOR_S` earlier is dropped: each start of a worker is another one.
         """
         ...
 
-    async def told(self) -> dict[str, bytes]:
+    async def read_health(self) -> dict[str, bytes]:
         """What each worker told last."""
         ...
 

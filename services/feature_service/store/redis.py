@@ -182,13 +182,13 @@ class RedisStore:
         return frozenset(name.decode() for name in names)
 
     @_guarded
-    async def set_live(self, names: Sequence[str], partition: int, token: str) -> str:
+    async def mark_filled(self, names: Sequence[str], partition: int, token: str) -> str:
         """Note that the stream of a partition feeds rings."""
         owner: bytes = await self._set_live(keys=[_owner(partition), _live(partition)], args=[token, *names])
         return owner.decode()
 
     @_guarded
-    async def live(self, partitions: Sequence[int]) -> list[frozenset[str]]:
+    async def filled_rings(self, partitions: Sequence[int]) -> list[frozenset[str]]:
         """Per partition the names of the rings that are fed from it."""
         pipeline = self._redis.pipeline(transaction=False)
         for partition in partitions:
@@ -202,7 +202,7 @@ class RedisStore:
         return proposed if held is None else cast("bytes", held).decode()
 
     @_guarded
-    async def tell(self, worker: str, health: bytes, at: float) -> None:
+    async def write_health(self, worker: str, health: bytes, at: float) -> None:
         """Keep what a worker tells of itself, and drop what is old."""
         await self._redis.zadd(_HEALTH_AT, {worker: at})  # first: what has no time would stay for good
         await self._redis.hset(_HEALTH, worker, cast("str", health))
@@ -211,7 +211,7 @@ class RedisStore:
             await self._redis.zrem(_HEALTH_AT, *old)
 
     @_guarded
-    async def told(self) -> dict[str, bytes]:
+    async def read_health(self) -> dict[str, bytes]:
         """What each worker told last."""
         found = await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(_HEALTH))
         return {worker.decode(): health for worker, health in found.items()}

@@ -12,7 +12,7 @@ from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from contender.features.catalogue import KeptVersion
-from services.feature_service.history import Seam
+from services.feature_service.history import HistoryCutover
 from shared.sql import open_engine
 
 _STATE = 1
@@ -26,7 +26,7 @@ class Registered(msgspec.Struct, frozen=True):
     """
 
     versions: list[KeptVersion] = []
-    seams: dict[str, Seam] = {}
+    seams: dict[str, HistoryCutover] = {}
     generation: int = 0
     revision: int = 0
     epoch: str = ""
@@ -39,7 +39,7 @@ class Registry(Protocol):
         """Everything registered, in the order of registration."""
         ...
 
-    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, Seam]) -> bool:
+    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, HistoryCutover]) -> bool:
         """Add versions and change what is told of known ones.
 
         Args:
@@ -51,7 +51,7 @@ class Registry(Protocol):
         """
         ...
 
-    async def rebuild(self, seams: Mapping[str, Seam]) -> int:
+    async def rebuild(self, seams: Mapping[str, HistoryCutover]) -> int:
         """Begin a new generation of rings and return its number.
 
         Args:
@@ -59,7 +59,7 @@ class Registry(Protocol):
         """
         ...
 
-    async def move(self, known: str, epoch: str, seams: Mapping[str, Seam]) -> bool:
+    async def move(self, known: str, epoch: str, seams: Mapping[str, HistoryCutover]) -> bool:
         """Note that the rings lie in another store, for instance an emptied one; False where somebody has done so.
 
         Args:
@@ -143,10 +143,12 @@ class SqlRegistry:
             )
             for row in rows
         ]
-        seams = {f"{row.name}@{row.number}": msgspec.json.decode(row.seam, type=Seam) for row in rows if row.seam}
+        seams = {
+            f"{row.name}@{row.number}": msgspec.json.decode(row.seam, type=HistoryCutover) for row in rows if row.seam
+        }
         return Registered(versions, seams, state.generation, state.revision, store.epoch)
 
-    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, Seam]) -> bool:
+    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, HistoryCutover]) -> bool:
         """Add versions and change what is told of known ones."""
         async with AsyncSession(self._engine) as session:
             try:
@@ -157,7 +159,9 @@ class SqlRegistry:
                 return False
         return kept
 
-    async def _put(self, session: AsyncSession, versions: Sequence[KeptVersion], seams: Mapping[str, Seam]) -> bool:
+    async def _put(
+        self, session: AsyncSession, versions: Sequence[KeptVersion], seams: Mapping[str, HistoryCutover]
+    ) -> bool:
         rows = (await session.exec(select(FeatureVersionRow))).all()
         known = {(row.name, row.number): row for row in rows}
         if any((row := known.get((one.name, one.number))) and row.digest != one.digest for one in versions):
@@ -173,7 +177,7 @@ class SqlRegistry:
         await self._count(session, revision=1)
         return True
 
-    async def rebuild(self, seams: Mapping[str, Seam]) -> int:
+    async def rebuild(self, seams: Mapping[str, HistoryCutover]) -> int:
         """Begin a new generation of rings and return its number."""
         async with AsyncSession(self._engine) as session:
             state = await self._count(session, generation=1, revision=1)
@@ -182,7 +186,7 @@ class SqlRegistry:
             await session.commit()
         return generation
 
-    async def move(self, known: str, epoch: str, seams: Mapping[str, Seam]) -> bool:
+    async def move(self, known: str, epoch: str, seams: Mapping[str, HistoryCutover]) -> bool:
         """Note that the rings lie in another store."""
         row = (col(FeatureStoreRow.id) == _STATE, col(FeatureStoreRow.epoch) == known)
         async with AsyncSession(self._engine) as session:
@@ -234,7 +238,7 @@ class SqlRegistry:
         return await session.get_one(FeatureStateRow, _STATE, populate_existing=True)
 
 
-async def _keep_seams(session: AsyncSession, seams: Mapping[str, Seam]) -> None:
+async def _keep_seams(session: AsyncSession, seams: Mapping[str, HistoryCutover]) -> None:
     for row in (await session.exec(select(FeatureVersionRow))).all():
         seam = seams.get(f"{row.name}@{row.number}")
         row.seam = None if seam is None else msgspec.json.encode(seam).decode()
@@ -250,7 +254,7 @@ class InMemoryRegistry:
         """Everything registered."""
         return self._registered
 
-    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, Seam]) -> bool:
+    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, HistoryCutover]) -> bool:
         """Add versions and change what is told of known ones."""
         known = {one.label: one for one in self._registered.versions}
         if any(one.label in known and known[one.label].digest != one.digest for one in versions):
@@ -260,12 +264,12 @@ class InMemoryRegistry:
         self._change(versions=list(known.values()), seams=kept)
         return True
 
-    async def rebuild(self, seams: Mapping[str, Seam]) -> int:
+    async def rebuild(self, seams: Mapping[str, HistoryCutover]) -> int:
         """Begin a new generation of rings."""
         self._change(generation=self._registered.generation + 1, seams=dict(seams))
         return self._registered.generation
 
-    async def move(self, known: str, epoch: str, seams: Mapping[str, Seam]) -> bool:
+    async def move(self, known: str, epoch: str, seams: Mapping[str, HistoryCutover]) -> bool:
         """Note that the rings lie in another store."""
         if self._registered.epoch != known:
             return False

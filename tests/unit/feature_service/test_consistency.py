@@ -14,11 +14,11 @@ from contender.features.catalogue import Catalogue
 from contender.features.definitions import FeatureView
 from contender.features.errors import TrainingSetError
 from services.feature_service.consistency import Consistency
-from services.feature_service.definitions import Current, Definitions, fixed
+from services.feature_service.definitions import Definitions, DefinitionsSnapshot, definitions_for_tests
 from services.feature_service.domain.reports import Report
 from services.feature_service.event_log import EventLog, Offsets
-from services.feature_service.handlers import Feeds, Merging, ReadFrame
-from services.feature_service.history import seam_of
+from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame
+from services.feature_service.history import cutover_of
 from services.feature_service.samples import Samples
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
@@ -61,10 +61,10 @@ class Stream:
     async def send(self, *events: EntityEvent, into: set[str] | None = None, frame_id: str = "") -> None:
         frame = ReadFrame(FramePosition(frame_id, 0, len(self.frames)), list(events))
         self.frames.append(frame)
-        merging = Merging(self.definitions, self.store, Feeds(self.store), FixedClock(NOW), 300.0)
+        merging = Merging(self.definitions, self.store, PartitionOwnership(self.store), FixedClock(NOW), 300.0)
         await merging.merge_into([frame], lambda ring, _: into is None or ring.name in into)
         if into is None:
-            await merging.settle([(frame.position, await merging.feeds.ensure(0))])
+            await merging.settle([(frame.position, await merging.feeds.acquire(0))])
 
     async def ends(self) -> dict[int, int]:
         return {0: len(self.frames)}
@@ -87,7 +87,7 @@ class Stream:
 
 def streamed(*views: FeatureView) -> Stream:
     store = BusyStore()
-    store.stream = Stream(fixed(Catalogue.of(views), store, InMemoryRegistry()), store)
+    store.stream = Stream(definitions_for_tests(Catalogue.of(views), store, InMemoryRegistry()), store)
     return store.stream
 
 
@@ -165,7 +165,9 @@ async def test_every_kept_version_is_compared_under_its_own_name(trade: FeatureV
     former = replace(trade, features=[count("1h")])
     known = Catalogue.of([former]).versions
     store = BusyStore()
-    stream = store.stream = Stream(fixed(Catalogue.of([trade], known), store, InMemoryRegistry()), store)
+    stream = store.stream = Stream(
+        definitions_for_tests(Catalogue.of([trade], known), store, InMemoryRegistry()), store
+    )
     await stream.send(sale(600), sale(700, shop="b"))
     (ring,) = stream.definitions.current.rings.of_view("trade@1")
     del store._held[ring.key("b")]
@@ -188,7 +190,9 @@ async def test_versions_whose_join_key_changed_its_type_are_compared_by_their_ow
         for kind in (former, today)
     ]
     store = BusyStore()
-    definitions = fixed(Catalogue.of(views[1:], Catalogue.of(views[:1]).versions), store, InMemoryRegistry())
+    definitions = definitions_for_tests(
+        Catalogue.of(views[1:], Catalogue.of(views[:1]).versions), store, InMemoryRegistry()
+    )
     stream = store.stream = Stream(definitions, store)
     sent = [EntityEvent("sales", NOW - 600, {"shop": shop, "items": 1}) for shop in (17, "17", "a")]
     await stream.send(*sent)
@@ -239,11 +243,11 @@ async def test_up_to_the_seam_files_count_and_after_it_the_topic(trade: FeatureV
     source = replace(trade.source, history=str(tmp_path / "sales.parquet"))
     stream = streamed(replace(trade, source=source))
     catalogue = stream.definitions.current.catalogue
-    seam = seam_of(source, NOW)
+    seam = cutover_of(source, NOW)
     assert seam is not None
     registered = Registered(list(catalogue.versions), {"trade@1": seam})
-    stream.definitions._current = Current.of(catalogue, registered, None)
-    merging = Merging(stream.definitions, stream.store, Feeds(stream.store), FixedClock(NOW), 300.0)
+    stream.definitions._current = DefinitionsSnapshot.of(catalogue, registered, None)
+    merging = Merging(stream.definitions, stream.store, PartitionOwnership(stream.store), FixedClock(NOW), 300.0)
     events = [EntityEvent("sales", one.pop("event_timestamp"), one) for one in old]
     await merging.merge_into([ReadFrame(FramePosition("", -1, 0), events)], lambda *_: True)
     await stream.send(sale(7200, 9), sale(600, 5))  # the first lies before the seam: nobody counts it
@@ -264,8 +268,8 @@ async def test_a_former_version_whose_files_are_gone_is_left_out_and_one_of_toda
     pl.DataFrame({"event_timestamp": [NOW - 3600], "shop": ["a"], "units": [1]}).write_parquet(files[1])
     stream = streamed(replace(trade, source=wider, features=[count("1h")]))
     catalogue = Catalogue.of([replace(trade, source=wider, features=[count("1h")])], known)
-    seams = {"trade@1": seam_of(former, NOW), "trade@2": seam_of(wider, NOW)}
-    stream.definitions._current = Current.of(catalogue, Registered(list(catalogue.versions), seams), None)
+    seams = {"trade@1": cutover_of(former, NOW), "trade@2": cutover_of(wider, NOW)}
+    stream.definitions._current = DefinitionsSnapshot.of(catalogue, Registered(list(catalogue.versions), seams), None)
     assert [one.feature for one in await stream.reports()] == ["trade@1:count_1h", "trade:count_1h"]
     files[0].unlink()
     assert [one.feature for one in await stream.reports()] == ["trade:count_1h"]

@@ -15,9 +15,9 @@ from contender.features import aggregations as of
 from contender.features.catalogue import Catalogue
 from contender.features.definitions import FeatureView
 from services.feature_service.api import State
-from services.feature_service.definitions import fixed
+from services.feature_service.definitions import definitions_for_tests
 from services.feature_service.event_log import EventLog
-from services.feature_service.handlers import Feeds, Merging, ReadFrame, decode_frame
+from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame, decode_frame
 from services.feature_service.health import WorkerHealth
 from services.feature_service.main import create_app, state_of
 from services.feature_service.settings import FeatureSettings
@@ -42,7 +42,7 @@ def event(**changes: object) -> dict[str, object]:
 async def state(tmp_path: Path) -> AsyncIterator[State]:
     journal = Journal.open(tmp_path, limit_bytes=1024**2)
     store = MemoryStore()
-    definitions = fixed(Catalogue.load("examples.flights.features"), store, InMemoryRegistry())
+    definitions = definitions_for_tests(Catalogue.load("examples.flights.features"), store, InMemoryRegistry())
     yield state_of(FeatureSettings(event_limit=10), definitions, store, journal, FixedClock(NOW))
     journal.close()
 
@@ -65,11 +65,11 @@ async def serving(state: State) -> AsyncIterator[httpx.AsyncClient]:
 
 async def merge_journal(state: State) -> None:
     """What the worker would do once Kafka had the journal."""
-    merging = Merging(state["definitions"], state["store"], Feeds(state["store"]), state["clock"], 300.0)
+    merging = Merging(state["definitions"], state["store"], PartitionOwnership(state["store"]), state["clock"], 300.0)
     for offset, (record, _) in enumerate(state["intake"].journal.read(Position(0, 0), 1024**2)):
         position = FramePosition(dict(record.headers)["ce_id"].decode(), record.partition, offset)
         await merging.merge_into([ReadFrame(position, decode_frame(record.value))], lambda *_: True)
-        token = await merging.feeds.ensure(position.partition)
+        token = await merging.feeds.acquire(position.partition)
         await merging.settle([(position, token)])
 
 
@@ -110,7 +110,7 @@ async def test_windows_end_at_the_time_a_row_gives(client, state):
 async def test_no_rows_are_answered_with_none_for_every_kind_of_feature(state, trade: FeatureView):
     names = [one.name for one in trade.aggregations]
     assert {one.kind for one in trade.aggregations} == set(get_args(of.Kind))
-    state["definitions"] = fixed(Catalogue.of([trade]), state["store"], InMemoryRegistry())
+    state["definitions"] = definitions_for_tests(Catalogue.of([trade]), state["store"], InMemoryRegistry())
     async with serving(state) as client:
         for name in names:
             answer = await client.post(
@@ -233,12 +233,14 @@ async def test_without_a_worker_every_view_is_behind_and_the_page_says_why(clien
     found = (await client.get("/v1/features/status")).json()
     assert (found["workers"], found["waiting_s"], [view["behind"] for view in found["views"]]) == (0, 0.0, [True] * 3)
     assert "No worker runs" in (await client.get("/")).text
-    await state["store"].tell("one", msgspec.json.encode(WorkerHealth(NOW, waiting_s=0.25)), NOW)
+    await state["store"].write_health("one", msgspec.json.encode(WorkerHealth(NOW, waiting_s=0.25)), NOW)
     found = (await client.get("/v1/features/status")).json()
     assert (found["workers"], found["waiting_s"], [view["behind"] for view in found["views"]]) == (1, 0.25, [False] * 3)
     assert "No worker runs" not in (await client.get("/")).text
     for worker in ("one", "two"):
-        await state["store"].tell(worker, msgspec.json.encode(WorkerHealth(NOW, unfilled=["no file <here>"])), NOW)
+        await state["store"].write_health(
+            worker, msgspec.json.encode(WorkerHealth(NOW, unfilled=["no file <here>"])), NOW
+        )
     assert (await client.get("/v1/features/status")).json()["unfilled"] == ["no file <here>"]
     assert "can&#x27;t be filled: no file &lt;here&gt;" in (await client.get("/")).text
 

@@ -5,8 +5,8 @@ import pytest
 
 from contender.features import Entity, EventSource, FeatureView, count
 from contender.features.catalogue import Catalogue
-from services.feature_service.definitions import fixed
-from services.feature_service.handlers import Feeds, Merging, PartitionTakenError, ReadFrame
+from services.feature_service.definitions import definitions_for_tests
+from services.feature_service.handlers import Merging, PartitionOwnership, PartitionTakenError, ReadFrame
 from services.feature_service.online import Question
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
@@ -20,8 +20,8 @@ CATALOGUE = Catalogue.of([VIEW])
 
 def workers(store: MemoryStore, number: int) -> list[Merging]:
     """Workers that all believe partition 0 to be theirs."""
-    definitions = fixed(CATALOGUE, store, InMemoryRegistry())
-    return [Merging(definitions, store, Feeds(store, {0}), FixedClock(2e9), 0.0) for _ in range(number)]
+    definitions = definitions_for_tests(CATALOGUE, store, InMemoryRegistry())
+    return [Merging(definitions, store, PartitionOwnership(store, {0}), FixedClock(2e9), 0.0) for _ in range(number)]
 
 
 def position(offset: int) -> FramePosition:
@@ -38,9 +38,9 @@ async def settle(worker: Merging, offset: int, token: str) -> None:
 
 async def fill(worker: Merging, *offsets: int) -> bool:
     """As a filler does that has read the partition up to its end."""
-    token = await worker.feeds.ensure(0)
+    token = await worker.feeds.acquire(0)
     await worker.merge_into(frames(*offsets), lambda *_: True)
-    return await worker.feeds.set_live(worker.definitions.current.rings.all(), 0, token)
+    return await worker.feeds.mark_filled(worker.definitions.current.rings.all(), 0, token)
 
 
 async def counted(worker: Merging) -> int:
@@ -56,7 +56,7 @@ async def test_what_was_read_before_a_partition_was_given_up_does_not_take_it_ba
     first, second, third = workers(store, 3)
     await first.merge(frames(0))
     first.feeds.forget([0])
-    token = await second.feeds.ensure(0)
+    token = await second.feeds.acquire(0)
     assert (await first.merge(frames(1))).tokens == {}
     assert second.feeds.token(0) == token
     assert await fill(second, 0, 1)
@@ -112,13 +112,13 @@ async def test_what_is_filled_of_a_store_that_has_lost_everything_is_handed_over
     store._live.clear()
     assert not await fill(worker, 0)
     assert await fill(worker, 0)
-    assert await store.live([0]) == [frozenset(ring.name for ring in worker.definitions.current.rings.all())]
+    assert await store.filled_rings([0]) == [frozenset(ring.name for ring in worker.definitions.current.rings.all())]
 
 
 async def test_a_store_that_was_filled_anew_is_as_far_as_the_stream_had_come_and_no_farther():
     store = MemoryStore()
     (worker,) = workers(store, 1)
-    token = await worker.feeds.ensure(0)
+    token = await worker.feeds.acquire(0)
     await worker.feeds.settle_filled(0, 9, token)
     assert await store.applied([0]) == [None]
     worker.feeds.note_done(0, 5)
@@ -130,7 +130,7 @@ async def test_a_store_that_was_filled_anew_is_as_far_as_the_stream_had_come_and
     assert await store.applied([0]) == [7]
     worker.feeds.assign([0])
     store._applied.clear()
-    await worker.feeds.settle_filled(0, 7, await worker.feeds.ensure(0))
+    await worker.feeds.settle_filled(0, 7, await worker.feeds.acquire(0))
     assert await store.applied([0]) == [None]
 
 
@@ -149,10 +149,10 @@ async def test_a_partition_that_comes_back_is_fed_as_it_is_then():
 async def test_rings_are_not_declared_filled_by_who_has_given_the_partition_up():
     store = MemoryStore()
     (worker,) = workers(store, 1)
-    token = await worker.feeds.ensure(0)
+    token = await worker.feeds.acquire(0)
     worker.feeds.forget([0])
-    assert not await worker.feeds.set_live(worker.definitions.current.rings.all(), 0, token)
-    assert await store.live([0]) == [frozenset()]
+    assert not await worker.feeds.mark_filled(worker.definitions.current.rings.all(), 0, token)
+    assert await store.filled_rings([0]) == [frozenset()]
 
 
 class GivenUpMeanwhile(MemoryStore):
@@ -160,7 +160,7 @@ class GivenUpMeanwhile(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.feeds: Feeds | None = None
+        self.feeds: PartitionOwnership | None = None
 
     async def own(self, partition: int, token: str) -> frozenset[str]:
         found = await super().own(partition, token)
@@ -168,8 +168,8 @@ class GivenUpMeanwhile(MemoryStore):
             self.feeds.forget([partition])
         return found
 
-    async def set_live(self, names, partition: int, token: str) -> str:
-        done = await super().set_live(names, partition, token)
+    async def mark_filled(self, names, partition: int, token: str) -> str:
+        done = await super().mark_filled(names, partition, token)
         if self.feeds:
             self.feeds.forget([partition])
         return done
@@ -187,7 +187,7 @@ async def test_frames_of_a_partition_that_is_given_up_meanwhile_still_go_where_i
 async def test_a_partition_that_is_given_up_during_the_handover_is_not_fed():
     store = GivenUpMeanwhile()
     (worker,) = workers(store, 1)
-    token = await worker.feeds.ensure(0)
+    token = await worker.feeds.acquire(0)
     store.feeds = worker.feeds
-    assert not await worker.feeds.set_live(worker.definitions.current.rings.all(), 0, token)
+    assert not await worker.feeds.mark_filled(worker.definitions.current.rings.all(), 0, token)
     assert worker.feeds.token(0) == ""

@@ -16,9 +16,9 @@ from contender.features import sum as sum_of
 from contender.features.catalogue import Catalogue
 from contender.features.on_demand import OnDemandView, _compiled
 from contender.training import build_training_set
-from services.feature_service.definitions import fixed
+from services.feature_service.definitions import definitions_for_tests
 from services.feature_service.domain.windows import Column
-from services.feature_service.handlers import Feeds, Merging, ReadFrame
+from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame
 from services.feature_service.on_demand import Failures
 from services.feature_service.online import Question
 from services.feature_service.store.memory import MemoryStore
@@ -92,8 +92,8 @@ async def answers(
     failures: Failures | None = None,
 ) -> list[Column]:
     catalogue, store = Catalogue.of([TRADE, *views]), MemoryStore()
-    definitions = fixed(catalogue, store, InMemoryRegistry())
-    merging = Merging(definitions, store, Feeds(store), FixedClock(NOW), 0.0)
+    definitions = definitions_for_tests(catalogue, store, InMemoryRegistry())
+    merging = Merging(definitions, store, PartitionOwnership(store), FixedClock(NOW), 0.0)
     await merging.merge_into([ReadFrame(FramePosition("", 0, 0), EVENTS)], lambda *_: True)
     times = np.full(len(next(iter(rows.values()))), NOW)
     asked = catalogue.features(references)

@@ -13,8 +13,8 @@ from contender.features.catalogue import Catalogue
 from contender.features.layouts import TAIL_EVENTS
 from services.feature_service import feast
 from services.feature_service.contracts import OnlineQuestion
-from services.feature_service.definitions import fixed
-from services.feature_service.handlers import Feeds, Merging, ReadFrame
+from services.feature_service.definitions import definitions_for_tests
+from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame
 from services.feature_service.online import Question, TooManyTilesError
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.memory import MemoryStore
@@ -36,8 +36,8 @@ CATALOGUE = Catalogue.of([WHOLE, SHOPS, PAIRS])
 @pytest.fixture
 async def store() -> MemoryStore:
     store = MemoryStore()
-    definitions = fixed(CATALOGUE, store, InMemoryRegistry())
-    merging = Merging(definitions, store, Feeds(store), FixedClock(NOW), 300.0)
+    definitions = definitions_for_tests(CATALOGUE, store, InMemoryRegistry())
+    merging = Merging(definitions, store, PartitionOwnership(store), FixedClock(NOW), 300.0)
     events = [EntityEvent("sales", NOW - 100, {"shop": "None", "clerk": 1, "items": 2})]
     await merging.merge_into([ReadFrame(FramePosition("", 0, 0), events)], lambda *_: True)
     return store
@@ -45,7 +45,7 @@ async def store() -> MemoryStore:
 
 async def ask(store: MemoryStore, question: OnlineQuestion, most_bytes: float = float("inf")) -> list[tuple]:
     asked = feast.read_question(question, CATALOGUE, NOW, FeatureSettings())
-    current = fixed(CATALOGUE, store, InMemoryRegistry()).current
+    current = definitions_for_tests(CATALOGUE, store, InMemoryRegistry()).current
     found = await Question(current, asked.features, question.entities, asked.times, 1, most_bytes).answer(store)
     return [(column.values, column.statuses) for column in found]
 
@@ -86,7 +86,13 @@ async def test_more_tiles_than_may_be_worked_on_are_refused_with_what_may_be_ask
 
 async def test_what_comes_at_the_time_of_a_row_or_later_is_not_seen_and_what_cannot_be_told_is_counted():
     store = MemoryStore()
-    merging = Merging(fixed(CATALOGUE, store, InMemoryRegistry()), store, Feeds(store), FixedClock(NOW), 300.0)
+    merging = Merging(
+        definitions_for_tests(CATALOGUE, store, InMemoryRegistry()),
+        store,
+        PartitionOwnership(store),
+        FixedClock(NOW),
+        300.0,
+    )
     start = NOW - NOW % 60
     for offset in range(200):
         events = [EntityEvent("sales", start + offset / 10, {"shop": "a", "clerk": 1, "items": 1})]
@@ -118,9 +124,9 @@ async def test_however_many_layouts_are_cut_there_are_two_reads():
         "trade", SHOP, SALES, [*sum("items", "1h"), *std("items", "1h"), *last_n("items", 2, "1h")], hop="1m"
     )
     catalogue, store = Catalogue.of([view]), CountingStore()
-    definitions = fixed(catalogue, store, InMemoryRegistry())
+    definitions = definitions_for_tests(catalogue, store, InMemoryRegistry())
     events = [EntityEvent("sales", NOW + number, {"shop": "a", "clerk": 1, "items": number}) for number in range(3)]
-    merging = Merging(definitions, store, Feeds(store), FixedClock(NOW), 300.0)
+    merging = Merging(definitions, store, PartitionOwnership(store), FixedClock(NOW), 300.0)
     await merging.merge_into([ReadFrame(FramePosition("", 0, 0), events)], lambda *_: True)
     features = catalogue.features([f"trade:{one.name}" for one in view.aggregations])
     question = Question(definitions.current, features, {"shop": ["a"]}, np.array([NOW + 2]), 1)
@@ -129,7 +135,7 @@ async def test_however_many_layouts_are_cut_there_are_two_reads():
 
 
 async def test_of_a_store_that_was_emptied_nothing_is_known_and_no_count_is_zero(store: MemoryStore):
-    current = fixed(CATALOGUE, store, InMemoryRegistry()).current
+    current = definitions_for_tests(CATALOGUE, store, InMemoryRegistry()).current
     current = replace(current, registered=msgspec.structs.replace(current.registered, epoch=await store.epoch("first")))
     features = CATALOGUE.features(["shops:count_1h", "shops:sum_items_1h", "whole:count_1h"])
 
@@ -148,7 +154,7 @@ def uncut() -> float:
 
 
 def cells_bytes() -> int:
-    rings = fixed(CATALOGUE, MemoryStore(), InMemoryRegistry()).current.rings
+    rings = definitions_for_tests(CATALOGUE, MemoryStore(), InMemoryRegistry()).current.rings
     return rings.ring("shops@1", SHOPS.aggregations[1]).cells_bytes
 
 

@@ -12,11 +12,11 @@ from contender.features import Entity, EventSource, FeatureView, count, sum  # n
 from contender.features.catalogue import Catalogue
 from contender.features.errors import DefinitionError, TrainingSetError
 from services.feature_service.backfill import Fillers
-from services.feature_service.definitions import Definitions, fixed
+from services.feature_service.definitions import Definitions, definitions_for_tests
 from services.feature_service.domain.rings import HISTORY
-from services.feature_service.handlers import Feeds, Merged, Merging, ReadFrame
+from services.feature_service.handlers import Merged, Merging, PartitionOwnership, ReadFrame
 from services.feature_service.health import Health
-from services.feature_service.history import HistoryChangedError, seam_of
+from services.feature_service.history import HistoryChangedError, cutover_of
 from services.feature_service.online import Question
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
@@ -35,8 +35,8 @@ def view(schema: dict, *features, key: str = "shop", source: str = "sales") -> F
 def changed(old: FeatureView, *new: FeatureView) -> Merging:
     """A worker that feeds what the definitions say, and a version from before."""
     store = MemoryStore()
-    definitions = fixed(Catalogue.of(new, Catalogue.of([old]).versions), store, InMemoryRegistry())
-    return Merging(definitions, store, Feeds(store), FixedClock(NOW), 300.0)
+    definitions = definitions_for_tests(Catalogue.of(new, Catalogue.of([old]).versions), store, InMemoryRegistry())
+    return Merging(definitions, store, PartitionOwnership(store), FixedClock(NOW), 300.0)
 
 
 async def merge(merging: Merging, *values: dict[str, Scalar], at: float = NOW - 100, sent_at: float = NOW) -> Merged:
@@ -128,7 +128,7 @@ BAD = {
 def test_a_history_that_could_not_be_served_is_refused(tmp_path: Path, columns: dict, said: str):
     rows = {name: values for name, values in {**GOOD, **columns}.items() if values is not None}
     with pytest.raises(TrainingSetError, match=said):
-        seam_of(source(write(tmp_path / "h.parquet", **rows)), NOW + 300)
+        cutover_of(source(write(tmp_path / "h.parquet", **rows)), NOW + 300)
 
 
 @pytest.fixture
@@ -150,14 +150,14 @@ def opened(tmp_path: Path) -> Callable[..., Merging]:
         module = str(tmp_path / "historic_definitions.py")
         definitions = Definitions(module, InMemoryRegistry(), store, 1, FixedClock(NOW))
         await definitions.open()
-        return Merging(definitions, store, Feeds(store), FixedClock(NOW), 300.0)
+        return Merging(definitions, store, PartitionOwnership(store), FixedClock(NOW), 300.0)
 
     return open_definitions
 
 
 async def fill(merging: Merging) -> bool:
     fillers = Fillers("nowhere", merging, Health())
-    await merging.feeds.ensure(HISTORY)
+    await merging.feeds.acquire(HISTORY)
     await merging.definitions.refresh()
     return await fillers._from_history(fillers._unfed(HISTORY))
 
@@ -197,7 +197,7 @@ async def test_why_a_history_is_not_filled_is_told_until_it_is(tmp_path: Path, o
     monkeypatch.setattr("services.feature_service.backfill._HISTORY_RETRY_S", 0.0)
     merging.feeds.assign([])
     fillers = Fillers("nowhere", merging, Health())
-    await merging.feeds.ensure(HISTORY)
+    await merging.feeds.acquire(HISTORY)
     await merging.definitions.refresh()
     kept = (tmp_path / "a.parquet").read_bytes()
     write(tmp_path / "a.parquet", **{**GOOD, "shop": ["a", "a"]})

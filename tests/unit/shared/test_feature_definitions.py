@@ -22,7 +22,7 @@ from contender.features import (
 )
 from contender.features import count as count_of
 from contender.features.catalogue import Catalogue
-from contender.features.durations import told
+from contender.features.durations import format_duration
 from contender.features.on_demand import OnDemandView
 
 HERE = Path(__file__).name
@@ -233,4 +233,4 @@ def test_the_join_keys_of_an_on_demand_feature_are_those_of_its_inputs():
 
 def test_a_stretch_of_time_is_told_in_the_unit_that_people_would_use():
     stretches = (None, 0.0123, 1.5, 119.9, 2_100.0, 25_200.0, 104_025_600.0)
-    assert [told(one) for one in stretches] == ["-", "12 ms", "1.5 s", "119.9 s", "35 min", "7 h", "1,204 d"]
+    assert [format_duration(one) for one in stretches] == ["-", "12 ms", "1.5 s", "119.9 s", "35 min", "7 h", "1,204 d"]
