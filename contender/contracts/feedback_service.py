@@ -1,12 +1,324 @@
-"""The feedback service's calls: feedback and results."""
+"""The feedback service's calls: feedback in, results out."""
 
-from contender.contracts.problems import ProblemType
+from typing import Annotated, Any
+
+import msgspec
+
+from contender.contracts.operation import Operation
+from contender.contracts.problems import JOURNAL_FULL, RECORD_TOO_LARGE, ProblemType
+from contender.contracts.values import Missing, Outcome
+
+OUTCOME_CHARACTERS = 1000
+"""The longest outcome that is a text."""
 
 UNKNOWN_EXPERIMENT = ProblemType(
     "unknown-experiment", 404, "Neither the experiment nor a prediction for it was ever seen."
 )
 TOO_MANY_OUTCOMES = ProblemType("too-many-outcomes", 413, "More outcomes in one call than allowed.")
-INVALID_FEEDBACK = ProblemType("invalid-feedback", 422, "An id, an outcome or a time can't be what it must be.")
+INVALID_FEEDBACK = ProblemType("invalid-feedback", 422, "A prediction id, an outcome or a time is out of range.")
 RESULTS_UNAVAILABLE = ProblemType(
     "results-unavailable", 503, "The store of the results can't be reached, or is too slow."
+)
+
+
+class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The outcome of one prediction. `time`, in seconds since the Unix epoch, is when it was known; default now."""
+
+    prediction_id: str
+    outcome: Outcome
+    time: float | None = None
+
+
+class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One outcome, or many under `feedback`."""
+
+    feedback: list[FeedbackItem] | msgspec.UnsetType = msgspec.UNSET
+    prediction_id: str | msgspec.UnsetType = msgspec.UNSET
+    outcome: Outcome | msgspec.UnsetType = msgspec.UNSET
+    time: float | None = None
+
+
+class FeedbackAccepted(msgspec.Struct, frozen=True):
+    """How many outcomes are on record."""
+
+    accepted: int
+
+
+class ExperimentSummary(msgspec.Struct, frozen=True):
+    """An experiment in the list of experiments."""
+
+    name: str
+    status: str
+    model: str
+    metric: str
+    variants: list[str]
+
+
+class ExperimentSummaries(msgspec.Struct, frozen=True):
+    """The experiments that were announced or have predictions, by name."""
+
+    experiments: list[ExperimentSummary]
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A mean with the interval that holds it at every look; `low` and `high` are null while unknown."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class VariantResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant over all epochs.
+
+    `n` counts predictions. `metrics` are over matured rows, `live` over all rows that have a label.
+    """
+
+    name: str
+    version: str
+    champion: bool
+    n: int
+    labelled: int
+    matured: int
+    matured_labelled: int
+    corrections: int
+    late: int
+    refused: int
+    duplicates: int
+    fallbacks: int
+    degraded: int
+    metrics: dict[str, Interval]
+    live: dict[str, Interval]
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """Challenger minus champion in one metric; `better` is null while the interval holds zero."""
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    p: float
+    n: int
+    better: bool | None
+    lower_is_better: bool
+
+
+class Split(msgspec.Struct, frozen=True):
+    """Predictions per variant, and the p-value of their following the configured split."""
+
+    p: float
+    counts: dict[str, int]
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """The p-value of labels arriving alike, the lowest of all challengers; null while it can't be tested."""
+
+    p: float | None
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What became of the reports on this experiment. `unmatched` and `expired` count those of the whole service.
+
+    `expired` are late reports on predictions that had been deleted after their retention.
+    """
+
+    unmatched: int
+    refused: int
+    late: int
+    duplicates: int
+    corrections: int
+    degraded: int
+    fallbacks: int
+    expired: int = 0
+
+
+_STATUSES = (
+    "collecting",
+    "challenger better",
+    "champion better",
+    "withheld: split",
+    "withheld: label arrival",
+    "withheld: too few",
+)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Where the experiment stands, in one word for programs and one sentence with its numbers for people."""
+
+    status: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(_STATUSES)})]
+    sentence: str
+
+    @property
+    def decided(self) -> bool:
+        """Whether one of the two is better."""
+        return self.status in {"challenger better", "champion better"}
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What became of predictions and of the reports on them. Every report is in exactly one of the last eight.
+
+    `expired` counts late reports whose prediction had been deleted after its retention: which variant they are of is
+    not known any more.
+    """
+
+    predictions: int = 0
+    degraded: int = 0
+    fallbacks: int = 0
+    labelled: int = 0
+    corrections: int = 0
+    late: int = 0
+    refused: int = 0
+    duplicates: int = 0
+    unmatched: int = 0
+    outside: int = 0
+    expired: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """The counts of both."""
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+
+    @property
+    def reports(self) -> int:
+        """All reports that were applied."""
+        return sum(getattr(self, name) for name in self.__struct_fields__[3:])
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything on one experiment: variants, effects by challenger and metric, checks, and the verdict.
+
+    `offsets` are the offsets of the topics up to which records are counted, by topic and partition. `since`, in seconds
+    since the Unix epoch, is set where older predictions are not counted: when the counts were begun, the topics did not
+    hold them any more.
+    """
+
+    experiment: str
+    status: str
+    model: str
+    metric: str
+    champion: str
+    alpha: float
+    missing: Missing
+    window_s: float
+    watermark: float | None
+    variants: list[VariantResult]
+    effects: dict[str, dict[str, Effect]]
+    split: Split
+    arrival: Arrival
+    verdict: Verdict
+    health: Health
+    totals: Counts
+    offsets: dict[str, dict[str, int]]
+    updated_at: float | None
+    since: float | None = None
+
+    def __str__(self) -> str:
+        return self.verdict.sentence
+
+
+_SUMMARY: dict[str, Any] = {
+    "name": "churn-2",
+    "status": "running",
+    "model": "churn",
+    "metric": "log_loss",
+    "variants": ["champion", "challenger"],
+}
+
+
+def _variant(name: str, version: str, mean: float) -> dict[str, Any]:
+    interval = {"mean": mean, "low": mean - 0.03, "high": mean + 0.03, "n": 3900}
+    return {
+        "name": name,
+        "version": version,
+        "champion": name == "champion",
+        "n": 5000,
+        "labelled": 4100,
+        "matured": 4800,
+        "matured_labelled": 3900,
+        "corrections": 3,
+        "late": 12,
+        "refused": 0,
+        "duplicates": 1,
+        "fallbacks": 0,
+        "degraded": 0,
+        "metrics": {"log_loss": interval},
+        "live": {"log_loss": interval},
+    }
+
+
+_EFFECT: dict[str, Any] = {
+    "estimate": -0.06,
+    "low": -0.1,
+    "high": -0.02,
+    "p": 0.0004,
+    "n": 7800,
+    "better": True,
+    "lower_is_better": True,
+}
+_RESULTS: dict[str, Any] = {
+    "experiment": "churn-2",
+    "status": "running",
+    "model": "churn",
+    "metric": "log_loss",
+    "champion": "champion",
+    "alpha": 0.05,
+    "missing": "excluded",
+    "window_s": 86400.0,
+    "watermark": 1767225600.0,
+    "variants": [_variant("champion", "b7f3", 0.51), _variant("challenger", "0c91", 0.45)],
+    "effects": {"challenger": {"log_loss": _EFFECT}},
+    "split": {"p": 1.0, "counts": {"champion": 5000, "challenger": 5000}},
+    "arrival": {"p": 0.8},
+    "verdict": {
+        "status": "challenger better",
+        "sentence": "challenger is better than champion in log loss: challenger minus champion is -0.06 (95 % interval "
+        "-0.1 to -0.02); champion has 3,900 matured rows and challenger has 3,900.",
+    },
+    "health": {
+        "unmatched": 2,
+        "refused": 0,
+        "late": 24,
+        "duplicates": 2,
+        "corrections": 6,
+        "degraded": 0,
+        "fallbacks": 0,
+    },
+    "totals": {"predictions": 10000, "labelled": 8200, "corrections": 6, "late": 24, "duplicates": 2, "unmatched": 2},
+    "offsets": {"predictions": {"0": 410}, "feedback": {"0": 377}},
+    "updated_at": 1767229200.0,
+}
+
+GIVE_FEEDBACK = Operation(
+    "give_feedback",
+    "POST",
+    "/v1/feedback",
+    "Accepts outcomes of predictions, all or none; they are on disk when this answers.",
+    FeedbackAccepted,
+    body=FeedbackBody,
+    status=202,
+    problems=(INVALID_FEEDBACK, TOO_MANY_OUTCOMES, RECORD_TOO_LARGE, JOURNAL_FULL),
+    tag="feedback",
+    body_example={"feedback": [{"prediction_id": "01KDVDPR00A9C01F5BE7D24C33-3-17", "outcome": 1}]},
+    answer_example={"accepted": 1},
+    also=(FeedbackItem,),
+)
+LIST_EXPERIMENTS = Operation(
+    "list_experiments",
+    "GET",
+    "/v1/experiments",
+    "Lists the experiments that were announced or have predictions, by name.",
+    ExperimentSummaries,
+    problems=(RESULTS_UNAVAILABLE,),
+    tag="results",
+    answer_example={"experiments": [_SUMMARY]},
+)
+GET_RESULTS = Operation(
+    "get_results",
+    "GET",
+    "/v1/experiments/{name:path}/results",
+    "Shows the results of an experiment at this moment.",
+    Results,
+    problems=(UNKNOWN_EXPERIMENT, RESULTS_UNAVAILABLE),
+    tag="results",
+    answer_example=_RESULTS,
 )

@@ -1,67 +1,47 @@
-"""The HTTP interface: feedback in, results out."""
+"""Feedback and results over HTTP."""
 
-import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
+from msgspec import UNSET
 
+from contender.contracts import feedback_service as contract
+from contender.contracts.feedback_service import FeedbackAccepted, FeedbackBody, FeedbackItem
 from services.feedback_service.errors import InvalidFeedback
-from services.feedback_service.handlers import Feedback, TakeFeedback, TellResults
-from services.feedback_service.settings import FeedbackSettings
-from shared.bodies import decode_json, read_body
-from shared.routes import json_response
+from services.feedback_service.handlers import ReadResults, SubmitFeedback
+from shared.routes import Routes, json_response
 
-router = APIRouter()
+routes = Routes()
 
 
-class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One outcome, or many under `feedback`."""
-
-    feedback: list[Feedback] | msgspec.UnsetType = msgspec.UNSET
-    prediction_id: str | msgspec.UnsetType = msgspec.UNSET
-    outcome: bool | int | float | str | msgspec.UnsetType = msgspec.UNSET
-    time: float | None = None
-
-
-@router.post("/v1/feedback", status_code=202, tags=["feedback"])
-async def give_feedback(request: Request) -> Response:
-    """Take outcomes of predictions; they are safe when this answers 202."""
-    take: TakeFeedback = request.state.take_feedback
-    settings: FeedbackSettings = request.state.settings
-    body = await read_body(request, FeedbackBody, settings.body_limit_bytes)
-    if isinstance(body.feedback, list):
-        accepted = await take.take(_many(body, body.feedback))
-    else:
-        accepted = await take.take([_single(body)], field="")
-    return json_response({"accepted": accepted}, 202)
+@routes.serve(contract.GIVE_FEEDBACK)
+async def give_feedback(request: Request, body: FeedbackBody) -> FeedbackAccepted:
+    handler: SubmitFeedback = request.state.submit_feedback
+    if body.feedback is UNSET:
+        return FeedbackAccepted(await handler.submit([_single(body)], field=""))
+    if body.prediction_id is not UNSET or body.outcome is not UNSET or body.time is not None:
+        raise InvalidFeedback.at("feedback", "can't be combined with the fields of a single outcome; send one or many")
+    if not body.feedback:
+        raise InvalidFeedback.at("feedback", "is empty; send at least one outcome")
+    return FeedbackAccepted(await handler.submit(body.feedback))
 
 
-@router.get("/v1/experiments", tags=["results"])
-async def list_experiments(request: Request) -> Response:
-    """The experiments that were announced or have predictions."""
-    tell: TellResults = request.state.tell_results
-    return json_response({"experiments": await tell.known()})
+@routes.serve(contract.LIST_EXPERIMENTS)
+async def list_experiments(request: Request) -> contract.ExperimentSummaries:
+    return contract.ExperimentSummaries(await _results(request).list_experiments())
 
 
-@router.get("/v1/experiments/{name:path}/results", tags=["results"])
+@routes.serve(contract.GET_RESULTS)
 async def get_results(request: Request, name: str) -> Response:
-    """The results of an experiment at this moment."""
-    tell: TellResults = request.state.tell_results
-    return json_response(await tell.results(name), headers={"Cache-Control": "no-store"})
+    return json_response(await _results(request).results(name), headers={"Cache-Control": "no-store"})
 
 
-def _many(body: FeedbackBody, feedback: list[Feedback]) -> list[Feedback]:
-    if any(given is not msgspec.UNSET for given in (body.prediction_id, body.outcome)) or body.time is not None:
-        raise InvalidFeedback.at(
-            "feedback", "stands beside the fields of a single outcome; a call has one or the other"
-        )
-    if not feedback:
-        raise InvalidFeedback.at("feedback", "is empty")
-    return feedback
+def _single(body: FeedbackBody) -> FeedbackItem:
+    if body.prediction_id is UNSET:
+        raise InvalidFeedback.at("prediction_id", "is missing")
+    if body.outcome is UNSET:
+        raise InvalidFeedback.at("outcome", "is missing")
+    return FeedbackItem(body.prediction_id, body.outcome, body.time)
 
 
-def _single(body: FeedbackBody) -> Feedback:
-    given = {
-        name: value
-        for name in ("prediction_id", "outcome", "time")
-        if (value := getattr(body, name)) is not msgspec.UNSET
-    }
-    return decode_json(msgspec.json.encode(given), Feedback)
+def _results(request: Request) -> ReadResults:
+    results: ReadResults = request.state.read_results
+    return results

@@ -1,15 +1,13 @@
-"""Use cases of the web process: take feedback, tell results. Knows no HTTP and no Kafka."""
+"""Use cases of the web process: submit feedback, read results. Knows no HTTP and no Kafka."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 
-import msgspec
-
+from contender.contracts.feedback_service import OUTCOME_CHARACTERS, ExperimentSummary, FeedbackItem, Results
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Outcome
-from services.feedback_service.domain.answers import Results
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.errors import InvalidFeedback, ResultsUnavailable, TooManyOutcomes, UnknownExperiment
 from services.feedback_service.experiments import Experiments
@@ -21,40 +19,21 @@ from shared.ids import PredictionId, created_at, new_frame_id
 from shared.journal import Journal, JournalRecord
 from shared.topics import FEEDBACK, cloud_event_headers
 
-OUTCOME_CHARACTERS = 1000
 _INT64 = 2**63
 _LATEST_S = 253_402_300_800.0  # the year 10000
 _REPORTED_ERRORS = 20
-_AHEAD_S = 300.0  # clocks differ; whatever lies further ahead of now is an error, as it is for a prediction
+_AHEAD_S = 300.0  # clocks differ; a time further ahead of now is an error, as it is for a prediction
 _RETRY_AFTER_S = 5
 
 
-class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The outcome of one prediction. `time`, in seconds since the Unix epoch, is when it was known; default now."""
-
-    prediction_id: str
-    outcome: Outcome
-    time: float | None = None
-
-
-class ExperimentSummary(msgspec.Struct, frozen=True):
-    """An experiment in the list of known ones."""
-
-    name: str
-    status: str
-    model: str
-    metric: str
-    variants: list[str]
-
-
 @dataclass(frozen=True, slots=True)
-class TakeFeedback:
-    """Takes outcomes in: they are in the journal when the call returns.
+class SubmitFeedback:
+    """Accepts outcomes: they are in the journal when the call returns.
 
     Args:
-        journal: where frames go, one per shard, or several where one would grow large.
-        clock: says when an outcome without a time was given.
-        partitions: shards there are.
+        journal: takes one frame per shard, or several where one would grow large.
+        clock: the time of an outcome that has none.
+        partitions: number of shards.
         rows_limit: most outcomes in one call.
     """
 
@@ -63,28 +42,27 @@ class TakeFeedback:
     partitions: int
     rows_limit: int
 
-    async def take(self, feedback: Sequence[Feedback], field: str = "feedback[{}].") -> int:
-        """Keep the outcomes, all or none, and return how many they are.
+    async def submit(self, feedback: Sequence[FeedbackItem], field: str = "feedback[{}].") -> int:
+        """Keep the outcomes, all or none, and return their number.
 
         Args:
             feedback: the outcomes.
-            field: how an error names the fields of one; `{}` stands for its number.
+            field: what errors put before the name of an item's field; `{}` stands for the item's number.
 
         Raises:
             TooManyOutcomes: more than the limit.
-            InvalidFeedback: an id, an outcome or a time can't be what it must be.
+            InvalidFeedback: an id, an outcome or a time is out of range.
             JournalFull: Kafka has not taken events for a while, or the disk is full.
         """
         if len(feedback) > self.rows_limit:
-            raise TooManyOutcomes(f"{len(feedback)} outcomes in one call; at most {self.rows_limit} are taken")
+            raise TooManyOutcomes(f"{len(feedback)} outcomes in one call; at most {self.rows_limit} are accepted")
         now = self.clock.now()
         shards: dict[int, list[FeedbackGiven]] = {}
         errors: list[FieldError] = []
-        for number, one in enumerate(feedback):
-            prefix = field.format(number)
-            parsed = self._parse(one, now)
+        for number, item in enumerate(feedback):
+            parsed = self._parse(item, now)
             if isinstance(parsed, FieldError):
-                errors.append(FieldError(prefix + parsed.field, parsed.message))
+                errors.append(FieldError(field.format(number) + parsed.field, parsed.message))
             else:
                 shard, event = parsed
                 shards.setdefault(shard, []).append(event)
@@ -101,20 +79,20 @@ class TakeFeedback:
         await self.journal.flush()
         return len(feedback)
 
-    def _parse(self, one: Feedback, now: float) -> tuple[int, FeedbackGiven] | FieldError:
+    def _parse(self, item: FeedbackItem, now: float) -> tuple[int, FeedbackGiven] | FieldError:
         try:
-            identity = PredictionId.parse(one.prediction_id)
+            identity = PredictionId.parse(item.prediction_id)
         except ValueError as error:
             return FieldError("prediction_id", str(error))
         if identity.shard >= self.partitions:
             return FieldError("prediction_id", f"names shard {identity.shard}; there are {self.partitions}")
         if created_at(identity.frame_id, now) > now + _AHEAD_S:
-            return FieldError("prediction_id", "was made in the future: no router has answered it")
-        given_at = now if one.time is None else one.time
-        for field, wrong in (("outcome", _outcome_error(one.outcome)), ("time", _time_error(given_at, now))):
-            if wrong:
-                return FieldError(field, wrong)
-        return identity.shard, FeedbackGiven(identity.frame_id, identity.row, one.outcome, given_at)
+            return FieldError("prediction_id", "lies in the future: no router has answered it")
+        given_at = now if item.time is None else item.time
+        for field, fault in (("outcome", _outcome_fault(item.outcome)), ("time", _time_fault(given_at, now))):
+            if fault:
+                return FieldError(field, fault)
+        return identity.shard, FeedbackGiven(identity.frame_id, identity.row, item.outcome, given_at)
 
 
 def _headers(now: float) -> list[tuple[str, bytes]]:
@@ -125,27 +103,27 @@ def _encoded(events: Sequence[FeedbackGiven]) -> bytes:
     return FEEDBACK.encode(FeedbackFrame(list(events)))
 
 
-def _time_error(given_at: float, now: float) -> str:
+def _time_fault(given_at: float, now: float) -> str:
     if not 0.0 <= given_at < _LATEST_S:
-        return "is not in seconds since the Unix epoch"
+        return "must be in seconds since the Unix epoch"
     if given_at > now + _AHEAD_S:
         return f"lies {given_at - now:.0f} s ahead of now; at most {_AHEAD_S:.0f} s are accepted"
     return ""
 
 
-def _outcome_error(outcome: Outcome) -> str:
+def _outcome_fault(outcome: Outcome) -> str:
     if isinstance(outcome, str) and len(outcome) > OUTCOME_CHARACTERS:
-        return f"has {len(outcome)} characters; at most {OUTCOME_CHARACTERS} are taken"
+        return f"has {len(outcome)} characters; at most {OUTCOME_CHARACTERS} are accepted"
     if isinstance(outcome, float) and not isfinite(outcome):
-        return "is not a finite number"
+        return "must be a finite number"
     if isinstance(outcome, int) and not -_INT64 <= outcome < _INT64:
-        return "is an integer beyond 64 bits"
+        return "must be an integer of at most 64 bits"
     return ""
 
 
 @dataclass(frozen=True, slots=True)
-class TellResults:
-    """Tells what is known of experiments.
+class ReadResults:
+    """Reads what is known of experiments.
 
     Args:
         snapshots: what the workers have published.
@@ -157,13 +135,13 @@ class TellResults:
     experiments: Experiments
     clock: Clock
 
-    async def known(self) -> list[ExperimentSummary]:
+    async def list_experiments(self) -> list[ExperimentSummary]:
         """Experiments that were announced or have predictions, by name.
 
         Raises:
             ResultsUnavailable: the store can't be reached.
         """
-        found = {
+        summaries = {
             revision.name: ExperimentSummary(
                 revision.name,
                 revision.status,
@@ -174,13 +152,12 @@ class TellResults:
             for revision in self.experiments.all()
         }
         with _unavailable():
-            unannounced = sorted(set(await self.snapshots.experiments()) - set(found))
-            for name in unannounced:
+            for name in sorted(set(await self.snapshots.experiments()) - set(summaries)):
                 results = results_of(name, None, await self.snapshots.read(name), self.clock.now())
                 if results is not None:
                     variants = [variant.name for variant in results.variants]
-                    found[name] = ExperimentSummary(name, results.status, results.model, results.metric, variants)
-        return [found[name] for name in sorted(found)]
+                    summaries[name] = ExperimentSummary(name, results.status, results.model, results.metric, variants)
+        return [summaries[name] for name in sorted(summaries)]
 
     async def results(self, name: str) -> Results:
         """The results of one experiment.

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from services.feedback_service import api, pages
 from services.feedback_service.errors import PROBLEMS
 from services.feedback_service.experiments import ExperimentsFromKafka
-from services.feedback_service.handlers import TakeFeedback, TellResults
+from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import RedisSnapshots, SnapshotStore, SnapshotsUnavailableError, connect
 from shared import http
@@ -23,8 +23,8 @@ class State(TypedDict):
     """What a request finds in its state."""
 
     settings: FeedbackSettings
-    take_feedback: TakeFeedback
-    tell_results: TellResults
+    submit_feedback: SubmitFeedback
+    read_results: ReadResults
     snapshots: SnapshotStore
     journal: Journal
 
@@ -49,8 +49,10 @@ async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
             snapshots = RedisSnapshots(redis, partitions=settings.partitions, state=settings.feedback_state)
             yield State(
                 settings=settings,
-                take_feedback=TakeFeedback(journal, SystemClock(), settings.partitions, settings.feedback_rows_limit),
-                tell_results=TellResults(snapshots, experiments, SystemClock()),
+                submit_feedback=SubmitFeedback(
+                    journal, SystemClock(), settings.partitions, settings.feedback_rows_limit
+                ),
+                read_results=ReadResults(snapshots, experiments, SystemClock()),
                 snapshots=snapshots,
                 journal=journal,
             )
@@ -76,11 +78,11 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
         service="feedback_service",
         title="Contender feedback",
         lifespan=lifespan,
+        routes=[api.routes],
         problems=PROBLEMS,
         ready=unready,
         remarks=remarks,
     )
-    app.include_router(api.router)
     app.include_router(pages.router)
     mount_assets(app)
     return app

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
-from services.feedback_service.handlers import TellResults
+from services.feedback_service.handlers import ReadResults
 from services.feedback_service.rendering import experiment_page, overview_page
 
 router = APIRouter(include_in_schema=False)
@@ -19,12 +19,12 @@ _HEADERS = {
 @router.get("/")
 async def show_overview(request: Request) -> HTMLResponse:
     """The known experiments."""
-    tell: TellResults = request.state.tell_results
-    return HTMLResponse(overview_page(await tell.known()), headers=_HEADERS)
+    tell: ReadResults = request.state.read_results
+    return HTMLResponse(overview_page(await tell.list_experiments()), headers=_HEADERS)
 
 
 @router.get("/experiments/{name:path}")
 async def show_experiment(request: Request, name: str) -> HTMLResponse:
     """The results of one experiment."""
-    tell: TellResults = request.state.tell_results
+    tell: ReadResults = request.state.read_results
     return HTMLResponse(experiment_page(await tell.results(name)), headers=_HEADERS)

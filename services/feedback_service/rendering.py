@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from html import escape
 from urllib.parse import quote
 
-from services.feedback_service.domain.answers import Effect, Interval, Results, VariantResult
+from contender.contracts.feedback_service import Effect, ExperimentSummary, Interval, Results, VariantResult
 from services.feedback_service.domain.split import BLOCKING_P
-from services.feedback_service.handlers import ExperimentSummary
 
 _UNKNOWN = "?"
 _WIDTH, _HEIGHT, _MARGIN = 220, 22, 6

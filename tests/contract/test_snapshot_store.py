@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from contender.contracts.feedback_service import Counts
 from embedded.ports import free_ports
 from embedded.valkey import Valkey
 from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
-    Counts,
     ExperimentUpdate,
     GroupHeader,
     GroupSnapshot,

@@ -20,10 +20,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from redis.asyncio import Redis
 
+from contender.contracts.feedback_service import Counts
 from embedded.kafka import KafkaBroker
 from embedded.ports import free_ports
 from services.feedback_service.domain.results import results_of
-from services.feedback_service.domain.snapshots import Counts, PartitionSnapshot
+from services.feedback_service.domain.snapshots import PartitionSnapshot
 from services.feedback_service.store import RedisSnapshots
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.ids import new_frame_id

@@ -20,10 +20,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from redis.asyncio import Redis
 
 from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.feedback_service import Counts
 from embedded.kafka import KafkaBroker
 from embedded.ports import free_ports
 from services.feedback_service.domain.reports import HISTORY_LIMIT
-from services.feedback_service.domain.snapshots import Counts
 from services.feedback_service.experiments import ExperimentsFromKafka
 from services.feedback_service.store import RedisSnapshots
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame

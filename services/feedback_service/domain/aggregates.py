@@ -6,6 +6,7 @@ whichever order the topics are read, each cell takes up what it does not hold ye
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from contender.contracts.feedback_service import Counts
 from services.feedback_service.domain.cell_store import CellStore, Table
 from services.feedback_service.domain.cells import Cell
 from services.feedback_service.domain.entries import BlockEntry, FrameEntry, row_groups
@@ -26,7 +27,7 @@ from services.feedback_service.domain.keys import (
 from services.feedback_service.domain.marks import Marks
 from services.feedback_service.domain.publishing import Unpublished
 from services.feedback_service.domain.reports import LabelChunk, RowReports
-from services.feedback_service.domain.snapshots import Counts, ExperimentUpdate, PartitionSnapshot, PartitionStatus
+from services.feedback_service.domain.snapshots import ExperimentUpdate, PartitionSnapshot, PartitionStatus
 
 DAY_S = 86_400.0
 IDLE_FOLD_S = DAY_S

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, fields
 
 import msgspec
 
+from contender.contracts.feedback_service import Counts
 from services.feedback_service.domain.exact import nearest, pack, unpack
 from services.feedback_service.domain.judging import JudgedRows, LossRow
-from services.feedback_service.domain.snapshots import CohortSnapshot, Counts, MetricSums
+from services.feedback_service.domain.snapshots import CohortSnapshot, MetricSums
 
 
 class SumsEntry(msgspec.Struct, frozen=True, array_like=True):

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from contender.contracts.feedback_service import Counts
 from services.feedback_service.domain.histograms import BINS, ScoreHistogram
 from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
-    Counts,
     GroupSnapshot,
     MetricSums,
 )

@@ -5,16 +5,26 @@ from dataclasses import dataclass
 from math import isfinite
 
 from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.feedback_service import (
+    Arrival,
+    Counts,
+    Effect,
+    Health,
+    Interval,
+    Results,
+    Split,
+    VariantResult,
+    Verdict,
+)
 from contender.contracts.metrics import SCORE_HISTOGRAM, metric_named
-from services.feedback_service.domain.answers import Arrival, Effect, Health, Interval, Results, Split, VariantResult
 from services.feedback_service.domain.arrival import clustered_label_arrival
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
 from services.feedback_service.domain.merging import Arm, Tally, merged_arms, watermark_of
 from services.feedback_service.domain.setup import Setup, setup_of
-from services.feedback_service.domain.snapshots import Counts, GroupSnapshot, PartitionSnapshot
+from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
 from services.feedback_service.domain.split import clustered_split_p
 from services.feedback_service.domain.sums import Comparison, compare, compare_clustered
-from services.feedback_service.domain.verdicts import Contest, Evidence, Verdict, Waiting, judge
+from services.feedback_service.domain.verdicts import Contest, Evidence, Waiting, judge
 
 _RANK = {"withheld: split": 5, "withheld: label arrival": 4, "challenger better": 3, "champion better": 2}
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from contender.contracts.feedback_service import Counts
 from contender.contracts.tasks import TaskName
 from contender.contracts.values import Missing
 
@@ -17,44 +18,6 @@ class MetricSums(msgspec.Struct, frozen=True, array_like=True):
     squares: dict[str, float] = {}
     negatives: dict[int, int] = {}
     positives: dict[int, int] = {}
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """What became of predictions and of the reports on them. Every report is in exactly one of the last eight.
-
-    `expired` counts late reports whose prediction had been deleted after its retention: which variant they are of is
-    not known any more.
-    """
-
-    predictions: int = 0
-    degraded: int = 0
-    fallbacks: int = 0
-    labelled: int = 0
-    corrections: int = 0
-    late: int = 0
-    refused: int = 0
-    duplicates: int = 0
-    unmatched: int = 0
-    outside: int = 0
-    expired: int = 0
-
-    def __add__(self, other: "Counts") -> "Counts":
-        """The counts of both."""
-        return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
-
-    @property
-    def reports(self) -> int:
-        """All reports that were applied."""
-        return (
-            self.labelled
-            + self.corrections
-            + self.late
-            + self.refused
-            + self.duplicates
-            + self.unmatched
-            + self.outside
-            + self.expired
-        )
 
 
 class CohortSnapshot(msgspec.Struct, frozen=True, array_like=True):

@@ -3,21 +3,12 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Literal
 
+from contender.contracts.feedback_service import Verdict
 from services.feedback_service.domain.arrival import MIN_MATURED_ROWS
 from services.feedback_service.domain.confidence import ConfidenceSequence
 from services.feedback_service.domain.split import BLOCKING_P
 from services.feedback_service.domain.sums import MIN_OBSERVATIONS
-
-Status = Literal[
-    "collecting",
-    "challenger better",
-    "champion better",
-    "withheld: split",
-    "withheld: label arrival",
-    "withheld: too few",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +45,6 @@ class Evidence:
     split_p: float = 1.0
     arrival_p: float | None = None
     waiting: Waiting | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Where the experiment stands, in one word for programs and one sentence with its numbers for people."""
-
-    status: Status
-    sentence: str
-
-    @property
-    def decided(self) -> bool:
-        """Whether one of the two is better."""
-        return self.status in {"challenger better", "champion better"}
 
 
 def judge(contest: Contest, evidence: Evidence) -> Verdict:

@@ -12,9 +12,10 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.feedback_service import FeedbackItem
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.experiments import InMemoryExperiments
-from services.feedback_service.handlers import Feedback, TakeFeedback, TellResults
+from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from services.feedback_service.join import Join, Place
 from services.feedback_service.main import State, create_app
 from services.feedback_service.settings import FeedbackSettings
@@ -61,8 +62,10 @@ async def client(settings, journal, snapshots, experiments) -> AsyncIterator[htt
     async def resources(settings: FeedbackSettings) -> AsyncIterator[State]:
         yield State(
             settings=settings,
-            take_feedback=TakeFeedback(journal, FixedClock(50.0), settings.partitions, settings.feedback_rows_limit),
-            tell_results=TellResults(snapshots, experiments, FixedClock(50.0)),
+            submit_feedback=SubmitFeedback(
+                journal, FixedClock(50.0), settings.partitions, settings.feedback_rows_limit
+            ),
+            read_results=ReadResults(snapshots, experiments, FixedClock(50.0)),
             snapshots=snapshots,
             journal=journal,
         )
@@ -133,9 +136,9 @@ async def test_a_call_has_one_outcome_or_many_but_never_both_or_none(client, jou
 
 async def test_a_large_call_goes_in_several_frames_per_shard_or_not_at_all(tmp_path):
     journal = Journal.open(tmp_path / "roomy", limit_bytes=8 * 1024**2)
-    take = TakeFeedback(journal, FixedClock(50.0), 4, 10_000)
-    given = [Feedback(f"{FRAME}-{number % 2}-{number}", f"{number} " + "x" * 990) for number in range(3000)]
-    assert await take.take(given) == 3000
+    take = SubmitFeedback(journal, FixedClock(50.0), 4, 10_000)
+    given = [FeedbackItem(f"{FRAME}-{number % 2}-{number}", f"{number} " + "x" * 990) for number in range(3000)]
+    assert await take.submit(given) == 3000
     records = [record for record, _ in journal.read(Position(0, 0), 10**8)]
     assert [record.partition for record in records] == sorted(record.partition for record in records)
     assert len(records) == 4
@@ -146,7 +149,7 @@ async def test_a_large_call_goes_in_several_frames_per_shard_or_not_at_all(tmp_p
     for _ in range(2):  # no room for all of them: then for none
         held = journal.unsent_bytes
         with suppress(JournalFull):
-            await take.take(given)
+            await take.submit(given)
         assert journal.unsent_bytes in (held, 2 * held)
     assert len(list(journal.read(Position(0, 0), 10**8))) == 8
     journal.close()
@@ -209,7 +212,7 @@ async def test_an_experiment_is_known_and_reached_by_whatever_name_it_has(client
 
 async def test_live_log_loss_is_scikit_learns(client, snapshots):
     outcomes, scores = await publish(snapshots)
-    tell = TellResults(snapshots, InMemoryExperiments(), FixedClock(50.0))
+    tell = ReadResults(snapshots, InMemoryExperiments(), FixedClock(50.0))
     results = await tell.results(NAME)
     challenger = results.variants[1]
     assert challenger.live["log_loss"].mean == pytest.approx(log_loss(outcomes, scores), abs=1e-12)
@@ -344,8 +347,10 @@ async def frozen(settings, journal, experiments) -> AsyncIterator[httpx.AsyncCli
         snapshots = FrozenSnapshots()
         yield State(
             settings=settings,
-            take_feedback=TakeFeedback(journal, FixedClock(50.0), settings.partitions, settings.feedback_rows_limit),
-            tell_results=TellResults(snapshots, experiments, FixedClock(50.0)),
+            submit_feedback=SubmitFeedback(
+                journal, FixedClock(50.0), settings.partitions, settings.feedback_rows_limit
+            ),
+            read_results=ReadResults(snapshots, experiments, FixedClock(50.0)),
             snapshots=snapshots,
             journal=journal,
         )

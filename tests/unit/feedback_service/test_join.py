@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.feedback_service import Counts
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.cells import Cell
 from services.feedback_service.domain.entries import CHUNK_ROWS, frame_entry, row_groups
 from services.feedback_service.domain.keys import DAYS, GROUP_BYTES, TOTALS
 from services.feedback_service.domain.reports import HISTORY_LIMIT, VERSIONS_LIMIT
 from services.feedback_service.domain.results import results_of
-from services.feedback_service.domain.snapshots import Counts, PartitionSnapshot
+from services.feedback_service.domain.snapshots import PartitionSnapshot
 from services.feedback_service.join import Join, Limits, PartitionJoin, Place
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 
