@@ -38,6 +38,8 @@ def configure_logs(*, service: str, log_format: Literal["json", "console"] = "js
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # httpx reports every call at info level, of which a router makes thousands a second.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # alembic reports at info level that it looks for migrations, whether there are any or not.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

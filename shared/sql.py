@@ -1,39 +1,57 @@
-"""How a service opens its SQL database, SQLite or PostgreSQL."""
+"""How a service opens its SQL database, SQLite or PostgreSQL, and brings its tables up to date."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlmodel import SQLModel
 
-_TRIES = 3
+_ENVIRONMENT = Path(__file__).with_name("migrations")
+_LOCK_STATEMENTS = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(4716303281)"}
+"""Whoever migrates holds this lock until its transaction ends, so that processes that start together take turns."""
 
 
 @asynccontextmanager
-async def open_engine(url: str, tables: Sequence[str]) -> AsyncIterator[AsyncEngine]:
-    """An engine for the database at `url`, whose `tables` are made when they are missing.
+async def open_engine(url: str, migrations: Path) -> AsyncIterator[AsyncEngine]:
+    """An engine for the database at `url`, after the migrations have run.
 
-    Several processes may open an empty database at once, and a restart of the database costs no call.
+    Several processes may open a database at once, and a restart of the database costs no call.
+
+    Args:
+        url: as SQLAlchemy spells it.
+        migrations: the folder `migrations` of a service.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: the database refuses, or the tables can't be made.
-        OSError: it can't be reached.
+        sqlalchemy.exc.DBAPIError: the database refuses, or a migration fails.
+        OSError: the database can't be reached.
     """
     engine = create_async_engine(url, pool_pre_ping=True)
     try:
-        await _make(engine, tables, _TRIES)
+        async with engine.begin() as connection:
+            await connection.run_sync(migrate, migrations)
         yield engine
     finally:
         await engine.dispose()
 
 
-async def _make(engine: AsyncEngine, tables: Sequence[str], tries: int) -> None:
-    wanted = [SQLModel.metadata.tables[name] for name in tables]
-    try:
-        async with engine.begin() as connection:
-            await connection.run_sync(lambda sync: SQLModel.metadata.create_all(sync, tables=wanted))
-    except DBAPIError:  # another process made one between the look and the making, which IF NOT EXISTS does not prevent
-        if tries == 1:
-            raise
-        await _make(engine, tables, tries - 1)
+def migrate(connection: Connection, migrations: Path) -> None:
+    """Run a service's migrations that the database has not had, within the connection's transaction.
+
+    Services may share a database: each records its revision in a table of its own. The first migration of a service
+    creates only what is missing, because the first release created the same tables without Alembic.
+    """
+    connection.exec_driver_sql(_LOCK_STATEMENTS[connection.dialect.name])
+    config = Config()
+    config.set_main_option("script_location", _option(_ENVIRONMENT))
+    config.set_main_option("version_locations", _option(migrations))
+    config.set_main_option("path_separator", "newline")  # a path may hold blanks and colons
+    config.attributes.update(connection=connection, version_table=f"{migrations.parent.name}_schema_version")
+    command.upgrade(config, "head")
+
+
+def _option(path: Path) -> str:
+    """A path as a value of the configuration, in which a percent sign begins a reference."""
+    return str(path).replace("%", "%%")

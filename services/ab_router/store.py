@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -15,6 +16,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from contender.contracts.ab_router import ExperimentRevision
 from services.ab_router.errors import ExperimentStoreError
 from shared.sql import open_engine
+
+MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 class ExperimentStore(Protocol):
@@ -122,8 +125,8 @@ class InMemoryExperimentStore:
 
 @asynccontextmanager
 async def open_sql_store(url: str, timeout_s: float = 10.0) -> AsyncIterator[SqlExperimentStore]:
-    """A store on the database at `url`, whose table is made when it is missing."""
-    async with open_engine(url, ["experiment_revision"]) as engine:
+    """A store on the database at `url`, brought up to date."""
+    async with open_engine(url, MIGRATIONS) as engine:
         yield SqlExperimentStore(engine, timeout_s)
 
 

@@ -22,6 +22,7 @@ from services.inference_service.errors import RegistryError
 from services.inference_service.record import TrialRecord
 from shared.sql import open_engine
 
+MIGRATIONS = Path(__file__).with_name("migrations")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -215,8 +216,8 @@ class InMemoryVersionStore:
 
 @asynccontextmanager
 async def open_sql_store(url: str) -> AsyncIterator[SqlVersionStore]:
-    """A store on the database at `url`, whose tables are made when they are missing."""
-    async with open_engine(url, ["model_version", "model_champion"]) as engine:
+    """A store on the database at `url`, brought up to date."""
+    async with open_engine(url, MIGRATIONS) as engine:
         yield SqlVersionStore(engine)
 
 

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlmodel import SQLModel
 
 from contender.features.catalogue import KeptVersion
 from services.feature_service.definitions import Definitions
@@ -19,6 +17,7 @@ from services.feature_service.store.registry import (
     Registry,
     open_sql_registry,
 )
+from tests.contract.databases import empty_database
 
 ONE = KeptVersion("trade", 1, "aa", {"hop": "1h", "note": "ünï"})
 TWO = KeptVersion("trade", 2, "bb", {"hop": "30m"})
@@ -29,13 +28,7 @@ async def registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     if request.param == "memory":
         yield InMemoryRegistry()
         return
-    url = f"sqlite+aiosqlite:///{tmp_path / 'store.db'}"
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres")
-        engine = create_async_engine(url)
-        async with engine.begin() as connection:
-            await connection.run_sync(SQLModel.metadata.drop_all)
-        await engine.dispose()
+    url = await empty_database(request.param, request, tmp_path)
     async with open_sql_registry(url) as opened:
         yield opened
 

@@ -8,7 +8,6 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlmodel import SQLModel
 
 from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
 from contender.contracts.inference_service import InputColumn, ModelVersion
@@ -16,6 +15,7 @@ from services.ab_router import store as experiments
 from services.ab_router.store import ExperimentStore, InMemoryExperimentStore
 from services.inference_service import store as models
 from services.inference_service.store import InMemoryVersionStore, Listing, VersionStore
+from tests.contract.databases import empty_database
 
 OLD, NEW, NEWEST = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -71,17 +71,6 @@ async def version_store(request: pytest.FixtureRequest, tmp_path: Path) -> Async
         return
     async with models.open_sql_store(await empty_database(request.param, request, tmp_path)) as store:
         yield store
-
-
-async def empty_database(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
-    if kind == "sqlite":
-        return f"sqlite+aiosqlite:///{folder / 'store.db'}"
-    url: str = request.getfixturevalue("postgres")
-    engine = create_async_engine(url)
-    async with engine.begin() as connection:
-        await connection.run_sync(SQLModel.metadata.drop_all)
-    await engine.dispose()
-    return url
 
 
 def champions(versions: list[ModelVersion]) -> dict[str, list[str]]:

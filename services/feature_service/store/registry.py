@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -15,6 +16,7 @@ from contender.features.catalogue import KeptVersion
 from services.feature_service.history import HistoryCutover
 from shared.sql import open_engine
 
+MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _STATE = 1
 
 
@@ -302,6 +304,6 @@ def _retiring(versions: Sequence[KeptVersion], labels: Collection[str]) -> Itera
 
 @asynccontextmanager
 async def open_sql_registry(url: str) -> AsyncIterator[SqlRegistry]:
-    """A registry on the database at `url`, whose tables are made when they are missing."""
-    async with open_engine(url, ["feature_version", "feature_retirement", "feature_state", "feature_store"]) as engine:
+    """A registry on the database at `url`, brought up to date."""
+    async with open_engine(url, MIGRATIONS) as engine:
         yield SqlRegistry(engine)
