@@ -164,12 +164,11 @@ def _tile(view: FeatureView, group: Sequence[Aggregation]) -> Facts:
         "tiles": slots,
         "tile_bytes": layout.cell_bytes,
         "bytes": slots * layout.cell_bytes,
-        "latest_bytes": layout.most_tail_bytes,
     }
 
 
 def _bytes(view: FeatureView) -> int:
-    return sum(one["bytes"] + MARKS_BYTES + one["latest_bytes"] for one in tiles(view))
+    return sum(one["bytes"] + MARKS_BYTES for one in tiles(view))
 
 
 def computes(feature: Aggregation) -> str:

@@ -76,8 +76,7 @@ def _view_tables(view: Facts) -> Iterator[RenderableType]:
         numbers = (f"{one['tiles']:,}", f"{one['tile_bytes']:,}", f"{one['bytes']:,}")
         kept.add_row(*map(Text, (one["column"] or "bare events", "\n".join(one["features"]), *numbers)))
     yield from (Text(), kept)
-    latest = f"its offsets and latest events ({sum(one['latest_bytes'] for one in view['tiles']):,} at most) included"
-    yield Text(f"An entity takes {view['bytes_per_entity']:,} bytes of memory, {latest}.")
+    yield Text(f"An entity takes {view['bytes_per_entity']:,} bytes of memory, its offsets included.")
 
 
 def _on_demand_rows(view: Facts) -> Iterator[tuple[str, str]]:

@@ -22,13 +22,6 @@ that of differences from `first`: it tells the mean where a total is rounded to 
 MARKS_BYTES = 128
 """What stands behind the tiles, for the offsets of history and 15 partitions; as much again for 16 more."""
 
-TAIL_EVENTS = 32
-"""How many of the events of a ring that arrived last are held one by one at least, so that its tiles can be cut there;
-at most twice as many."""
-
-EVENT_BYTES = 16
-"""Of an event that is held so: two float64."""
-
 MOST_RING_BYTES = 512 * 1024
 """What one entity may take for one feature's column: Redis answers in one piece."""
 
@@ -64,11 +57,6 @@ class Layout:
             "distinct": head + 8 * self.size,  # hashes in ascending order
             "bins": head + 4 * BINS + 4 * (BINS % 2),  # unsigned 32-bit counts, whole float64s
         }[self.name]
-
-    @property
-    def most_tail_bytes(self) -> int:
-        """Bytes of the events that are held one by one, at most: two stretches, each with a tile before it."""
-        return 8 + 2 * (8 + self.cell_bytes + EVENT_BYTES * TAIL_EVENTS)
 
 
 def sharing(parts: Iterable[Aggregation]) -> list[list[Aggregation]]:

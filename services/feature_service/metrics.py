@@ -4,10 +4,6 @@ from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS = Counter("contender_feature_events_total", "Entity events read, by what came of them", ["outcome"])
 LATE = Counter("contender_feature_late_events_total", "Events whose tile a newer one had replaced", ["view"])
-UNCUT = Counter(
-    "contender_feature_uncut_tiles_total",
-    "Tiles of questions about a past moment so many events ago that some later ones count",
-)
 INVALID = Counter("contender_feature_invalid_rows_total", "Rows that an on-demand function fails on", ["view"])
 PARKED_EVENTS = Counter("contender_feature_parked_events_total", "Events that fit no source and were set aside")
 NEWEST = Gauge("contender_feature_newest_event_timestamp_seconds", "Time of the newest event merged", ["view"])

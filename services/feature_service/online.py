@@ -22,7 +22,6 @@ from contender.features.tiles import Floats
 from services.feature_service.definitions import DefinitionsSnapshot
 from services.feature_service.domain.rings import Ring, entity_texts
 from services.feature_service.domain.windows import Column, FeatureValue, HeldRing, Shape, Stack, Status
-from services.feature_service.metrics import UNCUT
 from services.feature_service.on_demand import Failures, answered
 from services.feature_service.same import Same
 from services.feature_service.store.protocol import EPOCH_KEY, RingReader
@@ -92,30 +91,25 @@ class Question:
         if self._is_lost(epoch):
             read = [_nothing(len(self.times))] * sum(len(planned.parts) for planned in plan.stacks)
         else:
-            read = await self._columns(store, plan, iter(held), entities)
+            read = self._columns(plan, iter(held), entities)
         read += [_nothing(len(self.times))] * plan.unfilled
         for key, places in plan.tiled.items():
             columns = [read[place] for place in places]
             self._answers[key] = columns[0] if len(columns) == 1 else _quotient(*columns)
 
-    async def _columns(
-        self,
-        store: RingReader,
-        plan: "Plan",
-        found: Iterator[bytes | None],
-        entities: Mapping[tuple[str, ...], "_Entities"],
+    def _columns(
+        self, plan: "Plan", found: Iterator[bytes | None], entities: Mapping[tuple[str, ...], "_Entities"]
     ) -> list[Column]:
         """The values of every part of the stacks, in order."""
-        taken: list[_Taken] = []
+        columns: list[Column] = []
         for planned in plan.stacks:
             asked = [entities[ring.join_keys] for ring in planned.shape.rings]
             held = [HeldRing(list(islice(found, len(one.distinct))), one.row) for one in asked]
-            taken.append(_Taken(Stack.of(planned.shape, held, self.times), held, asked))
-        return [
-            stack.column(one.ring, one.part, integer=one.integer, max_age_s=one.max_age_s)
-            for planned, stack in zip(plan.stacks, await _cut(taken, store, self.times), strict=True)
-            for one in planned.parts
-        ]
+            stack = Stack.of(planned.shape, held, self.times)
+            columns += [
+                stack.column(one.ring, one.part, integer=one.integer, max_age_s=one.max_age_s) for one in planned.parts
+            ]
+        return columns
 
     def _is_lost(self, epoch: bytes | None) -> bool:
         """Whether the store has been emptied since the rings were planned: nothing is known then, and no count is 0."""
@@ -167,40 +161,6 @@ class _Entities(NamedTuple):
     distinct: list[str]
     tags: list[int]
     row: list[int]
-
-
-class _Taken(NamedTuple):
-    """A stack, and per ring of it what was read and which entities that is."""
-
-    stack: Stack
-    held: Sequence[HeldRing]
-    asked: Sequence[_Entities]
-
-
-async def _cut(taken: Sequence[_Taken], store: RingReader, times: Floats) -> list[Stack]:
-    """Take out what came at the rows' times or later. Rings are read again with their tails: both change together."""
-    torn = [stack.torn() if stack.is_torn else [] for stack, _, _ in taken]
-    keys = [
-        key
-        for (stack, _, asked), of_stack in zip(taken, torn, strict=True)
-        for ring, entity in of_stack
-        for name in [asked[ring].distinct[entity]]
-        for key in (stack.shape.rings[ring].key(name), stack.shape.rings[ring].tail_key(name))
-    ]
-    read = iter(await store.read(keys) if keys else [])
-    found = []
-    for (stack, held, _), of_stack in zip(taken, torn, strict=True):
-        if not of_stack:
-            found.append(stack)
-            continue
-        again = [HeldRing(list(one.entities), one.row) for one in held]
-        tails: dict[tuple[int, int], bytes | None] = {}
-        for ring, entity in of_stack:
-            again[ring].entities[entity], tails[ring, entity] = next(read), next(read)
-        cut = Stack.of(stack.shape, again, times).cut(tails)
-        UNCUT.inc(cut.uncut)
-        found.append(cut)
-    return found
 
 
 class PartRead(NamedTuple):

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial, reduce
-from random import Random
 from statistics import variance
 
 import numpy as np
@@ -21,10 +19,8 @@ from contender.features.bins import BINS, bin_of
 from contender.features.conditions import column
 from contender.features.definitions import Entity, EventSource, FeatureView
 from contender.features.distinct import hash_of
-from contender.features.layouts import SPREAD, SUMS, TAIL_EVENTS
-from services.feature_service.domain.cells import merged
+from contender.features.layouts import SPREAD, SUMS
 from services.feature_service.domain.rings import HISTORY, Ring, Rings
-from services.feature_service.domain.tails import Tail
 from services.feature_service.domain.tallies import Tally, tally
 from services.feature_service.store import redis as redis_store
 from services.feature_service.store.memory import MemoryStore
@@ -200,71 +196,6 @@ async def test_values_are_counted_by_bin(store: FeatureStore):
     }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-async def test_a_tile_can_be_cut_at_the_latest_events_whatever_order_they_came_in(store: FeatureStore, layout: str):
-    ring = ring_of(layout)
-    random = Random(7)
-    events: list[EntityEvent] = []
-    cut = exact = promised = 0
-    for offset, size in enumerate([1, 2, 70, 1, 30, 3, 40, 100, 1, 1, 20, 64]):
-        # Out of order, with ties, and on in time by a tile now and then.
-        fresh = [car(random.randrange(4 * (offset + 1) + 12) / 2, random.choice([0.5, 3.0, 20.0])) for _ in range(size)]
-        await merge(store, offset, *fresh, ring=ring)
-        events += sorted(fresh, key=lambda event: event.time)
-        (packed,) = await store.read([ring.tail_key("a")])
-        tail = Tail.unpack(ring.layout, ring.hop_s, packed)
-        assert len(packed or b"") <= ring.layout.most_tail_bytes
-        newest = max(event.time for event in events) // 10
-        for time in {event.time for event in events}:
-            tile = time // 10
-            own = [event for event in events if event.time // 10 == tile]
-            found = tail.cut(tile, len(own), time)
-            if tile == newest and all(event.time < time for event in events[:-TAIL_EVENTS]):
-                assert found is not None
-                assert found.is_exact
-                promised += 1
-            cut += 1
-            if found is None or not found.is_exact:
-                continue
-            exact += 1
-            whole = tally(ring, 0, 0, [event for event in own if event.time < time]).get("a")
-            assert (found.cell is None) == (whole is None)
-            if whole is not None:
-                assert found.cell == pytest.approx(reduce(partial(merged, ring.layout), [*whole.before, *whole.cells]))
-    assert 30 < promised < exact < cut
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-async def test_a_tail_that_was_lost_does_not_pass_for_one_that_knows_all(store: FeatureStore, layout: str):
-    ring = ring_of(layout)
-    await merge(store, 0, car(1, 10.0), car(2, 10.0), ring=ring)
-    lost = ring.tail_key("a")
-    if isinstance(store, MemoryStore):
-        store._tails[lost].stretches.clear()
-    else:
-        await store._redis.delete(lost)
-    await merge(store, 1, car(3, 10.0), car(11, 10.0), ring=ring)
-    (packed,) = await store.read([lost])
-    tail = Tail.unpack(ring.layout, ring.hop_s, packed)
-    assert tail.cut(0.0, 3.0, 3.0) is None
-    assert tail.cut(1.0, 1.0, 11.0) == (None, True)
-    assert Tail.unpack(ring.layout, ring.hop_s, None).cut(0.0, 3.0, 3.0) is None
-
-
-async def test_one_event_far_ahead_does_not_keep_the_tiles_before_it_from_being_cut(store: FeatureStore):
-    ring = ring_of("sums")
-    exact = []
-    for offset in range(1, 5 * TAIL_EVENTS):
-        time = offset / 16  # all in the first tile
-        await merge(store, offset, car(time, 1.0), ring=ring)
-        (packed,) = await store.read([ring.tail_key("a")])
-        cut = Tail.unpack(ring.layout, ring.hop_s, packed).cut(0.0, float(offset), time)
-        exact.append(cut is not None and cut.is_exact)
-        if offset == 1:
-            await merge(store, 1, car(39, 1.0), partition=1, ring=ring)
-    assert exact[3 * TAIL_EVENTS :] == [True] * (2 * TAIL_EVENTS - 1)
-
-
 async def test_history_has_a_mark_of_its_own(store: FeatureStore):
     await merge(store, 7, car(1, 10.0))
     history = replace(tally(RING, 0, 0, [car(2, 20.0)])["a"], partition=HISTORY)
@@ -356,7 +287,7 @@ async def test_a_ring_is_forgotten_of_every_entity_and_no_other_ring(store: Feat
     await merge(store, 0, *cars)
     await merge(store, 0, *cars, ring=other)
     assert await store.forget(RING) == 100
-    assert await store.read([RING.tail_key("road-7"), RING.key("road-7")]) == [None, None]
+    assert await store.read([RING.key("road-7")]) == [None]
     assert await store.forget(RING) == 0
     assert (await store.entities(RING, 1000), await store.entities(other, 1000)) == (0, 100)
 
@@ -476,11 +407,3 @@ async def test_an_entity_takes_the_documented_memory(store: FeatureStore, layout
         used = await store._redis.memory_usage(ring.key("a"))
         # The key, its expiry and what the allocator rounds up to.
         assert documented < used < 1.3 * documented + 200
-    documented_tail = 8 + 2 * (8 + documented_tile + 16 * 32)
-    for turn in range(500):
-        await merge(store, 1000 + turn, car(10 * (20 + ring.slots), 1.0 + turn), ring=ring)
-        (tail,) = await store.read([ring.tail_key("a")])
-        assert len(tail or b"") <= documented_tail
-        if isinstance(store, RedisStore):
-            # A string that grows gets room for as much again.
-            assert await store._redis.memory_usage(ring.tail_key("a")) < 2 * documented_tail + 200

@@ -153,10 +153,6 @@ class Ring:
         """
         return f"f:{{{self.view}.{self.tag(entity)}}}:{self.digest}:{entity}"
 
-    def tail_key(self, entity: str) -> str:
-        """The key of what domain.tails keeps beside an entity's ring, in the same slot of a cluster."""
-        return f"t{self.key(entity)[1:]}"
-
     def keys(self, entities: Iterable[str], tags: Iterable[int]) -> list[str]:
         """The keys of several entities' rings, with the entities' tags: several rings are asked for the same ones."""
         # Said once more for speed: a question asks for a hundred keys, and this halves what they take.
@@ -176,12 +172,7 @@ class Ring:
     @property
     def ttl_s(self) -> int:
         """Seconds until a ring that is left alone expires; 0: never, since it holds all time."""
-        return 0 if self.has_base else self.tail_ttl_s
-
-    @property
-    def tail_ttl_s(self) -> int:
-        """Seconds until a tail that is left alone expires: when whoever asks about its last moment asks late."""
-        return (self.slots + 1) * self.hop_s
+        return 0 if self.has_base else (self.slots + 1) * self.hop_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,14 @@
-"""Tallies: what a frame adds to the tiles of each entity, and to its tail."""
+"""Tallies: what a frame adds to the tiles of each entity."""
 
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Self
+from typing import Any
 
 from contender.features.bins import bin_of
 from contender.features.distinct import hashes_of
-from contender.features.layouts import TAIL_EVENTS
 from contender.features.tiles import tile_of
 from services.feature_service.domain.cells import Cell, Pair, cell_of
 from services.feature_service.domain.rings import HISTORY, Ring, entity_text
@@ -18,51 +17,15 @@ from shared.events import EntityEvent
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the frame at one offset of a source partition adds to one entity's ring, and to its tail.
-
-    `latest` has time and number of each of the latest events, as many as a tail takes at once, and `tile` is that of
-    the newest; `cells` are what they add to the ring's tiles, and `before` what earlier ones do, where there are more.
-    """
+    """What the frame at one offset of a source partition adds to the tiles of one entity's ring."""
 
     partition: int
     offset: int
     cells: Sequence[Cell]
-    tile: float = 0.0
-    latest: Sequence[float] = ()
-    before: Sequence[Cell] = ()
-
-    @classmethod
-    def of(cls, ring: Ring, partition: int, offset: int, by_tile: Mapping[float, Sequence[Pair]]) -> Self:
-        """The tally of an entity's events by the tile they lie in."""
-        latest: list[float] = []  # not pairs: hundreds of thousands of them are work for the collector of garbage
-        cells: list[Cell] = []
-        before: list[Cell] = []
-        newest_first = sorted(by_tile, reverse=True)
-        for tile in newest_first:
-            pairs, room = by_tile[tile], TAIL_EVENTS - len(latest) // 2
-            if len(pairs) > room:
-                pairs = sorted(pairs)
-                before.append(cell_of(ring.layout, tile, pairs[: len(pairs) - room]))
-                pairs = pairs[len(pairs) - room :]
-            if pairs:
-                cells.append(cell_of(ring.layout, tile, pairs))
-                latest += [number for pair in pairs for number in pair]
-        return cls(partition, offset, cells[::-1], newest_first[0], latest, before[::-1])
 
     def pack(self) -> bytes:
-        """All float64, little-endian.
-
-        Place of the mark (0: history), mark; number of cells before, the cells; tile and number of the latest events,
-        time and number of each; number of cells, the cells.
-        """
-        numbers = [
-            *(self.partition + 1, self.offset + 1, len(self.before)),
-            *chain.from_iterable(self.before),
-            *(self.tile, len(self.latest) // 2),
-            *self.latest,
-            len(self.cells),
-            *chain.from_iterable(self.cells),
-        ]
+        """All float64, little-endian: place of the mark (0: history), mark, number of cells, the cells."""
+        numbers = [self.partition + 1, self.offset + 1, len(self.cells), *chain.from_iterable(self.cells)]
         return struct.pack(f"<{len(numbers)}d", *numbers)
 
 
@@ -86,7 +49,10 @@ def tally(ring: Ring, partition: int, offset: int, events: Sequence[EntityEvent]
         values = event.values
         entity = str(values[single]) if single else entity_text([values[key] for key in ring.join_keys])
         found[entity].setdefault(tile, []).append((event.time, number))
-    return {entity: Tally.of(ring, partition, offset, by_tile) for entity, by_tile in found.items()}
+    return {
+        entity: Tally(partition, offset, [cell_of(ring.layout, tile, by_tile[tile]) for tile in sorted(by_tile)])
+        for entity, by_tile in found.items()
+    }
 
 
 def _kept(ring: Ring, values: Sequence[Any]) -> list[float]:

@@ -1,7 +1,7 @@
 """Windows: the values of features from the tiles that lie in rings, for many rows and rings at once."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from math import inf, isfinite
@@ -16,9 +16,7 @@ from contender.features.bins import BINS
 from contender.features.durations import seconds
 from contender.features.layouts import HEAD, Layout
 from contender.features.tiles import Floats, begun, tile_of
-from services.feature_service.domain.cells import Cell, pack
 from services.feature_service.domain.rings import Ring
-from services.feature_service.domain.tails import Cut, Tail
 from services.feature_service.domain.values import Cells, Mask, Window, values_of
 
 Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "INVALID"]
@@ -171,16 +169,13 @@ class Stack:
 
     Moments are `_is_by_entity` where all times are the same, else there is one per row. Of each, `_times` has shape
     (moments, 1), or (1, 1) where it is the same for all; `_tile` is the tile it lies in, shape (moments, 1), and
-    `_tiles` those of its cells, shape (moments, cells). `_before` has the cells whose tile has begun before it,
-    `_later` the slots that hold later tiles, and `_torn` those of its own tile with events from it on; both are None
-    where there are none. Per ring `_spans` has the moments, and `_rows` the moment of each row, None where they are the
-    rows themselves.
+    `_tiles` those of its cells, shape (moments, cells). `_before` has the cells whose tile has begun before it, and
+    `_later` the slots that hold later tiles, None where there are none. Per ring `_spans` has the moments, and `_rows`
+    the moment of each row, None where they are the rows themselves.
     """
 
     shape: Shape
     cells: Cells
-    uncut: int
-    """Tiles that could not be cut."""
 
     _held: Sequence[HeldRing]
     _geometry: _Geometry
@@ -192,7 +187,6 @@ class Stack:
     _tiles: Floats
     _before: Mask
     _later: Mask | None
-    _torn: Mask | None
     _windows: list[Window] = field(default_factory=list)
 
     @classmethod
@@ -222,15 +216,10 @@ class Stack:
         tile = tile_of(times, geometry.hop_s)
         tiles = np.ascontiguousarray(numbers[..., _TILE])  # looked at often, and 72 bytes apart
         before = (numbers[..., _COUNT] > 0) & (tiles < begun(tile, times, geometry.hop_s))
-        later = torn = None
-        passed = numbers[:, : shape.slots, _LAST_TIME] >= times  # an empty cell's time is 0
-        if np.count_nonzero(passed):
-            later = tiles[:, : shape.slots] > tile
-            torn = passed & ~later & before[:, : shape.slots]
+        later = tiles[:, : shape.slots] > tile  # an empty cell's tile is 0
         return cls(
             shape=shape,
             cells=Cells(shape.layout, numbers, bins),
-            uncut=0,
             _held=held,
             _geometry=geometry,
             _spans=[slice(*ends) for ends in pairwise(accumulate(counts, initial=0))],
@@ -240,56 +229,8 @@ class Stack:
             _tile=tile,
             _tiles=tiles,
             _before=before,
-            _later=later,
-            _torn=torn,
+            _later=later if np.count_nonzero(later) else None,
         )
-
-    @property
-    def is_torn(self) -> bool:
-        """Whether some row's tile has events at its time or later, which `cut` takes out."""
-        return self._torn is not None and bool(self._torn.any())
-
-    def torn(self) -> list[tuple[int, int]]:
-        """Of which ring and entity that is so, by their places."""
-        if self._torn is None:
-            return []
-        return sorted({self._entity_of(moment) for moment in np.flatnonzero(self._torn.any(axis=1)).tolist()})
-
-    def cut(self, tails: Mapping[tuple[int, int], bytes | None]) -> "Stack":
-        """The same without what came at each row's time or later.
-
-        Args:
-            tails: by ring and entity, of the same moment as the rings; of those that `torn` names.
-        """
-        if self._torn is None:
-            return self
-        cells = Cells(self.shape.layout, self.cells.numbers.copy(), self.cells.bins.copy())
-        known = {
-            whose: Tail.unpack(self.shape.layout, self.shape.rings[whose[0]].hop_s, packed)
-            for whose, packed in tails.items()
-        }
-        cuts: dict[tuple[tuple[int, int], float], Cut | None] = {}  # many rows may ask for few moments
-        uncut = 0
-        for moment, slot in np.argwhere(self._torn).tolist():
-            tile, count = cells.numbers[moment, slot, : _COUNT + 1].tolist()
-            whose, time = self._entity_of(moment), float(self._times[moment % len(self._times), 0])
-            if (whose, time) not in cuts:  # a time lies in one tile
-                tail = known.get(whose)
-                cuts[whose, time] = tail.cut(tile, count, time) if tail else None
-            cut = cuts[whose, time]
-            uncut += not (cut and cut.is_exact)
-            if cut and cut.cell is None:
-                cells.numbers[moment, slot, _COUNT] = 0.0
-            elif cut and cut.cell:
-                _put(cells, moment, slot, cut.cell)
-        before = self._before & (cells.numbers[..., _COUNT] > 0)
-        return replace(self, cells=cells, uncut=uncut, _before=before, _torn=None, _windows=[])
-
-    def _entity_of(self, moment: int) -> tuple[int, int]:
-        """The places of a moment's ring, and of its entity there."""
-        place = next(place for place, span in enumerate(self._spans) if moment < span.stop)
-        number = moment - self._spans[place].start
-        return place, number if self._is_by_entity else self._held[place].row[number]
 
     def _found(self, place: int) -> list[bool]:
         """Whether the entity of each moment of a ring is held at all."""
@@ -344,14 +285,6 @@ class Stack:
             base = self.cells.numbers[:having, -1]
             lost |= is_all[:, 0] & (base[:, _COUNT] > 0) & (base[:, _LAST_TIME] >= self._times[:having, 0])
         return Window.of(self.cells, inside, lost if lost.any() else None)
-
-
-def _put(cells: Cells, moment: int, slot: int, new: Cell) -> None:
-    packed = pack(cells.layout, new)
-    numbers = cells.numbers[moment, slot]
-    numbers[:] = np.frombuffer(packed, dtype="<f8", count=len(numbers))
-    if cells.layout.name == "bins":
-        cells.bins[moment, slot] = np.frombuffer(packed, dtype="<u4", count=BINS, offset=8 * len(HEAD))
 
 
 def _arrays(shape: Shape, held: Sequence[HeldRing]) -> tuple[Floats, NDArray[Any]]:

@@ -8,44 +8,25 @@ from math import ceil
 from contender.features.layouts import MARKS_BYTES
 from services.feature_service.domain.cells import Cell, merged, pack
 from services.feature_service.domain.rings import MARK_BYTES, Ring
-from services.feature_service.domain.tails import Tail
 from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import EPOCH_KEY, TOLD_FOR_S, FramePosition
 
 
 @dataclass
 class _Held:
-    """One entity's ring: cells by slot, the base behind them, and marks by place; and its tail."""
+    """One entity's ring: cells by slot, the base behind them, and marks by place."""
 
     ring: Ring
     cells: dict[int, Cell] = field(default_factory=dict)
     marks: dict[int, int] = field(default_factory=dict)
-    tail: Tail = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tail = Tail(self.ring.layout, self.ring.hop_s)
 
     def apply(self, tally: Tally) -> int:
-        place, ring, late = tally.partition + 1, self.ring, 0
+        place = tally.partition + 1
         if self.marks.get(place, 0) >= tally.offset + 1:
             return 0
-        tile = self.tail.newest_tile(tally.tile)
-        if tally.before:
-            late += self._add(tally.before)
-            self.tail.stretches.clear()
-        if tally.latest:
-            stem = self.cells.get(int(tile) % ring.slots)
-            self.tail.add(
-                list(zip(tally.latest[::2], tally.latest[1::2], strict=True)),
-                pack(ring.layout, stem) if stem and stem[0] == tile else b"",
-            )
-        late += self._add(tally.cells)
         self.marks[place] = tally.offset + 1
-        return late
-
-    def _add(self, cells: Sequence[Cell]) -> int:
         late = 0
-        for cell in cells:
+        for cell in tally.cells:
             slot = int(cell[0]) % self.ring.slots
             held = self.cells.get(slot)
             if held is None or held[0] == cell[0]:
@@ -82,7 +63,6 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
-        self._tails: dict[str, Tail] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self._applied: dict[int, int] = {}
         self._live: dict[int, set[str]] = {}
@@ -103,7 +83,6 @@ class MemoryStore:
         late = 0
         for entity, several in tallies.items():
             held = self._held.setdefault(ring.key(entity), _Held(ring))
-            self._tails[ring.tail_key(entity)] = held.tail
             late += sum(held.apply(one) for one in several)
         return late if ring.has_windows else 0
 
@@ -133,8 +112,7 @@ class MemoryStore:
 
     async def read(self, keys: Sequence[str]) -> list[bytes | None]:
         """The bytes under each key."""
-        others = {key: tail.pack() or None for key, tail in self._tails.items() if key in keys}
-        others[EPOCH_KEY] = self._epoch.encode() or None
+        others = {EPOCH_KEY: self._epoch.encode() or None}
         return [self._held[key].value() if key in self._held else others.get(key) for key in keys]
 
     async def own(self, partition: int, token: str) -> frozenset[str]:
@@ -171,7 +149,6 @@ class MemoryStore:
         keys = [key for key, held in self._held.items() if held.ring.name == ring.name]
         for key in keys:
             del self._held[key]
-            del self._tails[f"t{key[1:]}"]
         return len(keys)
 
     async def is_ready(self) -> bool:

@@ -1,9 +1,8 @@
--- Merges tallies into rings and their tails (services/feature_service/domain/rings.py says how a ring's bytes lie,
--- domain/tails.py how a tail's, shared/features/layouts.py how a cell's, domain/tallies.py how a tally's).
--- KEYS: rings, then their tails. ARGV[1]: layout; ARGV[2]: slots of each ring; ARGV[3]: bytes of a cell; ARGV[4]:
--- entries of a cell; ARGV[5]: '1' where a base cell follows the slots; ARGV[6]: milliseconds until a ring that is left
--- alone expires, 0: never; ARGV[7]: the same of a tail; ARGV[8]: events of a stretch of a tail; ARGV[9]: width of
--- a tile in seconds; ARGV[i + 9]: the packed tallies for KEYS[i].
+-- Merges tallies into rings (services/feature_service/domain/rings.py says how a ring's bytes lie, contender/features/
+-- layouts how a cell's, domain/tallies.py how a tally's).
+-- KEYS: rings. ARGV[1]: layout; ARGV[2]: slots of each ring; ARGV[3]: bytes of a cell; ARGV[4]: entries of a cell;
+-- ARGV[5]: '1' where a base cell follows the slots; ARGV[6]: milliseconds until a ring that is left alone expires, 0:
+-- never; ARGV[i + 6]: the packed tallies for KEYS[i].
 -- Returns the number of events that came too late: their slot holds a newer tile.
 local layout = ARGV[1]
 local slots = tonumber(ARGV[2])
@@ -11,15 +10,10 @@ local size = tonumber(ARGV[3])
 local entries = tonumber(ARGV[4])
 local has_base = ARGV[5] == '1'
 local ttl = tonumber(ARGV[6])
-local tail_ttl = tonumber(ARGV[7])
-local stretch_events = tonumber(ARGV[8])
-local hop = tonumber(ARGV[9])
-local GIVEN = 9
-local rings = #KEYS / 2
+local FIRST_TALLIES = 7
 local marks = (has_base and slots + 1 or slots) * size
 local NONE = 2
 local HEAD = 24
-local EVENT = 16
 local MARKS = 128 -- bytes, MARKS_BYTES of the layouts: marks are made 16 at a time
 
 -- A cell as a table: tile, count, last_time and what its layout has. nil: empty.
@@ -207,98 +201,39 @@ local function reserve(key, needed)
   end
 end
 
--- The stem of a stretch: the tile as it is in the ring.
-local function stem_of(key, tile)
-  local slot = tile % slots
-  local bytes = redis.call('GETRANGE', key, slot * size, slot * size + size - 1)
-  if #bytes < size then return struct.pack('<d', 0) end
-  local held, count = struct.unpack('<dd', bytes)
-  if held ~= tile or count == 0 then return struct.pack('<d', 0) end
-  return struct.pack('<d', size) .. bytes
-end
-
--- The newest tile that the events of a stretch lie in, or the given one.
-local function newest_tile(stretch, tile)
-  local stem = struct.unpack('<d', stretch)
-  for at = 9 + stem, #stretch, EVENT do
-    local time = struct.unpack('<d', stretch, at)
-    tile = math.max(tile, (time - math.fmod(time, hop)) / hop)
-  end
-  return tile
-end
-
--- Forget what a tail holds but for its newest tile, or the given one.
-local function forget(tail, tile)
-  local bytes = redis.call('GET', tail)
-  if not bytes then return tile end
-  redis.call('DEL', tail)
-  return newest_tile(string.sub(bytes, struct.unpack('<d', bytes) + 1), tile)
-end
-
--- Add events to a tail, the newest of them in a tile; the ring does not have them yet.
-local function lengthen(tail, key, tile, events)
-  local length = redis.call('APPEND', tail, events)
-  if length == #events then
-    redis.call('SET', tail, struct.pack('<d', 8) .. stem_of(key, tile) .. events)
-  elseif length > 16 + stretch_events * EVENT then
-    local newer = struct.unpack('<d', redis.call('GETRANGE', tail, 0, 7))
-    local stem = struct.unpack('<d', redis.call('GETRANGE', tail, newer, newer + 7))
-    if length - newer - 8 - stem > stretch_events * EVENT then
-      local full = redis.call('GETRANGE', tail, newer, length - #events - 1)
-      local head = struct.pack('<d', 8 + #full)
-      redis.call('SET', tail, head .. full .. stem_of(key, newest_tile(full, tile)) .. events)
-    end
-  end
-end
-
 local late = 0
 
--- Merge some of a tally's cells into a ring, or only read over them; where the next number stands.
-local function merge(key, packed, at, known)
-  local cells
-  cells, at = struct.unpack('<d', packed, at)
-  for _ = 1, cells do
-    local new
-    new, at = read_tally(packed, at)
-    if not known then
-      local slot = new[1] % slots
-      local held = read(key, slot)
-      if not held or held[1] == new[1] then
-        write(key, slot, held, new)
-      elseif held[1] < new[1] then
-        if has_base then write(key, slots, read(key, slots), held) end
-        write(key, slot, nil, new)
-      else
-        late = late + new[2]
-        if has_base then write(key, slots, read(key, slots), new) end
-      end
-    end
+-- Merge a new cell into its slot of a ring; one of an older tile than the slot's goes to the base.
+local function merge(key, new)
+  local slot = new[1] % slots
+  local held = read(key, slot)
+  if not held or held[1] == new[1] then
+    write(key, slot, held, new)
+  elseif held[1] < new[1] then
+    if has_base then write(key, slots, read(key, slots), held) end
+    write(key, slot, nil, new)
+  else
+    late = late + new[2]
+    if has_base then write(key, slots, read(key, slots), new) end
   end
-  return at, cells
 end
 
-for i = 1, rings do
-  local key, tail = KEYS[i], KEYS[rings + i]
-  local packed = ARGV[i + GIVEN]
+for i, key in ipairs(KEYS) do
+  local packed = ARGV[FIRST_TALLIES + i - 1]
   local at = 1
   while at <= #packed do
-    local place, mark, before, tile, latest
-    place, mark, at = struct.unpack('<dd', packed, at)
+    local place, mark, cells, new
+    place, mark, cells, at = struct.unpack('<ddd', packed, at)
     place = marks + place * 8
     local stored = redis.call('GETRANGE', key, place, place + 7)
     if #stored < 8 then reserve(key, place + 8) end
     local known = #stored == 8 and struct.unpack('<d', stored) >= mark
-    at, before = merge(key, packed, at, known)
-    tile, latest, at = struct.unpack('<dd', packed, at)
-    local events = string.sub(packed, at, at + latest * EVENT - 1)
-    if not known then
-      if before > 0 then tile = forget(tail, tile) end
-      lengthen(tail, key, tile, events)
+    for _ = 1, cells do
+      new, at = read_tally(packed, at)
+      if not known then merge(key, new) end
     end
-    at = merge(key, packed, at + latest * EVENT, known)
     if not known then redis.call('SETRANGE', key, place, struct.pack('<d', mark)) end
   end
   if ttl > 0 then redis.call('PEXPIRE', key, ttl) end
-  redis.call('PEXPIRE', tail, tail_ttl)
 end
 return late

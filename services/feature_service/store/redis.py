@@ -13,7 +13,6 @@ from redis.crc import key_slot
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from contender.features.bins import BINS
-from contender.features.layouts import EVENT_BYTES, TAIL_EVENTS
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import EPOCH_KEY, TOLD_FOR_S, FramePosition, StoreUnavailableError
@@ -102,7 +101,7 @@ class RedisStore:
             packed = [b"".join(tally.pack() for tally in several) for several in some.values()]
             late += int(
                 await self._merge(
-                    keys=[*(ring.key(entity) for entity in some), *(ring.tail_key(entity) for entity in some)],
+                    keys=[ring.key(entity) for entity in some],
                     args=[
                         ring.layout.name,
                         ring.slots,
@@ -110,9 +109,6 @@ class RedisStore:
                         BINS if ring.layout.name == "bins" else ring.layout.size,
                         int(ring.has_base),
                         ring.ttl_s * 1000,
-                        ring.tail_ttl_s * 1000,
-                        TAIL_EVENTS,
-                        ring.hop_s,
                         *packed,
                     ],
                 )
@@ -230,13 +226,13 @@ class RedisStore:
     async def forget(self, ring: Ring) -> int:
         """Delete a ring of every entity, by SCAN and UNLINK, which block nobody."""
         count = 0
-        async for key in self._keys(ring, "[ft]"):
-            count += await self._redis.unlink(key) * key.startswith(b"f")
+        async for key in self._keys(ring):
+            count += await self._redis.unlink(key)
         return count
 
-    def _keys(self, ring: Ring, kinds: str = "f") -> AsyncIterator[bytes]:
-        """The keys of rings, and of their tails if asked for, some more than once where Redis resizes meanwhile."""
-        return self._redis.scan_iter(f"{kinds}:{{{ring.view}.*}}:{ring.digest}:*", count=_SCANNED)
+    def _keys(self, ring: Ring) -> AsyncIterator[bytes]:
+        """The keys of a ring, some more than once where Redis resizes meanwhile."""
+        return self._redis.scan_iter(f"f:{{{ring.view}.*}}:{ring.digest}:*", count=_SCANNED)
 
     async def is_ready(self) -> bool:
         """Whether Redis answers PING."""
@@ -323,7 +319,7 @@ def _calls(ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> Iterator[dict[
         for entity in entities:
             for one in tallies[entity]:
                 some.setdefault(entity, []).append(one)
-                size += (len(one.before) + len(one.cells)) * ring.layout.cell_bytes + len(one.latest) // 2 * EVENT_BYTES
+                size += len(one.cells) * ring.layout.cell_bytes
                 if size >= _CALL_BYTES:
                     yield some
                     some, size = {}, 0

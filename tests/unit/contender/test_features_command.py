@@ -230,7 +230,7 @@ def test_a_view_is_shown_with_all_that_it_is_made_of(here):
         "topic entity-events",
         "mean of speed the last 3 h in steps of 5 m",
         "49 72 3,528",
-        "An entity takes 4,848 bytes of memory, its offsets and latest events (1,192 at most) included.",
+        "An entity takes 3,656 bytes of memory, its offsets included.",
         f"defined at own.py:{FIRST}",
     ):
         assert said in words

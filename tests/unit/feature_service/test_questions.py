@@ -6,11 +6,9 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from prometheus_client import REGISTRY
 
 from contender.features import Entity, EventSource, FeatureView, count, last_n, std, sum  # noqa: A004
 from contender.features.catalogue import Catalogue
-from contender.features.layouts import TAIL_EVENTS
 from services.feature_service import feast
 from services.feature_service.contracts import OnlineQuestion
 from services.feature_service.definitions import definitions_for_tests
@@ -84,7 +82,7 @@ async def test_more_tiles_than_may_be_worked_on_are_refused_with_what_may_be_ask
         await ask(store, several, most_bytes=cells_bytes())
 
 
-async def test_what_comes_at_the_time_of_a_row_or_later_is_not_seen_and_what_cannot_be_told_is_counted():
+async def test_a_question_about_the_past_reads_its_newest_tile_whole():
     store = MemoryStore()
     merging = Merging(
         definitions_for_tests(CATALOGUE, store, InMemoryRegistry()),
@@ -94,19 +92,12 @@ async def test_what_comes_at_the_time_of_a_row_or_later_is_not_seen_and_what_can
         300.0,
     )
     start = NOW - NOW % 60
-    for offset in range(200):
-        events = [EntityEvent("sales", start + offset / 10, {"shop": "a", "clerk": 1, "items": 1})]
-        await merging.merge_into([ReadFrame(FramePosition("", 0, offset), events)], lambda *_: True)
-    before = uncut()
-    times = [start + 19.9, start + 17.0, start + 30.0]
-    question = OnlineQuestion({"shop": ["a"] * 3}, ["shops:sum_items_1h", "whole:count_1h"], event_timestamps=times)
-    assert [values for values, _ in await ask(store, question)] == [[199, 170, 200]] * 2
-    assert uncut() == before
-    # So far back that what lies between counts: events are no longer held one by one.
-    question = OnlineQuestion({"shop": ["a"]}, ["shops:sum_items_1h"], event_timestamps=[start + 5.0])
-    ((values, _),) = await ask(store, question)
-    assert 50 < values[0] <= 200 - TAIL_EVENTS
-    assert uncut() == before + 1
+    times = [start - 70.0, start - 30.0, start + 5.0, start + 15.0, start + 70.0]
+    events = [EntityEvent("sales", time, {"shop": "a", "clerk": 1, "items": 1}) for time in times]
+    await merging.merge_into([ReadFrame(FramePosition("", 0, 0), events)], lambda *_: True)
+    asked = [start - 60.0, start, start + 5.0, start + 10.0, start + 60.0, start + 80.0]
+    question = OnlineQuestion({"shop": ["a"] * 6}, ["shops:sum_items_1h", "whole:count_1h"], event_timestamps=asked)
+    assert [values for values, _ in await ask(store, question)] == [[1, 2, 4, 4, 4, 5]] * 2
 
 
 class CountingStore(MemoryStore):
@@ -119,7 +110,7 @@ class CountingStore(MemoryStore):
         return await super().read(keys)
 
 
-async def test_however_many_layouts_are_cut_there_are_two_reads():
+async def test_however_many_layouts_are_asked_for_there_is_one_read():
     view = FeatureView(
         "trade", SHOP, SALES, [*sum("items", "1h"), *std("items", "1h"), *last_n("items", 2, "1h")], hop="1m"
     )
@@ -129,9 +120,9 @@ async def test_however_many_layouts_are_cut_there_are_two_reads():
     merging = Merging(definitions, store, PartitionOwnership(store), FixedClock(NOW), 300.0)
     await merging.merge_into([ReadFrame(FramePosition("", 0, 0), events)], lambda *_: True)
     features = catalogue.features([f"trade:{one.name}" for one in view.aggregations])
-    question = Question(definitions.current, features, {"shop": ["a"]}, np.array([NOW + 2]), 1)
-    assert [column.values[0] for column in await question.answer(store)] == [1, pytest.approx(0.5**0.5), [1, 0]]
-    assert store.reads == 2
+    question = Question(definitions.current, features, {"shop": ["a"]}, np.array([NOW + 3]), 1)
+    assert [column.values[0] for column in await question.answer(store)] == [3, 1.0, [2, 1]]
+    assert store.reads == 1
 
 
 async def test_of_a_store_that_was_emptied_nothing_is_known_and_no_count_is_zero(store: MemoryStore):
@@ -147,10 +138,6 @@ async def test_of_a_store_that_was_emptied_nothing_is_known_and_no_count_is_zero
     for epoch in ("", "second"):
         store._epoch = epoch
         assert await asked() == [([None], ["NOT_FOUND"])] * 3
-
-
-def uncut() -> float:
-    return REGISTRY.get_sample_value("contender_feature_uncut_tiles_total") or 0.0
 
 
 def cells_bytes() -> int:
