@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress, pairwise
+from itertools import pairwise
 from math import isclose
 from pathlib import Path
 from random import Random
@@ -119,14 +119,11 @@ def trained(events: Sequence[EntityEvent], asked: Sequence[tuple[Any, ...]]) -> 
 
 
 def arriving(events: Sequence[EntityEvent], asked, order: Random) -> Iterator[tuple[int, list[EntityEvent]]]:
-    """Rows in any order, each with the events that arrive before it is asked: all that are older, and some others."""
-    rows = list(range(len(asked)))
-    order.shuffle(rows)
+    """Rows as of now: in the order of their times, each with the events that happened since the row before."""
     waiting = list(events)
-    for number in rows:
-        arrives = [event.time < asked[number][0] or order.random() < 0.5 for event in waiting]
-        fresh = list(compress(waiting, arrives))
-        waiting = [event for event, is_fresh in zip(waiting, arrives, strict=True) if not is_fresh]
+    for number in sorted(range(len(asked)), key=lambda one: asked[one][0]):
+        fresh = [event for event in waiting if event.time < asked[number][0]]
+        waiting = [event for event in waiting if event.time >= asked[number][0]]
         order.shuffle(fresh)
         yield number, fresh
 
@@ -167,7 +164,7 @@ class FeatureProcesses:
     async def served(self, events: Sequence[EntityEvent], asked, order: Random) -> list[list[Any]]:
         """Each row's values over HTTP, once every event sent before has been applied."""
         async with self.tiles() as tiles, httpx.AsyncClient(base_url=self.url, timeout=DEADLINE_S) as client:
-            async for held in tiles.scan_iter("[ft]:*", count=1000):
+            async for held in tiles.scan_iter("f:*", count=1000):
                 await tiles.delete(held)  # those of the history before
             values: list[list[Any]] = [[] for _ in asked]
             for number, fresh in arriving(events, asked, order):
