@@ -62,7 +62,8 @@ def _settings(settings: type[Settings]) -> Iterator[list[str]]:
     common = set() if settings is Settings else set(Settings.model_fields)
     for name, field in settings.model_fields.items():
         if name not in common:
-            yield [f"`CONTENDER_{name.upper()}`", _default(name, field.default), field.description or ""]
+            variable = field.validation_alias or f"CONTENDER_{name.upper()}"
+            yield [f"`{variable}`", _default(name, field.default), field.description or ""]
 
 
 def _default(name: str, value: Any) -> str:
@@ -83,7 +84,7 @@ def _apps() -> dict[str, FastAPI]:
 def _routes(app: FastAPI) -> Iterator[list[str]]:
     for path, operations in app.openapi()["paths"].items():
         for method, operation in operations.items():
-            yield [method.upper(), f"`{path}`", operation.get("description", "").partition("\n")[0]]
+            yield [method.upper(), f"`{path}`", operation.get("summary", "")]
 
 
 def _topics() -> Iterator[list[str]]:

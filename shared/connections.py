@@ -1,7 +1,7 @@
 """How much and for how long a connection may ask: heads, bodies, waiting and the number of connections are bounded."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -293,23 +293,32 @@ def bounded_config(app: ASGIApp, limits: ConnectionLimits, **options: Any) -> uv
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, limits: ConnectionLimits, host: str, port: int) -> AsyncIterator[None]:
+async def serving(
+    app: ASGIApp, limits: ConnectionLimits, host: str, port: int, state: Mapping[str, Any] | None = None
+) -> AsyncIterator[None]:
     """Serve in the running loop for the length of a block, beside what else runs there.
 
+    Args:
+        app: the application; its lifespan is not run.
+        limits: the bounds of its connections.
+        host: the address where it listens.
+        port: its port.
+        state: what requests find in their state.
+
     Raises:
-        OSError: the address can't be had.
+        OSError: another process listens there, or the address is not this machine's.
     """
     config = bounded_config(app, limits, lifespan="off")
     config.load()
-    state = ServerState()
+    server_state = ServerState()
     make = cast("Callable[..., BoundedProtocol]", config.http_protocol_class)
     server = await asyncio.get_running_loop().create_server(
-        lambda: make(config=config, server_state=state, app_state={}), host, port
+        lambda: make(config=config, server_state=server_state, app_state=dict(state or {})), host, port
     )
     try:
         yield
     finally:
         server.close()
-        for connection in list(state.connections):
+        for connection in list(server_state.connections):
             connection.transport.abort()
         await asyncio.sleep(0)  # in which they are lost

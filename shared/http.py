@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
 from starlette.requests import ClientDisconnect, Request
@@ -14,14 +15,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contender.contracts import health
 from contender.contracts.problems import UNAVAILABLE, ProblemType, details
+from shared.docs_page import docs_page
 from shared.errors import NotFound, ProblemTable, ServiceError, shortened
 from shared.logs import logger
-from shared.openapi import openapi_document
+from shared.openapi import Gate, openapi_document
+from shared.pages import mount_assets
 from shared.problems import OF_HTTP, describe, problem_response, renderers
 from shared.routes import Routes
 
 Ready = Callable[[Mapping[str, Any]], Awaitable[list[str]]]
 Remarks = Callable[[Mapping[str, Any]], list[str]]
+Progress = Callable[[], dict[str, int]]
 RELEASE = "0.1.0"
 _CLIENT_CLOSED = 499  # nginx's number for it
 _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -37,13 +41,16 @@ def create_app(
     *,
     service: str,
     title: str,
-    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]],
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]] | None = None,
     routes: Sequence[Routes] = (),
     problems: Mapping[type[ServiceError], ProblemType] | None = None,
     ready: Ready | None = None,
     remarks: Remarks | None = None,
+    progress: Progress | None = None,
 ) -> FastAPI:
-    """A FastAPI application with /livez, /readyz, /metrics, problem details and /openapi.json.
+    """A FastAPI application with health, metrics, problem details, /openapi.json and the page /docs.
+
+    A middleware class with a static `problems_of(operation)` has the problems that it answers documented.
 
     Args:
         service: name of the service.
@@ -53,6 +60,7 @@ def create_app(
         problems: which problem stands for which error of the service's own.
         ready: given that state, the reasons why this process can't do its job; none means ready.
         remarks: given that state, what an operator should know of a process that is ready.
+        progress: counters by name, one of which moves while a worker gets on.
     """
     table = ProblemTable({**OF_HTTP, **(problems or {})})
     app = FastAPI(
@@ -65,15 +73,23 @@ def create_app(
         exception_handlers={ClientDisconnect: _note_disconnect, **renderers(table)},
     )
     app.add_middleware(_Measured)
-    parts = [*routes, _health(service, table, ready, remarks)]
-    for part in parts:
-        app.include_router(part)
+    parts = [*routes, _health(service, table, ready, remarks, progress)]
     operations = [operation for part in parts for operation in part.operations]
-    app.openapi = lru_cache(1)(lambda: openapi_document(title, RELEASE, operations))  # type: ignore[method-assign]
+    app.openapi = lru_cache(1)(lambda: openapi_document(title, RELEASE, operations, _gates(app)))  # type: ignore[method-assign]
+    for part in (*parts, docs_page(app.openapi)):
+        app.include_router(part)
+    mount_assets(app)
     return app
 
 
-def _health(service: str, table: ProblemTable, ready: Ready | None, remarks: Remarks | None) -> Routes:
+def _gates(app: FastAPI) -> list[Gate]:
+    gates = (getattr(middleware.cls, "problems_of", None) for middleware in app.user_middleware)
+    return [gate for gate in gates if gate is not None]
+
+
+def _health(
+    service: str, table: ProblemTable, ready: Ready | None, remarks: Remarks | None, progress: Progress | None
+) -> Routes:
     routes = Routes()
 
     @routes.serve(health.LIVEZ)
@@ -84,9 +100,12 @@ def _health(service: str, table: ProblemTable, ready: Ready | None, remarks: Rem
     async def readyz(request: Request) -> health.Readiness | Response:
         state = request.scope["state"]
         reasons = await ready(state) if ready else []
+        counters = progress() if progress else {}
         if reasons:
-            return problem_response(details(UNAVAILABLE, "; ".join(reasons)), {"Retry-After": "1"})
-        return health.Readiness("ready", service, remarks(state) if remarks else [])
+            problem = details(UNAVAILABLE, "; ".join(reasons))
+            unreadiness = health.Unreadiness(**msgspec.structs.asdict(problem), progress=counters)
+            return problem_response(unreadiness, {"Retry-After": "1"})
+        return health.Readiness("ready", service, remarks(state) if remarks else [], counters)
 
     @routes.serve(health.DESCRIBE_PROBLEM)
     async def describe_problem(_: Request, slug: str) -> health.ProblemMeaning:

@@ -1,6 +1,7 @@
 """An OpenAPI document from a service's operations: the contracts' types are its schemas."""
 
 from collections.abc import Callable, Iterable, Sequence
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -58,6 +59,9 @@ def openapi_document(
     """
     types = list(dict.fromkeys(_types(operations)))
     schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMA)
+    for schema in components.values():
+        if "description" in schema:  # a docstring
+            schema["description"] = cleandoc(schema["description"])
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, Schema] = {}
     kinds: dict[str, ProblemType] = {}

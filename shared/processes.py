@@ -11,21 +11,14 @@ from typing import Any
 import faust
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 from uvicorn.config import STARTUP_FAILURE
 
 from shared.connections import ConnectionLimits, bounded_config, serving
 from shared.guard import Admission, Guard
+from shared.http import create_app
 from shared.logs import logger
-from shared.problems import render_http_exception, render_unexpected
-from shared.routes import json_response
 from shared.settings import ServiceName, Settings
-from shared.streams import Membership, RebuildProgress
+from shared.streams import Membership
 
 _DRAIN_S = 5
 # A worker that does not stop in time is killed by its supervisor; its stored offsets make that harmless.
@@ -57,7 +50,6 @@ def run_worker(
     service: ServiceName,
     *,
     ready: Callable[[], Awaitable[list[str]]],
-    steps: RebuildProgress | None = None,
 ) -> None:
     """Run a Faust application with /livez, /readyz and /metrics until SIGTERM.
 
@@ -68,9 +60,8 @@ def run_worker(
         settings: where health and metrics are served, and how long it may wait for its partitions without a step.
         service: whose worker it is.
         ready: why the worker can't do its job, but for the group.
-        steps: counts those of the worker's own.
     """
-    if asyncio.run(_serve_worker(create, settings, service, ready, steps or RebuildProgress())):
+    if asyncio.run(_serve_worker(create, settings, service, ready)):
         sys.exit(1)
 
 
@@ -79,31 +70,30 @@ async def _serve_worker(
     settings: Settings,
     service: ServiceName,
     ready: Callable[[], Awaitable[list[str]]],
-    steps: RebuildProgress,
 ) -> bool:
     app = create()
-    membership = Membership(app, steps)
+    membership = Membership(app)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    health = Guard(_health(membership, ready), Admission.of(settings))
+    health = Guard(worker_app(membership, ready), Admission.of(settings))
     limits, port = ConnectionLimits.of(settings), settings.worker_port(service)
-    async with serving(health, limits, settings.host, port):
-        return await _run(app, membership, stopping, settings.worker_patience_s)
+    async with serving(health, limits, settings.host, port, {"settings": settings}):
+        return await _run(app, membership, stopping, settings.worker_stall_timeout_s)
 
 
-async def _run(app: faust.App, membership: Membership, stopping: asyncio.Event, patience_s: float) -> bool:
+async def _run(app: faust.App, membership: Membership, stopping: asyncio.Event, stall_timeout_s: float) -> bool:
     """Run the application until it is asked to stop; whether it ended otherwise."""
     app.loop = asyncio.get_running_loop()
     started = asyncio.create_task(app.start())
     ended = asyncio.create_task(app.wait_until_stopped())
     asked = asyncio.create_task(stopping.wait())
-    lost = asyncio.create_task(membership.wait_until_stuck(patience_s))
+    lost = asyncio.create_task(membership.wait_until_stuck(stall_timeout_s))
     await asyncio.wait({ended, asked, lost}, return_when=asyncio.FIRST_COMPLETED)
     crashed = not stopping.is_set()
     if lost.done():
-        logger(__name__).error("the worker ends: its group gives it no partitions", waited_s=patience_s)
+        logger(__name__).error("the worker ends: its group gives it no partitions", waited_s=stall_timeout_s)
     for task in (ended, asked, lost):
         task.cancel()
     try:
@@ -116,31 +106,15 @@ async def _run(app: faust.App, membership: Membership, stopping: asyncio.Event, 
     return crashed
 
 
-def _health(membership: Membership, ready: Callable[[], Awaitable[list[str]]]) -> Starlette:
-    async def livez(_: Request) -> Response:
-        return json_response({"status": "alive", "service": membership.app.conf.id})
+def worker_app(membership: Membership, ready: Callable[[], Awaitable[list[str]]]) -> FastAPI:
+    """The health of a worker over HTTP, as every service answers it."""
 
-    async def readyz(_: Request) -> Response:
-        reasons = [] if membership.complete else ["the worker has not got its partitions yet"]
-        reasons += await ready()
-        status = "unavailable" if reasons else "ready"
-        told = {"status": status, "reasons": reasons, "progress": progress_of(membership)}
-        return json_response(told, 503 if reasons else 200)
+    async def reasons(_: Mapping[str, Any]) -> list[str]:
+        waits = [] if membership.complete else ["the worker has not got its partitions yet"]
+        return [*waits, *await ready()]
 
-    async def metrics(_: Request) -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-    return Starlette(
-        routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)],
-        exception_handlers={HTTPException: render_http_exception, Exception: render_unexpected},
-    )
-
-
-def progress_of(membership: Membership) -> dict[str, int]:
-    """Counters by name, one of which moves while the worker gets on."""
-    rebalances, recovered, steps = membership.progress()
-    read = membership.app.monitor.messages_received_total
-    return {"rebalances": rebalances, "recovered": recovered, "rebuilt": steps, "read": read}
+    name = membership.app.conf.id
+    return create_app(service=name, title=name, ready=reasons, progress=membership.progress)
 
 
 def run_role(

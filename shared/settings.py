@@ -15,7 +15,7 @@ SERVICE_NAMES: tuple[ServiceName, ...] = get_args(ServiceName)
 class Settings(BaseSettings):
     """Settings of every service, each read from CONTENDER_<NAME>; a value that can't be is named at start."""
 
-    model_config = SettingsConfigDict(env_prefix="CONTENDER_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="CONTENDER_", extra="ignore", frozen=True, validate_by_name=True)
 
     host: str = Field("127.0.0.1", description="Address the services listen on.")
     ab_router_port: int = Field(8400, ge=0, le=65535, description="Port of the router.")
@@ -56,10 +56,12 @@ class Settings(BaseSettings):
     journal_limit_bytes: int = Field(
         2 * 1024**3, ge=1024**2, description="Unsent events a journal holds before it refuses: hours of an outage."
     )
-    worker_patience_s: float = Field(
+    worker_stall_timeout_s: float = Field(
         60.0,
         gt=0,
-        description="How long a worker may wait for its partitions without getting on before it ends with 1.",
+        validation_alias="CONTENDER_WORKER_PATIENCE_S",
+        description="Seconds a worker may wait for its partitions without progress; then it exits with status 1 and "
+        "its supervisor restarts it.",
     )
     body_limit_bytes: int = Field(4 * 1024**2, ge=1024, description="Largest request body: a batch of wide rows fits.")
     head_limit_bytes: int = Field(

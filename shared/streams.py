@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -109,47 +109,37 @@ async def crash_on_error(app: faust.App) -> AsyncIterator[None]:
         raise
 
 
-@dataclass(slots=True)
-class RebuildProgress:
-    """Counts what a worker does of its own before it can take records, so that slowness is told from standing still."""
-
-    taken: int = 0
-
-    def take(self) -> None:
-        """Count one more."""
-        self.taken += 1
-
-
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Whether a worker has its place in the group, be it that there are no partitions for it.
+    """Whether the worker has joined its group, perhaps with no partitions.
 
     Faust says `started` before it has asked the group, and when Kafka goes away meanwhile it may wait for ever.
     """
 
     app: faust.App
-    steps: RebuildProgress = field(default_factory=RebuildProgress)
 
     @property
     def complete(self) -> bool:
-        """Whether the partitions are assigned, their tables recovered, and what is made of these rebuilt."""
+        """Whether the partitions are assigned and their tables recovered."""
         return self.app.started and self.app.tables.actives_ready
 
-    async def wait_until_stuck(self, patience_s: float, look_s: float = 1.0) -> None:
-        """Return when it was incomplete for so long, with no rebalance begun and nothing recovered or rebuilt."""
-        loop = asyncio.get_running_loop()
-        known, since = self.progress(), loop.time()
-        while loop.time() - since < patience_s:
-            await asyncio.sleep(min(look_s, patience_s))
+    async def wait_until_stuck(self, stall_timeout_s: float, look_s: float = 1.0) -> None:
+        """Return when it was incomplete for so long, with no rebalance begun and nothing recovered."""
+        known, idle_looks = self.progress(), 0
+        while idle_looks * look_s < stall_timeout_s:
+            await asyncio.sleep(look_s)
             progress = self.progress()
-            if self.complete or progress != known:
-                known, since = progress, loop.time()
+            idle_looks = 0 if self.complete or progress != known else idle_looks + 1
+            known = progress
 
-    def progress(self) -> tuple[int, int, int]:
-        """Counters that move while it gets on: rebalances, records recovered, steps of its own."""
+    def progress(self) -> dict[str, int]:
+        """Counters by name, one of which moves while the worker gets on."""
         tables: Any = self.app.tables  # Faust's interface lacks what its one manager of tables has
-        recovered = sum(offset or 0 for offset in tables.recovery.active_offsets.values())
-        return self.app.rebalancing_count, recovered, self.steps.taken
+        return {
+            "rebalances": self.app.rebalancing_count,
+            "recovered": sum(offset or 0 for offset in tables.recovery.active_offsets.values()),
+            "read": self.app.monitor.messages_received_total,
+        }
 
 
 async def start_at(consumer: Any, start: Mapping[TP, int], committed: Mapping[TP, int | None]) -> None:

@@ -138,18 +138,18 @@ class RefusedRow(msgspec.Struct, frozen=True):
 class Predictions(msgspec.Struct, frozen=True):
     """The answers to the rows of a batch, in order: each a Prediction or a RefusedRow."""
 
-    predictions: Annotated[
-        list[msgspec.Raw],
-        msgspec.Meta(
-            extra_json_schema={
-                "items": {
+    predictions: list[
+        Annotated[
+            msgspec.Raw,
+            msgspec.Meta(
+                extra_json_schema={
                     "anyOf": [
                         {"$ref": "#/components/schemas/Prediction"},
                         {"$ref": "#/components/schemas/RefusedRow"},
                     ]
                 }
-            }
-        ),
+            ),
+        ]
     ]
 
 

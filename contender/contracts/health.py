@@ -3,7 +3,7 @@
 import msgspec
 
 from contender.contracts.operation import Operation
-from contender.contracts.problems import NOT_FOUND, UNAVAILABLE
+from contender.contracts.problems import NOT_FOUND, UNAVAILABLE, ProblemDetails
 
 
 class Liveness(msgspec.Struct, frozen=True):
@@ -14,11 +14,21 @@ class Liveness(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The process can do its job; `remarks` says what an operator should know all the same."""
+    """The process can do its job; `remarks` says what an operator should know all the same.
+
+    `progress` has the counters of a worker that move while it gets on.
+    """
 
     status: str
     service: str
     remarks: list[str] = []
+    progress: dict[str, int] = {}
+
+
+class Unreadiness(ProblemDetails, frozen=True, omit_defaults=True):
+    """The process can't do its job; `detail` says why."""
+
+    progress: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class ProblemMeaning(msgspec.Struct, frozen=True):
@@ -42,7 +52,7 @@ READYZ = Operation(
     "readyz",
     "GET",
     "/readyz",
-    "Says that this process can do its job; else 503 with the reasons.",
+    "Says that this process can do its job, or answers 503 with the reasons.",
     Readiness,
     problems=(UNAVAILABLE,),
     tag="health",

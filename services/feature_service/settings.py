@@ -24,7 +24,12 @@ class FeatureSettings(Settings):
         0, ge=0, description="Replicas of Redis that must have a write on disk, too, before its offset is committed."
     )
     store_timeout_s: float = Field(2.0, gt=0, description="Deadline of one call to Redis by the web process.")
-    store_patience_s: float = Field(60.0, gt=0, description="How long a worker tries to reach Redis before it ends.")
+    store_retry_budget_s: float = Field(
+        60.0,
+        gt=0,
+        validation_alias="CONTENDER_STORE_PATIENCE_S",
+        description="Seconds a worker tries to reach Redis; then it exits with status 1 and is started again.",
+    )
     batch_frames: int = Field(128, ge=1, description="Most frames that a worker merges at a time.")
     unacknowledged_frames: int = Field(4096, ge=1, description="Most frames merged but not known to be on disk.")
     refresh_s: float = Field(0.5, gt=0, description="How often processes look for changed definitions.")

@@ -82,7 +82,7 @@ def create_worker(
     opened: asyncio.Future[Merging] = asyncio.get_event_loop().create_future()
 
     async def on_rebalanced(*_: object, **__: object) -> None:
-        async with asyncio.timeout(settings.store_patience_s):
+        async with asyncio.timeout(settings.store_retry_budget_s):
             merging = await asyncio.shield(opened)
         await _start(app.consumer, merging)
 
@@ -148,7 +148,7 @@ class Pipeline:
             merging,
             park,
             settings.batch_frames,
-            settings.store_patience_s,
+            settings.store_retry_budget_s,
             asyncio.Queue(2 * settings.batch_frames),
             asyncio.Queue(settings.unacknowledged_frames),
             health,

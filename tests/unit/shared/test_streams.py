@@ -22,7 +22,6 @@ from shared.events import FeedbackFrame, FeedbackGiven
 from shared.streams import (
     PARKED_BYTES,
     Membership,
-    RebuildProgress,
     SetAside,
     SourceRecord,
     create_parker,
@@ -244,51 +243,54 @@ def test_a_full_disk_leaves_the_line_of_the_log(tmp_path):
     assert lines[0]["offset"] == 7
 
 
-def offsets_grow(app: FakeApp, _: RebuildProgress) -> None:
+def recover_one_more(app: FakeApp) -> None:
     offsets = app.tables.recovery.active_offsets
     offsets["changelog"] = (offsets.get("changelog") or 0) + 1
 
 
-def rebalance_again(app: FakeApp, _: RebuildProgress) -> None:
+def rebalance_again(app: FakeApp) -> None:
     app.rebalancing_count += 1
 
 
-def rebuild_on(_: FakeApp, steps: RebuildProgress) -> None:
-    steps.take()
+@dataclass
+class MovingApp(FakeApp):
+    """Something happens before each of the first `moves` looks."""
+
+    move: Callable[[FakeApp], None] = rebalance_again
+    moves: int = 0
+    looks: int = 0
+
+    @property
+    def monitor(self) -> SimpleNamespace:
+        self.looks += 1
+        if self.looks <= self.moves:
+            self.move(self)
+        return SimpleNamespace(messages_received_total=0)
 
 
-def stand_still(_: FakeApp, __: RebuildProgress) -> None:
-    pass
+@pytest.mark.parametrize("move", [recover_one_more, rebalance_again])
+async def test_a_worker_that_gets_on_is_left_alone_however_long_it_takes(move):
+    app = MovingApp(move=move, moves=30)
+    await Membership(app).wait_until_stuck(0.004, look_s=0.001)
+    assert app.looks > 30 + 3
 
 
-async def lost_within(app: FakeApp, act: Callable[[FakeApp, RebuildProgress], None], times: int) -> bool:
-    """Whether the watch, which waits for four looks, gives up while something happens at every one."""
-    steps = RebuildProgress()
-    membership = Membership(app, steps)
-    watch = asyncio.create_task(membership.wait_until_stuck(0.04, look_s=0.01))
-    for _ in range(times):
-        act(app, steps)
-        await asyncio.wait({watch}, timeout=0.01)
-    lost = watch.done()
-    watch.cancel()
-    return lost
+@pytest.mark.parametrize("app", [MovingApp(), MovingApp(started=False)])
+async def test_a_worker_that_waits_for_its_partitions_in_vain_is_stuck(app: MovingApp):
+    await Membership(app).wait_until_stuck(0.004, look_s=0.001)
+    assert app.looks == 1 + 4
 
 
-@pytest.mark.parametrize("act", [offsets_grow, rebalance_again, rebuild_on])
-async def test_a_worker_that_gets_on_is_left_alone_however_long_it_takes(act):
-    assert not await lost_within(FakeApp(), act, 30)
-
-
-async def test_a_worker_that_waits_for_its_partitions_in_vain_is_lost():
-    assert await lost_within(FakeApp(), stand_still, 30)
-    assert await lost_within(FakeApp(started=False), stand_still, 30)
-
-
-async def test_a_worker_in_its_group_is_not_lost_and_complete_once_its_tables_are():
+async def test_a_worker_in_its_group_is_left_alone_and_complete_once_its_tables_are():
     app = FakeApp()
     assert not Membership(app).complete
     app.tables.actives_ready = True
     assert Membership(app).complete
-    assert not await lost_within(app, stand_still, 30)
-    app.tables.actives_ready = False
-    assert await lost_within(app, stand_still, 30)
+
+    def leave(app: FakeApp) -> None:
+        app.tables.actives_ready = app.looks < 30
+
+    app = MovingApp(move=leave, moves=30)
+    app.tables.actives_ready = True
+    await Membership(app).wait_until_stuck(0.004, look_s=0.001)
+    assert app.looks == 29 + 4
