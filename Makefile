@@ -37,8 +37,9 @@ fmt: $(READY) ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(READY) ## write docs/reference.md and the table of docs/models.md from the code
+docs: $(READY) ## write docs/reference.md, the table of docs/models.md and the OpenAPI files from the code
 	PYTHONPATH=. $(BIN)/python deploy/reference.py
+	PYTHONPATH=. $(BIN)/python deploy/openapi.py
 	PYTHONPATH=. $(BIN)/python deploy/supported.py
 
 COMPILE := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \

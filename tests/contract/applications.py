@@ -1,0 +1,162 @@
+"""The four services as applications in this process: their stores are in memory, their neighbours fakes."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from schemathesis import Case
+from schemathesis.core import NOT_SET
+from schemathesis.schemas import BaseSchema
+
+from contender.contracts.ab_router import NewExperiment, VariantAllocation
+from contender.contracts.operation import JSON
+from contender.features.catalogue import Catalogue
+from services.ab_router import main as ab_router
+from services.ab_router.settings import RouterSettings
+from services.feature_service import main as feature_service
+from services.feature_service.definitions import fixed
+from services.feature_service.settings import FeatureSettings
+from services.feature_service.store.memory import MemoryStore
+from services.feature_service.store.registry import InMemoryRegistry
+from services.feedback_service import main as feedback_service
+from services.feedback_service.experiments import InMemoryExperiments
+from services.feedback_service.handlers import TakeFeedback, TellResults
+from services.feedback_service.settings import FeedbackSettings
+from services.feedback_service.store import InMemorySnapshots
+from services.inference_service import main as inference_service
+from services.inference_service.settings import InferenceSettings
+from services.inference_service.store import InMemoryVersionStore
+from shared.clock import FixedClock
+from shared.journal import Journal
+from tests.unit.ab_router import conftest as fakes
+
+CLOCK = FixedClock(1_700_000_000.0)
+JOURNAL_BYTES = 256 * 1024**2
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that is answered, by its operation's id."""
+
+    operation: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    body: Any = NOT_SET
+
+    def case(self, schema: BaseSchema) -> Case:
+        return schema.find_operation_by_id(self.operation).Case(
+            path_parameters=dict(self.parameters), body=self.body, media_type=None if self.body is NOT_SET else JSON
+        )
+
+
+@dataclass(frozen=True)
+class Application:
+    """A service.
+
+    Attributes:
+        open: makes it with its parts, whose files lie in a folder.
+        known: names for the path's parameters that stand for something.
+        calls: some that are answered, to be made in this order.
+    """
+
+    open: Callable[[Path], AbstractAsyncContextManager[FastAPI]]
+    known: Mapping[str, str] = field(default_factory=dict)
+    calls: tuple[Call, ...] = ()
+
+
+@asynccontextmanager
+async def open_router(folder: Path) -> AsyncIterator[FastAPI]:
+    """The router with an experiment that runs."""
+    settings = RouterSettings(data=folder, row_limit=5, text_limit=50, refresh_s=600, reread_s=0)
+    parts_of = fakes._router
+    with _journal(folder) as journal:
+        async with parts_of(settings, journal, fakes.FakeFeatures(), fakes.FakeInference()) as parts:
+            arms = [VariantAllocation("plain", "plain", 0.5), VariantAllocation("streaming", "streaming", 0.5)]
+            await parts.experiments.create(NewExperiment("e", "late", arms))
+            await parts.experiments.start("e")
+            state = ab_router.State(
+                settings=settings,
+                predict=parts.predict,
+                experiments=parts.experiments,
+                catalog=parts.catalog,
+                journal=journal,
+            )
+            yield ab_router.create_app(settings, _giving(state))
+
+
+@asynccontextmanager
+async def open_feature_service(folder: Path) -> AsyncIterator[FastAPI]:
+    """The feature service with the definitions of the flights."""
+    settings, store = FeatureSettings(data=folder, event_limit=10), MemoryStore()
+    definitions = fixed(Catalogue.load("examples.flights.features"), store, InMemoryRegistry())
+    with _journal(folder) as journal:
+        state = feature_service.state_of(settings, definitions, store, journal, CLOCK)
+        yield feature_service.create_app(_giving(state))
+
+
+@asynccontextmanager
+async def open_inference_service(folder: Path) -> AsyncIterator[FastAPI]:
+    """The inference service with an empty registry."""
+    settings = InferenceSettings(data=folder)
+    with _journal(folder) as journal:
+        state = inference_service.state_of(settings, InMemoryVersionStore(), journal, CLOCK)
+        yield inference_service.create_app(settings, _giving(state))
+        await state["models"].runtime.close()
+
+
+@asynccontextmanager
+async def open_feedback_service(folder: Path) -> AsyncIterator[FastAPI]:
+    """The feedback service, to which nothing has come yet."""
+    settings, snapshots = FeedbackSettings(data=folder, feedback_rows_limit=5), InMemorySnapshots()
+    with _journal(folder) as journal:
+        state = feedback_service.State(
+            settings=settings,
+            take_feedback=TakeFeedback(journal, CLOCK, settings.partitions, settings.feedback_rows_limit),
+            tell_results=TellResults(snapshots, InMemoryExperiments(), CLOCK),
+            snapshots=snapshots,
+            journal=journal,
+        )
+        yield feedback_service.create_app(settings, _giving(state))
+
+
+ROW = {"unit": "u-17", "inputs": {"distance": 500.0}, "return_inputs": True}
+ARMS = [{"name": "plain", "version": "plain", "weight": 0.5}, {"name": "other", "version": "streaming", "weight": 0.5}]
+APPLICATIONS = {
+    "ab_router": Application(
+        open_router,
+        {"model": "late", "name": "e", "slug": "not-found"},
+        (
+            Call("predict", {"model": "late"}, ROW),
+            Call("predict_batch", {"model": "late"}, {"rows": [ROW, ROW | {"inputs": {}}]}),
+            Call("create_experiment", body={"name": "f", "model": "late", "variants": ARMS}),
+            Call("list_experiments"),
+            Call("show_experiment", {"name": "f"}),
+            Call("stop_experiment", {"name": "e"}),
+            Call("start_experiment", {"name": "f"}),
+            Call("readyz"),
+            Call("describe_problem", {"slug": "not-found"}),
+        ),
+    ),
+    "feature_service": Application(open_feature_service),
+    "inference_service": Application(open_inference_service),
+    "feedback_service": Application(open_feedback_service),
+}
+
+
+@contextmanager
+def _journal(folder: Path) -> Iterator[Journal]:
+    journal = Journal.open(folder / "journal", limit_bytes=JOURNAL_BYTES)
+    yield journal
+    journal.close()
+
+
+def _giving(state: Any) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    """Resources that are open already."""
+
+    @asynccontextmanager
+    async def resources(*_: object) -> AsyncIterator[Any]:
+        yield state
+
+    return resources
