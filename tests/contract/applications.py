@@ -121,7 +121,7 @@ async def open_feedback_service(folder: Path) -> AsyncIterator[FastAPI]:
         yield feedback_service.create_app(settings, _giving(state))
 
 
-ROW = {"unit": "u-17", "inputs": {"distance": 500.0}, "return_inputs": True}
+ROW = {"unit": "u-17", "entities": {"origin": "EWR"}, "inputs": {"distance": 500.0}, "return_inputs": True}
 ARMS = [{"name": "plain", "version": "plain", "weight": 0.5}, {"name": "other", "version": "streaming", "weight": 0.5}]
 APPLICATIONS = {
     "ab_router": Application(
