@@ -32,7 +32,8 @@ from embedded.ports import free_ports
 from embedded.valkey import Valkey
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.ids import new_frame_id
-from shared.topics import FEEDBACK, PREDICTIONS, cloud_event_headers, ensure_topics
+from shared.topic_admin import ensure_topics
+from shared.topics import FEEDBACK, PREDICTIONS, cloud_event_headers
 
 PARTITIONS = 4
 FRAME_ROWS = 1_000

@@ -13,11 +13,10 @@ import httptools
 import uvicorn
 from prometheus_client import Counter
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from shared.guard import ANSWER_HEADERS
-from shared.one_piece import OnePieceProtocol
 from shared.problems import http_problem, problem_response
 from shared.settings import Settings
 
@@ -76,7 +75,7 @@ class ConnectionLimits:
         )
 
 
-class BoundedProtocol(OnePieceProtocol):
+class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with bounds. It looks now and then at how long the present phase lasts.
 
     A connection waits for a head, or reads a head, or a body, or its request is being answered.

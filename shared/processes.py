@@ -23,7 +23,6 @@ from shared.streams import Membership
 _DRAIN_S = 5
 # A worker that does not stop in time is killed by its supervisor; its stored offsets make that harmless.
 _STOP_S = 10
-ROLES = ("web", "worker", "all")
 
 
 def run_web(app: FastAPI, settings: Settings, service: ServiceName) -> None:

@@ -34,7 +34,8 @@ from shared.errors import JournalFull
 from shared.journal import Acknowledged, Journal, JournalRecord, Position
 from shared.logs import logger
 from shared.retention import Retention
-from shared.topics import LARGEST_RECORD_BYTES, TopicError, ensure_topics
+from shared.topic_admin import TopicError, ensure_topics
+from shared.topics import LARGEST_RECORD_BYTES
 
 REQUEST_LIMIT_BYTES = LARGEST_RECORD_BYTES + 64 * 1024
 """What the producer takes: the largest value of a record with its key and headers."""

@@ -33,7 +33,7 @@ from shared.journal import FULL_REASON, Journal
 from shared.pages import mount_assets
 from shared.processes import run_web, run_worker
 from shared.publisher import Publisher
-from shared.topics import ensure_topics
+from shared.topic_admin import ensure_topics
 
 # Longer than the ten seconds that Redis may take to say that writes are on its disk.
 _WORKER_STORE_TIMEOUT_S = 15.0

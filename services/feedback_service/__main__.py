@@ -13,7 +13,7 @@ from shared.clock import SystemClock
 from shared.logs import configure_logs
 from shared.processes import run_role, run_web, run_worker
 from shared.settings import ServiceName
-from shared.topics import ensure_topics
+from shared.topic_admin import ensure_topics
 
 SERVICE: ServiceName = "feedback_service"
 

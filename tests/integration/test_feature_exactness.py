@@ -25,7 +25,8 @@ from embedded.ports import free_ports
 from services.feature_service.domain.rings import Ring, Rings
 from shared.events import EntityEvent, EntityEventFrame
 from shared.ids import new_frame_id
-from shared.topics import ENTITY_EVENTS, PARKED_NAME, cloud_event_headers, ensure_topics
+from shared.topic_admin import ensure_topics
+from shared.topics import ENTITY_EVENTS, PARKED_NAME, cloud_event_headers
 
 SEED = 20261
 TILE, COUNT, TOTAL = (SUMS.index(name) for name in ("tile", "count", "total"))

@@ -28,7 +28,8 @@ from services.feedback_service.domain.snapshots import PartitionSnapshot
 from services.feedback_service.store import RedisSnapshots
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.ids import new_frame_id
-from shared.topics import FEEDBACK, PREDICTIONS, cloud_event_headers, ensure_topics
+from shared.topic_admin import ensure_topics
+from shared.topics import FEEDBACK, PREDICTIONS, cloud_event_headers
 
 PARTITIONS = 4
 WINDOW_S = 1000.0

@@ -29,7 +29,8 @@ from services.feedback_service.store import RedisSnapshots
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.ids import new_frame_id
 from shared.streams import PARKED_BYTES
-from shared.topics import EXPERIMENTS, FEEDBACK, PARKED_NAME, PREDICTIONS, cloud_event_headers, ensure_topics
+from shared.topic_admin import ensure_topics
+from shared.topics import EXPERIMENTS, FEEDBACK, PARKED_NAME, PREDICTIONS, cloud_event_headers
 
 DEADLINE_S = 40.0
 PATIENCE_S = 6.0

@@ -17,7 +17,8 @@ from shared.ids import new_frame_id
 from shared.journal import Acknowledged, Journal, JournalRecord, Position
 from shared.journal_files import framed
 from shared.publisher import REQUEST_LIMIT_BYTES, Publisher
-from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PARKED_NAME, cloud_event_headers, ensure_topics
+from shared.topic_admin import ensure_topics
+from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PARKED_NAME, cloud_event_headers
 
 DEADLINE_S = 30
 LIMIT = 128 * 1024**2

@@ -12,7 +12,8 @@ from embedded.kafka import KafkaBroker
 from embedded.ports import free_ports
 from shared.retention import COMPACTED, Retention
 from shared.settings import Settings
-from shared.topics import ALL, PARKED_NAME, ensure_topics
+from shared.topic_admin import ensure_topics
+from shared.topics import ALL, PARKED_NAME
 
 DAY_MS = 86_400_000
 
