@@ -57,7 +57,10 @@ def run(command: list[str], variables: dict[str, str]) -> str:
 
 
 def differing(shown: Any, answer: Any, where: str = "") -> Iterator[str]:
-    """Where an answer lacks what is shown. It may have more fields; … stands for any text, a float for one that is near."""
+    """Where an answer lacks what is shown; it may have more fields.
+
+    An ellipsis stands for any text, a float for a number near it.
+    """
     if isinstance(shown, dict) and isinstance(answer, dict):
         yield from (f"{where}.{name} is missing" for name in shown.keys() - answer.keys())
         for name in shown.keys() & answer.keys():
