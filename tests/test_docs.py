@@ -24,8 +24,6 @@ by_guide = pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.name)
 METRICS = set(re.findall(r"^\| `(contender_\w+)` \|", REFERENCE, re.MULTILINE))
 SETTINGS = set(re.findall(r"^\| `(CONTENDER_\w+)` \|", REFERENCE, re.MULTILINE))
 CLIENT_VARIABLES = {"CONTENDER_URL"}
-FORMER_METRICS = {"contender_feature_uncut_tiles_total"}
-"""Metrics that the CHANGELOG or a decision names, and that are gone."""
 
 
 def test_the_reference_is_the_codes_own():
@@ -69,7 +67,7 @@ def test_the_settings_that_a_page_names_exist(page: Path):
 
 @by_page
 def test_the_metrics_that_a_page_names_exist(page: Path):
-    assert named_metrics(page.read_text()) - METRICS - FORMER_METRICS == set()
+    assert named_metrics(page.read_text()) - METRICS == set()
 
 
 def test_every_alert_is_about_a_metric():

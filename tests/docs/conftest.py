@@ -30,7 +30,7 @@ class Documented:
         return text
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def documented(kafka_jars: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documented]:
     stack = stack_in(tmp_path_factory.mktemp("home"), kafka_jars)
     folder = tmp_path_factory.mktemp("tutorial")
