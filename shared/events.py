@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from contender.contracts.feature_service import EntityEvent as EntityEvent  # noqa: PLC0414 - an event as those here
 from contender.contracts.tasks import TaskName
 from contender.contracts.values import Missing, Outcome, Scalar, Score
 
@@ -71,14 +72,6 @@ class FeedbackFrame(msgspec.Struct, frozen=True):
     """Feedback for predictions of one shard."""
 
     events: list[FeedbackGiven]
-
-
-class EntityEvent(msgspec.Struct, frozen=True):
-    """Something that happened to entities: a row of an event source, `values` by the source's schema."""
-
-    source: str
-    time: float
-    values: dict[str, Scalar]
 
 
 class EntityEventFrame(msgspec.Struct, frozen=True):

@@ -1,39 +1,30 @@
-"""HTTP of the feature service: turns requests into handler calls and their outcome into answers."""
+"""HTTP of the feature service."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypedDict
 
-from aiokafka.errors import KafkaError
-from fastapi import APIRouter, Request, Response
+from fastapi import Request
 
+from contender.contracts import feature_service as contract
 from contender.features.errors import DefinitionError, TrainingSetError
 from services.feature_service import feast
-from services.feature_service.consistency import CheckRunningError, Consistency
-from services.feature_service.contracts import EventsGiven, OnlineQuestion, OnlineWrite, Push, Retirement
-from services.feature_service.definitions import Definitions, UnknownVersionError, VersionInUseError
-from services.feature_service.errors import (
-    CheckRunning,
-    InvalidDefinitions,
-    InvalidEvent,
-    UnknownSource,
-    UnknownVersion,
-    VersionInUse,
-)
-from services.feature_service.handlers import Intake, RejectedEventError
-from services.feature_service.history import HistoryChangedError
+from services.feature_service.consistency import Consistency
+from services.feature_service.definitions import Definitions
+from services.feature_service.descriptions import describe
+from services.feature_service.errors import InvalidDefinitionsError
+from services.feature_service.handlers import Intake
 from services.feature_service.on_demand import Failures
-from services.feature_service.online import Question, TooManyTilesError
+from services.feature_service.online import Question
 from services.feature_service.settings import FeatureSettings
-from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
-from services.feature_service.telling import tell, tell_status
-from shared.bodies import read_body
+from services.feature_service.status import StatusReader
+from services.feature_service.store.protocol import FeatureStore
 from shared.clock import Clock
-from shared.errors import Conflict, InvalidField, TooLarge, Unavailable
-from shared.events import EntityEvent
-from shared.routes import json_response
+from shared.errors import Conflict, TooLarge
+from shared.routes import Routes
 
 _POLL_S = 0.02
-_LONGEST_WAIT_S = 60.0
 
 
 class State(TypedDict):
@@ -44,173 +35,127 @@ class State(TypedDict):
     store: FeatureStore
     intake: Intake
     consistency: Consistency
+    status: StatusReader
     failures: Failures
     clock: Clock
 
 
-router = APIRouter()
-online = APIRouter()
+routes = Routes()
 
 
-@online.post("/get-online-features", tags=["feast"])
-async def get_online_features(request: Request) -> Response:
-    """The values of features now, or at each row's `event_timestamps`."""
+@routes.serve(contract.GET_ONLINE_FEATURES)
+async def get_online_features(request: Request, body: contract.OnlineFeaturesQuestion) -> contract.OnlineFeatures:
     settings: FeatureSettings = request.state.settings
-    question = await read_body(request, OnlineQuestion, settings.body_limit_bytes)
-    current = request.state.definitions.current
-    asked = feast.read_question(question, current.catalogue, request.state.clock.now(), settings)
-    plan = Question(
+    current = _definitions(request).current
+    selected = feast.read_question(body, current.catalogue, request.state.clock.now(), settings)
+    question = Question(
         current,
-        asked.features,
-        question.entities,
-        asked.times,
+        selected.features,
+        body.entities,
+        selected.times,
         settings.partitions,
         settings.read_limit_bytes,
         request.state.failures,
     )
-    try:
-        columns = await plan.answer(request.state.store)
-    except TooManyTilesError as error:
-        raise TooLarge(str(error)) from error
-    except StoreUnavailableError as error:
-        raise Unavailable(str(error)) from error
-    return json_response(feast.answer(question, asked, columns))
+    return feast.answer(body, selected, await question.answer(request.state.store))
 
 
-@router.post("/v1/events", status_code=202, tags=["events"])
-async def add_events(request: Request) -> Response:
-    """Take events in; they are on disk when this answers, and reach the features within moments."""
+@routes.serve(contract.ADD_EVENTS)
+async def add_events(request: Request, body: contract.NewEvents) -> contract.EventsAccepted:
+    return await _accept(request, body.events, body.request_id)
+
+
+@routes.serve(contract.PUSH)
+async def push(request: Request, body: contract.Push) -> contract.EventsAccepted:
+    return await _accept(request, feast.read_push(body, _definitions(request).current.catalogue))
+
+
+@routes.serve(contract.WRITE_TO_ONLINE_STORE)
+async def write_to_online_store(request: Request, body: contract.OnlineWrite) -> contract.EventsAccepted:
+    events = feast.read_write(body, _definitions(request).current.catalogue)
+    # The SDK repeats a call whose answer it did not get; the same rows count once.
+    return await _accept(request, events, "write-to-online-store")
+
+
+@routes.serve(contract.GET_FRAME)
+async def get_frame(request: Request, frame_id: str, query: contract.FrameQuery) -> contract.FrameStatus:
+    store: FeatureStore = request.state.store
+    return contract.FrameStatus(
+        frame_id, await _wait_until_applied(_definitions(request), store, frame_id, query.wait_s)
+    )
+
+
+@routes.serve(contract.GET_DEFINITIONS)
+async def get_definitions(request: Request) -> contract.DefinitionsDocument:
+    definitions = _definitions(request)
+    return describe(definitions.current, definitions.partitions)
+
+
+@routes.serve(contract.APPLY_DEFINITIONS)
+async def apply_definitions(request: Request) -> contract.AppliedDefinitions:
+    with _library_errors():
+        return contract.AppliedDefinitions(await _definitions(request).apply())
+
+
+@routes.serve(contract.REBUILD_FEATURES)
+async def rebuild_features(request: Request) -> contract.RebuildStarted:
+    with _library_errors():
+        return contract.RebuildStarted(await _definitions(request).rebuild())
+
+
+@routes.serve(contract.RETIRE_VERSIONS)
+async def retire_versions(request: Request, body: contract.Retirement) -> contract.RetiredVersions:
+    await _definitions(request).retire(body.versions)
+    return contract.RetiredVersions(body.versions)
+
+
+@routes.serve(contract.GET_STATUS)
+async def get_status(request: Request) -> contract.FeaturesStatus:
+    status: StatusReader = request.state.status
+    return await status.read()
+
+
+@routes.serve(contract.CHECK_CONSISTENCY)
+async def check_consistency(request: Request, query: contract.ConsistencyQuery) -> contract.ConsistencyReport:
     settings: FeatureSettings = request.state.settings
-    given = await read_body(request, EventsGiven, settings.body_limit_bytes)
-    frame_ids = await _accept(request, given.events, given.request_id)
-    return json_response({"frame_ids": frame_ids, "accepted": len(given.events)}, 202)
+    consistency: Consistency = request.state.consistency
+    sample = query.sample or settings.consistency_sample
+    with _library_errors():
+        return contract.ConsistencyReport(sample, await consistency.check(sample))
 
 
-@router.get("/v1/frames/{frame_id}", tags=["events"])
-async def get_frame(request: Request, frame_id: str, wait_s: float = 0.0) -> Response:
-    """Whether the events of a frame are in the features; waits up to `wait_s` seconds (at most 60) until they are."""
-    if not 0 <= wait_s <= _LONGEST_WAIT_S:
-        raise InvalidField.at("wait_s", f"is {wait_s}; expected 0 to {_LONGEST_WAIT_S:.0f} seconds")
+@contextmanager
+def _library_errors() -> Iterator[None]:
+    """Raises the library's errors of definitions and history files as errors of this service."""
     try:
-        applied = await _applied(request.state.store, request.state.definitions, frame_id, wait_s)
-    except StoreUnavailableError as error:
-        raise Unavailable(str(error)) from error
-    return json_response({"frame_id": frame_id, "applied": applied})
-
-
-@router.get("/v1/definitions", tags=["features"])
-async def get_definitions(request: Request) -> Response:
-    """All definitions: entities, sources, views with their features, feature services."""
-    definitions: Definitions = request.state.definitions
-    return json_response(tell(definitions.current, definitions.partitions))
-
-
-@router.post("/v1/definitions/apply", tags=["features"])
-async def apply_definitions(request: Request) -> Response:
-    """Read the definitions' module again; what has changed its meaning becomes a new version, and is filled."""
-    definitions: Definitions = request.state.definitions
-    try:
-        added = await definitions.apply()
+        yield
     except DefinitionError as error:
-        raise InvalidDefinitions(str(error)) from error
-    return json_response({"added": added})
-
-
-@router.post("/v1/definitions/rebuild", status_code=202, tags=["features"])
-async def rebuild_features(request: Request) -> Response:
-    """Fill every ring anew, from histories as they are now and from the topic; the stream goes on."""
-    definitions: Definitions = request.state.definitions
-    try:
-        generation = await definitions.rebuild()
-    except DefinitionError as error:
-        raise InvalidDefinitions(str(error)) from error
-    return json_response({"generation": generation}, 202)
-
-
-@router.post("/v1/definitions/retire", tags=["features"])
-async def retire_versions(request: Request) -> Response:
-    """Serve and feed versions no longer, for good, and free what they take."""
-    definitions: Definitions = request.state.definitions
-    given = await read_body(request, Retirement, request.state.settings.body_limit_bytes)
-    try:
-        await definitions.retire(given.versions)
-    except UnknownVersionError as error:
-        raise UnknownVersion(str(error)) from error
-    except VersionInUseError as error:
-        raise VersionInUse(str(error)) from error
-    return json_response({"retired": given.versions})
-
-
-@router.get("/v1/features/status", tags=["features"])
-async def get_status(request: Request) -> Response:
-    """How fresh and how full every version of every view is, over all workers."""
-    try:
-        return json_response(await tell_status(request.state.definitions, request.state.clock.now()))
-    except StoreUnavailableError as error:
-        raise Unavailable(str(error)) from error
-
-
-@router.post("/v1/consistency", tags=["features"])
-async def check_consistency(request: Request, sample: float | None = None) -> Response:
-    """Compare what is served of sampled entities with what the topic and the sources' files say; one at a time."""
-    settings: FeatureSettings = request.state.settings
-    share = settings.consistency_sample if sample is None else sample
-    if not 0 < share <= 1:
-        raise InvalidField.at("sample", f"is {share}; expected a share above 0 and up to 1")
-    try:
-        reports = await request.state.consistency.check(share)
-    except CheckRunningError as error:
-        raise CheckRunning("another check of served values has not ended yet; ask again when it has") from error
-    except (HistoryChangedError, TrainingSetError) as error:
+        raise InvalidDefinitionsError(str(error)) from error
+    except TrainingSetError as error:
         raise Conflict(str(error)) from error
-    except (StoreUnavailableError, KafkaError, TimeoutError) as error:
-        raise Unavailable(f"the check needs the store and the topic: {error!r}") from error
-    return json_response({"sample": share, "features": reports})
 
 
-@router.post("/push", tags=["feast"])
-async def push(request: Request) -> Response:
-    """Take the rows of a table in as events of a source."""
-    settings: FeatureSettings = request.state.settings
-    given = await read_body(request, Push, settings.body_limit_bytes)
-    events = feast.read_push(given, request.state.definitions.current.catalogue)
-    frame_ids = await _accept(request, events, "")
-    return json_response({"frame_ids": frame_ids, "accepted": len(events)})
+def _definitions(request: Request) -> Definitions:
+    definitions: Definitions = request.state.definitions
+    return definitions
 
 
-@router.post("/write-to-online-store", tags=["feast"])
-async def write_to_online_store(request: Request) -> Response:
-    """Take the rows that Feast's SDK writes in as events: of the source its view is named after."""
-    settings: FeatureSettings = request.state.settings
-    given = await read_body(request, OnlineWrite, settings.body_limit_bytes)
-    events = feast.read_write(given, request.state.definitions.current.catalogue)
-    # The SDK repeats a call whose answer it did not get, and a write sets rows: the same ones again count once.
-    frame_ids = await _accept(request, events, "write-to-online-store")
-    return json_response({"frame_ids": frame_ids, "accepted": len(events)})
-
-
-async def _applied(store: FeatureStore, definitions: Definitions, frame_id: str, wait_s: float) -> bool:
-    """Ask until the frame is applied or the time is over: another process merges it, so nothing here could tell."""
+async def _wait_until_applied(definitions: Definitions, store: FeatureStore, frame_id: str, wait_s: float) -> bool:
+    """Poll until the frame is applied or the time is over: another process merges it."""
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
-
-    async def is_applied() -> bool:
-        return definitions.is_complete and await store.is_applied(frame_id)
-
-    applied = await is_applied()
-    while not applied and (left_s := until - loop.time()) > 0:
+    while not (applied := definitions.is_complete and await store.is_applied(frame_id)):
+        if (left_s := until - loop.time()) <= 0:
+            break
         await asyncio.sleep(min(_POLL_S, left_s))
-        applied = await is_applied()
     return applied
 
 
-async def _accept(request: Request, events: list[EntityEvent], request_id: str) -> list[str]:
+async def _accept(
+    request: Request, events: Sequence[contract.EntityEvent], request_id: str = ""
+) -> contract.EventsAccepted:
     settings: FeatureSettings = request.state.settings
     intake: Intake = request.state.intake
     if len(events) > settings.event_limit:
         raise TooLarge(f"events holds {len(events)} events; one call takes {settings.event_limit}")
-    try:
-        return await intake.accept(events, request_id)
-    except RejectedEventError as error:
-        kind = UnknownSource if error.fault.field == "source" else InvalidEvent
-        raise kind.at(f"events[{error.row}].{error.fault.field}", error.fault.message) from error
+    return contract.EventsAccepted(await intake.accept(events, request_id), len(events))

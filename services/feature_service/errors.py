@@ -1,16 +1,16 @@
-"""What a caller of the feature service can get wrong, beyond what `shared.problems` names.
+"""What the feature service refuses or can't do.
 
 ServiceError
-├── NotFound
-│   └── UnknownVersion   no version of a view has that label
-├── Conflict
-│   ├── VersionInUse     a version can't be retired
-│   └── CheckRunning     served values are being checked already
-└── InvalidField
-    ├── UnknownFeature   a reference names no view or feature
-    ├── UnknownSource    no event source has that name
-    ├── InvalidEvent     an event does not fit its source's schema
-    └── InvalidDefinitions  the definitions' module can't be read as it is now
+├── UnknownVersionError      no version of a view has that label
+├── VersionInUseError        the definitions, or another version, need it
+├── CheckRunningError        another check of served values has not ended
+├── HistoryChangedError      the files differ from those that features were filled from
+├── UnknownReferenceError    no view, feature or feature service has that name
+├── UnknownSourceError       no event source has that name
+├── InvalidEventError        an event does not fit its source's schema
+└── InvalidDefinitionsError  the definitions can't be loaded
+
+`StoreUnavailableError` stands beside the store, `TooManyTilesError` beside the reading of tiles.
 """
 
 from contender.contracts import feature_service as contract
@@ -18,41 +18,45 @@ from contender.contracts.problems import ProblemType
 from shared.errors import Conflict, InvalidField, NotFound, ServiceError
 
 
-class UnknownVersion(NotFound):
+class UnknownVersionError(NotFound):
     """No version of a view has that label."""
 
 
-class VersionInUse(Conflict):
+class VersionInUseError(Conflict):
     """A version can't be retired: the definitions, or another version, need it."""
 
 
-class CheckRunning(Conflict):
-    """Served values are being checked already: a check reads the whole topic, so one runs at a time."""
+class CheckRunningError(Conflict):
+    """Another check of served values has not ended: a check reads the whole topic, so one runs at a time."""
 
 
-class UnknownFeature(InvalidField):
-    """A reference names no view, feature or feature service."""
+class HistoryChangedError(Conflict):
+    """The history files differ from those that features were filled from."""
 
 
-class UnknownSource(InvalidField):
+class UnknownReferenceError(InvalidField):
+    """No view, feature or feature service has that name."""
+
+
+class UnknownSourceError(InvalidField):
     """No event source has that name."""
 
 
-class InvalidEvent(InvalidField):
+class InvalidEventError(InvalidField):
     """An event does not fit its source's schema."""
 
 
-class InvalidDefinitions(InvalidField):
-    """The definitions' module can't be read as it is now; what was read before goes on."""
+class InvalidDefinitionsError(InvalidField):
+    """The definitions can't be loaded; the service keeps those it has."""
 
 
 PROBLEMS: dict[type[ServiceError], ProblemType] = {
-    UnknownVersion: contract.UNKNOWN_VERSION,
-    VersionInUse: contract.VERSION_IN_USE,
-    CheckRunning: contract.CHECK_RUNNING,
-    UnknownFeature: contract.UNKNOWN_FEATURE,
-    UnknownSource: contract.UNKNOWN_SOURCE,
-    InvalidEvent: contract.INVALID_EVENT,
-    InvalidDefinitions: contract.INVALID_DEFINITIONS,
+    UnknownVersionError: contract.UNKNOWN_VERSION,
+    VersionInUseError: contract.VERSION_IN_USE,
+    CheckRunningError: contract.CHECK_RUNNING,
+    UnknownReferenceError: contract.UNKNOWN_FEATURE,
+    UnknownSourceError: contract.UNKNOWN_SOURCE,
+    InvalidEventError: contract.INVALID_EVENT,
+    InvalidDefinitionsError: contract.INVALID_DEFINITIONS,
 }
-"""What callers are told of each."""
+"""The problem that callers see for each."""

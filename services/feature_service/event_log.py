@@ -1,76 +1,53 @@
-"""Topic entity-events as a log that can be read again: from its beginning, or on from where one has stopped."""
+"""Topic entity-events as a log that can be read again, whole or from an offset on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+import msgspec
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
 
-from services.feature_service.backfill import frame_of
-from services.feature_service.handlers import ReadFrame
+from services.feature_service.handlers import ReadFrame, decode_frame
+from services.feature_service.store.protocol import FramePosition
+from shared.errors import Unavailable
+from shared.streams import frame_id_in
+from shared.topic_reading import Offsets, TopicReader, open_reader
 from shared.topics import ENTITY_EVENTS
-
-_READ_MS = 500
-_PROGRESS_S = 30.0
-"""How long to wait for records that are known to be there."""
-
-Offsets = Mapping[int, int]
-"""An offset by partition."""
 
 
 class EventLog(Protocol):
-    """All frames there are, by partition and offset."""
+    """All frames of the topic, by partition and offset."""
 
     async def ends(self) -> dict[int, int]:
-        """Per partition the offset that the next frame gets."""
+        """By partition the offset that the next frame gets."""
         ...
 
     def read(self, start: Offsets, ends: Offsets) -> AsyncIterator[Sequence[ReadFrame]]:
-        """The frames from `start` (where it names no partition: from the first one held) to before `ends`.
-
-        Raises:
-            TimeoutError: frames that are there do not come.
-        """
+        """The frames from `start` (by default from the first that the topic holds) to before `ends`."""
         ...
 
 
 OpenLog = Callable[[], AbstractAsyncContextManager[EventLog]]
+"""Opens a log; inside, Unavailable is raised where the topic can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaEventLog:
-    """The topic itself. Raises KafkaError where it can't be reached."""
+    """The topic itself."""
 
-    consumer: AIOKafkaConsumer
-    places: Sequence[TopicPartition]
+    reader: TopicReader
 
     async def ends(self) -> dict[int, int]:
-        """Per partition the offset that the next frame gets."""
-        return {place.partition: end for place, end in (await self.consumer.end_offsets(self.places)).items()}
+        """By partition the offset that the next frame gets."""
+        return await self.reader.ends()
 
     async def read(self, start: Offsets, ends: Offsets) -> AsyncIterator[Sequence[ReadFrame]]:
         """The frames from `start` to before `ends`."""
-        held = await self.consumer.beginning_offsets(self.places)
-        behind = []
-        for place in self.places:
-            begin = max(held[place], start.get(place.partition, 0))
-            if begin < ends[place.partition]:
-                self.consumer.seek(place, begin)
-                behind.append(place)
-        while behind:
-            async with asyncio.timeout(_PROGRESS_S):
-                records = await self._some(behind)
-            wanted = [record for record in records if record.offset < ends[record.partition]]
-            yield await asyncio.to_thread(lambda wanted=wanted: [frame_of(record) for record in wanted])  # type: ignore[misc]
-            behind = [place for place in behind if await self.consumer.position(place) < ends[place.partition]]
-
-    async def _some(self, places: Sequence[TopicPartition]) -> list[ConsumerRecord]:
-        while True:
-            found = await self.consumer.getmany(*places, timeout_ms=_READ_MS)
-            if records := [record for several in found.values() for record in several]:
-                return records
+        async for records in self.reader.read(start, ends):
+            yield await decoded_frames(records)
 
 
 def kafka_event_log(kafka: str, partitions: int) -> OpenLog:
@@ -78,9 +55,24 @@ def kafka_event_log(kafka: str, partitions: int) -> OpenLog:
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[KafkaEventLog]:
-        async with AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False) as consumer:
-            places = [TopicPartition(ENTITY_EVENTS.name, number) for number in range(partitions)]
-            consumer.assign(places)
-            yield KafkaEventLog(consumer, places)
+        try:
+            async with open_reader(kafka, ENTITY_EVENTS.name, range(partitions)) as reader:
+                yield KafkaEventLog(reader)
+        except (KafkaError, TimeoutError) as error:
+            raise Unavailable(f"the topic entity-events can't be read to its end: {error!r}") from error
 
     return opened
+
+
+async def decoded_frames(records: Sequence[ConsumerRecord]) -> list[ReadFrame]:
+    """Records of the topic as frames, decoded in a thread."""
+    return await asyncio.to_thread(lambda: [_frame_of(record) for record in records])
+
+
+def _frame_of(record: ConsumerRecord) -> ReadFrame:
+    """A record as a frame; without events where it can't be decoded: the stream has parked it."""
+    position = FramePosition(frame_id_in(record.headers), record.partition, record.offset)
+    try:
+        return ReadFrame(position, decode_frame(record.value or b""), record.timestamp / 1000)
+    except msgspec.DecodeError:
+        return ReadFrame(position, [])

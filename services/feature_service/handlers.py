@@ -1,4 +1,4 @@
-"""Use cases of events: take them in, merge frames. Knows no HTTP and no Kafka."""
+"""Use cases of events: add them, merge their frames. Knows no HTTP and no Kafka."""
 
 import asyncio
 import hashlib
@@ -16,6 +16,7 @@ from services.feature_service.definitions import Definitions
 from services.feature_service.domain.rings import HISTORY, Ring
 from services.feature_service.domain.tallies import Tally, by_source, tally
 from services.feature_service.domain.validation import Fault, fault, fits
+from services.feature_service.errors import InvalidEventError, UnknownSourceError
 from services.feature_service.store.protocol import FeatureStore, FramePosition
 from shared.clock import Clock
 from shared.events import EntityEvent, EntityEventFrame
@@ -29,18 +30,9 @@ Wanted = Callable[[Ring, int], bool]
 """Whether frames of a partition go into a ring."""
 
 
-class RejectedEventError(Exception):
-    """An event of a call does not fit; none of the call was taken."""
-
-    def __init__(self, row: int, what: Fault) -> None:
-        super().__init__(f"events[{row}].{what.field} {what.message}")
-        self.row = row
-        self.fault = what
-
-
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Takes events in: one call becomes one frame in the journal, or several where one would grow large."""
+    """Adds events: one call becomes one frame in the journal, or several where one would grow large."""
 
     definitions: Definitions
     journal: Journal
@@ -49,19 +41,20 @@ class Intake:
     future_s: float
 
     async def accept(self, events: Sequence[EntityEvent], request_id: str = "") -> list[str]:
-        """Journal the events and return the frame ids; they are on disk then.
+        """Journal the events and return the ids of their frames, once they are on disk.
 
-        The same events with the same request id get the same frame ids, so a call that is repeated counts once.
+        The same events with the same request id get the same frame ids, so a repeated call counts once.
 
         Raises:
-            RejectedEventError: an event does not fit its source; nothing is stored.
+            UnknownSourceError, InvalidEventError: an event does not fit its source; nothing is stored.
             RecordTooLarge: an event is larger than a record may be; nothing is stored.
             JournalFull: Kafka has not taken events for a long time, or the disk is full.
         """
         now = self.clock.now()
         for row, event in enumerate(events):
-            if what := fault(event, self.definitions.current.catalogue, now + self.future_s):
-                raise RejectedEventError(row, what)
+            if misfit := fault(event, self.definitions.current.catalogue, now + self.future_s):
+                kind = UnknownSourceError if misfit.field == "source" else InvalidEventError
+                raise kind.at(f"events[{row}].{misfit.field}", misfit.message)
         if not events:
             return []
         values = [part.encoded for part in split(events, _encoded)]
@@ -69,7 +62,9 @@ class Intake:
             frame_ids = [_repeatable_id(request_id, number, value) for number, value in enumerate(values)]
         else:
             frame_ids = [new_frame_id(now) for _ in values]
-        self.journal.append_all([self._record(*one) for one in zip(frame_ids, values, strict=True)])
+        self.journal.append_all(
+            [self._record(frame_id, value) for frame_id, value in zip(frame_ids, values, strict=True)]
+        )
         await self.journal.flush()
         return frame_ids
 
@@ -139,9 +134,8 @@ class PartitionOwnership:
     async def fed(self, partitions: Collection[int]) -> tuple[Wanted, dict[int, str]]:
         """Which rings frames of some partitions go into, and the tokens of those that are this worker's.
 
-        Frames of a partition that was given up after they were read, or that is not known to be this worker's yet, go
-        where the partition's stream goes: a frame that its own worker merges too counts once. Taking the partition over
-        for them would take it from its worker.
+        Merges frames of partitions this worker does not own into the rings the owner feeds; offset marks make the
+        double merge harmless. Acquiring the partition for them would take it from its owner.
         """
         fed: dict[int, Collection[str]] = {}
         tokens: dict[int, str] = {}
@@ -174,10 +168,10 @@ class PartitionOwnership:
         self._done[partition] = max(offset, self._done.get(partition, -1))
 
     async def settle_filled(self, partition: int, offset: int, token: str) -> None:
-        """Note how far a partition has come whose rings were all filled up to an offset: no farther than its stream.
+        """Record the progress of a partition whose rings are filled up to an offset, as far as its stream has come.
 
-        A store that has lost everything would else not say so again until the next frame comes. Beyond the stream it
-        must not: whoever starts where nothing was committed reads on from here, and some records are yet to be parked.
+        Recorded at once so that an emptied store is noticed before the next frame; never past the stream's position,
+        where unparsed records may wait.
         """
         if (done := min(offset, self._done.get(partition, -1))) >= 0:
             await self.record_progress(partition, done, token)
@@ -325,7 +319,7 @@ def _encoded(events: Sequence[EntityEvent]) -> bytes:
 
 
 def _repeatable_id(request_id: str, number: int, value: bytes) -> str:
-    """The id of a call's frame: two frames of a call are two, even of the same events."""
+    """The id of a call's frame: two frames of one call differ, even with the same events."""
     counted = b"\0%d" % number if number else b""
     return frame_id_of(hashlib.sha256(request_id.encode() + b"\0" + value + counted).digest())
 

@@ -1,7 +1,6 @@
-"""A source's history as frames: what happened up to a seam, in the same order at every reading.
+"""A source's history files as frames: the events up to a cutover, in the same order at every reading.
 
-Where history is taken from files the topic's own events up to the seam are left out, and the files' events after it, so
-that each event counts once whichever of the two it lies in, or in both.
+The files provide the events up to the cutover, and the topic those after it: an event that lies in both counts once.
 """
 
 import hashlib
@@ -14,31 +13,28 @@ import msgspec
 from contender.features.definitions import EventSource
 from contender.features.errors import TrainingSetError
 from contender.features.offline.tables import open_events, time_column
+from services.feature_service.errors import HistoryChangedError
 from shared.events import EntityEvent
 
 _FRAME_EVENTS = 5_000
 
 
 class HistoryCutover(msgspec.Struct, frozen=True):
-    """Up to which time events come from files, and what those files were when it was decided."""
+    """The time up to which events come from files, and the digest of those files."""
 
     until_s: float
     sha256: str
 
 
-class HistoryChangedError(Exception):
-    """The files are not those that the seam was decided for."""
-
-
 def cutover_of(source: EventSource, latest_s: float) -> HistoryCutover | None:
-    """The seam of a source's history as it is now: its last event; None where it has no history, or an empty one.
+    """The cutover of a source's history as it is now: its last event; None where it has no history, or an empty one.
 
     Args:
         source: whose history.
-        latest_s: the latest time that an event may have: what lies before the seam comes from nowhere but the files.
+        latest_s: the latest time that an event may have; the topic's events before the cutover do not count.
 
     Raises:
-        TrainingSetError: the files can't be read, lack a column, or hold what no event may be.
+        TrainingSetError: the files can't be read, lack a column, or hold invalid events.
     """
     if not source.history:
         return None
@@ -56,18 +52,18 @@ def cutover_of(source: EventSource, latest_s: float) -> HistoryCutover | None:
     return HistoryCutover(float(last), _sha256(opened.files))
 
 
-def frames(source: EventSource, seam: HistoryCutover) -> Iterator[tuple[int, list[EntityEvent]]]:
+def frames(source: EventSource, cutover: HistoryCutover) -> Iterator[tuple[int, list[EntityEvent]]]:
     """Numbered frames of the history, oldest first.
 
     Raises:
-        HistoryChangedError: the files have changed since the seam was decided.
+        HistoryChangedError: the files have changed since the cutover was decided.
         TrainingSetError: the files can't be read.
     """
     opened = open_events(source, {})
-    if _sha256(opened.files) != seam.sha256:
+    if _sha256(opened.files) != cutover.sha256:
         raise HistoryChangedError(
-            f"the history of source {source.name!r} has changed since it was taken up; `contender features rebuild` "
-            "takes it up as it is now"
+            f"the history of source {source.name!r} has changed since features were filled from it; "
+            "`contender features rebuild` fills them from it as it is now"
         )
     times = opened.seconds(time_column(opened, source)).alias("")
     columns = [opened.column(name, kind).alias(name) for name, kind in source.schema.items()]

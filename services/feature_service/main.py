@@ -9,22 +9,22 @@ from fastapi import FastAPI
 from redis.asyncio import Redis, RedisCluster
 
 from contender.features.catalogue import Catalogue
-from services.feature_service import pages
-from services.feature_service.api import State, online, router
-from services.feature_service.consistency import CheckRunningError, Consistency
+from services.feature_service import api, pages
+from services.feature_service.api import State
+from services.feature_service.consistency import Consistency
 from services.feature_service.definitions import Definitions
-from services.feature_service.errors import PROBLEMS
+from services.feature_service.errors import PROBLEMS, CheckRunningError
 from services.feature_service.event_log import kafka_event_log
 from services.feature_service.handlers import Intake, Merging, PartitionOwnership
 from services.feature_service.health import Health
 from services.feature_service.on_demand import Failures
 from services.feature_service.settings import FeatureSettings
+from services.feature_service.status import StatusReader
 from services.feature_service.store.connection import PackingConnection
 from services.feature_service.store.protocol import FeatureStore
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from services.feature_service.store.registry import Registry, open_sql_registry
 from services.feature_service.sweeping import Sweeper
-from services.feature_service.telling import tell_status
 from services.feature_service.worker import create_worker
 from shared import http
 from shared.background import run_every
@@ -35,7 +35,7 @@ from shared.processes import run_web, run_worker
 from shared.publisher import Publisher
 from shared.topic_admin import ensure_topics
 
-# Longer than the ten seconds that Redis may take to say that writes are on its disk.
+# Longer than the ten seconds within which Redis must confirm writes on its disk.
 _WORKER_STORE_TIMEOUT_S = 15.0
 # The rings of 50 rows are some 256 kB; read in pieces of the default 64 kB they take 30 us longer.
 _READ_BYTES = 512 * 1024
@@ -56,14 +56,12 @@ def create_app(resources: Resources) -> FastAPI:
         service="feature_service",
         title="Contender features",
         lifespan=lifespan,
+        routes=[api.routes],
         problems=PROBLEMS,
         ready=_ready,
         remarks=lambda state: state["intake"].journal.remarks,
     )
-    # Routes are tried in their order, and these answer most of the calls; included ones are matched twice.
-    app.router.routes[:0] = online.routes
-    app.include_router(router)
-    app.include_router(pages.router)
+    app.include_router(pages.pages)
     mount_assets(app)
     return app
 
@@ -82,16 +80,18 @@ def state_of(
         consistency=Consistency(
             definitions, store, log, clock, settings.partitions, settings.write_lag_s, settings.future_s
         ),
+        status=StatusReader(definitions, store, clock),
         clock=clock,
     )
 
 
 def web_resources(settings: FeatureSettings) -> Resources:
-    """What the web process runs on: Redis, the registry, and a journal that is shipped to Kafka."""
+    """Opens what the web process needs: Redis, the registry, and a journal that is shipped to Kafka."""
 
     @asynccontextmanager
     async def open_resources() -> AsyncIterator[State]:
-        journal = Journal.open(settings.folder("feature_service") / "journal", limit_bytes=settings.journal_limit_bytes)
+        folder = settings.folder("feature_service") / "journal"
+        journal = await asyncio.to_thread(Journal.open, folder, limit_bytes=settings.journal_limit_bytes)
         try:
             async with (
                 aclosing(_store(settings, settings.store_timeout_s)) as store,
@@ -124,9 +124,9 @@ def serve_web(settings: FeatureSettings) -> None:
     """Run the web process.
 
     Raises:
-        DefinitionError: the definitions can't be.
+        DefinitionError: the definitions are invalid.
     """
-    Catalogue.load(settings.features)  # said before anything is opened
+    Catalogue.load(settings.features)  # invalid definitions stop the start before anything is opened
     run_web(create_app(web_resources(settings)), settings, "feature_service")
 
 
@@ -134,7 +134,7 @@ def serve_worker(settings: FeatureSettings) -> None:
     """Run the worker.
 
     Raises:
-        DefinitionError: the definitions can't be.
+        DefinitionError: the definitions are invalid.
     """
     Catalogue.load(settings.features)
     store = _store(settings, _WORKER_STORE_TIMEOUT_S)
@@ -150,7 +150,7 @@ def serve_worker(settings: FeatureSettings) -> None:
 
     async def ready() -> list[str]:
         away = [] if await store.is_ready() else ["Redis does not answer"]
-        return [*away, *health.behind(clock.now())]
+        return [*away, *health.not_ready(clock.now())]
 
     asyncio.run(
         ensure_topics(
@@ -177,22 +177,18 @@ async def _ready(state: Mapping[str, Any]) -> list[str]:
 
 
 def _counted(state: State) -> AbstractAsyncContextManager[None]:
-    """Count the entities of every view every so often, for /metrics."""
-
-    async def count() -> None:
-        await tell_status(state["definitions"], state["clock"].now())
-
+    """Count the entities of every view every so often."""
     every_s = state["settings"].entities_every_s
-    return run_every(count, every_s) if every_s else nullcontext()
+    return run_every(state["status"].count_entities, every_s) if every_s else nullcontext()
 
 
 def _checked(state: State) -> AbstractAsyncContextManager[None]:
-    """Compare what is served with history every so often; /metrics tells what comes of it."""
+    """Compare served values with history every so often; /metrics has the results."""
     settings = state["settings"]
     every_s = settings.consistency_every_s
 
     async def check() -> None:
-        with suppress(CheckRunningError):  # somebody has asked for one, and /metrics will tell what comes of it
+        with suppress(CheckRunningError):  # a caller's check, whose results /metrics will have
             await state["consistency"].check(settings.consistency_sample)
 
     # Nothing has been served yet at the start.

@@ -2,13 +2,19 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-EVENTS = Counter("contender_feature_events_total", "Entity events read, by what came of them", ["outcome"])
-LATE = Counter("contender_feature_late_events_total", "Events whose tile a newer one had replaced", ["view"])
-INVALID = Counter("contender_feature_invalid_rows_total", "Rows that an on-demand function fails on", ["view"])
-PARKED_EVENTS = Counter("contender_feature_parked_events_total", "Events that fit no source and were set aside")
+EVENTS = Counter("contender_feature_events_total", "Entity events read, by outcome: merged or duplicate", ["outcome"])
+LATE = Counter(
+    "contender_feature_late_events_total",
+    "Events dropped because they came later than the view's declared lateness allows",
+    ["view"],
+)
+INVALID = Counter("contender_feature_invalid_rows_total", "Rows for which an on-demand function failed", ["view"])
+PARKED_EVENTS = Counter("contender_feature_parked_events_total", "Events that fit no source and were parked")
 NEWEST = Gauge("contender_feature_newest_event_timestamp_seconds", "Time of the newest event merged", ["view"])
-OBJECTIVE = Gauge("contender_feature_objective_seconds", "Declared longest lag from event to store", ["view"])
-ENTITIES = Gauge("contender_feature_entities", "Entities that are held, as last counted", ["view"])
+OBJECTIVE = Gauge(
+    "contender_feature_objective_seconds", "Declared longest lag from an event's record in Kafka to the store", ["view"]
+)
+ENTITIES = Gauge("contender_feature_entities", "Entities held, as last counted", ["view"])
 LAG_SECONDS = Histogram(
     "contender_feature_lag_seconds",
     "Time from an event's record in Kafka to the store",
@@ -22,20 +28,20 @@ MERGE_SECONDS = Histogram(
 )
 SETTLE_SECONDS = Histogram(
     "contender_feature_settle_seconds",
-    "Time until merged frames are known to be on disk",
+    "Time from merging frames until Redis has confirmed them on disk",
     buckets=(0.001, 0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 CONSISTENCY = Gauge(
     "contender_feature_consistency_ratio",
-    "Share of compared values whose served one is not what history says, at the last check",
+    "Share of compared values whose served value differs from history, in the last check",
     ["feature", "kind"],
 )
 CONSISTENCY_ERROR = Gauge(
     "contender_feature_consistency_error",
-    "How far served values that differ are from what history says, at the last check",
+    "Distance of differing served values from history, in the last check",
     ["feature", "of"],
 )
 CONSISTENCY_CHECKED = Gauge(
     "contender_feature_consistency_checked_at_seconds",
-    "Unix time at which the last check of served values ended; one that fails leaves everything of the one before",
+    "Unix time when the last successful check of served values ended",
 )

@@ -25,6 +25,7 @@ from services.feature_service.domain.windows import Column, FeatureValue, HeldRi
 from services.feature_service.on_demand import Failures, answered
 from services.feature_service.same import Same
 from services.feature_service.store.protocol import EPOCH_KEY, RingReader
+from shared.errors import TooLarge
 
 _Key = tuple[str, str]  # label with its version, and the feature's name
 _Part = tuple[str, Aggregation]  # label with its version, and what is read from tiles
@@ -33,7 +34,7 @@ _REMEMBERED = 128
 """Lists of features, of which a deployment has about one per model."""
 
 
-class TooManyTilesError(Exception):
+class TooManyTilesError(TooLarge):
     """A question takes more tiles than are worked on in one piece."""
 
     def __init__(self, taken: float, most: float, rows: int) -> None:

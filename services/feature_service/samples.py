@@ -21,8 +21,9 @@ from contender.features.tiles import tile_of
 from services.feature_service.definitions import DefinitionsSnapshot, history_of
 from services.feature_service.domain.rings import HISTORY, entity_text
 from services.feature_service.domain.validation import fault, fits
+from services.feature_service.errors import HistoryChangedError
 from services.feature_service.handlers import ReadFrame
-from services.feature_service.history import HistoryChangedError, HistoryCutover, frames
+from services.feature_service.history import HistoryCutover, frames
 from services.feature_service.store.protocol import FramePosition
 from shared.events import EntityEvent
 from shared.logs import logger

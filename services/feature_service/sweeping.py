@@ -1,4 +1,4 @@
-"""Frees what rings take that nobody feeds any more: those of retired versions, and those from before a rebuild.
+"""Frees the memory of rings that nobody feeds any more: of retired versions, and from before a rebuild.
 
 Rings over windows expire by themselves; those over all time would stay for good.
 """
@@ -12,11 +12,11 @@ from shared.logs import logger
 
 @dataclass(slots=True)
 class Sweeper:
-    """Deletes dead rings, each once.
+    """Deletes abandoned rings, each once.
 
     Args:
-        definitions: say which rings are dead.
-        store: where they lie.
+        definitions: say which rings are abandoned.
+        store: holds them.
     """
 
     definitions: Definitions
@@ -25,14 +25,14 @@ class Sweeper:
     _swept: set[str] = field(default_factory=set)
 
     async def sweep(self) -> None:
-        """Delete the rings that were dead the last time already: by now every worker knows, and feeds them no more.
+        """Delete the rings that were abandoned at the last sweep already: by now every worker knows.
 
         Raises:
             StoreUnavailableError: the store can't be reached; the next sweep goes on.
         """
-        dead = {ring.name: ring for ring in self.definitions.current.dead()}
-        for name in self._noticed & dead.keys() - self._swept:
-            if entities := await self.store.forget(dead[name]):
-                logger(__name__).info("a ring that nobody feeds is deleted", ring=name, entities=entities)
+        abandoned = {ring.name: ring for ring in self.definitions.current.abandoned_rings()}
+        for name in self._noticed & abandoned.keys() - self._swept:
+            if entities := await self.store.forget(abandoned[name]):
+                logger(__name__).info("an abandoned ring is deleted", ring=name, entities=entities)
             self._swept.add(name)
-        self._noticed.update(dead)
+        self._noticed.update(abandoned)

@@ -1,8 +1,7 @@
 """The worker: reads topic entity-events, merges frames, and commits their offsets once they are on disk.
 
-Three tasks, each taking what is waiting and never a timer: read, merge, settle. Frames keep their order in all of
-them and are acknowledged in it. Whatever goes wrong ends the process: going on behind a frame that failed would move
-the offset marks past it, and a restart reads it again.
+Three tasks, none of which waits for a timer: read, merge, settle. Frames keep their order in all of them. Any failure
+ends the process: going on after a frame that failed would move the offset marks past it; a restart reads it again.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from faust.types import EventT as FaustEvent
 from faust.types import StreamT
 
 from contender.features.durations import seconds
-from services.feature_service.backfill import Fillers
+from services.feature_service.backfill import Backfill
 from services.feature_service.handlers import Merged, Merging, Misfits, ReadFrame, decode_frame
 from services.feature_service.health import Health
 from services.feature_service.metrics import EVENTS, MERGE_SECONDS, SETTLE_SECONDS
@@ -42,7 +41,7 @@ from shared.topics import ENTITY_EVENTS
 
 GROUP = "contender-feature-service"
 _FIRST_RETRY_S = 0.1
-_TELL_S = 2.0
+_REPORT_S = 2.0
 _LAST_RETRY_S = 5.0
 T = TypeVar("T")
 
@@ -68,7 +67,7 @@ def create_worker(
     Args:
         settings: limits, and where Kafka is.
         resources: opens what the merging needs.
-        health: keeps what there is to tell of the worker.
+        health: keeps how fresh the worker's views are.
     """
     app = create_faust(
         GROUP,
@@ -94,37 +93,37 @@ def create_worker(
             opened.set_result(merging)
 
             async def on_revoked(*arguments: Any, **_: object) -> None:
-                merging.feeds.forget(place.partition for place in arguments[-1])  # the sender may come first
+                merging.feeds.forget(revoked.partition for revoked in arguments[-1])  # the sender may come first
 
             app.on_partitions_revoked.connect(on_revoked)
-            fillers = Fillers(settings.kafka, merging, health)
+            backfill = Backfill(settings.kafka, merging, health)
             pipeline = Pipeline.of(settings, merging, park, health)
-            async with fillers.running(settings.refresh_s), run_every(pipeline.tell, _TELL_S):
+            async with backfill.running(settings.refresh_s), run_every(pipeline.report_health, _REPORT_S):
                 await pipeline.run(cast("Stream[bytes]", stream).noack().events())
 
     return app
 
 
 async def _start(consumer: Any, merging: Merging) -> None:
-    """Read on behind what is known to be merged, and never behind what was committed.
+    """Start each partition after the offsets that the store has merged, and never after the committed one.
 
-    Faust reads the source topics while a group forms and throws that away, and does not always go back.
+    Faust reads the source topics while a group forms, drops what it has read, and does not always go back.
     """
-    places = [place for place in consumer.assignment() if place.topic == ENTITY_EVENTS.name]
-    merging.feeds.assign(place.partition for place in places)
-    if not places:
+    assigned = [partition for partition in consumer.assignment() if partition.topic == ENTITY_EVENTS.name]
+    merging.feeds.assign(at.partition for at in assigned)
+    if not assigned:
         return
-    earliest = await consumer.earliest_offsets(*places)
+    earliest = await consumer.earliest_offsets(*assigned)
     committed = await consumer.seek_to_committed()
-    applied = await merging.store.applied([place.partition for place in places])
+    applied = await merging.store.applied([at.partition for at in assigned])
     start = {}
-    for place, offset in zip(places, applied, strict=True):
-        known = committed.get(place)
-        merged = earliest[place] if offset is None else offset + 1
+    for at, offset in zip(assigned, applied, strict=True):
+        known = committed.get(at)
+        merged = earliest[at] if offset is None else offset + 1
         wanted = merged if known is None else known if offset is None else min(known, merged)
-        start[place] = max(wanted, earliest[place])
+        start[at] = max(wanted, earliest[at])
         if known:
-            merging.feeds.note_done(place.partition, known - 1)
+            merging.feeds.note_done(at.partition, known - 1)
     await start_at(consumer, start, committed)
 
 
@@ -135,7 +134,7 @@ class Pipeline:
     merging: Merging
     park: Park
     batch: int
-    patience_s: float
+    retry_budget_s: float
     read: "asyncio.Queue[Record]"
     merged: "asyncio.Queue[tuple[Record, str]]"
     health: Health
@@ -160,7 +159,7 @@ class Pipeline:
             background = [stages.create_task(self._merge()), stages.create_task(self._settle())]
             async for event in events:
                 record = Record(source_of(event), event.value or b"", event.message.timestamp)
-                self.health.read(record.sent_at, self.merging.clock.now())
+                self.health.note_read(record.sent_at, self.merging.clock.now())
                 await self.read.put(record)
             for task in background:
                 task.cancel()
@@ -170,12 +169,12 @@ class Pipeline:
             records = await _take(self.read, self.batch)
             frames = [ReadFrame(record.position, await self._decoded(record), record.sent_at) for record in records]
             with MERGE_SECONDS.time():
-                done = await self._patiently(lambda frames=frames: self.merging.merge(frames))  # type: ignore[misc]
+                done = await self._retried(lambda frames=frames: self.merging.merge(frames))  # type: ignore[misc]
             await self._set_aside(records, done.misfits)
             EVENTS.labels("merged").inc(done.events)
             EVENTS.labels("duplicate").inc(done.duplicate)
             self._note(records, done)
-            self.health.done(len(records))
+            self.health.note_done(len(records))
             for record in records:
                 await self.merged.put((record, done.tokens.get(record.source.partition, "")))
 
@@ -186,21 +185,21 @@ class Pipeline:
             views = {
                 view.name: seconds(view.fresh_within) for view in catalogue.views.values() if view.source.name == source
             }
-            self.health.merged(views, now=now, sent_at=sent_at, newest_event_s=newest, events=events)
+            self.health.note_merged(views, now=now, sent_at=sent_at, newest_event_s=newest, events=events)
         for view, events in done.late.items():
-            self.health.late(view, events)
+            self.health.note_late(view, events)
 
-    async def tell(self) -> None:
-        """Let others see how this worker is doing."""
-        told = self.health.told(self.merging.clock.now())
-        await self.merging.store.write_health(self.worker, msgspec.json.encode(told), told.at)
+    async def report_health(self) -> None:
+        """Write this worker's health to the store, for the status of the web process."""
+        report = self.health.report(self.merging.clock.now())
+        await self.merging.store.write_health(self.worker, msgspec.json.encode(report), report.at)
 
     async def _settle(self) -> None:
         while True:
             records = await _take(self.merged, self.merged.maxsize)
             positions = [(record.position, token) for record, token in records]
             with SETTLE_SECONDS.time():
-                await self._patiently(lambda positions=positions: self.merging.settle(positions))  # type: ignore[misc]
+                await self._retried(lambda positions=positions: self.merging.settle(positions))  # type: ignore[misc]
             for record, _ in records:
                 record.source.ack()
 
@@ -209,20 +208,20 @@ class Pipeline:
             check_type(record.source, ENTITY_EVENTS)
             return decode_frame(record.value)
         except msgspec.DecodeError as error:
-            self.health.set_aside(1)
+            self.health.note_parked(1)
             await self.park(record.source, record.value, str(error))
             return []
 
     async def _set_aside(self, records: Sequence[Record], misfits: Sequence[Misfits]) -> None:
         sources = {record.position: record.source for record in records}
         for misfit in misfits:
-            self.health.set_aside(len(misfit.events.events))
+            self.health.note_parked(len(misfit.events.events))
             await self.park(sources[misfit.position], ENTITY_EVENTS.encode(misfit.events), misfit.reason)
 
-    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Try again while the store is away, as long as patience lasts."""
+    async def _retried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Retry while the store is unavailable, within the retry budget."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + self.patience_s
+        until = loop.time() + self.retry_budget_s
         retry_s = _FIRST_RETRY_S
         while True:
             try:
@@ -236,7 +235,7 @@ class Pipeline:
 
 
 async def _take(queue: "asyncio.Queue[T]", limit: int) -> list[T]:
-    """Wait for one item, and take what else is there."""
+    """Wait for one item, and take the others that are queued."""
     items = [await queue.get()]
     while len(items) < limit and not queue.empty():
         items.append(queue.get_nowait())

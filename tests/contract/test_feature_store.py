@@ -24,7 +24,7 @@ from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.domain.tallies import Tally, tally
 from services.feature_service.store import redis as redis_store
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import TOLD_FOR_S, FeatureStore, FramePosition, StoreUnavailableError
+from services.feature_service.store.protocol import HEALTH_TTL_S, FeatureStore, FramePosition, StoreUnavailableError
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from shared.events import EntityEvent
 from tests.valkey_cluster import ValkeyCluster
@@ -275,9 +275,9 @@ async def test_what_workers_told_that_are_long_gone_is_dropped(store: FeatureSto
         await store.write_health(f"gone{number}", b"{}", at=1000.0)
     await store.write_health("here", b"before", at=1001.0)
     assert len(await store.read_health()) == 51
-    await store.write_health("here", b"now", at=1000.0 + TOLD_FOR_S)
+    await store.write_health("here", b"now", at=1000.0 + HEALTH_TTL_S)
     assert len(await store.read_health()) == 51
-    await store.write_health("here", b"now", at=1001.0 + TOLD_FOR_S)
+    await store.write_health("here", b"now", at=1001.0 + HEALTH_TTL_S)
     assert await store.read_health() == {"here": b"now"}
 
 
@@ -289,7 +289,7 @@ async def test_a_ring_is_forgotten_of_every_entity_and_no_other_ring(store: Feat
     assert await store.forget(RING) == 100
     assert await store.read([RING.key("road-7")]) == [None]
     assert await store.forget(RING) == 0
-    assert (await store.entities(RING, 1000), await store.entities(other, 1000)) == (0, 100)
+    assert await store.entities([RING, other]) == {RING.name: 0, other.name: 100}
 
 
 async def test_everything_written_is_on_disk_after_persist(store: FeatureStore):

@@ -9,7 +9,7 @@ from contender.features.layouts import MARKS_BYTES
 from services.feature_service.domain.cells import Cell, merged, pack
 from services.feature_service.domain.rings import MARK_BYTES, Ring
 from services.feature_service.domain.tallies import Tally
-from services.feature_service.store.protocol import EPOCH_KEY, TOLD_FOR_S, FramePosition
+from services.feature_service.store.protocol import EPOCH_KEY, HEALTH_TTL_S, FramePosition
 
 
 @dataclass
@@ -67,7 +67,7 @@ class MemoryStore:
         self._applied: dict[int, int] = {}
         self._live: dict[int, set[str]] = {}
         self._owners: dict[int, str] = {}
-        self._told: dict[str, tuple[float, bytes]] = {}
+        self._health: dict[str, tuple[float, bytes]] = {}
         self._epoch = ""
 
     async def claim(self, frames: Sequence[FramePosition]) -> list[bool]:
@@ -132,17 +132,17 @@ class MemoryStore:
         return [frozenset(self._live.get(partition, ())) for partition in partitions]
 
     async def write_health(self, worker: str, health: bytes, at: float) -> None:
-        """Keep what a worker tells of itself, and drop what is old."""
-        self._told[worker] = at, health
-        self._told = {one: told for one, told in self._told.items() if told[0] >= at - TOLD_FOR_S}
+        """Replace a worker's health figures, and drop what is old."""
+        self._health[worker] = at, health
+        self._health = {name: kept for name, kept in self._health.items() if kept[0] >= at - HEALTH_TTL_S}
 
     async def read_health(self) -> dict[str, bytes]:
-        """What each worker told last."""
-        return {worker: health for worker, (_, health) in self._told.items()}
+        """The last health figures of each worker."""
+        return {worker: health for worker, (_, health) in self._health.items()}
 
-    async def entities(self, ring: Ring, limit: int) -> int:
-        """How many entities a ring is held of."""
-        return min(limit, sum(held.ring.name == ring.name for held in self._held.values()))
+    async def entities(self, rings: Sequence[Ring]) -> dict[str, int]:
+        """How many entities each ring is held of."""
+        return {ring.name: sum(held.ring.name == ring.name for held in self._held.values()) for ring in rings}
 
     async def forget(self, ring: Ring) -> int:
         """Delete a ring of every entity."""

@@ -5,9 +5,10 @@ from typing import NamedTuple, Protocol
 
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
+from shared.errors import Unavailable
 
-TOLD_FOR_S = 3600.0
-"""How long what a worker told is kept: far longer than the clocks of workers differ."""
+HEALTH_TTL_S = 3600.0
+"""How long a worker's last health figures are kept; far above any clock skew."""
 
 
 EPOCH_KEY = "feature-epoch"
@@ -22,7 +23,7 @@ class FramePosition(NamedTuple):
     offset: int
 
 
-class StoreUnavailableError(Exception):
+class StoreUnavailableError(Unavailable):
     """The store can't be reached, or refuses to write."""
 
 
@@ -104,18 +105,18 @@ class FeatureStore(RingReader, Protocol):
         ...
 
     async def write_health(self, worker: str, health: bytes, at: float) -> None:
-        """Keep what a worker tells of itself at a time in seconds, in place of what it told before.
+        """Replace a worker's health figures, which it worked out at a time in seconds.
 
-        What others told more than `TOLD_FOR_S` earlier is dropped: each start of a worker is another one.
+        Drops figures that are more than `HEALTH_TTL_S` older: each start of a worker is another one.
         """
         ...
 
     async def read_health(self) -> dict[str, bytes]:
-        """What each worker told last."""
+        """The last health figures of each worker."""
         ...
 
-    async def entities(self, ring: Ring, limit: int) -> int:
-        """How many entities a ring is held of; at most `limit`, beyond which nobody counts."""
+    async def entities(self, rings: Sequence[Ring]) -> dict[str, int]:
+        """How many entities each ring is held of, by the ring's name."""
         ...
 
     async def forget(self, ring: Ring) -> int:

@@ -15,7 +15,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from contender.features.bins import BINS
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
-from services.feature_service.store.protocol import EPOCH_KEY, TOLD_FOR_S, FramePosition, StoreUnavailableError
+from services.feature_service.store.protocol import EPOCH_KEY, HEALTH_TTL_S, FramePosition, StoreUnavailableError
 from shared.logs import logger
 
 _CALL_BYTES = 40 * 1024
@@ -199,28 +199,29 @@ class RedisStore:
 
     @_guarded
     async def write_health(self, worker: str, health: bytes, at: float) -> None:
-        """Keep what a worker tells of itself, and drop what is old."""
+        """Replace a worker's health figures, and drop what is old."""
         await self._redis.zadd(_HEALTH_AT, {worker: at})  # first: what has no time would stay for good
         await self._redis.hset(_HEALTH, worker, cast("str", health))
-        if old := await self._redis.zrangebyscore(_HEALTH_AT, "-inf", f"({at - TOLD_FOR_S}"):
+        if old := await self._redis.zrangebyscore(_HEALTH_AT, "-inf", f"({at - HEALTH_TTL_S}"):
             await self._redis.hdel(_HEALTH, *old)
             await self._redis.zrem(_HEALTH_AT, *old)
 
     @_guarded
     async def read_health(self) -> dict[str, bytes]:
-        """What each worker told last."""
+        """The last health figures of each worker."""
         found = await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(_HEALTH))
         return {worker.decode(): health for worker, health in found.items()}
 
     @_guarded
-    async def entities(self, ring: Ring, limit: int) -> int:
-        """How many entities a ring is held of, by SCAN, which blocks nobody."""
-        count = 0
-        async for _ in self._keys(ring):
-            count += 1
-            if count >= limit:
-                break
-        return count
+    async def entities(self, rings: Sequence[Ring]) -> dict[str, int]:
+        """How many entities each ring is held of, by one SCAN of all keys, which blocks nobody."""
+        counts = {ring.name: 0 for ring in rings}
+        async for key in self._redis.scan_iter("f:{*", count=_SCANNED):
+            _, tag, digest, _ = key.decode("utf-8", "surrogatepass").split(":", 3)
+            name = f"{tag[1:].partition('.')[0]}:{digest}"
+            if name in counts:
+                counts[name] += 1
+        return counts
 
     @_guarded
     async def forget(self, ring: Ring) -> int:

@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 from prometheus_client import REGISTRY
 
+from contender.contracts.feature_service import FeatureReport
 from contender.features.aggregations import count, distinct_count
 from contender.features.catalogue import Catalogue
 from contender.features.definitions import FeatureView
 from contender.features.errors import TrainingSetError
 from services.feature_service.consistency import Consistency
 from services.feature_service.definitions import Definitions, DefinitionsSnapshot, definitions_for_tests
-from services.feature_service.domain.reports import Report
-from services.feature_service.event_log import EventLog, Offsets
+from services.feature_service.event_log import EventLog
 from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame
 from services.feature_service.history import cutover_of
 from services.feature_service.samples import Samples
@@ -25,6 +25,7 @@ from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry, Registered
 from shared.clock import FixedClock
 from shared.events import EntityEvent
+from shared.topic_reading import Offsets
 
 NOW = 1_700_000_160.0  # one minute after the beginning of a tile of five
 CHECKED = "contender_feature_consistency_checked_at_seconds"
@@ -77,11 +78,11 @@ class Stream:
     async def opened(self) -> AsyncIterator[EventLog]:
         yield self
 
-    async def reports(self, share: float = 1.0) -> list[Report]:
+    async def reports(self, share: float = 1.0) -> list[FeatureReport]:
         clock = FixedClock(NOW)
         return await Consistency(self.definitions, self.store, self.opened, clock, 1, 1.0, 300.0).check(share)
 
-    async def check(self, share: float = 1.0) -> dict[str, Report]:
+    async def check(self, share: float = 1.0) -> dict[str, FeatureReport]:
         return {one.feature.partition(":")[2]: one for one in await self.reports(share)}
 
 
@@ -91,7 +92,7 @@ def streamed(*views: FeatureView) -> Stream:
     return store.stream
 
 
-def wrong(reports: Iterable[Report]) -> list[Report]:
+def wrong(reports: Iterable[FeatureReport]) -> list[FeatureReport]:
     return [one for one in reports if one.mismatch or one.missing or one.extra]
 
 

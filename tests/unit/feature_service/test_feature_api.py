@@ -25,6 +25,7 @@ from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
+from shared.errors import Unavailable
 from shared.events import EntityEvent
 from shared.frames import FRAME_BYTES
 from shared.journal import Journal, Position
@@ -242,7 +243,17 @@ async def test_without_a_worker_every_view_is_behind_and_the_page_says_why(clien
             worker, msgspec.json.encode(WorkerHealth(NOW, unfilled=["no file <here>"])), NOW
         )
     assert (await client.get("/v1/features/status")).json()["unfilled"] == ["no file <here>"]
-    assert "can&#x27;t be filled: no file &lt;here&gt;" in (await client.get("/")).text
+    assert "can't be filled: no file &lt;here&gt;" in (await client.get("/")).text
+
+
+async def test_entities_are_in_the_status_once_they_are_counted(client, state):
+    await client.post("/v1/events", json={"events": [event(), event(origin="JFK")]})
+    await merge_journal(state)
+    (before, *_) = (await client.get("/v1/features/status")).json()["views"]
+    assert before["entities"] is None
+    await state["status"].count_entities()
+    views = (await client.get("/v1/features/status")).json()["views"]
+    assert {view["label"]: view["entities"] for view in views}["origin_delays@1"] == 2
 
 
 async def test_a_check_is_refused_while_another_one_runs(client, state):
@@ -252,7 +263,7 @@ async def test_a_check_is_refused_while_another_one_runs(client, state):
     async def waiting() -> AsyncIterator[EventLog]:
         begun.set()
         await go_on.wait()
-        raise TimeoutError
+        raise Unavailable("the topic can't be read")
         yield
 
     state["consistency"].log = waiting

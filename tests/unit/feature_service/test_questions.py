@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from contender.contracts.feature_service import OnlineFeaturesQuestion
 from contender.features import Entity, EventSource, FeatureView, count, last_n, std, sum  # noqa: A004
 from contender.features.catalogue import Catalogue
 from services.feature_service import feast
-from services.feature_service.contracts import OnlineQuestion
 from services.feature_service.definitions import definitions_for_tests
 from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame
 from services.feature_service.online import Question, TooManyTilesError
@@ -41,7 +41,7 @@ async def store() -> MemoryStore:
     return store
 
 
-async def ask(store: MemoryStore, question: OnlineQuestion, most_bytes: float = float("inf")) -> list[tuple]:
+async def ask(store: MemoryStore, question: OnlineFeaturesQuestion, most_bytes: float = float("inf")) -> list[tuple]:
     asked = feast.read_question(question, CATALOGUE, NOW, FeatureSettings())
     current = definitions_for_tests(CATALOGUE, store, InMemoryRegistry()).current
     found = await Question(current, asked.features, question.entities, asked.times, 1, most_bytes).answer(store)
@@ -50,34 +50,34 @@ async def ask(store: MemoryStore, question: OnlineQuestion, most_bytes: float = 
 
 @pytest.mark.parametrize(("times", "rows"), [([], 1), ([NOW], 1), ([NOW, NOW - 200, NOW], 3)])
 async def test_features_of_the_whole_need_no_entity(store: MemoryStore, times: list[float], rows: int):
-    ((values, statuses),) = await ask(store, OnlineQuestion({}, ["whole:count_1h"], event_timestamps=times))
+    ((values, statuses),) = await ask(store, OnlineFeaturesQuestion({}, ["whole:count_1h"], event_timestamps=times))
     assert values == [1, 0, 1][:rows]
     assert statuses == ["PRESENT"] * rows
 
 
 async def test_a_row_without_a_key_is_about_nobody_and_the_others_are_answered(store: MemoryStore):
-    question = OnlineQuestion({"shop": ["None", None]}, ["shops:sum_items_1h", "shops:count_1h"])
+    question = OnlineFeaturesQuestion({"shop": ["None", None]}, ["shops:sum_items_1h", "shops:count_1h"])
     assert await ask(store, question) == [([2, None], ["PRESENT", "NOT_FOUND"]), ([1, 0], ["PRESENT", "PRESENT"])]
-    question = OnlineQuestion({"shop": ["None", "None", None], "clerk": [1, None, None]}, ["pairs:count_1h"])
+    question = OnlineFeaturesQuestion({"shop": ["None", "None", None], "clerk": [1, None, None]}, ["pairs:count_1h"])
     assert await ask(store, question) == [([1, 0, 0], ["PRESENT"] * 3)]
 
 
 @pytest.mark.parametrize("key", [1.5, True, 2**53 + 1, "x" * 513])
 async def test_a_key_that_no_event_has_is_refused_with_its_row(store: MemoryStore, key: object):
     with pytest.raises(InvalidField) as raised:
-        await ask(store, OnlineQuestion({"shop": ["a", key]}, ["shops:count_1h"]))
+        await ask(store, OnlineFeaturesQuestion({"shop": ["a", key]}, ["shops:count_1h"]))
     assert [error.field for error in raised.value.errors] == ["entities.shop[1]"]
 
 
 async def test_more_tiles_than_may_be_worked_on_are_refused_with_what_may_be_asked(store: MemoryStore):
-    question = OnlineQuestion({"shop": [f"s{row}" for row in range(100)]}, ["shops:count_1h"])
+    question = OnlineFeaturesQuestion({"shop": [f"s{row}" for row in range(100)]}, ["shops:count_1h"])
     assert len((await ask(store, question))[0][0]) == 100
     with pytest.raises(TooManyTilesError, match="MB of tiles for 100 rows; ask for 49 rows a call"):
         await ask(store, question, most_bytes=cells_bytes() * 49.5)
     # Rows of one entity at one time are one piece of work, and at several times they are several.
-    one = OnlineQuestion({"shop": ["a"] * 100}, ["shops:count_1h"])
+    one = OnlineFeaturesQuestion({"shop": ["a"] * 100}, ["shops:count_1h"])
     assert len((await ask(store, one, most_bytes=cells_bytes()))[0][0]) == 100
-    several = OnlineQuestion({"shop": ["a"] * 100}, ["shops:count_1h"], event_timestamps=list(np.arange(100.0)))
+    several = OnlineFeaturesQuestion({"shop": ["a"] * 100}, ["shops:count_1h"], event_timestamps=list(np.arange(100.0)))
     with pytest.raises(TooManyTilesError):
         await ask(store, several, most_bytes=cells_bytes())
 
@@ -96,7 +96,9 @@ async def test_a_question_about_the_past_reads_its_newest_tile_whole():
     events = [EntityEvent("sales", time, {"shop": "a", "clerk": 1, "items": 1}) for time in times]
     await merging.merge_into([ReadFrame(FramePosition("", 0, 0), events)], lambda *_: True)
     asked = [start - 60.0, start, start + 5.0, start + 10.0, start + 60.0, start + 80.0]
-    question = OnlineQuestion({"shop": ["a"] * 6}, ["shops:sum_items_1h", "whole:count_1h"], event_timestamps=asked)
+    question = OnlineFeaturesQuestion(
+        {"shop": ["a"] * 6}, ["shops:sum_items_1h", "whole:count_1h"], event_timestamps=asked
+    )
     assert [values for values, _ in await ask(store, question)] == [[1, 2, 4, 4, 4, 5]] * 2
 
 
@@ -146,11 +148,11 @@ def cells_bytes() -> int:
 
 
 async def test_a_feature_that_is_named_many_times_is_answered_once(store: MemoryStore):
-    question = OnlineQuestion({"shop": ["None"]}, ["shops:count_1h", "shops:sum_items_1h"] * 50_000)
+    question = OnlineFeaturesQuestion({"shop": ["None"]}, ["shops:count_1h", "shops:sum_items_1h"] * 50_000)
     assert await ask(store, question) == [([1], ["PRESENT"]), ([2], ["PRESENT"])]
 
 
 async def test_more_different_features_than_the_limit_are_refused(store: MemoryStore):
-    question = OnlineQuestion({"shop": ["None"]}, [f"shops:count_{hours}h" for hours in range(1001)])
+    question = OnlineFeaturesQuestion({"shop": ["None"]}, [f"shops:count_{hours}h" for hours in range(1001)])
     with pytest.raises(TooLarge, match="names 1001 features; one call takes 1000"):
         await ask(store, question)

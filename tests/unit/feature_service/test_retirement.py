@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from contender.features.errors import UnknownFeatureError
-from services.feature_service.definitions import Definitions, UnknownVersionError, VersionInUseError
+from services.feature_service.definitions import Definitions
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import tally
+from services.feature_service.errors import UnknownVersionError, VersionInUseError
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.registry import InMemoryRegistry
 from services.feature_service.sweeping import Sweeper
@@ -114,9 +115,9 @@ async def test_dead_rings_are_deleted_once_every_worker_has_had_time_to_know(def
     await sweeper.sweep()
     await definitions.retire(["trade@1"])
     await sweeper.sweep()
-    assert await store.entities(dead, 9) == 1
+    assert (await store.entities([dead]))[dead.name] == 1
     await sweeper.sweep()
-    assert (await store.entities(dead, 9), await store.entities(alive, 9)) == (0, 1)
+    assert ((await store.entities([dead]))[dead.name], (await store.entities([alive]))[alive.name]) == (0, 1)
 
 
 async def test_what_a_rebuild_leaves_behind_is_deleted(definitions: Definitions):
@@ -129,8 +130,8 @@ async def test_what_a_rebuild_leaves_behind_is_deleted(definitions: Definitions)
     await hold(definitions, after)
     for _ in range(2):
         await sweeper.sweep()
-    assert await definitions.store.entities(before, 9) == 0
-    assert await definitions.store.entities(after, 9) == 1
+    assert (await definitions.store.entities([before]))[before.name] == 0
+    assert (await definitions.store.entities([after]))[after.name] == 1
 
 
 async def test_rings_that_a_kept_version_shares_stay(definitions: Definitions):
@@ -143,4 +144,4 @@ async def test_rings_that_a_kept_version_shares_stay(definitions: Definitions):
     for _ in range(2):
         await sweeper.sweep()
     assert all_time(definitions, "trade@2").name == shared.name
-    assert await definitions.store.entities(shared, 9) == 1
+    assert (await definitions.store.entities([shared]))[shared.name] == 1

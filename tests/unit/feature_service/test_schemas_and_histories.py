@@ -11,12 +11,13 @@ from contender.contracts.values import Scalar
 from contender.features import Entity, EventSource, FeatureView, count, sum  # noqa: A004
 from contender.features.catalogue import Catalogue
 from contender.features.errors import DefinitionError, TrainingSetError
-from services.feature_service.backfill import Fillers
+from services.feature_service.backfill import Backfill
 from services.feature_service.definitions import Definitions, definitions_for_tests
 from services.feature_service.domain.rings import HISTORY
+from services.feature_service.errors import HistoryChangedError
 from services.feature_service.handlers import Merged, Merging, PartitionOwnership, ReadFrame
 from services.feature_service.health import Health
-from services.feature_service.history import HistoryChangedError, cutover_of
+from services.feature_service.history import cutover_of
 from services.feature_service.online import Question
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
@@ -156,7 +157,7 @@ def opened(tmp_path: Path) -> Callable[..., Merging]:
 
 
 async def fill(merging: Merging) -> bool:
-    fillers = Fillers("nowhere", merging, Health())
+    fillers = Backfill("nowhere", merging, Health())
     await merging.feeds.acquire(HISTORY)
     await merging.definitions.refresh()
     return await fillers._from_history(fillers._unfed(HISTORY))
@@ -192,21 +193,20 @@ async def test_a_history_that_has_changed_holds_up_no_other_and_a_rebuild_takes_
     assert await counts(merging, "sales", "visits") == [2, 1]
 
 
-async def test_why_a_history_is_not_filled_is_told_until_it_is(tmp_path: Path, opened, monkeypatch):
+async def test_why_a_history_is_not_filled_is_told_until_it_is(tmp_path: Path, opened):
     merging = await opened(sales=write(tmp_path / "a.parquet", **GOOD))
-    monkeypatch.setattr("services.feature_service.backfill._HISTORY_RETRY_S", 0.0)
     merging.feeds.assign([])
-    fillers = Fillers("nowhere", merging, Health())
+    fillers = Backfill("nowhere", merging, Health(), history_retry_s=0.0)
     await merging.feeds.acquire(HISTORY)
     await merging.definitions.refresh()
     kept = (tmp_path / "a.parquet").read_bytes()
     write(tmp_path / "a.parquet", **{**GOOD, "shop": ["a", "a"]})
     await fillers._fill(HISTORY, fillers._unfed(HISTORY))
-    (why,) = fillers.health.told(NOW).unfilled
-    assert "has changed since it was taken up" in why
+    (why,) = fillers.health.report(NOW).unfilled
+    assert "has changed since features were filled from it" in why
     (tmp_path / "a.parquet").write_bytes(kept)
     await fillers._fill(HISTORY, fillers._unfed(HISTORY))
-    assert fillers.health.told(NOW).unfilled == []
+    assert fillers.health.report(NOW).unfilled == []
 
 
 async def test_a_rebuild_whose_history_can_not_be_read_changes_nothing(tmp_path: Path, opened):
