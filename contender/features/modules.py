@@ -1,6 +1,4 @@
-"""Modules of definitions, run so that whatever goes wrong in them is told with its file and line."""
-
-import __future__
+"""Loads modules of definitions, and reports every error in them with its file and line."""
 
 import ast
 import importlib
@@ -8,7 +6,6 @@ import importlib.util
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from threading import RLock
 from types import ModuleType
@@ -18,48 +15,41 @@ from contender.features.errors import DefinitionError
 _OURS = str(Path(__file__).parent)
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _PYTHON = ("<", f"{sysconfig.get_path('stdlib')}/importlib/")
-_FUTURE = __future__.annotations.compiler_flag
 _LOADING = RLock()
-"""One at a time: each lets the modules be forgotten that the other is reading."""
+"""Serialises loads: each drops modules from sys.modules that another may be importing."""
 
 _PRODUCT = frozenset({"contender", "services", "shared"})
 _DEFINING = frozenset({"Entity", "EventSource", "FeatureView", "FeatureService"})
 
 
 def load_module(module: str) -> ModuleType:
-    """A module by its dotted name, or by the path of its file, which ends in `.py`; as it and those beside it are now.
+    """Load a module, and those beside it, as they are now.
+
+    Args:
+        module: its dotted name, or the path of its file, which ends in `.py`.
 
     Raises:
-        DefinitionError: it can't be loaded; the message has a line per fault, each with file and line where it has one.
+        DefinitionError: it can't be loaded; the message begins with file and line where there is one.
     """
     with _LOADING:
-        return _loaded(module)
-
-
-def _loaded(module: str) -> ModuleType:
-    before = _forget_own(module)
-    try:
-        loaded = _from_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
-        faults = list(_lost_definitions(loaded))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the author's own code, told with its line
-        sys.modules.update(before)
-        first = _told(error, module)
-        faults = [first] if isinstance(error, SyntaxError) else _every_fault(module, first)
-    if not faults:
+        before = _forget_own(module)
+        try:
+            loaded = _from_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+            _check_names(loaded)
+        except (Exception, SystemExit) as error:
+            sys.modules.update(before)
+            raise _definition_error(error, module) from error
         return loaded
-    if len(faults) == 1:
-        raise faults[0]
-    raise DefinitionError("\n".join(map(str, faults)))
 
 
 def _forget_own(module: str) -> dict[str, ModuleType]:
-    """Let the author's own modules be read anew, since they may have changed: those of the same package or folder."""
+    """Drop the author's own modules of the same package or folder from sys.modules, since they may have changed."""
     package, is_package, _ = module.partition(".") if not module.endswith(".py") else ("", "", "")
     known = sys.modules.get(module)
     folder = Path(module if known is None else known.__file__ or module).resolve().parent
     own: dict[str, ModuleType] = {}
-    for name, one in list(sys.modules.items()):
-        file = str(getattr(one, "__file__", None) or "")
+    for name, loaded in list(sys.modules.items()):
+        file = str(getattr(loaded, "__file__", None) or "")
         if is_package:
             is_own = name.startswith(f"{package}.") or name == package
         else:
@@ -72,8 +62,9 @@ def _forget_own(module: str) -> dict[str, ModuleType]:
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise DefinitionError(f"there is no file {str(path)!r} of feature definitions; mend the path")
-    module = _empty(f"definitions_{path.stem}", path)
+        raise DefinitionError(f"there is no file {str(path)!r} of feature definitions; check the path")
+    module = ModuleType(f"definitions_{path.stem}")
+    module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses look for it
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))  # noqa: S102 - the definitions' own code
@@ -83,26 +74,20 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def _empty(name: str, path: Path) -> ModuleType:
-    module = ModuleType(name)
-    module.__file__ = str(path)
-    return module
-
-
-def _lost_definitions(module: ModuleType) -> Iterator[DefinitionError]:
-    """Definitions whose variable is given to another one further down: Python forgets the first without a word."""
+def _check_names(module: ModuleType) -> None:
+    """Refuse a definition whose variable is assigned again further down: Python drops the first without a warning."""
     path = Path(module.__file__ or "")
     if not path.is_file():
         return
-    seen: dict[str, int] = {}
+    lines: dict[str, int] = {}
     for statement in ast.parse(path.read_bytes()).body:
         for name in _bound(statement) if _defines(statement) else ():
-            if name in seen:
-                yield DefinitionError(
-                    f"{name} is defined a second time, so that the one in line {seen[name]} is lost; rename one",
+            if name in lines:
+                raise DefinitionError(
+                    f"{name} is defined a second time, so that the one in line {lines[name]} is lost; rename one",
                     f"{path}:{statement.lineno}",
                 )
-            seen[name] = statement.lineno
+            lines[name] = statement.lineno
 
 
 def _defines(statement: ast.stmt) -> bool:
@@ -112,52 +97,20 @@ def _defines(statement: ast.stmt) -> bool:
     return isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] in _DEFINING
 
 
-def _every_fault(module: str, first: DefinitionError) -> list[DefinitionError]:
-    """The faults of a module that has one: it is run once more, past every statement that fails or needs such a one."""
-    if not first.place:
-        return [first]
-    found = None if module.endswith(".py") else importlib.util.find_spec(module)
-    path = Path(module if found is None else found.origin or "")
-    if not first.place.startswith(f"{path}:"):
-        return [first]  # that lies in a module that this one imports
-    run = _empty(f"definitions_{path.stem}", path)
-    run.__package__ = found.parent if found else None
-    sys.modules[run.__name__] = run
-    faults: list[DefinitionError] = []
-    lost: set[str] = set()
-    tree = ast.parse(path.read_bytes())
-    later = _FUTURE if any(isinstance(one, ast.ImportFrom) and one.module == "__future__" for one in tree.body) else 0
-    for statement in tree.body:
-        used = {one.id for one in ast.walk(statement) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
-        try:
-            if not used & lost:
-                code = compile(ast.Module([statement], []), str(path), "exec", flags=later, dont_inherit=True)
-                exec(code, vars(run))  # noqa: S102 - the definitions' own code
-                continue
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - told with its line
-            faults.append(_told(error, module))
-        lost.update(_bound(statement))
-    del sys.modules[run.__name__]
-    return faults or [first]
-
-
 def _bound(statement: ast.stmt) -> set[str]:
-    """The names that a statement of a module gives a value."""
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+    """The names that a definition of a module gets."""
+    if isinstance(statement, ast.FunctionDef):
         return {statement.name}
-    names = {one.id for one in ast.walk(statement) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        names.update(one.asname or one.name.partition(".")[0] for one in statement.names)
-    return names
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
-def _told(error: BaseException, module: str) -> DefinitionError:
-    """The error as one sentence with its place, and what to do."""
+def _definition_error(error: BaseException, module: str) -> DefinitionError:
+    """The error as one sentence with its location, and what to do."""
     if isinstance(error, DefinitionError):
         return error
     if isinstance(error, SyntaxError):
-        place = f"{error.filename or module}:{error.lineno or 1}"
-        return DefinitionError(f"this is no Python: {error.msg}; mend the line", place)
+        location = f"{error.filename or module}:{error.lineno or 1}"
+        return DefinitionError(f"this is not valid Python: {error.msg}; fix the line", location)
     return DefinitionError(_sentence(error, module), _line(error))
 
 
@@ -169,12 +122,12 @@ def _sentence(error: BaseException, module: str) -> str:
             "or the path of a .py file"
         )
     if isinstance(error, ImportError):
-        return f"{text}; mend the import, or install what it names"
+        return f"{text}; correct the import, or install the package"
     if isinstance(error, NameError):
-        return f"{text}; import or define it above, or mend its spelling"
+        return f"{text}; import or define it above, or correct its spelling"
     if isinstance(error, SystemExit):
         return "the module ends the program; definitions must load without that"
-    return f"the module fails with {type(error).__name__}: {text}; mend the line"
+    return f"the module fails with {type(error).__name__}: {text}; fix the line"
 
 
 def _line(error: BaseException) -> str:
