@@ -12,12 +12,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from contender.commands import feature_service
-from contender.commands.feature_facts import facts, overview
-from contender.commands.feature_pages import page
+from contender.commands import remote
+from contender.commands.describe import facts, overview
 from contender.commands.feature_template import TEMPLATE
-from contender.commands.feature_trials import trial_faults
+from contender.commands.render import page
 from contender.commands.stack import console, errors
+from contender.commands.validate import trial_faults
 from contender.features.aggregations import NAME
 from contender.features.catalogue import Catalogue
 from contender.features.errors import FeatureError
@@ -27,11 +27,11 @@ MOST_NAME = 40
 
 app = typer.Typer(no_args_is_help=True, help="Look at feature definitions, check them, begin new ones, apply them.")
 for command in (
-    feature_service.apply,
-    feature_service.retire,
-    feature_service.rebuild,
-    feature_service.consistency,
-    feature_service.status,
+    remote.apply,
+    remote.retire,
+    remote.rebuild,
+    remote.consistency,
+    remote.status,
 ):
     app.command()(command)
 

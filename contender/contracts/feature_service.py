@@ -76,7 +76,7 @@ class FeatureColumn(msgspec.Struct, frozen=True):
     event_timestamps: Annotated[
         msgspec.Raw,
         Meta(extra_json_schema={"type": "array", "items": {"type": "string", "format": "date-time"}}),
-    ]
+    ] = msgspec.Raw(b"[]")
 
 
 class OnlineFeatures(msgspec.Struct, frozen=True):
@@ -164,12 +164,16 @@ class SourceDescription(msgspec.Struct, frozen=True):
 
 
 class FeatureDescription(msgspec.Struct, frozen=True):
-    """A feature: an aggregation over a window, or, with `type` alone, the result of an on-demand function."""
+    """A feature: an aggregation of a `kind` over a window, or, with a `type`, a result of an on-demand function.
+
+    `default` stands in for its nulls.
+    """
 
     name: str
-    reference: str
+    reference: str = ""
+    kind: str = ""
+    default: Scalar = None
     type: str | UnsetType = UNSET
-    kind: str | UnsetType = UNSET
     column: str | UnsetType | None = UNSET
     window: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
@@ -178,10 +182,9 @@ class FeatureDescription(msgspec.Struct, frozen=True):
     q: float | UnsetType = UNSET
     exact_to: int | UnsetType = UNSET
     of: list[dict[str, Any]] | UnsetType = UNSET
-    default: int | float | UnsetType | None = UNSET
 
 
-class ViewDescription(msgspec.Struct, frozen=True):
+class ViewDescription(msgspec.Struct, frozen=True, kw_only=True):
     """One version of a view.
 
     `label` is `view@version`; `newest` marks what the definitions say today, `complete` that all of its past is
@@ -189,17 +192,17 @@ class ViewDescription(msgspec.Struct, frozen=True):
     view has `inputs`, and its function as `source`; other views have `source`, the name of their events, and windows.
     """
 
-    kind: Literal["view", "on_demand"]
     name: str
     label: str
-    version: int
     digest: str
     newest: bool
-    complete: bool
-    join_keys: list[str]
-    request: dict[str, str]
-    features: list[FeatureDescription]
-    source: str
+    join_keys: list[str] = []
+    request: dict[str, str] = {}
+    features: list[FeatureDescription] = []
+    kind: Literal["view", "on_demand"] = "view"
+    version: int = 0
+    complete: bool = False
+    source: str = ""
     entities: list[EntityDescription] | UnsetType = UNSET
     hop: str | UnsetType = UNSET
     lateness: str | UnsetType = UNSET
@@ -224,10 +227,10 @@ class FeatureServiceDescription(msgspec.Struct, frozen=True):
 class DefinitionsDocument(msgspec.Struct, frozen=True):
     """All definitions; `views` has every kept version, the newest of a name last."""
 
-    entities: list[EntityDescription]
-    sources: list[SourceDescription]
     views: list[ViewDescription]
-    feature_services: list[FeatureServiceDescription]
+    entities: list[EntityDescription] = []
+    sources: list[SourceDescription] = []
+    feature_services: list[FeatureServiceDescription] = []
 
 
 class AppliedDefinitions(msgspec.Struct, frozen=True):
@@ -457,7 +460,7 @@ GET_FRAME = Operation(
     tag="events",
     answer_example={"frame_id": "01jgf0v6q8t2n4y7c9e3k5m1wx", "applied": True},
 )
-GET_DEFINITIONS = Operation(
+SHOW_DEFINITIONS = Operation(
     "get_definitions",
     "GET",
     "/v1/definitions",
@@ -506,7 +509,7 @@ RETIRE_VERSIONS = Operation(
     body_example={"versions": ["origin_delays@1"]},
     answer_example={"retired": ["origin_delays@1"]},
 )
-GET_STATUS = Operation(
+SHOW_STATUS = Operation(
     "get_status",
     "GET",
     "/v1/features/status",

@@ -85,7 +85,7 @@ async def get_frame(request: Request, frame_id: str, query: contract.FrameQuery)
     )
 
 
-@routes.serve(contract.GET_DEFINITIONS)
+@routes.serve(contract.SHOW_DEFINITIONS)
 async def get_definitions(request: Request) -> contract.DefinitionsDocument:
     definitions = _definitions(request)
     return describe(definitions.current, definitions.partitions)
@@ -109,7 +109,7 @@ async def retire_versions(request: Request, body: contract.Retirement) -> contra
     return contract.RetiredVersions(body.versions)
 
 
-@routes.serve(contract.GET_STATUS)
+@routes.serve(contract.SHOW_STATUS)
 async def get_status(request: Request) -> contract.FeaturesStatus:
     status: StatusReader = request.state.status
     return await status.read()

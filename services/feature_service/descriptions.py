@@ -26,13 +26,13 @@ def describe(current: DefinitionsSnapshot, partitions: int) -> DefinitionsDocume
     """
     catalogue = current.catalogue
     return DefinitionsDocument(
-        [
+        views=[_view(current, version, partitions) for version in catalogue.versions],
+        entities=[
             EntityDescription(entity.name, entity.join_key, entity.description, entity.owner, dict(entity.tags))
             for entity in catalogue.entities.values()
         ],
-        [msgspec.convert(source_document(source), SourceDescription) for source in catalogue.sources.values()],
-        [_view(current, version, partitions) for version in catalogue.versions],
-        [
+        sources=[msgspec.convert(source_document(source), SourceDescription) for source in catalogue.sources.values()],
+        feature_services=[
             FeatureServiceDescription(
                 service.name, list(service.features), service.description, service.owner, dict(service.tags)
             )

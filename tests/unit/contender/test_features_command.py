@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from contender.cli import app
-from contender.commands.feature_facts import tiles
+from contender.commands.describe import tiles
 from contender.features.catalogue import Catalogue
 from services.feature_service.domain.rings import Rings
 

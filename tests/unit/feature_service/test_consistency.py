@@ -8,13 +8,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from prometheus_client import REGISTRY
+from services.remote.consistency import Consistency
 
 from contender.contracts.feature_service import FeatureReport
 from contender.features.aggregations import count, distinct_count
 from contender.features.catalogue import Catalogue
 from contender.features.definitions import FeatureView
 from contender.features.errors import TrainingSetError
-from services.feature_service.consistency import Consistency
 from services.feature_service.definitions import Definitions, DefinitionsSnapshot, definitions_for_tests
 from services.feature_service.event_log import EventLog
 from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from contender.commands.feature_facts import Facts, spelled
+from contender.commands.describe import Facts, spelled
 
 Shorten = Callable[[str], str]
 
@@ -16,7 +16,7 @@ def page(facts: Facts, shorten: Shorten) -> RenderableType:
     """One definition: a title, what is told about it, and tables of what it consists of.
 
     Args:
-        facts: as `contender.commands.feature_facts.facts` gives them.
+        facts: as `contender.commands.describe.facts` gives them.
         shorten: makes a place as short as it can be said.
     """
     parts: list[RenderableType] = [Text(f"{facts['what']} {facts.get('reference') or facts['name']}", style="bold")]

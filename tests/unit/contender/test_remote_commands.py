@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from contender.cli import app
 
-FILLED = {"views": [{"label": "speeds@1", "complete": True}, {"label": "speeds@2", "complete": True}]}
+VIEW = {"name": "speeds", "digest": "d1", "newest": False, "complete": True}
+FILLED = {"views": [{**VIEW, "label": "speeds@1"}, {**VIEW, "label": "speeds@2"}]}
 REPORT = {"feature": "speeds:count_1h", "compared": 9, "mismatch": 0.0, "missing": 0.0, "extra": 0.0}
 REPORT |= {"error_mean": 0.0, "error_max": 0.0}
-STATUS = {"label": "speeds@1", "complete": True, "newest_event_age_s": 1.5, "lag_p50_s": 0.01, "lag_p99_s": None}
+STATUS = {"label": "speeds@1", "complete": True, "newest_event_age_s": 1.5, "lag_s": 0.01}
 STATUS |= {"objective_s": 1.0, "events_per_s": 2.5, "late": 3, "entities": 1234, "behind": False}
 
 
@@ -74,11 +75,11 @@ def test_what_has_changed_is_applied_and_filled(services: Services):
 
 
 def test_what_is_not_filled_in_time_is_named(services: Services):
-    filling = {"views": [{"label": "speeds@2", "complete": False}]}
+    filling = {"views": [{**VIEW, "label": "speeds@2", "complete": False}]}
     services.answers = {"POST /v1/definitions/apply": {"added": []}, "GET /v1/definitions": filling}
     said = call("apply", "--wait-s", "0", code=1)
-    assert "Nothing has changed its meaning." in said
-    assert "Not filled after 0 s: speeds@2; it goes on in the service." in said
+    assert "No definition changed, so there is no new version." in said
+    assert "Not filled after 0 s: speeds@2; the service goes on filling them." in said
 
 
 def test_a_refusal_of_the_service_is_said_in_its_words(services: Services):
