@@ -1,4 +1,4 @@
-"""Everything there is to say about a definition, as JSON has it: what `contender features show` and `list` print."""
+"""Describes definitions as JSON, for `contender features show` and `list`."""
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -16,35 +16,35 @@ from contender.features.on_demand import OnDemandView
 Facts = dict[str, Any]
 
 
-def facts(catalogue: Catalogue, reference: str) -> list[Facts]:
-    """What a reference names: a feature, or every view, source, entity and feature service of that name.
+def describe(catalogue: Catalogue, reference: str) -> list[Facts]:
+    """Describes a feature, or every view, source, entity and feature service of a name.
 
     Raises:
-        UnknownFeatureError: it names nothing.
+        UnknownFeatureError: no definition has the name.
     """
     if ":" in reference:
         return [_feature(catalogue, catalogue.feature(reference))]
     name, _, number = reference.partition("@")
     kinds = (catalogue.views, catalogue.on_demand, catalogue.sources, catalogue.entities, catalogue.services)
-    found = [named[name] for named in kinds if name in named]
+    matches = [named[name] for named in kinds if name in named]
     if number:
-        found = [one for one in found if isinstance(one, View) and catalogue.newest(name) == reference]
-    if not found:
-        there = sorted({name for named in kinds for name in named})
-        near = get_close_matches(reference, there)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(there)}"
+        matches = [match for match in matches if isinstance(match, View) and catalogue.newest(name) == reference]
+    if not matches:
+        known = sorted({name for named in kinds for name in named})
+        near = get_close_matches(reference, known)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
         raise UnknownFeatureError(f"{reference!r} names no view, feature, source, entity or feature service; {hint}")
-    return [_definition(catalogue, one) for one in found]
+    return [_definition(catalogue, match) for match in matches]
 
 
 def overview(catalogue: Catalogue) -> Iterator[Facts]:
-    """One line per feature, in the order of the definitions."""
+    """A short description of each feature, in the order of the definitions."""
     views: list[View] = [*catalogue.views.values(), *catalogue.on_demand.values()]
     for view in views:
         for name in feature_names(view):
             feature = catalogue.feature(f"{view.name}:{name}")
-            one = view.feature(name)
-            aggregation = one if isinstance(one, Aggregation) else None
+            computed = view.feature(name)
+            aggregation = computed if isinstance(computed, Aggregation) else None
             yield {
                 "reference": feature.reference,
                 "kind": aggregation.kind if aggregation else "on_demand",
@@ -58,29 +58,36 @@ def overview(catalogue: Catalogue) -> Iterator[Facts]:
 
 def feature_names(view: View) -> list[str]:
     """The features of a view of either kind."""
-    return list(view.features) if isinstance(view, OnDemandView) else [one.name for one in view.aggregations]
+    return (
+        list(view.features)
+        if isinstance(view, OnDemandView)
+        else [aggregation.name for aggregation in view.aggregations]
+    )
 
 
-def _definition(catalogue: Catalogue, one: View | EventSource | Entity | FeatureService) -> Facts:
-    if isinstance(one, FeatureView):
-        features = [_aggregation(one, feature) for feature in one.aggregations]
-        return {**_view(catalogue, one), "features": features, "tiles": tiles(one), "bytes_per_entity": _bytes(one)}
-    if isinstance(one, OnDemandView):
-        return {**_on_demand(catalogue, one), "features": _types(one.features)}
-    if isinstance(one, EventSource):
-        return _source(catalogue, one)
-    if isinstance(one, Entity):
-        read = [view.name for view in catalogue.views.values() if one in view.entities]
-        return {"what": "entity", **_told(one), "join_key": one.join_key, "views": read}
-    return {"what": "feature service", **_told(one), "features": list(one.features)}
+def _definition(catalogue: Catalogue, definition: View | EventSource | Entity | FeatureService) -> Facts:
+    match definition:
+        case FeatureView() as view:
+            features = [_aggregation(view, feature) for feature in view.aggregations]
+            size = {"tiles": tiles(view), "bytes_per_entity": _bytes(view)}
+            return {**_view(catalogue, view), "features": features, **size}
+        case OnDemandView() as view:
+            return {**_on_demand(catalogue, view), "features": _types(view.features)}
+        case EventSource() as source:
+            return _source(catalogue, source)
+        case Entity() as entity:
+            views = [view.name for view in catalogue.views.values() if entity in view.entities]
+            return {"what": "entity", **_documentation(entity), "join_key": entity.join_key, "views": views}
+        case service:
+            return {"what": "feature service", **_documentation(service), "features": list(service.features)}
 
 
 def _view(catalogue: Catalogue, view: FeatureView) -> Facts:
     return {
         "what": "view",
-        **_told(view),
+        **_documentation(view),
         **_meaning(catalogue, view),
-        "entities": [{"name": one.name, "join_key": one.join_key} for one in view.entities],
+        "entities": [{"name": entity.name, "join_key": entity.join_key} for entity in view.entities],
         "source": _source(catalogue, view.source),
         "hop": view.hop,
         "lateness": view.lateness,
@@ -93,7 +100,7 @@ def _view(catalogue: Catalogue, view: FeatureView) -> Facts:
 def _on_demand(catalogue: Catalogue, view: OnDemandView) -> Facts:
     return {
         "what": "on-demand view",
-        **_told(view),
+        **_documentation(view),
         **_meaning(catalogue, view),
         "request": _types(view.request),
         "inputs": list(view.inputs),
@@ -105,7 +112,7 @@ def _on_demand(catalogue: Catalogue, view: OnDemandView) -> Facts:
 def _source(catalogue: Catalogue, source: EventSource) -> Facts:
     return {
         "what": "source",
-        **_told(source),
+        **_documentation(source),
         "schema": _types(source.schema),
         "timestamp": source.timestamp,
         "history": source.history,
@@ -116,7 +123,7 @@ def _source(catalogue: Catalogue, source: EventSource) -> Facts:
 
 
 def _feature(catalogue: Catalogue, feature: Feature) -> Facts:
-    # A kept version is made from its document: where it stands in a file only the newest one knows.
+    # Only the newest version knows its file and line: older ones are made from documents.
     name = feature.label.partition("@")[0]
     view = catalogue.views.get(name) or catalogue.on_demand[name]
     if isinstance(view, OnDemandView):
@@ -128,7 +135,7 @@ def _feature(catalogue: Catalogue, feature: Feature) -> Facts:
 
 def _aggregation(view: FeatureView, feature: Aggregation) -> Facts:
     parts = [part.name for part in feature.parts]
-    read = [one for one in tiles(view) if set(parts) & set(one["features"])]
+    read = [group for group in tiles(view) if set(parts) & set(group["features"])]
     empty = 0 if feature.kind in COUNTS else None
     return {
         "name": feature.name,
@@ -141,21 +148,21 @@ def _aggregation(view: FeatureView, feature: Aggregation) -> Facts:
         "over_an_empty_window": empty,
         "default": feature.default,
         "description": feature.description,
-        "tile_bytes": sum(one["bytes"] for one in read),
-        "tiles_shared_with": sorted({name for one in read for name in one["features"]} - {*parts, feature.name}),
+        "tile_bytes": sum(group["bytes"] for group in read),
+        "tiles_shared_with": sorted({name for group in read for name in group["features"]} - {*parts, feature.name}),
         "defined_at": feature.place,
     }
 
 
 def tiles(view: FeatureView) -> list[Facts]:
-    """What a view keeps per entity: one entry per group of features that read the same tiles."""
+    """The tiles that a view keeps per entity: one entry per group of features that share them."""
     return [_tile(view, group) for group in sharing(part for feature in view.aggregations for part in feature.parts)]
 
 
 def _tile(view: FeatureView, group: Sequence[Aggregation]) -> Facts:
     layout = Layout.of(group[-1])
     windows = [int(part.window_s) for part in group if part.window != ALL_TIME]
-    # What is over all time has one more: into it go those that newer ones replace.
+    # A window over all time needs one more tile, which adds up those that newer ones replace.
     slots = max(windows, default=0) // view.hop_s + view.lateness_tiles + 1 + (len(windows) < len(group))
     return {
         "column": group[-1].column or "",
@@ -168,7 +175,7 @@ def _tile(view: FeatureView, group: Sequence[Aggregation]) -> Facts:
 
 
 def _bytes(view: FeatureView) -> int:
-    return sum(one["bytes"] + MARKS_BYTES for one in tiles(view))
+    return sum(group["bytes"] + MARKS_BYTES for group in tiles(view))
 
 
 def computes(feature: Aggregation) -> str:
@@ -216,17 +223,17 @@ def _value(value: Scalar) -> str:
 
 
 def _meaning(catalogue: Catalogue, view: View) -> Facts:
-    newest = next(one for one in catalogue.versions if one.label == catalogue.newest(view.name))
-    return {"digest": newest.digest}
+    newest = catalogue.newest(view.name)
+    return {"digest": next(version.digest for version in catalogue.versions if version.label == newest)}
 
 
-def _told(one: View | EventSource | Entity | FeatureService) -> Facts:
+def _documentation(definition: View | EventSource | Entity | FeatureService) -> Facts:
     return {
-        "name": one.name,
-        "description": one.description,
-        "owner": one.owner,
-        "tags": dict(one.tags),
-        "defined_at": one.place,
+        "name": definition.name,
+        "description": definition.description,
+        "owner": definition.owner,
+        "tags": dict(definition.tags),
+        "defined_at": definition.place,
     }
 
 

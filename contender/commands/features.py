@@ -1,4 +1,4 @@
-"""`contender features check`, `list`, `show` and `new`: definitions on this machine, without any service."""
+"""`contender features check`, `list`, `show` and `new`: work on definitions without any service."""
 
 import json
 import os
@@ -13,19 +13,19 @@ from rich.table import Table
 from rich.text import Text
 
 from contender.commands import remote
-from contender.commands.describe import facts, overview
+from contender.commands.describe import describe, overview
 from contender.commands.feature_template import TEMPLATE
-from contender.commands.render import page
+from contender.commands.render import render
 from contender.commands.stack import console, errors
-from contender.commands.validate import trial_faults
+from contender.commands.validate import validate
 from contender.features.aggregations import NAME
 from contender.features.catalogue import Catalogue
 from contender.features.errors import FeatureError
 
 MOST_NAME = 40
-"""Letters of a name that others are made from: those may have 63."""
+"""Letters of a name that longer ones are made from: those may have 63."""
 
-app = typer.Typer(no_args_is_help=True, help="Look at feature definitions, check them, begin new ones, apply them.")
+app = typer.Typer(no_args_is_help=True, help="Check, list, show, begin and apply feature definitions.")
 for command in (
     remote.apply,
     remote.retire,
@@ -46,17 +46,17 @@ Module = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 USUAL = "examples.flights.features"
 MOST_REFERENCE = 24
-"""Columns that references are sure of: what lies beyond is folded."""
+"""Columns reserved for references; longer ones are folded."""
 
 WIDE = 120
-"""Columns from which a reference has a line to itself."""
+"""Columns from which a reference fits on one line."""
 
 
 @app.command()
 def check(module: Module = USUAL) -> None:
-    """Load definitions and tell file, line and fix of everything that is wrong with them."""
+    """Load definitions and report what is wrong with them, with file, line and fix."""
     catalogue = load(module)
-    if faults := list(trial_faults(catalogue)):
+    if faults := list(validate(catalogue)):
         raise _fail("\n".join(faults))
     features = sum(1 for _ in overview(catalogue))
     counts = [
@@ -67,30 +67,31 @@ def check(module: Module = USUAL) -> None:
         _counted(features, "feature", "features"),
         _counted(len(catalogue.services), "feature service", "feature services"),
     ]
-    console.print(f"{module} is in order: {', '.join(counts)}.", markup=False, soft_wrap=True)
+    console.print(f"{module} is valid: {', '.join(counts)}.", markup=False, soft_wrap=True)
 
 
 @app.command("list")
 def list_features(module: Module = USUAL, *, as_json: AsJson = False) -> None:
-    """List every feature: what it is, over which window, of whom, from where."""
-    found = list(overview(load(module)))
+    """List every feature with its kind, window, keys, source and owner."""
+    features = list(overview(load(module)))
     if as_json:
-        for one in found:
-            typer.echo(json.dumps(one))
+        for feature in features:
+            typer.echo(json.dumps(feature))
         return
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("reference", "kind", "window", "keys", "source", "owner", "description"):
         table.add_column(title, overflow="fold")
-    # A narrow terminal has the two halves of a reference below each other, so that both can be read.
+    # In a narrow terminal the view and the feature of a reference stand one below the other.
     split = console.width < WIDE
-    told = ""
-    for one in found:
-        reference = one["reference"].replace(":", ":\n ") if split else one["reference"]
-        description = "" if one["description"] == told else one["description"]
-        told = one["description"]
-        cells = (reference, one["kind"], one["window"], "\n".join(one["entity_keys"]), one["source"], one["owner"])
-        table.add_row(*map(Text, (*cells, description)))
-    longest = max(len(half) for one in found for half in one["reference"].split(":"))
+    previous = ""
+    for feature in features:
+        reference = feature["reference"].replace(":", ":\n ") if split else feature["reference"]
+        description = "" if feature["description"] == previous else feature["description"]
+        previous = feature["description"]
+        keys = "\n".join(feature["entity_keys"])
+        cells = (reference, feature["kind"], feature["window"], keys, feature["source"], feature["owner"], description)
+        table.add_row(*map(Text, cells))
+    longest = max(len(half) for feature in features for half in feature["reference"].split(":"))
     table.columns[0].min_width = min(longest + 1, MOST_REFERENCE)
     console.print(table)
 
@@ -105,26 +106,26 @@ def show(
     """Show everything about a view, a feature, a source, an entity or a feature service."""
     catalogue = load(module)
     try:
-        found = facts(catalogue, reference)
+        matches = describe(catalogue, reference)
     except FeatureError as error:
         raise _fail(str(error)) from error
-    for one in found:
+    for match in matches:
         if as_json:
-            typer.echo(json.dumps(one))
+            typer.echo(json.dumps(match))
         else:
-            console.print(page(one, _here))
+            console.print(render(match, _here))
 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="What the events are, such as payments.")],
+    name: Annotated[str, typer.Argument(help="The kind of events, such as payments.")],
     *,
     path: Annotated[Path | None, typer.Option(help="The file to write; default: NAME.py.")] = None,
 ) -> None:
-    """Write a small file of definitions to begin with."""
+    """Write a small file of definitions to start from."""
     if not NAME.fullmatch(name) or len(name) > MOST_NAME:
         raise _fail(
-            f"{name!r} can't be a name: it takes lower-case letters, digits and single underscores, at most {MOST_NAME}"
+            f"{name!r} can't be a name; use at most {MOST_NAME} lower-case letters, digits and single underscores"
         )
     file = path or Path(f"{name}.py")
     if file.suffix != ".py":
@@ -133,7 +134,7 @@ def new(
         with file.open("x", encoding="utf-8") as opened:
             opened.write(TEMPLATE.substitute(name=name, path=file))
     except FileExistsError as error:
-        raise _fail(f"{file} is there already: take another name, or another --path") from error
+        raise _fail(f"{file} exists already; choose another name or another --path") from error
     except OSError as error:
         raise _fail(f"{file} can't be written: {error.strerror}") from error
     steps = (
@@ -146,10 +147,10 @@ def new(
 
 
 def load(module: str) -> Catalogue:
-    """The catalogue of a module or file; where there is none, what is wrong is printed.
+    """The catalogue of a module or file; prints what is wrong where it can't be loaded.
 
     Raises:
-        typer.Exit: with 1, it can't be loaded.
+        typer.Exit: with 1, where it can't be loaded.
     """
     try:
         with _imports_from_here():
@@ -160,7 +161,7 @@ def load(module: str) -> Catalogue:
 
 @contextmanager
 def _imports_from_here() -> Iterator[None]:
-    """The working directory can be imported from, as `python -m` has it for the services."""
+    """Lets modules be imported from the working directory, as `python -m` does for the services."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
@@ -175,9 +176,9 @@ def _fail(message: str) -> typer.Exit:
 
 
 def _here(text: str) -> str:
-    """The text with paths below the working directory as people write them there."""
+    """The text with relative paths for those below the working directory."""
     return text.replace(f"{Path.cwd()}{os.sep}", "")
 
 
-def _counted(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"
+def _counted(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"

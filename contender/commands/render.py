@@ -1,4 +1,4 @@
-"""What is known of a definition, laid out for a terminal of 80 columns."""
+"""Renders descriptions of definitions for a terminal of 80 columns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ from contender.commands.describe import Facts, spelled
 Shorten = Callable[[str], str]
 
 
-def page(facts: Facts, shorten: Shorten) -> RenderableType:
-    """One definition: a title, what is told about it, and tables of what it consists of.
+def render(facts: Facts, shorten: Shorten) -> RenderableType:
+    """One definition: a title, its documentation, and tables of its features and tiles.
 
     Args:
-        facts: as `contender.commands.describe.facts` gives them.
-        shorten: makes a place as short as it can be said.
+        facts: a description by `contender.commands.describe.describe`.
+        shorten: shortens a location.
     """
     parts: list[RenderableType] = [Text(f"{facts['what']} {facts.get('reference') or facts['name']}", style="bold")]
     parts.append(_grid(_rows(facts, shorten)))
@@ -34,8 +34,8 @@ def _rows(facts: Facts, shorten: Shorten) -> Iterator[tuple[str, str]]:
         "view": _view_rows,
         "on-demand view": _on_demand_rows,
         "source": _source_rows,
-        "entity": lambda one: [("join key", one["join_key"]), ("views", _listed(one["views"]))],
-        "feature service": lambda one: [("features", "\n".join(one["features"]))],
+        "entity": lambda entity: [("join key", entity["join_key"]), ("views", _listed(entity["views"]))],
+        "feature service": lambda service: [("features", "\n".join(service["features"]))],
         "feature": _feature_rows,
     }
     described = facts["view"] if facts["what"] == "feature" else facts
@@ -48,15 +48,19 @@ def _rows(facts: Facts, shorten: Shorten) -> Iterator[tuple[str, str]]:
 
 
 def _view_rows(view: Facts) -> Iterator[tuple[str, str]]:
-    yield "meaning", f"digest {view['digest']}; the service that takes it up gives it a version's number"
-    yield "entity", _listed([f"{one['name']} by {one['join_key']}" for one in view["entities"]]) or "none: of the whole"
+    yield "meaning", f"digest {view['digest']}; the service gives it a version number when it is applied"
+    yield (
+        "entity",
+        _listed([f"{entity['name']} by {entity['join_key']}" for entity in view["entities"]])
+        or "none: features of the whole",
+    )
     source = view["source"]
     yield "source", f"{source['name']}: {source['description']}" if source["description"] else source["name"]
     yield "schema", _typed(source["schema"])
     yield "history", source["history"] or "(none)"
     yield "topic", source["topic"]
-    yield "hop", f"{spelled(view['hop'])}: a window moves in steps of it"
-    yield "lateness", f"{spelled(view['lateness'])} behind the newest event of its entity an event still counts"
+    yield "hop", f"{spelled(view['hop'])}: windows move in steps of it"
+    yield "lateness", f"{spelled(view['lateness'])}: an event this much older than its entity's newest still counts"
     yield (
         "max age",
         f"null where the newest event is older than {spelled(view['max_age'])}" if view["max_age"] else "any",
@@ -67,20 +71,22 @@ def _view_rows(view: Facts) -> Iterator[tuple[str, str]]:
 
 def _view_tables(view: Facts) -> Iterator[RenderableType]:
     table = Table("feature", "computes", "covers", "default", box=None, pad_edge=False)
-    for one in view["features"]:
-        computes = f"{one['computes']}\nwhere {one['where']}" if one["where"] else one["computes"]
-        table.add_row(*map(Text, (one["name"], computes, one["covers"].removeprefix("covers "), _default(one))))
+    for feature in view["features"]:
+        computes = f"{feature['computes']}\nwhere {feature['where']}" if feature["where"] else feature["computes"]
+        table.add_row(
+            *map(Text, (feature["name"], computes, feature["covers"].removeprefix("covers "), _default(feature)))
+        )
     yield from (Text(), table)
     kept = Table("tiles of", "for", "tiles", "bytes each", "bytes", box=None, pad_edge=False)
-    for one in view["tiles"]:
-        numbers = (f"{one['tiles']:,}", f"{one['tile_bytes']:,}", f"{one['bytes']:,}")
-        kept.add_row(*map(Text, (one["column"] or "bare events", "\n".join(one["features"]), *numbers)))
+    for group in view["tiles"]:
+        numbers = (f"{group['tiles']:,}", f"{group['tile_bytes']:,}", f"{group['bytes']:,}")
+        kept.add_row(*map(Text, (group["column"] or "bare events", "\n".join(group["features"]), *numbers)))
     yield from (Text(), kept)
     yield Text(f"An entity takes {view['bytes_per_entity']:,} bytes of memory, its offsets included.")
 
 
 def _on_demand_rows(view: Facts) -> Iterator[tuple[str, str]]:
-    yield "meaning", f"digest {view['digest']}; the service that takes it up gives it a version's number"
+    yield "meaning", f"digest {view['digest']}; the service gives it a version number when it is applied"
     if "features" in view:
         yield "features", _typed(view["features"])
     yield "request", _typed(view["request"]) or "no columns"

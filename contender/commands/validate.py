@@ -1,4 +1,4 @@
-"""What of definitions shows only when they are tried: histories that are not there, functions that fail."""
+"""Validates what only a trial shows: history files that are missing, on-demand functions that fail."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,8 +19,8 @@ _ORDINARY: dict[type, list[Any]] = {
 }
 
 
-def trial_faults(catalogue: Catalogue) -> Iterator[str]:
-    """Faults, each as a sentence that begins with its file and line."""
+def validate(catalogue: Catalogue) -> Iterator[str]:
+    """Tries every history and function; yields errors, each a sentence that begins with its file and line."""
     for source in catalogue.sources.values():
         try:
             _open(source)
@@ -34,7 +34,7 @@ def trial_faults(catalogue: Catalogue) -> Iterator[str]:
 
 
 def _open(source: EventSource) -> None:
-    """Whether a history is there, with its columns; what they hold is looked through when it is taken up."""
+    """Check that a history has its columns; their values are checked when features are filled from it."""
     if source.history:
         opened = open_events(source, {})
         opened.seconds(time_column(opened, source))
@@ -43,6 +43,6 @@ def _open(source: EventSource) -> None:
 
 
 def _call(catalogue: Catalogue, view: OnDemandView) -> None:
-    """Call a function with two rows of ordinary values: what fails on those fails on requests."""
-    kinds = [*view.request.values(), *(one.kind for one in catalogue.features(view.inputs))]
+    """Call a function with two rows of ordinary values: one that fails on those fails on requests."""
+    kinds = [*view.request.values(), *(feature.kind for feature in catalogue.features(view.inputs))]
     computed(view, [(kind, _ORDINARY[kind]) for kind in kinds])

@@ -76,7 +76,7 @@ class FeatureColumn(msgspec.Struct, frozen=True):
     event_timestamps: Annotated[
         msgspec.Raw,
         Meta(extra_json_schema={"type": "array", "items": {"type": "string", "format": "date-time"}}),
-    ] = msgspec.Raw(b"[]")
+    ] = msgspec.field(default_factory=lambda: msgspec.Raw(b"[]"))
 
 
 class OnlineFeatures(msgspec.Struct, frozen=True):

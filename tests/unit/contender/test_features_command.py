@@ -157,11 +157,11 @@ def test_a_module_that_is_not_there_is_told_in_one_line(target):
 
 
 def test_the_variable_names_what_is_checked_and_the_example_is_usual(here, monkeypatch):
-    assert "examples.flights.features is in order: 3 entities, 2 sources, 3 views" in call("check").stdout
+    assert "examples.flights.features is valid: 3 entities, 2 sources, 3 views" in call("check").stdout
     (here / "own.py").write_text(HEAD + VIEW)
     monkeypatch.setenv("CONTENDER_FEATURES", "own.py")
     assert call("check").stdout == (
-        "own.py is in order: 1 entity, 1 source, 1 view, 0 on-demand views, 3 features, 0 feature services.\n"
+        "own.py is valid: 1 entity, 1 source, 1 view, 0 on-demand views, 3 features, 0 feature services.\n"
     )
 
 
@@ -175,14 +175,14 @@ def test_new_writes_definitions_that_pass_and_that_show_explains(here):
     written = call("new", "payments")
     assert "contender features check payments.py" in written.stdout
     assert f"export CONTENDER_FEATURES={here / 'payments.py'}" in written.stdout
-    assert "payments.py is in order" in call("check", "payments.py").stdout
+    assert "payments.py is valid" in call("check", "payments.py").stdout
     for reference in ("payments", "customer", "payments_activity", "payments_compared", "payments_model"):
         assert reference in call("show", reference, "payments.py").stdout
 
 
 def test_new_overwrites_nothing_and_takes_no_odd_name(here):
     (here / "there.py").write_text("kept")
-    assert "there.py is there already" in call("new", "there", code=1).stderr
+    assert "there.py exists already" in call("new", "there", code=1).stderr
     assert "lower-case letters" in call("new", "No Name", code=1).stderr
     assert "must end in .py" in call("new", "pay", "--path", "pay.txt", code=1).stderr
     assert "can't be written" in call("new", "pay", "--path", "no/such/pay.py", code=1).stderr
