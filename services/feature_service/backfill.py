@@ -64,7 +64,7 @@ class Backfill:
 
     async def start_missing(self) -> None:
         """Start a filler for each owned partition that needs one, and stop those of partitions given up."""
-        ownership = self.merging.feeds
+        ownership = self.merging.ownership
         await self.merging.definitions.refresh()
         owned = set(ownership.owned)
         if 0 in owned:  # the owner of the first partition fills from history as well
@@ -86,7 +86,7 @@ class Backfill:
 
     def _unfed(self, partition: int) -> list[Ring]:
         rings = self.merging.definitions.current.rings.all()
-        missing = [ring for ring in rings if not self.merging.feeds.feeds(ring, partition)]
+        missing = [ring for ring in rings if not self.merging.ownership.feeds(ring, partition)]
         return [ring for ring in missing if ring.has_history] if partition == HISTORY else missing
 
     async def _fill(self, partition: int, rings: list[Ring]) -> None:
@@ -110,7 +110,7 @@ class Backfill:
             await asyncio.sleep(self.retry_s)
 
     async def _from_topic(self, partition: int, rings: list[Ring]) -> bool:
-        ownership = self.merging.feeds
+        ownership = self.merging.ownership
         token = ownership.token(partition)
         names = {ring.name for ring in rings}
         async with open_reader(self.kafka, ENTITY_EVENTS.name, [partition]) as reader:
@@ -124,7 +124,7 @@ class Backfill:
                 is_first = ownership.feeds_nothing(partition)
                 is_handed_over = await self._hand_over(partition, rings, token)
                 if is_handed_over and is_first:
-                    await ownership.settle_filled(partition, end - 1, token)
+                    await ownership.record_filled(partition, end - 1, token)
                 return is_handed_over
 
     async def _from_history(self, rings: list[Ring]) -> bool:
@@ -133,7 +133,7 @@ class Backfill:
         Raises:
             HistoryChangedError, TrainingSetError: the last one met; other files are merged all the same.
         """
-        token = self.merging.feeds.token(HISTORY)
+        token = self.merging.ownership.token(HISTORY)
         current = self.merging.definitions.current
         failed: Exception | None = None
         for (name, sha256), group in sorted(_by_history(rings).items()):
@@ -157,7 +157,7 @@ class Backfill:
 
     async def _hand_over(self, partition: int, rings: list[Ring], token: str) -> bool:
         await self.merging.store.persist()
-        return await self.merging.feeds.mark_filled(rings, partition, token)
+        return await self.merging.ownership.mark_filled(rings, partition, token)
 
     async def _merge(self, reader: TopicReader, partition: int, names: set[str], start: int, end: int) -> None:
         """Merge a partition's records from `start` to before `end` into the rings of these names."""

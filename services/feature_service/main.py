@@ -15,9 +15,10 @@ from services.feature_service.consistency import Consistency
 from services.feature_service.definitions import Definitions
 from services.feature_service.errors import PROBLEMS, CheckRunningError
 from services.feature_service.event_log import kafka_event_log
-from services.feature_service.handlers import Intake, Merging, PartitionOwnership
+from services.feature_service.handlers import Intake, Merging
 from services.feature_service.health import Health
 from services.feature_service.on_demand import Failures
+from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.status import StatusReader
 from services.feature_service.store.connection import PackingConnection

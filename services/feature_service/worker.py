@@ -93,7 +93,7 @@ def create_worker(
             opened.set_result(merging)
 
             async def on_revoked(*arguments: Any, **_: object) -> None:
-                merging.feeds.forget(revoked.partition for revoked in arguments[-1])  # the sender may come first
+                merging.ownership.forget(revoked.partition for revoked in arguments[-1])  # the sender may come first
 
             app.on_partitions_revoked.connect(on_revoked)
             backfill = Backfill(settings.kafka, merging, health)
@@ -110,7 +110,7 @@ async def _start(consumer: Any, merging: Merging) -> None:
     Faust reads the source topics while a group forms, drops what it has read, and does not always go back.
     """
     assigned = [partition for partition in consumer.assignment() if partition.topic == ENTITY_EVENTS.name]
-    merging.feeds.assign(at.partition for at in assigned)
+    merging.ownership.assign(at.partition for at in assigned)
     if not assigned:
         return
     earliest = await consumer.earliest_offsets(*assigned)
@@ -123,7 +123,7 @@ async def _start(consumer: Any, merging: Merging) -> None:
         wanted = merged if known is None else known if offset is None else min(known, merged)
         start[at] = max(wanted, earliest[at])
         if known:
-            merging.feeds.note_done(at.partition, known - 1)
+            merging.ownership.note_done(at.partition, known - 1)
     await start_at(consumer, start, committed)
 
 

@@ -8,17 +8,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 from prometheus_client import REGISTRY
-from services.remote.consistency import Consistency
 
 from contender.contracts.feature_service import FeatureReport
 from contender.features.aggregations import count, distinct_count
 from contender.features.catalogue import Catalogue
 from contender.features.definitions import FeatureView
 from contender.features.errors import TrainingSetError
+from services.feature_service.consistency import Consistency
 from services.feature_service.definitions import Definitions, DefinitionsSnapshot, definitions_for_tests
 from services.feature_service.event_log import EventLog
-from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame
+from services.feature_service.handlers import Merging, ReadFrame
 from services.feature_service.history import cutover_of
+from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.samples import Samples
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
@@ -65,7 +66,7 @@ class Stream:
         merging = Merging(self.definitions, self.store, PartitionOwnership(self.store), FixedClock(NOW), 300.0)
         await merging.merge_into([frame], lambda ring, _: into is None or ring.name in into)
         if into is None:
-            await merging.settle([(frame.position, await merging.feeds.acquire(0))])
+            await merging.settle([(frame.position, await merging.ownership.acquire(0))])
 
     async def ends(self) -> dict[int, int]:
         return {0: len(self.frames)}

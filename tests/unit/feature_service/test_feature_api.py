@@ -17,9 +17,10 @@ from contender.features.definitions import FeatureView
 from services.feature_service.api import State
 from services.feature_service.definitions import definitions_for_tests
 from services.feature_service.event_log import EventLog
-from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame, decode_frame
+from services.feature_service.handlers import Merging, ReadFrame, decode_frame
 from services.feature_service.health import WorkerHealth
 from services.feature_service.main import create_app, state_of
+from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
@@ -70,7 +71,7 @@ async def merge_journal(state: State) -> None:
     for offset, (record, _) in enumerate(state["intake"].journal.read(Position(0, 0), 1024**2)):
         position = FramePosition(dict(record.headers)["ce_id"].decode(), record.partition, offset)
         await merging.merge_into([ReadFrame(position, decode_frame(record.value))], lambda *_: True)
-        token = await merging.feeds.acquire(position.partition)
+        token = await merging.ownership.acquire(position.partition)
         await merging.settle([(position, token)])
 
 

@@ -6,8 +6,9 @@ import pytest
 from contender.features import Entity, EventSource, FeatureView, count
 from contender.features.catalogue import Catalogue
 from services.feature_service.definitions import definitions_for_tests
-from services.feature_service.handlers import Merging, PartitionOwnership, PartitionTakenError, ReadFrame
+from services.feature_service.handlers import Merging, ReadFrame
 from services.feature_service.online import Question
+from services.feature_service.ownership import PartitionOwnership, PartitionTakenError
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
@@ -38,9 +39,9 @@ async def settle(worker: Merging, offset: int, token: str) -> None:
 
 async def fill(worker: Merging, *offsets: int) -> bool:
     """As a filler does that has read the partition up to its end."""
-    token = await worker.feeds.acquire(0)
+    token = await worker.ownership.acquire(0)
     await worker.merge_into(frames(*offsets), lambda *_: True)
-    return await worker.feeds.mark_filled(worker.definitions.current.rings.all(), 0, token)
+    return await worker.ownership.mark_filled(worker.definitions.current.rings.all(), 0, token)
 
 
 async def counted(worker: Merging) -> int:
@@ -55,13 +56,13 @@ async def test_what_was_read_before_a_partition_was_given_up_does_not_take_it_ba
     store = MemoryStore()
     first, second, third = workers(store, 3)
     await first.merge(frames(0))
-    first.feeds.forget([0])
-    token = await second.feeds.acquire(0)
+    first.ownership.forget([0])
+    token = await second.ownership.acquire(0)
     assert (await first.merge(frames(1))).tokens == {}
-    assert second.feeds.token(0) == token
+    assert second.ownership.token(0) == token
     assert await fill(second, 0, 1)
-    second.feeds.forget([0])
-    first.feeds.assign([0])
+    second.ownership.forget([0])
+    first.ownership.assign([0])
     token = (await first.merge(frames(2))).tokens[0]
     await settle(first, 2, token)
     assert await store.applied([0]) == [2]
@@ -74,10 +75,10 @@ async def test_what_a_former_owner_has_merged_is_not_noted_as_applied():
     first, second = workers(store, 2)
     token = (await first.merge(frames(0, 1))).tokens[0]
     assert await fill(second, 0)
-    first.feeds.forget([0])
+    first.ownership.forget([0])
     await settle(first, 1, token)
     assert await store.applied([0]) == [None]
-    await settle(second, 0, second.feeds.token(0))
+    await settle(second, 0, second.ownership.token(0))
     assert await store.applied([0]) == [0]
 
 
@@ -100,7 +101,7 @@ async def test_a_store_that_has_lost_everything_is_begun_with_anew():
     token = (await worker.merge(frames(0))).tokens[0]
     store._owners.clear()
     await settle(worker, 0, token)
-    assert worker.feeds.token(0) == ""
+    assert worker.ownership.token(0) == ""
     assert (await worker.merge(frames(1))).tokens[0] != token
 
 
@@ -118,19 +119,19 @@ async def test_what_is_filled_of_a_store_that_has_lost_everything_is_handed_over
 async def test_a_store_that_was_filled_anew_is_as_far_as_the_stream_had_come_and_no_farther():
     store = MemoryStore()
     (worker,) = workers(store, 1)
-    token = await worker.feeds.acquire(0)
-    await worker.feeds.settle_filled(0, 9, token)
+    token = await worker.ownership.acquire(0)
+    await worker.ownership.record_filled(0, 9, token)
     assert await store.applied([0]) == [None]
-    worker.feeds.note_done(0, 5)
-    await worker.feeds.settle_filled(0, 9, token)
+    worker.ownership.note_done(0, 5)
+    await worker.ownership.record_filled(0, 9, token)
     assert await store.applied([0]) == [5]
     await settle(worker, 8, token)
     store._applied.clear()
-    await worker.feeds.settle_filled(0, 7, token)
+    await worker.ownership.record_filled(0, 7, token)
     assert await store.applied([0]) == [7]
-    worker.feeds.assign([0])
+    worker.ownership.assign([0])
     store._applied.clear()
-    await worker.feeds.settle_filled(0, 7, await worker.feeds.acquire(0))
+    await worker.ownership.record_filled(0, 7, await worker.ownership.acquire(0))
     assert await store.applied([0]) == [None]
 
 
@@ -139,19 +140,19 @@ async def test_a_partition_that_comes_back_is_fed_as_it_is_then():
     first, second = workers(store, 2)
     await first.merge(frames(0))
     assert await fill(second, 0)
-    first.feeds.assign([0])
+    first.ownership.assign([0])
     await first.merge(frames(1))
     assert await counted(first) == 2
-    first.feeds.assign([1])
-    assert (first.feeds.owned, first.feeds.token(0)) == ({1}, "")
+    first.ownership.assign([1])
+    assert (first.ownership.owned, first.ownership.token(0)) == ({1}, "")
 
 
 async def test_rings_are_not_declared_filled_by_who_has_given_the_partition_up():
     store = MemoryStore()
     (worker,) = workers(store, 1)
-    token = await worker.feeds.acquire(0)
-    worker.feeds.forget([0])
-    assert not await worker.feeds.mark_filled(worker.definitions.current.rings.all(), 0, token)
+    token = await worker.ownership.acquire(0)
+    worker.ownership.forget([0])
+    assert not await worker.ownership.mark_filled(worker.definitions.current.rings.all(), 0, token)
     assert await store.filled_rings([0]) == [frozenset()]
 
 
@@ -179,7 +180,7 @@ async def test_frames_of_a_partition_that_is_given_up_meanwhile_still_go_where_i
     store = GivenUpMeanwhile()
     first, second = workers(store, 2)
     assert await fill(first, 0)
-    store.feeds = second.feeds
+    store.feeds = second.ownership
     assert (await second.merge(frames(1))).tokens == {}
     assert await counted(first) == 2
 
@@ -187,7 +188,7 @@ async def test_frames_of_a_partition_that_is_given_up_meanwhile_still_go_where_i
 async def test_a_partition_that_is_given_up_during_the_handover_is_not_fed():
     store = GivenUpMeanwhile()
     (worker,) = workers(store, 1)
-    token = await worker.feeds.acquire(0)
-    store.feeds = worker.feeds
-    assert not await worker.feeds.mark_filled(worker.definitions.current.rings.all(), 0, token)
-    assert worker.feeds.token(0) == ""
+    token = await worker.ownership.acquire(0)
+    store.feeds = worker.ownership
+    assert not await worker.ownership.mark_filled(worker.definitions.current.rings.all(), 0, token)
+    assert worker.ownership.token(0) == ""

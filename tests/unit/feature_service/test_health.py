@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
-from services.remote.status import live_workers, view_status
 
 from services.feature_service.health import STALE_S, WINDOW_S, Health, WorkerHealth
+from services.feature_service.status import live_workers, view_status
 
 
 def merged(health: Health, now: float, *lags: float, events: int = 1) -> None:

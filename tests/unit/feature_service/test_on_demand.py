@@ -18,9 +18,10 @@ from contender.features.on_demand import OnDemandView, _compiled
 from contender.training import build_training_set
 from services.feature_service.definitions import definitions_for_tests
 from services.feature_service.domain.windows import Column
-from services.feature_service.handlers import Merging, PartitionOwnership, ReadFrame
+from services.feature_service.handlers import Merging, ReadFrame
 from services.feature_service.on_demand import Failures
 from services.feature_service.online import Question
+from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry

@@ -15,10 +15,11 @@ from services.feature_service.backfill import Backfill
 from services.feature_service.definitions import Definitions, definitions_for_tests
 from services.feature_service.domain.rings import HISTORY
 from services.feature_service.errors import HistoryChangedError
-from services.feature_service.handlers import Merged, Merging, PartitionOwnership, ReadFrame
+from services.feature_service.handlers import Merged, Merging, ReadFrame
 from services.feature_service.health import Health
 from services.feature_service.history import cutover_of
 from services.feature_service.online import Question
+from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
@@ -158,7 +159,7 @@ def opened(tmp_path: Path) -> Callable[..., Merging]:
 
 async def fill(merging: Merging) -> bool:
     fillers = Backfill("nowhere", merging, Health())
-    await merging.feeds.acquire(HISTORY)
+    await merging.ownership.acquire(HISTORY)
     await merging.definitions.refresh()
     return await fillers._from_history(fillers._unfed(HISTORY))
 
@@ -195,9 +196,9 @@ async def test_a_history_that_has_changed_holds_up_no_other_and_a_rebuild_takes_
 
 async def test_why_a_history_is_not_filled_is_told_until_it_is(tmp_path: Path, opened):
     merging = await opened(sales=write(tmp_path / "a.parquet", **GOOD))
-    merging.feeds.assign([])
+    merging.ownership.assign([])
     fillers = Backfill("nowhere", merging, Health(), history_retry_s=0.0)
-    await merging.feeds.acquire(HISTORY)
+    await merging.ownership.acquire(HISTORY)
     await merging.definitions.refresh()
     kept = (tmp_path / "a.parquet").read_bytes()
     write(tmp_path / "a.parquet", **{**GOOD, "shop": ["a", "a"]})
