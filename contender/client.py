@@ -16,7 +16,7 @@ import msgspec
 from contender.answers import Prediction, Refusal, Results, read_row
 from contender.bodies import encoded
 from contender.contracts.ab_router import ExperimentRevision
-from contender.contracts.inference_service import ModelVersion
+from contender.contracts.inference_service import ModelVersion, VersionDetails
 from contender.contracts.values import Missing, Outcome, Scalar
 from contender.errors import ContenderError, RefusedError, RegistrationWarning, UnreachableError
 from contender.experiments import conflict, differences
@@ -130,6 +130,11 @@ class Client:
     def versions(self) -> list[ModelVersion]:
         """Every version of every model, oldest first."""
         return self._call(dict[str, list[ModelVersion]], "GET", f"{self.inference_url}/v1/models")["versions"]
+
+    def version(self, model: str, version: str) -> VersionDetails:
+        """A version with its manifest; `champion` as its name stands for the champion."""
+        path = f"{self.inference_url}/v1/models/{_segment(model)}/versions/{_segment(version)}"
+        return self._call(VersionDetails, "GET", path)
 
     def promote(self, model: str, version: ModelVersion | str) -> None:
         """Make a version the one that answers outside of experiments."""
@@ -253,8 +258,7 @@ class Client:
     def _version(self, model: str, version: ModelVersion | str) -> ModelVersion:
         if isinstance(version, ModelVersion):
             return version
-        path = f"{self.inference_url}/v1/models/{_segment(model)}/versions/{_segment(version)}"
-        return self._call(ModelVersion, "GET", path)
+        return self.version(model, version)
 
     def _pinned(
         self, sources: Mapping[str, str], defaults: Mapping[str, Any], meant: Mapping[str, str]

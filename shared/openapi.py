@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from inspect import cleandoc
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -138,7 +139,8 @@ def _responses(operation: Operation[Any], before: Sequence[ProblemType], by_type
     answer = {operation.answer_media_type: _content(by_type[operation.answer], operation.answer_example)}
     responses: Schema = {str(operation.status): {"description": operation.summary, "content": answer}}
     for status, meaning in operation.other_statuses.items():
-        responses[str(status)] = {"description": meaning, "content": answer}
+        has_content = status != HTTPStatus.NOT_MODIFIED
+        responses[str(status)] = {"description": meaning, **({"content": answer} if has_content else {})}
     own = dict.fromkeys((*operation.problems, *_reading_problems(operation)))
     for status in sorted({kind.status for kind in (*own, *before)}):
         kinds = [kind for kind in own if kind.status == status]

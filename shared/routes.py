@@ -1,6 +1,8 @@
 """Routes made from operations: the body is read and the answer written as the contract says."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Coroutine
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,14 +30,19 @@ class Routes(APIRouter):
         super().__init__(route_class=_Route)
         self.operations: list[Operation[Any]] = []
 
-    def serve(self, operation: Operation[Any]) -> Callable[[EndpointT], EndpointT]:
-        """Answer an operation's calls with the decorated function."""
+    def serve(self, operation: Operation[Any], *, reads_body: bool = True) -> Callable[[EndpointT], EndpointT]:
+        """Answer an operation's calls with the decorated function.
+
+        Args:
+            operation: the call.
+            reads_body: whether a JSON body is read here; otherwise the endpoint reads it from the request.
+        """
 
         def register(endpoint: EndpointT) -> EndpointT:
             self.operations.append(operation)
             self.add_api_route(
                 operation.path,
-                _answering(operation, endpoint),
+                _answering(operation, endpoint, reads_body=reads_body),
                 methods=[operation.method],
                 name=operation.id,
                 response_class=Response,
@@ -50,8 +57,20 @@ def json_response(content: object, status: int = 200, headers: dict[str, str] | 
     return Response(msgspec.json.encode(content), status, headers, JSON)
 
 
-def _answering(operation: Operation[Any], endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    reads_json = operation.body is not None and operation.body_media_type == JSON
+def json_with_etag(request: Request, content: object) -> Response:
+    """The content with an ETag of its bytes; 304 and no content where the request's If-None-Match names that ETag."""
+    body = msgspec.json.encode(content)
+    etag = f'"{hashlib.sha256(body).hexdigest()}"'
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if etag in known:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": etag})
+    return Response(body, headers={"ETag": etag}, media_type=JSON)
+
+
+def _answering(
+    operation: Operation[Any], endpoint: Endpoint, *, reads_body: bool
+) -> Callable[[Request], Awaitable[Response]]:
+    reads_json = reads_body and operation.body is not None and operation.body_media_type == JSON
 
     async def answer(request: Request) -> Response:
         arguments: dict[str, Any] = dict(request.path_params)

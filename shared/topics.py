@@ -7,7 +7,6 @@ import msgspec
 
 from contender.contracts import topics as names
 from contender.contracts.ab_router import ExperimentRevision
-from contender.contracts.inference_service import ModelVersion
 from shared.events import EntityEventFrame, FeedbackFrame, PredictionFrame
 from shared.json_bounds import has_too_many_parts
 
@@ -72,10 +71,9 @@ FEEDBACK = Topic(names.FEEDBACK, FeedbackFrame, "contender.feedback.frame.v1", "
 EXPERIMENTS = Topic(
     names.EXPERIMENTS, ExperimentRevision, "contender.experiments.revision.v1", "ab_router", compacted=True
 )
-MODELS = Topic("models", ModelVersion, "contender.models.version.v1", "inference_service", compacted=True)
 PARKED_NAME = names.PARKED
 
-ALL: tuple[Topic[msgspec.Struct], ...] = (ENTITY_EVENTS, PREDICTIONS, FEEDBACK, EXPERIMENTS, MODELS)  # type: ignore[assignment]
+ALL: tuple[Topic[msgspec.Struct], ...] = (ENTITY_EVENTS, PREDICTIONS, FEEDBACK, EXPERIMENTS)  # type: ignore[assignment]
 
 
 def cloud_event_headers(topic: Topic[EventT], event_id: str, time_rfc3339: str = "") -> list[tuple[str, bytes]]:

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,10 +100,11 @@ def show(
     if len(matches) != 1:
         what = f"{len(matches)} versions that begin with {version!r}" if candidates else "no version at all"
         raise _failed(f"model {model} has {what}")
+    details = _call(lambda client: client.version(model, matches[0]["version"]))
     if as_json:
-        typer.echo(json.dumps(matches[0]))
+        typer.echo(json.dumps(details))
         return
-    console.print(visible(_page(matches[0]), kept="\n"), soft_wrap=True)
+    console.print(visible(_page(details), kept="\n"), soft_wrap=True)
 
 
 def _page(version: dict[str, Any]) -> str:
@@ -119,9 +121,15 @@ def _page(version: dict[str, Any]) -> str:
 
 
 def _versions() -> list[dict[str, Any]]:
+    versions: list[dict[str, Any]] = _call(Client.versions)
+    return versions
+
+
+def _call(read: Callable[[Client], Any]) -> Any:
+    """What a client reads, as JSON has it."""
     try:
         with Client() as client:
-            return [msgspec.to_builtins(version) for version in client.versions()]
+            return msgspec.to_builtins(read(client))
     except ContenderError as error:
         raise _failed(str(error)) from error
 

@@ -1,10 +1,13 @@
-"""The inference service's calls: the registry of models, and predictions of rows."""
+"""The inference service's own calls: the registry of models, and predictions of rows."""
+
+from typing import Annotated, Any, Self
 
 import msgspec
 
-from contender.contracts.problems import ProblemType
+from contender.contracts.operation import Operation
+from contender.contracts.problems import OVERLOADED, UNAVAILABLE, ProblemType
 from contender.contracts.tasks import TaskName
-from contender.contracts.values import Dtype, Scalar
+from contender.contracts.values import Dtype, Scalar, Score
 
 UNKNOWN_MODEL = ProblemType("unknown-model", 404, "No model of that name is registered.")
 UNKNOWN_VERSION = ProblemType("unknown-version", 404, "The model has no such version.")
@@ -53,13 +56,93 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     task: TaskName
     classes: list[Scalar] = []
     inputs: list[InputColumn]
-    entities: dict[str, list[str]] = {}
     registered_at: float
     champion: bool = False
     description: str = ""
     score_output: str = ""
     label_output: str = ""
+
+
+class VersionDetails(ModelVersion, frozen=True, kw_only=True):
+    """A version with its manifest: what it was made from, and how it compares with scikit-learn."""
+
     manifest: dict[str, object] = {}
+
+    @classmethod
+    def of(cls, version: ModelVersion, manifest: dict[str, object]) -> Self:
+        """The version with a manifest."""
+        return cls(**{name: getattr(version, name) for name in ModelVersion.__struct_fields__}, manifest=manifest)
+
+
+class VersionList(msgspec.Struct, frozen=True):
+    """Versions, oldest first."""
+
+    versions: list[ModelVersion]
+
+
+class ModelVersions(msgspec.Struct, frozen=True):
+    """A model's versions, oldest first; `champion` names the one that answers outside of experiments."""
+
+    model: str
+    champion: str | None
+    versions: list[ModelVersion]
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The part of a manifest that the service itself reads; it keeps the other fields as they are.
+
+    `tolerance` is the largest difference of a score from scikit-learn's. Beyond the service's limit it needs a
+    `tolerance_reason`.
+    """
+
+    task: TaskName
+    inputs: list[InputColumn]
+    classes: list[Scalar] = []
+    description: str = ""
+    tolerance: float = 1e-5
+    tolerance_reason: str = ""
+    score_output: str = ""
+    label_output: str = ""
+
+
+class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows with scikit-learn's own scores and labels; without labels only scores are compared."""
+
+    inputs: dict[str, list[Scalar]]
+    scores: list[Score]
+    labels: list[Scalar] = []
+
+
+_FILE = msgspec.Meta(extra_json_schema={"format": "binary"})
+
+
+class VersionUpload(msgspec.Struct, frozen=True):
+    """The three files of an upload: the ONNX model, a Manifest in JSON, and a Sample in JSON."""
+
+    onnx: Annotated[str, _FILE]
+    manifest: Annotated[str, _FILE]
+    sample: Annotated[str, _FILE]
+
+
+class VersionSummary(msgspec.Struct, frozen=True):
+    """A version by name; `alias` is `champion`, or null."""
+
+    model: str
+    version: str
+    alias: str | None
+    registered_at: float
+
+
+class VersionName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The version that an alias names from now on."""
+
+    version: str
+
+
+class RowsQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows by column; all columns are equally long."""
+
+    inputs: dict[str, list[Scalar]]
 
 
 class RowFault(msgspec.Struct, frozen=True):
@@ -72,3 +155,130 @@ class RowFault(msgspec.Struct, frozen=True):
     status: int
     field: str
     message: str
+
+    @classmethod
+    def of(cls, kind: ProblemType, row: int, field: str, message: str) -> Self:
+        """A fault with the status of its kind of problem."""
+        return cls(row, kind.status, field, message)
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same row may be answered later."""
+        return self.status >= UNAVAILABLE.status
+
+
+class ScoredRows(msgspec.Struct, frozen=True):
+    """Per row the score and the label, or null; `errors` says why for each null."""
+
+    scores: list[Score | None]
+    labels: list[Scalar]
+    errors: list[RowFault] = []
+
+
+_CHURN: dict[str, Any] = {
+    "model": "churn",
+    "version": "0c912f6d1ab4e15f7a7f3a54d0b1ce2285d4f9c1a1de6f6b2f7f4f3d9a7b8e60",
+    "task": "binary",
+    "classes": ["no", "yes"],
+    "inputs": [{"name": "plan", "dtype": "string"}],
+    "registered_at": 1767225600.0,
+    "champion": True,
+}
+_SUMMARY: dict[str, Any] = {
+    "model": "churn",
+    "version": _CHURN["version"],
+    "alias": "champion",
+    "registered_at": _CHURN["registered_at"],
+}
+_UNKNOWN = (UNKNOWN_MODEL, UNKNOWN_VERSION)
+_READING = (UNREADABLE_VERSION, REGISTRY_UNAVAILABLE)
+_TAG = "models"
+
+LIST_VERSIONS = Operation(
+    "list_models",
+    "GET",
+    "/v1/models",
+    "Lists every version of every model, without manifests; If-None-Match with its ETag asks for changes alone.",
+    VersionList,
+    other_statuses={304: "Nothing has changed since the answer whose ETag If-None-Match names."},
+    problems=(REGISTRY_UNAVAILABLE,),
+    tag=_TAG,
+    answer_example={"versions": [_CHURN]},
+)
+SHOW_MODEL = Operation(
+    "show_model",
+    "GET",
+    "/v1/models/{model}",
+    "Shows a model's versions, oldest first, and its champion.",
+    ModelVersions,
+    problems=(UNKNOWN_MODEL, *_READING),
+    tag=_TAG,
+    answer_example={"model": "churn", "champion": _CHURN["version"], "versions": [_CHURN]},
+)
+SHOW_VERSION = Operation(
+    "show_version",
+    "GET",
+    "/v1/models/{model}/versions/{version}",
+    "Shows a version with its manifest; `champion` as the version's name stands for the champion.",
+    VersionDetails,
+    problems=(*_UNKNOWN, *_READING),
+    tag=_TAG,
+    answer_example={**_CHURN, "manifest": {"task": "binary", "parity": {"rows": 500, "worst": 3.1e-8}}},
+)
+REGISTER_VERSION = Operation(
+    "register_version",
+    "POST",
+    "/v1/models/{model}/versions",
+    "Registers a version: its ONNX file, its manifest, and sample rows with scikit-learn's own scores.",
+    VersionSummary,
+    body=VersionUpload,
+    status=201,
+    other_statuses={200: "The version was registered before."},
+    problems=(
+        VERSION_CONFLICT,
+        UNSAFE_MODEL,
+        PARITY,
+        MANIFEST,
+        ANSWER,
+        *_READING,
+        VERSION_UNAVAILABLE,
+        OVERLOADED,
+    ),
+    tag=_TAG,
+    body_media_type="multipart/form-data",
+    body_example={
+        "onnx": "the bytes of model.onnx",
+        "manifest": '{"task": "binary", "classes": ["no", "yes"], "inputs": [{"name": "plan", "dtype": "string"}]}',
+        "sample": '{"inputs": {"plan": ["pro"]}, "scores": [0.31], "labels": ["no"]}',
+    },
+    answer_example=_SUMMARY,
+    also=(Manifest, Sample),
+)
+PROMOTE_VERSION = Operation(
+    "promote_version",
+    "PUT",
+    "/v1/models/{model}/aliases/champion",
+    "Makes a version the champion, which answers outside of experiments.",
+    VersionSummary,
+    body=VersionName,
+    problems=(*_UNKNOWN, *_READING),
+    tag=_TAG,
+    body_example={"version": _CHURN["version"]},
+    answer_example=_SUMMARY,
+)
+PREDICT_ROWS = Operation(
+    "predict_rows",
+    "POST",
+    "/v1/models/{model}/versions/{version}/predict",
+    "Scores rows given by column; `errors` says why a row has no score.",
+    ScoredRows,
+    body=RowsQuestion,
+    problems=(*_UNKNOWN, *_READING, VERSION_UNAVAILABLE, OVERLOADED),
+    tag=_TAG,
+    body_example={"inputs": {"plan": ["pro", 7]}},
+    answer_example={
+        "scores": [0.31, None],
+        "labels": ["no", None],
+        "errors": [{"row": 1, "status": 422, "field": "inputs.plan", "message": "is not a string"}],
+    },
+)

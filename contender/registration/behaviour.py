@@ -28,7 +28,7 @@ class Behaviour:
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def tell(self, column: str, what: str, outcome: str) -> None:
+    def note(self, column: str, what: str, outcome: str) -> None:
         """Note an outcome."""
         self.columns.setdefault(column, {})[what] = outcome
 
@@ -47,28 +47,28 @@ def observe(
         ParityError: the file scores a category otherwise than the pipeline.
     """
     behaviour, inputs = Behaviour(), list(comparer.inputs)
-    few = rows.taken(list(range(min(_ROWS, len(rows)))))
-    for place, column in enumerate(comparer.inputs):
+    few = rows.subset(list(range(min(_ROWS, len(rows)))))
+    for index, column in enumerate(comparer.inputs):
         served = column.source != "request"
         if column.default is not None:
-            behaviour.tell(column.name, "null", _DEFAULT)
-        elif not column.required and _null_is_scored(comparer, few, place, tolerance):
-            behaviour.tell(column.name, "null", _SCORED)
+            behaviour.note(column.name, "null", _DEFAULT)
+        elif not column.required and _null_is_scored(comparer, few, index, tolerance):
+            behaviour.note(column.name, "null", _SCORED)
         else:
-            behaviour.tell(column.name, "null", _REFUSED)
-            inputs[place] = msgspec.structs.replace(column, required=True)
+            behaviour.note(column.name, "null", _REFUSED)
+            inputs[index] = msgspec.structs.replace(column, required=True)
             if served and column.name not in never_null:
                 behaviour.warnings.append(
                     f"fails for new entities: {column.name} ({sources[column.name]}) is null there, and the row is "
                     f"refused; add an imputer to the pipeline, or a default: defaults={{{column.name!r}: ...}}"
                 )
         if column.dtype in ("string", "integer"):
-            _try_unseen(comparer, few, place, behaviour, tolerance)
+            _try_unseen(comparer, few, index, behaviour, tolerance)
     return behaviour, inputs
 
 
-def _null_is_scored(comparer: Comparer, rows: Rows, place: int, tolerance: float) -> bool:
-    nulls = replaced(rows, place, None)
+def _null_is_scored(comparer: Comparer, rows: Rows, index: int, tolerance: float) -> bool:
+    nulls = replaced(rows, index, None)
     ours, theirs = comparer.refuses(nulls)
     if ours or theirs:
         return False
@@ -83,29 +83,29 @@ def _is_odd(comparer: Comparer, rows: Rows) -> bool:
     return comparer.refuses(rows) == (False, True)
 
 
-def _unseen_number(rows: Rows, place: int) -> int:
-    seen = set(rows.values(place))
+def _unseen_number(rows: Rows, index: int) -> int:
+    seen = set(rows.values(index))
     return next(number for number in itertools.count(_FAR) if number not in seen)
 
 
-def _try_unseen(comparer: Comparer, rows: Rows, place: int, behaviour: Behaviour, tolerance: float) -> None:
-    column = comparer.inputs[place]
-    unseen = replaced(rows, place, UNSEEN if column.dtype == "string" else _unseen_number(rows, place))
+def _try_unseen(comparer: Comparer, rows: Rows, index: int, behaviour: Behaviour, tolerance: float) -> None:
+    column = comparer.inputs[index]
+    unseen = replaced(rows, index, UNSEEN if column.dtype == "string" else _unseen_number(rows, index))
     ours, theirs = comparer.refuses(unseen)
     if ours and not theirs:
         raise ExportError(
             f"column {column.name}: the pipeline refuses an unseen category and the exported file scores it; fit the "
             "encoder with handle_unknown='ignore', an OrdinalEncoder with 'use_encoded_value'"
         )
-    if not theirs and column.dtype == "string" and _is_odd(comparer, replaced(rows, place, _ODD)):
-        behaviour.tell(column.name, "capital letters beyond ASCII, signs within words", _REFUSED)
+    if not theirs and column.dtype == "string" and _is_odd(comparer, replaced(rows, index, _ODD)):
+        behaviour.note(column.name, "capital letters beyond ASCII, signs within words", _REFUSED)
         behaviour.warnings.append(
             f"refuses some texts: a row whose {column.name} has a capital letter beyond ASCII, or a sign such as emoji "
             "right beside a word, gets no score; fit on and send plain words, such as "
             f"frame[{column.name!r}].str.lower().str.replace(r'\\W+', ' ', regex=True)"
         )
     if theirs:
-        behaviour.tell(column.name, "unseen category", _REFUSED)
+        behaviour.note(column.name, "unseen category", _REFUSED)
         behaviour.warnings.append(
             f"refuses unseen categories: a row whose {column.name} training never had gets no score; fit the encoder "
             "with handle_unknown='ignore' to score it"
@@ -117,4 +117,4 @@ def _try_unseen(comparer: Comparer, rows: Rows, place: int, behaviour: Behaviour
             f"column {column.name}: an unseen category is scored otherwise than by the pipeline, off by "
             f"{compared.worst:.3g}"
         )
-    behaviour.tell(column.name, "unseen category", _SCORED)
+    behaviour.note(column.name, "unseen category", _SCORED)

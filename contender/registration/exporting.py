@@ -1,4 +1,4 @@
-"""Export of a fitted pipeline: the first file that answers as it does, what becomes of odd rows, and the manifest."""
+"""Exports a fitted pipeline: the first file with the same scores, what it does with odd rows, and the manifest."""
 
 import hashlib
 from collections.abc import Collection, Mapping
@@ -12,16 +12,16 @@ from onnx import ModelProto, helper
 
 from contender.contracts.columns import fault_of
 from contender.contracts.inference_service import InputColumn
-from contender.contracts.tasks import ScoreError, TaskName
+from contender.contracts.tasks import ScoreError, Task
 from contender.contracts.values import Scalar
 from contender.errors import ExportError, ParityError
 from contender.registration import text
-from contender.registration.answers import Answered, File, of_pipeline, plain, task_of
 from contender.registration.behaviour import Behaviour, observe
 from contender.registration.conversion import FOREIGN, Converted, conversions, refusal
 from contender.registration.manifest import code, data, environment
 from contender.registration.parity import Comparer, Parity, compare_all, filled
 from contender.registration.preparing import check_fitted, is_scored
+from contender.registration.responses import File, Scores, of_pipeline, plain, task_of
 from contender.registration.rows import Rows, check_labels, check_named
 
 TOLERANCE = 1e-5
@@ -65,7 +65,6 @@ class Serving:
 
     sources: Mapping[str, str]
     defaults: Mapping[str, Any]
-    entities: Mapping[str, list[str]]
     never_null: Collection[str] = ()
     """Columns whose feature always has a value, such as a count."""
 
@@ -88,7 +87,6 @@ def export_pipeline(
     *,
     sources: Mapping[str, str] | None = None,
     defaults: Mapping[str, Any] | None = None,
-    entities: Mapping[str, list[str]] | None = None,
     description: str = "",
     tolerance: float = TOLERANCE,
     tolerance_reason: str = "",
@@ -105,7 +103,6 @@ def export_pipeline(
         labels: what it was fitted to, shape (rows,); only its hash enters the manifest.
         sources: `view:feature` per column that the router fetches; other columns come with the request.
         defaults: per column the value that stands in for every null, and when a feature can't be had.
-        entities: per join key the views it looks up; default: found out by the router.
         description: one sentence on what the version is.
         tolerance: largest accepted difference of a score, in units of the largest one where that is beyond 1.
         tolerance_reason: why a tolerance above the service's limit is right; recorded.
@@ -118,22 +115,22 @@ def export_pipeline(
     """
     rows = Rows.of(columns)
     names = [column.name for column in rows.columns]
-    serving = Serving(_named(sources), _named(defaults), entities or {}, set(map(str, never_null)))
+    serving = Serving(_named(sources), _named(defaults), set(map(str, never_null)))
     check_named(names, sources=serving.sources, defaults=serving.defaults)
     check_labels(labels, len(rows))
     check_fitted(pipeline, names)
     is_scored(pipeline)
-    task, classes = task_of(pipeline)
+    task, classes = task_of(pipeline, rows)
     checked = _Trial(pipeline, rows, task, classes, serving, tolerance).first_fitting()
-    served = [task, classes, [msgspec.to_builtins(column) for column in checked.inputs], checked.label]
-    onnx = marked(checked.converted.onnx, [*served, dict(serving.entities)])
+    inputs = [msgspec.to_builtins(column) for column in checked.inputs]
+    # The empty object stands for a field of earlier releases, so that the same pipeline stays the same version.
+    onnx = marked(checked.converted.onnx, [task.name, classes, inputs, checked.label, {}])
     manifest = {
-        "task": task,
+        "task": task.name,
         "classes": classes,
-        "inputs": [msgspec.to_builtins(column) for column in checked.inputs],
+        "inputs": inputs,
         "score_output": checked.converted.outputs.score,
         "label_output": checked.label,
-        "entities": dict(serving.entities),
         "description": description,
         "tolerance": tolerance,
         **({"tolerance_reason": tolerance_reason} if tolerance_reason else {}),
@@ -160,7 +157,7 @@ def _named(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def marked(onnx: bytes, served: list[Any]) -> bytes:
-    """The file with a mark of how it is served, so that other sources or defaults make another version."""
+    """The file with a digest of how it is served, so that other sources or defaults make another version."""
     model = ModelProto.FromString(onnx)
     digest = hashlib.sha256(msgspec.json.encode(served, order="deterministic")).hexdigest()
     helper.set_model_props(model, {"contender.served": digest})
@@ -174,7 +171,7 @@ class _Trial:
 
     pipeline: Any
     rows: Rows
-    task: TaskName
+    task: Task
     classes: list[Scalar]
     serving: Serving
     tolerance: float
@@ -202,15 +199,15 @@ class _Trial:
             default = self.serving.defaults.get(column.name)
             may_be_null = column.nulls > 0 or source != "request" or column.name in unused
             null = column.dtype in ("float", "string") and may_be_null
-            made = column.input(f"c{number}", source, default, required=not null and default is None)
-            if default is not None and (fault := fault_of(made, default, _TEXT_LIMIT)):
+            served = column.input(f"c{number}", source, default, required=not null and default is None)
+            if default is not None and (fault := fault_of(served, default, _TEXT_LIMIT)):
                 raise ExportError(f"the default of column {column.name}, {default!r}, {fault}: give a {column.dtype}")
             if column.nulls and not null and default is None:
                 raise ExportError(
                     f"column {column.name} holds nulls, and a step takes it as {column.dtype}, which has none: fill it "
                     f"before fit, or give it a default: defaults={{{column.name!r}: ...}}"
                 )
-            inputs.append(made)
+            inputs.append(served)
         return inputs
 
     def _checked(self, converted: Converted, rows: Rows, inputs: list[InputColumn]) -> _Checked:
@@ -229,7 +226,7 @@ class _Trial:
                 return _Checked(converted, final, label, parity, behaviour)
         raise _difference(parity, self.tolerance, converted)
 
-    def _own_answers(self, rows: Rows) -> Answered:
+    def _own_answers(self, rows: Rows) -> Scores:
         try:
             wanted = of_pipeline(self.pipeline, rows, self.task)
         except FOREIGN as error:
@@ -274,11 +271,11 @@ def _difference(parity: Parity | None, tolerance: float, converted: Converted) -
 
 def _beyond_single(rows: Rows) -> list[str]:
     """Columns whose numbers a 32-bit float does not hold to the last unit."""
-    found = []
+    names = []
     for number, column in enumerate(rows.columns):
         if column.dtype in ("float", "integer"):
             values = pd.to_numeric(rows.frame.iloc[:, number].astype(object), errors="coerce").to_numpy(float)
             large = values[np.abs(values) > 2**_FLOAT32_BITS]
             if len(large) and bool((large.astype(np.float32).astype(np.float64) != large).any()):
-                found.append(column.name)
-    return found
+                names.append(column.name)
+    return names

@@ -1,4 +1,4 @@
-"""Whether a file answers as its pipeline, on all rows that were given and on rows changed as live ones may be."""
+"""Compares a file with its pipeline, on all rows of the caller and on rows changed as live ones may be."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from contender.contracts.inference_service import InputColumn
-from contender.contracts.tasks import ScoreError, TaskName
-from contender.contracts.values import Scalar
+from contender.contracts.tasks import ScoreError, Task
 from contender.errors import ExportError
-from contender.registration.answers import Answered, File, of_pipeline
 from contender.registration.conversion import FOREIGN
+from contender.registration.responses import File, Scores, of_pipeline
 from contender.registration.rows import Rows
 
 SAMPLE_ROWS = 500
@@ -23,7 +22,7 @@ _PERTURBED = 4_000
 """Rows that are changed and tried beside those that were given, about."""
 _EACH = 40
 _TEXT_LIMIT = 1_000
-"""Characters of a text that a service takes unless it is told otherwise: longer ones are left out of the sample."""
+"""Characters of a text that a service takes by default: rows with longer ones are left out of the sample."""
 _EVEN = 1e-6
 """Within this margin of another class a 32-bit file may name either, on rows that nobody has given."""
 
@@ -33,7 +32,7 @@ class Comparison:
     """How a file compares with its pipeline over rows: the difference of each, and which labels differ."""
 
     rows: Rows
-    wanted: Answered
+    wanted: Scores
     differences: NDArray[np.float64]
     labels_differ: NDArray[np.bool_]
 
@@ -53,50 +52,48 @@ class Parity:
     @property
     def rows(self) -> int:
         """How many rows were compared."""
-        return sum(len(one.rows) for one in (self.given, *self.changed.values()))
+        return sum(len(compared.rows) for compared in (self.given, *self.changed.values()))
 
     @property
     def worst(self) -> float:
         """The largest difference of a score."""
-        return max(one.worst for one in (self.given, *self.changed.values()))
+        return max(compared.worst for compared in (self.given, *self.changed.values()))
 
     @property
     def labels_differ(self) -> int:
         """How many labels differ from the pipeline's own."""
-        return sum(int(one.labels_differ.sum()) for one in (self.given, *self.changed.values()))
+        return sum(int(compared.labels_differ.sum()) for compared in (self.given, *self.changed.values()))
 
-    def sample(self, task: TaskName) -> dict[str, Any]:
+    def sample(self, task: Task) -> dict[str, Any]:
         """Up to SAMPLE_ROWS rows with the pipeline's own answers: the worst of all, and others by chance."""
         parts = [self.given, *self.changed.values()]
-        places = [(part, row) for part, one in enumerate(parts) for row in range(len(one.rows)) if _fits(one, row)]
-        if not places:
+        candidates = [
+            (part, row)
+            for part, compared in enumerate(parts)
+            for row in range(len(compared.rows))
+            if _fits(compared, row)
+        ]
+        if not candidates:
             raise ExportError(f"every row holds a text of more than {_TEXT_LIMIT} characters: give some that do not")
-        difference = np.array([parts[part].differences[row] for part, row in places])
-        largest = max(range(len(places)), key=lambda n: np.abs(parts[places[n][0]].wanted.scores[places[n][1]]).max())
-        worst = [largest, *np.argsort(-difference, kind="stable")[: SAMPLE_ROWS // 2].tolist()]
-        given = np.flatnonzero([part == 0 for part, _ in places])
-        chance = np.random.default_rng(_SEED).permutation(given)[:SAMPLE_ROWS].tolist()
-        chosen = sorted(dict.fromkeys([*worst, *chance]).keys() if len(places) > SAMPLE_ROWS else range(len(places)))
-        if len(chosen) > SAMPLE_ROWS:
-            kept = set(list(dict.fromkeys([*worst, *chance]))[:SAMPLE_ROWS])
-            chosen = [number for number in chosen if number in kept]
-        return self._sampled(task, [places[number] for number in chosen])
+        if len(candidates) <= SAMPLE_ROWS:
+            return self._sampled(task, candidates)
+        difference = np.array([parts[part].differences[row] for part, row in candidates])
+        largest = np.argmax([np.abs(parts[part].wanted.scores[row]).max() for part, row in candidates])
+        worst = np.argsort(-difference, kind="stable")[: SAMPLE_ROWS // 2]
+        of_caller = np.flatnonzero([part == 0 for part, _ in candidates])
+        chance = np.random.default_rng(_SEED).permutation(of_caller)[:SAMPLE_ROWS]
+        chosen = list(dict.fromkeys([int(largest), *worst.tolist(), *chance.tolist()]))[:SAMPLE_ROWS]
+        return self._sampled(task, [candidates[number] for number in sorted(chosen)])
 
-    def _sampled(self, task: TaskName, places: Sequence[tuple[int, int]]) -> dict[str, Any]:
-        parts = [self.given, *self.changed.values()]
-        inputs: dict[str, list[Scalar]] = {column.name: [] for column in self.given.rows.columns}
-        scores: list[Any] = []
-        labels: list[Scalar] = []
-        for part in range(len(parts)):
-            chosen = [row for of, row in places if of == part]
-            if not chosen:
-                continue
-            for name, values in parts[part].rows.taken(chosen).inputs().items():
-                inputs[name] += values
-            sent = parts[part].wanted.sent(task, chosen)
-            scores += sent[0]
-            labels += sent[1]
-        return {"inputs": inputs, "scores": scores, **({} if task == "regression" else {"labels": labels})}
+    def _sampled(self, task: Task, candidates: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        sample: dict[str, Any] = {"inputs": {column.name: [] for column in self.given.rows.columns}}
+        for part, compared in enumerate([self.given, *self.changed.values()]):
+            chosen = [row for of, row in candidates if of == part]
+            for name, values in compared.rows.subset(chosen).inputs().items():
+                sample["inputs"][name] += values
+            for name, answers in compared.wanted.sample(task, chosen).items():
+                sample.setdefault(name, []).extend(answers)
+        return sample
 
 
 def _fits(compared: Comparison, row: int) -> bool:
@@ -113,29 +110,29 @@ class Comparer:
 
     pipeline: Any
     file: File
-    task: TaskName
+    task: Task
     inputs: Sequence[InputColumn]
 
-    def compare(self, rows: Rows, wanted: Answered | None = None, *, strict: bool = True) -> Comparison:
+    def compare(self, rows: Rows, wanted: Scores | None = None, *, strict: bool = True) -> Comparison:
         """Run rows on both sides; raises whatever either of them raises.
 
         Args:
             rows: the rows, in which defaults stand in for nulls already.
-            wanted: what the pipeline says to them, where that is known.
+            wanted: the pipeline's scores of them, where they are known.
             strict: whether a label may differ where two classes are all but even.
         """
         wanted = wanted or of_pipeline(self.pipeline, rows, self.task)
-        found = self.file.answer(rows.inputs())
-        both = np.isfinite(wanted.scores).all(axis=1), np.isfinite(found.scores).all(axis=1)
+        answered = self.file.answer(rows.inputs())
+        both = np.isfinite(wanted.scores).all(axis=1), np.isfinite(answered.scores).all(axis=1)
         scale = max(1.0, float(np.abs(wanted.scores[both[0]]).max())) if both[0].any() else 1.0
         with np.errstate(invalid="ignore"):
-            differences = np.abs(found.scores - wanted.scores).max(axis=1) / scale
+            differences = np.abs(answered.scores - wanted.scores).max(axis=1) / scale
         differences[~both[0] & ~both[1]] = 0.0
         differences[both[0] != both[1]] = np.inf
         differ = np.array(
-            [ours != theirs for ours, theirs in zip(found.labels, wanted.labels, strict=True)], dtype=bool
+            [ours != theirs for ours, theirs in zip(answered.labels, wanted.labels, strict=True)], dtype=bool
         )
-        if self.task == "regression":
+        if not self.task.has_classes:
             differ[:] = False
         elif not strict:
             ordered = np.sort(wanted.scores, axis=1)
@@ -155,13 +152,13 @@ class Comparer:
         return not ours, not theirs
 
 
-def compare_all(comparer: Comparer, given: Rows, wanted: Answered, *, strict: bool) -> Parity:
+def compare_all(comparer: Comparer, given: Rows, wanted: Scores, *, strict: bool) -> Parity:
     """Compare all rows that were given, and changed ones.
 
     Args:
         comparer: the file and the pipeline.
         given: the rows, in which defaults stand in for nulls already.
-        wanted: what the pipeline says to them.
+        wanted: the pipeline's scores of them.
         strict: whether labels of changed rows may differ where two classes are all but even.
     """
     parity = Parity(comparer.compare(given, wanted))
@@ -181,35 +178,35 @@ def changed_rows(rows: Rows, guarded: Collection[int]) -> Iterator[tuple[str, Ro
 
     Args:
         rows: the rows that were given.
-        guarded: places of columns that take whole numbers alone.
+        guarded: indices of columns that take whole numbers alone.
     """
     chance = np.random.default_rng(_SEED)
     numbers = [
-        place
-        for place, column in enumerate(rows.columns)
+        index
+        for index, column in enumerate(rows.columns)
         if column.dtype == "float"
-        and place not in guarded
-        and not isinstance(rows.frame.dtypes.iloc[place], pd.CategoricalDtype)
+        and index not in guarded
+        and not isinstance(rows.frame.dtypes.iloc[index], pd.CategoricalDtype)
     ]
     if not numbers:
         return
     each = max(2, min(_EACH, _PERTURBED // (4 * len(numbers)), len(rows)))
-    values = {place: rows.frame.iloc[:, place].astype(object).map(_number).to_numpy(float) for place in numbers}
-    numbers = [place for place in numbers if not np.isnan(values[place]).all()]
+    values = {index: rows.frame.iloc[:, index].astype(object).map(_number).to_numpy(float) for index in numbers}
+    numbers = [index for index in numbers if not np.isnan(values[index]).all()]
     if not numbers:
         return
-    spans = {place: (np.nanmin(values[place]), np.nanmax(values[place])) for place in numbers}
+    spans = {index: (np.nanmin(values[index]), np.nanmax(values[index])) for index in numbers}
     bases = []
-    for place in numbers:
-        low, high = spans[place]
+    for index in numbers:
+        low, high = spans[index]
         picked = chance.integers(0, len(rows), each)
-        new = [values[place][picked] + 0.5, values[place][picked] + 0.25, np.full(2, low), np.full(2, high)]
+        new = [values[index][picked] + 0.5, values[index][picked] + 0.25, np.full(2, low), np.full(2, high)]
         new.append(chance.uniform(low, high, each))
-        made = np.concatenate(new)
+        replacements = np.concatenate(new)
         base = np.concatenate([picked, picked, picked[:2], picked[:2], picked])
-        bases.append((base, {place: made}))
+        bases.append((base, {index: replacements}))
     picked = chance.integers(0, len(rows), min(len(rows), 5 * _EACH))
-    bases.append((picked, {place: chance.uniform(*spans[place], len(picked)) for place in numbers}))
+    bases.append((picked, {index: chance.uniform(*spans[index], len(picked)) for index in numbers}))
     yield "fractions, extremes and values between", rows.with_columns(_with(rows.frame, values, bases))
 
 
@@ -219,16 +216,16 @@ def _with(
     bases: Sequence[tuple[NDArray[Any], Mapping[int, NDArray[np.float64]]]],
 ) -> pd.DataFrame:
     """Rows of the frame by their positions, with other numbers in some columns, as floats; nulls stay."""
-    index = np.concatenate([base for base, _ in bases])
-    changed = {place: values[place][index] for place in bases[-1][1]}
+    positions = np.concatenate([base for base, _ in bases])
+    changed = {index: values[index][positions] for index in bases[-1][1]}
     begin = 0
     for base, new in bases:
-        for place, made in new.items():
-            part = changed[place][begin : begin + len(base)]
-            part[:] = np.where(np.isnan(part), np.nan, made)
+        for index, replacements in new.items():
+            part = changed[index][begin : begin + len(base)]
+            part[:] = np.where(np.isnan(part), np.nan, replacements)
         begin += len(base)
-    taken = frame.iloc[index].reset_index(drop=True)
-    columns = [pd.Series(changed[n]) if n in changed else taken.iloc[:, n] for n in range(frame.shape[1])]
+    others = frame.iloc[positions].reset_index(drop=True)
+    columns = [pd.Series(changed[n]) if n in changed else others.iloc[:, n] for n in range(frame.shape[1])]
     return pd.concat(columns, axis=1).set_axis(frame.columns, axis=1)
 
 
@@ -236,17 +233,17 @@ def _number(value: Any) -> float:
     return np.nan if value is None or value is pd.NA else float(value)
 
 
-def replaced(rows: Rows, place: int, value: Any) -> Rows:
+def replaced(rows: Rows, index: int, value: Any) -> Rows:
     """Rows in which one column has one value throughout."""
     frame = rows.frame.copy()
-    name = frame.columns[place]
-    kind = frame.dtypes.iloc[place]
+    name = frame.columns[index]
+    kind = frame.dtypes.iloc[index]
     if isinstance(kind, pd.CategoricalDtype) and value is not None:
         frame[name] = frame[name].astype(object)
     if value is None and (pd.api.types.is_integer_dtype(kind) or pd.api.types.is_bool_dtype(kind)):
         frame[name] = np.nan
     elif value is None:
-        frame[name] = pd.Series([_null(rows, place)] * len(frame), index=frame.index, dtype=_nullable(kind))
+        frame[name] = pd.Series([_null(rows, index)] * len(frame), index=frame.index, dtype=_nullable(kind))
     else:
         frame[name] = pd.Series([value] * len(frame), index=frame.index)
     return rows.with_columns(frame)
@@ -256,16 +253,16 @@ def _nullable(kind: Any) -> Any:
     return kind if not isinstance(kind, np.dtype) else (object if kind.kind in "OUS" else np.float64)
 
 
-def _null(rows: Rows, place: int) -> Any:
-    return None if rows.columns[place].null_text.endswith("None") else np.nan
+def _null(rows: Rows, index: int) -> Any:
+    return None if rows.columns[index].null_text.endswith("None") else np.nan
 
 
 def filled(rows: Rows, inputs: Sequence[InputColumn]) -> Rows:
     """Rows in which a column's default stands in for its nulls, as a service does it."""
     frame = rows.frame
-    for place, column in enumerate(inputs):
-        if column.default is not None and bool(frame.iloc[:, place].isna().any()):
-            name = frame.columns[place]
+    for index, column in enumerate(inputs):
+        if column.default is not None and bool(frame.iloc[:, index].isna().any()):
+            name = frame.columns[index]
             series = frame[name].astype(object)
             kept = series.where(series.notna(), column.default)
             frame = frame.copy()

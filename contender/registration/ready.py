@@ -1,4 +1,4 @@
-"""A ready ONNX file, exported elsewhere: which input takes which column, what its outputs mean, and a sample."""
+"""Exports a ready ONNX file: finds which input takes which column and what the outputs mean, and makes a sample."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from onnx import ModelProto, TensorProto, helper
 
 from contender.contracts.columns import fault_of
 from contender.contracts.inference_service import InputColumn
-from contender.contracts.tasks import TASKS, ScoreError, TaskName
+from contender.contracts.tasks import REGRESSION, TASKS, ScoreError, Task, TaskName, fitting_task, task_named
 from contender.contracts.values import Dtype, Scalar
 from contender.errors import ExportError
-from contender.registration.answers import Answered, File, plain
 from contender.registration.conversion import FOREIGN
 from contender.registration.exporting import Export, Recorded
 from contender.registration.manifest import code, data, environment
 from contender.registration.parity import SAMPLE_ROWS, replaced
+from contender.registration.responses import File, Scores, plain
 from contender.registration.rows import Rows, check_labels, check_named
 
 _DTYPES: dict[str, Dtype] = {
@@ -53,7 +53,6 @@ def export_file(
     classes: Sequence[Any] | None = None,
     sources: Mapping[str, str] | None = None,
     defaults: Mapping[str, Any] | None = None,
-    entities: Mapping[str, list[str]] | None = None,
     description: str = "",
     training_set: Recorded | None = None,
     never_null: Sequence[str] = (),
@@ -64,11 +63,10 @@ def export_file(
         model: a path, bytes, or a ModelProto.
         columns: rows of it, shape (rows, inputs): named as the file's inputs are, or in the order of its one matrix.
         labels: what is true of the rows, shape (rows,); says which classes there are.
-        task: what the scores mean; default: found out from the file's outputs and the labels.
-        classes: the labels of the probabilities' columns; default: found out.
+        task: the name of its task; default: inferred from the file's outputs and the labels.
+        classes: the labels of the probabilities' columns; default: inferred.
         sources: as `export_pipeline` has them, like all that follows.
         defaults: by column.
-        entities: by join key.
         description: one sentence.
         training_set: what the rows were taken from.
         never_null: columns whose feature always has a value.
@@ -89,17 +87,16 @@ def export_file(
     rows = rows.retyped({column.name: column.dtype for column in inputs})
     score, label = _outputs(session)
     raw = _raw(content, inputs, rows, score)
-    found_task, found_classes = _meaning(raw, labels, task, list(classes) if classes is not None else known)
-    file = File(content, inputs, found_task, found_classes, [score, label])
+    inferred_task, inferred_classes = _meaning(raw, labels, task, list(classes) if classes is not None else known)
+    file = File(content, inputs, inferred_task, inferred_classes, [score, label])
     answered = _answered(file, rows, label)
     warnings = _nulls(file, rows, inputs, set(never_null))
     manifest = {
-        "task": found_task,
-        "classes": found_classes,
+        "task": inferred_task.name,
+        "classes": inferred_classes,
         "inputs": [msgspec.to_builtins(column) for column in inputs],
         "score_output": score,
-        "label_output": label if found_task != "regression" else "",
-        "entities": dict(entities or {}),
+        "label_output": label if inferred_task.has_classes else "",
         "description": description,
         "tolerance": _TOLERANCE,
         "parity": {"rows": len(rows), "worst": 0.0, "reference": "the file itself"},
@@ -115,9 +112,8 @@ def export_file(
     if not len(scored):
         raise ExportError("the file gives no row a finite score: are the columns in the order that it takes them in?")
     chosen = sorted(np.random.default_rng(0).permutation(scored)[:SAMPLE_ROWS].tolist())
-    scores, of_rows = answered.sent(found_task, chosen)
-    sample = {"inputs": rows.taken(chosen).inputs(), "scores": scores}
-    return Export(content, manifest, sample | ({} if found_task == "regression" else {"labels": of_rows}))
+    sample = {"inputs": rows.subset(chosen).inputs(), **answered.sample(inferred_task, chosen)}
+    return Export(content, manifest, sample)
 
 
 def _bytes(model: Any) -> bytes:
@@ -144,14 +140,14 @@ def _without_maps(proto: ModelProto) -> tuple[ModelProto, list[Scalar]]:
     """The model whose probabilities are a tensor, where a ZipMap made maps of them; and the classes it named."""
     classes: list[Scalar] = []
     for node in [node for node in proto.graph.node if node.op_type == "ZipMap"]:
-        attributes = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         classes = list(attributes.get("classlabels_int64s", []))
-        classes = classes or [one.decode() for one in attributes.get("classlabels_strings", [])]
+        classes = classes or [name.decode() for name in attributes.get("classlabels_strings", [])]
         proto.graph.node.remove(node)
-        for place, output in enumerate(proto.graph.output):
+        for index, output in enumerate(proto.graph.output):
             if output.name == node.output[0]:
                 tensor = helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, [None, len(classes)])
-                proto.graph.output[place].CopyFrom(tensor)
+                proto.graph.output[index].CopyFrom(tensor)
     return proto, classes
 
 
@@ -167,7 +163,7 @@ def _opened(content: bytes) -> onnxruntime.InferenceSession:
 def _inputs(
     session: onnxruntime.InferenceSession, rows: Rows, sources: Mapping[str, str], defaults: Mapping[str, Any]
 ) -> list[InputColumn]:
-    tensors = {one.name: one for one in session.get_inputs()}
+    tensors = {tensor.name: tensor for tensor in session.get_inputs()}
     names = [column.name for column in rows.columns]
     matrix = next(iter(tensors)) if len(tensors) == 1 and list(tensors) != names else ""
     width = tensors[matrix].shape[-1] if matrix and len(tensors[matrix].shape) > 1 else None
@@ -194,47 +190,50 @@ def _inputs(
             dtype = "boolean"
         source, default = sources.get(column.name, "request"), defaults.get(column.name)
         null = dtype in ("float", "string") and (column.nulls > 0 or source != "request")
-        made = InputColumn(column.name, dtype, source, default, not null and default is None)
-        if default is not None and (fault := fault_of(made, default, _TEXT_LIMIT)):
+        served = InputColumn(column.name, dtype, source, default, not null and default is None)
+        if default is not None and (fault := fault_of(served, default, _TEXT_LIMIT)):
             raise ExportError(f"the default of column {column.name}, {default!r}, {fault}: give a {dtype}")
-        inputs.append(made)
+        inputs.append(served)
     return inputs
 
 
 def _outputs(session: onnxruntime.InferenceSession) -> tuple[str, str]:
     """The outputs that hold scores and labels; empty where there are no labels."""
     outputs = session.get_outputs()
-    scores = [one.name for one in outputs if one.type in _FLOATS]
+    scores = [output.name for output in outputs if output.type in _FLOATS]
     if not scores:
-        held = ", ".join(f"{one.name} ({one.type})" for one in outputs)
-        raise ExportError(f"the file gives no tensor of floats, which scores are: {held}")
-    labels = [one.name for one in outputs if one.type in _LABELS]
+        held = ", ".join(f"{output.name} ({output.type})" for output in outputs)
+        raise ExportError(f"the file has no output of floats for the scores; its outputs are {held}")
+    labels = [output.name for output in outputs if output.type in _LABELS]
     return scores[0], labels[0] if labels else ""
 
 
 def _meaning(
-    raw: NDArray[Any], labels: Any, task: TaskName | None, classes: Sequence[Any] | None
-) -> tuple[TaskName, list[Scalar]]:
-    """What the scores mean, and the classes; a single score between 0 and 1 is a probability where two labels are."""
-    if task is not None and task not in [known.name for known in TASKS]:
-        raise ExportError(f"task is {task!r}; it is one of {', '.join(known.name for known in TASKS)}")
+    raw: NDArray[Any], labels: Any, name: TaskName | None, classes: Sequence[Any] | None
+) -> tuple[Task, list[Scalar]]:
+    """The task and its classes; with two labels a single score between 0 and 1 is a probability."""
+    if name is not None and name not in [known.name for known in TASKS]:
+        raise ExportError(f"task is {name!r}; it is one of {', '.join(known.name for known in TASKS)}")
     width = raw.size // len(raw)
     seen = sorted(set(_scalars("labels", labels)), key=str) if labels is not None else []
     given = _scalars("classes", classes) if classes else sorted(seen, key=_order)
     if len(set(given)) < len(given):
         raise ExportError(f"classes name a class twice: {given}")
-    if task is None:
-        within = bool(((raw >= 0) & (raw <= 1)).all())
-        two = len(given) == _PAIR and within
-        task = ("binary" if width == _PAIR else "multiclass") if width > 1 else ("binary" if two else "regression")
-    if task == "regression":
+    task = _inferred(raw, width, len(given)) if name is None else task_named(name)
+    if not task.has_classes:
         return task, []
-    wanted = _PAIR if task == "binary" else width
-    if len(given) != wanted:
+    if not task.takes_classes(len(given)) or width not in task.tensor_widths(len(given)):
+        count = max(width, _PAIR)
         if classes or labels is not None:
-            raise ExportError(f"the file tells {wanted} classes apart, and there are {len(given)}: give classes=[...]")
-        given = list(range(wanted))
+            raise ExportError(f"the file tells {count} classes apart, and there are {len(given)}: give classes=[...]")
+        given = list(range(count))
     return task, given
+
+
+def _inferred(raw: NDArray[Any], width: int, classes: int) -> Task:
+    are_probabilities = bool(((raw >= 0) & (raw <= 1)).all())
+    is_classifier = width > 1 or (classes == _PAIR and are_probabilities)
+    return fitting_task(max(width, _PAIR) if is_classifier else 0)
 
 
 def _scalars(what: str, values: Any) -> list[Any]:
@@ -250,7 +249,7 @@ def _order(value: Any) -> Any:
 
 
 def _raw(content: bytes, inputs: Sequence[InputColumn], rows: Rows, output: str) -> NDArray[Any]:
-    return np.asarray(_run(lambda: File(content, inputs, "regression", [], [output]).outputs(rows.inputs())[0]))
+    return np.asarray(_run(lambda: File(content, inputs, REGRESSION, [], [output]).outputs(rows.inputs())[0]))
 
 
 def _run(call: Any) -> Any:
@@ -260,27 +259,27 @@ def _run(call: Any) -> Any:
         raise ExportError(f"the file can't answer the rows: {' '.join(str(error).split())[:200]}") from error
 
 
-def _answered(file: File, rows: Rows, label: str) -> Answered:
-    answered: Answered = _run(lambda: file.answer(rows.inputs()))
+def _answered(file: File, rows: Rows, label: str) -> Scores:
+    answered: Scores = _run(lambda: file.answer(rows.inputs()))
     if label and len(answered.labels) != len(rows):
         raise ExportError(f"the file's output {label} holds no label for each row")
     return answered
 
 
 def _nulls(file: File, rows: Rows, inputs: Sequence[InputColumn], never_null: set[str]) -> list[str]:
-    """What new entities get where a feature is null for them."""
-    told = []
-    few = rows.taken(list(range(min(20, len(rows)))))
-    for place, column in enumerate(inputs):
+    """Warnings of features that are null for new entities, where the file then gives no score."""
+    messages = []
+    few = rows.subset(list(range(min(20, len(rows)))))
+    for index, column in enumerate(inputs):
         if column.source == "request" or column.default is not None or column.name in never_null:
             continue
         try:
-            scored = bool(np.isfinite(file.answer(replaced(few, place, None).inputs()).scores).all())
+            scored = bool(np.isfinite(file.answer(replaced(few, index, None).inputs()).scores).all())
         except (*FOREIGN, ScoreError):
             scored = False
         if not scored:
-            told.append(
+            messages.append(
                 f"fails for new entities: {column.name} ({column.source}) is null there, and the row is refused; add a "
                 f"default: defaults={{{column.name!r}: ...}}"
             )
-    return told
+    return messages

@@ -50,7 +50,9 @@ class Rows:
         """
         frame, kind = _frame(given)
         if frame.empty:
-            raise ExportError("columns hold no rows, so that nothing can be compared")
+            raise ExportError(
+                "the frame is empty; pass at least one row so that the ONNX scores can be compared with scikit-learn's"
+            )
         names = [str(name) for name in frame.columns]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ExportError(f"column {repeated[0]} is there twice: give each column a name of its own")
@@ -60,7 +62,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def taken(self, rows: Any) -> "Rows":
+    def subset(self, rows: Any) -> "Rows":
         """Some of the rows, by their positions."""
         return replace(self, frame=self.frame.iloc[rows])
 
@@ -70,7 +72,9 @@ class Rows:
 
     def retyped(self, dtypes: Mapping[str, Dtype]) -> "Rows":
         """The rows, with other types for callers."""
-        return replace(self, columns=[replace(one, dtype=dtypes.get(one.name, one.dtype)) for one in self.columns])
+        return replace(
+            self, columns=[replace(column, dtype=dtypes.get(column.name, column.dtype)) for column in self.columns]
+        )
 
     def native(self) -> Any:
         """The rows as they were given, which is how the pipeline was fitted."""
@@ -196,7 +200,7 @@ def _dtype(name: str, series: "pd.Series[Any]") -> tuple[Dtype, bool]:
     }
     if held not in fitting:
         raise ExportError(
-            f"column {name} holds {held} values of the type {kind}: make it numbers, text or booleans, such as "
+            f"column {name} has dtype {kind} with {held} values; convert it to numbers, text or booleans, such as "
             f"frame[{name!r}].astype(str)"
         )
     return fitting[held]

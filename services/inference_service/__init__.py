@@ -1,1 +1,1 @@
-"""Model registry and ONNX inference. Owns versions (SQL, content-addressed files); writes topic models."""
+"""Model registry and ONNX inference. Owns versions: rows in SQL, and ONNX files named by their content."""

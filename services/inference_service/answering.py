@@ -1,4 +1,4 @@
-"""Rows in, an answer for each of them out: a row that fails gets its own fault, the others their scores."""
+"""Answers rows one by one where it must: a row that fails gets its own fault, the others their scores."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from contender.contracts.inference_service import InputColumn, RowFault
-from contender.contracts.values import Scalar
+from contender.contracts.inference_service import ANSWER, VERSION_UNAVAILABLE, InputColumn, RowFault, ScoredRows
+from contender.contracts.problems import ProblemType
+from contender.contracts.values import Scalar, Score
 from services.inference_service.domain.columns import Arrays, CheckedRows, check_rows
 from services.inference_service.errors import AnswerError
-from services.inference_service.session import Answers, Session
+from services.inference_service.session import Scores, Session
 from services.inference_service.watchdog import Watchdog
 from shared.errors import shortened
 
 RUN_ROWS = 256
 """Most rows of one run: what a trial has measured holds for no more. Larger runs gain nothing."""
-_UNPROCESSABLE, _UNAVAILABLE = 422, 503
 _WHOLE_SHARE = 0.5
 """Share of a row's time that several rows together get before they are tried one by one."""
 _FIRST_SHARE = 0.05
@@ -26,14 +26,6 @@ _LARGEST_SCORE = float(np.finfo(np.float32).max)
 """As for the columns: whoever reads scores may keep them in 32 bits, whatever the model computes in."""
 _NAMING_SECONDS = 0.5
 """Time that a call may take to find the columns at fault."""
-
-
-class RowAnswers(msgspec.Struct, frozen=True):
-    """Per row the score and the label, or null; `errors` says why for each null."""
-
-    scores: list[float | list[float] | None]
-    labels: list[Scalar]
-    errors: list[RowFault] = []
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -61,11 +53,11 @@ class Answering:
     watchdog: Watchdog
     run_rows: int = RUN_ROWS
 
-    def answer(self, inputs: Mapping[str, Sequence[Scalar]], seconds: float) -> RowAnswers:
-        """Answers of rows given by column; rows that are not reached within `seconds` are told to come again.
+    def answer(self, inputs: Mapping[str, Sequence[Scalar]], seconds: float) -> ScoredRows:
+        """Answers of rows given by column; rows that are not reached within `seconds` get a fault that is temporary.
 
         Raises:
-            TooLarge, Unprocessable: columns are unknown or missing, or the rows are too many or none.
+            TooLarge, InvalidField: columns are unknown or missing, or the rows are too many or none.
         """
         limits = self.limits
         checked = check_rows(self.schema, inputs, row_limit=limits.row_limit, text_limit=limits.text_limit)
@@ -91,7 +83,7 @@ class _Call:
     culprit: str = ""
     """The column at fault in the row before: often it is the same one."""
     reference: Arrays = field(default_factory=dict)
-    scores: list[float | list[float] | None] = field(default_factory=list)
+    scores: list[Score | None] = field(default_factory=list)
     labels: list[Scalar] = field(default_factory=list)
     errors: list[RowFault] = field(default_factory=list)
 
@@ -100,9 +92,9 @@ class _Call:
         self.scores, self.labels = [None] * rows, [None] * rows
         self.errors = list(self.checked.faults)
 
-    def answers(self) -> RowAnswers:
+    def answers(self) -> ScoredRows:
         """What was answered up to now."""
-        return RowAnswers(self.scores, self.labels, sorted(self.errors, key=lambda fault: fault.row))
+        return ScoredRows(self.scores, self.labels, sorted(self.errors, key=lambda fault: fault.row))
 
     def answer(self, rows: range) -> None:
         """Answer rows that lie side by side: together if that goes well, else by halves, or singly if it takes long."""
@@ -141,11 +133,11 @@ class _Call:
     def _first_seconds(self) -> float:
         return self.answering.limits.run_seconds * _FIRST_SHARE
 
-    def _run(self, rows: range, seconds: float) -> Answers:
+    def _run(self, rows: range, seconds: float) -> Scores:
         arrays = {name: array[rows.start : rows.stop] for name, array in self.checked.arrays.items()}
         return self._run_arrays(arrays, seconds)
 
-    def _run_arrays(self, arrays: Arrays, seconds: float) -> Answers:
+    def _run_arrays(self, arrays: Arrays, seconds: float) -> Scores:
         left = self.ends_at - time.monotonic()
         if left <= 0:
             raise _LateError
@@ -160,7 +152,7 @@ class _Call:
             raise AnswerError.at("inputs", "gets a score beyond 32-bit floats")
         return answers
 
-    def _keep(self, rows: range, answers: Answers) -> None:
+    def _keep(self, rows: range, answers: Scores) -> None:
         for row, score, label in zip(rows, answers.scores, answers.labels, strict=True):
             original = self.checked.rows[row]
             self.scores[original], self.labels[original] = score, label
@@ -170,27 +162,27 @@ class _Call:
         limits = self.answering.limits
         if self.ends_at - time.monotonic() > 0:
             message = f"takes the model longer than {limits.run_seconds:g} s"
-            self._fault(row, _UNPROCESSABLE, "inputs", message)
+            self._fault(row, ANSWER, "inputs", message)
         else:
             message = f"was not answered within the {limits.answer_seconds:g} s that the rows of a call have together"
-            self._fault(row, _UNAVAILABLE, "inputs", message)
+            self._fault(row, VERSION_UNAVAILABLE, "inputs", message)
 
     def _refuse(self, row: int) -> None:
         """Say which column makes the model fail on a row, as far as trying tells."""
         original = self.checked.rows[row]
         name = self._culprit(row)
         if not name:
-            self._fault(row, _UNPROCESSABLE, "inputs", "gets no usable score from the model")
+            self._fault(row, ANSWER, "inputs", "gets no usable score from the model")
             return
         value = self.inputs[name][original]
         if value is None:
             message = "is null, and the model gives no usable score then: add an imputer or a default"
         else:
             message = f"is {shortened(repr(value))}, for which the model gives no usable score"
-        self._fault(row, _UNPROCESSABLE, f"inputs.{name}", message)
+        self._fault(row, ANSWER, f"inputs.{name}", message)
 
-    def _fault(self, row: int, status: int, name: str, message: str) -> None:
-        self.errors.append(RowFault(self.checked.rows[row], status, name, message))
+    def _fault(self, row: int, kind: ProblemType, field: str, message: str) -> None:
+        self.errors.append(RowFault.of(kind, self.checked.rows[row], field, message))
 
     def _culprit(self, row: int) -> str:
         """The column at fault: with the values of the reference row up to and with it, the row has a score."""
@@ -250,7 +242,7 @@ def halves(inputs: Mapping[str, Sequence[Scalar]]) -> Iterator[dict[str, list[Sc
     yield {name: list(values[middle:]) for name, values in inputs.items()}
 
 
-def joined(first: RowAnswers, second: RowAnswers) -> RowAnswers:
+def joined(first: ScoredRows, second: ScoredRows) -> ScoredRows:
     """Answers of rows and of those behind them."""
     behind = [msgspec.structs.replace(fault, row=fault.row + len(first.scores)) for fault in second.errors]
-    return RowAnswers(first.scores + second.scores, first.labels + second.labels, first.errors + behind)
+    return ScoredRows(first.scores + second.scores, first.labels + second.labels, first.errors + behind)

@@ -8,8 +8,8 @@ ServiceError
 ├── ParityError           its answers differ from scikit-learn's
 ├── ManifestError         the manifest does not fit the model
 ├── AnswerError           the model fails on these rows
-├── UnreadableVersionError 500 the registry's row of the version can't be read
-├── VersionUnavailableError 503 the version can't be opened at the moment
+├── UnreadableVersionError  the registry's row of the version can't be read
+├── VersionUnavailableError  the version can't be opened at the moment
 └── RegistryError         the registry can't be reached
 """
 
@@ -70,4 +70,4 @@ PROBLEMS: dict[type[ServiceError], ProblemType] = {
     VersionUnavailableError: contract.VERSION_UNAVAILABLE,
     RegistryError: contract.REGISTRY_UNAVAILABLE,
 }
-"""What callers are told of each."""
+"""The problem that stands for each error."""

@@ -5,15 +5,14 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from contender.contracts.columns import fault_of
-from contender.contracts.inference_service import InputColumn, ModelVersion
-from contender.contracts.tasks import TaskName
+from contender.contracts.inference_service import InputColumn, Manifest, ModelVersion, ScoredRows, VersionDetails
+from contender.contracts.tasks import task_named
 from contender.contracts.values import Scalar
-from services.inference_service.answering import RowAnswers
 from services.inference_service.domain.bounds import check_free_part, check_json, check_texts
 from services.inference_service.errors import (
     ManifestError,
@@ -30,36 +29,12 @@ from services.inference_service.store import Listing, ModelFiles, UnreadableVers
 from services.inference_service.trials import Trials, Tried
 from shared.clock import Clock
 from shared.errors import InvalidField, TooLarge
-from shared.topics import LARGEST_RECORD_BYTES, MODELS
 
 ShapeT = TypeVar("ShapeT")
 CHAMPION = "champion"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-_SERVED = ("task", "classes", "inputs", "entities", "score_output", "label_output")
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """The part of a manifest that the service itself reads; the rest is kept as it came."""
-
-    task: TaskName
-    inputs: list[InputColumn]
-    classes: list[Scalar] = []
-    entities: dict[str, list[str]] = {}
-    description: str = ""
-    tolerance: float = 1e-5
-    tolerance_reason: str = ""
-    score_output: str = ""
-    label_output: str = ""
-
-
-class Announce(Protocol):
-    """Tells others that a version is there or has become champion."""
-
-    async def __call__(self, version: ModelVersion) -> None:
-        """Return once the announcement is durable."""
-        ...
+_SERVED = ("task", "classes", "inputs", "score_output", "label_output")
+"""What callers of a version rely on, beside its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +45,10 @@ class Models:
     files: ModelFiles
     runtime: Runtime
     trials: Trials
-    announce: Announce
     clock: Clock
     settings: InferenceSettings
     unreadable: list[UnreadableVersion] = field(default_factory=list)
-    """What the last reading of the whole registry could not read."""
+    """The rows that the last reading of the whole registry could not read."""
     _known: dict[tuple[str, str], ModelVersion] = field(default_factory=dict)
 
     async def register(self, model: str, onnx: bytes, manifest: bytes, sample: bytes) -> tuple[ModelVersion, bool]:
@@ -84,7 +58,7 @@ class Models:
             TooLarge: the file or the manifest is larger than allowed.
             UnsafeModelError: the file is not one that is run here.
             ManifestError, ParityError: the manifest does not fit the file, or its answers are not scikit-learn's.
-            VersionConflictError: the file is registered with other inputs, classes, task or entities.
+            VersionConflictError: the file is registered with other inputs, classes or task.
             InvalidField: name, manifest or sample are malformed.
             Overloaded: too many uploads wait for their trials.
         """
@@ -100,22 +74,18 @@ class Models:
             task=described.task,
             classes=described.classes,
             inputs=described.inputs,
-            entities=described.entities,
             registered_at=self.clock.now(),
             description=described.description,
             score_output=described.score_output,
             label_output=described.label_output,
-            manifest=whole,
         )
         tried = await self.trials.run(trial_of(registered, described.tolerance, self.settings), onnx, sample)
         parity = {"rows": tried.finding.rows, "worst": tried.finding.worst}
-        registered = msgspec.structs.replace(registered, manifest={**whole, "server_parity": parity})
-        _check_record(registered)
-        kept, added = await self._keep(registered, tried)
-        await self.announce(kept)
-        return kept, added
+        details = VersionDetails.of(registered, {**whole, "server_parity": parity})
+        _check_document(details)
+        return await self._keep(registered, details, tried)
 
-    async def _keep(self, registered: ModelVersion, tried: Tried) -> tuple[ModelVersion, bool]:
+    async def _keep(self, registered: ModelVersion, details: VersionDetails, tried: Tried) -> tuple[ModelVersion, bool]:
         """Write the file and the row; the version is open before anybody can know of it."""
         model, version = registered.model, registered.version
         known = await self._registered(model, version)
@@ -128,12 +98,12 @@ class Models:
             await self.runtime.open(registered)
         except VersionUnavailableError as error:
             raise UnsafeModelError.at("onnx", f"can't be served: {error.detail}") from error
-        added = known is None and await self.store.add(registered)
+        is_new = known is None and await self.store.add(details)
         kept = await self.version(model, version)
-        if _served(kept) != _served(registered):  # another registration was quicker, with another manifest
+        if _differing(kept, registered):  # another registration was quicker, with another manifest
             await self.runtime.forget(registered)
         _check_same(kept, registered)
-        return kept, added
+        return kept, is_new
 
     async def _registered(self, model: str, version: str) -> ModelVersion | None:
         listing = await self.store.versions(model)
@@ -149,13 +119,7 @@ class Models:
         await self.versions(model)
         if not await self.store.promote(model, version):
             raise UnknownVersionError(f"model {model} has no version {version}")
-        changed = await self.version(model, version)
-        # All of them: who tries again after a failure half-way can't know which one was champion before.
-        for other in await self.versions(model):
-            if other.version != version:
-                await self.announce(other)
-        await self.announce(changed)
-        return changed
+        return await self.version(model, version)
 
     async def models(self) -> list[ModelVersion]:
         """Every version of every model that can be read; `unreadable` has the others."""
@@ -192,7 +156,12 @@ class Models:
             raise UnknownModelError(f"there is no model {model}")
         raise UnknownVersionError(f"model {model} has no version {version}")
 
-    async def answer(self, model: str, version: str, inputs: Mapping[str, Sequence[Scalar]]) -> RowAnswers:
+    async def details(self, model: str, version: str) -> VersionDetails:
+        """One version, or the champion, with its manifest; raises as `version` does."""
+        known = await self.version(model, version)
+        return VersionDetails.of(known, await self.store.manifest(model, known.version))
+
+    async def answer(self, model: str, version: str, inputs: Mapping[str, Sequence[Scalar]]) -> ScoredRows:
         """Scores and labels of rows given by column; a row that has none has its own fault.
 
         Raises:
@@ -204,12 +173,12 @@ class Models:
 
     async def _immutable(self, model: str, version: str) -> ModelVersion:
         """The version from memory where its name says all; the champion is looked up each time."""
-        found = self._known.get((model, version))
-        if found is None:
-            found = await self.version(model, version)
+        known = self._known.get((model, version))
+        if known is None:
+            known = await self.version(model, version)
             if version != CHAMPION:
-                self._known[model, version] = found
-        return found
+                self._known[model, version] = known
+        return known
 
 
 def _read_manifest(content: bytes, settings: InferenceSettings) -> tuple[Manifest, dict[str, object]]:
@@ -218,35 +187,36 @@ def _read_manifest(content: bytes, settings: InferenceSettings) -> tuple[Manifes
         raise TooLarge.at("manifest", f"is larger than {settings.manifest_limit_bytes} bytes")
     check_json(content, "manifest")
     manifest = _read(content, Manifest, "manifest")
-    check_texts(manifest.inputs, manifest.classes, manifest.entities, manifest.description)
+    check_texts(manifest.inputs, manifest.classes, manifest.description)
     _check_manifest(manifest, settings)
     whole = _read(content, dict[str, object], "manifest")
     check_free_part(whole, Manifest.__struct_fields__)
     return manifest, whole
 
 
-def _check_record(version: ModelVersion) -> None:
-    """Refuse what the registry or the topic could not give back, before anything is kept."""
-    record = MODELS.encode(version)
-    if len(record) > LARGEST_RECORD_BYTES:
-        raise TooLarge.at("manifest", f"makes a record of {len(record)} bytes; Kafka takes {LARGEST_RECORD_BYTES}")
-    if MODELS.decode(record) != version:
+def _check_document(version: VersionDetails) -> None:
+    """Refuse a manifest that the registry could not give back, before anything is kept."""
+    if msgspec.json.decode(msgspec.json.encode(version), type=VersionDetails) != version:
         raise ManifestError.at("manifest", "is not read back as it came: write numbers and texts in their plain form")
 
 
 def _refuse_unreadable(listing: Listing, version: str = "") -> None:
-    """Say what is wrong with a version that can't be read; without a name, with any."""
+    """Refuse if the version of that name can't be read; without a name, if any can't."""
     for row in listing.unreadable:
         if version in ("", row.version):
             raise UnreadableVersionError(f"the registry's row of {row.model} {row.version} can't be read: {row.reason}")
 
 
+def _differing(kept: ModelVersion, registered: ModelVersion) -> list[str]:
+    """The fields in which two versions of one file differ for their callers."""
+    return [name for name in _SERVED if getattr(kept, name) != getattr(registered, name)]
+
+
 def _check_same(kept: ModelVersion, registered: ModelVersion) -> None:
-    if _served(kept) != _served(registered):
-        differing = ", ".join(name for name in _SERVED if getattr(kept, name) != getattr(registered, name))
+    if differing := _differing(kept, registered):
         raise VersionConflictError.at(
             "manifest",
-            f"differs in {differing} from the one that {kept.version[:12]} was registered with: a version "
+            f"differs in {', '.join(differing)} from the one that {kept.version[:12]} was registered with: a version "
             "never changes. Register the file under another model name, or export it anew, by contender's own "
             "`register` or with other metadata, which makes a new version",
         )
@@ -256,12 +226,7 @@ def _read(content: bytes, shape: type[ShapeT], name: str) -> ShapeT:
     try:
         return msgspec.json.decode(content, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidField.at(name, f"is not what was expected: {error}") from error
-
-
-def _served(version: ModelVersion) -> tuple[object, ...]:
-    """What callers of a version rely on, beside its file."""
-    return tuple(getattr(version, name) for name in _SERVED)
+        raise InvalidField.at(name, f"can't be read: {error}") from error
 
 
 def _check_manifest(manifest: Manifest, settings: InferenceSettings) -> None:
@@ -281,8 +246,7 @@ def _check_manifest(manifest: Manifest, settings: InferenceSettings) -> None:
             raise ManifestError.at(f"manifest.inputs.{column.name}.default", fault)
     if len(set(manifest.classes)) < len(manifest.classes):
         raise ManifestError.at("manifest.classes", "names a class twice")
-    wanted = {"binary": len(manifest.classes) == 2, "multiclass": len(manifest.classes) > 2}  # noqa: PLR2004
-    if not wanted.get(manifest.task, not manifest.classes):
+    if not task_named(manifest.task).takes_classes(len(manifest.classes)):
         raise ManifestError.at("manifest.classes", f"has {len(manifest.classes)}, which does not fit {manifest.task}")
 
 

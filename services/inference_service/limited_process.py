@@ -1,4 +1,7 @@
-"""A child process with a limit on each answer; what runs in it sets limits on its own memory (see own_limits)."""
+"""A child process as its parent sees it: it answers messages, within limits of time and size.
+
+A message is some byte strings, each behind its length. The child's side is `child_process`.
+"""
 
 import asyncio
 import os
@@ -8,12 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from services.inference_service.pipes import MessageError, packed, receive
-
 _ROOT = Path(__file__).resolve().parents[2]
 _BUFFER_BYTES = 1024**2
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 """A thread's own memory is reserved as a whole, which would use up the limits."""
+
+
+LENGTH_BYTES = 8
 
 
 class ProcessEndedError(RuntimeError):
@@ -95,3 +99,42 @@ class LimitedProcess:
             writer.write(piece)
         await writer.drain()
         return await receive(reader, self._answer_limit_bytes)
+
+
+class MessageError(ValueError):
+    """The other side sent something that is no message, or more than it may."""
+
+
+def packed(parts: Sequence[bytes]) -> list[bytes]:
+    """A message as it is written, piece by piece, so that large parts are not copied."""
+    pieces = [_number(len(parts))]
+    for part in parts:
+        pieces += [_number(len(part)), part]
+    return pieces
+
+
+async def receive(reader: asyncio.StreamReader, limit_bytes: int) -> list[bytes]:
+    """The next message.
+
+    Raises:
+        asyncio.IncompleteReadError: the other side has ended.
+        MessageError: the message is longer than `limit_bytes`.
+    """
+    parts: list[bytes] = []
+    size = 0
+    for _ in range(_checked(await reader.readexactly(LENGTH_BYTES), limit_bytes)):
+        length = _checked(await reader.readexactly(LENGTH_BYTES), limit_bytes - size)
+        size += length
+        parts.append(await reader.readexactly(length))
+    return parts
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(LENGTH_BYTES)
+
+
+def _checked(raw: bytes, limit: int) -> int:
+    value = int.from_bytes(raw)
+    if value > limit:
+        raise MessageError(f"{value} is more than {limit}")
+    return value

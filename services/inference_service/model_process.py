@@ -1,7 +1,7 @@
 """A process that answers for one model version: `python -m services.inference_service.model_process`.
 
 Reads an Opening, and says that the version is open; then reads one call after the other, its columns (in JSON, whose
-integers have no limit) and its seconds, and writes RowAnswers. It ends when nobody reads its answers any more.
+integers have no limit) and its seconds, and writes ScoredRows. It ends when nobody reads its answers any more.
 """
 
 from pathlib import Path
@@ -12,9 +12,14 @@ from contender.contracts.inference_service import ModelVersion
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
 from services.inference_service.answering import Answering, Limits
-from services.inference_service.opening import open_session
-from services.inference_service.own_limits import growth_limited, limit_files, limit_memory, time_limited
-from services.inference_service.pipes import ParentPipes
+from services.inference_service.child_process import (
+    ParentPipes,
+    growth_limited,
+    limit_files,
+    limit_memory,
+    time_limited,
+)
+from services.inference_service.session import Session
 from services.inference_service.watchdog import Watchdog
 from shared.errors import InvalidField
 
@@ -49,7 +54,7 @@ def open_version(opening: Opening) -> Answering:
     limit_memory(opening.memory_bytes)
     with time_limited(opening.seconds):
         content = Path(opening.file).read_bytes()
-        session = open_session(content, opening.version)
+        session = Session.of(content, opening.version)
     return Answering(session, opening.version.inputs, opening.reference, opening.limits, watchdog, opening.run_rows)
 
 

@@ -5,23 +5,26 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from contender.contracts import open_inference as contract
 from contender.contracts.inference_service import InputColumn, RowFault
+from contender.contracts.open_inference import InferenceRequest, ProtocolError, Tensor, TensorMetadata
+from contender.contracts.tasks import task_named
 from contender.contracts.values import Scalar
 from services.inference_service.handlers import CHAMPION, Models
 from shared.bodies import decode_json, read_body, read_bytes
 from shared.errors import ServiceError, TooLarge, Unavailable, shortened
+from shared.http import RELEASE
 from shared.problems import BadRequest, UnsupportedMediaType
-from shared.routes import json_response
+from shared.routes import Routes, json_response
 
-router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+routes = Routes()
 _SCORES = "scores"
 _MOST_DIMENSIONS = 2
-_UNAVAILABLE = 503
 _DATATYPES = {"float": "FP64", "integer": "INT64", "string": "BYTES", "boolean": "BOOL"}
 _ACCEPTED = {
     "float": {"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64"},
@@ -31,34 +34,8 @@ _ACCEPTED = {
 }
 
 
-class Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A named tensor; `data` is flat or nested, in row-major order."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[object] = []
-    parameters: dict[str, object] = {}
-
-
-class RequestedOutput(msgspec.Struct, frozen=True):
-    """An output that the caller wants; scores is the one there is."""
-
-    name: str
-    parameters: dict[str, object] = {}
-
-
-class InferRequest(msgspec.Struct, frozen=True):
-    """A request to infer; every input is one column of shape [rows] or [rows, 1]."""
-
-    inputs: list[Tensor]
-    id: str = ""
-    outputs: list[RequestedOutput] = []
-    parameters: dict[str, object] = {}
-
-
 def render_errors(app: FastAPI) -> None:
-    """Answer every error under /v2 in the protocol's own form, `{"error": "..."}`, whoever raised it."""
+    """Answer every error under /v2 in the protocol's own form, `{"error": "..."}`, whatever raised it."""
     for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _in_protocol(app.exception_handlers[kind]))
 
@@ -70,92 +47,77 @@ def _in_protocol(render: Callable[[Request, Any], Any]) -> Callable[[Request, An
             return answer
         headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
         detail = msgspec.json.decode(answer.body)["detail"]
-        return json_response({"error": detail}, answer.status_code, headers)
+        return json_response(ProtocolError(detail), answer.status_code, headers)
 
     return render_either
 
 
-@router.get("")
-async def server_metadata() -> Response:
-    """Name and version of the server."""
-    return json_response({"name": "contender", "version": "0.1.0", "extensions": []})
+@routes.serve(contract.SERVER_METADATA)
+async def server_metadata(_: Request) -> contract.ServerMetadata:
+    return contract.ServerMetadata("contender", RELEASE, [])
 
 
-@router.get("/health/live")
-async def server_live() -> Response:
-    """The server lives."""
-    return json_response({"live": True})
+@routes.serve(contract.SERVER_LIVE)
+async def server_live(_: Request) -> contract.ServerLive:
+    return contract.ServerLive(live=True)
 
 
-@router.get("/health/ready")
-async def server_ready(request: Request) -> Response:
-    """The registry can be read; 503 when not."""
+@routes.serve(contract.SERVER_READY)
+async def server_ready(request: Request) -> contract.ServerReady:
     await _models(request).models()
-    return json_response({"ready": True})
+    return contract.ServerReady(ready=True)
 
 
-@router.get("/models/{model}/ready")
-@router.get("/models/{model}/versions/{version}/ready", name="version_ready")
-async def model_ready(request: Request, model: str, version: str = CHAMPION) -> Response:
-    """The version can answer."""
-    found = await _models(request).version(model, version)
-    return json_response({"name": model, "ready": True, "version": found.version})
+@routes.serve(contract.MODEL_READY)
+@routes.serve(contract.VERSION_READY)
+async def model_ready(request: Request, model: str, version: str = CHAMPION) -> contract.ModelReady:
+    registered = await _models(request).version(model, version)
+    return contract.ModelReady(model, ready=True, version=registered.version)
 
 
-@router.get("/models/{model}")
-@router.get("/models/{model}/versions/{version}", name="version_metadata")
-async def model_metadata(request: Request, model: str, version: str = CHAMPION) -> Response:
-    """Inputs and outputs of a version."""
-    found = await _models(request).version(model, version)
+@routes.serve(contract.MODEL_METADATA)
+@routes.serve(contract.VERSION_METADATA)
+async def model_metadata(request: Request, model: str, version: str = CHAMPION) -> contract.ModelMetadata:
+    registered = await _models(request).version(model, version)
     versions = await _models(request).versions(model)
-    inputs = [{"name": c.name, "datatype": _DATATYPES[c.dtype], "shape": [-1, 1]} for c in found.inputs]
-    width = len(found.classes) if found.task == "multiclass" else 1
-    outputs = [{"name": _SCORES, "datatype": "FP64", "shape": [-1, width]}]
-    return json_response(
-        {
-            "name": model,
-            "versions": [one.version for one in versions],
-            "platform": "onnxruntime_onnx",
-            "inputs": inputs,
-            "outputs": outputs,
-        }
-    )
+    inputs = [TensorMetadata(column.name, _DATATYPES[column.dtype], [-1, 1]) for column in registered.inputs]
+    width = task_named(registered.task).score_width(len(registered.classes))
+    outputs = [TensorMetadata(_SCORES, "FP64", [-1, width])]
+    return contract.ModelMetadata(model, [known.version for known in versions], "onnxruntime_onnx", inputs, outputs)
 
 
-@router.post("/models/{model}/infer")
-@router.post("/models/{model}/versions/{version}/infer", name="version_infer")
-async def infer(request: Request, model: str, version: str = CHAMPION) -> Response:
-    """Scores of rows."""
+@routes.serve(contract.INFER, reads_body=False)
+@routes.serve(contract.VERSION_INFER, reads_body=False)
+async def infer(request: Request, model: str, version: str = CHAMPION) -> contract.InferenceAnswer:
     models = _models(request)
-    found = await models.version(model, version)
-    wanted = await _read_request(request, models.settings.body_limit_bytes)
-    for output in wanted.outputs:
+    registered = await models.version(model, version)
+    question = await _read_request(request, models.settings.body_limit_bytes)
+    for output in question.outputs:
         if output.name != _SCORES:
             raise BadRequest(f"there is no output {shortened(output.name)}, only {_SCORES}")
-    columns = _columns(found.inputs, wanted.inputs, models.settings.row_limit)
-    answers = await models.answer(model, found.version, columns)
+    columns = _columns(registered.inputs, question.inputs, models.settings.row_limit)
+    answers = await models.answer(model, registered.version, columns)
     _refuse_faults(answers.errors)
     rows = len(answers.scores)
-    flat = [value for row in answers.scores for value in (row if isinstance(row, list) else [row])]
-    shape = [rows, len(flat) // rows]
-    outputs = [{"name": _SCORES, "shape": shape, "datatype": "FP64", "data": flat}]
-    return json_response({"model_name": model, "model_version": found.version, "id": wanted.id, "outputs": outputs})
+    flat: list[object] = [value for row in answers.scores for value in (row if isinstance(row, list) else [row])]
+    scores = Tensor(_SCORES, [rows, len(flat) // rows], "FP64", flat)
+    return contract.InferenceAnswer(model, registered.version, question.id, [scores])
 
 
 def _refuse_faults(faults: Sequence[RowFault]) -> None:
-    """The protocol has one answer for all rows: refuse them where one has no score, and name it."""
+    """Refuse all rows where one has no score, and name it: the protocol has a single answer for them."""
     if faults:
         fault = faults[0]
         message = f"row {fault.row}: {fault.field} {fault.message}"
-        raise BadRequest(message) if fault.status < _UNAVAILABLE else Unavailable(message)
+        raise Unavailable(message) if fault.is_temporary else BadRequest(message)
 
 
-async def _read_request(request: Request, limit_bytes: int) -> InferRequest:
+async def _read_request(request: Request, limit_bytes: int) -> InferenceRequest:
     if "inference-header-content-length" in request.headers:
         raise UnsupportedMediaType("binary tensors are not read here: send JSON (in tritonclient: binary_data=False)")
     if "content-type" in request.headers:
-        return await read_body(request, InferRequest, limit_bytes)
-    return decode_json(await read_bytes(request, limit_bytes), InferRequest)  # tritonclient names no content type
+        return await read_body(request, InferenceRequest, limit_bytes)
+    return decode_json(await read_bytes(request, limit_bytes), InferenceRequest)  # tritonclient sends no content type
 
 
 def _columns(schema: Sequence[InputColumn], tensors: Sequence[Tensor], row_limit: int) -> dict[str, list[Scalar]]:
@@ -178,7 +140,7 @@ def _check_shape(name: str, shape: list[int], values: int, row_limit: int) -> No
     if len(shape) > _MOST_DIMENSIONS:
         raise BadRequest(f"input {name} is not one column: its shape has {len(shape)} dimensions")
     if any(size > row_limit for size in shape):
-        raise TooLarge(f"the shape of input {name} says more rows than at most {row_limit} that are answered at once")
+        raise TooLarge(f"input {name} has more rows than the {row_limit} allowed in one request")
     if any(size < 0 for size in shape):
         raise BadRequest(f"input {name} has {values} values, its shape a size below 0")
     if math.prod(shape) != values:

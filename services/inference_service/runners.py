@@ -9,9 +9,10 @@ from typing import Protocol
 
 import msgspec
 
-from contender.contracts.inference_service import RowFault
+from contender.contracts.inference_service import ANSWER, VERSION_UNAVAILABLE, RowFault, ScoredRows
+from contender.contracts.problems import ProblemType
 from contender.contracts.values import Scalar
-from services.inference_service.answering import Answering, RowAnswers, halves, joined
+from services.inference_service.answering import Answering, halves, joined
 from services.inference_service.domain.columns import count_rows
 from services.inference_service.errors import VersionUnavailableError
 from services.inference_service.limited_process import LimitedProcess, ProcessEndedError
@@ -38,11 +39,11 @@ class Runner(Protocol):
         """Whether it answers nobody at the moment."""
         ...
 
-    async def answer(self, inputs: Inputs) -> RowAnswers:
+    async def answer(self, inputs: Inputs) -> ScoredRows:
         """Answers of rows given by column.
 
         Raises:
-            TooLarge, Unprocessable: the question is malformed.
+            TooLarge, InvalidField: the question is malformed.
             Overloaded: too many calls wait for this version.
         """
         ...
@@ -68,7 +69,7 @@ class ThreadRunner:
         """Always: a call that runs keeps what it needs."""
         return True
 
-    async def answer(self, inputs: Inputs) -> RowAnswers:
+    async def answer(self, inputs: Inputs) -> ScoredRows:
         """Answers of rows given by column."""
         ends_at = time.monotonic() + self._seconds
         async with self._turns.turn():
@@ -135,7 +136,7 @@ class ProcessRunner:
         async with self._turns.turn():
             await self._running()
 
-    async def answer(self, inputs: Inputs) -> RowAnswers:
+    async def answer(self, inputs: Inputs) -> ScoredRows:
         """Answers of rows given by column."""
         limits = self._opening.limits
         count_rows(self._opening.version.inputs, inputs, limits.row_limit)
@@ -152,12 +153,14 @@ class ProcessRunner:
         if process is not None:
             await process.end()
 
-    async def _answer(self, inputs: Inputs, ends_at: float) -> RowAnswers:
+    async def _answer(self, inputs: Inputs, ends_at: float) -> ScoredRows:
         """The process's answers. Where it ends over them the rows are asked again by halves, in a new one."""
         rows = len(next(iter(inputs.values())))
         seconds = ends_at - time.monotonic()
         if seconds <= 0:
-            return _refused(rows, 503, "was not answered: another row of the call ended the model's process")
+            return _refused(
+                rows, VERSION_UNAVAILABLE, "was not answered: another row of the call ended the model's process"
+            )
         process = await self._running()
         call = [msgspec.json.encode(inputs), str(seconds).encode()]
         try:
@@ -167,9 +170,11 @@ class ProcessRunner:
                 first, second = halves(inputs)
                 return joined(await self._answer(first, ends_at), await self._answer(second, ends_at))
             if seconds < self._settings.run_seconds:
-                return _refused(rows, 503, "was not answered in the time that the other rows of the call left")
-            return _refused(rows, 422, "takes more time or memory than the model may have for a row")
-        return msgspec.msgpack.decode(answers, type=RowAnswers)
+                return _refused(
+                    rows, VERSION_UNAVAILABLE, "was not answered in the time that the other rows of the call left"
+                )
+            return _refused(rows, ANSWER, "takes more time or memory than the model may have for a row")
+        return msgspec.msgpack.decode(answers, type=ScoredRows)
 
     async def _running(self) -> LimitedProcess:
         if self._ending is not None:
@@ -202,6 +207,6 @@ class ProcessRunner:
             self._slots.leave(self)
 
 
-def _refused(rows: int, status: int, message: str) -> RowAnswers:
-    faults = [RowFault(row, status, "inputs", message) for row in range(rows)]
-    return RowAnswers([None] * rows, [None] * rows, faults)
+def _refused(rows: int, kind: ProblemType, message: str) -> ScoredRows:
+    faults = [RowFault.of(kind, row, "inputs", message) for row in range(rows)]
+    return ScoredRows([None] * rows, [None] * rows, faults)

@@ -7,14 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from contender.contracts.inference_service import ModelVersion
+from contender.contracts.inference_service import ModelVersion, ScoredRows
 from contender.contracts.values import Scalar
-from services.inference_service.answering import RUN_ROWS, Answering, Limits, RowAnswers
-from services.inference_service.domain.cost import RULES
+from services.inference_service.answering import RUN_ROWS, Answering, Limits
+from services.inference_service.domain.cost import RULES, TrialRecord
 from services.inference_service.errors import VersionUnavailableError
 from services.inference_service.model_process import Opening
-from services.inference_service.opening import open_session, served_part
-from services.inference_service.record import TrialRecord
 from services.inference_service.runners import ProcessRunner, ProcessSlots, Runner, ThreadRunner
 from services.inference_service.session import Session
 from services.inference_service.settings import InferenceSettings
@@ -41,7 +39,7 @@ class Runtime:
     """
 
     def __init__(
-        self, files: ModelFiles, trials: Trials, settings: InferenceSettings, opener: Opener = open_session
+        self, files: ModelFiles, trials: Trials, settings: InferenceSettings, opener: Opener = Session.of
     ) -> None:
         self._opener = opener
         self._files = files
@@ -54,7 +52,7 @@ class Runtime:
         self._threads = ThreadPoolExecutor(settings.session_limit * settings.call_limit, "model")
         self._runners: OrderedDict[Key, asyncio.Task[Runner]] = OrderedDict()
 
-    async def answer(self, version: ModelVersion, inputs: Mapping[str, Sequence[Scalar]]) -> RowAnswers:
+    async def answer(self, version: ModelVersion, inputs: Mapping[str, Sequence[Scalar]]) -> ScoredRows:
         """Answers of rows given by column.
 
         Raises:
@@ -129,7 +127,7 @@ class Runtime:
     def _opening(self, version: ModelVersion, record: TrialRecord) -> Opening:
         return Opening(
             file=str(self._files.path(version.version)),
-            version=served_part(version),
+            version=version,
             reference=record.reference,
             limits=self._limits,
             run_rows=min(RUN_ROWS, max(1, int(_RUN_MS / max(record.row_ms, 1e-3)))),
@@ -163,7 +161,7 @@ class Runtime:
 def trial_of(version: ModelVersion, tolerance: float, settings: InferenceSettings) -> Trial:
     """A trial of a version within the service's limits."""
     return Trial(
-        version=served_part(version),
+        version=version,
         tolerance=tolerance,
         row_limit=settings.row_limit,
         text_limit=settings.text_limit,

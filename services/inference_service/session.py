@@ -1,8 +1,8 @@
-"""One ONNX session: columns in, class probabilities or values and labels out."""
+"""An ONNX session of a model version: it turns columns into scores and labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnxruntime
@@ -16,9 +16,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
-from contender.contracts.inference_service import InputColumn
-from contender.contracts.tasks import ScoreError, Scores, TaskName, task_named
-from contender.contracts.values import Scalar
+from contender.contracts.inference_service import InputColumn, ModelVersion
+from contender.contracts.tasks import ScoreArray, ScoreError, TaskName, task_named
+from contender.contracts.values import Scalar, Score
 from services.inference_service.errors import AnswerError, ManifestError, UnsafeModelError
 
 FAILURES = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented, RuntimeException)
@@ -41,10 +41,10 @@ _LABELS = {"tensor(int64)", "tensor(string)", "tensor(bool)"}
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """Per row: the score (see shared.events.PredictionBlock) and the model's own label."""
+class Scores:
+    """Per row the score and the model's own label."""
 
-    scores: list[float | list[float]]
+    scores: list[Score]
     labels: list[Scalar]
 
 
@@ -84,7 +84,7 @@ class Session:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except FAILURES as error:
             raise UnsafeModelError.at("onnx", f"is refused by onnxruntime: {error}") from error
-        self._task = task
+        self._task = task_named(task)
         self._classes = list(classes)
         self._columns = list(schema)
         self._read_inputs()
@@ -93,7 +93,19 @@ class Session:
             outputs.append(self._label_output(label_output))
         self._outputs = outputs
 
-    def answer(self, arrays: Mapping[str, NDArray[Any]], options: onnxruntime.RunOptions | None = None) -> Answers:
+    @classmethod
+    def of(cls, content: bytes, version: ModelVersion) -> Self:
+        """Open a version's file; raises as the class does."""
+        return cls(
+            content,
+            version.inputs,
+            version.task,
+            version.classes,
+            score_output=version.score_output,
+            label_output=version.label_output,
+        )
+
+    def answer(self, arrays: Mapping[str, NDArray[Any]], options: onnxruntime.RunOptions | None = None) -> Scores:
         """Run rows; `arrays` holds one array of shape (rows,) per column, and `options` can end the run.
 
         Raises:
@@ -105,14 +117,12 @@ class Session:
             raise AnswerError.at("inputs", f"can't be answered by the model: {error}") from error
         rows = len(next(iter(arrays.values())))
         try:
-            scores = task_named(self._task).read_scores(raw[0], self._classes, rows)
+            scores = self._task.read_scores(raw[0], self._classes, rows)
             _check_finite(scores)
-            labels = task_named(self._task).labels_of(scores, self._classes, raw[1] if len(raw) > 1 else None)
+            labels = self._task.labels_of(scores, self._classes, raw[1] if len(raw) > 1 else None)
         except ScoreError as error:
             raise AnswerError.at("inputs", str(error)) from error
-        if self._task == "multiclass":
-            return Answers(scores.tolist(), labels)
-        return Answers(scores[:, -1].tolist(), labels)
+        return Scores(self._task.answered_scores(scores), labels)
 
     def _feed(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if self._matrix is not None:
@@ -128,7 +138,7 @@ class Session:
     def _read_inputs(self) -> None:
         """Which tensor takes which column: one each, or a matrix all of them."""
         inputs = self._session.get_inputs()
-        tensors = {one.name: str(one.type) for one in inputs}
+        tensors = {tensor.name: str(tensor.type) for tensor in inputs}
         names = [column.tensor or column.name for column in self._columns]
         self._matrix = inputs[0].name if len(inputs) == 1 and names != [inputs[0].name] else None
         if self._matrix is None and (set(tensors) != set(names) or len(names) > len(tensors)):
@@ -142,33 +152,33 @@ class Session:
         if isinstance(width, int) and width != len(self._columns):
             raise ManifestError.at("manifest.inputs", f"has {len(self._columns)} columns, the ONNX file takes {width}")
         self._types = {name: _TENSOR_TYPES[tensor] for name, tensor in tensors.items()}
-        self._flat = {one.name: len(one.shape) == 1 for one in inputs}
+        self._flat = {tensor.name: len(tensor.shape) == 1 for tensor in inputs}
 
     def _score_output(self, name: str) -> str:
         outputs = self._session.get_outputs()
         if name and name not in {output.name for output in outputs}:
-            raise ManifestError.at("manifest.score_output", f"is {name!r}, which the ONNX file does not give")
+            raise ManifestError.at("manifest.score_output", f"is {name!r}, which is not an output of the ONNX file")
         for output in outputs:
             if output.type in _FLOATS and name in ("", output.name):
                 width = output.shape[-1] if len(output.shape) > 1 else None
-                fits = {len(self._classes), 1} if self._task == "binary" else {len(self._classes)}
-                if self._classes and isinstance(width, int) and width not in fits:
+                fits = not isinstance(width, int) or width in self._task.tensor_widths(len(self._classes))
+                if self._classes and not fits:
                     raise ManifestError.at("manifest.classes", f"has {len(self._classes)}, the ONNX file gives {width}")
                 return str(output.name)
         if name:
-            raise ManifestError.at("manifest.score_output", f"is {name!r}, which is no tensor of floats")
-        raise ManifestError.at("onnx", "gives no tensor of scores; a classifier is exported without ZipMap")
+            raise ManifestError.at("manifest.score_output", f"is {name!r}, which is not a tensor of floats")
+        raise ManifestError.at("onnx", "has no output of floats for the scores; export a classifier without ZipMap")
 
     def _label_output(self, name: str) -> str:
         types = {output.name: output.type for output in self._session.get_outputs()}
         if name not in types:
-            raise ManifestError.at("manifest.label_output", f"is {name!r}, which the ONNX file does not give")
-        if types[name] not in _LABELS or self._task == "regression":
-            raise ManifestError.at("manifest.label_output", f"is {name!r}, which holds no labels of classes")
+            raise ManifestError.at("manifest.label_output", f"is {name!r}, which is not an output of the ONNX file")
+        if types[name] not in _LABELS or not self._task.has_classes:
+            raise ManifestError.at("manifest.label_output", f"is {name!r}, which is not an output of class labels")
         return name
 
 
-def _check_finite(scores: Scores) -> None:
+def _check_finite(scores: ScoreArray) -> None:
     finite = np.isfinite(scores).all(axis=1)
     if not finite.all():
         raise AnswerError.at("inputs", f"has no finite score in row {finite.argmin()}: are there nulls in it?")

@@ -16,10 +16,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import Field, SQLModel, col
 
-from contender.contracts.inference_service import ModelVersion
+from contender.contracts.inference_service import ModelVersion, VersionDetails
 from services.inference_service.domain.bounds import KEPT_DEPTH_LIMIT, depth_of
+from services.inference_service.domain.cost import TrialRecord
 from services.inference_service.errors import RegistryError
-from services.inference_service.record import TrialRecord
 from shared.sql import open_engine
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -49,7 +49,7 @@ class VersionStore(Protocol):
     Every method raises RegistryError when the versions can't be reached.
     """
 
-    async def add(self, version: ModelVersion) -> bool:
+    async def add(self, version: VersionDetails) -> bool:
         """Keep a version; false when that model has it already. The first of a model becomes champion."""
         ...
 
@@ -61,13 +61,17 @@ class VersionStore(Protocol):
         """All versions of all models."""
         ...
 
+    async def manifest(self, model: str, version: str) -> dict[str, object]:
+        """The manifest of a version; empty when the model has no such version."""
+        ...
+
     async def promote(self, model: str, version: str) -> bool:
         """Make a version the champion; false when the model has no such version."""
         ...
 
 
 class VersionRow(SQLModel, table=True):
-    """A registered version; `document` is the ModelVersion in JSON."""
+    """A registered version; `document` is its VersionDetails in JSON."""
 
     __tablename__ = "model_version"
     __table_args__ = (UniqueConstraint("model", "version"),)
@@ -97,11 +101,12 @@ class SqlVersionStore:
         raw: Any = (
             cast(VersionRow.document, LargeBinary) if engine.dialect.name == "sqlite" else col(VersionRow.document)
         )
+        self._documents = select(raw)
         self._rows = select(
             col(VersionRow.model), col(VersionRow.version), raw, col(ChampionRow.model).is_not(None)
         ).outerjoin(ChampionRow, _IS_CHAMPION)
 
-    async def add(self, version: ModelVersion) -> bool:
+    async def add(self, version: VersionDetails) -> bool:
         """Keep a version; false when that model has it already."""
         row = insert(VersionRow).values(
             model=version.model,
@@ -124,6 +129,13 @@ class SqlVersionStore:
     async def models(self) -> Listing:
         """All versions of all models."""
         return await self._read(self._rows)
+
+    async def manifest(self, model: str, version: str) -> dict[str, object]:
+        """The manifest of a version."""
+        query = self._documents.where(col(VersionRow.model) == model, col(VersionRow.version) == version)
+        async with self._transaction() as connection:
+            document = await connection.scalar(query)
+        return {} if document is None else msgspec.json.decode(document, type=VersionDetails).manifest
 
     async def promote(self, model: str, version: str) -> bool:
         """Make a version the champion."""
@@ -178,10 +190,10 @@ class InMemoryVersionStore:
     """Versions in a list, for tests."""
 
     def __init__(self) -> None:
-        self._versions: list[ModelVersion] = []
+        self._versions: list[VersionDetails] = []
         self._champions: dict[str, str] = {}
 
-    async def add(self, version: ModelVersion) -> bool:
+    async def add(self, version: VersionDetails) -> bool:
         """Keep a version; false when that model has it already."""
         if self._has(version.model, version.version):
             return False
@@ -197,6 +209,11 @@ class InMemoryVersionStore:
         """All versions of all models."""
         return Listing(self._marked())
 
+    async def manifest(self, model: str, version: str) -> dict[str, object]:
+        """The manifest of a version."""
+        known = (known for known in self._versions if (known.model, known.version) == (model, version))
+        return next((details.manifest for details in known), {})
+
     async def promote(self, model: str, version: str) -> bool:
         """Make a version the champion."""
         if not self._has(model, version):
@@ -209,7 +226,7 @@ class InMemoryVersionStore:
 
     def _marked(self) -> list[ModelVersion]:
         return [
-            msgspec.structs.replace(version, champion=self._champions[version.model] == version.version)
+            _decode(msgspec.json.encode(version), champion=self._champions[version.model] == version.version)
             for version in self._versions
         ]
 

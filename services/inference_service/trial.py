@@ -10,18 +10,21 @@ import msgspec
 import numpy as np
 from onnx import ModelProto
 
-from contender.contracts.inference_service import InputColumn, ModelVersion
+from contender.contracts.inference_service import InputColumn, ModelVersion, Sample
 from contender.contracts.problems import FieldError
-from contender.contracts.values import Scalar
+from contender.contracts.values import Scalar, Score
 from services.inference_service.answering import RUN_ROWS
+from services.inference_service.child_process import (
+    ParentPipes,
+    growth_limited,
+    limit_files,
+    limit_memory,
+    time_limited,
+)
 from services.inference_service.domain.columns import Arrays, check_columns
-from services.inference_service.domain.cost import follows_from_rows
+from services.inference_service.domain.cost import TrialRecord, follows_from_rows
 from services.inference_service.domain.safety import parse_model
 from services.inference_service.errors import AnswerError, ParityError, UnsafeModelError
-from services.inference_service.opening import open_session
-from services.inference_service.own_limits import growth_limited, limit_files, limit_memory, time_limited
-from services.inference_service.pipes import ParentPipes
-from services.inference_service.record import TrialRecord
 from services.inference_service.session import Session
 from shared.errors import InvalidField, ServiceError
 
@@ -32,14 +35,6 @@ _LARGE_RUN_BYTES = 64 * 1024**2
 """Most memory that the largest run may take of a model that shall run in the web process."""
 _REPEATS = 5
 """Of so many runs the quickest counts: a busy machine interrupts some, and processor time is too coarse a measure."""
-
-
-class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows with scikit-learn's own scores for them, and its labels; without labels only scores are compared."""
-
-    inputs: dict[str, list[Scalar]]
-    scores: list[float | list[float]]
-    labels: list[Scalar] = []
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -75,7 +70,7 @@ def run(trial: Trial, content: bytes, sample: bytes) -> tuple[Finding, bytes]:
         model = _parse(content, trial.node_limit)
         checked: bytes = model.SerializeToString(deterministic=True)
         started = time.perf_counter()
-        session = open_session(checked, trial.version)
+        session = Session.of(checked, trial.version)
         opening_ms = 1e3 * (time.perf_counter() - started)
     except InvalidField as problem:
         return Finding(kind=type(problem).__name__, errors=problem.errors), b""
@@ -84,7 +79,7 @@ def run(trial: Trial, content: bytes, sample: bytes) -> tuple[Finding, bytes]:
     try:
         rows = msgspec.json.decode(sample, type=Sample)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"is not what was expected: {error}"
+        message = f"can't be read: {error}"
         return Finding(kind=InvalidField.__name__, errors=[FieldError("sample", message)]), b""
     try:
         columns = check_columns(schema, rows.inputs, row_limit=trial.row_limit, text_limit=trial.text_limit)
@@ -145,10 +140,10 @@ def _neutral(schema: Sequence[InputColumn]) -> Arrays:
     return check_columns(schema, inputs, row_limit=1, text_limit=1)
 
 
-def _compare(found: Sequence[float | list[float]], wanted: Sequence[float | list[float]], tolerance: float) -> Finding:
-    ours = np.array(found, dtype=np.float64)
+def _compare(answered: Sequence[Score], expected: Sequence[Score], tolerance: float) -> Finding:
+    ours = np.array(answered, dtype=np.float64)
     try:
-        theirs = np.array(wanted, dtype=np.float64)
+        theirs = np.array(expected, dtype=np.float64)
     except ValueError:  # its rows are not equally long
         return _differs("sample.scores", "is not of equally long rows")
     if ours.shape != theirs.shape:
@@ -166,13 +161,13 @@ def _compare(found: Sequence[float | list[float]], wanted: Sequence[float | list
     return Finding(worst, len(ours))
 
 
-def _compare_labels(found: Sequence[Scalar], wanted: Sequence[Scalar]) -> Finding | None:
+def _compare_labels(answered: Sequence[Scalar], expected: Sequence[Scalar]) -> Finding | None:
     """What is wrong with the labels; None where they agree, or where the sample has none."""
-    if not wanted:
+    if not expected:
         return None
-    if len(found) != len(wanted):
-        return _differs("sample.labels", f"has {len(wanted)} rows, sample.scores has {len(found)}")
-    for row, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
+    if len(answered) != len(expected):
+        return _differs("sample.labels", f"has {len(expected)} rows, sample.scores has {len(answered)}")
+    for row, (ours, theirs) in enumerate(zip(answered, expected, strict=True)):
         if ours != theirs and not isinstance(ours, float):
             return _differs("sample.labels", f"has a row, {row}, as {theirs!r}, which the model labels {ours!r}")
     return None

@@ -10,7 +10,6 @@ import pytest
 from msgspec.structs import fields
 
 from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
-from contender.contracts.inference_service import InputColumn, ModelVersion
 from shared import topics
 from shared.events import EntityEvent, EntityEventFrame, FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.topics import Topic, cloud_event_headers
@@ -78,30 +77,6 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         changed_at=1357016400.5,
         started_at=1357016000.0,
         stopped_at=1357016400.5,
-    ),
-    "models": ModelVersion(
-        model="delays",
-        version=V2,
-        task="binary",
-        classes=["on time", "late"],
-        inputs=[
-            InputColumn(
-                "mean_delay",
-                "float",
-                "origin_delays:mean_dep_delay_1h",
-                0.5,
-                required=False,
-                tensor="c0",
-                null_text="nan",
-            )
-        ],
-        entities={"origin_delays": ["origin"]},
-        registered_at=1357016400.5,
-        champion=True,
-        description="Whether a flight leaves late",
-        score_output="scores",
-        label_output="label",
-        manifest={"training": {"rows": 1000, "data_sha256": "a" * 64}, "owners": ["flights"]},
     ),
 }
 each_topic = pytest.mark.parametrize("topic", topics.ALL, ids=lambda topic: topic.name)
@@ -190,7 +165,6 @@ def test_bytes_of_another_shape_are_refused(topic: Topic[Any]):
         (topics.PREDICTIONS, "contender.predictions.frame.v1", "ab_router"),
         (topics.FEEDBACK, "contender.feedback.frame.v1", "feedback_service"),
         (topics.EXPERIMENTS, "contender.experiments.revision.v1", "ab_router"),
-        (topics.MODELS, "contender.models.version.v1", "inference_service"),
     ],
 )
 def test_a_record_has_the_headers_of_a_cloudevent_in_binary_mode(topic: Topic[Any], type_name: str, writer: str):

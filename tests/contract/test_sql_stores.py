@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
-from contender.contracts.inference_service import InputColumn, ModelVersion
+from contender.contracts.inference_service import InputColumn, ModelVersion, VersionDetails
 from services.ab_router import store as experiments
 from services.ab_router.store import ExperimentStore, InMemoryExperimentStore
 from services.inference_service import store as models
@@ -37,6 +37,10 @@ def revision(number: int, name: str = "e", **changes: object) -> ExperimentRevis
     return replace(whole, **changes)
 
 
+def details(name: str, model: str = "churn", **changes: object) -> VersionDetails:
+    return VersionDetails.of(version(name, model, **changes), {"parameters": {"depth": 3}, "note": "ünï"})
+
+
 def version(name: str, model: str = "churn", **changes: object) -> ModelVersion:
     whole = ModelVersion(
         model=model,
@@ -45,7 +49,6 @@ def version(name: str, model: str = "churn", **changes: object) -> ModelVersion:
         classes=["no", "yes"],
         inputs=[InputColumn("plan", "string")],
         registered_at=1_700_000_000.25,
-        manifest={"parameters": {"depth": 3}, "note": "ünï"},
     )
     return replace(whole, **changes)
 
@@ -141,43 +144,49 @@ async def test_a_new_version_store_is_empty(version_store: VersionStore):
 
 
 async def test_a_version_is_read_as_it_was_added_and_the_first_of_a_model_is_its_champion(version_store: VersionStore):
-    assert await version_store.add(version(OLD))
-    assert await version_store.add(version(NEW))
-    assert await version_store.add(version(NEW, "other"))
+    assert await version_store.add(details(OLD))
+    assert await version_store.add(details(NEW))
+    assert await version_store.add(details(NEW, "other"))
     assert (await version_store.versions("churn")).versions == [version(OLD, champion=True), version(NEW)]
     assert (await version_store.versions("other")).versions == [version(NEW, "other", champion=True)]
+
+
+async def test_a_manifest_is_read_as_it_was_added(version_store: VersionStore):
+    await version_store.add(details(OLD))
+    assert await version_store.manifest("churn", OLD) == details(OLD).manifest
+    assert await version_store.manifest("churn", NEW) == await version_store.manifest("other", OLD) == {}
 
 
 async def test_versions_are_listed_oldest_first_across_models(version_store: VersionStore):
     order = [("z", NEW), ("a", NEWEST), ("z", OLD)]
     for model, name in order:
-        await version_store.add(version(name, model))
+        await version_store.add(details(name, model))
     assert [(one.model, one.version) for one in (await version_store.models()).versions] == order
 
 
 async def test_a_version_is_written_once_and_never_changed(version_store: VersionStore):
-    assert await version_store.add(version(OLD))
-    assert not await version_store.add(version(OLD, description="another"))
+    assert await version_store.add(details(OLD))
+    assert not await version_store.add(details(OLD, description="another"))
     assert (await version_store.models()).versions == [version(OLD, champion=True)]
 
 
 async def test_of_registrations_of_one_version_at_the_same_time_exactly_one_is_kept(version_store: VersionStore):
-    rivals = [version(OLD, description=str(number)) for number in range(8)]
+    rivals = [details(OLD, description=str(number)) for number in range(8)]
     added = await asyncio.gather(*map(version_store.add, rivals))
     assert sorted(added) == [False] * 7 + [True]
-    assert (await version_store.models()).versions == [replace(rivals[added.index(True)], champion=True)]
+    assert (await version_store.models()).versions == [version(OLD, description=str(added.index(True)), champion=True)]
 
 
 async def test_of_first_versions_registered_at_the_same_time_one_becomes_champion(version_store: VersionStore):
     names = [f"{number:064d}" for number in range(8)]
-    assert all(await asyncio.gather(*(version_store.add(version(name)) for name in names)))
+    assert all(await asyncio.gather(*(version_store.add(details(name)) for name in names)))
     kept = (await version_store.models()).versions
     assert sorted(one.version for one in kept) == names
     assert [len(found) for found in champions(kept).values()] == [1]
 
 
 async def test_a_promoted_version_is_the_only_champion_of_its_model(version_store: VersionStore):
-    for one in (version(OLD), version(NEW), version(OLD, "other"), version(NEW, "other")):
+    for one in (details(OLD), details(NEW), details(OLD, "other"), details(NEW, "other")):
         await version_store.add(one)
     assert await version_store.promote("churn", NEW)
     assert await version_store.promote("churn", NEW)
@@ -185,8 +194,8 @@ async def test_a_promoted_version_is_the_only_champion_of_its_model(version_stor
 
 
 async def test_a_version_that_the_model_does_not_have_is_not_promoted(version_store: VersionStore):
-    await version_store.add(version(OLD))
-    await version_store.add(version(NEW, "other"))
+    await version_store.add(details(OLD))
+    await version_store.add(details(NEW, "other"))
     assert not await version_store.promote("churn", NEW)
     assert not await version_store.promote("unknown", OLD)
     assert champions((await version_store.models()).versions) == {"churn": [OLD], "other": [NEW]}
@@ -194,7 +203,7 @@ async def test_a_version_that_the_model_does_not_have_is_not_promoted(version_st
 
 async def test_of_promotions_at_the_same_time_one_holds(version_store: VersionStore):
     for name in (OLD, NEW, NEWEST):
-        await version_store.add(version(name))
+        await version_store.add(details(name))
     assert all(await asyncio.gather(*(version_store.promote("churn", name) for name in (NEW, NEWEST) * 4)))
     assert champions((await version_store.models()).versions)["churn"] in ([NEW], [NEWEST])
 
@@ -202,7 +211,7 @@ async def test_of_promotions_at_the_same_time_one_holds(version_store: VersionSt
 async def test_whoever_reads_meanwhile_finds_one_champion_in_every_model(version_store: VersionStore):
     async def register(model: str) -> None:
         for name in (OLD, NEW):
-            assert await version_store.add(version(name, model))
+            assert await version_store.add(details(name, model))
             assert await version_store.promote(model, name)
 
     async with asyncio.TaskGroup() as group:
@@ -217,15 +226,15 @@ async def test_whoever_reads_meanwhile_finds_one_champion_in_every_model(version
 async def test_two_processes_that_register_the_same_version_keep_it_once(database: str):
     async with models.open_sql_store(database) as one, models.open_sql_store(database) as other:
         for number in range(10):
-            same = version(f"{number:064d}")
+            same = details(f"{number:064d}")
             assert sorted(await asyncio.gather(one.add(same), other.add(same))) == [False, True]
         assert len((await one.models()).versions) == 10
 
 
 async def test_versions_and_champions_are_there_when_the_store_is_opened_again(database: str):
     async with models.open_sql_store(database) as store:
-        await store.add(version(OLD))
-        await store.add(version(NEW))
+        await store.add(details(OLD))
+        await store.add(details(NEW))
         await store.promote("churn", NEW)
     async with models.open_sql_store(database) as store:
         assert (await store.models()).versions == [version(OLD), version(NEW, champion=True)]
@@ -239,7 +248,7 @@ DEEP = '{"model": "churn", "manifest": ' + "[" * 400 + "]" * 400 + "}"
 )
 async def test_a_row_that_can_not_be_read_hides_no_other_and_is_named(database: str, document: str):
     async with models.open_sql_store(database) as store:
-        for one in (version(OLD), version(NEW), version(OLD, "other")):
+        for one in (details(OLD), details(NEW), details(OLD, "other")):
             await store.add(one)
         await spoil(database, NEW, document)
         whole, own = await store.models(), await store.versions("churn")
@@ -253,8 +262,8 @@ async def test_a_row_that_can_not_be_read_hides_no_other_and_is_named(database: 
 async def test_a_row_of_other_bytes_than_text_hides_no_other(tmp_path: Path):
     database = f"sqlite+aiosqlite:///{tmp_path / 'store.db'}"
     async with models.open_sql_store(database) as store:
-        await store.add(version(OLD))
-        await store.add(version(NEW))
+        await store.add(details(OLD))
+        await store.add(details(NEW))
         await spoil(database, NEW, "\udcff\udcfe".encode(errors="surrogateescape"))
         listing = await store.models()
         assert [one.version for one in listing.versions] == [OLD]
@@ -276,7 +285,7 @@ async def spoil(database: str, name: str, document: str | bytes) -> None:
 async def test_the_stores_of_both_services_share_a_database(database: str):
     async with experiments.open_sql_store(database) as first, models.open_sql_store(database) as second:
         await first.add(revision(1))
-        await second.add(version(OLD))
+        await second.add(details(OLD))
         assert await first.current() == [revision(1)]
         assert (await second.models()).versions == [version(OLD, champion=True)]
 
@@ -285,7 +294,7 @@ async def test_processes_that_start_at_the_same_time_on_an_empty_database_all_op
     async def start(number: int) -> None:
         async with experiments.open_sql_store(database) as first, models.open_sql_store(database) as second:
             assert await first.add(revision(number))
-            assert await second.add(version(f"{number:064d}"))
+            assert await second.add(details(f"{number:064d}"))
 
     async with asyncio.TaskGroup() as group:
         for number in range(6):

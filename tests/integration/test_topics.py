@@ -57,7 +57,7 @@ async def test_new_topics_have_their_limits_and_a_changed_setting_reaches_them(e
     assert {name: found[name] for name in kept.bytes_by_topic} == {
         name: kept.configuration(name, 4) for name in kept.bytes_by_topic
     }
-    assert found["experiments"] == found["models"] == found["a-changelog"] == dict(COMPACTED)
+    assert found["experiments"] == found["a-changelog"] == dict(COMPACTED)
     less = Retention(3600, {**kept.bytes_by_topic, "predictions": 0})
     await ensure_topics(empty_kafka, partitions=4, replication=1, retention=less)
     found = await settled(empty_kafka, lambda found: found["parked"]["retention.ms"] == "3600000")
@@ -72,7 +72,7 @@ async def test_topics_of_an_older_installation_get_limits_and_keep_what_else_is_
         [
             NewTopic(
                 name,
-                1 if name in ("experiments", "models") else 4,
+                1 if name == "experiments" else 4,
                 1,
                 topic_configs={"cleanup.policy": "compact"} if "log" in name else {"max.compaction.lag.ms": "7000"},
             )
@@ -84,7 +84,7 @@ async def test_topics_of_an_older_installation_get_limits_and_keep_what_else_is_
     await ensure_topics(empty_kafka, partitions=4, replication=1, retention=kept, changelogs=["a-changelog"])
     found = await settled(empty_kafka, lambda found: len(found["a-changelog"]) == len(COMPACTED))
     assert found["predictions"] == {**kept.configuration("predictions", 4), "max.compaction.lag.ms": "7000"}
-    assert found["models"] == {**COMPACTED, "max.compaction.lag.ms": "7000"}
+    assert found["experiments"] == {**COMPACTED, "max.compaction.lag.ms": "7000"}
     assert found["a-changelog"] == dict(COMPACTED)
 
 
@@ -92,4 +92,4 @@ async def test_without_a_retention_topics_of_events_stay_as_the_cluster_has_them
     await ensure_topics(empty_kafka, partitions=2, replication=1)
     found = await own_settings(empty_kafka)
     assert found["predictions"].get("retention.bytes") is None
-    assert found["models"] == dict(COMPACTED)
+    assert found["experiments"] == dict(COMPACTED)

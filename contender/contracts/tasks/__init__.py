@@ -7,7 +7,7 @@ import msgspec
 from contender.contracts.tasks.binary import BINARY
 from contender.contracts.tasks.multiclass import MULTICLASS
 from contender.contracts.tasks.regression import REGRESSION
-from contender.contracts.tasks.task import EVEN, ScoreError, Scores, Task
+from contender.contracts.tasks.task import EVEN, ScoreArray, ScoreError, Task
 
 __all__ = [
     "BINARY",
@@ -15,11 +15,11 @@ __all__ = [
     "MULTICLASS",
     "REGRESSION",
     "TASKS",
+    "ScoreArray",
     "ScoreError",
-    "Scores",
     "Task",
     "TaskName",
-    "classification",
+    "fitting_task",
     "task_named",
 ]
 
@@ -43,13 +43,13 @@ def task_named(name: str) -> Task:
     return _BY_NAME[name]
 
 
-def classification(classes: int) -> Task:
-    """The first task that has so many classes.
+def fitting_task(classes: int, outputs: int = 1) -> Task:
+    """The first task for models with so many classes (0: they predict numbers) and so many predictions a row.
 
     Raises:
-        ValueError: none has.
+        ValueError: no task fits.
     """
     for task in TASKS:
-        if task.has_classes and task.takes_classes(classes):
+        if task.takes_classes(classes) and task.takes_outputs(outputs):
             return task
-    raise ValueError(f"no task has {classes} classes")
+    raise ValueError(f"no task has {classes} classes and {outputs} predictions a row")

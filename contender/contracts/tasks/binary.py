@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contender.contracts.tasks.task import EVEN, Scores, Task, class_number, is_probability
+from contender.contracts.tasks.task import EVEN, ScoreArray, Task, class_number, is_probability
 from contender.contracts.values import Outcome, Scalar, Score
 
 _CLASSES = 2
@@ -25,12 +25,12 @@ class Binary(Task):
         """One."""
         return 1
 
-    def labels_from(self, scores: Scores, classes: Sequence[Scalar]) -> list[Scalar]:
+    def labels_from(self, scores: ScoreArray, classes: Sequence[Scalar]) -> list[Scalar]:
         """The likelier class, the first one of a tie."""
         # Both probabilities may be off by half a last digit: the last one alone decides.
         return [classes[int(likely)] for likely in (scores[:, -1] > EVEN).tolist()]
 
-    def answered_scores(self, scores: Scores) -> list[Score]:
+    def answered_scores(self, scores: ScoreArray) -> list[Score]:
         """The probability of the last class."""
         answered: list[Score] = scores[:, -1].tolist()
         return answered

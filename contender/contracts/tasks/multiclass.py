@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from contender.contracts.tasks.task import Scores, Task, class_number, is_probability
+from contender.contracts.tasks.task import ScoreArray, Task, class_number, is_probability
 from contender.contracts.values import Outcome, Scalar, Score
 
 _FEWEST = 3
@@ -26,11 +26,11 @@ class Multiclass(Task):
         """One number per class."""
         return classes
 
-    def labels_from(self, scores: Scores, classes: Sequence[Scalar]) -> list[Scalar]:
+    def labels_from(self, scores: ScoreArray, classes: Sequence[Scalar]) -> list[Scalar]:
         """The likeliest class, the first of equals."""
         return [classes[index] for index in scores.argmax(axis=1).tolist()]
 
-    def answered_scores(self, scores: Scores) -> list[Score]:
+    def answered_scores(self, scores: ScoreArray) -> list[Score]:
         """The probabilities."""
         answered: list[Score] = scores.tolist()
         return answered

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contender.contracts.tasks.task import Scores, Task
+from contender.contracts.tasks.task import ScoreArray, Task
 from contender.contracts.values import Outcome, Scalar, Score
 
 
@@ -24,11 +24,11 @@ class Regression(Task):
         """One."""
         return 1
 
-    def labels_from(self, scores: Scores, classes: Sequence[Scalar]) -> list[Scalar]:  # noqa: ARG002
+    def labels_from(self, scores: ScoreArray, classes: Sequence[Scalar]) -> list[Scalar]:  # noqa: ARG002
         """The value itself."""
         return [float(value) for value in scores[:, 0]]
 
-    def answered_scores(self, scores: Scores) -> list[Score]:
+    def answered_scores(self, scores: ScoreArray) -> list[Score]:
         """The value."""
         answered: list[Score] = scores[:, -1].tolist()
         return answered

@@ -14,7 +14,7 @@ EVEN = 0.5
 BEYOND = 1e-3
 """How far a 32-bit sum of shares may leave [0, 1]; what is farther out is no probability."""
 
-Scores = NDArray[np.float64]
+ScoreArray = NDArray[np.float64]
 
 
 class ScoreError(ValueError):
@@ -38,6 +38,10 @@ class Task(ABC):
     def takes_classes(self, count: int) -> bool:
         """Whether a model of this task may have so many classes."""
 
+    def takes_outputs(self, count: int) -> bool:
+        """Whether a model of this task may predict so many things of a row."""
+        return count == 1
+
     @abstractmethod
     def tensor_widths(self, classes: int) -> frozenset[int]:
         """Numbers per row that an ONNX file's score tensor may have."""
@@ -46,7 +50,7 @@ class Task(ABC):
     def score_width(self, classes: int) -> int:
         """Numbers per row that are answered: 1 for a single number."""
 
-    def read_scores(self, raw: NDArray[Any], classes: Sequence[Scalar], rows: int) -> Scores:
+    def read_scores(self, raw: NDArray[Any], classes: Sequence[Scalar], rows: int) -> ScoreArray:
         """A score tensor as scores, shape (rows, classes), or (rows, 1) without classes.
 
         Probabilities are within [0, 1]. Rows without a finite score stay so.
@@ -58,10 +62,10 @@ class Task(ABC):
         fits = width in self.tensor_widths(len(classes))
         if raw.size != rows * width or not fits or (raw.ndim and len(raw) != rows):
             raise ScoreError(f"has {rows} rows, and the model answers with the shape {raw.shape}")
-        scores: Scores = np.asarray(raw, dtype=np.float64).reshape(rows, width)
+        scores: ScoreArray = np.asarray(raw, dtype=np.float64).reshape(rows, width)
         return _probabilities(scores) if self.has_classes else scores
 
-    def labels_of(self, scores: Scores, classes: Sequence[Scalar], raw: NDArray[Any] | None) -> list[Scalar]:
+    def labels_of(self, scores: ScoreArray, classes: Sequence[Scalar], raw: NDArray[Any] | None) -> list[Scalar]:
         """The label of each row: what the label tensor `raw` holds, else what the scores say.
 
         Raises:
@@ -78,11 +82,11 @@ class Task(ABC):
             raise ScoreError(f"has a row that the model labels {error.args[0]!r}, which is no class of it") from error
 
     @abstractmethod
-    def labels_from(self, scores: Scores, classes: Sequence[Scalar]) -> list[Scalar]:
+    def labels_from(self, scores: ScoreArray, classes: Sequence[Scalar]) -> list[Scalar]:
         """The label of each row by its scores alone, shape (rows, classes) or (rows, 1)."""
 
     @abstractmethod
-    def answered_scores(self, scores: Scores) -> list[Score]:
+    def answered_scores(self, scores: ScoreArray) -> list[Score]:
         """The scores as callers get them."""
 
     @abstractmethod
@@ -112,7 +116,7 @@ def class_number(outcome: Outcome, classes: Sequence[Scalar]) -> float | None:
     return float(classes.index(outcome)) if outcome in classes else None
 
 
-def _probabilities(scores: Scores) -> Scores:
+def _probabilities(scores: ScoreArray) -> ScoreArray:
     outside = (scores < -BEYOND) | (scores > 1 + BEYOND)
     if outside.any():
         raise ScoreError(f"has a row that the model answers with {scores[outside][0]:.6g}, which is no probability")

@@ -1,4 +1,4 @@
-"""How large and how deep a manifest may be: told from its bytes before it is decoded, and from its parts afterwards."""
+"""How large and how deep a manifest may be: its bytes are checked before it is decoded, its parts afterwards."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -66,9 +66,7 @@ def check_free_part(manifest: Mapping[str, object], known: Sequence[str]) -> Non
         )
 
 
-def check_texts(
-    inputs: Sequence[InputColumn], classes: Sequence[Scalar], entities: Mapping[str, Sequence[str]], description: str
-) -> None:
+def check_texts(inputs: Sequence[InputColumn], classes: Sequence[Scalar], description: str) -> None:
     """Refuse names that are empty or too long, sources that name no feature, and too many columns.
 
     Raises:
@@ -86,9 +84,6 @@ def check_texts(
             raise InvalidField.at(f"{field}.source", "is neither `request` nor `view:feature`")
     for value in classes:
         _check_length("manifest.classes", value if isinstance(value, str) else "")
-    for view, keys in entities.items():
-        for name in (view, *keys):
-            _check_name("manifest.entities", name)
     if len(description) > DESCRIPTION_LIMIT:
         raise InvalidField.at("manifest.description", f"is longer than {DESCRIPTION_LIMIT} characters")
 

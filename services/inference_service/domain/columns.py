@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from contender.contracts.columns import array_of, fault_of
 from contender.contracts.inference_service import InputColumn, RowFault
-from contender.contracts.problems import FieldError
+from contender.contracts.problems import INVALID_FIELD, FieldError
 from contender.contracts.values import Scalar
 from shared.errors import InvalidField, TooLarge, shortened
 
 Arrays = dict[str, NDArray[Any]]
 _FAULTS_SHOWN = 20
-_UNPROCESSABLE = 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def check_rows(
     for column in schema:
         for row, value in enumerate(inputs[column.name]):
             if fault := _null_fault(column, value) or fault_of(column, value, text_limit):
-                faults.setdefault(row, RowFault(row, _UNPROCESSABLE, f"inputs.{column.name}", fault))
+                faults.setdefault(row, RowFault.of(INVALID_FIELD, row, f"inputs.{column.name}", fault))
     if not faults:
         arrays = {column.name: array_of(column, inputs[column.name]) for column in schema}
         return CheckedRows(arrays, list(range(rows)), [])
@@ -58,7 +57,7 @@ def check_columns(
 ) -> Arrays:
     """Arrays of shape (rows,) by column, in the schema's order: float64, int64, bool or object (str).
 
-    Nulls are what `shared.columns.array_of` makes of them; a column that has no null refuses them.
+    Nulls are what `contender.contracts.columns.array_of` makes of them; a column that has no null refuses them.
 
     Raises:
         TooLarge: more rows than allowed.

@@ -1,11 +1,16 @@
-"""Whether the memory and time of a graph's run follow from the number of its rows alone."""
+"""What a version costs: what a trial measured, and whether a run's memory and time follow from its number of rows."""
 
 from collections.abc import Mapping
 
+import msgspec
 import onnx
 
+from contender.contracts.values import Scalar
+
 RULES = 1
-"""Number of these rules: what was found by others is found again."""
+"""Number of these rules: a trial under other rules is run again."""
+_QUICK_ROW_MS = 1.0
+_QUICK_OPENING_MS = 2_000.0
 
 _STATISTICAL = "ai.onnx.ml"
 _UNBOUNDED_STATISTICAL = frozenset({"CategoryMapper", "DictVectorizer", "ZipMap"})
@@ -69,3 +74,26 @@ def _shape_inputs(node: onnx.NodeProto) -> list[int]:
     if node.domain == _STATISTICAL:
         return []
     return [at for at in _SHAPED.get(node.op_type, ()) if at < len(node.input) and node.input[at]]
+
+
+class TrialRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The cost of a version, and a row that it answers.
+
+    Args:
+        rules: number of the rules by which the graph was judged (see domain.cost).
+        bounded: by them, memory and time of a run follow from the number of rows, and a large run kept to its limit.
+        opening_ms: time of opening the model.
+        row_ms: time of a row, the larger of a row alone and a row among many.
+        reference: a value for each column of a row that has a score; empty where none is known.
+    """
+
+    rules: int = RULES
+    bounded: bool = False
+    opening_ms: float = 0.0
+    row_ms: float = 0.0
+    reference: dict[str, Scalar] = {}
+
+    @property
+    def quick(self) -> bool:
+        """Whether the version may run in the threads of the web process."""
+        return self.bounded and self.row_ms < _QUICK_ROW_MS and self.opening_ms < _QUICK_OPENING_MS

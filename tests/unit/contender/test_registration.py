@@ -177,7 +177,6 @@ def test_sources_and_defaults_are_in_the_inputs(columns, amount):
         columns,
         sources={"usage": "activity:usage_1h", "seats": "account:seats"},
         defaults={"usage": 100.0, "seats": np.int64(1)},
-        entities={"customer": ["activity", "account"]},
         description="who stays",
     )
     usage, seats = (
@@ -186,7 +185,6 @@ def test_sources_and_defaults_are_in_the_inputs(columns, amount):
     assert (usage["source"], usage["default"], usage["required"]) == ("activity:usage_1h", 100.0, False)
     assert (seats["source"], seats["default"], type(seats["default"])) == ("account:seats", 1, int)
     assert export.manifest["inputs"][0] == {"name": "plan", "dtype": "string", "tensor": "c0"}
-    assert export.manifest["entities"] == {"customer": ["activity", "account"]}
     assert export.manifest["description"] == "who stays"
 
 

@@ -1,4 +1,4 @@
-"""Fitted models to register, and the service with its registry in memory and a journal on disk."""
+"""Fitted models to register, and the service with its registry in memory."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,15 +19,13 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from contender.contracts.inference_service import ModelVersion
+from contender.contracts.inference_service import Manifest, ModelVersion, VersionDetails
 from contender.registration import Export, export_pipeline
-from services.inference_service.handlers import Manifest
+from services.inference_service.domain.cost import TrialRecord
 from services.inference_service.main import State, create_app, state_of
-from services.inference_service.record import TrialRecord
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import InMemoryVersionStore
 from shared.clock import FixedClock
-from shared.journal import Journal
 from shared.testing import client_for
 
 NOW = 1_700_000_000.0
@@ -110,11 +108,9 @@ def settings(tmp_path: Path) -> InferenceSettings:
 
 @pytest.fixture
 async def state(settings: InferenceSettings) -> AsyncIterator[State]:
-    journal = Journal.open(settings.folder("inference_service") / "journal", limit_bytes=1024**2)
-    state = state_of(settings, InMemoryVersionStore(), journal, FixedClock(NOW))
+    state = state_of(settings, InMemoryVersionStore(), FixedClock(NOW))
     yield state
     await state["models"].runtime.close()
-    journal.close()
 
 
 @pytest.fixture
@@ -169,7 +165,7 @@ def keep(state: State) -> Keep:
         files = state["models"].files
         files.write(export.version, export.onnx)
         files.write_record(model, export.version, record or replace(QUICK, reference=reference))
-        await state["models"].store.add(version)
+        await state["models"].store.add(VersionDetails.of(version, dict(export.manifest)))
         return version
 
     return add

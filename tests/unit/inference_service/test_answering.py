@@ -11,9 +11,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from contender.contracts.inference_service import InputColumn, RowFault
+from contender.contracts.inference_service import InputColumn, RowFault, ScoredRows
 from contender.registration import Export, export_pipeline
-from services.inference_service.answering import RUN_ROWS, Answering, Limits, RowAnswers, halves, joined
+from services.inference_service.answering import RUN_ROWS, Answering, Limits, halves, joined
 from services.inference_service.session import Session
 from services.inference_service.watchdog import Watchdog
 from shared.errors import InvalidField, TooLarge
@@ -62,12 +62,12 @@ def rows(count: int, **changed: dict[int, object]) -> dict[str, list[object]]:
     return inputs
 
 
-def faults(answers: RowAnswers) -> dict[int, str]:
+def faults(answers: ScoredRows) -> dict[int, str]:
     assert {fault.status for fault in answers.errors} <= {422}
     return {fault.row: fault.field for fault in answers.errors}
 
 
-def check_others(answers: RowAnswers, whole: RowAnswers) -> None:
+def check_others(answers: ScoredRows, whole: ScoredRows) -> None:
     """Every row without a fault has the score that it has among good rows, every other row none."""
     bad = {fault.row for fault in answers.errors}
     for row, (score, label) in enumerate(zip(answers.scores, answers.labels, strict=True)):
@@ -194,5 +194,5 @@ def test_answers_of_halves_are_joined_with_the_numbers_of_their_rows():
     first, second = halves({"x": [1.0, 2.0, 3.0]})
     assert (first, second) == ({"x": [1.0]}, {"x": [2.0, 3.0]})
     fault = RowFault(1, 422, "inputs.x", "is odd")
-    whole = joined(RowAnswers([1.0], [1.0]), RowAnswers([2.0, None], [2.0, None], [fault]))
-    assert whole == RowAnswers([1.0, 2.0, None], [1.0, 2.0, None], [RowFault(2, 422, "inputs.x", "is odd")])
+    whole = joined(ScoredRows([1.0], [1.0]), ScoredRows([2.0, None], [2.0, None], [fault]))
+    assert whole == ScoredRows([1.0, 2.0, None], [1.0, 2.0, None], [RowFault(2, 422, "inputs.x", "is odd")])

@@ -73,30 +73,28 @@ def test_the_free_part_of_a_manifest_is_bounded_and_the_known_part_is_not_counte
 
 
 @pytest.mark.parametrize(
-    ("inputs", "classes", "entities", "description", "field"),
+    ("inputs", "classes", "description", "field"),
     [
-        ([InputColumn("", "float")], [], {}, "", "manifest.inputs."),
-        ([InputColumn("  ", "float")], [], {}, "", "manifest.inputs.  "),
-        ([InputColumn(LONG, "float")], [], {}, "", "manifest.inputs." + "x" * 99 + "…"),
-        ([InputColumn("x", "float", tensor=LONG)], [], {}, "", "manifest.inputs.x.tensor"),
-        ([InputColumn("x", "string", null_text=LONG)], [], {}, "", "manifest.inputs.x.null_text"),
-        ([InputColumn("x", "float", source=f"view:{LONG}")], [], {}, "", "manifest.inputs.x.source"),
-        ([InputColumn("x", "float", source="view:")], [], {}, "", "manifest.inputs.x.source"),
-        ([InputColumn("x", "float", source=":feature")], [], {}, "", "manifest.inputs.x.source"),
-        ([InputColumn("x", "float", source="views")], [], {}, "", "manifest.inputs.x.source"),
-        ([InputColumn(f"c{number}", "float") for number in range(COLUMN_LIMIT + 1)], [], {}, "", "manifest.inputs"),
-        ([], [LONG], {}, "", "manifest.classes"),
-        ([], [], {LONG: ["customer"]}, "", "manifest.entities"),
-        ([], [], {"orders": [""]}, "", "manifest.entities"),
-        ([], [], {}, "x" * (DESCRIPTION_LIMIT + 1), "manifest.description"),
+        ([InputColumn("", "float")], [], "", "manifest.inputs."),
+        ([InputColumn("  ", "float")], [], "", "manifest.inputs.  "),
+        ([InputColumn(LONG, "float")], [], "", "manifest.inputs." + "x" * 99 + "…"),
+        ([InputColumn("x", "float", tensor=LONG)], [], "", "manifest.inputs.x.tensor"),
+        ([InputColumn("x", "string", null_text=LONG)], [], "", "manifest.inputs.x.null_text"),
+        ([InputColumn("x", "float", source=f"view:{LONG}")], [], "", "manifest.inputs.x.source"),
+        ([InputColumn("x", "float", source="view:")], [], "", "manifest.inputs.x.source"),
+        ([InputColumn("x", "float", source=":feature")], [], "", "manifest.inputs.x.source"),
+        ([InputColumn("x", "float", source="views")], [], "", "manifest.inputs.x.source"),
+        ([InputColumn(f"c{number}", "float") for number in range(COLUMN_LIMIT + 1)], [], "", "manifest.inputs"),
+        ([], [LONG], "", "manifest.classes"),
+        ([], [], "x" * (DESCRIPTION_LIMIT + 1), "manifest.description"),
     ],
 )
-def test_names_and_texts_that_are_empty_or_too_long_are_refused_by_field(inputs, classes, entities, description, field):
+def test_names_and_texts_that_are_empty_or_too_long_are_refused_by_field(inputs, classes, description, field):
     with pytest.raises(InvalidField) as caught:
-        check_texts(inputs, classes, entities, description)
+        check_texts(inputs, classes, description)
     assert [error.field for error in caught.value.errors] == [field]
 
 
-def test_names_of_columns_sources_classes_and_entities_as_people_write_them_are_taken():
+def test_names_of_columns_sources_and_classes_as_people_write_them_are_taken():
     inputs = [InputColumn("Größe in cm", "float"), InputColumn("mean", "float", source="orders@2:mean_amount_1h")]
-    check_texts(inputs, ["ja", 1, True, None], {"customer": ["orders", "visits"]}, "What it is for.\n")
+    check_texts(inputs, ["ja", 1, True, None], "What it is for.\n")

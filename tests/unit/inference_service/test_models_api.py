@@ -14,9 +14,7 @@ from services.inference_service.main import create_app, state_of
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import InMemoryVersionStore, Listing, UnreadableVersion
 from shared.clock import FixedClock
-from shared.journal import Journal, Position
 from shared.testing import client_for
-from shared.topics import MODELS
 
 PROBLEM = "application/problem+json"
 UNKNOWN = "0" * 64
@@ -27,12 +25,6 @@ async def known(keep, churn):
     """The model that is registered as churn."""
     await keep("churn", churn.export)
     return churn
-
-
-def announced(journal: Journal) -> list[tuple[bytes | None, bool]]:
-    """Key and whether it is champion of each announced version."""
-    records = [record for record, _ in journal.read(Position(0, 0), 10**6)]
-    return [(record.key, MODELS.decode(record.value).champion) for record in records]
 
 
 async def test_a_version_is_registered_once_and_named_by_the_hash_of_its_file(client, upload, churn):
@@ -102,7 +94,28 @@ async def test_models_and_versions_are_shown_with_their_manifest(client, upload,
     assert (await client.get("/v1/models/churn/versions/champion")).json() == version
 
 
-async def test_a_promotion_moves_the_champion_and_tells_of_both_versions(client, keep, state, churn, later_churn):
+async def test_lists_of_versions_have_no_manifests(client, upload, churn):
+    await upload(churn.export)
+    for path in ("/v1/models", "/v1/models/churn"):
+        [version] = (await client.get(path)).json()["versions"]
+        assert version["version"] == churn.export.version
+        assert "manifest" not in version
+
+
+async def test_whoever_has_the_list_of_versions_gets_it_again_when_it_changes(client, keep, churn, later_churn):
+    await keep("churn", churn.export)
+    first = await client.get("/v1/models")
+    for known in (first.headers["etag"], f"W/{first.headers['etag']}", f'"other", {first.headers["etag"]}'):
+        same = await client.get("/v1/models", headers={"if-none-match": known})
+        assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", first.headers["etag"])
+    await keep("churn", later_churn.export)
+    await client.put("/v1/models/churn/aliases/champion", json={"version": later_churn.export.version})
+    changed = await client.get("/v1/models", headers={"if-none-match": first.headers["etag"]})
+    assert changed.status_code == 200
+    assert [version["champion"] for version in changed.json()["versions"]] == [False, True]
+
+
+async def test_a_promotion_moves_the_champion(client, keep, churn, later_churn):
     for fitted in (churn, later_churn):
         await keep("churn", fitted.export)
     answer = await client.put("/v1/models/churn/aliases/champion", json={"version": later_churn.export.version})
@@ -111,15 +124,13 @@ async def test_a_promotion_moves_the_champion_and_tells_of_both_versions(client,
     inputs = {"inputs": churn.inputs(1)}
     (score,) = (await client.post("/v1/models/churn/versions/champion/predict", json=inputs)).json()["scores"]
     assert score == pytest.approx(later_churn.pipeline.predict_proba(churn.columns[:1])[0, 1], abs=1e-5)
-    keys = [f"churn/{fitted.export.version}".encode() for fitted in (churn, later_churn)]
-    assert announced(state["journal"]) == [(keys[0], False), (keys[1], True)]
 
 
-async def test_two_models_with_the_same_file_are_two_records_of_the_compacted_topic(upload, state, churn):
+async def test_two_models_may_have_the_same_file(client, upload, churn):
     for model in ("churn", "churn-copy"):
         assert (await upload(churn.export, model)).status_code == 201
-    names = [f"{model}/{churn.export.version}".encode() for model in ("churn", "churn-copy")]
-    assert announced(state["journal"]) == [(name, True) for name in names]
+    listed = (await client.get("/v1/models")).json()["versions"]
+    assert [(version["model"], version["champion"]) for version in listed] == [("churn", True), ("churn-copy", True)]
 
 
 @pytest.mark.parametrize(
@@ -252,12 +263,6 @@ async def test_a_service_whose_registry_can_not_be_read_is_not_ready_and_says_wh
         assert (await client.get("/livez")).status_code == 200
 
 
-async def test_a_service_whose_journal_is_nearly_full_is_not_ready(client, state):
-    journal = state["journal"]
-    journal.append("models", 0, None, [], b"x" * int(0.96 * journal.limit_bytes))
-    assert "journal is full" in (await client.get("/readyz")).json()["detail"]
-
-
 class Torn(InMemoryVersionStore):
     """A store in which one row can't be read."""
 
@@ -273,8 +278,7 @@ TORN = UnreadableVersion("orders", "c" * 64, "JSON is malformed")
 
 
 async def test_a_row_of_the_registry_that_can_not_be_read_hides_no_other_and_is_named(settings, churn):
-    journal = Journal.open(settings.folder("inference_service") / "journal", limit_bytes=1024**2)
-    state = state_of(settings, Torn(), journal, FixedClock(0.0))
+    state = state_of(settings, Torn(), FixedClock(0.0))
 
     @asynccontextmanager
     async def resources(_: InferenceSettings):
@@ -301,4 +305,3 @@ async def test_a_row_of_the_registry_that_can_not_be_read_hides_no_other_and_is_
         shown = (await client.get("/v1/models/orders")).json()
         assert [one["version"] for one in shown["versions"]] == [churn.export.version]
     await state["models"].runtime.close()
-    journal.close()

@@ -111,7 +111,7 @@ def refused(answer, status: int, said: str) -> None:
         ({"shape": [1, 2]}, 400, "usage is not one column"),
         ({"shape": [2, 1, 1]}, 400, "usage is not one column: its shape has 3 dimensions"),
         ({"shape": [LONG] * 10}, 400, "usage is not one column: its shape has 10 dimensions"),
-        ({"shape": [LONG, LONG]}, 413, "at most 500"),
+        ({"shape": [LONG, LONG]}, 413, "more rows than the 500 allowed"),
         ({"shape": [-LONG]}, 400, "usage has 2 values, its shape a size below 0"),
         ({"data": [LONG, 1.0]}, 400, "row 0: inputs.usage is outside 32-bit floats"),
         ({"name": "u" * 9000}, 422, "u… is not a column of this model"),
@@ -151,7 +151,7 @@ async def test_a_body_that_can_not_be_read_is_an_error(client, content, headers,
 
 async def test_more_rows_than_the_limit_are_an_error(client, churn):
     body = {"inputs": [{**one, "data": one["data"] * 501, "shape": [501]} for one in tensors(churn, 1)]}
-    refused(await client.post(INFER, json=body), 413, "at most 500")
+    refused(await client.post(INFER, json=body), 413, "more rows than the 500 allowed")
 
 
 @pytest.mark.parametrize(

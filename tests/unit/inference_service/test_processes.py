@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.inference_service.record import TrialRecord
+from services.inference_service.domain.cost import TrialRecord
 from services.inference_service.runners import ProcessRunner
 from services.inference_service.settings import InferenceSettings
 from shared.errors import Overloaded

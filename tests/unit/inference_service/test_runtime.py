@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from contender.contracts.inference_service import ModelVersion
+from contender.contracts.inference_service import ModelVersion, VersionDetails
 from services.inference_service.errors import VersionUnavailableError
-from services.inference_service.opening import open_session
 from services.inference_service.runtime import Runtime
 from services.inference_service.session import Session
+from services.inference_service.store import InMemoryVersionStore
 from services.inference_service.trials import Trials
 from services.inference_service.turns import Turns
 from services.inference_service.watchdog import Watchdog
@@ -33,7 +33,7 @@ class Openings:
         self.models.append(version.model)
         self.threads.append(threading.current_thread().name)
         self.go_on.wait(10)
-        return open_session(content, version)
+        return Session.of(content, version)
 
 
 @pytest.fixture
@@ -68,10 +68,12 @@ async def test_a_version_is_opened_once_for_all_who_ask_at_the_same_time_and_in_
 async def test_a_registered_version_is_open_before_anybody_knows_of_it(state, runtime, openings):
     known: list[list[str]] = []
 
-    async def announce(_: ModelVersion) -> None:
-        known.append(list(openings.models))
+    class Watched(InMemoryVersionStore):
+        async def add(self, version: VersionDetails) -> bool:
+            known.append(list(openings.models))
+            return await super().add(version)
 
-    models = replace(state["models"], announce=announce, runtime=runtime)
+    models = replace(state["models"], store=Watched(), runtime=runtime)
     export = small()
     await models.register(
         "churn", export.onnx, json.dumps(export.manifest).encode(), json.dumps(export.sample).encode()

@@ -6,7 +6,6 @@ import pytest
 
 from services.feature_service import main as feature_service
 from services.feedback_service import main as feedback_service
-from services.inference_service import main as inference_service
 
 FAULT = "the journal can't write to its disk: No space left on device"
 
@@ -20,12 +19,10 @@ async def test_the_disks_own_words_are_a_reason(fault: str):
     journal = SimpleNamespace(fault=fault, nearly_full=False, unsent_bytes=0, limit_bytes=1)
     state = {
         "journal": journal,
-        "models": SimpleNamespace(models=answers),
         "snapshots": SimpleNamespace(ping=answers),
         "store": SimpleNamespace(is_ready=answers),
         "intake": SimpleNamespace(journal=journal, definitions=SimpleNamespace(fault="")),
     }
     expected = [fault] if fault else []
-    assert await inference_service.unready(state) == expected
     assert await feedback_service.unready(state) == expected
     assert await feature_service._ready(state) == expected

@@ -1,4 +1,4 @@
-"""What a pipeline answers, and what a file answers to the same rows as a service would run them."""
+"""The scores and labels of a pipeline, and those of a file that runs the same rows as a service would."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +12,14 @@ from sklearn.base import is_classifier
 
 from contender.contracts.columns import array_of
 from contender.contracts.inference_service import InputColumn
-from contender.contracts.tasks import Scores, TaskName, task_named
+from contender.contracts.tasks import ScoreArray, Task, fitting_task
 from contender.contracts.values import Scalar
 from contender.errors import ExportError
+from contender.registration.conversion import FOREIGN
 from contender.registration.rows import Rows
 
 _BATCH = 2_000
-"""Rows that a file runs at once."""
+"""Rows that a file scores in one run."""
 _INTEGER_LIMIT = 2**63
 _TYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
@@ -30,31 +31,31 @@ _TYPES: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Answered:
+class Scores:
     """Scores, shape (rows, classes) or (rows, 1), and labels, one a row."""
 
-    scores: Scores
+    scores: ScoreArray
     labels: list[Scalar]
 
-    def sent(self, task: TaskName, rows: Any) -> tuple[list[Any], list[Scalar]]:
-        """Scores and labels of some rows, as a sample holds them."""
-        scores = self.scores[rows] if task == "multiclass" else self.scores[rows, -1]
-        return scores.tolist(), [self.labels[row] for row in rows]
+    def sample(self, task: Task, rows: Sequence[int]) -> dict[str, list[Any]]:
+        """Scores of some rows, and labels where the task has classes, as a sample holds them."""
+        labels = {"labels": [self.labels[row] for row in rows]} if task.has_classes else {}
+        return {"scores": list(task.answered_scores(self.scores[rows])), **labels}
 
 
-def task_of(pipeline: Any) -> tuple[TaskName, list[Scalar]]:
-    """What a pipeline's scores mean, and its classes.
+def task_of(pipeline: Any, rows: Rows) -> tuple[Task, list[Scalar]]:
+    """The task that a pipeline was fitted to, and its classes.
 
     Raises:
-        ExportError: it has fewer than two classes.
+        ExportError: no task fits its targets or its classes.
     """
     if not is_classifier(pipeline):
-        return "regression", []
+        try:
+            return fitting_task(0, _count_outputs(pipeline, rows)), []
+        except ValueError as error:
+            raise _several_targets(pipeline) from error
     if any(np.ndim(label) for label in pipeline.classes_) or getattr(pipeline, "multilabel_", False):
-        raise ExportError(
-            f"{type(pipeline).__name__} predicts several targets: a version has one, so fit and register a model for "
-            "each"
-        )
+        raise _several_targets(pipeline)
     classes = [plain(label) for label in pipeline.classes_]
     if any(isinstance(label, int) and abs(label) >= _INTEGER_LIMIT for label in classes):
         raise ExportError("the labels hold whole numbers beyond 64 bits: fit on text, such as labels.astype(str)")
@@ -64,7 +65,20 @@ def task_of(pipeline: Any) -> tuple[TaskName, list[Scalar]]:
         )
     if len(classes) < 2:  # noqa: PLR2004 - there is nothing to tell apart
         raise ExportError(f"the labels hold one class alone, {classes[0]!r}: fit on rows of two classes at least")
-    return ("binary" if len(classes) == 2 else "multiclass"), classes  # noqa: PLR2004
+    return fitting_task(len(classes)), classes
+
+
+def _count_outputs(pipeline: Any, rows: Rows) -> int:
+    try:
+        return int(np.asarray(pipeline.predict(rows.subset([0]).native())).size)
+    except FOREIGN:
+        return 1  # the comparison of all rows reports what is wrong
+
+
+def _several_targets(pipeline: Any) -> ExportError:
+    return ExportError(
+        f"{type(pipeline).__name__} predicts several targets: a version has one, so fit and register a model for each"
+    )
 
 
 def plain(value: Any) -> Any:
@@ -72,22 +86,19 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def of_pipeline(pipeline: Any, rows: Rows, task: TaskName) -> Answered:
-    """What the pipeline itself says; raises whatever it raises."""
+def of_pipeline(pipeline: Any, rows: Rows, task: Task) -> Scores:
+    """The pipeline's own scores and labels; raises whatever the pipeline raises."""
     native = rows.native()
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         predicted = np.asarray(pipeline.predict(native))
+        if not task.has_classes:
+            values = predicted.astype(np.float64).reshape(len(rows), -1)
+            return Scores(values, task.labels_from(values, []))
         if predicted.size != len(rows):
-            raise ExportError(
-                f"{type(pipeline).__name__} predicts {predicted.size // len(rows)} targets: a version has one, so fit "
-                "and register a model for each"
-            )
-        if task == "regression":
-            values = predicted.astype(np.float64).reshape(len(rows), -1)[:, :1]
-            return Answered(values, values[:, 0].tolist())
+            raise _several_targets(pipeline)
         scores = np.asarray(pipeline.predict_proba(native), dtype=np.float64)
-    return Answered(scores, [plain(label) for label in predicted])
+    return Scores(scores, [plain(label) for label in predicted])
 
 
 class File:
@@ -100,7 +111,7 @@ class File:
         self,
         onnx: bytes,
         inputs: Sequence[InputColumn],
-        task: TaskName,
+        task: Task,
         classes: Sequence[Scalar],
         outputs: Sequence[str],
     ) -> None:
@@ -108,18 +119,18 @@ class File:
         options.log_severity_level = 4
         self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         self._inputs = list(inputs)
-        self._task: TaskName = task
+        self._task = task
         self._classes = list(classes)
         self._outputs = [name for name in outputs if name]
-        self._types = {one.name: _TYPES[one.type] for one in self._session.get_inputs()}
-        self._flat = {one.name for one in self._session.get_inputs() if len(one.shape) == 1}
+        self._types = {tensor.name: _TYPES[tensor.type] for tensor in self._session.get_inputs()}
+        self._flat = {tensor.name for tensor in self._session.get_inputs() if len(tensor.shape) == 1}
         names = [column.tensor or column.name for column in inputs]
         self._matrix = "" if set(names) == set(self._types) else next(iter(self._types))
 
-    def answer(self, values: Mapping[str, Sequence[Scalar]]) -> Answered:
-        """What the file says to rows given by column, as callers send them."""
+    def answer(self, values: Mapping[str, Sequence[Scalar]]) -> Scores:
+        """The file's scores and labels of rows by column, as callers send them."""
         parts = [self._read(arrays) for arrays in self._batches(values)]
-        return Answered(
+        return Scores(
             np.concatenate([part.scores for part in parts]), [label for part in parts for label in part.labels]
         )
 
@@ -130,15 +141,14 @@ class File:
 
     def _batches(self, values: Mapping[str, Sequence[Scalar]]) -> Iterator[dict[str, NDArray[Any]]]:
         arrays = {column.name: array_of(column, values[column.name]) for column in self._inputs}
-        for at in range(0, len(next(iter(values.values()))), _BATCH):
-            yield {name: array[at : at + _BATCH] for name, array in arrays.items()}
+        for start in range(0, len(next(iter(values.values()))), _BATCH):
+            yield {name: array[start : start + _BATCH] for name, array in arrays.items()}
 
-    def _read(self, arrays: Mapping[str, NDArray[Any]]) -> Answered:
+    def _read(self, arrays: Mapping[str, NDArray[Any]]) -> Scores:
         rows = len(next(iter(arrays.values())))
         raw = self._session.run(self._outputs, self._feed(arrays))
-        task = task_named(self._task)
-        scores = task.read_scores(raw[0], self._classes, rows)
-        return Answered(scores, task.labels_of(scores, self._classes, raw[1] if len(raw) > 1 else None))
+        scores = self._task.read_scores(raw[0], self._classes, rows)
+        return Scores(scores, self._task.labels_of(scores, self._classes, raw[1] if len(raw) > 1 else None))
 
     def _feed(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if self._matrix:
