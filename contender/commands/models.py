@@ -121,7 +121,7 @@ def _page(version: dict[str, Any]) -> str:
 
 
 def _versions() -> list[dict[str, Any]]:
-    versions: list[dict[str, Any]] = _call(Client.versions)
+    versions: list[dict[str, Any]] = _call(lambda client: client.versions())
     return versions
 
 

@@ -151,7 +151,7 @@ def test_a_column_of_a_type_that_onnx_does_not_know_can_not_be_exported(columns,
 
 
 def test_an_empty_frame_can_not_be_exported(columns, amount):
-    with pytest.raises(ExportError, match="no rows"):
+    with pytest.raises(ExportError, match="the frame is empty"):
         export_pipeline(classifier(columns, amount > 170), columns.iloc[:0])
 
 

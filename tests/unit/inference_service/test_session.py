@@ -120,7 +120,7 @@ def test_a_column_is_fed_to_the_tensor_that_the_manifest_names():
 def test_a_model_without_real_numbers_has_no_score():
     whole = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT64)
     content = graph([whole], [tensor("x")], [tensor("y", kind=TensorProto.INT64)])
-    with pytest.raises(ManifestError, match="gives no tensor of scores"):
+    with pytest.raises(ManifestError, match="no output of floats"):
         Session(content, [A], "regression", [])
 
 
