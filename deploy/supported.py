@@ -77,6 +77,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from xgboost import XGBClassifier, XGBRegressor
 
 from contender.contracts.inference_service import InputColumn
+from contender.contracts.tasks import task_named
 from contender.errors import ExportError, ParityError
 from contender.registration import Export, export_pipeline
 from services.inference_service.domain.columns import check_columns
@@ -103,7 +104,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case: how far scores are off, how many labels differ, or why it was refused."""
+    """The outcome of a case: how far scores are off, how many labels differ, or why it was refused."""
 
     case: Case
     off: float = 0.0
@@ -558,13 +559,13 @@ def _tried(case: Case, make: Make, data: Data) -> Outcome:
     pipeline = make().fit(data.rows, data.labels)
     export = export_pipeline(pipeline, data.rows, data.labels)
     scores, labels = _served(export, data.live)
-    if export.manifest["task"] == "regression":
-        wanted = pipeline.predict(data.live)
-        return Outcome(case, float(np.abs(scores - wanted).max() / max(1.0, np.abs(wanted).max())))
-    wanted = pipeline.predict_proba(data.live)
-    wanted = wanted if export.manifest["task"] == "multiclass" else wanted[:, 1]
+    task = task_named(export.manifest["task"])
+    if not task.has_classes:
+        expected = pipeline.predict(data.live)
+        return Outcome(case, float(np.abs(scores - expected).max() / max(1.0, np.abs(expected).max())))
+    expected = np.array(task.answered_scores(pipeline.predict_proba(data.live)))
     differ = sum(ours != theirs for ours, theirs in zip(labels, pipeline.predict(data.live).tolist(), strict=True))
-    return Outcome(case, float(np.abs(scores - wanted).max()), differ)
+    return Outcome(case, float(np.abs(scores - expected).max()), differ)
 
 
 def _served(export: Export, live: pd.DataFrame) -> tuple[Any, list[Any]]:
@@ -577,25 +578,25 @@ def _served(export: Export, live: pd.DataFrame) -> tuple[Any, list[Any]]:
     return np.array(answers.scores), answers.labels
 
 
-def table(found: list[Outcome]) -> str:
+def table(tried: list[Outcome]) -> str:
     """The outcomes as Markdown."""
-    registered = [one for one in found if not one.refusal]
-    lines = [f"{len(registered)} of {len(found)} register and answer as scikit-learn does:", ""]
+    registered = [outcome for outcome in tried if not outcome.refusal]
+    lines = [f"{len(registered)} of {len(tried)} register and answer as scikit-learn does:", ""]
     lines += ["| kind | pipelines |", "| --- | --- |"]
     for group in dict.fromkeys(case.group for case in CASES):
-        names = [one.case.name for one in registered if one.case.group == group]
+        names = [outcome.case.name for outcome in registered if outcome.case.group == group]
         lines.append(f"| {group} | {'; '.join(names)} |")
     lines += ["", "The others are refused, and what the refusal advises was tried:", ""]
-    lines += ["| pipeline | what `register` says |", "| --- | --- |"]
-    lines += [f"| {one.case.name} | {one.refusal} |" for one in found if one.refusal]
+    lines += ["| pipeline | the message of `register` |", "| --- | --- |"]
+    lines += [f"| {outcome.case.name} | {outcome.refusal} |" for outcome in tried if outcome.refusal]
     return "\n".join([*lines, ""])
 
 
-def page(found: list[Outcome]) -> str:
+def page(tried: list[Outcome]) -> str:
     """The page with its table."""
     text = PATH.read_text()
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    return f"{text[:begin]}{table(found)}{text[end:]}"
+    return f"{text[:begin]}{table(tried)}{text[end:]}"
 
 
 if __name__ == "__main__":

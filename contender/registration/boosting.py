@@ -68,11 +68,11 @@ def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
     model, nodes = operator.raw_operator, Nodes(scope, container)
     written = model.booster_.dump_model(num_iteration=getattr(model, "best_iteration_", None) or -1)
     name, *settings = written["objective"].split()
-    slope = next((float(one.split(":")[1]) for one in settings if one.startswith("sigmoid:")), 1.0)
+    slope = next((float(setting.split(":")[1]) for setting in settings if setting.startswith("sigmoid:")), 1.0)
     if name not in _LIGHTGBM or written["average_output"] or "sqrt" in settings:
         raise ExportError(f"{type(model).__name__} has the objective {written['objective']!r} or averages its trees")
     width = written["num_tree_per_iteration"]
-    trees = ((n % width, _lightgbm_tree(one["tree_structure"])) for n, one in enumerate(written["tree_info"]))
+    trees = ((n % width, _lightgbm_tree(tree["tree_structure"])) for n, tree in enumerate(written["tree_info"]))
     raw = sums(nodes, rows_of(nodes, operator, as_32_bits=False), trees, width)
     if slope != 1.0:
         raw = nodes.add("Mul", raw, nodes.constant(slope))
@@ -83,18 +83,18 @@ def _lightgbm_tree(root: Mapping[str, Any]) -> Tree:
     columns: list[tuple[int, float, int, int, bool, float]] = []
 
     def grow(node: Mapping[str, Any]) -> int:
-        place = len(columns)
+        index = len(columns)
         if "leaf_value" in node:
             columns.append((0, 0.0, LEAF, LEAF, False, node["leaf_value"]))
-            return place
+            return index
         if node["decision_type"] != "<=" or node["missing_type"] == "Zero":
             raise ExportError("LightGBM treats a column as categories, or zeros as missing: encode the column before")
         columns.append((0, 0.0, 0, 0, False, 0.0))
         # Without a way for missing values LightGBM takes them for zero.
         left = node["default_left"] if node["missing_type"] == "NaN" else node["threshold"] >= 0
         children = grow(node["left_child"]), grow(node["right_child"])
-        columns[place] = (node["split_feature"], node["threshold"], *children, bool(left), 0.0)
-        return place
+        columns[index] = (node["split_feature"], node["threshold"], *children, bool(left), 0.0)
+        return index
 
     grow(root)
     features, thresholds, left, right, missing, values = zip(*columns, strict=True)
@@ -116,7 +116,7 @@ def _convert_xgboost(scope: Any, operator: Any, container: Any) -> None:
         raise ExportError(f"{type(model).__name__} has the objective {name!r} or the booster {booster['name']!r}")
     link = _XGBOOST[name]
     width = max(1, int(learner["learner_model_param"]["num_class"]))
-    begin = np.array([float(one) for one in learner["learner_model_param"]["base_score"].strip("[]").split(",")])
+    begin = np.array([float(score) for score in learner["learner_model_param"]["base_score"].strip("[]").split(",")])
     if link == _SIGMOID:
         begin = np.log(begin / (1 - begin))
     elif link == _EXP:

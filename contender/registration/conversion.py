@@ -159,13 +159,13 @@ def _bytes(model: ModelProto) -> bytes:
 
 def _dtypes(prepared: Prepared, columns: Sequence[Column]) -> dict[str, Dtype]:
     """Types for callers: numbers are floats, but for those that an encoder takes as whole ones, and booleans."""
-    found: dict[str, Dtype] = {}
+    dtypes: dict[str, Dtype] = {}
     for number, column in enumerate(columns):
         if column.dtype in ("string", "boolean"):
-            found[column.name] = column.dtype
+            dtypes[column.name] = column.dtype
         else:
-            found[column.name] = "integer" if "whole" in prepared.kinds[number] else "float"
-    return found
+            dtypes[column.name] = "integer" if "whole" in prepared.kinds[number] else "float"
+    return dtypes
 
 
 def _steps(estimator: Any) -> Iterator[Any]:
@@ -209,17 +209,17 @@ _ADVICE = {
 
 
 _BEHIND = ("Cannot extract a specific column", "Unexpect rank=0")
-"""What skl2onnx tells where it can't take one column out of a matrix."""
+"""skl2onnx's messages where it can't take one column out of a matrix."""
 
 
 def refusal(pipeline: Any, error: Exception) -> ExportError:
     """Why a pipeline is not exported, in our own words, naming the step at fault."""
-    told = _told(pipeline, str(error))
-    told.__cause__ = error
-    return told
+    refused = _export_error(pipeline, str(error))
+    refused.__cause__ = error
+    return refused
 
 
-def _told(pipeline: Any, reason: str) -> ExportError:
+def _export_error(pipeline: Any, reason: str) -> ExportError:
     names = [type(step).__name__ for step in _steps(pipeline) if getattr(step, "func", "") is not None]
     named = [name for name in names if name in reason]
     culprit = named[-1] if named else next((name for name in names if name in _ADVICE), "")

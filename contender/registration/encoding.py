@@ -61,9 +61,9 @@ def _columns(nodes: Nodes, operator: Any) -> list[tuple[str, Any]]:
         if isinstance(kind, DoubleTensorType):
             name, kind = nodes.add("Cast", name, to=TensorProto.FLOAT), FloatTensorType()
         width = tensor.type.shape[1]
-        for place in range(width):
-            one = name if width == 1 else nodes.add("Gather", name, nodes.constant([place]), axis=1)
-            columns.append((one, kind))
+        for index in range(width):
+            column = name if width == 1 else nodes.add("Gather", name, nodes.constant([index]), axis=1)
+            columns.append((column, kind))
     return columns
 
 

@@ -102,11 +102,11 @@ def export_pipeline(
         columns: the rows it was fitted on, shape (rows, inputs): a frame of pandas or polars, an array, or texts.
         labels: what it was fitted to, shape (rows,); only its hash enters the manifest.
         sources: `view:feature` per column that the router fetches; other columns come with the request.
-        defaults: per column the value that stands in for every null, and when a feature can't be had.
+        defaults: per column the value that stands in for every null, and for a feature that is not served.
         description: one sentence on what the version is.
         tolerance: largest accepted difference of a score, in units of the largest one where that is beyond 1.
         tolerance_reason: why a tolerance above the service's limit is right; recorded.
-        training_set: what `columns` were taken from; its record enters the manifest.
+        training_set: the source of `columns`; its record enters the manifest.
         never_null: columns whose feature always has a value.
 
     Raises:
@@ -152,8 +152,8 @@ def export_pipeline(
     return Export(onnx, manifest, checked.parity.sample(task))
 
 
-def _named(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {str(name): plain(value) for name, value in (given or {}).items()}
+def _named(by_column: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {str(name): plain(value) for name, value in (by_column or {}).items()}
 
 
 def marked(onnx: bytes, served: list[Any]) -> bytes:
@@ -211,46 +211,46 @@ class _Trial:
         return inputs
 
     def _checked(self, converted: Converted, rows: Rows, inputs: list[InputColumn]) -> _Checked:
-        given = filled(rows, inputs)
-        wanted = self._own_answers(given)
+        ready = filled(rows, inputs)
+        expected = self._own_answers(ready)
         outputs = converted.outputs
         parity: Parity | None = None
         for label in dict.fromkeys([outputs.label, outputs.label if outputs.is_own_rule else ""]):
             file = File(converted.onnx, inputs, self.task, self.classes, [outputs.score, label])
             comparer = Comparer(self.pipeline, file, self.task, inputs)
-            parity = compare_all(comparer, given, wanted, strict=converted.way == "64-bit floats")
+            parity = compare_all(comparer, ready, expected, strict=converted.way == "64-bit floats")
             if parity.worst <= self.tolerance and not parity.labels_differ:
                 behaviour, final = observe(
-                    comparer, given, self.serving.sources, self.serving.never_null, self.tolerance
+                    comparer, ready, self.serving.sources, self.serving.never_null, self.tolerance
                 )
                 return _Checked(converted, final, label, parity, behaviour)
         raise _difference(parity, self.tolerance, converted)
 
     def _own_answers(self, rows: Rows) -> Scores:
         try:
-            wanted = of_pipeline(self.pipeline, rows, self.task)
+            expected = of_pipeline(self.pipeline, rows, self.task)
         except FOREIGN as error:
             raise ExportError(
                 f"the pipeline fails on its own rows ({type(error).__name__}): give the columns that it was fitted on, "
                 f"in the types they had: {' '.join(str(error).split())[:200]}"
             ) from error
-        if not np.isfinite(wanted.scores).all():
+        if not np.isfinite(expected.scores).all():
             raise ExportError("the pipeline gives some rows no finite score: leave them out, or add an imputer")
-        return wanted
+        return expected
 
 
 def _difference(parity: Parity | None, tolerance: float, converted: Converted) -> ParityError:
     if parity is None:
         return ParityError("the ONNX file could not be compared")
-    texts = [column.name for column in parity.given.rows.columns if column.dtype == "string"]
-    if np.isinf(parity.given.worst) and text.ODD.encode() in converted.onnx:
-        rows = int(np.isinf(parity.given.differences).sum())
+    texts = [column.name for column in parity.originals.rows.columns if column.dtype == "string"]
+    if np.isinf(parity.originals.worst) and text.ODD.encode() in converted.onnx:
+        rows = int(np.isinf(parity.originals.differences).sum())
         return ParityError(
             f"the ONNX file gives {rows} rows no score for a text of {', '.join(texts)}: ONNX lower-cases ASCII alone, "
             "and does not split words at every sign, such as emoji; fit on and send plain words, such as "
             f"frame[{texts[0]!r}].str.lower().str.replace(r'\\W+', ' ', regex=True)"
         )
-    beyond = _beyond_single(parity.given.rows) if not converted.way.startswith("64") else []
+    beyond = _beyond_single(parity.originals.rows) if not converted.way.startswith("64") else []
     where = (
         f"{', '.join(beyond[:_COLUMNS_SHOWN])} hold numbers beyond {_FLOAT32_BITS} bits, which 32-bit floats round: "
         "fit on smaller ones, such as days instead of seconds, or differences"

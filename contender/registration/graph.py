@@ -1,4 +1,4 @@
-"""What is added to a converted graph: one input per column, casts, thresholds, guards, the target's inverse."""
+"""Completes a converted graph: one input per column, casts, thresholds, guards, the target's inverse."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class Graph:
             label = self._thresholded(prepared.threshold, score, classes)
         self._outputs(score, label)
         for node in self.model.graph.node:
-            self._mend(node)
+            self._make_portable(node)
         return Outputs(_SCORE, _LABEL if label else "", prepared.threshold is not None)
 
     def add(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
@@ -82,13 +82,13 @@ class Graph:
         return name
 
     def _inputs(self, prepared: Prepared, columns: Sequence[Column]) -> None:
-        """One input per column; a column that is wanted as two types is cast from the one that callers send."""
+        """One input per column; a column that steps take as two types is cast from the type that callers send."""
         graph = self.model.graph
         converted = list(graph.node)
         del graph.input[:], graph.node[:]
         for number, column in enumerate(columns):
             kinds = prepared.kinds[number] or {"text" if column.dtype == "string" else "number"}
-            kind = next(one for one in ("text", "whole", "number") if one in kinds)
+            kind = next(kind for kind in ("text", "whole", "number") if kind in kinds)
             shape = [None, 1]
             tensor = helper.make_tensor_value_info(f"c{number}", _TYPES.get(kind, self._number), shape)
             graph.input.append(tensor)
@@ -128,18 +128,18 @@ class Graph:
         """Zero for a category that training had, NaN for another: shape (rows, 1)."""
         text = column.dtype == "string"
         keys: dict[str, Any] = (
-            {"keys_strings": [str(one) for one in guard.categories]}
+            {"keys_strings": [str(category) for category in guard.categories]}
             if text
-            else {"keys_int64s": [int(one) for one in guard.categories]}
+            else {"keys_int64s": [int(category) for category in guard.categories]}
         )
         tensor = f"c{guard.column}"
         if not text and "whole" not in prepared.kinds[guard.column]:
             tensor = self.add("Cast", tensor, to=TensorProto.INT64)
         zeros = [0.0] * len(guard.categories)
-        found = self.add(
+        guarded = self.add(
             "LabelEncoder", tensor, domain="ai.onnx.ml", values_floats=zeros, default_float=float("nan"), **keys
         )
-        return self.add("Cast", found, to=TensorProto.DOUBLE)
+        return self.add("Cast", guarded, to=TensorProto.DOUBLE)
 
     def _inverted(self, regressor: Any, values: str) -> str:
         """The values of a regressor whose target was transformed, in the target's own units."""
@@ -154,14 +154,14 @@ class Graph:
             raise ExportError(
                 f"TransformedTargetRegressor has an inverse_func that has no counterpart in ONNX: {known} have one"
             )
-        one = self.constant(np.float64(1))
+        unit = self.constant(np.float64(1))
         if more == "plus one before":
-            values = self.add("Add", values, one)
+            values = self.add("Add", values, unit)
         values = self.add("Mul", values, values) if kind == "square" else self.add(kind, values)
-        return self.add("Sub", values, one) if more == "minus one" else values
+        return self.add("Sub", values, unit) if more == "minus one" else values
 
     def _rescaled(self, transformer: Any, values: str) -> str:
-        """Back through a scaler, which is a line: two of its values say which."""
+        """Undoes a scaler, which is a line: two of its values define it."""
         if type(transformer).__name__ not in ("StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler"):
             raise ExportError(
                 f"TransformedTargetRegressor has the transformer {type(transformer).__name__}, which has no "
@@ -170,7 +170,7 @@ class Graph:
         begin, end = transformer.inverse_transform(np.array([[0.0], [1.0]]))[:, 0]
         return self.add("Add", self.add("Mul", values, self.constant(end - begin)), self.constant(begin))
 
-    def _mend(self, node: Any) -> None:
+    def _make_portable(self, node: Any) -> None:
         if node.op_type == "StringNormalizer":
             kept = [attribute for attribute in node.attribute if attribute.name != "locale"]
             del node.attribute[:]
@@ -180,7 +180,7 @@ class Graph:
             self._raise_opset(ML_OPSET if node.op_type == "TreeEnsemble" else _GUARD_OPSET)
 
     def _raise_opset(self, version: int) -> None:
-        entry = next((one for one in self.model.opset_import if one.domain == "ai.onnx.ml"), None)
+        entry = next((opset for opset in self.model.opset_import if opset.domain == "ai.onnx.ml"), None)
         if entry is None:
             self.model.opset_import.append(helper.make_opsetid("ai.onnx.ml", version))
         else:

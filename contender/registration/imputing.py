@@ -25,7 +25,7 @@ def _impute(scope: Any, operator: Any, container: Any) -> None:
     rows, kind = operator.inputs[0].full_name, operator.inputs[0].type
     output = operator.outputs[0].full_name
     if len(operator.inputs) > 1:
-        rows = nodes.add("Concat", *(one.full_name for one in operator.inputs), axis=1)
+        rows = nodes.add("Concat", *(tensor.full_name for tensor in operator.inputs), axis=1)
     kept = _kept(imputer)
     if isinstance(kind, StringTensorType):
         texts = np.array([str(value) for value in imputer.statistics_[kept]]).reshape(1, -1)
@@ -46,8 +46,7 @@ def _impute(scope: Any, operator: Any, container: Any) -> None:
     if imputer.add_indicator:
         shown = nodes.add("Gather", missing, nodes.constant(imputer.indicator_.features_.astype(np.int64)), axis=1)
         filled = nodes.add("Concat", filled, nodes.add("Cast", shown, to=TensorProto.DOUBLE), axis=1)
-    wanted = TensorProto.DOUBLE if isinstance(operator.outputs[0].type, DoubleTensorType) else TensorProto.FLOAT
-    nodes.add("Cast", filled, to=wanted, output=output)
+    nodes.hand_on(filled, operator.outputs[0])
 
 
 def _missing(nodes: Nodes, imputer: SimpleImputer, rows: str) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
+from skl2onnx.common.data_types import DoubleTensorType
 
 Converters = dict[type, Callable[[Any, Any, Any], None]]
-"""What converts a step, by its type; called by skl2onnx with scope, operator and container."""
+"""The converter of a step, by its type; skl2onnx calls it with scope, operator and container."""
 
 
 class Nodes:
@@ -48,6 +49,11 @@ class Nodes:
         flat = [text.encode() for text in array.ravel()] if array.dtype.kind == "U" else array.ravel().tolist()
         self._container.add_initializer(name, kinds[array.dtype.kind], array.shape, flat)
         return name
+
+    def hand_on(self, values: str, output: Any) -> None:
+        """Make values, as floats of its type, the output that the next step takes."""
+        kind = TensorProto.DOUBLE if isinstance(output.type, DoubleTensorType) else TensorProto.FLOAT
+        self.add("Cast", values, to=kind, output=output.full_name)
 
     def label(self, scores: str, classes: NDArray[Any], output: str) -> None:
         """The likeliest class of each row, the first where several are."""

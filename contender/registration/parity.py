@@ -19,12 +19,12 @@ SAMPLE_ROWS = 500
 UNSEEN = "a category that training never had"
 _SEED = 0
 _PERTURBED = 4_000
-"""Rows that are changed and tried beside those that were given, about."""
+"""About how many rows are changed and tried beside the caller's."""
 _EACH = 40
 _TEXT_LIMIT = 1_000
 """Characters of a text that a service takes by default: rows with longer ones are left out of the sample."""
 _EVEN = 1e-6
-"""Within this margin of another class a 32-bit file may name either, on rows that nobody has given."""
+"""Within this margin of another class a 32-bit file may name either, on changed rows."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Comparison:
     """How a file compares with its pipeline over rows: the difference of each, and which labels differ."""
 
     rows: Rows
-    wanted: Scores
+    expected: Scores
     differences: NDArray[np.float64]
     labels_differ: NDArray[np.bool_]
 
@@ -44,29 +44,29 @@ class Comparison:
 
 @dataclass
 class Parity:
-    """What the comparison found: over the rows that were given, and over changed ones by how they were changed."""
+    """The comparisons: over the caller's rows, and over changed ones by how they were changed."""
 
-    given: Comparison
+    originals: Comparison
     changed: dict[str, Comparison] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         """How many rows were compared."""
-        return sum(len(compared.rows) for compared in (self.given, *self.changed.values()))
+        return sum(len(compared.rows) for compared in (self.originals, *self.changed.values()))
 
     @property
     def worst(self) -> float:
         """The largest difference of a score."""
-        return max(compared.worst for compared in (self.given, *self.changed.values()))
+        return max(compared.worst for compared in (self.originals, *self.changed.values()))
 
     @property
     def labels_differ(self) -> int:
         """How many labels differ from the pipeline's own."""
-        return sum(int(compared.labels_differ.sum()) for compared in (self.given, *self.changed.values()))
+        return sum(int(compared.labels_differ.sum()) for compared in (self.originals, *self.changed.values()))
 
     def sample(self, task: Task) -> dict[str, Any]:
         """Up to SAMPLE_ROWS rows with the pipeline's own answers: the worst of all, and others by chance."""
-        parts = [self.given, *self.changed.values()]
+        parts = [self.originals, *self.changed.values()]
         candidates = [
             (part, row)
             for part, compared in enumerate(parts)
@@ -78,7 +78,7 @@ class Parity:
         if len(candidates) <= SAMPLE_ROWS:
             return self._sampled(task, candidates)
         difference = np.array([parts[part].differences[row] for part, row in candidates])
-        largest = np.argmax([np.abs(parts[part].wanted.scores[row]).max() for part, row in candidates])
+        largest = np.argmax([np.abs(parts[part].expected.scores[row]).max() for part, row in candidates])
         worst = np.argsort(-difference, kind="stable")[: SAMPLE_ROWS // 2]
         of_caller = np.flatnonzero([part == 0 for part, _ in candidates])
         chance = np.random.default_rng(_SEED).permutation(of_caller)[:SAMPLE_ROWS]
@@ -86,19 +86,19 @@ class Parity:
         return self._sampled(task, [candidates[number] for number in sorted(chosen)])
 
     def _sampled(self, task: Task, candidates: Sequence[tuple[int, int]]) -> dict[str, Any]:
-        sample: dict[str, Any] = {"inputs": {column.name: [] for column in self.given.rows.columns}}
-        for part, compared in enumerate([self.given, *self.changed.values()]):
+        sample: dict[str, Any] = {"inputs": {column.name: [] for column in self.originals.rows.columns}}
+        for part, compared in enumerate([self.originals, *self.changed.values()]):
             chosen = [row for of, row in candidates if of == part]
             for name, values in compared.rows.subset(chosen).inputs().items():
                 sample["inputs"][name] += values
-            for name, answers in compared.wanted.sample(task, chosen).items():
+            for name, answers in compared.expected.sample(task, chosen).items():
                 sample.setdefault(name, []).extend(answers)
         return sample
 
 
 def _fits(compared: Comparison, row: int) -> bool:
     """Whether a service takes a row as a sample: it has a score, and no overlong text."""
-    if not np.isfinite(compared.wanted.scores[row]).all():
+    if not np.isfinite(compared.expected.scores[row]).all():
         return False
     texts = [n for n, column in enumerate(compared.rows.columns) if column.dtype == "string"]
     return all(len(str(compared.rows.frame.iloc[row, n])) <= _TEXT_LIMIT for n in texts)
@@ -113,31 +113,31 @@ class Comparer:
     task: Task
     inputs: Sequence[InputColumn]
 
-    def compare(self, rows: Rows, wanted: Scores | None = None, *, strict: bool = True) -> Comparison:
+    def compare(self, rows: Rows, expected: Scores | None = None, *, strict: bool = True) -> Comparison:
         """Run rows on both sides; raises whatever either of them raises.
 
         Args:
             rows: the rows, in which defaults stand in for nulls already.
-            wanted: the pipeline's scores of them, where they are known.
+            expected: the pipeline's scores of them, where they are known.
             strict: whether a label may differ where two classes are all but even.
         """
-        wanted = wanted or of_pipeline(self.pipeline, rows, self.task)
+        expected = expected or of_pipeline(self.pipeline, rows, self.task)
         answered = self.file.answer(rows.inputs())
-        both = np.isfinite(wanted.scores).all(axis=1), np.isfinite(answered.scores).all(axis=1)
-        scale = max(1.0, float(np.abs(wanted.scores[both[0]]).max())) if both[0].any() else 1.0
+        both = np.isfinite(expected.scores).all(axis=1), np.isfinite(answered.scores).all(axis=1)
+        scale = max(1.0, float(np.abs(expected.scores[both[0]]).max())) if both[0].any() else 1.0
         with np.errstate(invalid="ignore"):
-            differences = np.abs(answered.scores - wanted.scores).max(axis=1) / scale
+            differences = np.abs(answered.scores - expected.scores).max(axis=1) / scale
         differences[~both[0] & ~both[1]] = 0.0
         differences[both[0] != both[1]] = np.inf
         differ = np.array(
-            [ours != theirs for ours, theirs in zip(answered.labels, wanted.labels, strict=True)], dtype=bool
+            [ours != theirs for ours, theirs in zip(answered.labels, expected.labels, strict=True)], dtype=bool
         )
         if not self.task.has_classes:
             differ[:] = False
         elif not strict:
-            ordered = np.sort(wanted.scores, axis=1)
+            ordered = np.sort(expected.scores, axis=1)
             differ &= ordered[:, -1] - ordered[:, -2] > _EVEN
-        return Comparison(rows, wanted, differences, differ & both[0])
+        return Comparison(rows, expected, differences, differ & both[0])
 
     def refuses(self, rows: Rows) -> tuple[bool, bool]:
         """Whether the pipeline, and whether the file, gives no score to rows."""
@@ -152,18 +152,18 @@ class Comparer:
         return not ours, not theirs
 
 
-def compare_all(comparer: Comparer, given: Rows, wanted: Scores, *, strict: bool) -> Parity:
-    """Compare all rows that were given, and changed ones.
+def compare_all(comparer: Comparer, rows: Rows, expected: Scores, *, strict: bool) -> Parity:
+    """Compare all rows of the caller, and changed ones.
 
     Args:
         comparer: the file and the pipeline.
-        given: the rows, in which defaults stand in for nulls already.
-        wanted: the pipeline's scores of them.
+        rows: the caller's, in which defaults stand in for nulls already.
+        expected: the pipeline's scores of them.
         strict: whether labels of changed rows may differ where two classes are all but even.
     """
-    parity = Parity(comparer.compare(given, wanted))
-    whole = {number for number, column in enumerate(given.columns) if column.dtype != "float"}
-    for how, changed in changed_rows(given, whole):
+    parity = Parity(comparer.compare(rows, expected))
+    whole = {number for number, column in enumerate(rows.columns) if column.dtype != "float"}
+    for how, changed in changed_rows(rows, whole):
         ready = filled(changed, comparer.inputs)
         try:
             answered = of_pipeline(comparer.pipeline, ready, comparer.task)
@@ -177,7 +177,7 @@ def changed_rows(rows: Rows, guarded: Collection[int]) -> Iterator[tuple[str, Ro
     """Rows as live ones may be: fractions where training had whole numbers, extremes, and values between.
 
     Args:
-        rows: the rows that were given.
+        rows: the caller's.
         guarded: indices of columns that take whole numbers alone.
     """
     chance = np.random.default_rng(_SEED)

@@ -26,7 +26,7 @@ _AROUND = {
     "regressor_": TransformedTargetRegressor,
     "estimator": FrozenEstimator,
 }
-"""What holds the model that answers, by the attribute that holds it and whose it is; searches are many."""
+"""The attributes that hold the model that answers, and whose they are; None for searches, which are many."""
 _SURE = 1e3
 """Logits of a class that a dummy always or never predicts."""
 
@@ -44,7 +44,7 @@ def check_fitted(pipeline: Any, names: Sequence[str]) -> None:
         )
     if not isinstance(pipeline, BaseEstimator):
         raise ExportError(
-            f"{type(pipeline).__name__} is no estimator of scikit-learn: register a fitted classifier, regressor or "
+            f"{type(pipeline).__name__} is not a scikit-learn estimator: register a fitted classifier, regressor or "
             "pipeline, such as LGBMClassifier or XGBClassifier in place of a Booster, or an ONNX file"
         )
     try:
@@ -53,18 +53,18 @@ def check_fitted(pipeline: Any, names: Sequence[str]) -> None:
         raise ExportError(
             f"{type(pipeline).__name__} is not fitted: call fit(columns, labels) before register"
         ) from error
-    wanted = [str(name) for name in getattr(pipeline, "feature_names_in_", [])]
-    if not wanted or wanted == list(names) or wanted == [name.replace(" ", "_") for name in names]:
+    fitted = [str(name) for name in getattr(pipeline, "feature_names_in_", [])]
+    if not fitted or fitted == list(names) or fitted == [name.replace(" ", "_") for name in names]:
         return  # LightGBM writes blanks as underscores
-    if sorted(wanted) == sorted(names):
-        first = next(name for name, other in zip(names, wanted, strict=True) if name != other)
+    if sorted(fitted) == sorted(names):
+        first = next(name for name, other in zip(names, fitted, strict=True) if name != other)
         raise ExportError(
-            f"column {first} stands elsewhere than when the pipeline was fitted: give the columns as columns[{wanted}]"
+            f"the columns are in another order than at fit, from {first} on: give the columns as columns[{fitted}]"
         )
-    missing, more = sorted(set(wanted) - set(names)), sorted(set(names) - set(wanted))
-    told = [f"lack {', '.join(missing)}"] if missing else []
-    told += [f"have {', '.join(more)}, which the pipeline was not fitted to"] if more else []
-    raise ExportError(f"columns {' and '.join(told)}: give the columns as columns[{wanted}]")
+    missing, more = sorted(set(fitted) - set(names)), sorted(set(names) - set(fitted))
+    faults = [f"lack {', '.join(missing)}"] if missing else []
+    faults += [f"have {', '.join(more)}, which the pipeline was not fitted to"] if more else []
+    raise ExportError(f"columns {' and '.join(faults)}: give the columns as columns[{fitted}]")
 
 
 def prepare(pipeline: Any, columns: Sequence[Column], *, as_whole: bool = True) -> Prepared:

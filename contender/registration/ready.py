@@ -40,7 +40,7 @@ _PAIR = 2
 
 
 def is_file(model: Any) -> bool:
-    """Whether a model is given as an ONNX file: a path, bytes, or a ModelProto."""
+    """Whether a model is an ONNX file: a path, bytes, or a ModelProto."""
     return isinstance(model, str | Path | bytes | ModelProto)
 
 
@@ -216,18 +216,20 @@ def _meaning(
         raise ExportError(f"task is {name!r}; it is one of {', '.join(known.name for known in TASKS)}")
     width = raw.size // len(raw)
     seen = sorted(set(_scalars("labels", labels)), key=str) if labels is not None else []
-    given = _scalars("classes", classes) if classes else sorted(seen, key=_order)
-    if len(set(given)) < len(given):
-        raise ExportError(f"classes name a class twice: {given}")
-    task = _inferred(raw, width, len(given)) if name is None else task_named(name)
+    known_classes = _scalars("classes", classes) if classes else sorted(seen, key=_order)
+    if len(set(known_classes)) < len(known_classes):
+        raise ExportError(f"classes name a class twice: {known_classes}")
+    task = _inferred(raw, width, len(known_classes)) if name is None else task_named(name)
     if not task.has_classes:
         return task, []
-    if not task.takes_classes(len(given)) or width not in task.tensor_widths(len(given)):
+    if not task.takes_classes(len(known_classes)) or width not in task.tensor_widths(len(known_classes)):
         count = max(width, _PAIR)
         if classes or labels is not None:
-            raise ExportError(f"the file tells {count} classes apart, and there are {len(given)}: give classes=[...]")
-        given = list(range(count))
-    return task, given
+            raise ExportError(
+                f"the file tells {count} classes apart, and there are {len(known_classes)}: give classes=[...]"
+            )
+        known_classes = list(range(count))
+    return task, known_classes
 
 
 def _inferred(raw: NDArray[Any], width: int, classes: int) -> Task:

@@ -42,13 +42,13 @@ class Rows:
     kind: str
 
     @classmethod
-    def of(cls, given: Any) -> "Rows":
+    def of(cls, data: Any) -> "Rows":
         """Read rows of any of the kinds.
 
         Raises:
-            ExportError: they are of no such kind, there are none, or a column holds what no model is fed; it is named.
+            ExportError: the data is of another kind or empty, or the named column has values that no model takes.
         """
-        frame, kind = _frame(given)
+        frame, kind = _frame(data)
         if frame.empty:
             raise ExportError(
                 "the frame is empty; pass at least one row so that the ONNX scores can be compared with scikit-learn's"
@@ -77,7 +77,7 @@ class Rows:
         )
 
     def native(self) -> Any:
-        """The rows as they were given, which is how the pipeline was fitted."""
+        """The rows in the caller's own type, in which the pipeline was fitted."""
         if self.kind == "numpy":
             return self.frame.to_numpy()
         if self.kind == "Series":
@@ -109,35 +109,35 @@ class Rows:
         return {column.name: self.values(number) for number, column in enumerate(self.columns)}
 
 
-def _frame(given: Any) -> tuple[pd.DataFrame, str]:
-    if isinstance(given, pd.DataFrame):
-        if isinstance(given.columns, pd.MultiIndex):
+def _frame(data: Any) -> tuple[pd.DataFrame, str]:
+    if isinstance(data, pd.DataFrame):
+        if isinstance(data.columns, pd.MultiIndex):
             raise ExportError(
                 "columns have a MultiIndex: give each one name, such as "
                 "frame.columns = ['_'.join(map(str, names)) for names in frame.columns]"
             )
-        return given.reset_index(drop=True), "pandas"
-    if type(given).__module__.partition(".")[0] == "polars":
-        if hasattr(given, "columns"):
-            return _from_polars(given), "polars"
-        return pd.DataFrame({str(given.name) or "x0": given.to_list()}), "Series"
-    if isinstance(given, np.ndarray) and given.ndim == 2:  # noqa: PLR2004 - rows and columns
-        frame = pd.DataFrame(given, columns=[f"x{number}" for number in range(given.shape[1])])
-        return (frame.infer_objects() if given.dtype == object else frame), "numpy"
-    flat = not isinstance(given, np.ndarray) or (given.ndim == 1 and given.dtype.names is None)
-    if isinstance(given, pd.Series | np.ndarray | list) and flat:
-        series = pd.Series(given) if not isinstance(given, pd.Series) else given
+        return data.reset_index(drop=True), "pandas"
+    if type(data).__module__.partition(".")[0] == "polars":
+        if hasattr(data, "columns"):
+            return _from_polars(data), "polars"
+        return pd.DataFrame({str(data.name) or "x0": data.to_list()}), "Series"
+    if isinstance(data, np.ndarray) and data.ndim == 2:  # noqa: PLR2004 - rows and columns
+        frame = pd.DataFrame(data, columns=[f"x{number}" for number in range(data.shape[1])])
+        return (frame.infer_objects() if data.dtype == object else frame), "numpy"
+    flat = not isinstance(data, np.ndarray) or (data.ndim == 1 and data.dtype.names is None)
+    if isinstance(data, pd.Series | np.ndarray | list) and flat:
+        series = pd.Series(data) if not isinstance(data, pd.Series) else data
         if series.map(lambda value: isinstance(value, str)).all():
             name = "x0" if series.name is None else str(series.name)
             return series.reset_index(drop=True).to_frame(name), "Series"
     raise ExportError(
-        f"columns are a {type(given).__name__}: give the rows as a frame of pandas or polars, or as an array of shape "
+        f"columns are a {type(data).__name__}: give the rows as a frame of pandas or polars, or as an array of shape "
         "(rows, columns), or texts as a Series"
     )
 
 
-def _from_polars(given: Any) -> pd.DataFrame:
-    frame = given.collect() if hasattr(given, "collect") else given
+def _from_polars(data: Any) -> pd.DataFrame:
+    frame = data.collect() if hasattr(data, "collect") else data
     return pd.DataFrame({name: pd.Series(frame[name].to_list(), dtype=_kept(frame[name])) for name in frame.columns})
 
 
@@ -240,13 +240,13 @@ def check_labels(labels: Any, rows: int) -> None:
         raise ExportError(f"labels have {shape[0]} rows, columns have {rows}: give the labels of these very rows")
 
 
-def check_named(names: Sequence[str], **given: Mapping[str, Any]) -> None:
-    """Refuse sources and defaults of columns that there are not.
+def check_named(names: Sequence[str], **by_column: Mapping[str, Any]) -> None:
+    """Refuse sources and defaults of columns that the rows do not have.
 
     Raises:
         ExportError: they are named.
     """
-    for what, values in given.items():
+    for what, values in by_column.items():
         if unknown := sorted(set(map(str, values)) - set(names)):
             raise ExportError(
                 f"{what} name columns that the rows do not have: {', '.join(unknown)}; there are "

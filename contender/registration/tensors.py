@@ -74,12 +74,12 @@ class Tensors:
         if isinstance(estimator, FeatureUnion):
             copied = copy.copy(estimator)
             copied.transformer_list = [
-                (name, self.head(one))
-                for name, one in estimator.transformer_list
-                if not (isinstance(one, str) and one == "drop")
+                (name, self.head(step))
+                for name, step in estimator.transformer_list
+                if not (isinstance(step, str) and step == "drop")
             ]
             return copied
-        if any(_takes_columns(one) for one in _members(estimator)):
+        if any(_takes_columns(member) for member in _members(estimator)):
             return self._ensemble(estimator)
         return Pipeline([*self._together(), ("model", _by_position(estimator))])
 
@@ -92,7 +92,7 @@ class Tensors:
                 f"all, make_pipeline(ColumnTransformer([...]), {name}(...))"
             )
         copied = copy.copy(estimator)
-        copied.estimators_ = [self.head(one) for one in estimator.estimators_]
+        copied.estimators_ = [self.head(member) for member in estimator.estimators_]
         return copied
 
     def _together(self) -> list[tuple[str, Any]]:
@@ -115,8 +115,8 @@ class Tensors:
     def _transformer(self, step: ColumnTransformer) -> ColumnTransformer:
         copied = copy.copy(step)
         copied.transformers_ = []
-        for name, transformer, given in step.transformers_:
-            numbers = self._numbers(step, given)
+        for name, transformer, selection in step.transformers_:
+            numbers = self._numbers(step, selection)
             if (isinstance(transformer, str) and transformer == "drop") or not numbers:
                 continue
             kind = self._kind(name, transformer, numbers)
@@ -125,10 +125,10 @@ class Tensors:
             copied.transformers_.append((name, rewritten, tensors))
         return copied
 
-    def _numbers(self, step: ColumnTransformer, given: Any) -> list[int]:
-        """Places of a transformer's columns."""
+    def _numbers(self, step: ColumnTransformer, selection: Any) -> list[int]:
+        """The indices of a transformer's columns."""
         names = getattr(step, "feature_names_in_", [column.name for column in self._columns])
-        return _places(given, list(map(str, names)))
+        return _indices(selection, list(map(str, names)))
 
     def _kind(self, name: str, transformer: Any, numbers: Sequence[int]) -> str:
         """The type of a transformer's tensors; empty where it takes each column in its own."""
@@ -169,10 +169,10 @@ class Tensors:
         return _renamed(transformer)
 
     def _check_encoder(self, step: Any, numbers: Sequence[int]) -> None:
-        """Refuse what ONNX's own encoders of categories do not tell apart."""
+        """Refuse categories that ONNX's own encoders confuse."""
         name = type(step).__name__
         if isinstance(step, OneHotEncoder) and any(
-            one is not None for one in getattr(step, "infrequent_categories_", [])
+            rare is not None for rare in getattr(step, "infrequent_categories_", [])
         ):
             raise ExportError(
                 f"{name} puts rare categories together (min_frequency=, max_categories=), which has no counterpart in "
@@ -202,7 +202,7 @@ class Tensors:
 
 def _members(estimator: Any) -> list[Any]:
     """The models of an ensemble that see its own columns."""
-    members = [one.estimator for one in getattr(estimator, "calibrated_classifiers_", [])]
+    members = [calibrated.estimator for calibrated in getattr(estimator, "calibrated_classifiers_", [])]
     return members or list(np.ravel(np.array(getattr(estimator, "estimators_", []), dtype=object)))
 
 
@@ -228,7 +228,7 @@ def tensor_name(number: int, kind: str) -> str:
 
 
 def _first(transformer: Any) -> Any:
-    """The first step that is no imputer."""
+    """The first step other than an imputer."""
     if not isinstance(transformer, Pipeline):
         return transformer
     steps = [step for _, step in transformer.steps if not isinstance(step, SimpleImputer)]
@@ -258,31 +258,31 @@ def _renamed(step: Any) -> Any:
 
 
 def _by_position(step: Any) -> Any:
-    """A step in the middle of a pipeline, whose columns are places in a matrix."""
+    """A step in the middle of a pipeline, whose columns are indices of a matrix."""
     if isinstance(step, Pipeline):
-        return Pipeline([(name, _by_position(one)) for name, one in step.steps])
+        return Pipeline([(name, _by_position(inner)) for name, inner in step.steps])
     if not isinstance(step, ColumnTransformer):
         return step
     names = list(map(str, getattr(step, "feature_names_in_", range(step.n_features_in_))))
     copied = copy.copy(step)
     copied.transformers_ = [
-        (name, _by_position(one), places)
-        for name, one, columns in step.transformers_
-        if not (isinstance(one, str) and one == "drop") and (places := _places(columns, names))
+        (name, _by_position(inner), indices)
+        for name, inner, columns in step.transformers_
+        if not (isinstance(inner, str) and inner == "drop") and (indices := _indices(columns, names))
     ]
     return copied
 
 
-def _places(given: Any, names: Sequence[str]) -> list[int]:
-    """Places of a transformer's columns among all names."""
+def _indices(selection: Any, names: Sequence[str]) -> list[int]:
+    """The indices of a transformer's columns among all names."""
     count = len(names)
-    if isinstance(given, slice) and not any(isinstance(end, str) for end in (given.start, given.stop)):
-        return list(range(count))[given]
-    if isinstance(given, slice):
-        begin = names.index(given.start) if given.start is not None else 0
-        end = names.index(given.stop) + 1 if given.stop is not None else count
+    if isinstance(selection, slice) and not any(isinstance(end, str) for end in (selection.start, selection.stop)):
+        return list(range(count))[selection]
+    if isinstance(selection, slice):
+        begin = names.index(selection.start) if selection.start is not None else 0
+        end = names.index(selection.stop) + 1 if selection.stop is not None else count
         return list(range(begin, end))
-    listed = [given] if isinstance(given, str | int | np.integer) else list(given)
-    if listed and all(isinstance(one, bool | np.bool_) for one in listed):
+    listed = [selection] if isinstance(selection, str | int | np.integer) else list(selection)
+    if listed and all(isinstance(entry, bool | np.bool_) for entry in listed):
         return [number for number, chosen in enumerate(listed) if chosen]
-    return [names.index(one) if isinstance(one, str) else int(one) % count for one in listed]
+    return [names.index(entry) if isinstance(entry, str) else int(entry) % count for entry in listed]

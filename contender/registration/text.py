@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto
-from skl2onnx.common.data_types import DoubleTensorType
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 
 from contender.errors import ExportError
@@ -19,7 +18,7 @@ _BETWEEN_WORDS = sorted(set(string.punctuation) - {"_"}) + list(
 _PATTERNS = {r"(?u)\b\w\w+\b": r"[\pL\pN_]{2,}", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
 """scikit-learn's patterns of a token, and what a whole token matches then."""
 ODD = "odd_text"
-"""Begins the names of tensors, shape (rows, 1), that are NaN where a text's words can't be told, else 0."""
+"""Begins the names of tensors, shape (rows, 1): NaN where a text's words can't be separated, 0 elsewhere."""
 _GLUED = r"(?s).*[\pL\pN_].*"
 _WORD = r"[\pL\pN_]+"
 _CAPITAL = r"(?s).*[\p{Lu}\p{Lt}\x{2160}-\x{216F}].*"
@@ -27,19 +26,20 @@ _CAPITAL = r"(?s).*[\p{Lu}\p{Lt}\x{2160}-\x{216F}].*"
 
 def _count(scope: Any, operator: Any, container: Any) -> None:
     nodes = Nodes(scope, container)
-    _hand_on(nodes, operator, _counts(nodes, operator))
+    nodes.hand_on(_counts(nodes, operator), operator.outputs[0])
 
 
 def _weigh_words(scope: Any, operator: Any, container: Any) -> None:
     nodes = Nodes(scope, container)
     vectorizer = operator.raw_operator
-    _hand_on(nodes, operator, _weighed(nodes, vectorizer._tfidf, _counts(nodes, operator)))  # noqa: SLF001 - no other
+    weighed = _weighed(nodes, vectorizer._tfidf, _counts(nodes, operator))  # noqa: SLF001 - no other
+    nodes.hand_on(weighed, operator.outputs[0])
 
 
 def _weigh_counts(scope: Any, operator: Any, container: Any) -> None:
     nodes = Nodes(scope, container)
     counts = nodes.add("Cast", operator.inputs[0].full_name, to=TensorProto.DOUBLE)
-    _hand_on(nodes, operator, _weighed(nodes, operator.raw_operator, counts))
+    nodes.hand_on(_weighed(nodes, operator.raw_operator, counts), operator.outputs[0])
 
 
 def _counts(nodes: Nodes, operator: Any) -> str:
@@ -58,12 +58,12 @@ def _counts(nodes: Nodes, operator: Any) -> str:
     ]
     where = nodes.add("Concat", *positions, axis=0)
     width = nodes.constant([len(terms)])
-    zero, one = nodes.constant(0.0), nodes.constant(1.0)
+    zero, unit = nodes.constant(0.0), nodes.constant(1.0)
     empty = nodes.add("Expand", zero, nodes.add("Mul", size, width))
-    ones = nodes.add("Expand", one, nodes.add("Shape", where))
-    flat = nodes.add("ScatterElements", empty, where, ones, axis=0, reduction="add", op_version=18)
+    units = nodes.add("Expand", unit, nodes.add("Shape", where))
+    flat = nodes.add("ScatterElements", empty, where, units, axis=0, reduction="add", op_version=18)
     counts = nodes.add("Reshape", flat, nodes.add("Concat", size, width, axis=0))
-    return nodes.add("Min", counts, one) if vectorizer.binary else counts
+    return nodes.add("Min", counts, unit) if vectorizer.binary else counts
 
 
 def _check(vectorizer: Any) -> None:
@@ -91,7 +91,7 @@ def _tokens(nodes: Nodes, vectorizer: Any, texts: str, size: str) -> tuple[str, 
         flat = nodes.add("Reshape", pieces, nodes.constant([-1]))
         kept = nodes.add("Not", nodes.add("Equal", flat, nothing, op_version=19))
         tokens, rows = _kept(nodes, kept, flat, nodes.add("Reshape", spread, nodes.constant([-1])))
-    _tell_odd(nodes, tokens, rows, size, lowercase=vectorizer.lowercase)
+    _mark_odd(nodes, tokens, rows, size, lowercase=vectorizer.lowercase)
     pattern = _PATTERNS[vectorizer.token_pattern]
     tokens, rows = _kept(nodes, nodes.add("RegexFullMatch", tokens, pattern=pattern, op_version=20), tokens, rows)
     if stop_words := sorted(vectorizer.get_stop_words() or []):
@@ -100,7 +100,7 @@ def _tokens(nodes: Nodes, vectorizer: Any, texts: str, size: str) -> tuple[str, 
     return tokens, rows
 
 
-def _tell_odd(nodes: Nodes, tokens: str, rows: str, size: str, *, lowercase: bool) -> None:
+def _mark_odd(nodes: Nodes, tokens: str, rows: str, size: str, *, lowercase: bool) -> None:
     """Mark texts with a word that ONNX does not split or lower-case: a sign at its side, a capital beyond ASCII."""
 
     def matches(pattern: str) -> str:
@@ -123,24 +123,24 @@ def _kept(nodes: Nodes, kept: str, *columns: str) -> tuple[str, str]:
 
 def _grams(nodes: Nodes, tokens: str, rows: str, shortest: int, longest: int) -> list[tuple[str, str]]:
     """Runs of tokens within a row, by their length, and the row they are of."""
-    found, grams, of_rows = [], tokens, rows
+    runs, grams, of_rows = [], tokens, rows
     for length in range(1, longest + 1):
         if length > 1:
             after = nodes.constant([length - 1])
             end = nodes.constant([np.iinfo(np.int64).max])
-            tail, tail_rows = (nodes.add("Slice", one, after, end) for one in (tokens, rows))
+            tail, tail_rows = (nodes.add("Slice", column, after, end) for column in (tokens, rows))
             count = nodes.add("Shape", tail)
-            head, head_rows = (nodes.add("Slice", one, nodes.constant([0]), count) for one in (grams, of_rows))
+            head, head_rows = (nodes.add("Slice", column, nodes.constant([0]), count) for column in (grams, of_rows))
             grams = nodes.add(
                 "StringConcat", nodes.add("StringConcat", head, nodes.constant(" "), op_version=20), tail, op_version=20
             )
-            # A run that leaves its row is no gram, and neither is one that it begins.
+            # A run that leaves its row is not a gram, nor is a longer run that begins with it.
             same = nodes.add("Equal", head_rows, tail_rows)
             of_rows = nodes.add("Where", same, head_rows, nodes.constant(-1))
         if length >= shortest:
             kept = nodes.add("GreaterOrEqual", of_rows, nodes.constant(0))
-            found.append(_kept(nodes, kept, grams, of_rows))
-    return found
+            runs.append(_kept(nodes, kept, grams, of_rows))
+    return runs
 
 
 def _positions(nodes: Nodes, grams: str, rows: str, terms: list[str]) -> str:
@@ -152,7 +152,7 @@ def _positions(nodes: Nodes, grams: str, rows: str, terms: list[str]) -> str:
 
 
 def _looked_up(nodes: Nodes, tokens: str, words: list[str]) -> str:
-    """The place of each token among the words, -1 for others."""
+    """The index of each token among the words, -1 for others."""
     return nodes.add(
         "LabelEncoder",
         tokens,
@@ -165,29 +165,23 @@ def _looked_up(nodes: Nodes, tokens: str, words: list[str]) -> str:
 
 
 def _weighed(nodes: Nodes, weights: TfidfTransformer, counts: str) -> str:
-    zero, one = nodes.constant(0.0), nodes.constant(1.0)
-    found = counts
+    zero, unit = nodes.constant(0.0), nodes.constant(1.0)
+    weighed = counts
     if weights.sublinear_tf:
-        above = nodes.add("Max", counts, one)
-        found = nodes.add(
-            "Where", nodes.add("Greater", counts, zero), nodes.add("Add", nodes.add("Log", above), one), zero
+        above = nodes.add("Max", counts, unit)
+        weighed = nodes.add(
+            "Where", nodes.add("Greater", counts, zero), nodes.add("Add", nodes.add("Log", above), unit), zero
         )
     if weights.use_idf:
-        found = nodes.add("Mul", found, nodes.constant(weights.idf_.reshape(1, -1)))
+        weighed = nodes.add("Mul", weighed, nodes.constant(weights.idf_.reshape(1, -1)))
     if weights.norm is None:
-        return found
-    squares = nodes.add("Mul", found, found) if weights.norm == "l2" else nodes.add("Abs", found)
+        return weighed
+    squares = nodes.add("Mul", weighed, weighed) if weights.norm == "l2" else nodes.add("Abs", weighed)
     length = nodes.add("ReduceSum", squares, nodes.constant([1]), keepdims=1)
     if weights.norm == "l2":
         length = nodes.add("Sqrt", length)
     empty = nodes.add("Equal", length, zero)
-    return nodes.add("Div", found, nodes.add("Where", empty, one, length))
-
-
-def _hand_on(nodes: Nodes, operator: Any, values: str) -> None:
-    wanted = operator.outputs[0]
-    kind = TensorProto.DOUBLE if isinstance(wanted.type, DoubleTensorType) else TensorProto.FLOAT
-    nodes.add("Cast", values, to=kind, output=wanted.full_name)
+    return nodes.add("Div", weighed, nodes.add("Where", empty, unit, length))
 
 
 CONVERTERS: Converters = {CountVectorizer: _count, TfidfVectorizer: _weigh_words, TfidfTransformer: _weigh_counts}

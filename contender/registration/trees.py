@@ -201,11 +201,9 @@ def sums(nodes: Nodes, rows: str, trees: Iterable[tuple[int, Tree]], targets: in
 
 def hand_over(nodes: Nodes, operator: Any, scores: str) -> None:
     """Hand the scores on, in the type that the next step expects, with labels before them for a classifier."""
-    wanted = operator.outputs[-1]
-    kind = TensorProto.DOUBLE if isinstance(wanted.type, DoubleTensorType) else TensorProto.FLOAT
     if len(operator.outputs) > 1:
         nodes.label(scores, operator.raw_operator.classes_, operator.outputs[0].full_name)
-    nodes.add("Cast", scores, to=kind, output=wanted.full_name)
+    nodes.hand_on(scores, operator.outputs[-1])
 
 
 CONVERTERS: Converters = {
@@ -227,4 +225,4 @@ CONVERTERS: Converters = {
     HistGradientBoostingClassifier: _histogram_boosting,
     HistGradientBoostingRegressor: _histogram_boosting,
 }
-"""What converts a step, by its type."""
+"""The converter of a step, by its type."""

@@ -165,7 +165,7 @@ def test_what_is_no_estimator_is_refused():
         def predict(self, rows: Any) -> Any:
             return np.zeros(len(rows))
 
-    refused(Foreign(), ROWS, "Foreign is no estimator of scikit-learn")
+    refused(Foreign(), ROWS, "Foreign is not a scikit-learn estimator")
 
 
 def test_weighed_votes_count_as_they_are_weighed():
