@@ -17,8 +17,8 @@ from services.feedback_service.domain.snapshots import (
     ExperimentUpdate,
     GroupHeader,
     GroupSnapshot,
-    MetricSums,
     PartitionStatus,
+    SumsSnapshot,
 )
 from services.feedback_service.store import (
     InMemorySnapshots,
@@ -47,8 +47,8 @@ def status(partition: int, offset: int = 3) -> PartitionStatus:
 
 
 def cohort(predictions: int) -> CohortSnapshot:
-    sums = MetricSums({3: 1}, {"log_loss": {3: 0.1}}, {"log_loss": 0.01}, {}, {999: 1})
-    return CohortSnapshot(60.0, Counts(predictions=predictions), {3: predictions}, sums, MetricSums())
+    sums = SumsSnapshot({3: 1}, {"log_loss": {3: 0.1}, "auc": {1999: 1.0}})
+    return CohortSnapshot(60.0, Counts(predictions=predictions), {3: predictions}, sums, SumsSnapshot())
 
 
 def group(cohorts: list[CohortSnapshot] | None = None) -> GroupSnapshot:

@@ -23,7 +23,7 @@ SCORE_HISTOGRAM = "score_histogram"
 """The metric is computed from how the scores of each class are distributed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
     """How good predictions were.
 

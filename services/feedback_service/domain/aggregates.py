@@ -11,7 +11,6 @@ from services.feedback_service.domain.cell_store import CellStore, Table
 from services.feedback_service.domain.cells import Cell
 from services.feedback_service.domain.entries import BlockEntry, FrameEntry, row_groups
 from services.feedback_service.domain.groups import Experiment, Group, by_id
-from services.feedback_service.domain.judging import judge_rows
 from services.feedback_service.domain.keys import (
     COHORTS,
     COUNTS,
@@ -24,6 +23,7 @@ from services.feedback_service.domain.keys import (
     parse_cohort_key,
     total_key,
 )
+from services.feedback_service.domain.labelling import label_rows
 from services.feedback_service.domain.marks import Marks
 from services.feedback_service.domain.publishing import Unpublished
 from services.feedback_service.domain.reports import LabelChunk, RowReports
@@ -126,7 +126,7 @@ class PartitionAggregates:
                     for row, chunk in rows.items()
                     if first <= row < first + block.size
                 ]
-                cell.count(1, judge_rows(block, reported, losses=False).counts)
+                cell.count(1, label_rows(block, reported, metrics=False).counts)
             else:
                 counts["outside"] += sum(n for row, n in totals.items() if first <= row < first + block.size)
         cell.count(1, counts)
@@ -155,7 +155,7 @@ class PartitionAggregates:
                     (index, reported[index].at(first + index, mark) if index in reported else RowReports())
                     for index in indexes
                 ]
-                cell.add(1, judge_rows(block, histories))
+                cell.add(1, label_rows(block, histories))
                 self._change_cell(group, key)
 
     def change_reports(self, frame: FrameEntry, offset: int, changes: Sequence[RowChange]) -> None:
@@ -170,8 +170,8 @@ class PartitionAggregates:
     ) -> None:
         group = self.experiments.setdefault(block.experiment, Experiment(block.experiment)).group(block)
         for number, day, rows in row_groups(block, group.width_s, DAY_S, list(changes)):
-            before = judge_rows(block, [(index, changes[index][0]) for index in rows])
-            after = judge_rows(block, [(index, changes[index][1]) for index in rows])
+            before = label_rows(block, [(index, changes[index][0]) for index in rows])
+            after = label_rows(block, [(index, changes[index][1]) for index in rows])
             for key, cell in [*self._targets(group, number, day), (COUNTS, self.counts)]:
                 if offset <= cell.feedback_mark or not self.includes(cell, frame):
                     continue

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from services.feedback_service.domain.confidence import confidence_sequence
 from services.feedback_service.domain.split import BLOCKING_P, BLOCKING_TUNING_N
-from services.feedback_service.domain.sums import ClusteredSums, Comparison, Estimate, Sums, compare, compare_clustered
+from services.feedback_service.domain.sums.mean import ClusteredSums, compare_clustered
 
 MIN_MATURED_ROWS = 100
 """Matured rows that each arm needs before anything is said of it: the intervals rest on the central limit theorem."""
@@ -20,10 +20,8 @@ class LabelArrival:
     p: float
 
 
-def label_arrival(epochs: Sequence[tuple[Sums, Sums]]) -> LabelArrival | None:
-    """Whether labels arrive alike, over epochs of (champion, challenger), rows all independent.
-
-    Each `Sums` is `Sums.of_counts(matured rows, those with a label within the window)`.
+def label_arrival(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> LabelArrival | None:
+    """Whether labels arrive alike, over epochs of (champion, challenger): per bucket the matured rows and the labels.
 
     The null is that a matured row has a label with the same probability in either arm, and the test is the confidence
     sequence on the difference of the two shares. The other candidate, the split's e-value on the labelled counts with
@@ -37,21 +35,10 @@ def label_arrival(epochs: Sequence[tuple[Sums, Sums]]) -> LabelArrival | None:
     older cohorts it tests that the window cuts the tail of late labels alike, in both kinds of experiment.
 
     Returns:
-        None while an arm has fewer than MIN_MATURED_ROWS.
+        None while an arm has fewer than MIN_MATURED_ROWS, or too few units.
     """
-    return _judged(compare([(champion.estimate, challenger.estimate) for champion, challenger in epochs]))
-
-
-def clustered_label_arrival(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> LabelArrival | None:
-    """`label_arrival` where units repeat: per bucket the matured rows, and as totals those with a label."""
-    return _judged(compare_clustered(epochs))
-
-
-def _judged(comparison: Comparison | None) -> LabelArrival | None:
+    comparison = compare_clustered(epochs)
     if comparison is None or min(comparison.champion.n, comparison.challenger.n) < MIN_MATURED_ROWS:
         return None
-    return LabelArrival(comparison.champion.value, comparison.challenger.value, _p(comparison.effect))
-
-
-def _p(difference: Estimate) -> float:
-    return confidence_sequence(difference, alpha=BLOCKING_P, tuning_n=BLOCKING_TUNING_N).p
+    p = confidence_sequence(comparison.effect, alpha=BLOCKING_P, tuning_n=BLOCKING_TUNING_N).p
+    return LabelArrival(comparison.champion.value, comparison.challenger.value, p)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from services.feedback_service.domain.sums import Estimate
+from services.feedback_service.domain.sums.estimates import Estimate
 
 Floats = NDArray[np.float64]
 

@@ -1,9 +1,9 @@
-"""What the join keeps of a prediction frame: what judging needs, in columns."""
+"""What the join keeps of a prediction frame: the columns that labels are compared with."""
 
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from math import inf, isfinite
 from typing import TypeVar
 
@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from contender.contracts.tasks import TaskName
+from contender.contracts.tasks import TaskName, task_named
 from contender.contracts.values import Missing, Outcome, Scalar
 from services.feedback_service.domain.keys import with_expiry, without_expiry
-from services.feedback_service.domain.sums import unit_buckets
+from services.feedback_service.domain.sums.units import unit_buckets
 from shared.events import FRAME_ID_CHARACTERS, FeedbackGiven, PredictionBlock, PredictionFrame
 
 CHUNK_ROWS = 64
@@ -32,17 +32,19 @@ ROW_LIMIT = 1_000_000
 LATEST_S = 253_402_300_800.0
 """The year 10000: no row has a time beyond it."""
 
+LARGEST_ERROR = 1e75
+"""The largest error of a predicted number that counts: the square of its square is still a number."""
+
 UNKNOWN_LABEL = -1
 _BINARY_CLASSES = 2
 _INT64 = 2**63
-_ROUNDING = 1e-3  # of a model that computes in half precision
 
 Floats = NDArray[np.float64]
 ScalarT = TypeVar("ScalarT", Outcome, Scalar)
 
 
 class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
-    """What judging needs of a PredictionBlock. The columns are packed, with one entry per row.
+    """The columns of a PredictionBlock that labels are compared with, packed, with one entry per row.
 
     `bucket` (uint8) stands for the unit, `time` and `score` are float64, `width` is the number of scores of a row (0:
     one number), `label` (int32) the number of the class that was served, UNKNOWN_LABEL where it is none of `classes`;
@@ -93,6 +95,14 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     def labels(self) -> NDArray[np.int32]:
         """The number of the class that was served, shape (rows,); empty where none was recorded."""
         return np.frombuffer(self.label, dtype=np.int32)
+
+    def outcome_value(self, index: int, outcome: Outcome) -> float | None:
+        """An outcome of row `index` as metrics take it; None where the model can't mean it."""
+        task = task_named(self.task)
+        value = task.outcome_value(outcome, self.classes or range(self.width))
+        if value is None or task.has_classes:
+            return value
+        return value if abs(value - float(self.scores[index])) <= LARGEST_ERROR else None
 
     @property
     def degraded_rows(self) -> NDArray[np.bool_]:
@@ -181,8 +191,8 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
 
 
 def _class_numbers(block: PredictionBlock) -> bytes:
-    """The labels that were served as numbers of their classes; a regression is judged by its score alone."""
-    if not block.label or block.task == "regression":
+    """The labels that were served as numbers of their classes; without classes the score alone counts."""
+    if not block.label or not task_named(block.task).has_classes:
         return b""
     classes = block.classes or list(range(_width(block)))
     numbers = {label: number for number, label in reversed(list(enumerate(classes)))}
@@ -206,21 +216,9 @@ def _check(number: int, block: PredictionBlock) -> None:
         if len(values) != rows:
             raise ValueError(f"blocks[{number}].{name} has {len(values)} entries for {rows} rows")
     _check_ranges(number, block)
-    _check_scores(number, block)
-
-
-def _check_scores(number: int, block: PredictionBlock) -> None:
-    classes = len(block.classes)
-    widths = {len(score) if isinstance(score, list) else 0 for score in block.score}
-    if block.task == "multiclass":
-        if len(widths - {classes or max(widths, default=0)}) or 0 in widths:
-            raise ValueError(f"blocks[{number}].score must have one probability per class")
-    elif widths - {0}:
-        raise ValueError(f"blocks[{number}].score must be one number per row")
-    if block.task != "regression" and not all(map(_is_probability, chain.from_iterable(map(_listed, block.score)))):
-        raise ValueError(f"blocks[{number}].score must hold probabilities")
-    if block.task == "binary" and classes not in {0, _BINARY_CLASSES}:
-        raise ValueError(f"blocks[{number}].classes must be two, not {classes}")
+    fault = task_named(block.task).score_fault(block.score, len(block.classes))
+    if fault:
+        raise ValueError(f"blocks[{number}].score {fault}")
 
 
 def _check_ranges(number: int, block: PredictionBlock) -> None:
@@ -237,14 +235,6 @@ def _check_ranges(number: int, block: PredictionBlock) -> None:
     if any(wrong.values()):
         names = [name for name, is_wrong in wrong.items() if is_wrong]
         raise ValueError(f"blocks[{number}] is out of range in {', '.join(names)}")
-
-
-def _listed(score: float | list[float]) -> list[float]:
-    return score if isinstance(score, list) else [score]
-
-
-def _is_probability(score: float) -> bool:
-    return -_ROUNDING <= score <= 1.0 + _ROUNDING
 
 
 def storable(value: ScalarT) -> ScalarT:

@@ -1,4 +1,4 @@
-"""From snapshots of partitions to the statistics' own sums, per variant and epoch."""
+"""Merges the snapshots of the partitions into the sums of each variant and epoch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,13 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contender.contracts.feedback_service import Counts
-from services.feedback_service.domain.histograms import BINS, ScoreHistogram
+from contender.contracts.metrics import METRICS
 from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
     GroupSnapshot,
-    MetricSums,
+    SumsSnapshot,
 )
-from services.feedback_service.domain.sums import BUCKETS, ClusteredSums
+from services.feedback_service.domain.sums import MetricSums, sums_of
+from services.feedback_service.domain.sums.mean import ClusteredSums
+from services.feedback_service.domain.sums.metric_sums import dense
+from services.feedback_service.domain.sums.units import BUCKETS
 
 Floats = NDArray[np.float64]
 
@@ -29,19 +32,15 @@ class Tally:
     counts: Counts = field(default_factory=Counts)
     rows: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
     labelled: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
-    metrics: Mapping[str, ClusteredSums] = field(default_factory=dict)
-    scores: ScoreHistogram = field(default_factory=ScoreHistogram)
+    metrics: Mapping[str, MetricSums] = field(default_factory=dict)
 
     def __add__(self, other: "Tally") -> "Tally":
         """The rows of both."""
-        names = [*self.metrics, *(name for name in other.metrics if name not in self.metrics)]
-        nothing = ClusteredSums()
         return Tally(
             self.counts + other.counts,
             self.rows + other.rows,
             self.labelled + other.labelled,
-            {name: self.metrics.get(name, nothing) + other.metrics.get(name, nothing) for name in names},
-            self.scores + other.scores,
+            _merged(self.metrics, other.metrics),
         )
 
     @property
@@ -99,21 +98,20 @@ def watermark_of(
 def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally:
     total = Tally()
     for cohort in cohorts:
-        labelled = _metric_tally(cohort.labelled)
-        judged = labelled + _metric_tally(cohort.assumed) if assume_negative else labelled
-        rows = _dense(cohort.rows, BUCKETS)
-        total += Tally(cohort.counts, rows, _dense(cohort.labelled.rows, BUCKETS), judged.metrics, judged.scores)
+        metrics = _metrics(cohort.labelled)
+        if assume_negative:
+            metrics = _merged(metrics, _metrics(cohort.assumed))
+        rows, labelled = (dense(counts, BUCKETS) for counts in (cohort.rows, cohort.labelled.rows))
+        total += Tally(cohort.counts, rows, labelled, metrics)
     return total
 
 
-def _metric_tally(sums: MetricSums) -> Tally:
-    rows = _dense(sums.rows, BUCKETS)
-    metrics = {name: ClusteredSums(rows, _dense(totals, BUCKETS)) for name, totals in sums.totals.items()}
-    return Tally(metrics=metrics, scores=ScoreHistogram(_dense(sums.negatives, BINS), _dense(sums.positives, BINS)))
+def _metrics(sums: SumsSnapshot) -> dict[str, MetricSums]:
+    """The sums by metric; a metric that this release lacks is left out."""
+    known = {metric.name: sums_of(metric) for metric in METRICS}
+    return {name: known[name].read(sums.rows, totals) for name, totals in sums.totals.items() if name in known}
 
 
-def _dense(sparse: Mapping[int, float], length: int) -> Floats:
-    array = np.zeros(length)
-    if sparse:
-        array[list(sparse)] = list(sparse.values())
-    return array
+def _merged(metrics: Mapping[str, MetricSums], others: Mapping[str, MetricSums]) -> dict[str, MetricSums]:
+    both = {name: metrics[name] + others[name] for name in metrics if name in others}
+    return {**metrics, **others, **both}

@@ -16,16 +16,20 @@ from contender.contracts.feedback_service import (
     VariantResult,
     Verdict,
 )
-from contender.contracts.metrics import SCORE_HISTOGRAM, metric_named
-from services.feedback_service.domain.arrival import clustered_label_arrival
+from contender.contracts.metrics import Metric
+from services.feedback_service.domain.arrival import label_arrival
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
+from services.feedback_service.domain.design import ExperimentDesign, design_of
 from services.feedback_service.domain.merging import Arm, Tally, merged_arms, watermark_of
-from services.feedback_service.domain.setup import Setup, setup_of
 from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
 from services.feedback_service.domain.split import clustered_split_p
-from services.feedback_service.domain.sums import Comparison, compare, compare_clustered
+from services.feedback_service.domain.sums import MetricSums, sums_of
 from services.feedback_service.domain.verdicts import Contest, Evidence, Waiting, judge
 
+Arms = Mapping[tuple[int, str], Arm]
+"""By epoch and variant."""
+
+_NOBODY = Arm()
 _RANK = {"withheld: split": 5, "withheld: label arrival": 4, "challenger better": 3, "champion better": 2}
 
 
@@ -40,40 +44,41 @@ class _Tests:
 def results_of(
     name: str, revision: ExperimentRevision | None, snapshots: Sequence[PartitionSnapshot], now: float
 ) -> Results | None:
-    """The results of an experiment, or None when neither a revision nor a prediction tells of it.
+    """The results of an experiment, or None when there is neither a revision nor a prediction of it.
 
-    `now`, in seconds since the Unix epoch, matters once the experiment has stopped: then its last rows mature by it.
+    `now`, in seconds since the Unix epoch, counts once the experiment has stopped: its last rows mature by it.
     """
     groups = [group for snapshot in snapshots for group in snapshot.groups if group.experiment == name]
     if revision is None and not groups:
         return None
     watermark = watermark_of(groups, _caught_up_at(snapshots), revision.stopped_at if revision else None, now)
     arms = merged_arms(groups, float("-inf") if watermark is None else watermark)
-    setup = setup_of(name, revision, groups)
+    design = design_of(name, revision, groups)
     epochs = sorted({epoch for epoch, _ in arms})
     comparisons = {
-        challenger: {metric: _compare(setup, arms, epochs, challenger, metric) for metric in setup.metrics}
-        for challenger in setup.challengers
+        challenger: {metric: _compare(design, arms, epochs, challenger, metric) for metric in design.metrics}
+        for challenger in design.challengers
     }
-    split = _split(setup, arms, epochs)
-    arrivals = {challenger: _arrival_p(setup, arms, epochs, challenger) for challenger in setup.challengers}
-    totals = {variant: _pooled(arms, variant) for variant in setup.variants}
+    split = _split(design, arms, epochs)
+    arrivals = {challenger: _arrival_p(design, arms, epochs, challenger) for challenger in design.challengers}
+    totals = {variant: _pooled(arms, variant) for variant in design.variants}
     tests = _Tests(split.p, arrivals)
-    verdict = _verdict(setup, totals, comparisons, tests, _waiting(groups, watermark))
+    deciding = {challenger: by_metric[design.metric] for challenger, by_metric in comparisons.items()}
+    verdict = _verdict(design, totals, deciding, tests, _waiting(groups, watermark))
     tested = [p for p in arrivals.values() if p is not None]
     return Results(
         experiment=name,
-        status=setup.status,
-        model=setup.model,
-        metric=setup.metric,
-        champion=setup.champion,
-        alpha=setup.alpha,
-        missing=setup.missing,
-        window_s=setup.window_s,
+        status=design.status,
+        model=design.model,
+        metric=design.metric.name,
+        champion=design.champion,
+        alpha=design.alpha,
+        missing=design.missing,
+        window_s=design.window_s,
         watermark=watermark,
-        variants=[_variant(setup, variant, totals[variant]) for variant in setup.variants],
+        variants=[_variant(design, variant, totals[variant]) for variant in design.variants],
         effects={
-            challenger: {metric: _effect(metric, look) for metric, look in by_metric.items() if look is not None}
+            challenger: {metric.name: _effect(metric, look) for metric, look in by_metric.items() if look is not None}
             for challenger, by_metric in comparisons.items()
         },
         split=split,
@@ -110,95 +115,98 @@ def _since(snapshots: Sequence[PartitionSnapshot], revision: ExperimentRevision 
 
 
 def _compare(
-    setup: Setup, arms: Mapping[tuple[int, str], Arm], epochs: Sequence[int], challenger: str, metric: str
+    design: ExperimentDesign,
+    arms: Arms,
+    epochs: Sequence[int],
+    challenger: str,
+    metric: Metric,
 ) -> ConfidenceSequence | None:
-    pairs = [_pair(setup, arms, epoch, challenger) for epoch in epochs]
-    comparison: Comparison | None
-    if metric_named(metric).sums == SCORE_HISTOGRAM:
-        comparison = compare([(champion.scores.auc, other.scores.auc) for champion, other in pairs])
-    else:
-        comparison = compare_clustered(
-            [(a.metrics[metric], b.metrics[metric]) for a, b in pairs if metric in a.metrics and metric in b.metrics]
-        )
+    pairs: list[tuple[MetricSums, MetricSums]] = []
+    for epoch in epochs:
+        champion, other = (arm.metrics.get(metric.name) for arm in _pair(design, arms, epoch, challenger))
+        if champion is not None and other is not None:
+            pairs.append((champion, other))
+    comparison = sums_of(metric).compare(pairs)
     if comparison is None:
         return None
-    return confidence_sequence(comparison.effect, alpha=setup.alpha_each, tuning_n=setup.tuning_n)
+    return confidence_sequence(comparison.effect, alpha=design.alpha_each, tuning_n=design.tuning_n)
 
 
-def _pair(setup: Setup, arms: Mapping[tuple[int, str], Arm], epoch: int, challenger: str) -> tuple[Tally, Tally]:
-    nobody = Arm()
-    return arms.get((epoch, setup.champion), nobody).matured, arms.get((epoch, challenger), nobody).matured
+def _pair(design: ExperimentDesign, arms: Arms, epoch: int, challenger: str) -> tuple[Tally, Tally]:
+    return arms.get((epoch, design.champion), _NOBODY).matured, arms.get((epoch, challenger), _NOBODY).matured
 
 
-def _split(setup: Setup, arms: Mapping[tuple[int, str], Arm], epochs: Sequence[int]) -> Split:
-    nobody = Arm()
+def _split(design: ExperimentDesign, arms: Arms, epochs: Sequence[int]) -> Split:
     counts = {
-        variant: sum(arms.get((epoch, variant), nobody).live.counts.predictions for epoch in epochs)
-        for variant in setup.variants
+        variant: sum(arms.get((epoch, variant), _NOBODY).live.counts.predictions for epoch in epochs)
+        for variant in design.variants
     }
     tables = []
     for epoch in epochs:
-        found = [arms.get((epoch, variant), nobody) for variant in setup.variants]
-        declared = epoch == setup.epoch and sum(setup.shares.values()) > 0.0
-        shares = [setup.shares.get(v, 0.0) for v in setup.variants] if declared else [a.probability for a in found]
+        epoch_arms = [arms.get((epoch, variant), _NOBODY) for variant in design.variants]
+        declared = epoch == design.epoch and sum(design.shares.values()) > 0.0
+        shares = (
+            [design.shares.get(v, 0.0) for v in design.variants]
+            if declared
+            else [arm.probability for arm in epoch_arms]
+        )
         if sum(shares) > 0.0:
-            tables.append(([arm.live.rows for arm in found], shares))
+            tables.append(([arm.live.rows for arm in epoch_arms], shares))
     return Split(clustered_split_p(tables) if tables else 1.0, counts)
 
 
-def _arrival_p(
-    setup: Setup, arms: Mapping[tuple[int, str], Arm], epochs: Sequence[int], challenger: str
-) -> float | None:
-    if setup.missing == "negative":
+def _arrival_p(design: ExperimentDesign, arms: Arms, epochs: Sequence[int], challenger: str) -> float | None:
+    if design.missing == "negative":
         return None
-    pairs = [_pair(setup, arms, epoch, challenger) for epoch in epochs]
-    arrival = clustered_label_arrival([(champion.arrival, other.arrival) for champion, other in pairs])
+    pairs = [_pair(design, arms, epoch, challenger) for epoch in epochs]
+    arrival = label_arrival([(champion.arrival, other.arrival) for champion, other in pairs])
     return None if arrival is None else arrival.p
 
 
 def _verdict(
-    setup: Setup,
+    design: ExperimentDesign,
     totals: Mapping[str, Arm],
-    comparisons: Mapping[str, Mapping[str, ConfidenceSequence | None]],
+    comparisons: Mapping[str, ConfidenceSequence | None],
     tests: _Tests,
     waiting: Waiting | None,
 ) -> Verdict:
+    metric = design.metric
     verdicts = [
         judge(
-            Contest(setup.champion, challenger, setup.metric, _lower_is_better(setup.metric), setup.alpha_each),
+            Contest(design.champion, challenger, metric.words, metric.lower_is_better, design.alpha_each),
             Evidence(
-                comparisons[challenger].get(setup.metric),
-                _judged_rows(setup.metric, totals[setup.champion].matured),
-                _judged_rows(setup.metric, totals[challenger].matured),
+                comparisons[challenger],
+                _rows(metric, totals[design.champion].matured),
+                _rows(metric, totals[challenger].matured),
                 tests.split_p,
                 tests.arrivals[challenger],
                 waiting,
             ),
         )
-        for challenger in setup.challengers
+        for challenger in design.challengers
     ]
-    nothing = Verdict("collecting", f"{setup.champion} has no challenger to be compared with yet.")
+    nothing = Verdict("collecting", f"{design.champion} has no challenger to be compared with yet.")
     return max(verdicts, key=lambda verdict: _RANK.get(verdict.status, 0), default=nothing)
 
 
-def _judged_rows(metric: str, tally: Tally) -> int:
-    if metric_named(metric).sums == SCORE_HISTOGRAM:
-        return tally.scores.n
-    return tally.metrics[metric].n if metric in tally.metrics else 0
+def _rows(metric: Metric, tally: Tally) -> int:
+    """The rows that count in a metric."""
+    sums = tally.metrics.get(metric.name)
+    return 0 if sums is None else sums.n
 
 
-def _pooled(arms: Mapping[tuple[int, str], Arm], variant: str) -> Arm:
-    found = [arm for (_, name), arm in sorted(arms.items(), key=lambda item: item[0]) if name == variant]
-    live = sum((arm.live for arm in found), Tally())
-    return Arm(live=live, matured=sum((arm.matured for arm in found), Tally()))
+def _pooled(arms: Arms, variant: str) -> Arm:
+    by_epoch = [arm for (_, name), arm in sorted(arms.items(), key=lambda item: item[0]) if name == variant]
+    live = sum((arm.live for arm in by_epoch), Tally())
+    return Arm(live=live, matured=sum((arm.matured for arm in by_epoch), Tally()))
 
 
-def _variant(setup: Setup, name: str, arm: Arm) -> VariantResult:
+def _variant(design: ExperimentDesign, name: str, arm: Arm) -> VariantResult:
     counts = arm.live.counts
     return VariantResult(
         name=name,
-        version=setup.versions.get(name, ""),
-        champion=name == setup.champion,
+        version=design.versions.get(name, ""),
+        champion=name == design.champion,
         n=counts.predictions,
         labelled=counts.labelled,
         matured=arm.matured.counts.predictions,
@@ -209,32 +217,26 @@ def _variant(setup: Setup, name: str, arm: Arm) -> VariantResult:
         duplicates=counts.duplicates,
         fallbacks=counts.fallbacks,
         degraded=counts.degraded,
-        metrics=_intervals(setup, arm.matured),
-        live=_intervals(setup, arm.live),
+        metrics=_intervals(design, arm.matured),
+        live=_intervals(design, arm.live),
     )
 
 
-def _intervals(setup: Setup, tally: Tally) -> dict[str, Interval]:
-    intervals: dict[str, Interval] = {}
-    for metric in setup.metrics:
-        n = _judged_rows(metric, tally)
-        if n == 0:
-            intervals[metric] = Interval(None, None, None, 0)
-            continue
-        estimate = tally.scores.auc if metric_named(metric).sums == SCORE_HISTOGRAM else tally.metrics[metric].estimate
-        look = confidence_sequence(estimate, alpha=setup.alpha, tuning_n=setup.tuning_n)
-        intervals[metric] = Interval(_finite(look.estimate), _finite(look.low), _finite(look.high), n)
-    return intervals
+def _intervals(design: ExperimentDesign, tally: Tally) -> dict[str, Interval]:
+    return {metric.name: _interval(design, tally.metrics.get(metric.name)) for metric in design.metrics}
 
 
-def _effect(metric: str, look: ConfidenceSequence) -> Effect:
-    lower = _lower_is_better(metric)
+def _interval(design: ExperimentDesign, sums: MetricSums | None) -> Interval:
+    if sums is None or sums.n == 0:
+        return Interval(None, None, None, 0)
+    look = confidence_sequence(sums.estimate, alpha=design.alpha, tuning_n=design.tuning_n)
+    return Interval(_finite(look.estimate), _finite(look.low), _finite(look.high), sums.n)
+
+
+def _effect(metric: Metric, look: ConfidenceSequence) -> Effect:
+    lower = metric.lower_is_better
     better = (look.estimate < 0.0) == lower if look.excludes_zero else None
     return Effect(_finite(look.estimate), _finite(look.low), _finite(look.high), look.p, look.n, better, lower)
-
-
-def _lower_is_better(metric: str) -> bool:
-    return metric_named(metric).lower_is_better
 
 
 def _health(snapshots: Sequence[PartitionSnapshot], totals: Mapping[str, Arm]) -> Health:

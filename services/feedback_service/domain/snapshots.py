@@ -7,31 +7,28 @@ from contender.contracts.tasks import TaskName
 from contender.contracts.values import Missing
 
 
-class MetricSums(msgspec.Struct, frozen=True, array_like=True):
-    """Sums over labelled rows, by bucket of the unit; a bucket, bin or metric that is absent is zero.
+class SumsSnapshot(msgspec.Struct, frozen=True, array_like=True):
+    """Sums over labelled rows: their number by the unit's bucket, and by metric the totals by key (see `MetricSums`).
 
-    `totals` and `squares` are by metric; `negatives` and `positives` count scores by bin, for binary models.
+    What is absent is zero.
     """
 
     rows: dict[int, int] = {}
     totals: dict[str, dict[int, float]] = {}
-    squares: dict[str, float] = {}
-    negatives: dict[int, int] = {}
-    positives: dict[int, int] = {}
 
 
 class CohortSnapshot(msgspec.Struct, frozen=True, array_like=True):
-    """Predictions of one stretch of time, matured when the watermark reaches `matures_at`.
+    """Predictions of one span of time, which mature when the watermark reaches `matures_at`.
 
-    `rows` counts predictions by bucket. `assumed` holds unlabelled rows judged as negative, for experiments whose
+    `rows` counts predictions by bucket. `assumed` holds unlabelled rows taken for negative, for experiments whose
     missing labels mean that.
     """
 
     matures_at: float
     counts: Counts
     rows: dict[int, int]
-    labelled: MetricSums
-    assumed: MetricSums
+    labelled: SumsSnapshot
+    assumed: SumsSnapshot
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):

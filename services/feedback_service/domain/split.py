@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
 from services.feedback_service.domain.confidence import p_value
-from services.feedback_service.domain.sums import BUCKETS, MIN_OBSERVATIONS
+from services.feedback_service.domain.sums.estimates import MIN_OBSERVATIONS
+from services.feedback_service.domain.sums.units import BUCKETS
 
 PRIOR_STRENGTH = 100.0
 """How many rows' worth the prior trusts the configured split; small enough to see a broken one soon."""

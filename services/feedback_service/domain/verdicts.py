@@ -8,12 +8,12 @@ from contender.contracts.feedback_service import Verdict
 from services.feedback_service.domain.arrival import MIN_MATURED_ROWS
 from services.feedback_service.domain.confidence import ConfidenceSequence
 from services.feedback_service.domain.split import BLOCKING_P
-from services.feedback_service.domain.sums import MIN_OBSERVATIONS
+from services.feedback_service.domain.sums.estimates import MIN_OBSERVATIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """What is compared: the names of the two variants, the metric, and which way it counts."""
+    """What is compared: the names of the two variants, the metric in words, and which way it counts."""
 
     champion: str
     challenger: str
@@ -95,7 +95,7 @@ def _too_few_sentence(contest: Contest, evidence: Evidence) -> str:
 
 
 def _collecting_sentence(contest: Contest, evidence: Evidence, effect: ConfidenceSequence) -> str:
-    sentence = f"No difference in {_metric(contest)} shown yet: {_difference(contest, effect)}; "
+    sentence = f"No difference in {contest.metric} shown yet: {_difference(contest, effect)}; "
     return sentence + _rows(contest, evidence) + _waits(evidence)
 
 
@@ -104,7 +104,7 @@ def _better_sentence(contest: Contest, evidence: Evidence, effect: ConfidenceSeq
     if not challenger_wins:
         winner, loser = loser, winner
     return (
-        f"{winner} is better than {loser} in {_metric(contest)}: {_difference(contest, effect)}; "
+        f"{winner} is better than {loser} in {contest.metric}: {_difference(contest, effect)}; "
         f"{_rows(contest, evidence)}."
     )
 
@@ -139,10 +139,6 @@ def _utc(seconds: float) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):  # a replay may use any time, and a window be of any length
         return f"{seconds:g}"
-
-
-def _metric(contest: Contest) -> str:
-    return contest.metric.replace("_", " ")
 
 
 def _p(p: float) -> str:

@@ -369,3 +369,12 @@ async def test_without_the_store_of_results_a_caller_is_told_when_to_ask_again(f
 async def test_feedback_is_accepted_without_the_store_of_results(frozen):
     assert (await frozen.post("/v1/feedback", json={"prediction_id": ID, "outcome": 1})).status_code == 202
     assert (await frozen.get("/readyz")).status_code == 503
+
+
+async def test_a_metric_that_is_no_mean_decides_like_any_other(client, experiments, snapshots):
+    await publish(snapshots)
+    declared = [VariantAllocation("champion", "v1", 0.5), VariantAllocation("challenger", "v2", 0.5)]
+    experiments.put(revision(name=NAME, champion="champion", variants=declared, epoch=0, metric="auc", window_s=10.0))
+    results = (await client.get(f"/v1/experiments/{quote(NAME, safe='')}/results")).json()
+    assert (results["metric"], results["verdict"]["status"]) == ("auc", "challenger better")
+    assert "challenger is better than champion in AUC: challenger minus champion is +" in results["verdict"]["sentence"]

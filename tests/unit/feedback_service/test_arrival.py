@@ -3,9 +3,20 @@
 import numpy as np
 import pytest
 
-from services.feedback_service.domain.arrival import MIN_MATURED_ROWS, clustered_label_arrival, label_arrival
-from services.feedback_service.domain.split import BLOCKING_P
-from services.feedback_service.domain.sums import BUCKETS, ClusteredSums, Sums
+from services.feedback_service.domain.arrival import MIN_MATURED_ROWS, label_arrival
+from services.feedback_service.domain.confidence import confidence_sequence
+from services.feedback_service.domain.split import BLOCKING_P, BLOCKING_TUNING_N
+from services.feedback_service.domain.sums.estimates import compare
+from services.feedback_service.domain.sums.mean import ClusteredSums
+from services.feedback_service.domain.sums.units import BUCKETS
+from tests.unit.feedback_service.plain_sums import share
+
+
+def counted(rows: int, labels: int) -> ClusteredSums:
+    """Units of one row each: so many matured rows, some of which have a label."""
+    by_bucket = np.bincount(np.arange(rows) % BUCKETS, minlength=BUCKETS)
+    labelled = np.random.default_rng(rows).multivariate_hypergeometric(by_bucket, labels, method="marginals")
+    return ClusteredSums(by_bucket.astype(float), labelled.astype(float))
 
 
 def smallest_p(rng: np.random.Generator, champion_rate: float, challenger_rate: float, share: float) -> float:
@@ -13,8 +24,8 @@ def smallest_p(rng: np.random.Generator, champion_rate: float, challenger_rate: 
     challenger = rng.binomial(400, share, 50)
     arms = ((400 - challenger, champion_rate), (challenger, challenger_rate))
     looks = zip(*(np.stack([rows, rng.binomial(rows, rate)]).cumsum(axis=1).T for rows, rate in arms), strict=True)
-    found = [label_arrival([(Sums.of_counts(*one), Sums.of_counts(*two))]) for one, two in looks]
-    return min(one.p if one else 1.0 for one in found)
+    arrivals = [label_arrival([(counted(*one), counted(*two))]) for one, two in looks]
+    return min(arrival.p if arrival else 1.0 for arrival in arrivals)
 
 
 @pytest.mark.parametrize(("rate", "share"), [(0.6, 0.5), (0.95, 0.5), (0.95, 0.1), (0.99, 0.1)])
@@ -31,15 +42,15 @@ def test_labels_that_arrive_differently_are_found(rates: tuple[float, float]) ->
 
 
 def test_the_shares_are_reported() -> None:
-    arrival = label_arrival([(Sums.of_counts(1000, 950), Sums.of_counts(1000, 700))])
+    arrival = label_arrival([(counted(1000, 950), counted(1000, 700))])
     assert arrival is not None
     assert (arrival.champion_share, arrival.challenger_share) == (0.95, 0.7)
 
 
 def test_a_ramp_over_a_drifting_label_rate_is_no_difference() -> None:
     epochs = [
-        (Sums.of_counts(9000, 8100), Sums.of_counts(1000, 900)),
-        (Sums.of_counts(5000, 3000), Sums.of_counts(5000, 3000)),
+        (counted(9000, 8100), counted(1000, 900)),
+        (counted(5000, 3000), counted(5000, 3000)),
     ]
     arrival = label_arrival(epochs)
     assert arrival is not None
@@ -47,14 +58,14 @@ def test_a_ramp_over_a_drifting_label_rate_is_no_difference() -> None:
 
 
 def test_every_row_labelled_in_both_arms_is_alike() -> None:
-    arrival = label_arrival([(Sums.of_counts(500, 500), Sums.of_counts(500, 500))])
+    arrival = label_arrival([(counted(500, 500), counted(500, 500))])
     assert arrival is not None
     assert arrival.p == 1.0
 
 
 def test_too_few_matured_rows_say_nothing() -> None:
     assert label_arrival([]) is None
-    assert label_arrival([(Sums.of_counts(1000, 900), Sums.of_counts(MIN_MATURED_ROWS - 1, 5))]) is None
+    assert label_arrival([(counted(1000, 900), counted(MIN_MATURED_ROWS - 1, 5))]) is None
 
 
 def test_units_whose_labels_stay_away_together_are_one_observation() -> None:
@@ -66,11 +77,11 @@ def test_units_whose_labels_stay_away_together_are_one_observation() -> None:
             (ClusteredSums.of(buckets[arm], labels[arm]), int(labels[arm].sum())) for arm in np.split(np.arange(400), 2)
         ]
         busy = [ClusteredSums(50 * sums.rows, 50 * sums.totals) for sums, _ in pairs]
-        arrival = clustered_label_arrival([(busy[0], busy[1])])
-        counted = label_arrival([(Sums.of_counts(10_000, 50 * pairs[0][1]), Sums.of_counts(10_000, 50 * pairs[1][1]))])
+        arrival = label_arrival([(busy[0], busy[1])])
+        rows = compare([(share(10_000, 50 * pairs[0][1]), share(10_000, 50 * pairs[1][1]))])
         assert arrival is not None
-        assert counted is not None
+        assert rows is not None
         robust.append(arrival.p < BLOCKING_P)
-        plain.append(counted.p < BLOCKING_P)
+        plain.append(confidence_sequence(rows.effect, alpha=BLOCKING_P, tuning_n=BLOCKING_TUNING_N).p < BLOCKING_P)
     assert np.mean(plain) > 0.25
     assert np.mean(robust) <= 0.02

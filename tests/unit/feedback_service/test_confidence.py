@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from services.feedback_service.domain.confidence import confidence_sequence, half_width, p_value
-from services.feedback_service.domain.sums import Estimate, Sums, compare, effect
+from services.feedback_service.domain.sums.estimates import Estimate, compare, effect
+from tests.unit.feedback_service.plain_sums import share
 
 ALPHA, TUNING_N = 0.05, 5000
 RUNS, ROWS, LOOKS = 400, 20_000, 100
 
 
 def test_two_conversion_rates_give_the_check_figure() -> None:
-    difference = effect(Sums.of_counts(5000, 500).estimate, Sums.of_counts(5000, 560).estimate)
+    difference = effect(share(5000, 500), share(5000, 560))
     look = confidence_sequence(difference, alpha=ALPHA, tuning_n=TUNING_N)
     assert look.low == pytest.approx(-0.006847, abs=5e-7)
     assert look.high == pytest.approx(0.030847, abs=5e-7)
@@ -25,7 +26,7 @@ def test_two_conversion_rates_give_the_check_figure() -> None:
 
 
 def test_a_single_mean_has_its_own_interval() -> None:
-    look = confidence_sequence(Sums.of_counts(5000, 560).estimate, alpha=ALPHA, tuning_n=TUNING_N)
+    look = confidence_sequence(share(5000, 560), alpha=ALPHA, tuning_n=TUNING_N)
     assert look.low < 0.112 < look.high
     assert look.estimate == 0.112
     assert look.p < 1e-12
@@ -98,15 +99,14 @@ def test_a_small_arm_with_rare_events_raises_few_false_alarms() -> None:
         alarms += any(
             confidence_sequence(one.effect, alpha=ALPHA, tuning_n=TUNING_N).excludes_zero
             for champion, challenger in looks
-            if challenger[0] >= 100
-            and (one := compare([(Sums.of_counts(*champion).estimate, Sums.of_counts(*challenger).estimate)]))
+            if challenger[0] >= 100 and (one := compare([(share(*champion), share(*challenger))]))
         )
     assert alarms / 150 <= 0.04
 
 
 def test_a_real_difference_is_found() -> None:
     look = confidence_sequence(
-        effect(Sums.of_counts(20_000, 2000).estimate, Sums.of_counts(20_000, 2400).estimate),
+        effect(share(20_000, 2000), share(20_000, 2400)),
         alpha=ALPHA,
         tuning_n=TUNING_N,
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from services.feedback_service.domain.split import BLOCKING_P, clustered_split_p, log_split_e_value, split_p
-from services.feedback_service.domain.sums import BUCKETS
+from services.feedback_service.domain.sums.units import BUCKETS
 
 HALF = [0.5, 0.5]
 

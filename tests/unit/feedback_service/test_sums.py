@@ -1,9 +1,6 @@
 """Sums: merging obeys its laws, and the standard errors are right where units repeat and allocations ramp."""
 
 import math
-import random
-from functools import reduce
-from operator import add
 
 import numpy as np
 import pytest
@@ -11,20 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from services.feedback_service.domain.sums import (
-    BUCKETS,
-    MIN_OBSERVATIONS,
-    ClusteredSums,
-    Comparison,
-    Sums,
-    compare,
-    compare_clustered,
-    effect,
-    unit_buckets,
-)
+from services.feedback_service.domain.sums.estimates import MIN_OBSERVATIONS, Comparison, compare, effect
+from services.feedback_service.domain.sums.mean import ClusteredSums, compare_clustered
+from services.feedback_service.domain.sums.units import BUCKETS, unit_buckets
+from tests.unit.feedback_service.plain_sums import estimate_of, share
 
-WHOLE = st.lists(st.integers(-1000, 1000), max_size=20)
-VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=50)
 CLUSTERED = st.lists(st.tuples(st.integers(0, BUCKETS - 1), st.integers(-1000, 1000)), max_size=20)
 
 
@@ -42,14 +30,6 @@ def z_score(comparison: Comparison | None) -> float:
     return comparison.effect.value / comparison.effect.standard_error
 
 
-@given(WHOLE, WHOLE, WHOLE)
-def test_merging_is_associative_and_commutative(a: list[int], b: list[int], c: list[int]) -> None:
-    one, two, three = Sums.of(a), Sums.of(b), Sums.of(c)
-    assert (one + two) + three == one + (two + three) == Sums.of(a + b + c)
-    assert one + two == two + one
-    assert one + Sums() == one
-
-
 @given(CLUSTERED, CLUSTERED, CLUSTERED)
 def test_merging_buckets_is_associative_and_commutative(
     a: list[tuple[int, int]], b: list[tuple[int, int]], c: list[tuple[int, int]]
@@ -60,62 +40,41 @@ def test_merging_buckets_is_associative_and_commutative(
     assert parts(one + ClusteredSums()) == parts(one)
 
 
-@given(VALUES, st.randoms(use_true_random=False))
-def test_the_order_of_the_rows_does_not_matter(values: list[float], shuffler: random.Random) -> None:
-    shuffled = shuffler.sample(values, len(values))
-    merged = reduce(add, (Sums.of([value]) for value in shuffled))
-    assert merged.mean == pytest.approx(Sums.of(values).mean, abs=1e-9)
-    assert merged.variance == pytest.approx(Sums.of(values).variance, rel=1e-6, abs=1e-6)
-
-
-@given(VALUES)
-def test_mean_and_variance_are_those_of_numpy(values: list[float]) -> None:
-    sums = Sums.of(values)
-    assert sums.mean == pytest.approx(np.mean(values), abs=1e-9)
-    assert sums.variance == pytest.approx(np.var(values, ddof=1), rel=1e-6, abs=1e-5)
-
-
-def test_the_standard_error_is_that_of_scipy() -> None:
-    values = np.random.default_rng(1).normal(3.0, 2.0, 500)
-    assert Sums.of(values).standard_error == pytest.approx(stats.sem(values))
-
-
 def test_the_effect_of_arms_of_one_size_is_welchs() -> None:
     rng = np.random.default_rng(2)
     champion, challenger = rng.normal(1.0, 1.0, 800), rng.normal(1.1, 2.0, 800)
-    one = effect(Sums.of(champion).estimate, Sums.of(challenger).estimate)
+    one = effect(estimate_of(champion), estimate_of(challenger))
     welch = stats.ttest_ind(challenger, champion, equal_var=False)
     assert one.value / one.standard_error == pytest.approx(welch.statistic)
 
 
 def test_the_effect_of_a_small_steady_arm_takes_the_common_variance() -> None:
-    one = effect(Sums.of_counts(10_000, 100).estimate, Sums.of_counts(100, 0).estimate)
+    one = effect(share(10_000, 100), share(100, 0))
     assert one.standard_error == pytest.approx(math.sqrt(0.01 / 100), rel=0.02)
 
 
 def test_no_rows_and_one_row_have_no_spread_yet() -> None:
-    assert math.isnan(Sums().mean)
-    assert Sums().standard_error == Sums.of([0.3]).standard_error == math.inf
+    assert math.isnan(ClusteredSums().mean)
+    assert ClusteredSums().estimate.standard_error == clustered([(3, 1)]).estimate.standard_error == math.inf
     assert clustered([(3, 1), (3, 2)]).estimate.standard_error == math.inf
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e9 + 0.1])
 def test_constant_values_have_no_spread_despite_rounding(value: float) -> None:
-    assert Sums.of(np.full(1000, value)).variance == 0.0
     buckets = np.arange(1000) * 7 % 198
     assert ClusteredSums.of(buckets, np.full(1000, value)).estimate.standard_error == 0.0
 
 
 def test_constant_arms_that_differ_are_evidence_but_not_certainty() -> None:
-    apart = effect(Sums.of_counts(100, 0).estimate, Sums.of_counts(100, 100).estimate)
+    apart = effect(share(100, 0), share(100, 100))
     assert apart.standard_error == pytest.approx(math.sqrt(1 / 200))
-    assert not effect(Sums.of_counts(100, 0).estimate, Sums.of_counts(100, 0).estimate).varies
+    assert not effect(share(100, 0), share(100, 0)).varies
 
 
 def test_an_epoch_counts_once_both_arms_have_enough_rows() -> None:
-    few, many = Sums.of_counts(MIN_OBSERVATIONS - 1, 5), Sums.of_counts(1000, 300)
-    assert compare([(many.estimate, few.estimate)]) is None
-    comparison = compare([(many.estimate, few.estimate), (many.estimate, many.estimate)])
+    few, many = share(MIN_OBSERVATIONS - 1, 5), share(1000, 300)
+    assert compare([(many, few)]) is None
+    comparison = compare([(many, few), (many, many)])
     assert comparison is not None
     assert comparison.effect.n == 2000
 
@@ -123,7 +82,7 @@ def test_an_epoch_counts_once_both_arms_have_enough_rows() -> None:
 def test_one_row_per_bucket_gives_the_plain_standard_error() -> None:
     values = np.random.default_rng(3).normal(size=BUCKETS)
     assert ClusteredSums.of(np.arange(BUCKETS), values).estimate.standard_error == pytest.approx(
-        Sums.of(values).standard_error
+        estimate_of(values).standard_error
     )
 
 
@@ -145,8 +104,7 @@ def test_units_with_many_rows_need_the_buckets() -> None:
         pair = [ClusteredSums.of(bucket[rows], values[rows]) for rows in (~challenger, challenger)]
         robust.append(abs(z_score(compare_clustered([(pair[0], pair[1])]))) > 1.96)
         plain.append(
-            abs(z_score(compare([(Sums.of(values[~challenger]).estimate, Sums.of(values[challenger]).estimate)])))
-            > 1.96
+            abs(z_score(compare([(estimate_of(values[~challenger]), estimate_of(values[challenger]))]))) > 1.96
         )
     assert np.mean(plain) > 0.25
     assert np.mean(robust) < 0.09
@@ -172,22 +130,22 @@ def test_a_ramp_over_a_drifting_base_rate_needs_the_epochs() -> None:
     pooled, stratified = [], []
     for _ in range(400):
         epochs = [
-            tuple(Sums.of_counts(n, rng.binomial(n, rate)) for n in (round(4000 * (1 - share)), round(4000 * share)))
-            for share, rate in ((0.1, 0.10), (0.3, 0.15), (0.5, 0.20))
+            tuple((n, rng.binomial(n, rate)) for n in (round(4000 * (1 - part)), round(4000 * part)))
+            for part, rate in ((0.1, 0.10), (0.3, 0.15), (0.5, 0.20))
         ]
-        stratified.append(abs(z_score(compare([(one.estimate, two.estimate) for one, two in epochs]))) > 1.96)
-        one, two = (reduce(add, arm) for arm in zip(*epochs, strict=True))
-        pooled.append(abs(z_score(compare([(one.estimate, two.estimate)]))) > 1.96)
+        stratified.append(abs(z_score(compare([(share(*one), share(*two)) for one, two in epochs]))) > 1.96)
+        one, two = np.array(epochs).sum(axis=0)
+        pooled.append(abs(z_score(compare([(share(*one), share(*two))]))) > 1.96)
     assert np.mean(pooled) > 0.7
     assert np.mean(stratified) < 0.08
 
 
 def test_the_arms_of_a_comparison_differ_by_its_effect() -> None:
     epochs = [
-        (Sums.of_counts(900, 90), Sums.of_counts(100, 15)),
-        (Sums.of_counts(500, 100), Sums.of_counts(500, 130)),
+        (share(900, 90), share(100, 15)),
+        (share(500, 100), share(500, 130)),
     ]
-    comparison = compare([(one.estimate, two.estimate) for one, two in epochs])
+    comparison = compare(epochs)
     assert comparison is not None
     assert comparison.challenger.value - comparison.champion.value == pytest.approx(comparison.effect.value)
     assert comparison.effect.value == pytest.approx(0.5 * 0.05 + 0.5 * 0.06)
@@ -197,7 +155,7 @@ def test_buckets_and_sums_give_one_effect() -> None:
     rng = np.random.default_rng(7)
     buckets, values = rng.integers(0, BUCKETS, 4000), rng.normal(size=4000)
     halves = [slice(0, 2000), slice(2000, 4000)]
-    plain = compare([(Sums.of(values[halves[0]]).estimate, Sums.of(values[halves[1]]).estimate)])
+    plain = compare([(estimate_of(values[halves[0]]), estimate_of(values[halves[1]]))])
     pair = [ClusteredSums.of(buckets[half], values[half]) for half in halves]
     robust = compare_clustered([(pair[0], pair[1])])
     assert plain is not None

@@ -7,7 +7,7 @@ import pytest
 from services.feedback_service.domain.confidence import ConfidenceSequence
 from services.feedback_service.domain.verdicts import Contest, Evidence, judge
 
-LOG_LOSS = Contest(champion="v1", challenger="v2", metric="log_loss", lower_is_better=True)
+LOG_LOSS = Contest(champion="v1", challenger="v2", metric="log loss", lower_is_better=True)
 ACCURACY = replace(LOG_LOSS, metric="accuracy", lower_is_better=False)
 LOWER = ConfidenceSequence(estimate=-0.0312, low=-0.05, high=-0.0121, p=0.0004, n=10_208)
 HIGHER = ConfidenceSequence(estimate=0.0312, low=0.0121, high=0.05, p=0.0004, n=10_208)

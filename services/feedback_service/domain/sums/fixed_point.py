@@ -1,14 +1,14 @@
 """Sums of floats that are exact, so that they can be taken back, and their order leaves no trace.
 
 Every finite float is a whole multiple of 2^-1074, the smallest one. Python's integers hold such multiples without
-rounding, so adding a row and subtracting it again gives the very sum from before, which floats do not.
+rounding, so adding a row and subtracting it again gives the same sum as before, which floats do not.
 """
 
 _SHIFT = 1074
 _UNIT = 1 << _SHIFT
 
 
-def exact(value: float) -> int:
+def to_fixed_point(value: float) -> int:
     """The value in units of 2^-1074.
 
     Raises:
@@ -19,7 +19,7 @@ def exact(value: float) -> int:
     return numerator << (_SHIFT + 1 - denominator.bit_length())
 
 
-def nearest(units: int) -> float:
+def from_fixed_point(units: int) -> float:
     """The float nearest to that many units of 2^-1074."""
     return units / _UNIT
 

@@ -1,0 +1,101 @@
+"""What some rows add to every metric, exactly, so that it can be taken back whatever came in between."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from contender.contracts.metrics import Metric
+from services.feedback_service.domain.snapshots import SumsSnapshot
+from services.feedback_service.domain.sums import sums_of
+from services.feedback_service.domain.sums.fixed_point import from_fixed_point, pack, to_fixed_point, unpack
+from services.feedback_service.domain.sums.metric_sums import LabelledRows
+from services.feedback_service.domain.sums.score_histogram import read_first_release
+
+
+class SumsEntry(msgspec.Struct, frozen=True, array_like=True):
+    """ExactSums as they are stored; the totals are packed. The last three fields are of the first release."""
+
+    rows: dict[int, int]
+    totals: dict[str, dict[int, bytes]]
+    squares: dict[str, bytes] = {}
+    negatives: dict[int, int] = {}
+    positives: dict[int, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class RowAdditions:
+    """What one labelled row adds: by metric a key, and a value in units of `to_fixed_point`."""
+
+    bucket: int
+    totals: list[tuple[str, int, int]]
+
+
+@dataclass(slots=True)
+class ExactSums:
+    """Rows by the unit's bucket, and by metric the totals by key in units of `to_fixed_point`."""
+
+    rows: Counter[int] = field(default_factory=Counter)
+    totals: dict[str, Counter[int]] = field(default_factory=dict)
+
+    def add(self, sign: int, rows: Iterable[RowAdditions]) -> None:
+        """Add (sign 1) or take back (sign -1) rows."""
+        for row in rows:
+            self.rows[row.bucket] += sign
+            for metric, key, units in row.totals:
+                self.totals.setdefault(metric, Counter())[key] += sign * units
+
+    def absorb(self, other: "ExactSums") -> None:
+        """Add everything that the other one holds."""
+        self.rows.update(other.rows)
+        for metric, totals in other.totals.items():
+            self.totals.setdefault(metric, Counter()).update(totals)
+
+    def snapshot(self) -> SumsSnapshot:
+        """The sums as they are published."""
+        rows, totals = self._nonzero()
+        return SumsSnapshot(
+            rows, {metric: {key: from_fixed_point(u) for key, u in row.items()} for metric, row in totals.items()}
+        )
+
+    def entry(self) -> SumsEntry:
+        """The sums as they are stored."""
+        rows, totals = self._nonzero()
+        return SumsEntry(rows, {metric: {key: pack(u) for key, u in row.items()} for metric, row in totals.items()})
+
+    def _nonzero(self) -> tuple[dict[int, int], dict[str, dict[int, int]]]:
+        """Rows and totals: a metric stays, with no totals, where its value is zero in every row."""
+        rows = nonzero(self.rows)
+        return rows, {metric: nonzero(self.totals[metric]) for metric in sorted(self.totals)} if rows else {}
+
+    @classmethod
+    def of(cls, entry: SumsEntry) -> "ExactSums":
+        """The sums that were stored."""
+        totals = {
+            metric: Counter({key: unpack(packed) for key, packed in row.items()})
+            for metric, row in entry.totals.items()
+        }
+        for metric, row in read_first_release(entry.negatives, entry.positives).items():
+            totals[metric] = Counter(row)
+        return cls(Counter(entry.rows), totals)
+
+
+def row_additions(metrics: Sequence[Metric], rows: LabelledRows) -> list[RowAdditions]:
+    """What each row adds to the metrics.
+
+    Raises:
+        OverflowError: a metric's value is infinite.
+        ValueError: a metric's value is not a number.
+    """
+    added: list[list[tuple[str, int, int]]] = [[] for _ in rows.outcomes]
+    for metric in metrics:
+        keys, values = sums_of(metric).additions(metric, rows)
+        for row, key, value in zip(added, keys.tolist(), values.tolist(), strict=True):
+            row.append((metric.name, key, to_fixed_point(value)))
+    return [RowAdditions(bucket, totals) for bucket, totals in zip(rows.buckets.tolist(), added, strict=True)]
+
+
+def nonzero(counter: Counter[int]) -> dict[int, int]:
+    """The counts that are not zero, by key in order."""
+    return {key: count for key, count in sorted(counter.items()) if count}

@@ -1,0 +1,138 @@
+"""Sums of a metric that is a mean over rows, where units repeat, and their comparison epoch by epoch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf, nan, sqrt
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from contender.contracts.metrics import Metric
+from services.feedback_service.domain.sums.estimates import (
+    MIN_OBSERVATIONS,
+    Comparison,
+    Estimate,
+    Floats,
+    effect,
+    length,
+    never_certain,
+    weights_of,
+)
+from services.feedback_service.domain.sums.metric_sums import Additions, LabelledRows, MetricSums, dense
+from services.feedback_service.domain.sums.units import BUCKETS
+
+_ROUNDING = 1e-12
+"""The share of a sum of squares that rounding alone can leave over: values that differ by less are constant."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClusteredSums(MetricSums):
+    """What the mean of a metric needs when units repeat: row counts and totals per hash bucket of the unit.
+
+    Rows of one unit resemble each other, rows of different buckets do not: the buckets are the independent
+    observations. Both arrays have shape (BUCKETS,).
+    """
+
+    rows: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
+    totals: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
+
+    @classmethod
+    def of(cls, buckets: NDArray[np.intp], values: ArrayLike) -> "ClusteredSums":
+        """The sums of one value per row; `buckets` (from `unit_buckets`) and `values` have shape (rows,)."""
+        weights = np.asarray(values, dtype=np.float64)
+        rows = np.bincount(buckets, minlength=BUCKETS).astype(np.float64)
+        return cls(rows, np.bincount(buckets, weights=weights, minlength=BUCKETS).astype(np.float64))
+
+    @classmethod
+    def additions(cls, metric: Metric, rows: LabelledRows) -> Additions:
+        """The metric's value of each row, at the row's bucket."""
+        labelled = metric.label_values if rows.labels is not None else None
+        if labelled is not None and rows.labels is not None:
+            return rows.buckets, labelled(rows.outcomes, rows.labels)
+        return rows.buckets, metric.values[rows.task](rows.outcomes, rows.scores)
+
+    @classmethod
+    def read(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> "ClusteredSums":
+        """The sums of what was added up by bucket."""
+        return cls(dense(rows, BUCKETS), dense(totals, BUCKETS))
+
+    @classmethod
+    def compare(cls, epochs: Sequence[tuple["ClusteredSums", "ClusteredSums"]]) -> Comparison | None:
+        """`compare_clustered`."""
+        return compare_clustered(epochs)
+
+    def __add__(self, other: "ClusteredSums") -> "ClusteredSums":
+        """The sums over the rows of both."""
+        return ClusteredSums(self.rows + other.rows, self.totals + other.totals)
+
+    @property
+    def n(self) -> int:
+        """All rows."""
+        return int(self.rows.sum())
+
+    @property
+    def filled(self) -> int:
+        """Buckets that have rows: the number of observations that are independent of each other, at most BUCKETS."""
+        return int(np.count_nonzero(self.rows))
+
+    @property
+    def mean(self) -> float:
+        """The mean over all rows, a ratio of two sums over buckets; not a number without rows."""
+        return float(self.totals.sum() / self.rows.sum()) if self.n else nan
+
+    @property
+    def influence(self) -> Floats:
+        """How much each bucket moves the mean, shape (BUCKETS,); the sum of squares is the variance of the mean.
+
+        Source: the linearised variance of a ratio, with the usual factor K / (K - 1) for K clusters; Cochran,
+        Sampling Techniques, 3rd edition, chapter 6; Deng, Lu, Litz, Trustworthy analysis of online A/B tests, 2017.
+        """
+        if self.filled < 2:  # noqa: PLR2004 - a variance takes two observations
+            return np.full(BUCKETS, inf)
+        residuals: Floats = self.totals - self.mean * self.rows
+        if np.square(residuals).sum() <= _ROUNDING * np.square(self.totals).sum():
+            return np.zeros(BUCKETS)
+        influence: Floats = residuals / self.rows.sum() * sqrt(self.filled / (self.filled - 1))
+        return influence
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean as an estimate whose standard error allows for rows of one unit resembling each other."""
+        return Estimate(self.mean, length(self.influence), self.n)
+
+
+def compare_clustered(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> Comparison | None:
+    """Champion against challenger over epochs, each epoch a pair (champion, challenger), with units that repeat.
+
+    Weights as in `compare`. The influence of a bucket is added up over arms and epochs before it is squared, so a unit
+    that returns in a later epoch, or crosses over to the other arm, is still one observation.
+
+    Returns:
+        The comparison, or None while no epoch has MIN_OBSERVATIONS filled buckets in both arms.
+    """
+    counted = [epoch for epoch in epochs if min(arm.filled for arm in epoch) >= MIN_OBSERVATIONS]
+    if not counted:
+        return None
+    effects = [effect(champion.estimate, challenger.estimate) for champion, challenger in counted]
+    weights = weights_of(effects)
+    champion, challenger = (_clustered_mean([epoch[arm] for epoch in counted], weights) for arm in (0, 1))
+    influences = [_influence_on(epoch_effect, *epoch) for epoch_effect, epoch in zip(effects, counted, strict=True)]
+    standard_error = length(np.tensordot(weights, np.array(influences), axes=1))
+    difference = challenger.value - champion.value
+    observations = max(champion_sums.filled + challenger_sums.filled for champion_sums, challenger_sums in counted)
+    standard_error = never_certain(difference, standard_error, observations)
+    return Comparison(champion, challenger, Estimate(difference, standard_error, champion.n + challenger.n))
+
+
+def _influence_on(epoch_effect: Estimate, champion: ClusteredSums, challenger: ClusteredSums) -> Floats:
+    """How much each bucket moves the effect of one epoch, stretched to the standard error that `effect` asks for."""
+    influences = challenger.influence, champion.influence
+    own = sqrt(sum(length(influence) ** 2 for influence in influences))
+    stretch = epoch_effect.standard_error / own if own > 0.0 else 1.0
+    moved: Floats = stretch * (influences[0] - influences[1])
+    return moved
+
+
+def _clustered_mean(arms: Sequence[ClusteredSums], weights: Floats) -> Estimate:
+    influence = np.tensordot(weights, np.array([arm.influence for arm in arms]), axes=1)
+    return Estimate(float(np.dot(weights, [arm.mean for arm in arms])), length(influence), sum(arm.n for arm in arms))

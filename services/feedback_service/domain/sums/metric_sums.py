@@ -1,0 +1,78 @@
+"""What every type of sums must say: what a labelled row adds, and how estimates follow from what was added up."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contender.contracts.metrics import Metric
+from services.feedback_service.domain.sums.estimates import Comparison, Estimate, Floats
+
+Additions = tuple[NDArray[Any], Floats]
+"""A key (an integer) and a value per row, both of shape (rows,): the value is added to the total at the key."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledRows:
+    """Rows of one model whose outcome counts; the arrays have one entry per row.
+
+    `outcomes` and `scores` are as `contender.contracts.metrics.metric.RowValues` has them, `labels` the numbers of the
+    classes that were served (None where they were not recorded), `buckets` those of the units.
+    """
+
+    task: str
+    outcomes: Floats
+    scores: Floats
+    labels: Floats | None
+    buckets: NDArray[np.uint8]
+
+
+class MetricSums(ABC):
+    """Sums that a metric is computed from; those of different rows merge by `+`.
+
+    What rows add is kept as totals by key, exactly, so that it can be taken back and stored (`ExactSums`). A type of
+    sums chooses the keys.
+    """
+
+    @classmethod
+    @abstractmethod
+    def additions(cls, metric: Metric, rows: LabelledRows) -> Additions:
+        """What each row adds."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> Self:
+        """The sums of some rows: their number by the unit's bucket, and the totals by key. What is absent is zero."""
+
+    @abstractmethod
+    def __add__(self, other: Self) -> Self:
+        """The sums over the rows of both."""
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """All rows."""
+
+    @property
+    @abstractmethod
+    def estimate(self) -> Estimate:
+        """The metric, with a standard error that allows for rows of one unit resembling each other."""
+
+    @classmethod
+    @abstractmethod
+    def compare(cls, epochs: Sequence[tuple[Self, Self]]) -> Comparison | None:
+        """Champion against challenger over epochs, each a pair (champion, challenger); None while there are too few.
+
+        A unit may return in later epochs and in the other arm.
+        """
+
+
+def dense(sparse: Mapping[int, float], length: int) -> Floats:
+    """An array of a mapping from its indexes, shape (length,)."""
+    array = np.zeros(length)
+    if sparse:
+        array[list(sparse)] = list(sparse.values())
+    return array

@@ -1,0 +1,116 @@
+"""Mergeable histograms of scores per class, and the area under the ROC curve that they give."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf, nan, sqrt
+
+import numpy as np
+
+from contender.contracts.metrics import Metric
+from contender.contracts.metrics.auc import AUC
+from services.feedback_service.domain.sums.estimates import Comparison, Estimate, Floats, compare
+from services.feedback_service.domain.sums.fixed_point import to_fixed_point
+from services.feedback_service.domain.sums.metric_sums import Additions, LabelledRows, MetricSums, dense
+from services.feedback_service.domain.sums.units import BUCKETS
+
+BINS = 1000
+"""Equal bins over [0, 1]: an AUC from them differs from the exact one by less than its standard error by far."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreHistogram(MetricSums):
+    """Scores of one variant of a binary model, counted by bin and outcome; both arrays have shape (BINS,).
+
+    `rows` counts rows by the unit's bucket, shape (BUCKETS,); it says how many rows a unit has.
+    """
+
+    negatives: Floats = field(default_factory=lambda: np.zeros(BINS))
+    positives: Floats = field(default_factory=lambda: np.zeros(BINS))
+    rows: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
+
+    @classmethod
+    def additions(cls, metric: Metric, rows: LabelledRows) -> Additions:  # noqa: ARG003 - it needs scores alone
+        """One at the score's bin; the bins of the positives follow those of the negatives."""
+        bins = np.clip((rows.scores * BINS).astype(np.int64), 0, BINS - 1)
+        return bins + BINS * (rows.outcomes == 1.0), np.ones(len(bins))
+
+    @classmethod
+    def read(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> "ScoreHistogram":
+        """The histogram of what was counted by bin."""
+        negatives, positives = dense(totals, 2 * BINS).reshape(2, BINS)
+        return cls(negatives, positives, dense(rows, BUCKETS))
+
+    @classmethod
+    def compare(cls, epochs: Sequence[tuple["ScoreHistogram", "ScoreHistogram"]]) -> Comparison | None:
+        """Epochs as in `estimates.compare`, of rows that are independent; then the standard error is widened.
+
+        The rows of a unit are taken over all epochs: one that returns is still one observation.
+        """
+        comparison = compare([(champion.area, challenger.area) for champion, challenger in epochs])
+        if comparison is None:
+            return None
+        widening = max(sqrt(rows_per_unit(sum(arm.rows for arm in arms))) for arms in zip(*epochs, strict=True))
+        return replace(comparison, effect=_widened(comparison.effect, widening))
+
+    def __add__(self, other: "ScoreHistogram") -> "ScoreHistogram":
+        """The histogram of the rows of both."""
+        return ScoreHistogram(
+            self.negatives + other.negatives, self.positives + other.positives, self.rows + other.rows
+        )
+
+    @property
+    def n(self) -> int:
+        """All rows."""
+        return int(self.negatives.sum() + self.positives.sum())
+
+    @property
+    def estimate(self) -> Estimate:
+        """The area under the ROC curve, with a standard error that allows for all rows of a unit being alike."""
+        return _widened(self.area, sqrt(rows_per_unit(self.rows)))
+
+    @property
+    def area(self) -> Estimate:
+        """The probability that a positive outscores a negative, for rows that are independent; scores in one bin tie.
+
+        Source: DeLong, DeLong, Clarke-Pearson, Comparing the areas under two or more correlated ROC curves, Biometrics
+        1988: the variance is that of the placements of the positives among the negatives, divided by the positives,
+        plus the same the other way round. The value is not a number while a class is missing.
+        """
+        negatives, positives = self.negatives.sum(), self.positives.sum()
+        if min(negatives, positives) == 0:
+            return Estimate(nan, inf, self.n)
+        beaten = (np.cumsum(self.negatives) - 0.5 * self.negatives) / negatives
+        beating = 1.0 - (np.cumsum(self.positives) - 0.5 * self.positives) / positives
+        value = float(beaten @ self.positives / positives)
+        variance = _variance_of_mean(beaten, self.positives) + _variance_of_mean(beating, self.negatives)
+        return Estimate(value, sqrt(variance), self.n)
+
+
+def rows_per_unit(rows: Floats) -> float:
+    """Rows that a unit has on average, seen from a row: sum(u^2) / sum(u) over units of u rows; at least 1.
+
+    `rows` are counts by the unit's bucket, shape (BUCKETS,). Units are hashed to buckets at random, so the spread of
+    the counts estimates the sum of the squared units. The variance of a sum over rows whose units are all of one mind
+    is this many times that over independent rows (the design effect; Kish, Survey Sampling, 1965, chapter 5), and no
+    resemblance within units can make it larger.
+    """
+    n = float(rows.sum())
+    return max(1.0, float(np.square(rows - rows.mean()).sum()) * BUCKETS / (BUCKETS - 1) / n) if n else 1.0
+
+
+def read_first_release(negatives: Mapping[int, int], positives: Mapping[int, int]) -> dict[str, dict[int, int]]:
+    """Totals by metric of the histograms that the first release stored apart: it had one such metric."""
+    counts = {**negatives, **{BINS + score_bin: count for score_bin, count in positives.items()}}
+    return {AUC.name: {key: to_fixed_point(count) for key, count in counts.items()}} if counts else {}
+
+
+def _widened(estimate: Estimate, factor: float) -> Estimate:
+    return replace(estimate, standard_error=factor * estimate.standard_error)
+
+
+def _variance_of_mean(values: Floats, counts: Floats) -> float:
+    n = float(counts.sum())
+    if n < 2:  # noqa: PLR2004 - a variance takes two values
+        return inf
+    mean = values @ counts / n
+    return float(np.square(values - mean) @ counts / (n - 1.0) / n)

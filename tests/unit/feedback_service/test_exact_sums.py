@@ -1,0 +1,87 @@
+"""What a cell holds of metrics: taken back exactly, and read from what the first release stored and published."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from contender.contracts.metrics import METRICS, metrics_of
+from contender.contracts.tasks import BINARY
+from services.feedback_service.domain.cells import Cell
+from services.feedback_service.domain.labelling import RowChanges
+from services.feedback_service.domain.snapshots import CohortSnapshot
+from services.feedback_service.domain.sums import SUMS, sums_of
+from services.feedback_service.domain.sums.exact import ExactSums, row_additions
+from services.feedback_service.domain.sums.fixed_point import pack, to_fixed_point
+from services.feedback_service.domain.sums.metric_sums import LabelledRows
+
+ROWS = LabelledRows(
+    "binary", np.array([1.0, 0.0, 1.0]), np.array([0.7, 0.1, 0.3]), None, np.array([3, 3, 9], dtype=np.uint8)
+)
+FIRST_RELEASE = [
+    41,
+    17,
+    5,
+    {"predictions": 3, "labelled": 2},
+    {3: 2, 9: 1},
+    [{3: 1, 9: 1}, {"accuracy": {3: pack(to_fixed_point(1.0))}}, {"accuracy": pack(1)}, {100: 1}, {999: 1}],
+    [{}, {}, {}, {}, {}],
+]
+
+
+def test_every_metric_has_a_type_of_sums():
+    assert {metric.sums for metric in METRICS} <= set(SUMS)
+
+
+def test_rows_that_are_taken_back_leave_no_trace():
+    rows = row_additions(metrics_of(BINARY), ROWS)
+    sums = ExactSums()
+    sums.add(1, rows[:1])
+    before = sums.snapshot()
+    sums.add(1, rows[1:])
+    assert sums.snapshot() != before
+    sums.add(-1, rows[1:])
+    assert sums.snapshot() == before
+    sums.add(-1, rows[:1])
+    assert sums.snapshot() == ExactSums().snapshot()
+
+
+def test_sums_are_stored_and_read_as_they_were():
+    sums = ExactSums()
+    sums.add(1, row_additions(metrics_of(BINARY), ROWS))
+    assert ExactSums.of(sums.entry()).snapshot() == sums.snapshot()
+
+
+def test_a_metric_that_is_zero_in_every_row_is_still_counted():
+    wrong = LabelledRows("binary", np.array([1.0]), np.array([0.1]), None, np.array([3], dtype=np.uint8))
+    sums = ExactSums()
+    sums.add(1, row_additions(metrics_of(BINARY), wrong))
+    assert ExactSums.of(sums.entry()).snapshot().totals["accuracy"] == {}
+
+
+def test_metrics_merge_over_any_parts_of_the_rows():
+    rows = row_additions(metrics_of(BINARY), ROWS)
+    for metric in metrics_of(BINARY):
+        parts = [ExactSums(), ExactSums(), ExactSums()]
+        for part, added in zip(parts, (rows, rows[:1], rows[1:]), strict=True):
+            part.add(1, added)
+        whole, first, rest = (
+            sums_of(metric).read(snapshot.rows, snapshot.totals[metric.name])
+            for snapshot in (part.snapshot() for part in parts)
+        )
+        merged = first + rest
+        assert (merged.n, merged.estimate.value) == (3, pytest.approx(whole.estimate.value, nan_ok=True))
+
+
+def test_a_cell_of_the_first_release_goes_on_counting():
+    cell = Cell.decode(msgspec.msgpack.encode(FIRST_RELEASE))
+    cell.add(1, RowChanges(labelled=row_additions(metrics_of(BINARY), ROWS)[:1]))
+    read = Cell.decode(cell.encode(41, 17)).snapshot(60.0)
+    assert read.labelled.rows == {3: 2, 9: 1}
+    assert read.labelled.totals["accuracy"] == {3: 2.0}
+    assert read.labelled.totals["auc"] == {100: 1.0, 1700: 1.0, 1999: 1.0}
+
+
+def test_a_snapshot_of_the_first_release_is_read_until_a_worker_replaces_it():
+    sums = [{3: 1}, {"accuracy": {3: 1.0}}, {"accuracy": 1.0}, {100: 1}, {999: 1}]
+    old = msgspec.msgpack.encode([60.0, {"predictions": 3}, {3: 3}, sums, [{}, {}, {}, {}, {}]])
+    assert msgspec.msgpack.decode(old, type=CohortSnapshot).labelled.totals == {"accuracy": {3: 1.0}}
