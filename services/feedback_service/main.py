@@ -83,7 +83,7 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
         ready=unready,
         remarks=remarks,
     )
-    app.include_router(pages.router)
+    app.include_router(pages.pages)
     mount_assets(app)
     return app
 

@@ -378,3 +378,26 @@ async def test_a_metric_that_is_no_mean_decides_like_any_other(client, experimen
     results = (await client.get(f"/v1/experiments/{quote(NAME, safe='')}/results")).json()
     assert (results["metric"], results["verdict"]["status"]) == ("auc", "challenger better")
     assert "challenger is better than champion in AUC: challenger minus champion is +" in results["verdict"]["sentence"]
+
+
+async def test_pages_escape_what_an_experiment_declares(client, experiments):
+    markup = "<b onload=x>&'\""
+    declared = [VariantAllocation(f"{markup}{part}", markup, 0.5) for part in "ab"]
+    experiments.put(revision(name=markup, model=markup, champion=f"{markup}a", variants=declared))
+    for path in ("/", f"/experiments/{quote(markup, safe='')}"):
+        page = (await client.get(path)).text
+        assert "<b onload" not in page
+        assert "&lt;b onload=x&gt;&amp;&#39;&#34;" in page
+
+
+async def test_the_pages_say_what_they_show(client, snapshots):
+    assert (
+        "No experiments yet. Create one with <code>client.experiment(...)</code> and start it."
+        in (await client.get("/")).text
+    )
+    await publish(snapshots)
+    page = (await client.get(f"/experiments/{quote(NAME, safe='')}")).text
+    assert "labels without a prediction (all experiments) <b>0</b>" in page
+    assert re.search(r"Read up to: feedback 0:0; predictions 0:0\.", page)
+    assert "<td><b>log loss</b></td>" in page
+    assert page.count("<svg") == 4
