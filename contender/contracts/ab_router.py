@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from contender.contracts.metrics import MetricName
 from contender.contracts.operation import Operation
 from contender.contracts.problems import (
     JOURNAL_FULL,
@@ -65,7 +66,7 @@ class NewExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     variants: list[VariantAllocation]
     champion: str | None = None
-    metric: str = "log_loss"
+    metric: MetricName = "log_loss"
     window_s: float = 86_400.0
     missing: Missing = "excluded"
     alpha: float = 0.05

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from contender.contracts.metrics import MetricName
 from contender.contracts.operation import Operation
 from contender.contracts.problems import JOURNAL_FULL, RECORD_TOO_LARGE, ProblemType
 from contender.contracts.values import Missing, Outcome
@@ -195,7 +196,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     experiment: str
     status: str
     model: str
-    metric: str
+    metric: MetricName
     champion: str
     alpha: float
     missing: Missing

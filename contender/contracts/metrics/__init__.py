@@ -1,4 +1,12 @@
-"""The metrics that models are compared by, one module each. A further metric is a module and a line in `METRICS`."""
+"""The metrics that models are compared by, one module each. A further metric is a module and a line in `METRICS`.
+
+An installation that runs counts a new metric from then on; with another `CONTENDER_FEEDBACK_STATE` it is counted from
+the topics' beginning.
+"""
+
+from typing import Annotated
+
+import msgspec
 
 from contender.contracts.metrics.absolute_error import ABSOLUTE_ERROR
 from contender.contracts.metrics.accuracy import ACCURACY
@@ -9,10 +17,13 @@ from contender.contracts.metrics.metric import MEAN, SCORE_HISTOGRAM, Metric
 from contender.contracts.metrics.squared_error import SQUARED_ERROR
 from contender.contracts.tasks import Task
 
-__all__ = ["MEAN", "METRICS", "SCORE_HISTOGRAM", "Metric", "metric_named", "metrics_of"]
+__all__ = ["MEAN", "METRICS", "SCORE_HISTOGRAM", "Metric", "MetricName", "metric_named", "metrics_of"]
 
 METRICS: tuple[Metric, ...] = (LOG_LOSS, BRIER, ACCURACY, AUC, ABSOLUTE_ERROR, SQUARED_ERROR)
 """All of them; the first that a task has is its usual one."""
+
+MetricName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [metric.name for metric in METRICS]})]
+"""A metric as JSON spells it."""
 
 _BY_NAME = {metric.name: metric for metric in METRICS}
 
