@@ -159,8 +159,8 @@ class Verdict(msgspec.Struct, frozen=True):
 class Counts(msgspec.Struct, frozen=True):
     """What became of predictions and of the reports on them. Every report is in exactly one of the last eight.
 
-    `expired` counts late reports whose prediction had been deleted after its retention: which variant they are of is
-    not known any more.
+    `unmatched` counts reports without a prediction, `no_experiment` (`outside` in JSON) those on predictions of no
+    experiment, and `expired` late reports whose prediction had been deleted after its retention.
     """
 
     predictions: int = 0
@@ -172,7 +172,7 @@ class Counts(msgspec.Struct, frozen=True):
     refused: int = 0
     duplicates: int = 0
     unmatched: int = 0
-    outside: int = 0
+    no_experiment: int = msgspec.field(default=0, name="outside")
     expired: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":

@@ -3,7 +3,7 @@
 ServiceError
 ├── UnknownExperiment   neither the experiment nor a prediction for it was ever seen
 ├── TooManyOutcomes     more outcomes in one call than allowed
-├── InvalidFeedback     an id, an outcome or a time can't be what it must be
+├── InvalidFeedback     an id, an outcome or a time is out of range
 └── ResultsUnavailable  the store of the results can't be reached
 """
 
@@ -21,7 +21,7 @@ class TooManyOutcomes(TooLarge):
 
 
 class InvalidFeedback(InvalidField):
-    """An id, an outcome or a time can't be what it must be."""
+    """An id, an outcome or a time is out of range."""
 
 
 class ResultsUnavailable(Unavailable):
@@ -34,4 +34,4 @@ PROBLEMS: dict[type[ServiceError], ProblemType] = {
     InvalidFeedback: contract.INVALID_FEEDBACK,
     ResultsUnavailable: contract.RESULTS_UNAVAILABLE,
 }
-"""What callers are told of each."""
+"""The problem that stands for each in an answer."""

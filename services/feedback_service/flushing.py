@@ -1,51 +1,55 @@
-"""How what the join has changed becomes durable: in flushes, after which the source records are acknowledged."""
+"""Flushes: the join's changes become durable, then the source records are acknowledged."""
 
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import inf
-from time import thread_time
+from time import monotonic, thread_time
 
 import faust
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from services.feedback_service.join import Join, PartitionJoin, Place
+from services.feedback_service.join import Join, PartitionJoin, SourceOffset
 from services.feedback_service.metrics import APPLIED, DELETED, WAITING
 from services.feedback_service.tables import LocalTables, send
 from shared.clock import Clock
+from shared.events import FeedbackFrame, PredictionFrame
 from shared.logs import logger
 from shared.streams import SourceRecord
 from shared.topics import FEEDBACK, PREDICTIONS
 
 STALLED_S = 5.0
-"""A worker that stood still for longer may have lost its partitions: the group's session lasts 6 s."""
+"""A worker that was suspended for longer may have lost its partitions: the group's session lasts 6 s."""
 
 CHANGED_BYTES = 16 * 1024**2
-"""Changes of a partition that are flushed at once: they are held in memory."""
+"""Changes of a partition, held in memory, that are flushed without waiting for the next flush."""
 
 _ASK_S = 3.0
 _SLACK_S = 60.0
-"""What the times of records may lack in order before an entry is deleted."""
+"""How far the times of records may be out of order before an expired entry is deleted."""
 
 _DELETED_AT_ONCE = 2_000  # entries a partition and flush
 
 
 class StalledError(RuntimeError):
-    """The worker stood still for so long that another may own its partitions: it must not write to their tables."""
+    """The worker was suspended so long that another may own its partitions: it must not write to their tables."""
 
 
 @dataclass
-class Flushing:
-    """Applies records to the join, and makes what they change durable.
+class Flusher:
+    """Applies records to the join, and makes their changes durable.
 
     Args:
         app: the application whose producer writes the changelog.
         join: the partitions.
-        tables: what is kept of them on this machine.
+        tables: their entries on this machine.
         changelog: the changelog's topic.
-        clock: tells what has expired.
-        limit: records between two flushes.
+        clock: decides which entries have expired.
+        limit: most records between two flushes.
+        stalled_s: see STALLED_S.
+        time_s: seconds that have passed, from any beginning.
+        computed_s: seconds that this thread has computed.
     """
 
     app: faust.App
@@ -54,68 +58,80 @@ class Flushing:
     changelog: str
     clock: Clock
     limit: int
+    stalled_s: float = STALLED_S
+    time_s: Callable[[], float] = monotonic
+    computed_s: Callable[[], float] = thread_time
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _acknowledge: list[Callable[[], bool]] = field(default_factory=list)
     _expire_until: dict[int, float] = field(default_factory=dict)
     _seen_running: float = inf
     _seen_computed: float = 0.0
 
-    async def apply(self, source: SourceRecord, record: Callable[[Place], None]) -> None:
-        """Apply a record of a partition that this worker owns.
+    async def apply(self, source: SourceRecord, frame: PredictionFrame | FeedbackFrame) -> None:
+        """Apply a record's frame to its partition, if this worker owns it.
 
         Raises:
-            ValueError: the record can't be applied. `skip` it once it is set aside.
+            ValueError: the frame can't be applied. `skip` the record once it is parked.
         """
-        at = Place(source.partition, source.offset, min(source.sent_at, self.clock.now()))
         async with self._lock:
-            if not self.join.owns(source.partition):
+            partition = self.join.partitions.get(source.partition)
+            if partition is None:
                 return  # lost in a rebalance: the new owner reads it
-            record(at)
+            if isinstance(frame, PredictionFrame):
+                partition.record_predictions(source.frame_id, frame, self._offset_of(source))
+            else:
+                partition.record_feedback(frame, self._offset_of(source))
             self._acknowledge.append(source.ack)
-            changed = self.join.partitions[source.partition].table.size
+            changed = partition.table.size
         APPLIED.labels(source.topic).inc()
         if len(self._acknowledge) >= self.limit or changed >= CHANGED_BYTES:
             await self.flush()
 
     async def skip(self, source: SourceRecord) -> None:
-        """Note that a record was set aside."""
-        at = Place(source.partition, source.offset, min(source.sent_at, self.clock.now()))
+        """Note that a record was parked."""
         async with self._lock:
-            if self.join.owns(source.partition):
-                self.join.partitions[source.partition].applied(source.topic, at)
+            partition = self.join.partitions.get(source.partition)
+            if partition is not None:
+                partition.applied(source.topic, self._offset_of(source))
                 self._acknowledge.append(source.ack)
 
-    def take_up(self, owned: Iterable[int]) -> None:
-        """Take up partitions; however long their tables take to open, the group has only just given them."""
+    def _offset_of(self, source: SourceRecord) -> SourceOffset:
+        return SourceOffset(source.offset, min(source.sent_at, self.clock.now()))
+
+    def acquire(self, owned: Iterable[int]) -> None:
+        """Own these partitions. The group assigned them just now, however long their tables took to open."""
         self.join.assign(owned)
         self._seen_running = inf
 
-    async def give_up(self) -> None:
-        """Give up all partitions once a flush that has begun is in Kafka: whoever recovers them next must find it.
+    async def release(self) -> None:
+        """Drop all partitions once a running flush is in Kafka, where their next owner must find it.
 
         Raises:
-            TimeoutError: Kafka has not taken it in time.
+            TimeoutError: Kafka has not accepted it in time.
         """
-        async with asyncio.timeout(STALLED_S), self._lock:
+        async with asyncio.timeout(self.stalled_s), self._lock:
             self.join.forget()
 
     def note_running(self) -> None:
-        """Note that the process runs; it must be called more often than every STALLED_S.
+        """Note that the process runs; it must be called more often than every `stalled_s`.
 
-        Time that this thread computes doesn't count: the consumer's own thread goes on telling the group that it lives,
-        and a worker that ended itself over one large record would read it again and again.
+        Time that this thread computes doesn't count: the consumer's own thread keeps the group's session, and a worker
+        that ended itself over one large record would read it again and again.
+
+        Raises:
+            StalledError: the process was suspended for longer.
         """
-        now, computed = asyncio.get_running_loop().time(), thread_time()
-        stood_still = now - self._seen_running - (computed - self._seen_computed)
-        if stood_still > STALLED_S:
-            raise StalledError(f"the worker stood still for {stood_still:.0f} s")
+        now, computed = self.time_s(), self.computed_s()
+        suspended = now - self._seen_running - (computed - self._seen_computed)
+        if suspended > self.stalled_s:
+            raise StalledError(f"the worker was suspended for {suspended:.0f} s")
         self._seen_running, self._seen_computed = now, computed
 
     async def flush(self) -> None:
-        """Write what has changed, then acknowledge the records that led to it.
+        """Write the changes, then acknowledge the records that caused them.
 
         Raises:
-            aiokafka.errors.KafkaError: Kafka has refused a record of the changelog.
+            aiokafka.errors.KafkaError: Kafka refused a record of the changelog.
             StalledError: another worker may own the partitions by now.
         """
         async with self._lock:
@@ -138,8 +154,8 @@ class Flushing:
             partition.flushed()
             DELETED.inc(sum(value is None for _, value in writes))
 
-    async def look(self) -> None:
-        """Ask Kafka for the ends of the topics: which partitions are read to the end, and what may be deleted."""
+    async def check_ends(self) -> None:
+        """Ask Kafka for the ends of the topics, to see which partitions are read to the end and what has expired."""
         partitions = dict(self.join.partitions)
         topics = [TP(topic, number) for topic in (PREDICTIONS.name, FEEDBACK.name) for number in partitions]
         if not topics:
@@ -149,14 +165,16 @@ class Flushing:
             async with asyncio.timeout(_ASK_S):
                 ends = await self.app.consumer.highwaters(*topics)
         except (KafkaError, TimeoutError) as error:
-            logger(__name__).info("Kafka does not answer where its topics end", error=repr(error))
+            logger(__name__).info("Kafka did not answer where its topics end", error=repr(error))
             return
         for number, partition in partitions.items():
             marks = partition.aggregates.marks
             partition.predictions_end = ends[TP(PREDICTIONS.name, number)]
-            read = marks.predictions + 1 >= partition.predictions_end
-            heard = marks.feedback + 1 >= ends[TP(FEEDBACK.name, number)]
-            if read and heard:
+            has_predictions = marks.predictions + 1 >= partition.predictions_end
+            has_feedback = marks.feedback + 1 >= ends[TP(FEEDBACK.name, number)]
+            if has_predictions and has_feedback:
                 partition.aggregates.note_caught_up(asked_at)
-            times = (asked_at if read else marks.predictions_sent_at, asked_at if heard else marks.feedback_sent_at)
-            self._expire_until[number] = min(times) - _SLACK_S
+            self._expire_until[number] = -_SLACK_S + min(
+                asked_at if has_predictions else marks.predictions_sent_at,
+                asked_at if has_feedback else marks.feedback_sent_at,
+            )

@@ -1,7 +1,7 @@
 """The join of predictions and feedback: what a worker does with each record of a partition, and what a flush writes.
 
-Frames, reports and aggregates are entries of one table. A flush writes what has changed since the last one, in an order
-in which every beginning of it is a state that reading on from the last marks makes right.
+Frames, reports and aggregates are entries of one table. A flush writes the changes since the last flush, in such an
+order that a crash may cut it off anywhere: reading on from the last marks completes it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +10,7 @@ from math import inf
 
 from services.feedback_service.changes import ChangedTable, LocalTable, Write
 from services.feedback_service.domain.aggregates import PartitionAggregates, RowChange
+from services.feedback_service.domain.cells import NO_EXPERIMENT
 from services.feedback_service.domain.entries import (
     FrameEntry,
     decode_frame,
@@ -28,34 +29,32 @@ from services.feedback_service.domain.reports import (
     encode_chunk,
     encode_waiting,
 )
-from services.feedback_service.domain.snapshots import PartitionSnapshot
 from services.feedback_service.metrics import UNMATCHED
 from shared.events import FRAME_ID_CHARACTERS, FeedbackFrame, FeedbackGiven, PredictionFrame
 from shared.ids import created_at
 from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PREDICTIONS
 
 AHEAD_S = 300.0
-"""How far ahead of the record that brings it an outcome's time or a prediction id may lie: clocks that differ."""
+"""How far ahead of its record an outcome's time or a prediction id may lie, since clocks differ."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record stands in its topic, and when it was sent, in seconds since the Unix epoch."""
+class SourceOffset:
+    """A record's offset in its partition, and when it was sent, in seconds since the Unix epoch."""
 
-    partition: int
     offset: int
     sent_at: float = inf
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long entries are kept, and how many wait.
+    """How long entries are kept, and how many reports wait.
 
     Args:
         allowed_lateness_s: how far an experiment's watermark stays behind its newest prediction.
         retention_s: how long a frame and its reports are kept, besides twice its window.
         waiting_s: how long reports wait for their prediction.
-        waiting_reports: how many of a partition wait at most.
+        waiting_reports: most reports of a partition that wait.
     """
 
     allowed_lateness_s: float = 0.0
@@ -70,7 +69,7 @@ class PartitionJoin:
     Args:
         partition: the number of the partition.
         local: its entries as of the last flush.
-        limits: how long entries are kept, and how many wait.
+        limits: how long entries are kept, and how many reports wait.
     """
 
     def __init__(self, partition: int, local: LocalTable, limits: Limits) -> None:
@@ -78,7 +77,7 @@ class PartitionJoin:
         self._limits = limits
         self.aggregates = PartitionAggregates(partition, self.table, allowed_lateness_s=limits.allowed_lateness_s)
         self.predictions_end = inf
-        """The end of the topic `predictions` when it was last asked for; infinite until Kafka has answered."""
+        """The end of the topic `predictions` when Kafka was last asked; infinite before."""
         self.waiting = sum(
             decode_waiting(value).reports
             for key, value in self.table.scan(WAITING)
@@ -86,11 +85,11 @@ class PartitionJoin:
         )
         """Reports that wait for their prediction."""
 
-    def record_predictions(self, frame_id: str, frame: PredictionFrame, at: Place) -> None:
-        """Keep a frame and count it, with what was reported before it came. A frame that is known changes nothing.
+    def record_predictions(self, frame_id: str, frame: PredictionFrame, at: SourceOffset) -> None:
+        """Keep a frame and count it, with the reports that came before it. A known frame changes nothing.
 
         Raises:
-            ValueError: the frame can't be judged.
+            ValueError: the frame's rows can't be compared with labels.
         """
         if at.offset <= self.aggregates.marks.predictions:
             return
@@ -111,11 +110,11 @@ class PartitionJoin:
             self.aggregates.add_frame(known, self._chunks(frame_id, chunks))
         self.applied(PREDICTIONS.name, at)
 
-    def record_feedback(self, frame: FeedbackFrame, at: Place) -> None:
-        """Keep the reports of a frame, and judge the rows again that they are about. Known reports change nothing.
+    def record_feedback(self, frame: FeedbackFrame, at: SourceOffset) -> None:
+        """Keep the reports of a frame, and label their rows again. Known reports change nothing.
 
         Raises:
-            ValueError: a report is about no possible row, or has no time; nothing of the frame is kept.
+            ValueError: a report has an impossible row or time; nothing of the frame is kept.
         """
         if at.offset <= self.aggregates.marks.feedback:
             return
@@ -127,11 +126,11 @@ class PartitionJoin:
             self._report(frame_id, chunk, reports, at)
         self.applied(FEEDBACK.name, at)
 
-    def applied(self, topic: str, at: Place) -> None:
-        """Note that a record is accounted for. Records before it that were never read are gone from the topic."""
+    def applied(self, topic: str, at: SourceOffset) -> None:
+        """Note that a record has been applied. Records before it that were never read are gone from the topic."""
         self.aggregates.marks = self.aggregates.marks.after(topic, at.offset, at.sent_at)
 
-    def _report(self, frame_id: str, chunk_number: int, reports: dict[int, list[Report]], at: Place) -> None:
+    def _report(self, frame_id: str, chunk_number: int, reports: dict[int, list[Report]], at: SourceOffset) -> None:
         aggregates = self.aggregates
         frame = self._frame(frame_id)
         if frame is None and self._is_caught_up and _age(frame_id, at) > self._limits.waiting_s:
@@ -150,7 +149,7 @@ class PartitionJoin:
                 aggregates.count_once(at.offset, unmatched=len(row_reports))
             changes.append((row, chunk.at(row, at.offset - 1), chunk.at(row, at.offset)))
         if changes and is_fresh:
-            if not included:  # listed before it is kept, so that a frame to come finds all that is kept
+            if not included:  # listed before they are kept, so that a later frame finds all kept reports
                 kept = sum(len(reports[row]) for row, _, _ in changes)
                 self._wait(frame_id, chunk_number, kept, at, is_unknown=frame is None)
             chunk.offset = at.offset
@@ -159,15 +158,15 @@ class PartitionJoin:
             aggregates.change_reports(frame, at.offset, changes)
 
     def _refusal(
-        self, frame: FrameEntry | None, chunk: LabelChunk, row: int, reports: Sequence[Report], at: Place
+        self, frame: FrameEntry | None, chunk: LabelChunk, row: int, reports: Sequence[Report], at: SourceOffset
     ) -> str:
-        """Keep a frame's reports on one row, or say how they are counted instead."""
+        """Keep a frame's reports on one row, or return the count that they go to instead."""
         is_kept = chunk.has(row, at.offset)
         is_fresh = at.offset > chunk.offset
         if self.aggregates.includes(self.aggregates.counts, frame) or not (is_fresh or is_kept):
-            never_judged = _never_judged(frame, row)
-            if never_judged:
-                return never_judged
+            unlabelled = _never_labelled(frame, row)
+            if unlabelled:
+                return unlabelled
         if is_fresh and frame is None and self._is_caught_up and self.waiting >= self._limits.waiting_reports:
             UNMATCHED.labels("dropped").inc(len(reports))
             return "unmatched"
@@ -177,13 +176,13 @@ class PartitionJoin:
 
     @property
     def _is_caught_up(self) -> bool:
-        """Whether a frame that is not here is gone. While predictions are unread, it may be among those, however old.
+        """Whether all predictions are read, so that an unknown frame is gone.
 
-        A report of any age waits then, and there is no limit to them.
+        Before that an unknown frame may be unread, however old: its reports wait, and without a limit.
         """
         return self.aggregates.marks.predictions + 1 >= self.predictions_end
 
-    def _wait(self, frame_id: str, chunk: int, reports: int, at: Place, *, is_unknown: bool) -> None:
+    def _wait(self, frame_id: str, chunk: int, reports: int, at: SourceOffset, *, is_unknown: bool) -> None:
         key = waiting_key(frame_id)
         value = self.table.get(key)
         entry = self._waiting(frame_id)
@@ -204,11 +203,11 @@ class PartitionJoin:
         return [decode_chunk(self.table.get(chunk_key(frame_id, number))) for number in numbers]
 
     def flush(self, expire_until: float = -inf, expire_limit: int = 0) -> list[Write]:
-        """What to write now, in order; nothing when nothing has changed. `flushed` must follow once it is durable.
+        """The writes of a flush, in order; none when nothing has changed. Call `flushed` once they are durable.
 
         Args:
             expire_until: entries that expire by then are deleted, in seconds since the Unix epoch.
-            expire_limit: how many at most.
+            expire_limit: most of them in this flush.
         """
         aggregates = self.aggregates
         if aggregates.settled:
@@ -227,12 +226,12 @@ class PartitionJoin:
         ]
 
     def flushed(self) -> None:
-        """Note that what `flush` gave is durable and in the local table."""
+        """Note that the writes of `flush` are durable and in the local table."""
         self.table.clear()
         self.aggregates.durable = self.aggregates.marks
 
     def _expire(self, until: float, limit: int) -> list[bytes]:
-        """The keys of entries that have had their time. They go after the marks, so no replay asks for them."""
+        """The keys of entries that have expired. They are deleted after the marks, so no replay asks for them."""
         keys: list[bytes] = []
         for key in self.table.local.expired(until, limit):
             if len(keys) >= limit:
@@ -249,7 +248,7 @@ class PartitionJoin:
                 chunks = [chunk for chunk in chunks if frame is None or chunk >= frame.chunks]
             elif frame is not None:
                 chunks = [chunk for chunk in range(frame.chunks) if self.table.get(chunk_key(frame_id, chunk))]
-            # A crash may delete only some: no frame may lack its own reports, and none that wait may be unlisted.
+            # A crash may delete only some: a frame goes before its reports, waiting reports go before their list.
             chunk_keys = [chunk_key(frame_id, chunk) for chunk in chunks]
             keys += [*chunk_keys, key] if key.startswith(WAITING) else [key, *chunk_keys]
         return [key for key in keys if key not in self.table.changes]
@@ -259,8 +258,8 @@ class Join:
     """The partitions that this worker owns.
 
     Args:
-        open_table: gives a partition's entries as of its last flush.
-        limits: how long entries are kept, and how many wait.
+        open_table: opens a partition's entries as of its last flush.
+        limits: how long entries are kept, and how many reports wait.
     """
 
     def __init__(self, open_table: Callable[[int], LocalTable], limits: Limits | None = None) -> None:
@@ -273,52 +272,32 @@ class Join:
         return partition in self.partitions
 
     def forget(self) -> None:
-        """Give up all partitions; what was not flushed is read again by whoever owns them next."""
+        """Drop all partitions; their next owner reads again what was not flushed."""
         self.partitions = {}
 
     def assign(self, owned: Iterable[int]) -> None:
-        """Take up partitions where their tables stand, and no others."""
+        """Own these partitions, as of their tables, and no others."""
         self.partitions = {
             partition: PartitionJoin(partition, self._open_table(partition), self._limits) for partition in owned
         }
 
-    def record_predictions(self, frame_id: str, frame: PredictionFrame, at: Place) -> None:
-        """Record a frame of predictions in its partition.
-
-        Raises:
-            ValueError: the frame can't be judged.
-        """
-        self.partitions[at.partition].record_predictions(frame_id, frame, at)
-
-    def record_feedback(self, frame: FeedbackFrame, at: Place) -> None:
-        """Record a frame of feedback in its partition.
-
-        Raises:
-            ValueError: a report is about no possible row, or has no time.
-        """
-        self.partitions[at.partition].record_feedback(frame, at)
-
-    def snapshot(self, partition: int, now: float) -> PartitionSnapshot:
-        """Everything of a partition as readers see it; `now` is only a note of when."""
-        return self.partitions[partition].aggregates.snapshot(now)
-
 
 def _frame_id(key: bytes) -> str:
-    """The frame id in the key of a frame or of what waits for one."""
+    """The frame id in the key of a frame or of a waiting entry."""
     return key[2:].decode()
 
 
-def _never_judged(frame: FrameEntry | None, row: int) -> str:
-    """How a report on a row is counted that is never judged; empty for all others."""
+def _never_labelled(frame: FrameEntry | None, row: int) -> str:
+    """The count of a report on a row that is never labelled; empty for all others."""
     if frame is None:
         return ""
     for first, block in frame.located():
         if first <= row < first + block.size:
-            return "" if block.compared else "outside"
+            return "" if block.compared else NO_EXPERIMENT
     return "refused"
 
 
-def _age(frame_id: str, at: Place) -> float:
+def _age(frame_id: str, at: SourceOffset) -> float:
     """How old a frame id is for the record that names it; unknown ages are zero."""
     return at.sent_at - created_at(frame_id, at.sent_at) if at.sent_at < inf else 0.0
 

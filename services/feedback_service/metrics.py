@@ -2,14 +2,14 @@
 
 from prometheus_client import Counter, Gauge
 
-APPLIED = Counter("contender_feedback_frames_total", "Frames that the join has recorded", ["topic"])
+APPLIED = Counter("contender_feedback_frames_total", "Frames that the join has applied, by topic", ["topic"])
 OWNED = Gauge("contender_feedback_partitions", "Partitions whose snapshots this worker publishes")
 SNAPSHOTS = Counter("contender_feedback_snapshots_total", "Snapshots of experiments written to Redis")
 SNAPSHOT_BYTES = Counter("contender_feedback_snapshot_bytes_total", "Bytes of snapshots written to Redis")
 WAITING = Gauge("contender_feedback_waiting_reports", "Reports that wait for their prediction")
 UNMATCHED = Counter(
     "contender_feedback_unmatched_total",
-    "Reports given up because no prediction of their id came: too many waited (dropped), or for too long (expired)",
+    "Reports given up without a prediction: too many were waiting (dropped), or this one for too long (expired)",
     ["fate"],
 )
 DELETED = Counter("contender_feedback_deleted_entries_total", "Table entries deleted after their retention")

@@ -1,10 +1,9 @@
 """The worker: reads predictions and feedback, and publishes snapshots of the partitions it owns."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import faust
 from aiokafka.errors import IllegalStateError, KafkaError
@@ -12,27 +11,29 @@ from faust.streams import Stream
 from faust.types import TP, StreamT
 
 from services.feedback_service.domain.snapshots import PartitionStatus
-from services.feedback_service.flushing import Flushing
-from services.feedback_service.join import Join, Limits, Place
+from services.feedback_service.flushing import Flusher
+from services.feedback_service.join import Join, Limits
 from services.feedback_service.metrics import OWNED, SNAPSHOTS
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import SnapshotStore, SnapshotsUnavailableError
 from services.feedback_service.tables import ChangelogTable, LocalTables, create_table
 from shared.clock import Clock
+from shared.events import FeedbackFrame, PredictionFrame
 from shared.logs import logger
 from shared.streams import SourceRecord, crash_on_error, create_faust, create_parker, decoded, start_at
-from shared.topics import FEEDBACK, PREDICTIONS
+from shared.topics import FEEDBACK, PREDICTIONS, Topic
 
+FrameT = TypeVar("FrameT", PredictionFrame, FeedbackFrame)
 TABLE = "entries"
 RUNNING_S = 0.5
 EXPERIMENTS_AT_ONCE = 20
-"""Experiments published in one go: a worker that takes up partitions publishes all it knows, but bit by bit."""
+"""Experiments published at a time: a worker that acquires partitions publishes all of them, but bit by bit."""
 
-_BATCH_BYTES = 1024**2  # what the producer collects of a flush for one request
+_BATCH_BYTES = 1024**2  # of a flush that the producer collects for one request
 
 
 def group_of(state: str) -> str:
-    """The consumer group of the counts of that name. Those of the first releases were `contender-feedback`."""
+    """The consumer group of the counts of that name. In the first releases it was `contender-feedback`."""
     return f"contender-feedback-counts-{state}"
 
 
@@ -42,11 +43,11 @@ def changelog_of(state: str) -> str:
 
 
 @dataclass
-class Publishing:
-    """Writes what has changed to where readers find it, and how far each partition is.
+class SnapshotPublisher:
+    """Writes the changed experiments and each partition's status to the store, where readers find them.
 
-    Where a partition's status is not the one that was written last, what was written with it is gone, too: the store
-    was emptied, or came back as it was some time ago.
+    If the store holds another status than the last one written, it was emptied or restored from an older state: then
+    everything is published again.
     """
 
     join: Join
@@ -56,7 +57,7 @@ class Publishing:
     _written: dict[int, PartitionStatus] = field(default_factory=dict)
 
     async def publish(self) -> None:
-        """Write what is due. While the store can't be reached everything stays due."""
+        """Write what is due. It stays due while the store can't be reached."""
         OWNED.set(len(self.join.partitions))
         for number in list(self.join.partitions):
             try:
@@ -71,7 +72,7 @@ class Publishing:
             return
         aggregates = joined.aggregates
         updates = aggregates.updates(EXPERIMENTS_AT_ONCE)
-        status = aggregates.status(self.clock.now())  # of the same records: more may be applied during the writes
+        status = aggregates.status(self.clock.now())  # now, since more records may be applied during the writes
         last = self._written.get(number)
         is_due = last is None or status.updated_at - last.updated_at >= self.heartbeat_s
         try:
@@ -84,7 +85,7 @@ class Publishing:
                     aggregates.publish_again()
                 self._written[number] = status
         except SnapshotsUnavailableError:
-            aggregates.publish_again()  # what was written since the last status may be gone, too
+            aggregates.publish_again()  # the writes since the last status may be lost
             raise
 
 
@@ -92,9 +93,9 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
     """The Faust application.
 
     Args:
-        settings: limits, intervals, where Kafka is.
-        store: where snapshots go.
-        clock: tells when a snapshot was made and what has expired.
+        settings: limits, intervals, Kafka's address.
+        store: gets the snapshots.
+        clock: the time of snapshots and expiry.
         data: a folder of this process alone.
     """
     app = create_faust(
@@ -106,10 +107,10 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
     table = create_table(app, TABLE, settings.partitions, tables)
     join = Join(tables.partition, limits_of(settings))
     changelog = changelog_of(settings.feedback_state)
-    flushing = Flushing(app, join, tables, changelog, clock, settings.feedback_unacknowledged_limit)
-    _read_topics(app, join, flushing)
+    flushing = Flusher(app, join, tables, changelog, clock, settings.feedback_unacknowledged_limit)
+    _read_topics(app, flushing)
     _follow_ownership(app, flushing, table)
-    publishing = Publishing(join, store, clock, settings.snapshot_heartbeat_s)
+    publishing = SnapshotPublisher(join, store, clock, settings.snapshot_heartbeat_s)
     _repeat(app, flushing, publishing, settings)
     return app
 
@@ -124,40 +125,34 @@ def limits_of(settings: FeedbackSettings) -> Limits:
     )
 
 
-def _read_topics(app: faust.App, join: Join, flushing: Flushing) -> None:
+def _read_topics(app: faust.App, flushing: Flusher) -> None:
     park_record = create_parker(app)
 
     async def park(source: SourceRecord, value: bytes, reason: str) -> None:
         await park_record(source, value, reason)
         await flushing.skip(source)
 
-    async def apply(source: SourceRecord, record: Callable[[Place], None], encode: Callable[[], bytes]) -> None:
-        try:
-            await flushing.apply(source, record)
-        except (ValueError, OverflowError) as error:
-            await park(source, encode(), str(error))
+    def create_agent(topic: Topic[FrameT]) -> Callable[[StreamT[bytes]], Awaitable[None]]:
+        async def apply(stream: StreamT[bytes]) -> None:
+            async with crash_on_error(app):
+                async for frame, source in decoded(_unacknowledged(stream), topic, park):
+                    try:
+                        await flushing.apply(source, frame)
+                    except (ValueError, OverflowError) as error:
+                        await park(source, topic.encode(frame), str(error))
 
-    async def record_predictions(stream: StreamT[bytes]) -> None:
-        async with crash_on_error(app):
-            async for frame, source in decoded(_unacknowledged(stream), PREDICTIONS, park):
-                record = partial(join.record_predictions, source.frame_id, frame)
-                await apply(source, record, partial(PREDICTIONS.encode, frame))
+        return apply
 
-    async def record_feedback(stream: StreamT[bytes]) -> None:
-        async with crash_on_error(app):
-            async for frame, source in decoded(_unacknowledged(stream), FEEDBACK, park):
-                await apply(source, partial(join.record_feedback, frame), partial(FEEDBACK.encode, frame))
-
-    for topic, agent in ((PREDICTIONS.name, record_predictions), (FEEDBACK.name, record_feedback)):
-        app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=topic)(agent)
+    for name, agent in ((PREDICTIONS.name, create_agent(PREDICTIONS)), (FEEDBACK.name, create_agent(FEEDBACK))):
+        app.agent(app.topic(name, key_serializer="raw", value_serializer="raw"), name=name)(agent)
 
 
-def _repeat(app: faust.App, flushing: Flushing, publishing: Publishing, settings: FeedbackSettings) -> None:
-    """What the worker does now and then. A flush that fails ends it."""
+def _repeat(app: faust.App, flushing: Flusher, publishing: SnapshotPublisher, settings: FeedbackSettings) -> None:
+    """The worker's timers. A flush that fails ends the process."""
 
     async def flush() -> None:
         async with crash_on_error(app):
-            await flushing.look()
+            await flushing.check_ends()
             await flushing.flush()
 
     async def note_running() -> None:
@@ -174,35 +169,35 @@ def _unacknowledged(stream: StreamT[bytes]) -> StreamT[bytes]:
     return cast("Stream[bytes]", stream).noack()
 
 
-def _follow_ownership(app: faust.App, flushing: Flushing, table: ChangelogTable) -> None:
-    """Keep the join to the partitions that the group has given this worker."""
+def _follow_ownership(app: faust.App, flushing: Flusher, table: ChangelogTable) -> None:
+    """Keep the join to the partitions that the group has assigned to this worker."""
     join = flushing.join
 
     async def on_revoked(*_: object, **__: object) -> None:
-        await flushing.give_up()
+        await flushing.release()
 
     async def on_recovered() -> None:
         owned = {tp.partition for tp in app.assignor.assigned_actives() if tp.topic == PREDICTIONS.name}
         try:
-            flushing.take_up(owned)
-            await flushing.look()  # where the topics end decides what becomes of reports without a prediction
+            flushing.acquire(owned)
+            await flushing.check_ends()  # the ends decide what becomes of reports without a prediction
             await _rewind(app, join)
         except IllegalStateError:
-            join.forget()  # the partitions have changed hands again, and what follows that comes here once more
+            join.forget()  # the partitions have been reassigned again, and that recovery ends here again
         except KafkaError as error:
             await app.crash(error)
-        logger(__name__).info("partitions taken up", partitions=sorted(join.partitions))
+        logger(__name__).info("partitions acquired", partitions=sorted(join.partitions))
 
     app.on_partitions_revoked.connect(on_revoked)
     table.on_recover(on_recovered)
 
 
 async def _rewind(app: faust.App, join: Join) -> None:
-    """Read on from where the tables end, whatever the group has committed.
+    """Read on from the tables' offsets, whatever the group has committed.
 
-    Faust fetches from the source topics while it recovers and throws that away. It goes back to the committed offset
-    afterwards, but not where there is none yet, and then skips what it threw away. And it acknowledges records of an
-    earlier assignment that it skips, so a commit may be ahead of what has been recorded.
+    Faust fetches records while it recovers, discards them, and seeks back to the committed offset; where there is none
+    yet it skips the discarded records. It also acknowledges records of an earlier assignment that it skips, so a
+    commit may be ahead of the tables.
     """
     stored = {
         TP(topic, number): offset + 1
@@ -214,7 +209,7 @@ async def _rewind(app: faust.App, join: Join) -> None:
     }
     if not stored:
         return
-    consumer: Any = app.consumer  # Faust's interface lacks what its one consumer has
+    consumer: Any = app.consumer  # Faust's interface lacks methods of its only implementation
     earliest = await consumer.earliest_offsets(*stored)
     committed = await consumer.seek_to_committed()
     start = {tp: max(earliest[tp], offset) for tp, offset in stored.items()}

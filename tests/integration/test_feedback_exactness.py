@@ -343,7 +343,7 @@ async def test_every_count_and_sum_is_the_senders_own_through_kills(quiet_kafka:
 def compare(snapshots: list[PartitionSnapshot], sender: Sender) -> None:
     counts, losses = sender.expected()
     found = totals(snapshots)
-    assert (found.unmatched, found.outside) == (sender.stray["unmatched"], 0)
+    assert (found.unmatched, found.no_experiment) == (sender.stray["unmatched"], 0)
     assert found.refused == sender.stray["refused"] + sum(tally["refused"] for tally in counts.values())
     results = results_of("e", None, snapshots, sender.clock)
     assert results is not None

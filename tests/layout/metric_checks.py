@@ -18,7 +18,7 @@ from services.ab_router.domain.experiments import draft
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.experiments import InMemoryExperiments
 from services.feedback_service.handlers import ReadResults
-from services.feedback_service.join import Join, Place
+from services.feedback_service.join import Join, SourceOffset
 from services.feedback_service.main import create_app
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import InMemorySnapshots
@@ -75,9 +75,9 @@ async def published() -> InMemorySnapshots:
     ]
     join = Join([InMemoryTable()].__getitem__)
     join.assign([0])
-    join.record_predictions("f", PredictionFrame(blocks), Place(0, 0))
+    join.partitions[0].record_predictions("f", PredictionFrame(blocks), SourceOffset(0))
     events = [FeedbackGiven("f", row, ["no", "yes"][row % 2], row % ROWS + 1.0) for row in range(2 * ROWS)]
-    join.record_feedback(FeedbackFrame(events), Place(0, 0))
+    join.partitions[0].record_feedback(FeedbackFrame(events), SourceOffset(0))
     snapshots = InMemorySnapshots()
     aggregates = join.partitions[0].aggregates
     for update in aggregates.updates(10):

@@ -1,14 +1,16 @@
 """The aggregates of one partition, kept up to date as frames and reports come in.
 
-Every cell is a pure function of the two topics up to its own two marks. Whatever is read again after a crash, in
-whichever order the topics are read, each cell takes up what it does not hold yet and nothing else.
+Every cell is a pure function of the two topics up to its own two marks. After a crash, and in whatever order the topics
+are read, each cell adds what it does not hold yet and nothing else.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from contender.contracts.feedback_service import Counts
 from services.feedback_service.domain.cell_store import CellStore, Table
-from services.feedback_service.domain.cells import Cell
+from services.feedback_service.domain.cells import NO_EXPERIMENT, Cell
 from services.feedback_service.domain.entries import BlockEntry, FrameEntry, row_groups
 from services.feedback_service.domain.groups import Experiment, Group, by_id
 from services.feedback_service.domain.keys import (
@@ -25,7 +27,7 @@ from services.feedback_service.domain.keys import (
 )
 from services.feedback_service.domain.labelling import label_rows
 from services.feedback_service.domain.marks import Marks
-from services.feedback_service.domain.publishing import Unpublished
+from services.feedback_service.domain.publishing import PendingUpdates
 from services.feedback_service.domain.reports import LabelChunk, RowReports
 from services.feedback_service.domain.snapshots import ExperimentUpdate, PartitionSnapshot, PartitionStatus
 
@@ -38,7 +40,7 @@ RowChange = tuple[int, RowReports, RowReports]
 
 
 class PartitionAggregates:
-    """Everything that is known of one partition.
+    """The counts, cells and experiments of one partition.
 
     Args:
         partition: the number of the partition.
@@ -49,7 +51,7 @@ class PartitionAggregates:
     def __init__(self, partition: int, table: Table, *, allowed_lateness_s: float = 0.0) -> None:
         self.partition = partition
         self.marks = Marks.decode(table.get(MARKS))
-        """Up to where records have been applied; `durable` is what the last flush has written of it."""
+        """The offsets that have been applied; `durable` are those of the last flush."""
         self.durable = self.marks
         self.intent = Marks.decode(table.get(INTENT))
         self.caught_up_at: float | None = None
@@ -62,7 +64,7 @@ class PartitionAggregates:
             experiment = Experiment.decode(value)
             self.experiments[experiment.name] = experiment
         self._open_cohorts()
-        self._unpublished = Unpublished(partition, self.experiments)
+        self._pending = PendingUpdates(partition, self.experiments)
 
     def _open_cohorts(self) -> None:
         groups = by_id(self.experiments.values())
@@ -75,13 +77,13 @@ class PartitionAggregates:
                 group.open.setdefault(number, set()).add(day)
 
     def note_caught_up(self, now: float) -> None:
-        """Note that both topics have been read to their end, so that there is nothing to be read again."""
+        """Note that both topics have been read to their end: nothing will be read again."""
         self.caught_up_at = now
         self.intent = self.marks
 
     @property
     def settled(self) -> bool:
-        """Whether everything that an unfinished flush may have written has been read again."""
+        """Whether all records have been read again that an unfinished flush may have written."""
         return self.marks.covers(self.intent)
 
     @property
@@ -101,7 +103,7 @@ class PartitionAggregates:
             self._cells.change(COUNTS)
 
     def add_frame(self, frame: FrameEntry, chunks: Sequence[LabelChunk]) -> None:
-        """Count a frame, with everything reported for its rows so far."""
+        """Count a frame, with all reports on its rows so far."""
         rows = {row: chunk for chunk in chunks for row in chunk.rows}
         if frame.offset > self.counts.predictions_mark:
             self._count_frame(frame, rows)
@@ -114,7 +116,7 @@ class PartitionAggregates:
         cell = self.counts
         mark = max(cell.feedback_mark, self.marks.feedback)
         totals = {row: chunk.at(row, mark).total for row, chunk in rows.items()}
-        counts = {"unmatched": -sum(totals.values()), "predictions": 0, "outside": 0}
+        counts = {"unmatched": -sum(totals.values()), "predictions": 0, NO_EXPERIMENT: 0}
         counts["refused"] = sum(total for row, total in totals.items() if row >= frame.size)
         for first, block in frame.located():
             counts["predictions"] += block.size
@@ -128,7 +130,7 @@ class PartitionAggregates:
                 ]
                 cell.count(1, label_rows(block, reported, metrics=False).counts)
             else:
-                counts["outside"] += sum(n for row, n in totals.items() if first <= row < first + block.size)
+                counts[NO_EXPERIMENT] += sum(n for row, n in totals.items() if first <= row < first + block.size)
         cell.count(1, counts)
         self._cells.change(COUNTS)
 
@@ -137,7 +139,7 @@ class PartitionAggregates:
         group = experiment.group(block)
         experiment.advance(float(block.times.max()), frame.sent_at)
         self._changed_experiments.add(experiment.name)
-        self._unpublished.change(experiment.name)
+        self._pending.change(experiment.name)
         buckets, degraded = block.buckets, block.degraded_rows
         for number, day, rows in row_groups(block, group.width_s, DAY_S):
             for key, cell in self._targets(group, number, day):
@@ -159,7 +161,7 @@ class PartitionAggregates:
                 self._change_cell(group, key)
 
     def change_reports(self, frame: FrameEntry, offset: int, changes: Sequence[RowChange]) -> None:
-        """Judge rows again that the feedback frame at `offset` is about; rows of no experiment are not among them."""
+        """Label the rows of an experiment again that the feedback frame at `offset` reports on."""
         for first, block in frame.located():
             inside = {row - first: (before, after) for row, before, after in changes if 0 <= row - first < block.size}
             if inside:
@@ -185,7 +187,7 @@ class PartitionAggregates:
                     self._change_cell(group, key)
 
     def _targets(self, group: Group, number: int, day: int) -> list[tuple[bytes, Cell]]:
-        """The cells that a row of one cohort and day is summed up in: the open cohort, or the total and the day."""
+        """The cells that hold the rows of one cohort and day: the open cohort, or the total and the day."""
         keys = [cohort_key(group.id, number, day)]
         if self._is_folded(group, number):
             keys = [total_key(group.id), day_key(group.id, day)]
@@ -208,12 +210,12 @@ class PartitionAggregates:
         if key.startswith(COHORTS):
             _, number, day = parse_cohort_key(key)
             group.open.setdefault(number, set()).add(day)
-            self._unpublished.change(group.key.experiment, (group.id, number))
+            self._pending.change(group.key.experiment, (group.id, number))
         elif key == total_key(group.id):
-            self._unpublished.change(group.key.experiment, (group.id, None))
+            self._pending.change(group.key.experiment, (group.id, None))
 
     def fold(self) -> None:
-        """Put the cohorts that have matured into their totals and days."""
+        """Add the cohorts that have matured to their totals and days."""
         for experiment in self.experiments.values():
             clock = max(experiment.newest, experiment.clock(self.caught_up_at) - IDLE_FOLD_S) - self._allowed_lateness_s
             for group in experiment.groups.values():
@@ -233,10 +235,10 @@ class PartitionAggregates:
                     cell.folded_until = number + 1 if cell.folded_until is None else max(number + 1, cell.folded_until)
                 self._change_cell(group, at)
             self._cells.remove(key)
-        self._unpublished.change(group.key.experiment, (group.id, number))
+        self._pending.change(group.key.experiment, (group.id, number))
         total = self._cell(total_at)
         total.folded_until = number + 1 if total.folded_until is None else max(number + 1, total.folded_until)
-        self._unpublished.change(group.key.experiment, (group.id, None))
+        self._pending.change(group.key.experiment, (group.id, None))
 
     @property
     def is_changed(self) -> bool:
@@ -244,41 +246,39 @@ class PartitionAggregates:
         return self.marks != self.durable or self._cells.is_changed or bool(self._changed_experiments)
 
     def write(self) -> None:
-        """Put what has changed into the table."""
+        """Put the changes into the table."""
         for name in sorted(self._changed_experiments):
             self._table.put(experiment_key(name), self.experiments[name].encode())
         self._changed_experiments = set()
         self._cells.write(self.marks.predictions, self.marks.feedback)
 
     def status(self, now: float) -> PartitionStatus:
-        """How far the partition is; `now` is only a note of when."""
+        """The offsets that have been applied, and the counts; `now` is stored with them."""
         return PartitionStatus(
             self.partition,
             self.marks.offsets,
-            Counts(**self.counts.counts),
+            msgspec.convert(self.counts.counts, Counts),
             now,
             self.caught_up_at,
             self.marks.since,
         )
 
     def updates(self, limit: int) -> list[ExperimentUpdate]:
-        """What readers have not seen yet of at most `limit` experiments. They count as seen: see `publish_again`."""
-        names = self._unpublished.due(limit)
-        updates = [
-            self._unpublished.update(self.experiments[name], self._cell, self._allowed_lateness_s) for name in names
-        ]
+        """The unpublished changes of at most `limit` experiments; they count as published (see `publish_again`)."""
+        names = self._pending.due(limit)
+        updates = [self._pending.update(self.experiments[name], self._cell, self._allowed_lateness_s) for name in names]
         for name in names:
-            self._unpublished.published(name)
+            self._pending.published(name)
         self._cells.shrink()
         return updates
 
     def publish_again(self, names: Iterable[str] | None = None) -> None:
-        """Note that readers may have nothing of these experiments, by default of any."""
-        self._unpublished.change_all(self.experiments if names is None else names)
+        """Publish these experiments anew, by default all: the store may have lost them."""
+        self._pending.change_all(self.experiments if names is None else names)
 
     def snapshot(self, now: float) -> PartitionSnapshot:
-        """Everything of the partition as readers see it once all updates have come."""
+        """The partition as readers see it once all updates are published."""
         groups = []
         for name in sorted(self.experiments):
-            groups += self._unpublished.groups(self.experiments[name], self._cell, self._allowed_lateness_s)
+            groups += self._pending.groups(self.experiments[name], self._cell, self._allowed_lateness_s)
         return PartitionSnapshot(self.status(now), groups)

@@ -15,6 +15,9 @@ from services.feedback_service.domain.labelling import RowChanges
 from services.feedback_service.domain.snapshots import CohortSnapshot
 from services.feedback_service.domain.sums.exact import ExactSums, SumsEntry, nonzero
 
+NO_EXPERIMENT = "outside"
+"""The name under which `Counts.no_experiment` is stored."""
+
 
 class CellEntry(msgspec.Struct, frozen=True, array_like=True):
     """A cell as it is stored."""
@@ -30,9 +33,9 @@ class CellEntry(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(slots=True)
 class Cell:
-    """Some rows of one variant and what became of them.
+    """Some rows of one variant, and their labels.
 
-    The marks are those it was loaded with: frames and reports up to them are in it, whatever is read again.
+    The marks are those that it was loaded with: it holds frames and reports up to them, whatever is read again.
     `folded_until` is the number of the first cohort that is not in it, for cells of matured rows.
     """
 
@@ -52,7 +55,7 @@ class Cell:
         self.counts["fallbacks"] += fallbacks
 
     def add(self, sign: int, changes: RowChanges) -> None:
-        """Add, or take back, what became of rows."""
+        """Add the changes of rows, or take them back."""
         self.count(sign, changes.counts)
         self.labelled.add(sign, changes.labelled)
         self.assumed.add(sign, changes.assumed)
@@ -63,7 +66,7 @@ class Cell:
             self.counts[name] += sign * number
 
     def absorb(self, other: "Cell") -> None:
-        """Add everything that the other one holds."""
+        """Add all rows of another cell."""
         self.counts.update(other.counts)
         self.rows.update(other.rows)
         self.labelled.absorb(other.labelled)
@@ -73,14 +76,14 @@ class Cell:
         """The cell as it is published."""
         return CohortSnapshot(
             matures_at,
-            Counts(**self.counts),
+            msgspec.convert(self.counts, Counts),
             nonzero(self.rows),
             self.labelled.snapshot(),
             self.assumed.snapshot(),
         )
 
     def encode(self, predictions: int, feedback: int) -> bytes:
-        """The cell as it is stored: everything up to these offsets, or its marks where they are higher, is in it."""
+        """The cell as it is stored: it holds all up to these offsets, or up to its marks where those are higher."""
         entry = CellEntry(
             max(self.predictions_mark, predictions),
             max(self.feedback_mark, feedback),

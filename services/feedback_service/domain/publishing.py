@@ -19,7 +19,7 @@ Location = tuple[bytes, int | None]
 GetCell = Callable[[bytes], Cell]
 
 
-class Unpublished:
+class PendingUpdates:
     """What has changed of the experiments of one partition. At first everything has.
 
     Args:
@@ -78,7 +78,7 @@ class Unpublished:
 
     def groups(self, experiment: Experiment, cell: GetCell, lateness_s: float) -> list[GroupSnapshot]:
         """All groups of an experiment with their cohorts."""
-        everything = Unpublished(self._partition, [experiment.name])
+        everything = PendingUpdates(self._partition, [experiment.name])
         update = everything.update(experiment, cell, lateness_s)
         return snapshot_groups(update.headers, update.changed)
 

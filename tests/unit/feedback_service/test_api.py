@@ -16,7 +16,7 @@ from contender.contracts.feedback_service import FeedbackItem
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.experiments import InMemoryExperiments
 from services.feedback_service.handlers import ReadResults, SubmitFeedback
-from services.feedback_service.join import Join, Place
+from services.feedback_service.join import Join, SourceOffset
 from services.feedback_service.main import State, create_app
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import InMemorySnapshots, SnapshotsUnavailableError
@@ -191,10 +191,10 @@ async def publish(snapshots: InMemorySnapshots, rows: int = 400, labelled: int =
     ]
     join = Join([InMemoryTable(), InMemoryTable()].__getitem__)
     join.assign([0, 1])
-    join.record_predictions(FRAME, PredictionFrame(blocks), Place(0, 0))
+    join.partitions[0].record_predictions(FRAME, PredictionFrame(blocks), SourceOffset(0))
     given = [*range(labelled), *range(rows, rows + labelled)]
     events = [FeedbackGiven(FRAME, row, ["no", "yes"][outcomes[row]], row % rows + 1.0) for row in given]
-    join.record_feedback(FeedbackFrame(events), Place(0, 0))
+    join.partitions[0].record_feedback(FeedbackFrame(events), SourceOffset(0))
     for joined in join.partitions.values():
         for update in joined.aggregates.updates(10):
             await snapshots.write(update)

@@ -37,9 +37,9 @@ REVISION = ExperimentRevision(
 )
 def test_a_record_that_tells_of_no_experiment_changes_nothing_and_those_behind_it_count(value):
     experiments = ExperimentsFromKafka("")
-    experiments.take(EXPERIMENTS.encode(REVISION), 0)
-    experiments.take(value, 1)
+    experiments.apply(EXPERIMENTS.encode(REVISION), 0)
+    experiments.apply(value, 1)
     assert experiments.all() == [REVISION]
     newer = msgspec.structs.replace(REVISION, revision=2, status="stopped")
-    experiments.take(EXPERIMENTS.encode(newer), 2)
+    experiments.apply(EXPERIMENTS.encode(newer), 2)
     assert experiments.all() == [newer]

@@ -3,14 +3,12 @@
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import sleep
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from services.feedback_service import flushing as module
-from services.feedback_service.flushing import Flushing, StalledError
+from services.feedback_service.flushing import Flusher, StalledError
 from services.feedback_service.join import Join
 from services.feedback_service.tables import LocalTables
 from shared.clock import FixedClock
@@ -40,49 +38,47 @@ def producer() -> SlowProducer:
 
 
 @pytest.fixture
-def flushing(producer: SlowProducer, tmp_path: Path) -> Flushing:
+def flushing(producer: SlowProducer, tmp_path: Path) -> Flusher:
     """One partition with a frame that was not flushed."""
     tables = LocalTables(tmp_path)
     join = Join(tables.partition)
     app = cast("Any", SimpleNamespace(producer=producer))
-    flushing = Flushing(app, join, tables, "changelog", FixedClock(1_000.0), 100)
-    flushing.take_up([0])
+    flushing = Flusher(app, join, tables, "changelog", FixedClock(1_000.0), 100)
+    flushing.acquire([0])
     apply(join, predictions("f", block()))
     return flushing
 
 
-async def test_partitions_are_given_up_when_a_flush_that_has_begun_is_complete(flushing, producer):
+async def test_partitions_are_released_when_a_running_flush_is_complete(flushing, producer):
     flush = asyncio.create_task(flushing.flush())
     while not producer.sent:
         await asyncio.sleep(0)
-    giving_up = asyncio.create_task(flushing.give_up())
-    await asyncio.wait([giving_up], timeout=0.05)
+    release = asyncio.create_task(flushing.release())
+    for _ in range(100):
+        await asyncio.sleep(0)
     assert flushing.join.owns(0)
     producer.may_send.set()
-    await giving_up
+    await release
     assert (flush.done(), producer.sent[0], producer.sent[-1]) == (True, b"i", b"m")
     assert not flushing.join.owns(0)
     assert flushing.tables.partition(0).changelog_offset == len(producer.sent)
 
 
-async def test_a_flush_that_kafka_does_not_take_is_not_waited_for_for_ever(flushing, producer, monkeypatch):
-    monkeypatch.setattr(module, "STALLED_S", 0.05)
+async def test_a_flush_that_kafka_does_not_take_is_not_waited_for_for_ever(flushing, producer):
+    flushing.stalled_s = 0.05
     flush = asyncio.create_task(flushing.flush())
     while not producer.sent:
         await asyncio.sleep(0)
     with pytest.raises(TimeoutError):
-        await flushing.give_up()
+        await flushing.release()
     producer.may_send.set()
     await flush
 
 
-async def test_a_worker_that_stood_still_is_told_from_one_that_computes(flushing, monkeypatch):
-    computed = iter([5.0, 65.0, 65.0])  # seconds of the processor at each call
-    monkeypatch.setattr(module, "thread_time", lambda: next(computed))
-    monkeypatch.setattr(module, "STALLED_S", 0.1)
+async def test_a_suspended_worker_differs_from_one_that_computes(flushing):
+    times, computed = iter([0.0, 60.0, 120.0]), iter([5.0, 65.0, 65.0])  # seconds at each call
+    flushing.time_s, flushing.computed_s = lambda: next(times), lambda: next(computed)
     flushing.note_running()
-    sleep(0.2)  # noqa: ASYNC251 - nothing else runs meanwhile
     flushing.note_running()
-    sleep(0.2)  # noqa: ASYNC251 - the same
     with pytest.raises(StalledError):
         flushing.note_running()

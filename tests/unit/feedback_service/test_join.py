@@ -19,11 +19,11 @@ from services.feedback_service.domain.reports import HISTORY_LIMIT, VERSIONS_LIM
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.domain.snapshots import PartitionSnapshot, SumsSnapshot
 from services.feedback_service.domain.sums.score_histogram import BINS
-from services.feedback_service.join import Join, Limits, PartitionJoin, Place
+from services.feedback_service.join import Join, Limits, PartitionJoin, SourceOffset
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 
 WINDOW_S = 100.0
-Record = tuple[str, Place, str, PredictionFrame | FeedbackFrame]
+Record = tuple[str, SourceOffset, str, PredictionFrame | FeedbackFrame]
 
 
 def block(variant="champion", rows=2, at=0.0, **changes) -> PredictionBlock:
@@ -60,8 +60,9 @@ def flush(join: Join, partition=0, **limits) -> list:
     return writes
 
 
-def apply(join: Join | PartitionJoin, record: Record) -> None:
+def apply(join: Join | PartitionJoin, record: Record, partition: int = 0) -> None:
     topic, at, frame_id, frame = record
+    join = join.partitions[partition] if isinstance(join, Join) else join
     if topic == "predictions":
         join.record_predictions(frame_id, frame, at)
     else:
@@ -69,15 +70,15 @@ def apply(join: Join | PartitionJoin, record: Record) -> None:
 
 
 def numbers(join: Join, partition=0) -> PartitionSnapshot:
-    return join.snapshot(partition, 0.0)
+    return join.partitions[partition].aggregates.snapshot(0.0)
 
 
-def predictions(frame_id: str, *blocks: PredictionBlock, offset=0, **place) -> Record:
-    return "predictions", Place(0, offset, **place), frame_id, PredictionFrame(list(blocks))
+def predictions(frame_id: str, *blocks: PredictionBlock, offset=0, **sent) -> Record:
+    return "predictions", SourceOffset(offset, **sent), frame_id, PredictionFrame(list(blocks))
 
 
-def feedback(*events: tuple, offset=0, **place) -> Record:
-    return "feedback", Place(0, offset, **place), "", FeedbackFrame([FeedbackGiven(*event) for event in events])
+def feedback(*events: tuple, offset=0, **sent) -> Record:
+    return "feedback", SourceOffset(offset, **sent), "", FeedbackFrame([FeedbackGiven(*event) for event in events])
 
 
 @dataclass
@@ -125,7 +126,7 @@ class Worker:
                 self.start()
         self.flush()
         self.start()
-        return self.join.snapshot(0, 0.0)
+        return numbers(self.join)
 
 
 @st.composite
@@ -161,7 +162,7 @@ def topics_of(records: list[Record]) -> dict[str, list[Record]]:
     """The records of both topics, at their offsets."""
     topics: dict[str, list[Record]] = {"predictions": [], "feedback": []}
     for topic, _, frame_id, frame in records:
-        topics[topic].append((topic, Place(0, len(topics[topic])), frame_id, frame))
+        topics[topic].append((topic, SourceOffset(len(topics[topic])), frame_id, frame))
     return topics
 
 
@@ -174,10 +175,10 @@ def test_any_interleaving_with_any_crashes_gives_the_same_aggregates(history):
     while straight.step():
         pass
     straight.flush()
-    expected = straight.join.snapshot(0, 0.0)
+    expected = numbers(straight.join)
     assert Worker(topics, chance).run() == expected
     straight.start()
-    assert straight.join.snapshot(0, 0.0) == expected
+    assert numbers(straight.join) == expected
 
 
 @settings(deadline=None)
@@ -237,7 +238,7 @@ def test_what_goes_beyond_the_reports_kept_of_a_row_is_counted_once_whatever_hap
         while straight.step():
             straight.flush()
         assert Worker(part, chance).run().counts.reports == sum(len(f.events) for _, _, _, f in part["feedback"])
-    assert straight.join.snapshot(0, 0.0).counts == counts_of_one_row(events)
+    assert numbers(straight.join).counts == counts_of_one_row(events)
 
 
 def counts_of_one_row(events: list[tuple]) -> Counts:
@@ -269,7 +270,7 @@ def test_reports_beyond_those_kept_are_counted_where_the_row_belongs():
     sent = 2 * HISTORY_LIMIT + 10
     assert counts_after(many).unmatched == sent
     assert counts_after(many, predictions("f", block())).refused == HISTORY_LIMIT + 5 + 5
-    assert counts_after(many, predictions("f", block(rows=10, experiment=None))).outside == sent
+    assert counts_after(many, predictions("f", block(rows=10, experiment=None))).no_experiment == sent
 
 
 def test_a_report_that_is_sent_over_and_over_leaves_room_for_a_correction():
@@ -383,13 +384,13 @@ def test_a_second_frame_of_an_id_is_dropped():
 
 def test_rows_of_no_experiment_are_counted_but_not_compared():
     counts = counts_after(predictions("f", block(experiment=None)), feedback(("f", 0, 1, 5.0)))
-    assert (counts.predictions, counts.outside, counts.labelled) == (2, 1, 0)
+    assert (counts.predictions, counts.no_experiment, counts.labelled) == (2, 1, 0)
 
 
 def test_another_partition_with_the_same_frame_id_is_another_frame():
     join = joined()
     apply(join, predictions("f", block()))
-    join.record_predictions("f", PredictionFrame([block(rows=5)]), Place(1, 0))
+    apply(join, predictions("f", block(rows=5)), partition=1)
     assert [numbers(join, partition).counts.predictions for partition in (0, 1)] == [2, 5]
 
 

@@ -10,9 +10,9 @@ from services.feedback_service.domain import cell_store
 from services.feedback_service.domain.snapshots import ExperimentUpdate, PartitionStatus
 from services.feedback_service.join import Join
 from services.feedback_service.store import InMemorySnapshots, SnapshotsUnavailableError
-from services.feedback_service.worker import Publishing
+from services.feedback_service.worker import SnapshotPublisher
 from shared.clock import FixedClock
-from tests.unit.feedback_service.test_join import apply, block, feedback, flush, joined, predictions
+from tests.unit.feedback_service.test_join import apply, block, feedback, flush, joined, numbers, predictions
 
 
 @dataclass
@@ -69,8 +69,8 @@ def join() -> Join:
 
 
 @pytest.fixture
-def publishing(join, store, clock) -> Publishing:
-    return Publishing(join, store, clock, heartbeat_s=5.0)
+def publishing(join, store, clock) -> SnapshotPublisher:
+    return SnapshotPublisher(join, store, clock, heartbeat_s=5.0)
 
 
 async def test_only_the_cohorts_that_changed_are_written(publishing, join, store):
@@ -96,7 +96,7 @@ async def test_what_readers_lost_is_written_again(publishing, join, store, clock
     clock.advance(5.0)
     for _ in range(2):
         await publishing.publish()
-    assert (await store.read("rests"))[0].groups == [g for g in join.snapshot(0, 0.0).groups if g.experiment == "rests"]
+    assert (await store.read("rests"))[0].groups == [g for g in numbers(join).groups if g.experiment == "rests"]
 
 
 async def test_what_a_store_has_lost_that_came_back_older_is_written_again(publishing, join, store, clock):
@@ -144,7 +144,7 @@ async def test_what_could_not_be_written_stays_due(publishing, join, store):
     await publishing.publish()
     assert sorted(await store.experiments()) == ["e", "rests"]
     read = (await store.read("e"))[0].groups + (await store.read("rests"))[0].groups
-    assert read == join.snapshot(0, 0.0).groups
+    assert read == numbers(join).groups
 
 
 async def test_readers_see_folded_cohorts_as_one(publishing, join, store):
@@ -154,18 +154,18 @@ async def test_readers_see_folded_cohorts_as_one(publishing, join, store):
     await publishing.publish()
     (group,) = (await store.read("e"))[0].groups
     assert [cohort.counts.predictions for cohort in group.cohorts] == [2, 1]
-    assert group == join.snapshot(0, 0.0).groups[0]
+    assert group == numbers(join).groups[0]
 
 
 async def test_what_readers_get_does_not_stay_in_memory(publishing, join, monkeypatch):
     monkeypatch.setattr(cell_store, "CELLS_IN_MEMORY", 2)
     flush(join)
-    expected = join.snapshot(0, 0.0)
+    expected = numbers(join)
     aggregates = join.partitions[0].aggregates
     aggregates.publish_again()
     await publishing.publish()
     assert len(aggregates._cells._cells) <= 2 + 1  # and the counts of the partition, for its status
     apply(join, feedback(("e0.0", 0, 1, 5.0)))
-    changed = join.snapshot(0, 0.0)
+    changed = numbers(join)
     await publishing.publish()
-    assert join.snapshot(0, 0.0) == changed != expected
+    assert numbers(join) == changed != expected
