@@ -1,8 +1,8 @@
 """An OpenAPI document from a service's operations: the contracts' types are its schemas."""
 
 from collections.abc import Callable, Iterable, Sequence
-from inspect import cleandoc
 from http import HTTPStatus
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
