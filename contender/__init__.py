@@ -1,39 +1,39 @@
-"""What people import and type: the client, feature definitions, the command line and the embedded stack."""
+"""What people import: the client and its errors, and feature definitions. Parts load when they are first used."""
 
-from contender.own_packages import import_own
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import_own("shared")  # before what stands under that name where somebody works
-
-from contender.answers import Refusal
-from contender.client import Client, Experiment
-from contender.errors import (
-    ContenderError,
-    ExportError,
-    ParityError,
-    RefusedError,
-    RegistrationWarning,
-    UnreachableError,
-)
-from contender.features import (
-    Entity,
-    EventSource,
-    FeatureService,
-    FeatureView,
-    column,
-    count,
-    distinct_count,
-    first,
-    last,
-    last_n,
-    max,  # noqa: A004 - as polars and SQL call it
-    mean,
-    min,  # noqa: A004
-    on_demand,
-    quantile,
-    ratio,
-    std,
-    sum,  # noqa: A004
-)
+if TYPE_CHECKING:
+    from contender.answers import Refusal
+    from contender.client import Client, Experiment
+    from contender.errors import (
+        ContenderError,
+        ExportError,
+        ParityError,
+        RefusedError,
+        RegistrationWarning,
+        UnreachableError,
+    )
+    from contender.features import (
+        Entity,
+        EventSource,
+        FeatureService,
+        FeatureView,
+        column,
+        count,
+        distinct_count,
+        first,
+        last,
+        last_n,
+        max,  # noqa: A004 - as polars and SQL call it
+        mean,
+        min,  # noqa: A004
+        on_demand,
+        quantile,
+        ratio,
+        std,
+        sum,  # noqa: A004
+    )
 
 __all__ = [
     "Client",
@@ -64,3 +64,15 @@ __all__ = [
     "std",
     "sum",
 ]
+
+_HOMES = ("contender.features", "contender.errors", "contender.client")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Load the first module that has the name; the lightest is tried first."""
+        if name in __all__:
+            for home in map(import_module, _HOMES):
+                if name in vars(home):
+                    return globals().setdefault(name, vars(home)[name])
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

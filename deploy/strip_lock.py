@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-OWN_ENTRY = re.compile(r"(?:^# .*\n)*^contender @ .*\n(?:^    #.*\n)*", re.MULTILINE)
+OWN_ENTRY = re.compile(r"(?:^# .*\n)*^contender-ml @ .*\n(?:^    #.*\n)*", re.MULTILINE)
 LOCAL_OPTION = re.compile(r"^--.*\n+", re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""`python -m embedded`: the stack of `contender up --detach`, told by its state file and its log."""
+"""`python -m embedded`: the stack of `contender up --detach`, which reports in its state file and its log."""
 
 import sys
 

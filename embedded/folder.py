@@ -1,4 +1,4 @@
-"""The data folder: held by one supervisor, readable by its user alone, and of a format that this release knows."""
+"""The data folder: one supervisor holds it, only its user may read it, and its format is known to this release."""
 
 import fcntl
 import json
@@ -6,15 +6,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TextIO
 
+from contender.release import release
 from embedded.errors import AlreadyRunningError, DiskFullError, EmbeddedError, NewerDataError
 from embedded.settings import StackSettings
 
 FORMAT = 1
-"""Grows when a release writes what the one before it can't read."""
+"""Grows when a release writes what the release before it can't read."""
 
 PRIVATE = 0o700
 UMASK = 0o077
@@ -26,10 +26,10 @@ def exclusive(settings: StackSettings) -> Iterator[None]:
     """Hold the data folder, so that no other supervisor runs on it.
 
     Raises:
-        AlreadyRunningError: another one holds it.
+        AlreadyRunningError: another supervisor holds the folder.
         DiskFullError: its disk has too little room.
-        NewerDataError: a later release has written it.
-        EmbeddedError: it can't be written.
+        NewerDataError: a later release has written the folder.
+        EmbeddedError: the folder can't be written.
     """
     folder = settings.data_folder
     try:
@@ -52,16 +52,16 @@ def is_held(settings: StackSettings) -> bool:
         _open_lock(settings.data_folder).close()
     except AlreadyRunningError:
         return True
-    except OSError:  # there is no folder, or it can't be written: nobody has started anything there
+    except OSError:  # the folder is missing or can't be written, so nothing was started on it
         return False
     return False
 
 
 def take_over(folder: Path) -> None:
-    """Mark the folder with this release's format, and take away what others may read or write in it.
+    """Mark the folder with this release's format, and take from other users what they may read or write in it.
 
     Raises:
-        EmbeddedError: it can't be written.
+        EmbeddedError: the folder can't be written.
     """
     try:
         (folder / _FORMAT_FILE).write_text(json.dumps({"format": FORMAT, "release": release()}))
@@ -73,16 +73,8 @@ def take_over(folder: Path) -> None:
             _make_private(Path(parent, name))
 
 
-def release() -> str:
-    """The installed version of Contender."""
-    try:
-        return version("contender")
-    except PackageNotFoundError:  # run from its source, without an installation
-        return "unknown"
-
-
 def _make_private(path: Path) -> None:
-    with suppress(OSError):  # gone meanwhile, or of another user: who may enter the folder above is decided there
+    with suppress(OSError):  # removed meanwhile, or owned by another user: the folder above decides who may enter
         mode = path.stat(follow_symlinks=False).st_mode
         if mode & UMASK and not path.is_symlink():
             path.chmod(mode & PRIVATE)
@@ -91,12 +83,15 @@ def _make_private(path: Path) -> None:
 def _check_format(folder: Path) -> None:
     path = folder / _FORMAT_FILE
     try:
-        found = json.loads(path.read_bytes())
-        number, writer = int(found["format"]), str(found["release"])
-    except FileNotFoundError:  # new, or of a release before there was such a file
+        marker = json.loads(path.read_bytes())
+        number, writer = int(marker["format"]), str(marker["release"])
+    except FileNotFoundError:  # a new folder, or a release that wrote no marker yet
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EmbeddedError(f"{path} can't be read: it says which release has written the data folder.") from error
+        raise EmbeddedError(
+            f"{path} can't be read, so the release that has written the data folder is unknown: restore the file, or "
+            "set CONTENDER_HOME to another folder."
+        ) from error
     if number > FORMAT:
         raise NewerDataError(folder, writer, number, FORMAT)
 

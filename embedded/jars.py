@@ -1,4 +1,4 @@
-"""Kafka's jars: fetched once from a Maven repository, held to the lock file's SHA-256, then used offline."""
+"""Kafka's jars: fetched once from a Maven repository, checked against the lock file's SHA-256, then used offline."""
 
 import errno
 import fcntl
@@ -54,7 +54,7 @@ def ensure_jars(
 ) -> list[Path]:
     """Return every locked jar's path in `cache`, fetching what is missing or damaged.
 
-    With an intact cache this touches no network. Several processes may call it at once.
+    With an intact cache it uses no network. Several processes may call it at once.
 
     Raises:
         JarsUnavailableError: a jar is missing and no repository gives it with the locked SHA-256.
@@ -79,18 +79,18 @@ def _fetch(jars: list[Jar], cache: Path, repository: str, progress: Callable[[in
     from jgo.maven import MavenContext  # noqa: PLC0415
 
     partial = cache / "partial"
-    shutil.rmtree(partial, ignore_errors=True)  # what an interrupted fetch left
-    remote = {"given": repository.rstrip("/")} if repository else None
+    shutil.rmtree(partial, ignore_errors=True)  # an interrupted fetch may have left files
+    remote = {"configured": repository.rstrip("/")} if repository else None
     context = MavenContext(repo_cache=partial, remote_repos=remote, timeout=TIMEOUT_S)
 
     def fetch(jar: Jar) -> None:
         try:
-            found = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
-        except RuntimeError as error:  # jgo's word for: no repository has it
+            fetched = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
+        except RuntimeError as error:  # so jgo reports a jar that no repository has
             raise JarsUnavailableError(cache, f"no repository has {jar.file_name}") from error
-        if not _intact(found, jar):
+        if not _intact(fetched, jar):
             raise JarsUnavailableError(cache, f"{jar.file_name} does not have the locked SHA-256")
-        found.replace(cache / jar.file_name)
+        fetched.replace(cache / jar.file_name)
 
     with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
         downloads = [pool.submit(fetch, jar) for jar in jars]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 OLDER = ".1"
-"""What the name of a log's older part ends with."""
+"""Suffix of the file that holds a log's older part."""
 
 
 class SupervisorLog:
@@ -16,16 +16,16 @@ class SupervisorLog:
         self._path = path
 
     def write(self, line: str) -> None:
-        """Append a line; on a disk that is full it is lost."""
+        """Append a line; on a full disk it is lost."""
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         with suppress(OSError), self._path.open("a") as file:
             file.write(f"{time} {line}\n")
 
 
 def bound_logs(folder: Path, limit_bytes: int) -> None:
-    """Move what a log of more than half the limit holds to its older part, in place of what that held.
+    """Move the content of a log of more than half the limit to its older part, replacing that.
 
-    Processes append to their logs and need not know: they go on at the beginning of the same file.
+    Processes append to their logs, so they go on at the beginning of the same file.
     """
     for log in folder.glob("*.log"):
         with suppress(OSError):  # the next round tries again
@@ -46,6 +46,6 @@ def _move(log: Path) -> None:
         try:
             with older.open("wb") as target:
                 shutil.copyfileobj(file, target)
-        except OSError:  # the limit holds all the same
+        except OSError:  # no room for an older part; the log is cut all the same
             older.unlink(missing_ok=True)
         file.truncate(0)

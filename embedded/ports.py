@@ -1,4 +1,4 @@
-"""Local ports: whether one is free, and a free one."""
+"""Local ports: whether a port is free, and free ports for tests."""
 
 import socket
 import time
@@ -9,16 +9,16 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class NeededPort:
-    """A port that a process listens on, and the variable that moves it: `above` is how far it lies above that one."""
+    """A port that a process listens on: `above` is how far it lies above the value of the variable `setting`."""
 
     port: int
     setting: str
     above: int = 0
 
 
-def is_free(port: int, host: str = "127.0.0.1", *, patience_s: float = 0) -> bool:
-    """Whether a server could listen there now, or within `patience_s`: a killed one's socket takes a moment to go."""
-    end = time.monotonic() + patience_s
+def is_free(port: int, host: str = "127.0.0.1", *, wait_s: float = 0) -> bool:
+    """Whether a server can listen there within `wait_s`: a killed server's socket takes a moment to close."""
+    end = time.monotonic() + wait_s
     while not _can_listen(host, port):
         if time.monotonic() >= end:
             return False
@@ -27,7 +27,7 @@ def is_free(port: int, host: str = "127.0.0.1", *, patience_s: float = 0) -> boo
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nothing listens on."""
+    """Distinct ports that nothing listens on."""
     held = []
     try:
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""One process of the stack: started on a leash, its output in a log file, stopped within a deadline."""
+"""One process of the stack: it dies with its parent, logs to a file, and stops within a deadline."""
 
 import os
 import signal
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from embedded.errors import DiedError
 
-LEASH = Path(__file__).with_name("leash.py")
+DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
 POLL_S = 0.05
 PROBE_TIMEOUT_S = 1.0
 _BODY_BYTES = 64 * 1024
 
 
 class Readiness(NamedTuple):
-    """Whether a process can do its job, and how far it is until then."""
+    """Whether a process can do its job, and how far it has come."""
 
     ready: bool
     progress: str = ""
@@ -29,8 +29,8 @@ class Readiness(NamedTuple):
 class ManagedProcess:
     """A process that cannot outlive the thread that started it.
 
-    Subclasses say when it is ready, and whether the stack is of use without it (`essential`). It runs in a session of
-    its own, so that a Ctrl-C reaches only its supervisor.
+    Subclasses report when it is ready, and whether the stack needs it (`essential`). It runs in a session of its own,
+    so that a Ctrl-C reaches only its supervisor.
     """
 
     essential = True
@@ -80,7 +80,7 @@ class ManagedProcess:
         with self.log.open("ab") as log:
             self.log_start = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-                [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *self._command],
+                [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid()), *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -92,12 +92,12 @@ class ManagedProcess:
         """Whether it answers; returns within about a second."""
         return self.alive
 
-    def is_live(self, timeout_s: float) -> bool:  # noqa: ARG002 - for those that can be asked
-        """Whether it answers within that time, and not only runs; callable from any thread."""
+    def is_live(self, timeout_s: float) -> bool:  # noqa: ARG002 - subclasses with a probe use it
+        """Whether it answers within that time; callable from any thread."""
         return self.alive
 
     def readiness(self) -> Readiness:
-        """Whether it can do its job, and how far it is; returns within some seconds, callable from any thread."""
+        """Whether it can do its job, and how far it has come; returns within some seconds, callable from any thread."""
         return Readiness(self.is_ready())
 
     def wait_ready(self, deadline_s: float) -> None:
@@ -120,7 +120,7 @@ class ManagedProcess:
         self._signal(signal.SIGTERM)
 
     def stop(self, deadline_s: float | None = None) -> None:
-        """End it: ask first, kill it when it has not ended after `deadline_s` (default `stop_s`)."""
+        """Ask it to end, and kill it when it has not ended after `deadline_s` (default `stop_s`)."""
         if self._process is None:
             return
         self.terminate()
@@ -130,13 +130,13 @@ class ManagedProcess:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill it, and wait for its end."""
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
 
     def send_kill(self) -> None:
-        """Have it ended at once, and do not wait for it."""
+        """Kill it without waiting for its end."""
         self._signal(signal.SIGKILL)
 
     def pause(self) -> None:
@@ -152,17 +152,17 @@ class ManagedProcess:
             self._process.send_signal(number)
 
 
-def exchange(port: int, request: bytes, wanted: int) -> bytes:
-    """Send a request to a local port and return the first `wanted` bytes of the answer; b"" when there is none."""
+def exchange(port: int, request: bytes, answer_bytes: int) -> bytes:
+    """Send a request to a local port and return the first `answer_bytes` of the answer; b"" without an answer."""
     answer = b""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=PROBE_TIMEOUT_S) as connection:
             connection.sendall(request)
-            while len(answer) < wanted and (part := connection.recv(wanted - len(answer))):
+            while len(answer) < answer_bytes and (part := connection.recv(answer_bytes - len(answer))):
                 answer += part
     except OSError:
         return b""
-    return answer if len(answer) == wanted else b""
+    return answer if len(answer) == answer_bytes else b""
 
 
 def answers_ok(host: str, port: int, path: str) -> bool:
@@ -171,12 +171,12 @@ def answers_ok(host: str, port: int, path: str) -> bool:
 
 
 def get(host: str, port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[int, bytes]:
-    """Status and the beginning of the body that an HTTP GET is answered with; 0 and nothing where there is no answer.
+    """Status and the beginning of the body of the answer to an HTTP GET; 0 and b"" without an answer.
 
     Args:
         host: address of the server.
         port: its port.
-        path: what is asked for.
+        path: path of the request.
         timeout_s: longest wait for each part of the answer.
     """
     connection = HTTPConnection(host, port, timeout=timeout_s)

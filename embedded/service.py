@@ -1,4 +1,4 @@
-"""The stack's own services as processes, and the list of them."""
+"""The services of the stack as processes."""
 
 import sys
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from embedded.settings import StackSettings
 from shared.settings import ServiceName
 
 READINESS_TIMEOUT_S = 10.0
-"""A worker on a busy machine answers late, and is to be seen getting on all the same."""
+"""Long, so that the progress of a worker shows even when a busy machine makes it answer late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,15 @@ class ServiceProcess:
 
     @property
     def command(self) -> list[str]:
-        """What starts it, after `python`."""
+        """The arguments of `python` that start it."""
         return ["-m", f"services.{self.service}", self.role]
 
     def port(self, settings: StackSettings) -> int:
-        """Where it answers /readyz."""
+        """The port on which it answers /readyz."""
         return settings.port(self.service) if self.role == "web" else settings.worker_port(self.service)
 
     def needed_port(self, settings: StackSettings) -> NeededPort:
-        """That port with what moves it."""
+        """The port, and the variable that moves it."""
         port = self.port(settings)
         return NeededPort(port, f"CONTENDER_{self.service.upper()}_PORT", port - settings.port(self.service))
 
@@ -51,8 +51,19 @@ SERVICES: tuple[ServiceProcess, ...] = (
 )
 
 
+def needed_ports(settings: StackSettings) -> dict[str, list[NeededPort]]:
+    """Every port of the stack by the name of its process."""
+    kafka = [
+        NeededPort(settings.kafka_port, "CONTENDER_KAFKA_PORT"),
+        NeededPort(settings.kafka_controller_port, "CONTENDER_KAFKA_CONTROLLER_PORT"),
+    ]
+    valkey = [NeededPort(settings.valkey_port, "CONTENDER_VALKEY_PORT")]
+    services = {process.name: [process.needed_port(settings)] for process in SERVICES}
+    return {"kafka": kafka, "valkey": valkey, **services}
+
+
 class Service(ManagedProcess):
-    """A process that says over HTTP whether it lives, whether it is ready, and how far it is until then."""
+    """A process that answers over HTTP whether it lives, whether it is ready, and how far it has come."""
 
     def __init__(self, process: ServiceProcess, settings: StackSettings) -> None:
         super().__init__(
@@ -62,7 +73,7 @@ class Service(ManagedProcess):
             log=settings.logs / f"{process.name}.log",
             env=settings.child_environment(),
         )
-        self.essential = process.role == "web"  # a worker that is behind or fails delays results alone
+        self.essential = process.role == "web"  # a worker that is behind or fails only delays results
 
     def is_ready(self) -> bool:
         """Whether /readyz answers 200."""
@@ -73,19 +84,19 @@ class Service(ManagedProcess):
         return self.alive and get("127.0.0.1", self.port, "/livez", timeout_s)[0] != 0
 
     def readiness(self) -> Readiness:
-        """What /readyz answers."""
+        """The status and the progress of its /readyz."""
         status, body = get("127.0.0.1", self.port, "/readyz", READINESS_TIMEOUT_S)
         return Readiness(self.alive and status == 200, _progress(body))  # noqa: PLR2004
 
 
 class _ReadinessBody(msgspec.Struct):
-    """What a worker's /readyz tells besides its status: counters that move while it gets on."""
+    """The body of a worker's /readyz: counters that move while it makes progress."""
 
     progress: dict[str, int] = {}
 
 
 def _progress(body: bytes) -> str:
-    """Counters in words, such as "34,000 recovered, 2 rebalances"; empty where there are none."""
+    """Counters in words, such as "34,000 recovered, 2 rebalances"; empty without counters."""
     try:
         counters = msgspec.json.decode(body, type=_ReadinessBody).progress
     except (msgspec.DecodeError, UnicodeDecodeError):

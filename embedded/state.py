@@ -1,4 +1,4 @@
-"""What runs, as a file that `status`, `logs` and `down` read: process ids with their start times."""
+"""The state file that `status` and `down` read: process ids with their start times."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ START_TOLERANCE_S = 5.0
 class ProcessState(msgspec.Struct, frozen=True):
     """One process.
 
-    `created` is its start time: a process id alone may have been given to another since. `cause` says how it ended the
-    last time, `retry_at` (seconds since the Unix epoch) when a dead one is started again, `progress` how far one that
-    is not ready has come.
+    `created` is its start time, because the system may give its process id to another process later. `cause` says how
+    it ended the last time, `retry_at` (seconds since the Unix epoch) when a dead process is started again, `progress`
+    how far a process that is not ready has come.
     """
 
     name: str
@@ -33,8 +33,8 @@ class ProcessState(msgspec.Struct, frozen=True):
 class StackState(msgspec.Struct, frozen=True):
     """The supervisor and its processes.
 
-    `ready` says that the start is over: what answers requests is ready, and nobody waits for the workers that are not.
-    `failure` says why the stack ended, when it failed.
+    `ready` says that the start is over: all that answers requests is ready, and late workers are not waited for.
+    `failure` says why a failed stack ended.
     """
 
     supervisor: ProcessState
@@ -44,30 +44,30 @@ class StackState(msgspec.Struct, frozen=True):
 
 
 def describe_start(state: StackState) -> str:
-    """What a stack that starts waits for, and how far that is."""
+    """The processes that a starting stack waits for, and how far each has come."""
     waiting = [process for process in state.processes if process.created and not process.ready]
     if not waiting:
         return "starting"
     serving = any(process.name == "ab_router" and process.ready for process in state.processes)
     parts = []
     for process in waiting:
-        how_far = process.progress or (f"restart {process.restarts}, it {process.cause}" if process.cause else "")
-        parts.append(f"{process.name} ({how_far})" if how_far else process.name)
+        progress = process.progress or (f"restart {process.restarts}, it {process.cause}" if process.cause else "")
+        parts.append(f"{process.name} ({progress})" if progress else process.name)
     return f"{'predictions are served; ' if serving else ''}waiting for {', '.join(parts)}"
 
 
 def describe_late(state: StackState) -> list[str]:
-    """Of each process that is not ready one sentence: why, and what happens meanwhile."""
+    """A sentence for each process that is not ready: why, and what happens meanwhile."""
     return [
-        f"{process.name} is not ready (it {process.cause or 'shows no progress'}): it is tried "
-        f"again and again, and predictions are served meanwhile; `contender logs {process.name}` has more."
+        f"{process.name} is not ready (it {process.cause or 'shows no progress'}): it is started again until it is "
+        f"ready, and predictions are served meanwhile; `contender logs {process.name}` has more."
         for process in state.processes
         if not process.ready
     ]
 
 
 def created(pid: int) -> float:
-    """When a process started, in seconds since the Unix epoch; 0 when there is none."""
+    """When a process started, in seconds since the Unix epoch; 0 when it does not run."""
     try:
         return float(psutil.Process(pid).create_time())
     except psutil.NoSuchProcess:
@@ -75,19 +75,19 @@ def created(pid: int) -> float:
 
 
 def runs(process: ProcessState) -> bool:
-    """Whether that very process still runs."""
+    """Whether the process still runs: the same, not another with its id."""
     if process.pid is None:
         return False
     try:
-        found = psutil.Process(process.pid)
-        same = abs(found.create_time() - process.created) < START_TOLERANCE_S
-        return bool(same and found.status() != psutil.STATUS_ZOMBIE)
+        running = psutil.Process(process.pid)
+        is_same = abs(running.create_time() - process.created) < START_TOLERANCE_S
+        return bool(is_same and running.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
 
 def read(path: Path) -> StackState | None:
-    """The state as last written; None when nothing was started here, or the file is damaged.
+    """The state as last written; None when there is no file, or a damaged one.
 
     Raises:
         EmbeddedError: the file can't be read.
@@ -97,14 +97,16 @@ def read(path: Path) -> StackState | None:
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     except OSError as error:
-        raise EmbeddedError(f"{path} can't be read ({error.strerror}): it says what runs.") from error
+        raise EmbeddedError(
+            f"{path} can't be read ({error.strerror}), so the processes of the stack are unknown: make it readable."
+        ) from error
 
 
 def write(path: Path, state: StackState) -> None:
     """Replace the state in one step, so that a reader never sees half of it.
 
     Raises:
-        OSError: the disk does not take it; the state before it stays.
+        OSError: the disk is full or failing; the earlier state stays.
     """
     temporary = path.with_suffix(".new")
     temporary.write_bytes(msgspec.json.encode(state))

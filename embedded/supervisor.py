@@ -1,4 +1,4 @@
-"""Starts the stack's processes in order, restarts what dies or hangs, and stops all of them in reverse order."""
+"""Starts the stack's processes in order, restarts those that die or hang, and stops all in reverse order."""
 
 import os
 import shutil
@@ -9,47 +9,47 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from embedded.errors import EmbeddedError, PortInUseError, size
+from embedded.errors import EmbeddedError, PortInUseError, format_size
 from embedded.folder import exclusive, take_over
 from embedded.log_files import SupervisorLog, bound_logs, drop_older
 from embedded.ports import NeededPort, is_free
 from embedded.process import ManagedProcess
 from embedded.settings import StackSettings
 from embedded.state import ProcessState, StackState, created, describe_start, write
-from embedded.watched import Patience, Watched
+from embedded.watched import StallTimeouts, Watched
 
-PORT_PATIENCE_S = 3
+PORT_WAIT_S = 3
 TICK_S = 0.2
 STARTING_TICK_S = 0.05
 OVERSLEPT_S = 5.0
-"""A tick that is this late means that the supervisor was stopped or starved, and its processes perhaps with it."""
+"""A tick this late means that the supervisor was paused or starved, and its processes perhaps with it."""
 
 HOUSEKEEPING_S = 1.0
 HEARTBEAT_S = 5.0
-"""How often the state is written while the stack starts, so that whoever waits for it sees that it is watched."""
+"""How often the state is written while the stack starts: whoever waits sees that the supervisor works."""
 
 FULL_BYTES = 8 * 1000**2
-"""A disk with less room than this counts as full; it has room again with twice as much."""
+"""A disk with less free bytes counts as full, until it has twice as many."""
 
 Progress = Callable[[str], None]
 Stages = Sequence[Sequence[tuple[ManagedProcess, Sequence[NeededPort]]]]
 
 
 class Supervisor:
-    """Runs the stack until it is told to stop.
+    """Runs the stack until `stop` is called.
 
     Args:
-        settings: folders, ports and patience.
-        stages: processes by stage, each with every port that it listens on; a stage starts when the one before it is
+        settings: folders, ports and timeouts.
+        stages: processes by stage, each with every port that it listens on. A stage starts when the stage before it is
             ready, and stages stop in reverse order.
-        tell: takes a line about a process that ended, hung or was started again; the log has it, too.
+        report: called with a line about a process that ended, hung or was started again; the log has the line, too.
     """
 
-    def __init__(self, settings: StackSettings, stages: Stages, tell: Progress = lambda _: None) -> None:
-        patience = Patience(settings.live_patience_s, settings.start_patience_s)
+    def __init__(self, settings: StackSettings, stages: Stages, report: Progress = lambda _: None) -> None:
+        timeouts = StallTimeouts(settings.live_stall_timeout_s, settings.start_stall_timeout_s)
         self._settings = settings
-        self._stages = [[Watched(process, ports, patience) for process, ports in stage] for stage in stages]
-        self._tell = tell
+        self._stages = [[Watched(process, ports, timeouts) for process, ports in stage] for stage in stages]
+        self._report_line = report
         self._log = SupervisorLog(settings.supervisor_log)
         self._own = ProcessState("supervisor", 0, os.getpid(), created(os.getpid()))
         self._stopping = threading.Event()
@@ -59,7 +59,7 @@ class Supervisor:
         self._written_at = self._ticked_at = self._housekept_at = 0.0
 
     def stop(self) -> None:
-        """Ask a running `run` to end."""
+        """Let `run` end."""
         self._stopping.set()
 
     def run(self, progress: Progress, on_ready: Callable[[], None]) -> None:
@@ -71,7 +71,7 @@ class Supervisor:
         with exclusive(self._settings):
             take_over(self._settings.data_folder)
             failure = ""
-            with ThreadPoolExecutor(max(1, len(list(self._all()))), "look") as pool:
+            with ThreadPoolExecutor(max(1, len(list(self._all()))), "probe") as pool:
                 try:
                     self._start(pool, progress)
                     self._ready = not self._stopping.is_set()
@@ -81,7 +81,7 @@ class Supervisor:
                     while not self._stopping.wait(TICK_S):
                         self._tick(pool)
                 except EmbeddedError as error:
-                    # A Ctrl-C also ends a process that is just being started, before it has a session of its own.
+                    # A Ctrl-C also ends a process that starts just then and has no session of its own yet.
                     if not self._stopping.is_set():
                         failure = str(error)
                         raise
@@ -91,7 +91,7 @@ class Supervisor:
     def _start(self, pool: ThreadPoolExecutor, progress: Progress) -> None:
         for watched in self._all():
             for needed in watched.ports:
-                if not is_free(needed.port, patience_s=PORT_PATIENCE_S):
+                if not is_free(needed.port, wait_s=PORT_WAIT_S):
                     raise PortInUseError(watched.name, needed)
         self._settings.logs.mkdir(parents=True, exist_ok=True)
         self._log.write(f"the supervisor starts, process {os.getpid()}")
@@ -116,13 +116,13 @@ class Supervisor:
     def _tick(self, pool: ThreadPoolExecutor) -> None:
         now = time.monotonic()
         if self._ticked_at and now - self._ticked_at > OVERSLEPT_S:
-            self._report(f"the supervisor has overslept by {now - self._ticked_at:.0f} s: all get time anew")
+            self._report(f"the supervisor was paused for {now - self._ticked_at:.0f} s: all timeouts begin again")
             for watched in self._all():
-                watched.forgive(now)
+                watched.restart_timeouts(now)
         self._ticked_at = now
         for watched in self._all():
             if watched.started_at:
-                watched.look(pool, now)
+                watched.probe_in(pool, now)
                 self._tend(watched, now)
         if now - self._housekept_at > HOUSEKEEPING_S:
             self._housekept_at = now
@@ -133,34 +133,36 @@ class Supervisor:
         was_ready = watched.announced
         if line := watched.tend(now):
             self._report(line)
-        if watched.announced and not was_ready and watched in self._stages[0]:  # the others need it
-            self._hasten(one for one in self._all() if one is not watched)
+        if watched.announced and not was_ready and watched in self._stages[0]:  # the other processes need it
+            self._start_now(other for other in self._all() if other is not watched)
 
     def _keep_house(self) -> None:
         bound_logs(self._settings.logs, self._settings.log_limit_bytes)
         try:
             free = shutil.disk_usage(self._settings.data_folder).free
-        except OSError:  # somebody has removed the folder
+        except OSError:  # the folder was removed
             return
         if free < FULL_BYTES:
             drop_older(self._settings.logs)
             if not self._disk_is_full:
-                self._report(f"the disk is full ({size(free)} free): nothing is counted until there is room again")
+                self._report(
+                    f"the disk is full ({format_size(free)} free): nothing is counted until there is room again"
+                )
             self._disk_is_full = True
         elif self._disk_is_full and free > 2 * FULL_BYTES:
             self._disk_is_full = False
-            self._report(f"the disk has room again ({size(free)} free)")
-            self._hasten(self._all())
+            self._report(f"the disk has room again ({format_size(free)} free)")
+            self._start_now(self._all())
 
     @staticmethod
-    def _hasten(some: Iterable[Watched]) -> None:
-        for watched in some:
-            watched.hasten(time.monotonic())
+    def _start_now(processes: Iterable[Watched]) -> None:
+        for watched in processes:
+            watched.start_now(time.monotonic())
 
     def _report(self, line: str) -> None:
         self._log.write(line)
         if self._ready:
-            self._tell(line)
+            self._report_line(line)
 
     def _stop_all(self, progress: Progress, failure: str) -> None:
         progress("stopping")
@@ -169,7 +171,7 @@ class Supervisor:
                 if watched.process.alive:
                     watched.process.terminate()
             asked_at = time.monotonic()
-            for watched in stage:  # their time to end runs side by side, so that `down` has an end in sight
+            for watched in stage:  # their deadlines run side by side, so that `down` has an end in sight
                 watched.process.stop(max(0.0, asked_at + watched.process.stop_s - time.monotonic()))
         self._ready = False
         self._log.write("the supervisor ends" + (f": {failure}" if failure else ""))
@@ -197,6 +199,6 @@ class Supervisor:
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:
-    """End the supervisor's run on SIGTERM, SIGINT and SIGHUP."""
+    """Stop the supervisor on SIGTERM, SIGINT and SIGHUP."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: supervisor.stop())

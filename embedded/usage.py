@@ -1,18 +1,16 @@
-"""What the data folder takes by part, and the limit of each."""
+"""The size of the data folder by part, and the limit of each part."""
 
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedded.errors import size
+from embedded.errors import format_size
 from embedded.settings import StackSettings
-from embedded.supervisor import FULL_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartUsage:
     """A part of the data: its size, and its limit in words."""
 
     name: str
@@ -20,36 +18,30 @@ class Part:
     limit: str
 
 
-def parts_of(settings: StackSettings) -> list[Part]:
-    """Kafka, Valkey, the services' journals, the workers' tables, logs, and what is left."""
+def usage_by_part(settings: StackSettings) -> list[PartUsage]:
+    """Kafka, Valkey, the services' journals, the workers' tables, logs, and the rest."""
     data = settings.data_folder
     journals = [path for path in data.glob("*/journal") if path.is_dir()]
-    topics = size(settings.retention.total_bytes)
+    topics = format_size(settings.retention.total_bytes)
     logs = len(list(settings.logs.glob("*.log"))) * settings.log_limit_bytes
     parts = [
-        Part("kafka", _size([data / "kafka"]), f"{topics} of events, and what compacted topics hold"),
-        Part("valkey", _size([data / "valkey"]), "none: it holds the entities' features"),
-        Part("journals", _size(journals), f"{size(len(journals) * settings.journal_limit_bytes)} not yet in Kafka"),
-        Part("tables", _size(data.glob("*/worker*")), "none: they follow what is open for feedback"),
-        Part("logs", _size([settings.logs]), size(logs)),
+        PartUsage("kafka", _size([data / "kafka"]), f"{topics} of events, and the compacted topics"),
+        PartUsage("valkey", _size([data / "valkey"]), "none: it grows with entities and their features"),
+        PartUsage(
+            "journals", _size(journals), f"{format_size(len(journals) * settings.journal_limit_bytes)} not yet in Kafka"
+        ),
+        PartUsage("tables", _size(data.glob("*/worker*")), "none: they grow with the predictions open for feedback"),
+        PartUsage("logs", _size([settings.logs]), format_size(logs)),
     ]
     rest = _size([data]) - sum(part.size_bytes for part in parts)
-    return [*parts, Part("models, databases", max(0, rest), "none: what was registered and declared")]
-
-
-def disk_remark(settings: StackSettings) -> str:
-    """What an operator should know of the disk; empty while it has room."""
-    free = shutil.disk_usage(settings.data_folder).free
-    if free >= FULL_BYTES:
-        return ""
-    return (
-        f"The disk of {settings.data_folder} is full ({size(free)} free): predictions and feedback are refused until "
-        "there is room; everything goes on by itself then."
-    )
+    return [
+        *parts,
+        PartUsage("models, databases", max(0, rest), "none: all registered versions and declared experiments"),
+    ]
 
 
 def _size(folders: Iterable[Path]) -> int:
-    """Bytes on disk of all files below, each as long as its blocks: Kafka's indexes are sparse."""
+    """Bytes on disk of all files below, counted in blocks because Kafka's indexes are sparse."""
     total = 0
     for folder in folders:
         for parent, _, names in os.walk(folder):

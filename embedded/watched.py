@@ -1,4 +1,4 @@
-"""A process under supervision: when it is started again, and when one that answers nothing is replaced."""
+"""A process under supervision: when a dead one is started again, and when a silent one is replaced."""
 
 import signal
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
-from embedded.errors import DiedError, EmbeddedError, last_said
+from embedded.errors import DiedError, EmbeddedError, last_logged_error
 from embedded.ports import NeededPort
 from embedded.process import ManagedProcess
 from embedded.state import ProcessState, created
@@ -15,21 +15,21 @@ from embedded.state import ProcessState, created
 FIRST_BACKOFF_S = 0.2
 LAST_BACKOFF_S = 60.0
 STEADY_S = 120.0
-"""A process that has run for longer than the longest backoff has recovered: its next end is a first one again."""
+"""A process that has run for longer than the longest backoff has recovered: its next backoff is the first again."""
 
 KILL_S = 5.0
-"""What a process that answers nothing has to end by itself before it is killed."""
+"""Seconds that a silent process has to end by itself before it is killed."""
 
 LATE_ENDS = 3
-"""A worker that ended this often in a row is not waited for at a start; it is started again all the same."""
+"""A start does not wait for a worker that ended this often in a row; the worker is still started again."""
 
-LOOK_S = 2.0
-STARTING_LOOK_S = 0.1
+PROBE_S = 2.0
+STARTING_PROBE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a process may answer nothing (`live_s`), and how long a start waits without progress (`start_s`)."""
+class StallTimeouts:
+    """How long a process may be silent (`live_s`), and how long a start waits without progress (`start_s`)."""
 
     live_s: float = 20.0
     start_s: float = 300.0
@@ -37,13 +37,13 @@ class Patience:
 
 @dataclass
 class Watched:
-    """A process with what is known of it. All but `look_up` belongs to the supervisor's thread."""
+    """A process and what its supervisor knows of it. All but `probe` belongs to the supervisor's thread."""
 
     process: ManagedProcess
     ports: Sequence[NeededPort]
-    patience: Patience = Patience()
+    timeouts: StallTimeouts = StallTimeouts()
     started_at: float = 0.0
-    born: float = 0.0
+    created: float = 0.0
     restarts: int = 0
     ends_in_a_row: int = 0
     cause: str = ""
@@ -56,8 +56,8 @@ class Watched:
     announced: bool = False
     progress: str = ""
     progressed_at: float = 0.0
-    _look_at: float = 0.0
-    _looking: "Future[None] | None" = None
+    _probe_at: float = 0.0
+    _probing: "Future[None] | None" = None
 
     @property
     def name(self) -> str:
@@ -66,12 +66,12 @@ class Watched:
 
     @property
     def state(self) -> ProcessState:
-        """What `status` shows of it."""
+        """Its entry in the state file, which `status` shows."""
         return ProcessState(
             self.name,
             self.process.port,
             self.process.pid,
-            self.born,
+            self.created,
             self.restarts,
             ready=self.ready,
             progress="" if self.ready else self.progress,
@@ -80,7 +80,7 @@ class Watched:
         )
 
     def start(self, now: float) -> None:
-        """Start it, and forget what was known of the process before.
+        """Start it, and forget what was known of its former run.
 
         Raises:
             OSError: it can't be started.
@@ -92,17 +92,17 @@ class Watched:
         self.progress = ""
         self.started_at = self.answered_at = self.progressed_at = now
         self.process.start()
-        self.born = created(pid) if (pid := self.process.pid) else 0.0
+        self.created = created(pid) if (pid := self.process.pid) else 0.0
 
     def keeps_waiting(self, now: float) -> bool:
         """Whether a start waits for it.
 
         Raises:
-            DiedError: the stack is of no use without it, and it has ended or does not get on.
+            DiedError: the stack needs it, and it has ended or makes no progress.
         """
         if self.ready:
             return False
-        ended, hangs = not self.process.alive, now - self.progressed_at > self.patience.start_s
+        ended, hangs = not self.process.alive, now - self.progressed_at > self.timeouts.start_s
         if not self.process.essential:
             return not hangs and self.ends_in_a_row < LATE_ENDS
         if ended:
@@ -110,20 +110,20 @@ class Watched:
                 self.name, f"{_end_of(self.process)} while starting", self.process.log, self.process.log_start
             )
         if hangs:
-            what = f"was not ready after {self.patience.start_s:g} s"
+            what = f"was not ready after {self.timeouts.start_s:g} s"
             raise DiedError(self.name, what, self.process.log, self.process.log_start)
         return True
 
-    def look(self, pool: Executor, now: float) -> None:
-        """Ask it in a thread of the pool, unless that goes on or was done just now."""
-        if now < self._look_at or not self.process.alive or (self._looking and not self._looking.done()):
+    def probe_in(self, pool: Executor, now: float) -> None:
+        """Probe it in a thread of the pool, unless a probe is running or has just run."""
+        if now < self._probe_at or not self.process.alive or (self._probing and not self._probing.done()):
             return
-        self._look_at = now + (LOOK_S if self.ready else STARTING_LOOK_S)
-        self._looking = pool.submit(self.look_up, self.process.pid)
+        self._probe_at = now + (PROBE_S if self.ready else STARTING_PROBE_S)
+        self._probing = pool.submit(self.probe, self.process.pid)
 
-    def look_up(self, pid: int | None) -> None:
-        """Ask it, and note what it answers if it is still the process with that id."""
-        if not self.process.is_live(self.patience.live_s) or self.process.pid != pid:
+    def probe(self, pid: int | None) -> None:
+        """Ask whether it lives and is ready, and note the answer if it still is the process with that id."""
+        if not self.process.is_live(self.timeouts.live_s) or self.process.pid != pid:
             return
         self.answered_at = time.monotonic()
         self.listening = True
@@ -136,7 +136,7 @@ class Watched:
             self.ready = readiness.ready
 
     def tend(self, now: float) -> str:
-        """Start it again when it has ended, and end it when it answers nothing; what was done, in a line."""
+        """Start it again when it has ended, and end it when it is silent; return a line about what was done."""
         if not self.process.alive:
             if not self.retry_at:
                 return self._note_end(now)
@@ -145,9 +145,9 @@ class Watched:
             if now >= self.kill_at:
                 self.process.send_kill()
             return ""
-        patience_s = self.patience.live_s if self.listening else self.patience.start_s
-        if now - self.answered_at > patience_s:
-            return self._replace(now, patience_s)
+        timeout_s = self.timeouts.live_s if self.listening else self.timeouts.start_s
+        if now - self.answered_at > timeout_s:
+            return self._replace(now, timeout_s)
         if self.ends_in_a_row and now - self.started_at > STEADY_S:
             self.ends_in_a_row = 0
         if self.ready and not self.announced:
@@ -155,12 +155,12 @@ class Watched:
             return f"{self.name} is ready{' again' if self.restarts else ''} after {now - self.started_at:.1f} s"
         return ""
 
-    def forgive(self, now: float) -> None:
-        """Give it time anew: the supervisor itself has slept, and perhaps all the machine."""
+    def restart_timeouts(self, now: float) -> None:
+        """Begin all timeouts again, because the supervisor itself was paused, and perhaps the whole machine."""
         self.answered_at = self.progressed_at = now
 
-    def hasten(self, now: float) -> None:
-        """Start it at once if it has ended: what it needs is there again."""
+    def start_now(self, now: float) -> None:
+        """Start it at the next tick if it has ended, because what it needs is back."""
         self.ends_in_a_row = 0
         if self.retry_at:
             self.retry_at = now
@@ -168,7 +168,7 @@ class Watched:
     def _note_end(self, now: float) -> str:
         if not self.kill_at:
             by_itself = (self.process.exit_code or 0) > 0
-            cause = last_said(self.process.log, self.process.log_start) if by_itself else ""
+            cause = last_logged_error(self.process.log, self.process.log_start) if by_itself else ""
             self.cause = _end_of(self.process) + (f": {cause}" if cause else "")
         return self._postpone(now)
 
@@ -188,11 +188,11 @@ class Watched:
             return self._postpone(now)
         return f"{self.name} was started again, restart {self.restarts}"
 
-    def _replace(self, now: float, patience_s: float) -> str:
-        self.cause = f"did not answer /livez for {patience_s:g} s and was ended"
+    def _replace(self, now: float, timeout_s: float) -> str:
+        self.cause = f"did not answer /livez for {timeout_s:g} s and was ended"
         self.kill_at = now + KILL_S
         self.process.terminate()
-        return f"{self.name} did not answer /livez for {patience_s:g} s: it is ended and started again"
+        return f"{self.name} did not answer /livez for {timeout_s:g} s: it is ended and started again"
 
 
 def _end_of(process: ManagedProcess) -> str:

@@ -2,9 +2,6 @@
 
 import json
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +13,9 @@ from contender.commands import remote
 from contender.commands.describe import describe, overview
 from contender.commands.feature_template import TEMPLATE
 from contender.commands.render import render
-from contender.commands.stack import console, errors
+from contender.commands.terminal import console, errors
 from contender.commands.validate import validate
+from contender.extras import MissingExtraError
 from contender.features.aggregations import NAME
 from contender.features.catalogue import Catalogue
 from contender.features.errors import FeatureError
@@ -56,7 +54,11 @@ WIDE = 120
 def check(module: Module = USUAL) -> None:
     """Load definitions and report what is wrong with them, with file, line and fix."""
     catalogue = load(module)
-    if faults := list(validate(catalogue)):
+    try:
+        faults = list(validate(catalogue))
+    except MissingExtraError as error:
+        raise _fail(str(error)) from error
+    if faults:
         raise _fail("\n".join(faults))
     features = sum(1 for _ in overview(catalogue))
     counts = [
@@ -153,21 +155,9 @@ def load(module: str) -> Catalogue:
         typer.Exit: with 1, where it can't be loaded.
     """
     try:
-        with _imports_from_here():
-            return Catalogue.load(module)
+        return Catalogue.load(module)
     except FeatureError as error:
         raise _fail(str(error)) from error
-
-
-@contextmanager
-def _imports_from_here() -> Iterator[None]:
-    """Lets modules be imported from the working directory, as `python -m` does for the services."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
 
 
 def _fail(message: str) -> typer.Exit:

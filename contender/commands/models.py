@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contender.client import Client
-from contender.commands.stack import console, errors
-from contender.commands.terminal import visible
+from contender.commands.terminal import console, errors, visible
 from contender.errors import ContenderError
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ def _read(sample: Path) -> "pd.DataFrame":
             return pd.DataFrame({name: frame[name].to_list() for name in frame.columns})
         return pd.read_csv(sample)
     except ImportError as error:
-        raise _failed(f"{error.name} is missing: pip install 'contender[notebook]'") from error
+        raise _failed(f"{error.name} is missing: pip install 'contender-ml[notebook]'") from error
     except (OSError, ValueError) as error:
         raise _failed(f"{sample} can't be read: {error}") from error
 

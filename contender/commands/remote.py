@@ -12,8 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from contender.client import Client
-from contender.commands.stack import console, errors
-from contender.commands.terminal import visible
+from contender.commands.terminal import console, errors, visible
 from contender.contracts import feature_service as contract
 from contender.contracts.operation import Operation
 from contender.errors import ContenderError, RefusedError

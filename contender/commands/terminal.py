@@ -1,6 +1,13 @@
-"""What services, records and logs hold is text for a terminal, never orders to it."""
+"""Output of the commands: consoles, and text of services, records and logs made safe to show."""
 
 import re
+
+import typer
+from rich.console import Console
+
+# Markup in a name, a reason or a log line is shown as text.
+console = Console(highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # C0, C1, half characters, and what turns the direction of the text around it.
@@ -9,5 +16,11 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def visible(text: str, *, kept: str = "") -> str:
-    """The text without colours, with a replacement character for each control character that is not to be kept."""
-    return _CONTROL.sub(lambda found: found[0] if found[0] in kept else _REPLACEMENT, _COLOUR.sub("", text))
+    """The text without colours; each control character but those in `kept` becomes a replacement character."""
+    return _CONTROL.sub(lambda match: match[0] if match[0] in kept else _REPLACEMENT, _COLOUR.sub("", text))
+
+
+def fail(error: Exception | str) -> typer.Exit:
+    """Print the error as one sentence, and return an exit with status 1 to raise."""
+    errors.print(visible(str(error)), soft_wrap=True)
+    return typer.Exit(1)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+from contender.extras import needs_extra
 from contender.features.arrays import computed
 from contender.features.catalogue import Catalogue
 from contender.features.definitions import EventSource
 from contender.features.errors import DefinitionError, TrainingSetError
-from contender.features.offline.tables import open_events, time_column
 from contender.features.on_demand import OnDemandView
 
 _ORDINARY: dict[type, list[Any]] = {
@@ -36,6 +36,8 @@ def validate(catalogue: Catalogue) -> Iterator[str]:
 def _open(source: EventSource) -> None:
     """Check that a history has its columns; their values are checked when features are filled from it."""
     if source.history:
+        with needs_extra("notebook", f"checking the history of source {source.name!r}"):
+            from contender.features.offline.tables import open_events, time_column  # noqa: PLC0415
         opened = open_events(source, {})
         opened.seconds(time_column(opened, source))
         for name, kind in source.schema.items():

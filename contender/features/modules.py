@@ -32,6 +32,7 @@ def load_module(module: str) -> ModuleType:
         DefinitionError: it can't be loaded; the message begins with file and line where there is one.
     """
     with _LOADING:
+        _search_working_directory_last()
         before = _forget_own(module)
         try:
             loaded = _from_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
@@ -40,6 +41,12 @@ def load_module(module: str) -> ModuleType:
             sys.modules.update(before)
             raise _definition_error(error, module) from error
         return loaded
+
+
+def _search_working_directory_last() -> None:
+    """Let Python find the author's modules, which lie there, after everything that is installed."""
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)
 
 
 def _forget_own(module: str) -> dict[str, ModuleType]:

@@ -3,10 +3,13 @@
 Only the ONNX file, the manifest and a sample of rows cross the wire; no pickle ever does.
 """
 
-from contender.registration.exporting import TOLERANCE, Export, Recorded, export_pipeline
-from contender.registration.parity import SAMPLE_ROWS
-from contender.registration.ready import export_file, is_file
-from contender.registration.uploading import RegisteredVersion, register
+from contender.extras import needs_extra
+
+with needs_extra("notebook", "registering models"):
+    from contender.registration.exporting import TOLERANCE, Export, Recorded, export_pipeline
+    from contender.registration.parity import SAMPLE_ROWS
+    from contender.registration.ready import export_file, is_file
+    from contender.registration.uploading import RegisteredVersion, register
 
 __all__ = [
     "SAMPLE_ROWS",

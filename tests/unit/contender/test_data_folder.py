@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from embedded.errors import EmbeddedError, NewerDataError
+from embedded.first_aid import disk
 from embedded.folder import FORMAT, exclusive, take_over
 from embedded.settings import StackSettings
 from embedded.state import ProcessState, StackState, describe_late, describe_start
-from embedded.usage import disk_remark, parts_of
+from embedded.usage import usage_by_part
 
 
 @pytest.fixture
@@ -77,13 +78,13 @@ def test_what_the_data_take_is_told_by_part_with_its_limit(settings: StackSettin
         path.write_bytes(os.urandom(size))
     with (settings.data_folder / "kafka" / "sparse.index").open("wb") as sparse:
         sparse.truncate(10**9)
-    sizes = {part.name: part.size_bytes for part in parts_of(settings)}
+    sizes = {part.name: part.size_bytes for part in usage_by_part(settings)}
     expected = {"kafka": 5e4, "valkey": 0, "journals": 1e5, "tables": 4e5, "logs": 2.4e6, "models, databases": 2e5}
     assert sizes.keys() == expected.keys()
     assert all(expected[name] <= size <= expected[name] + 50_000 for name, size in sizes.items())
-    limits = {part.name: part.limit for part in parts_of(settings)}
+    limits = {part.name: part.limit for part in usage_by_part(settings)}
     assert (limits["journals"], limits["logs"]) == ("2.1 GB not yet in Kafka", "16 MB")
-    assert disk_remark(settings) == ""
+    assert disk(settings) == []
 
 
 def test_a_start_says_what_it_waits_for_and_how_far_that_is():

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import ConsumerRecord
 from rich.console import Console
 
-from contender.commands.parked import ParkedRecord, parked_record, table_of
+from embedded.parked import ParkedRecord, parked_record, table_of
 from embedded.ports import free_ports
 
 
@@ -37,7 +37,7 @@ def test_control_characters_are_replaced(text):
 
 
 @pytest.mark.parametrize("number", [None, b"", b"one", b"1.5", b"\xff", b"9" * 5000])
-def test_a_number_that_is_none_does_not_hide_the_record(number):
+def test_an_invalid_number_does_not_hide_the_record(number):
     found = parked_record(record(None, [("partition", number), ("offset", b"7"), ("reason", None), ("topic", b"\xff")]))
     assert found == ParkedRecord("\N{REPLACEMENT CHARACTER}", -1, 7, "", "")
 

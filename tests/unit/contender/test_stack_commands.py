@@ -4,7 +4,7 @@ import os
 import pty
 import subprocess
 import sys
-from importlib.metadata import version
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from contender.cli import app
-from contender.commands.stack import FOLLOW_S
+from embedded.commands import FOLLOW_S
 from embedded.errors import PortInUseError
 from embedded.folder import exclusive
 from embedded.service import SERVICES
@@ -33,6 +33,7 @@ def call(*arguments: str, code: int) -> Result:
     return found
 
 
+VERSION = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["version"]
 COMMANDS = [["up"], ["up", "-d"], ["down"], ["status"], ["logs"], ["parked"], ["demo"]]
 
 
@@ -42,7 +43,7 @@ COMMANDS = [["up"], ["up", "-d"], ["down"], ["status"], ["logs"], ["parked"], ["
     [
         ("CONTENDER_KAFKA_PORT", "abc", "a whole number from 1 to 65535: Port of the embedded Kafka."),
         ("CONTENDER_VALKEY_PORT", "65536", "a whole number from 1 to 65535: Port of the embedded Valkey."),
-        ("CONTENDER_FREE_BYTES", "1.5", "a whole number from 0: Room on the disk"),
+        ("CONTENDER_FREE_BYTES", "1.5", "a whole number from 0: Free bytes on the disk"),
         ("CONTENDER_LOG_FORMAT", "[/xml]", "one of json, console: How log lines are written."),
     ],
 )
@@ -124,7 +125,7 @@ def test_logs_are_text(home):
         "\N{REPLACEMENT CHARACTER}[2J",
         *["\N{REPLACEMENT CHARACTER}"] * 2,
     ]
-    assert "no log of [/x]; logs are there of: [red], b." in call("logs", "[/x]", code=1).output
+    assert "no log of [/x]; there are logs of: [red], b." in call("logs", "[/x]", code=1).output
 
 
 def test_the_port_of_a_worker_is_told_as_the_web_port_and_ten():
@@ -143,7 +144,7 @@ def test_a_report_that_can_not_be_written_is_said_before_the_demo_starts(home, p
 
 
 def test_the_version_is_told():
-    assert call("--version", code=0).output == f"contender {version('contender')}\n"
+    assert call("--version", code=0).output == f"contender {VERSION}\n"
 
 
 def test_data_are_not_removed_where_nobody_can_be_asked(home):

