@@ -43,10 +43,17 @@ def load_module(module: str) -> ModuleType:
         return loaded
 
 
+class _WorkingDirectory(str):
+    """The entry of sys.path that a load has appended; the next load replaces it."""
+
+    __slots__ = ()
+
+
 def _search_working_directory_last() -> None:
     """Let Python find the author's modules, which lie there, after everything that is installed."""
+    sys.path[:] = [entry for entry in sys.path if not isinstance(entry, _WorkingDirectory)]
     if (folder := str(Path.cwd())) not in sys.path:
-        sys.path.append(folder)
+        sys.path.append(_WorkingDirectory(folder))
 
 
 def _forget_own(module: str) -> dict[str, ModuleType]:
