@@ -10,7 +10,7 @@ import pytest
 from tests.docs.blocks import Block, blocks_of, run_blocks
 from tests.stack import Stack, stack_in
 
-START_S = 120
+START_S = 240
 _PORTS = {"AB_ROUTER": 8400, "FEATURE_SERVICE": 8401, "INFERENCE_SERVICE": 8402, "FEEDBACK_SERVICE": 8403}
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from tests.docs.blocks import Block, blocks_of
 from tests.docs.conftest import Documented
 from tests.stack import DEADLINE_S
@@ -23,6 +25,7 @@ def test_the_page_shows_an_answer_to_each_call():
     assert {following for language, following in pairwise(languages) if language == "sh"} == {"http"}
 
 
+@pytest.mark.timeout(600)  # the start of the stack counts, too
 def test_the_calls_are_answered_as_shown(documented: Documented):
     variables = {**documented.environment, "CURL_HOME": str(documented.folder)}
     (documented.folder / ".curlrc").write_text("silent\nshow-error\ninclude\nmax-time = 30\n")
