@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from typer.main import get_command
 
 from contender.cli import app
@@ -71,9 +72,29 @@ def test_the_metrics_that_a_page_names_exist(page: Path):
 
 
 def test_every_alert_is_about_a_metric():
-    alerts = re.findall(r"^\| [^|]+ \| `([^`]*)`", section("operations.md", "Metrics and alerts"), re.MULTILINE)
-    assert len(alerts) > 10
-    assert [alert for alert in alerts if not (named_metrics(alert) or alert.startswith("up{"))] == []
+    assert len(alerts()) > 10
+    assert [alert for alert in alerts() if not (named_metrics(alert) or alert.startswith("up{"))] == []
+
+
+def test_alerts_ask_for_labels_that_their_metrics_have():
+    runpy.run_path(str(ROOT / "deploy" / "reference.py"))  # imports whatever counts
+    for alert in alerts():
+        labels = {name for listed in re.findall(r"by \(([^)]*)\)", alert) for name in listed.split(", ")}
+        labels |= set(re.findall(r"[{,](\w+)=~?\"", alert))
+        known = {label for name in named_metrics(alert) for label in labels_of(name)}
+        assert labels <= known | {"le", "job"}, alert
+
+
+def test_first_aid_quotes_what_is_printed():
+    folders = ("embedded", "shared", "services")
+    code = "".join(path.read_text() for name in folders for path in sorted((ROOT / name).rglob("*.*")) if is_text(path))
+    printed = re.sub(r'"\s+f?"', "", code)  # a sentence may go over several lines
+    symptoms = re.findall(r"^\| ([^|]+) \|", section("operations.md", "First aid"), re.MULTILINE)
+    quoted = [
+        part.strip() for symptom in symptoms for quote in re.findall(r'"([^"]+)"', symptom) for part in quote.split("…")
+    ]
+    assert len(quoted) > 5
+    assert [part for part in quoted if part not in printed] == []
 
 
 @by_guide
@@ -96,6 +117,20 @@ def test_the_files_that_a_page_names_exist(page: str):
 def test_decisions_are_numbered_without_a_gap():
     numbers = [int(path.name[:4]) for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def is_text(path: Path) -> bool:
+    return path.suffix in (".py", ".html")
+
+
+def alerts() -> list[str]:
+    """The expressions that the page of operations suggests."""
+    return re.findall(r"^\| [^|]+ \| `([^`]*)`", section("operations.md", "Metrics and alerts"), re.MULTILINE)
+
+
+def labels_of(metric: str) -> tuple[str, ...]:
+    """The labels of one of our metrics."""
+    return REGISTRY._names_to_collectors[metric]._labelnames
 
 
 def section(page: str, heading: str) -> str:
