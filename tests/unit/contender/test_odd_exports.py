@@ -125,7 +125,7 @@ def test_labels_in_a_sparse_matrix_are_counted_by_rows():
 
 def test_a_model_of_several_targets_is_refused_without_labels_too():
     model = RandomForestRegressor(3).fit(ROWS, np.column_stack([DEAR, -DEAR]))
-    refused(model, ROWS, "predicts 2 targets", None)
+    refused(model, ROWS, "predicts several targets", None)
 
 
 @pytest.mark.parametrize(("labels", "classes"), [([1, None] * 30, None), (DEAR, ["a", "a"])])

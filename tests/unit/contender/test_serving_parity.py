@@ -248,10 +248,13 @@ BROKEN = {
     "a step of one's own": (lambda frame: (make_pipeline(Doubled(), Ridge()), frame), "Doubled is a step of your own"),
     "two names alike": (lambda frame: (Ridge(), frame.set_axis(["a", "a"], axis=1)), "column a is there twice"),
     "a list of lists": (lambda frame: (Ridge(), frame.to_numpy().tolist()), "columns are a list"),
-    "no rows": (lambda frame: (Ridge(), frame.iloc[:0]), "no rows"),
+    "no rows": (lambda frame: (Ridge(), frame.iloc[:0]), "the frame is empty"),
     "nothing but nulls": (lambda frame: (Ridge(), frame.assign(weight=None)), "column weight holds nothing but nulls"),
     "durations": (lambda frame: (Ridge(), frame.assign(weight=pd.Timedelta("1h"))), "column weight holds times"),
-    "mixed values": (lambda frame: (Ridge(), frame.assign(weight=["a", 1] * (ROWS // 2))), "column weight holds mixed"),
+    "mixed values": (
+        lambda frame: (Ridge(), frame.assign(weight=["a", 1] * (ROWS // 2))),
+        "column weight has dtype object with mixed",
+    ),
     "another column": (lambda frame: (Ridge(), frame.rename(columns={"weight": "kilos"})), "columns lack weight"),
     "a transformer": (lambda frame: (StandardScaler(), frame), "StandardScaler has no predict"),
 }
