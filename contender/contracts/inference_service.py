@@ -66,10 +66,10 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
 class VersionDetails(ModelVersion, frozen=True, kw_only=True):
     """A version with its manifest: what it was made from, and how it compares with scikit-learn."""
 
-    manifest: dict[str, object] = {}
+    manifest: dict[str, Any] = {}
 
     @classmethod
-    def of(cls, version: ModelVersion, manifest: dict[str, object]) -> Self:
+    def of(cls, version: ModelVersion, manifest: dict[str, Any]) -> Self:
         """The version with a manifest."""
         return cls(**{name: getattr(version, name) for name in ModelVersion.__struct_fields__}, manifest=manifest)
 

@@ -78,15 +78,15 @@ class Tensor(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     shape: list[int]
     datatype: str
-    data: list[object] = []
-    parameters: dict[str, object] = {}
+    data: list[Any] = []
+    parameters: dict[str, Any] = {}
 
 
 class RequestedOutput(msgspec.Struct, frozen=True):
     """An output that the caller asks for; the only one is `scores`."""
 
     name: str
-    parameters: dict[str, object] = {}
+    parameters: dict[str, Any] = {}
 
 
 class InferenceRequest(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class InferenceRequest(msgspec.Struct, frozen=True):
     inputs: list[Tensor]
     id: str = ""
     outputs: list[RequestedOutput] = []
-    parameters: dict[str, object] = {}
+    parameters: dict[str, Any] = {}
 
 
 class InferenceAnswer(msgspec.Struct, frozen=True):

@@ -99,7 +99,7 @@ async def infer(request: Request, model: str, version: str = CHAMPION) -> contra
     answers = await models.answer(model, registered.version, columns)
     _refuse_faults(answers.errors)
     rows = len(answers.scores)
-    flat: list[object] = [value for row in answers.scores for value in (row if isinstance(row, list) else [row])]
+    flat: list[float | None] = [value for row in answers.scores for value in (row if isinstance(row, list) else [row])]
     scores = Tensor(_SCORES, [rows, len(flat) // rows], "FP64", flat)
     return contract.InferenceAnswer(model, registered.version, question.id, [scores])
 

@@ -6,32 +6,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from schemathesis import Case
 from schemathesis.core import NOT_SET
 from schemathesis.schemas import BaseSchema
 
 from contender.contracts.ab_router import NewExperiment, VariantAllocation
+from contender.contracts.inference_service import Manifest, ModelVersion, VersionDetails
 from contender.contracts.operation import JSON
 from contender.features.catalogue import Catalogue
 from services.ab_router import main as ab_router
 from services.ab_router.settings import RouterSettings
 from services.feature_service import main as feature_service
-from services.feature_service.definitions import fixed
+from services.feature_service.definitions import definitions_for_tests
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.registry import InMemoryRegistry
 from services.feedback_service import main as feedback_service
 from services.feedback_service.experiments import InMemoryExperiments
-from services.feedback_service.handlers import TakeFeedback, TellResults
+from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import InMemorySnapshots
 from services.inference_service import main as inference_service
+from services.inference_service.domain.cost import TrialRecord
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import InMemoryVersionStore
 from shared.clock import FixedClock
 from shared.journal import Journal
 from tests.unit.ab_router import conftest as fakes
+from tests.unit.inference_service.graphs import small
 
 CLOCK = FixedClock(1_700_000_000.0)
 JOURNAL_BYTES = 256 * 1024**2
@@ -90,7 +94,7 @@ async def open_router(folder: Path) -> AsyncIterator[FastAPI]:
 async def open_feature_service(folder: Path) -> AsyncIterator[FastAPI]:
     """The feature service with the definitions of the flights."""
     settings, store = FeatureSettings(data=folder, event_limit=10), MemoryStore()
-    definitions = fixed(Catalogue.load("examples.flights.features"), store, InMemoryRegistry())
+    definitions = definitions_for_tests(Catalogue.load("examples.flights.features"), store, InMemoryRegistry())
     with _journal(folder) as journal:
         state = feature_service.state_of(settings, definitions, store, journal, CLOCK)
         yield feature_service.create_app(_giving(state))
@@ -98,12 +102,19 @@ async def open_feature_service(folder: Path) -> AsyncIterator[FastAPI]:
 
 @asynccontextmanager
 async def open_inference_service(folder: Path) -> AsyncIterator[FastAPI]:
-    """The inference service with an empty registry."""
-    settings = InferenceSettings(data=folder)
-    with _journal(folder) as journal:
-        state = inference_service.state_of(settings, InMemoryVersionStore(), journal, CLOCK)
-        yield inference_service.create_app(settings, _giving(state))
-        await state["models"].runtime.close()
+    """The inference service with a version of the model m, which hands a number back."""
+    settings, export = InferenceSettings(data=folder, row_limit=5), small()
+    state = inference_service.state_of(settings, InMemoryVersionStore(), CLOCK)
+    models = state["models"]
+    manifest = msgspec.convert(export.manifest, Manifest)
+    version = ModelVersion(
+        model="m", version=export.version, task=manifest.task, inputs=manifest.inputs, registered_at=CLOCK.now()
+    )
+    models.files.write(export.version, export.onnx)
+    models.files.write_record("m", export.version, TrialRecord(bounded=True, opening_ms=1.0, row_ms=0.01))
+    await models.store.add(VersionDetails.of(version, export.manifest))
+    yield inference_service.create_app(settings, _giving(state))
+    await models.runtime.close()
 
 
 @asynccontextmanager
@@ -113,8 +124,8 @@ async def open_feedback_service(folder: Path) -> AsyncIterator[FastAPI]:
     with _journal(folder) as journal:
         state = feedback_service.State(
             settings=settings,
-            take_feedback=TakeFeedback(journal, CLOCK, settings.partitions, settings.feedback_rows_limit),
-            tell_results=TellResults(snapshots, InMemoryExperiments(), CLOCK),
+            submit_feedback=SubmitFeedback(journal, CLOCK, settings.partitions, settings.feedback_rows_limit),
+            read_results=ReadResults(snapshots, InMemoryExperiments(), CLOCK),
             snapshots=snapshots,
             journal=journal,
         )
@@ -122,6 +133,7 @@ async def open_feedback_service(folder: Path) -> AsyncIterator[FastAPI]:
 
 
 ROW = {"unit": "u-17", "entities": {"origin": "EWR"}, "inputs": {"distance": 500.0}, "return_inputs": True}
+TENSOR = {"name": "x", "datatype": "FP64", "shape": [2], "data": [1.5, 2.5]}
 ARMS = [{"name": "plain", "version": "plain", "weight": 0.5}, {"name": "other", "version": "streaming", "weight": 0.5}]
 APPLICATIONS = {
     "ab_router": Application(
@@ -140,7 +152,25 @@ APPLICATIONS = {
         ),
     ),
     "feature_service": Application(open_feature_service),
-    "inference_service": Application(open_inference_service),
+    "inference_service": Application(
+        open_inference_service,
+        {"model": "m", "version": "champion", "slug": "unknown-model"},
+        (
+            Call("list_models"),
+            Call("show_model", {"model": "m"}),
+            Call("show_version", {"model": "m", "version": "champion"}),
+            Call("predict_rows", {"model": "m", "version": "champion"}, {"inputs": {"x": [1.5, None]}}),
+            Call("promote_version", {"model": "m"}, {"version": small().version}),
+            Call("server_metadata"),
+            Call("server_live"),
+            Call("server_ready"),
+            Call("model_ready", {"model": "m"}),
+            Call("model_metadata", {"model": "m"}),
+            Call("version_metadata", {"model": "m", "version": small().version}),
+            Call("infer", {"model": "m"}, {"inputs": [TENSOR]}),
+            Call("version_infer", {"model": "m", "version": "champion"}, {"inputs": [TENSOR], "id": "17"}),
+        ),
+    ),
     "feedback_service": Application(open_feedback_service),
 }
 

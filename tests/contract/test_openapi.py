@@ -30,8 +30,10 @@ from tests.contract.applications import APPLICATIONS
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "deploy" / "openapi.py"))
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
-NOT_YET = {"feature_service", "inference_service", "feedback_service"}
+NOT_YET = {"feature_service", "feedback_service"}
 """Services whose routes are not made from operations yet."""
+MODULES = {"inference_service": ["inference_service", "open_inference"]}
+"""The modules of a service's operations, where there are several."""
 
 bounded = settings(
     max_examples=25,
@@ -51,7 +53,8 @@ SERVICES = [pytest.param(name, marks=only_operations(name)) for name in APPLICAT
 
 
 def operations_of(name: str) -> list[Operation[Any]]:
-    modules = [importlib.import_module(f"contender.contracts.{name}"), health]
+    modules = [importlib.import_module(f"contender.contracts.{module}") for module in MODULES.get(name, [name])]
+    modules.append(health)
     return [value for module in modules for value in vars(module).values() if isinstance(value, Operation)]
 
 
