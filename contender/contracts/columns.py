@@ -1,8 +1,9 @@
-"""What a value of a model's input column may be, and what the model is fed for it: everybody judges it alike."""
+"""The values that a model's input columns may have, and the arrays and tensors that they become, for all who run it."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,14 @@ from contender.contracts.values import Scalar
 
 FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 _INTEGER_LIMIT = 2**63
+_TENSOR_TYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+    "tensor(string)": object,
+}
+"""The numpy type of an ONNX file's input, by its type there."""
 
 
 def fault_of(column: InputColumn, value: Scalar, text_limit: int) -> str:
@@ -58,3 +67,43 @@ def array_of(column: InputColumn, values: Sequence[Scalar]) -> NDArray[Any]:
         return np.array([int(value) for value in filled if value is not None], dtype=np.int64)
     kinds: dict[str, Any] = {"float": np.float64, "boolean": np.bool_, "string": object}
     return np.array(filled, dtype=kinds[column.dtype])
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFeed:
+    """How columns become the inputs of an ONNX file.
+
+    Attributes:
+        columns: in the order of a matrix.
+        types: the numpy type of each input whose type is served.
+        flat: the inputs of shape (rows,); the others have the shape (rows, 1).
+        matrix: the input that takes all columns; empty where each column has an input of its own.
+    """
+
+    columns: Sequence[InputColumn]
+    types: Mapping[str, Any]
+    flat: frozenset[str]
+    matrix: str
+
+    @classmethod
+    def of(cls, columns: Sequence[InputColumn], inputs: Sequence[Any]) -> Self:
+        """The feed of a file whose inputs are as onnxruntime describes them."""
+        names = [column.tensor or column.name for column in columns]
+        return cls(
+            columns,
+            {tensor.name: _TENSOR_TYPES[tensor.type] for tensor in inputs if tensor.type in _TENSOR_TYPES},
+            frozenset(tensor.name for tensor in inputs if len(tensor.shape) == 1),
+            inputs[0].name if len(inputs) == 1 and names != [inputs[0].name] else "",
+        )
+
+    def tensors(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The inputs for rows; `arrays` holds one array of shape (rows,) per column."""
+        if self.matrix:
+            stacked = np.column_stack([arrays[column.name] for column in self.columns])
+            return {self.matrix: stacked.astype(self.types[self.matrix])}
+        tensors = {}
+        for column in self.columns:
+            name = column.tensor or column.name
+            array = arrays[column.name].astype(self.types[name])
+            tensors[name] = array if name in self.flat else array.reshape(-1, 1)
+        return tensors

@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 
-from contender.contracts.columns import array_of
+from contender.contracts.columns import TensorFeed, array_of
 from contender.contracts.inference_service import InputColumn
 from contender.contracts.tasks import ScoreArray, Task, fitting_task
 from contender.contracts.values import Scalar
@@ -21,13 +21,6 @@ from contender.registration.rows import Rows
 _BATCH = 2_000
 """Rows that a file scores in one run."""
 _INTEGER_LIMIT = 2**63
-_TYPES: dict[str, Any] = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
-    "tensor(string)": object,
-}
 
 
 @dataclass(frozen=True)
@@ -122,10 +115,7 @@ class File:
         self._task = task
         self._classes = list(classes)
         self._outputs = [name for name in outputs if name]
-        self._types = {tensor.name: _TYPES[tensor.type] for tensor in self._session.get_inputs()}
-        self._flat = {tensor.name for tensor in self._session.get_inputs() if len(tensor.shape) == 1}
-        names = [column.tensor or column.name for column in inputs]
-        self._matrix = "" if set(names) == set(self._types) else next(iter(self._types))
+        self._feed = TensorFeed.of(self._inputs, self._session.get_inputs())
 
     def answer(self, values: Mapping[str, Sequence[Scalar]]) -> Scores:
         """The file's scores and labels of rows by column, as callers send them."""
@@ -136,7 +126,7 @@ class File:
 
     def outputs(self, values: Mapping[str, Sequence[Scalar]]) -> list[NDArray[Any]]:
         """The output tensors themselves."""
-        parts = [self._session.run(self._outputs, self._feed(arrays)) for arrays in self._batches(values)]
+        parts = [self._session.run(self._outputs, self._feed.tensors(arrays)) for arrays in self._batches(values)]
         return [np.concatenate(tensors) for tensors in zip(*parts, strict=True)]
 
     def _batches(self, values: Mapping[str, Sequence[Scalar]]) -> Iterator[dict[str, NDArray[Any]]]:
@@ -146,17 +136,6 @@ class File:
 
     def _read(self, arrays: Mapping[str, NDArray[Any]]) -> Scores:
         rows = len(next(iter(arrays.values())))
-        raw = self._session.run(self._outputs, self._feed(arrays))
+        raw = self._session.run(self._outputs, self._feed.tensors(arrays))
         scores = self._task.read_scores(raw[0], self._classes, rows)
         return Scores(scores, self._task.labels_of(scores, self._classes, raw[1] if len(raw) > 1 else None))
-
-    def _feed(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if self._matrix:
-            stacked = np.column_stack([arrays[column.name] for column in self._inputs])
-            return {self._matrix: stacked.astype(self._types[self._matrix])}
-        feed = {}
-        for column in self._inputs:
-            tensor = column.tensor or column.name
-            array = arrays[column.name].astype(self._types[tensor])
-            feed[tensor] = array if tensor in self._flat else array.reshape(-1, 1)
-        return feed

@@ -16,19 +16,13 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
+from contender.contracts.columns import TensorFeed
 from contender.contracts.inference_service import InputColumn, ModelVersion
 from contender.contracts.tasks import ScoreArray, ScoreError, TaskName, task_named
 from contender.contracts.values import Scalar, Score
 from services.inference_service.errors import AnswerError, ManifestError, UnsafeModelError
 
 FAILURES = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented, RuntimeException)
-_TENSOR_TYPES: dict[str, Any] = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
-    "tensor(string)": object,
-}
 _FLOATS = {"tensor(float)", "tensor(double)"}
 _FITTING: dict[str, set[str]] = {
     "float": _FLOATS,
@@ -86,8 +80,7 @@ class Session:
             raise UnsafeModelError.at("onnx", f"is refused by onnxruntime: {error}") from error
         self._task = task_named(task)
         self._classes = list(classes)
-        self._columns = list(schema)
-        self._read_inputs()
+        self._feed = self._read_inputs(list(schema))
         outputs = [self._score_output(score_output)]
         if label_output:
             outputs.append(self._label_output(label_output))
@@ -112,7 +105,7 @@ class Session:
             AnswerError: the model fails on the rows, or gives them no finite scores.
         """
         try:
-            raw = self._session.run(self._outputs, self._feed(arrays), options)
+            raw = self._session.run(self._outputs, self._feed.tensors(arrays), options)
         except (*FAILURES, MemoryError) as error:
             raise AnswerError.at("inputs", f"can't be answered by the model: {error}") from error
         rows = len(next(iter(arrays.values())))
@@ -124,35 +117,23 @@ class Session:
             raise AnswerError.at("inputs", str(error)) from error
         return Scores(self._task.answered_scores(scores), labels)
 
-    def _feed(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if self._matrix is not None:
-            stacked = np.column_stack([arrays[column.name] for column in self._columns])
-            return {self._matrix: stacked.astype(self._types[self._matrix])}
-        feed = {}
-        for column in self._columns:
-            tensor = column.tensor or column.name
-            array = arrays[column.name].astype(self._types[tensor])
-            feed[tensor] = array if self._flat[tensor] else array.reshape(-1, 1)
-        return feed
-
-    def _read_inputs(self) -> None:
+    def _read_inputs(self, columns: Sequence[InputColumn]) -> TensorFeed:
         """Which tensor takes which column: one each, or a matrix all of them."""
         inputs = self._session.get_inputs()
-        tensors = {tensor.name: str(tensor.type) for tensor in inputs}
-        names = [column.tensor or column.name for column in self._columns]
-        self._matrix = inputs[0].name if len(inputs) == 1 and names != [inputs[0].name] else None
-        if self._matrix is None and (set(tensors) != set(names) or len(names) > len(tensors)):
-            odd = ", ".join(sorted(set(tensors) ^ set(names))) or "columns that share a tensor"
-            raise ManifestError.at("manifest.inputs", f"and the ONNX file's inputs differ in: {odd}")
-        for column in self._columns:
-            tensor = tensors[self._matrix or column.tensor or column.name]
-            if tensor not in _FITTING[column.dtype]:
-                raise ManifestError.at("manifest.inputs", f"has {column.name} as {column.dtype}, ONNX as {tensor}")
-        width = inputs[0].shape[-1] if self._matrix is not None and inputs[0].shape else None
-        if isinstance(width, int) and width != len(self._columns):
-            raise ManifestError.at("manifest.inputs", f"has {len(self._columns)} columns, the ONNX file takes {width}")
-        self._types = {name: _TENSOR_TYPES[tensor] for name, tensor in tensors.items()}
-        self._flat = {tensor.name: len(tensor.shape) == 1 for tensor in inputs}
+        types = {tensor.name: str(tensor.type) for tensor in inputs}
+        feed = TensorFeed.of(columns, inputs)
+        names = [column.tensor or column.name for column in columns]
+        if not feed.matrix and (set(types) != set(names) or len(names) > len(types)):
+            differing = ", ".join(sorted(set(types) ^ set(names))) or "columns that share a tensor"
+            raise ManifestError.at("manifest.inputs", f"and the ONNX file's inputs differ in: {differing}")
+        for column in columns:
+            kind = types[feed.matrix or column.tensor or column.name]
+            if kind not in _FITTING[column.dtype]:
+                raise ManifestError.at("manifest.inputs", f"has {column.name} as {column.dtype}, ONNX as {kind}")
+        width = inputs[0].shape[-1] if feed.matrix and inputs[0].shape else None
+        if isinstance(width, int) and width != len(columns):
+            raise ManifestError.at("manifest.inputs", f"has {len(columns)} columns, the ONNX file takes {width}")
+        return feed
 
     def _score_output(self, name: str) -> str:
         outputs = self._session.get_outputs()
