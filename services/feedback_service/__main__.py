@@ -5,9 +5,9 @@ import sys
 
 import faust
 
-from services.feedback_service.main import create_app, redis_reasons
+from services.feedback_service.main import create_app, store_faults
 from services.feedback_service.settings import FeedbackSettings
-from services.feedback_service.store import RedisSnapshots, connect
+from services.feedback_service.store import RedisSnapshots
 from services.feedback_service.worker import changelog_of, create_worker
 from shared.clock import SystemClock
 from shared.logs import configure_logs
@@ -35,17 +35,16 @@ def worker(settings: FeedbackSettings) -> None:
             changelogs=changelogs,
         )
     )
-    redis = connect(settings.redis)
-    snapshots = RedisSnapshots(redis, partitions=settings.partitions, state=settings.feedback_state)
+    snapshots = RedisSnapshots.connect(settings.redis, partitions=settings.partitions, state=settings.feedback_state)
     port = settings.worker_port(SERVICE)
-    # Workers that share a machine differ in their port, and one that starts again finds its own folder.
+    # Workers on one machine differ in their port, and each finds its own folder again.
     folder = settings.folder(SERVICE) / f"worker-{port}"
 
     def create() -> faust.App:
         return create_worker(settings, snapshots, SystemClock(), folder)
 
     async def unready() -> list[str]:
-        return await redis_reasons(snapshots)
+        return await store_faults(snapshots)
 
     run_worker(create, settings, SERVICE, ready=unready)
 

@@ -21,7 +21,7 @@ class Experiments(Protocol):
     """The newest revision of each experiment."""
 
     def get(self, name: str) -> ExperimentRevision | None:
-        """The newest revision of an experiment; None if there was none yet."""
+        """The newest revision of an experiment; None before the first."""
         ...
 
     def all(self) -> list[ExperimentRevision]:
@@ -36,13 +36,13 @@ class InMemoryExperiments:
         self._revisions: dict[str, ExperimentRevision] = {}
 
     def put(self, revision: ExperimentRevision) -> None:
-        """Take a revision in, unless a newer one is there."""
+        """Keep a revision, unless a newer one is known."""
         known = self._revisions.get(revision.name)
         if known is None or known.revision <= revision.revision:
             self._revisions[revision.name] = revision
 
     def get(self, name: str) -> ExperimentRevision | None:
-        """The newest revision of an experiment; None if there was none yet."""
+        """The newest revision of an experiment; None before the first."""
         return self._revisions.get(name)
 
     def all(self) -> list[ExperimentRevision]:
@@ -73,7 +73,7 @@ class ExperimentsFromKafka(InMemoryExperiments):
         await self._running.aclose()
 
     async def _follow(self) -> None:
-        """Read the topic from its beginning, until that fails."""
+        """Read the topic from its beginning, until Kafka fails."""
         consumer = AIOKafkaConsumer(
             EXPERIMENTS.name,
             bootstrap_servers=self._bootstrap,
@@ -84,15 +84,15 @@ class ExperimentsFromKafka(InMemoryExperiments):
         try:
             await consumer.start()
             async for record in consumer:
-                self.take(record.value, record.offset)
+                self.apply(record.value, record.offset)
         except (KafkaError, OSError) as error:
             self._log.warning("experiments wait for Kafka", error=repr(error))
         finally:
             with suppress(KafkaError, OSError):
                 await consumer.stop()
 
-    def take(self, value: bytes | None, offset: int) -> None:
-        """Take a record's value in; a tombstone tells nothing, and one that can't be read is only logged."""
+    def apply(self, value: bytes | None, offset: int) -> None:
+        """Keep the revision in a record's value. A tombstone has none, and an unreadable value is logged."""
         if not value:
             return
         try:

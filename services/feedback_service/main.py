@@ -1,4 +1,4 @@
-"""The composition root: the one module that knows all the others."""
+"""The composition root of the web process: the only module that knows all others."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,7 +11,7 @@ from services.feedback_service.errors import PROBLEMS
 from services.feedback_service.experiments import ExperimentsFromKafka
 from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from services.feedback_service.settings import FeedbackSettings
-from services.feedback_service.store import RedisSnapshots, SnapshotStore, SnapshotsUnavailableError, connect
+from services.feedback_service.store import RedisSnapshots, SnapshotStore, SnapshotsUnavailableError
 from shared import http
 from shared.clock import SystemClock
 from shared.journal import FULL_REASON, Journal
@@ -20,7 +20,7 @@ from shared.publisher import Publisher
 
 
 class State(TypedDict):
-    """What a request finds in its state."""
+    """What requests use."""
 
     settings: FeedbackSettings
     submit_feedback: SubmitFeedback
@@ -43,10 +43,9 @@ async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
         replication=settings.replication,
         retention=settings.retention,
     )
-    redis = connect(settings.redis)
+    snapshots = RedisSnapshots.connect(settings.redis, partitions=settings.partitions, state=settings.feedback_state)
     try:
         async with publisher, ExperimentsFromKafka(settings.kafka) as experiments:
-            snapshots = RedisSnapshots(redis, partitions=settings.partitions, state=settings.feedback_state)
             yield State(
                 settings=settings,
                 submit_feedback=SubmitFeedback(
@@ -57,7 +56,7 @@ async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
                 journal=journal,
             )
     finally:
-        await redis.aclose()
+        await snapshots.close()
         journal.close()
 
 
@@ -66,7 +65,7 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
 
     Args:
         settings: read once at start.
-        resources: opens what the requests need; tests give their own.
+        resources: opens what requests use; tests pass their own.
     """
 
     @asynccontextmanager
@@ -89,8 +88,8 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
 
 
 async def unready(state: Mapping[str, Any]) -> list[str]:
-    """Why the web process can't do its job."""
-    reasons = await redis_reasons(state["snapshots"])
+    """Why the web process can't do its job; empty if it can."""
+    reasons = await store_faults(state["snapshots"])
     journal: Journal = state["journal"]
     if journal.nearly_full:
         reasons.append(FULL_REASON)
@@ -105,8 +104,8 @@ def remarks(state: Mapping[str, Any]) -> list[str]:
     return journal.remarks
 
 
-async def redis_reasons(snapshots: SnapshotStore) -> list[str]:
-    """Why snapshots can't be read or written."""
+async def store_faults(snapshots: SnapshotStore) -> list[str]:
+    """Why snapshots can't be read or written; empty if they can."""
     try:
         await snapshots.ping()
     except SnapshotsUnavailableError as error:

@@ -1,4 +1,4 @@
-"""Where workers publish what they know of experiments and readers find it."""
+"""The store of snapshots: workers publish the state of experiments there, and readers find it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -31,50 +31,33 @@ ShapeT = TypeVar("ShapeT")
 
 
 class SnapshotsUnavailableError(Exception):
-    """Where the snapshots lie can't be reached, or is too slow."""
+    """The store of snapshots can't be reached, or is too slow."""
 
 
 class SnapshotStore(Protocol):
-    """The newest snapshot of each experiment and partition, and how far each partition is."""
+    """The newest snapshot of each experiment and partition, and the status of each partition.
+
+    Every call raises SnapshotsUnavailableError when the store can't be reached.
+    """
 
     async def write(self, update: ExperimentUpdate) -> None:
-        """Bring an experiment's snapshot of one partition up to date.
-
-        Raises:
-            SnapshotsUnavailableError: the store can't be reached.
-        """
+        """Bring an experiment's snapshot of one partition up to date."""
         ...
 
     async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
-        """Put a partition's status in the place of `last`, None for none, and return whether that was the one there.
-
-        Raises:
-            SnapshotsUnavailableError: the store can't be reached.
-        """
+        """Replace a partition's status, and return whether it was `last` (None: there was none)."""
         ...
 
     async def read(self, experiment: str) -> list[PartitionSnapshot]:
-        """All partitions that have a status, by number, each with its groups of one experiment.
-
-        Raises:
-            SnapshotsUnavailableError: the store can't be reached.
-        """
+        """All partitions that have a status, by number, each with its groups of one experiment."""
         ...
 
     async def experiments(self) -> list[str]:
-        """The names of the experiments that have a snapshot, sorted.
-
-        Raises:
-            SnapshotsUnavailableError: the store can't be reached.
-        """
+        """The names of the experiments that have a snapshot, sorted."""
         ...
 
     async def ping(self) -> None:
-        """Return if the store can be reached.
-
-        Raises:
-            SnapshotsUnavailableError: the store can't be reached.
-        """
+        """Return if the store answers."""
         ...
 
 
@@ -85,7 +68,7 @@ class RedisSnapshots:
 
     Args:
         redis: a client that does not decode responses.
-        partitions: how many partitions there are.
+        partitions: number of partitions.
         state: the name of the counts.
     """
 
@@ -94,21 +77,29 @@ class RedisSnapshots:
         self._prefix = f"{{feedback}}:counts-{state}"
         self._statuses = [f"{self._prefix}:status:{number}" for number in range(partitions)]
 
-    async def write(self, update: ExperimentUpdate) -> None:
-        """Bring an experiment's snapshot of one partition up to date.
+    @classmethod
+    def connect(cls, url: str, *, partitions: int, state: str = "1") -> "RedisSnapshots":
+        """Snapshots at an address. A call gives up after DEADLINE_S and is not tried again."""
+        redis = Redis.from_url(
+            url, socket_timeout=_ANSWER_S, socket_connect_timeout=_ANSWER_S, retry=Retry(NoBackoff(), 0)
+        )
+        return cls(redis, partitions=partitions, state=state)
 
-        Raises:
-            SnapshotsUnavailableError: Redis can't be reached or refuses.
-        """
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def write(self, update: ExperimentUpdate) -> None:
+        """Bring an experiment's snapshot of one partition up to date, in one transaction."""
         key = self._key(update.experiment)
         encoded = {name: msgspec.msgpack.encode(cohort) for name, cohort in update.changed.items()}
         encoded[str(update.partition)] = msgspec.msgpack.encode(update.headers)
         async with _deadline():
             gone = set(update.gone)
             if update.complete:
-                own = f"{update.partition}:"
-                stored = {_text(name) for name in await self._redis.hkeys(key)}
-                gone |= {name for name in stored if name.startswith(own)} - set(update.changed)
+                prefix = f"{update.partition}:"
+                stored = {name.decode() for name in await self._redis.hkeys(key)}
+                gone |= {name for name in stored if name.startswith(prefix)} - set(update.changed)
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hset(key, items=[part for pair in encoded.items() for part in pair])
                 if gone:
@@ -118,11 +109,7 @@ class RedisSnapshots:
         SNAPSHOT_BYTES.inc(sum(map(len, encoded.values())))
 
     async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
-        """Put a partition's status in the place of `last`, None for none, and return whether that was the one there.
-
-        Raises:
-            SnapshotsUnavailableError: Redis can't be reached or refuses.
-        """
+        """Replace a partition's status, and return whether it was `last` (None: there was none)."""
         value = msgspec.msgpack.encode(status)
         async with _deadline():
             replaced = await self._redis.set(f"{self._prefix}:status:{status.partition}", value, get=True)
@@ -130,11 +117,7 @@ class RedisSnapshots:
         return bool(replaced == _encoded(last))
 
     async def read(self, experiment: str) -> list[PartitionSnapshot]:
-        """All partitions that have a status, by number, each with its groups of one experiment.
-
-        Raises:
-            SnapshotsUnavailableError: Redis can't be reached or refuses.
-        """
+        """All partitions that have a status, by number, each with its groups of one experiment."""
         async with _deadline(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.mget(self._statuses)
             pipeline.hgetall(self._key(experiment))
@@ -142,21 +125,13 @@ class RedisSnapshots:
         return _snapshots(statuses, {name.decode(): value for name, value in fields.items()})
 
     async def experiments(self) -> list[str]:
-        """The names of the experiments that have a snapshot, sorted.
-
-        Raises:
-            SnapshotsUnavailableError: Redis can't be reached or refuses.
-        """
+        """The names of the experiments that have a snapshot, sorted."""
         async with _deadline():
             names = await self._redis.smembers(f"{self._prefix}:experiments")
-        return sorted(map(_text, names))
+        return sorted(name.decode() for name in names)
 
     async def ping(self) -> None:
-        """Return if Redis answers.
-
-        Raises:
-            SnapshotsUnavailableError: it does not.
-        """
+        """Return if Redis answers."""
         async with _deadline():
             await self._redis.echo("ping")
 
@@ -174,14 +149,14 @@ class InMemorySnapshots:
     async def write(self, update: ExperimentUpdate) -> None:
         """Bring an experiment's snapshot of one partition up to date."""
         fields = self._fields.setdefault(update.experiment, {})
-        own = f"{update.partition}:"
-        for name in [name for name in fields if name in update.gone or (update.complete and name.startswith(own))]:
+        prefix = f"{update.partition}:"
+        for name in [name for name in fields if name in update.gone or (update.complete and name.startswith(prefix))]:
             del fields[name]
         fields.update({name: msgspec.msgpack.encode(cohort) for name, cohort in update.changed.items()})
         fields[str(update.partition)] = msgspec.msgpack.encode(update.headers)
 
     async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
-        """Put a partition's status in the place of `last`, None for none, and return whether that was the one there."""
+        """Replace a partition's status, and return whether it was `last` (None: there was none)."""
         replaced = self._statuses.get(status.partition)
         self._statuses[status.partition] = msgspec.msgpack.encode(status)
         return replaced == _encoded(last)
@@ -196,17 +171,12 @@ class InMemorySnapshots:
         return sorted(self._fields)
 
     async def ping(self) -> None:
-        """Return: memory is there."""
-
-
-def connect(url: str) -> "Redis":
-    """A client for values that are bytes, which gives up after DEADLINE_S and leaves it to the caller to try again."""
-    return Redis.from_url(url, socket_timeout=_ANSWER_S, socket_connect_timeout=_ANSWER_S, retry=Retry(NoBackoff(), 0))
+        """Return: memory answers."""
 
 
 @asynccontextmanager
 async def _deadline() -> AsyncIterator[None]:
-    """Turn what may go wrong between here and Redis into the store's own error, in time."""
+    """Turn every failure of a call to Redis into the store's own error, within the deadline."""
     try:
         async with asyncio.timeout(DEADLINE_S):
             yield
@@ -214,16 +184,12 @@ async def _deadline() -> AsyncIterator[None]:
         raise SnapshotsUnavailableError(f"Redis can't be reached ({type(error).__name__})") from error
 
 
-def _text(name: bytes | str) -> str:
-    return name.decode() if isinstance(name, bytes) else name
-
-
 def _encoded(status: PartitionStatus | None) -> bytes | None:
     return None if status is None else msgspec.msgpack.encode(status)
 
 
 def _snapshots(statuses: Sequence[bytes | None], fields: dict[str, bytes]) -> list[PartitionSnapshot]:
-    """Decode what a reader has found."""
+    """Decode the partitions' statuses and the fields of one experiment."""
     cohorts = {name: _decode(value, CohortSnapshot) for name, value in fields.items() if ":" in name}
     snapshots = []
     for value in statuses:

@@ -25,7 +25,6 @@ from services.feedback_service.store import (
     RedisSnapshots,
     SnapshotStore,
     SnapshotsUnavailableError,
-    connect,
 )
 
 NAME = 'price <script> "\u00e4'
@@ -137,8 +136,7 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 
 async def test_a_frozen_server_is_an_error_in_time_and_serves_again_afterwards(own_valkey: Valkey):
-    redis = connect(own_valkey.url)
-    store = RedisSnapshots(redis, partitions=1)
+    store = RedisSnapshots.connect(own_valkey.url, partitions=1)
     await store.write_status(status(0))
     os.kill(own_valkey.pid, signal.SIGSTOP)
     try:
@@ -148,13 +146,12 @@ async def test_a_frozen_server_is_an_error_in_time_and_serves_again_afterwards(o
     finally:
         os.kill(own_valkey.pid, signal.SIGCONT)
     assert [snapshot.status for snapshot in await store.read(NAME)] == [status(0)]
-    await redis.aclose()
+    await store.close()
 
 
 async def test_an_unreachable_server_is_an_error_that_can_be_handled(unused_tcp_port: int):
-    redis = connect(f"redis://127.0.0.1:{unused_tcp_port}/0")
-    store = RedisSnapshots(redis, partitions=1)
+    store = RedisSnapshots.connect(f"redis://127.0.0.1:{unused_tcp_port}/0", partitions=1)
     for call in (store.ping, store.experiments, lambda: store.write_status(status(0))):
         with pytest.raises(SnapshotsUnavailableError):
             await call()
-    await redis.aclose()
+    await store.close()
