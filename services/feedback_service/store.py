@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import msgspec
 from redis import RedisError
@@ -98,7 +98,7 @@ class RedisSnapshots:
             gone = set(update.gone)
             if update.complete:
                 prefix = f"{update.partition}:"
-                stored = {name.decode() for name in await self._redis.hkeys(key)}
+                stored = {name.decode() for name in cast("list[bytes]", await self._redis.hkeys(key))}
                 gone |= {name for name in stored if name.startswith(prefix)} - set(update.changed)
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hset(key, items=[part for pair in encoded.items() for part in pair])
@@ -127,7 +127,7 @@ class RedisSnapshots:
     async def experiments(self) -> list[str]:
         """The names of the experiments that have a snapshot, sorted."""
         async with _deadline():
-            names = await self._redis.smembers(f"{self._prefix}:experiments")
+            names = cast("set[bytes]", await self._redis.smembers(f"{self._prefix}:experiments"))
         return sorted(name.decode() for name in names)
 
     async def ping(self) -> None:
