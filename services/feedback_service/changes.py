@@ -1,4 +1,4 @@
-"""A partition's entries as of its last flush, and what has changed since."""
+"""A partition's entries as of its last flush, and the changes since."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -10,18 +10,18 @@ Write = tuple[bytes, bytes | None]
 
 
 class LocalTable(Protocol):
-    """What is kept of a partition on this machine: the entries as of the last flush."""
+    """A partition's entries on this machine, as of the last flush."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key."""
         ...
 
     def scan(self, prefix: bytes) -> Iterable[Write]:
-        """The entries whose keys begin so, in the order of their keys."""
+        """The entries whose keys begin with the prefix, in the order of their keys."""
         ...
 
     def expired(self, until: float, limit: int) -> list[bytes]:
-        """The keys of entries that expire by then, the first ones first."""
+        """The keys of entries that expire by then, in the order of their expiry."""
         ...
 
 
@@ -36,7 +36,7 @@ class ChangedTable:
         self.local = local
         self.changes: dict[bytes, bytes | None] = {}
         self.size = 0
-        """Bytes that were put since the last flush, those that were replaced included."""
+        """Bytes put since the last flush, replaced values included."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key."""
@@ -48,7 +48,7 @@ class ChangedTable:
         self.size += len(value)
 
     def delete(self, key: bytes) -> None:
-        """Forget a key."""
+        """Delete a key."""
         self.changes[key] = None
 
     def clear(self) -> None:
@@ -56,7 +56,7 @@ class ChangedTable:
         self.changes, self.size = {}, 0
 
     def scan(self, prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
-        """The entries whose keys begin so, as of the last flush."""
+        """The entries whose keys begin with the prefix, as of the last flush."""
         return [(key, value) for key, value in self.local.scan(prefix) if value is not None]
 
 
@@ -71,16 +71,16 @@ class InMemoryTable:
         return self.values.get(key)
 
     def scan(self, prefix: bytes) -> list[Write]:
-        """The entries whose keys begin so, in the order of their keys."""
+        """The entries whose keys begin with the prefix, in the order of their keys."""
         return [(key, self.values[key]) for key in sorted(self.values) if key.startswith(prefix)]
 
     def expired(self, until: float, limit: int) -> list[bytes]:
-        """The keys of entries that expire by then, the first ones first."""
+        """The keys of entries that expire by then, in the order of their expiry."""
         expiring = [(expires_at(key, value), key) for key, value in self.values.items()]
         return [key for expiry, key in sorted((e, k) for e, k in expiring if e is not None and e <= until)][:limit]
 
     def write(self, writes: Sequence[Write]) -> None:
-        """Apply what a flush gave."""
+        """Apply the writes of a flush."""
         for key, value in writes:
             if value is None:
                 self.values.pop(key, None)

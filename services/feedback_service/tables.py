@@ -1,7 +1,7 @@
-"""Where a worker keeps its partitions: in RocksDB on this machine, with a changelog in Kafka behind it.
+"""The worker's tables: RocksDB on this machine, with a changelog in Kafka behind it.
 
-What is on the disk is always as of a flush that Kafka has, together with its offset in the changelog. A worker that
-starts again therefore reads only what came after.
+The disk holds the state of a flush that Kafka has, and its offset in the changelog. A worker that starts again
+therefore reads only the records after it.
 """
 
 import shutil
@@ -32,12 +32,12 @@ from shared.clock import Clock, SystemClock
 from shared.logs import logger
 
 CACHE_BYTES = 32 * 1024**2
-"""Blocks read and writes buffered in memory, each, for all partitions of a worker: an open window's entries that are
-read often. The operating system caches the files besides."""
+"""Memory for blocks, and again for buffered writes, of all partitions of a worker: enough for the entries of an open
+window. The operating system caches the files besides."""
 
 LIFETIME_S = 12 * 3600.0
-"""How long a partition counts that nothing was noted of. Kafka drops deletions from the changelog a day after it has
-compacted them (`delete.retention.ms`): who was away for longer never hears of them, and would keep what is gone."""
+"""How old a partition's last note may be before it is read anew. Kafka drops deletions from the changelog a day after
+compaction (`delete.retention.ms`): a worker that was away for longer would miss them and keep deleted entries."""
 
 _NOTED_EVERY_S = 3600.0
 _WRITE_BUFFER_BYTES = 8 * 1024**2
@@ -51,11 +51,11 @@ _SECONDS = Struct(">Q")
 
 
 class LocalPartition:
-    """One partition's entries on this machine. Entries that expire have a second key, which begins with when.
+    """One partition's entries on this machine. Entries that expire have a second key, which begins with the time.
 
     Args:
-        database: where they are.
-        clock: tells when something was written.
+        database: holds them.
+        clock: the time of writes.
     """
 
     def __init__(self, database: Rdict, clock: Clock) -> None:
@@ -63,16 +63,16 @@ class LocalPartition:
         self._clock = clock
         offset, _, noted_at = (database.get(_CHANGELOG_OFFSET) or b"").partition(b" ")
         self.changelog_offset = int(offset) if offset else None
-        """The offset of the changelog up to which everything is here; None when nothing is."""
+        """The offset of the changelog up to which the partition is read; None before the first record."""
         self._noted_at = float(noted_at or 0.0)
 
     @property
     def is_outdated(self) -> bool:
-        """Whether deletions may be missing that the changelog no longer tells of."""
+        """Whether the changelog may have dropped deletions that were not read."""
         return self.changelog_offset is not None and self._clock.now() - self._noted_at > LIFETIME_S
 
     def note_current(self) -> None:
-        """Note now and then that nothing has come to the changelog, for a partition that its owner holds."""
+        """Note from time to time that the changelog has no new records; its owner calls this."""
         if self.changelog_offset is not None and self._clock.now() - self._noted_at >= _NOTED_EVERY_S:
             self.write([], self.changelog_offset)
 
@@ -82,14 +82,14 @@ class LocalPartition:
         return value
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """The entries whose keys begin so, in the order of their keys."""
+        """The entries whose keys begin with the prefix, in the order of their keys."""
         for key, value in cast("Iterator[tuple[bytes, bytes]]", self._database.items(from_key=prefix)):
             if not key.startswith(prefix):
                 return
             yield key, value
 
     def expired(self, until: float, limit: int) -> list[bytes]:
-        """The keys of entries that expire by then, the first ones first."""
+        """The keys of entries that expire by then, in the order of their expiry."""
         if until <= 0.0 or limit < 1:
             return []
         keys: list[bytes] = []
@@ -101,7 +101,7 @@ class LocalPartition:
         return keys
 
     def write(self, writes: Iterable[Write], changelog_offset: int, noted_at: float | None = None) -> None:
-        """Apply writes and note the offset of the changelog that they reach to, both or neither.
+        """Apply writes and note the offset of the last one in the changelog, both or neither.
 
         `noted_at` is when the changelog ended there, by default now.
         """
@@ -122,7 +122,7 @@ class LocalPartition:
         self.changelog_offset, self._noted_at = changelog_offset, noted_at
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._database.close()
 
 
@@ -131,8 +131,8 @@ class LocalTables:
     """The partitions on this machine, opened when they are first asked for.
 
     Args:
-        folder: where they lie; None keeps them in memory.
-        clock: tells when something was written.
+        folder: holds a database per partition; None keeps them in memory.
+        clock: the time of writes.
     """
 
     folder: Path | None
@@ -146,7 +146,7 @@ class LocalTables:
         if number not in self._open:
             opened = LocalPartition(self._database(number), self.clock)
             if opened.is_outdated and self.folder is not None:
-                logger(__name__).warning("table was not used for long and is read anew", partition=number)
+                logger(__name__).warning("a table was unused for long and is read anew", partition=number)
                 opened.close()
                 shutil.rmtree(self._path(self.folder, number))
                 opened = LocalPartition(self._database(number), self.clock)
@@ -154,13 +154,13 @@ class LocalTables:
         return self._open[number]
 
     def close(self, number: int) -> None:
-        """Let go of a partition, for another process to open."""
+        """Close a partition, so that another process may open it."""
         opened = self._open.pop(number, None)
-        if opened is not None and self.folder is not None:  # in memory there is nothing to let go of
+        if opened is not None and self.folder is not None:  # closing would lose those in memory
             opened.close()
 
     def close_all(self) -> None:
-        """Let go of all partitions."""
+        """Close all partitions."""
         for number in list(self._open):
             self.close(number)
 
@@ -172,9 +172,11 @@ class LocalTables:
         try:
             return Rdict(str(path), self._options(), access_type=AccessType.read_write())
         except Exception as error:
-            if "Corruption" not in str(error):  # rocksdict has one type for all of them
+            if "Corruption" not in str(error):  # rocksdict has one exception type for all faults
                 raise
-            logger(__name__).warning("table is read anew from its changelog", partition=number, error=str(error))
+            logger(__name__).warning(
+                "a corrupt table is read anew from its changelog", partition=number, error=str(error)
+            )
             shutil.rmtree(path)
             return Rdict(str(path), self._options(), access_type=AccessType.read_write())
 
@@ -201,12 +203,12 @@ class LocalTables:
 
 
 class ChangelogStore(Store[bytes, bytes]):
-    """Gives Faust's recovery the partitions to restore. Nothing else goes through Faust's own table."""
+    """Lets Faust's recovery restore the partitions. Faust's own table has no other use."""
 
     tables: LocalTables
 
     def persisted_offset(self, tp: TP) -> int | None:
-        """The offset of the changelog that is on the disk."""
+        """The offset of the changelog that the disk has."""
         return self.tables.partition(tp.partition).changelog_offset
 
     def apply_changelog_batch(
@@ -220,7 +222,7 @@ class ChangelogStore(Store[bytes, bytes]):
             message = event.message
             here = self.tables.partition(message.partition).changelog_offset
             if here is not None and message.offset <= here:
-                continue  # Faust held back what came after a recovery, and the partition has moved on since
+                continue  # Faust held the record back during a recovery, and the partition has it
             # Within a batch the last value of a key counts, and the expiry of a deleted one is looked up.
             entries.setdefault(message.partition, {})[message.key or b""] = message.value
             ends[message.partition] = (message.offset, message.timestamp)
@@ -230,14 +232,14 @@ class ChangelogStore(Store[bytes, bytes]):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Let go of what other workers own now."""
+        """Close the partitions that other workers own now."""
         del assigned, newly_assigned, generation_id
         for tp in revoked:
             if tp.topic in self.table.changelog_topic.topics:
                 self.tables.close(tp.partition)
 
     def reset_state(self) -> None:
-        """Nothing: the changelog says what holds."""
+        """Do nothing: the changelog has the state."""
 
     async def backup_partition(self, tp: TP | int, flush: bool = True, purge: bool = False, keep: int = 1) -> None:  # noqa: FBT001, FBT002 - Faust's signature
         """Refuse: the changelog is the backup."""
@@ -248,7 +250,7 @@ class ChangelogStore(Store[bytes, bytes]):
         raise NotImplementedError
 
     async def stop(self) -> None:
-        """Let go of everything."""
+        """Close all partitions."""
         self.tables.close_all()
         await super().stop()
 
@@ -282,10 +284,10 @@ def create_table(app: faust.App, name: str, partitions: int, tables: LocalTables
 
 
 async def send(app: faust.App, topic: str, partition: int, writes: Sequence[Write]) -> int:
-    """Send writes to the changelog in their order, and return the offset of the last one once Kafka has all.
+    """Send writes to the changelog in order, and return the offset of the last one once Kafka has all.
 
     Raises:
-        aiokafka.errors.KafkaError: Kafka has refused one.
+        aiokafka.errors.KafkaError: Kafka refused a record.
     """
     sent = [await app.producer.send(topic, key, value, partition, None, None) for key, value in writes]
     return max([(await record).offset for record in sent])

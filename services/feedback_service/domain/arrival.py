@@ -8,12 +8,12 @@ from services.feedback_service.domain.split import BLOCKING_P, BLOCKING_TUNING_N
 from services.feedback_service.domain.sums.mean import ClusteredSums, compare_clustered
 
 MIN_MATURED_ROWS = 100
-"""Matured rows that each arm needs before anything is said of it: the intervals rest on the central limit theorem."""
+"""Matured rows that each arm needs before it is tested: the intervals rest on the central limit theorem."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelArrival:
-    """The share of matured rows with a label in each arm, and the p-value of the two being one."""
+    """The share of matured rows with a label in each arm, and the p-value of the two being equal."""
 
     champion_share: float
     challenger_share: float

@@ -18,10 +18,10 @@ from services.feedback_service.domain.sums.units import unit_buckets
 from shared.events import FRAME_ID_CHARACTERS, FeedbackGiven, PredictionBlock, PredictionFrame
 
 CHUNK_ROWS = 64
-"""Rows whose reports share a table entry: a report rewrites this many at most, however large its frame is."""
+"""Rows whose reports share a table entry: a report rewrites at most so many, however large its frame is."""
 
 TEXT_CHARACTERS = 100
-"""Longer texts are kept as their hash, classes and outcomes alike, so that the one still equals the other."""
+"""Longer texts are kept as their hash, in classes and outcomes alike, so that they still compare."""
 
 NAME_CHARACTERS = 200
 """The longest name of an experiment, a variant, a model or a version; the router's own limit."""
@@ -47,7 +47,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     """The columns of a PredictionBlock that labels are compared with, packed, with one entry per row.
 
     `bucket` (uint8) stands for the unit, `time` and `score` are float64, `width` is the number of scores of a row (0:
-    one number), `label` (int32) the number of the class that was served, UNKNOWN_LABEL where it is none of `classes`;
+    one number), `label` (int32) the number of the class that was served, UNKNOWN_LABEL where `classes` lack it;
     it is empty where the router recorded no label. A block without experiment or variant keeps its size only.
     """
 
@@ -87,7 +87,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def scores(self) -> Floats:
-        """Shape (rows,), or (rows, classes) for a multiclass model."""
+        """Shape (rows,), or (rows, width) where a row has several scores."""
         scores = np.frombuffer(self.score, dtype=np.float64)
         return scores.reshape(-1, self.width) if self.width else scores
 
@@ -106,7 +106,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def degraded_rows(self) -> NDArray[np.bool_]:
-        """Whether defaults or a fallback had a part in the answer, shape (rows,)."""
+        """Whether the answer used defaults or a fallback, shape (rows,)."""
         return np.frombuffer(self.degraded, dtype=np.bool_) if self.degraded else np.zeros(self.size, dtype=np.bool_)
 
 
@@ -141,7 +141,7 @@ class FrameEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 def frame_entry(frame: PredictionFrame, offset: int, sent_at: float) -> FrameEntry:
-    """What the join keeps of a frame.
+    """The entry that the join keeps of a frame.
 
     Raises:
         ValueError: the lists of a block are not one entry per row, its scores do not fit its task, or a value is out
@@ -238,7 +238,7 @@ def _check_ranges(number: int, block: PredictionBlock) -> None:
 
 
 def storable(value: ScalarT) -> ScalarT:
-    """A value of few bytes: a long text as its hash, an integer beyond 64 bits as a float."""
+    """The value in few bytes: a long text as its hash, an integer beyond 64 bits as a float."""
     if isinstance(value, str) and len(value) > TEXT_CHARACTERS:
         return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
     if isinstance(value, int) and not -_INT64 <= value < _INT64:

@@ -1,4 +1,4 @@
-"""What is known of an experiment in one partition besides its sums: its clock, its groups, and their open cohorts."""
+"""An experiment in one partition without its sums: its clock, its groups, and their open cohorts."""
 
 import hashlib
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ SHORTEST_COHORT_S = 60.0
 
 
 class GroupKey(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """What is summed up together: a variant in an epoch. The other fields are the experiment's own."""
+    """The rows that are summed together: a variant in an epoch. The other fields are the experiment's."""
 
     experiment: str
     epoch: int
@@ -38,7 +38,7 @@ class GroupEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ExperimentEntry(msgspec.Struct, frozen=True, array_like=True):
-    """An experiment as it is stored. All of it only ever grows, so a record that is read again changes nothing."""
+    """An experiment as it is stored. Every field only grows, so a record that is read again changes nothing."""
 
     newest: float
     arrived_at: float
@@ -61,7 +61,7 @@ class Group:
 
     @property
     def width_s(self) -> float:
-        """The stretch of prediction time that a cohort covers."""
+        """Seconds of prediction time in a cohort."""
         return max(SHORTEST_COHORT_S, self.key.window_s / COHORTS_PER_WINDOW)
 
     def matures_at(self, number: int) -> float:
@@ -94,7 +94,7 @@ class Group:
 class Experiment:
     """An experiment's groups, and its clock: the newest prediction time, and when that prediction was sent.
 
-    A prediction whose time lies ahead of when it was sent counts as of when it was sent: it moves nothing.
+    A prediction whose time lies ahead of its sending counts as of its sending.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Experiment:
     groups: dict[GroupKey, Group] = field(default_factory=dict)
 
     def group(self, block: BlockEntry) -> Group:
-        """The group that a block's rows belong to, with what the block says of it."""
+        """The group of a block's rows, with the block's version and probability noted."""
         key = GroupKey(block.experiment, block.epoch, block.variant, block.task, block.window_s, block.missing)
         group = self.groups.setdefault(key, Group(key, block.model))
         group.versions.add(block.version)
@@ -111,13 +111,13 @@ class Experiment:
         return group
 
     def advance(self, newest: float, sent_at: float) -> None:
-        """Move the clock on to a prediction's time, as far as it had come when the prediction was sent."""
+        """Move the clock on to a prediction's time, or to when it was sent if that is earlier."""
         reached = min(newest, sent_at)
         if reached > self.newest:
             self.newest, self.arrived_at = reached, sent_at
 
     def clock(self, caught_up_at: float | None) -> float:
-        """How far the experiment's time has come, with the time since its newest prediction arrived."""
+        """The experiment's time: its newest prediction's, plus the idle time since that arrived."""
         if caught_up_at is None or not self.arrived_at < inf:
             return self.newest
         return self.newest + max(0.0, caught_up_at - self.arrived_at)

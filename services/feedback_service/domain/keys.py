@@ -1,12 +1,12 @@
-"""The keys of a partition's table: every entry of one partition lies in one table, and its kind is the first letter."""
+"""The keys of a partition's table, which holds all its entries: the first letter is the kind of entry."""
 
 from struct import Struct
 
 MARKS = b"m"
-"""Up to which offsets everything is durable; the last record of every flush."""
+"""The offsets up to which everything is durable; the last record of every flush."""
 
 INTENT = b"i"
-"""Up to which offsets the entries of an unfinished flush may reach; the first record of every flush."""
+"""The offsets that the entries of an unfinished flush may reach; the first record of every flush."""
 
 COUNTS = b"x"
 """Counts of the whole partition."""
@@ -20,32 +20,32 @@ _SIGN = 1 << 63  # added, so that negative numbers sort before positive ones
 
 
 def frame_key(frame_id: str) -> bytes:
-    """Where a prediction frame is kept."""
+    """The key of a prediction frame."""
     return FRAMES + frame_id.encode()
 
 
 def chunk_key(frame_id: str, chunk: int) -> bytes:
-    """Where the reports on a chunk of a frame's rows are kept."""
+    """The key of the reports on a chunk of a frame's rows."""
     return b"%b%b/%d" % (LABELS, frame_id.encode(), chunk)
 
 
 def waiting_key(frame_id: str) -> bytes:
-    """Where the chunks are listed that wait for their frame."""
+    """The key of the list of chunks that wait for their frame."""
     return WAITING + frame_id.encode()
 
 
 def experiment_key(name: str) -> bytes:
-    """Where an experiment's clock and groups are kept."""
+    """The key of an experiment's clock and groups."""
     return EXPERIMENTS + name.encode()
 
 
 def total_key(group_id: bytes) -> bytes:
-    """Where the matured rows of a group are summed up."""
+    """The key of a group's matured rows."""
     return TOTALS + group_id
 
 
 def cohort_key(group_id: bytes, number: int, day: int) -> bytes:
-    """Where the rows of one open cohort and one day are summed up."""
+    """The key of the rows of one open cohort and one day."""
     return COHORTS + group_id + _NUMBER.pack(number + _SIGN) + _NUMBER.pack(day + _SIGN)
 
 
@@ -57,7 +57,7 @@ def parse_cohort_key(key: bytes) -> tuple[bytes, int, int]:
 
 
 def day_key(group_id: bytes, day: int) -> bytes:
-    """Where the matured rows of one day are summed up."""
+    """The key of a group's matured rows of one day."""
     return DAYS + group_id + _NUMBER.pack(day + _SIGN)
 
 
@@ -76,5 +76,5 @@ def with_expiry(seconds: float, value: bytes) -> bytes:
 
 
 def without_expiry(value: bytes) -> bytes:
-    """The value as it was before `with_expiry`."""
+    """The value without its expiry."""
     return value[_NUMBER.size :]

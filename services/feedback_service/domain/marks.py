@@ -1,4 +1,4 @@
-"""How far the two topics of a partition have been applied."""
+"""The offsets up to which a partition's two topics have been applied."""
 
 from math import inf
 
@@ -8,9 +8,9 @@ from contender.contracts.topics import FEEDBACK, PREDICTIONS
 
 
 class Marks(msgspec.Struct, frozen=True, array_like=True):
-    """The last offsets applied of both topics, and when those records were sent, in seconds since the Unix epoch.
+    """The last applied offsets of both topics, and when those records were sent, in seconds since the Unix epoch.
 
-    `since` is when the first record was sent that counts, where the topic `predictions` no longer held all before it.
+    `since` is when the first counted record was sent, where the topic `predictions` no longer held those before it.
     """
 
     predictions: int = -1
@@ -48,5 +48,5 @@ class Marks(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def decode(cls, value: bytes | None) -> "Marks":
-        """Read stored marks; without any nothing has been applied."""
+        """Read stored marks; None stands for none."""
         return cls() if value is None else msgspec.msgpack.decode(value, type=cls)

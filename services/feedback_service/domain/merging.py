@@ -78,7 +78,7 @@ def merged_arms(groups: Sequence[GroupSnapshot], watermark: float) -> dict[tuple
 def watermark_of(
     groups: Sequence[GroupSnapshot], caught_up_at: float | None, stopped_at: float | None, now: float
 ) -> float | None:
-    """How far an experiment's time has come; None before its first prediction.
+    """The experiment's watermark; None before its first prediction.
 
     The newest prediction of any partition and not the oldest of the newest, since one set of routers writes to all
     partitions: one without predictions is idle, not behind, and must not keep the others from maturing. While traffic

@@ -1,4 +1,4 @@
-"""Which cohorts of which experiments readers have not seen yet, and how they are published."""
+"""The changes of a partition that are not published yet, and the updates that publish them."""
 
 from collections.abc import Callable, Iterable
 
@@ -20,11 +20,11 @@ GetCell = Callable[[bytes], Cell]
 
 
 class PendingUpdates:
-    """What has changed of the experiments of one partition. At first everything has.
+    """The unpublished changes of one partition's experiments. At first everything is unpublished.
 
     Args:
         partition: the number of the partition.
-        experiments: those there are.
+        experiments: all experiments of the partition.
     """
 
     def __init__(self, partition: int, experiments: Iterable[str]) -> None:
@@ -34,28 +34,28 @@ class PendingUpdates:
         self.change_all(experiments)
 
     def change_all(self, experiments: Iterable[str]) -> None:
-        """Note that readers may have nothing of these experiments."""
+        """Publish these experiments anew, whole."""
         for name in experiments:
             self._changed.setdefault(name, set())
             self._complete.add(name)
 
     def change(self, experiment: str, location: Location | None = None) -> None:
-        """Note that an experiment has changed, and where."""
+        """Note a change of an experiment, and of which cohort."""
         changed = self._changed.setdefault(experiment, set())
         if location is not None:
             changed.add(location)
 
     def due(self, limit: int) -> list[str]:
-        """Experiments that have changed, the longest ago first."""
+        """Experiments with changes, the oldest change first."""
         return list(self._changed)[:limit]
 
     def published(self, experiment: str) -> None:
-        """Note that readers have everything of an experiment."""
+        """Note that an experiment is published."""
         self._changed.pop(experiment, None)
         self._complete.discard(experiment)
 
     def update(self, experiment: Experiment, cell: GetCell, lateness_s: float) -> ExperimentUpdate:
-        """What readers have to learn of an experiment."""
+        """The update that publishes an experiment's changes."""
         complete = experiment.name in self._complete
         changed = self._changed.get(experiment.name, set())
         headers: list[GroupHeader] = []
@@ -95,7 +95,7 @@ def _snapshot(group: Group, number: int | None, cell: GetCell) -> CohortSnapshot
     cells = [cell(cohort_key(group.id, number, day)) for day in sorted(group.open[number])]
     if len(cells) > 1:
         cohort = Cell()
-        for one in cells:
-            cohort.absorb(one)
+        for day in cells:
+            cohort.absorb(day)
         return cohort.snapshot(group.matures_at(number))
     return cells[0].snapshot(group.matures_at(number))

@@ -1,4 +1,4 @@
-"""What was reported for the rows of a frame, and how it stood at any offset that matters after a crash."""
+"""The reports on the rows of a frame, as of every offset that a replay after a crash may ask for."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from services.feedback_service.domain.keys import with_expiry, without_expiry
 from shared.events import FeedbackGiven
 
 HISTORY_LIMIT = 20
-"""Different reports kept of one row: the first ten and the last ten. Nobody corrects an outcome as often, and whoever
-floods a row pushes out neither what was reported before nor what is reported after."""
+"""Different reports kept of one row: the first ten and the last ten. Nobody corrects an outcome as often, and a flood
+pushes out neither the reports before it nor those after it."""
 
 VERSIONS_LIMIT = 16
 """Feedback frames about one row between two flushes. With HISTORY_LIMIT and TEXT_CHARACTERS it keeps a chunk, one
@@ -19,17 +19,17 @@ record of the changelog, below 3 MB whatever is sent."""
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
-    """One outcome reported for one row: when it was given, and what it is."""
+    """An outcome reported for a row, and its time."""
 
     given_at: float
     outcome: Outcome
 
 
 class RowReports(msgspec.Struct, frozen=True, array_like=True):
-    """Everything reported for one row up to some offset.
+    """The reports on one row up to some offset.
 
-    `kept` holds different reports in the order of the topic; one that was repeated stands where it came last, and
-    `duplicates` counts the repetitions. `refused` counts what went beyond HISTORY_LIMIT.
+    `kept` holds different reports in the order of the topic, each at its last occurrence; `duplicates` counts the
+    repetitions, `refused` the reports beyond HISTORY_LIMIT.
     """
 
     kept: list[Report] = []
@@ -38,7 +38,7 @@ class RowReports(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def total(self) -> int:
-        """How many reports there were."""
+        """The number of all reports."""
         return len(self.kept) + self.duplicates + self.refused
 
     def after(self, reports: Sequence[Report]) -> "RowReports":
@@ -63,7 +63,7 @@ class Version(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LabelChunk(msgspec.Struct, array_like=True):
-    """The reports on up to CHUNK_ROWS neighbouring rows of one frame, up to the feedback frame at `offset`.
+    """The reports on up to CHUNK_ROWS neighbouring rows of a frame, up to the feedback frame at `offset`.
 
     A row has the versions that a replay may ask for: the last one at or below the offset that is durable, and all
     above it.
@@ -73,7 +73,7 @@ class LabelChunk(msgspec.Struct, array_like=True):
     offset: int = -1
 
     def at(self, row: int, offset: int) -> RowReports:
-        """What was reported for a row up to a feedback offset."""
+        """The reports on a row up to a feedback offset."""
         for version in reversed(self.rows.get(row, ())):
             if version.offset <= offset:
                 return version.reports
@@ -84,7 +84,7 @@ class LabelChunk(msgspec.Struct, array_like=True):
         return any(version.offset == offset for version in self.rows.get(row, ()))
 
     def add(self, row: int, reports: Sequence[Report], offset: int, durable: int) -> bool:
-        """Keep a frame's reports on one row, unless there are too many versions; whether they are kept."""
+        """Keep a frame's reports on one row, and return whether they are kept: there may be too many versions."""
         versions = self.rows.get(row, [])
         settled = sum(later.offset <= durable for later in versions[1:])
         versions = versions[settled:]
@@ -96,7 +96,7 @@ class LabelChunk(msgspec.Struct, array_like=True):
 
 
 class WaitingEntry(msgspec.Struct, frozen=True, array_like=True):
-    """The chunks whose frame had not come, and how many reports they hold."""
+    """Chunks that wait for their frame, and the number of their reports."""
 
     chunks: list[int]
     reports: int
@@ -132,7 +132,7 @@ def decode_waiting(value: bytes) -> WaitingEntry:
 
 
 NOTHING = RowReports()
-"""What was reported for a row that nothing was reported for."""
+"""A row without reports."""
 
 _CHUNKS = msgspec.msgpack.Decoder(LabelChunk)
 _WAITING = msgspec.msgpack.Decoder(WaitingEntry)

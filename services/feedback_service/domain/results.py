@@ -1,4 +1,4 @@
-"""How the results of an experiment follow from the snapshots of the partitions."""
+"""Computes the results of an experiment from the snapshots of the partitions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ def results_of(
 
 
 def _caught_up_at(snapshots: Sequence[PartitionSnapshot]) -> float | None:
-    """When the topics of every partition had been read to their end; None where that is not known of one."""
+    """When the topics of every partition had been read to their end; None while one partition has not reported it."""
     times = [snapshot.status.caught_up_at for snapshot in snapshots]
     known = [time for time in times if time is not None]
     return min(known) if known and len(known) == len(times) else None

@@ -1,4 +1,4 @@
-"""What a worker publishes of its partitions: sums by variant and cohort, complete in themselves and mergeable."""
+"""What a worker publishes of its partitions: mergeable sums by variant and cohort."""
 
 import msgspec
 
@@ -34,8 +34,8 @@ class CohortSnapshot(msgspec.Struct, frozen=True, array_like=True):
 class GroupSnapshot(msgspec.Struct, frozen=True):
     """One variant of an experiment in one epoch.
 
-    `watermark` says how far the experiment's time has come in this partition, and `arrived_at` when the prediction
-    that brought it there was sent, both in seconds since the Unix epoch.
+    `watermark` is the experiment's time in this partition, and `arrived_at` when the prediction that set it was sent,
+    both in seconds since the Unix epoch.
     """
 
     experiment: str
@@ -53,10 +53,10 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
 
 
 class PartitionStatus(msgspec.Struct, frozen=True):
-    """How far one partition is: the offsets of its two topics that were applied, and counts over all experiments.
+    """The applied offsets of one partition's two topics, and counts over all experiments.
 
-    `caught_up_at` is when both topics were last read to their end, `since` from when the counts hold where the topics
-    no longer began at their first record. All times are seconds since the Unix epoch.
+    `caught_up_at` is when both topics were last read to their end. `since` is from when the counts hold, where the
+    topics no longer began at their first record. All times are seconds since the Unix epoch.
     """
 
     partition: int
@@ -68,7 +68,7 @@ class PartitionStatus(msgspec.Struct, frozen=True):
 
 
 class PartitionSnapshot(msgspec.Struct, frozen=True):
-    """What is known of one partition: its status, and groups of one experiment or of all."""
+    """One partition's status, and its groups of one experiment or of all."""
 
     status: PartitionStatus
     groups: list[GroupSnapshot]
@@ -80,7 +80,7 @@ class PartitionSnapshot(msgspec.Struct, frozen=True):
 
     @property
     def offsets(self) -> dict[str, int]:
-        """The offsets of its two topics that were applied."""
+        """The applied offsets of its two topics."""
         return self.status.offsets
 
     @property
@@ -97,10 +97,10 @@ class GroupHeader(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ExperimentUpdate(msgspec.Struct, frozen=True):
-    """What has changed of one experiment in one partition since it was last published.
+    """The changes of one experiment in one partition since it was last published.
 
-    `headers` are all its groups, `changed` the cohorts that differ, by field, and `gone` the fields of cohorts that are
-    no more; `complete` says that there are no others.
+    `headers` are all its groups, `changed` the changed cohorts by field, and `gone` the fields of cohorts that were
+    folded; `complete` says that all cohorts are in `changed`.
     """
 
     partition: int
@@ -112,7 +112,7 @@ class ExperimentUpdate(msgspec.Struct, frozen=True):
 
 
 def snapshot_groups(headers: list[GroupHeader], cohorts: dict[str, CohortSnapshot]) -> list[GroupSnapshot]:
-    """Groups with their cohorts; a cohort that is not there is left out."""
+    """Groups with their cohorts; missing cohorts are left out."""
     return [
         msgspec.structs.replace(header.group, cohorts=[cohorts[field] for field in header.cohorts if field in cohorts])
         for header in headers

@@ -1,4 +1,4 @@
-"""Sample ratio: does the traffic split over the variants as it was told to? Valid at every look."""
+"""Sample ratio: does the traffic split over the variants as configured? Valid at every look."""
 
 from collections.abc import Sequence
 from math import exp, inf
@@ -12,7 +12,7 @@ from services.feedback_service.domain.sums.estimates import MIN_OBSERVATIONS
 from services.feedback_service.domain.sums.units import BUCKETS
 
 PRIOR_STRENGTH = 100.0
-"""How many rows' worth the prior trusts the configured split; small enough to see a broken one soon."""
+"""Rows that the prior's trust in the configured split is worth; few enough to detect a broken split soon."""
 
 BLOCKING_P = 0.001
 """A split, or a label arrival, less likely than this withholds the verdict; the tests are tuned for it."""

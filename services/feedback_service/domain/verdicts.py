@@ -1,4 +1,4 @@
-"""Verdicts: what the evidence says about champion and challenger, as a status and one plain sentence."""
+"""Verdicts on champion and challenger, each a status and one plain sentence."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known at one look.
+    """The evidence at one look.
 
     `champion_rows` and `challenger_rows` are the matured rows that count in the metric. `effect` is challenger minus
     champion, None while there is no epoch to compare in. `arrival_p` is None where label arrival is not tested: too few
@@ -126,7 +126,7 @@ def _rows(contest: Contest, evidence: Evidence) -> str:
 
 
 def _waits(evidence: Evidence) -> str:
-    """What is still to come, and the end of the sentence."""
+    """The rows that are still to mature, and the end of the sentence."""
     waiting = evidence.waiting
     if waiting is None:
         return "."
