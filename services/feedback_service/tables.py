@@ -175,7 +175,7 @@ class LocalTables:
             if "Corruption" not in str(error):  # rocksdict has one exception type for all faults
                 raise
             logger(__name__).warning(
-                "a corrupt table is read anew from its changelog", partition=number, error=str(error)
+                "corrupt table is read anew from its changelog", partition=number, error=str(error)
             )
             shutil.rmtree(path)
             return Rdict(str(path), self._options(), access_type=AccessType.read_write())

@@ -11,7 +11,7 @@ from services.feedback_service.domain.labelling import RowChanges
 from services.feedback_service.domain.snapshots import CohortSnapshot
 from services.feedback_service.domain.sums import SUMS, sums_of
 from services.feedback_service.domain.sums.exact import ExactSums, row_additions
-from services.feedback_service.domain.sums.fixed_point import pack, to_fixed_point
+from services.feedback_service.domain.sums.fixed_point import from_fixed_point, pack, to_fixed_point, unpack
 from services.feedback_service.domain.sums.metric_sums import LabelledRows
 
 ROWS = LabelledRows(
@@ -23,7 +23,7 @@ FIRST_RELEASE = [
     5,
     {"predictions": 3, "labelled": 2},
     {3: 2, 9: 1},
-    [{3: 1, 9: 1}, {"accuracy": {3: pack(to_fixed_point(1.0))}}, {"accuracy": pack(1)}, {100: 1}, {999: 1}],
+    [{3: 1, 9: 1}, {"accuracy": {3: b"\x042\x01"}}, {"accuracy": b"\x042\x01"}, {100: 1}, {999: 1}],
     [{}, {}, {}, {}, {}],
 ]
 
@@ -85,3 +85,8 @@ def test_a_snapshot_of_the_first_release_is_read_until_a_worker_replaces_it():
     sums = [{3: 1}, {"accuracy": {3: 1.0}}, {"accuracy": 1.0}, {100: 1}, {999: 1}]
     old = msgspec.msgpack.encode([60.0, {"predictions": 3}, {3: 3}, sums, [{}, {}, {}, {}, {}]])
     assert msgspec.msgpack.decode(old, type=CohortSnapshot).labelled.totals == {"accuracy": {3: 1.0}}
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 0.1, 1e300, -5e-324, 2.0**60])
+def test_numbers_are_packed_and_read_as_they_were(value):
+    assert from_fixed_point(unpack(pack(to_fixed_point(value)))) == value

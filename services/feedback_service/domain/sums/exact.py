@@ -1,6 +1,6 @@
 """What some rows add to every metric, exactly, so that it can be taken back whatever came in between."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ class SumsEntry(msgspec.Struct, frozen=True, array_like=True):
     """ExactSums as they are stored; the totals are packed. The last three fields are of the first release."""
 
     rows: dict[int, int]
-    totals: dict[str, dict[int, bytes]]
+    totals: dict[str, dict[int, int | bytes]]
     squares: dict[str, bytes] = {}
     negatives: dict[int, int] = {}
     positives: dict[int, int] = {}
@@ -37,20 +37,20 @@ class ExactSums:
     """Rows by the unit's bucket, and by metric the totals by key in units of `to_fixed_point`."""
 
     rows: Counter[int] = field(default_factory=Counter)
-    totals: dict[str, Counter[int]] = field(default_factory=dict)
+    totals: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
 
     def add(self, sign: int, rows: Iterable[RowAdditions]) -> None:
         """Add (sign 1) or take back (sign -1) rows."""
         for row in rows:
             self.rows[row.bucket] += sign
             for metric, key, units in row.totals:
-                self.totals.setdefault(metric, Counter())[key] += sign * units
+                self.totals[metric][key] += sign * units
 
     def absorb(self, other: "ExactSums") -> None:
         """Add everything that the other one holds."""
         self.rows.update(other.rows)
         for metric, totals in other.totals.items():
-            self.totals.setdefault(metric, Counter()).update(totals)
+            self.totals[metric].update(totals)
 
     def snapshot(self) -> SumsSnapshot:
         """The sums as they are published."""
@@ -72,13 +72,12 @@ class ExactSums:
     @classmethod
     def of(cls, entry: SumsEntry) -> "ExactSums":
         """The sums that were stored."""
-        totals = {
-            metric: Counter({key: unpack(packed) for key, packed in row.items()})
-            for metric, row in entry.totals.items()
-        }
-        for metric, row in read_first_release(entry.negatives, entry.positives).items():
-            totals[metric] = Counter(row)
-        return cls(Counter(entry.rows), totals)
+        totals = {metric: {key: unpack(packed) for key, packed in row.items()} for metric, row in entry.totals.items()}
+        totals |= read_first_release(entry.negatives, entry.positives)
+        sums = cls(Counter(entry.rows))
+        for metric, row in totals.items():
+            sums.totals[metric].update(row)
+        return sums
 
 
 def row_additions(metrics: Sequence[Metric], rows: LabelledRows) -> list[RowAdditions]:

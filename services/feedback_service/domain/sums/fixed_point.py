@@ -6,6 +6,7 @@ rounding, so adding a row and subtracting it again gives the same sum as before,
 
 _SHIFT = 1074
 _UNIT = 1 << _SHIFT
+_LARGEST_WHOLE = 1 << 53
 
 
 def to_fixed_point(value: float) -> int:
@@ -20,17 +21,26 @@ def to_fixed_point(value: float) -> int:
 
 
 def from_fixed_point(units: int) -> float:
-    """The float nearest to that many units of 2^-1074."""
-    return units / _UNIT
+    """The float nearest to that many units of 2^-1074; a whole number is an int, which is stored in fewer bytes."""
+    whole = units >> _SHIFT
+    return whole if whole << _SHIFT == units else units / _UNIT
 
 
-def pack(units: int) -> bytes:
-    """An integer in few bytes: how many zero bits it ends with (2 bytes), then the rest of it."""
+def pack(units: int) -> int | bytes:
+    """That many units of 2^-1074 in few bytes: a whole number as it is.
+
+    Others are the number of zero bits at their end (2 bytes), then the rest.
+    """
+    whole = units >> _SHIFT
+    if whole << _SHIFT == units and abs(whole) < _LARGEST_WHOLE:
+        return whole
     zeros = max(0, (units & -units).bit_length() - 1)
     rest = units >> zeros
     return zeros.to_bytes(2) + rest.to_bytes(rest.bit_length() // 8 + 1, signed=True)
 
 
-def unpack(packed: bytes) -> int:
-    """The integer that was packed."""
+def unpack(packed: int | bytes) -> int:
+    """The units that were packed."""
+    if isinstance(packed, int):
+        return packed << _SHIFT
     return int.from_bytes(packed[2:], signed=True) << int.from_bytes(packed[:2])

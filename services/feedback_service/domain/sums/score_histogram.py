@@ -90,9 +90,9 @@ def rows_per_unit(rows: Floats) -> float:
     """Rows that a unit has on average, seen from a row: sum(u^2) / sum(u) over units of u rows; at least 1.
 
     `rows` are counts by the unit's bucket, shape (BUCKETS,). Units are hashed to buckets at random, so the spread of
-    the counts estimates the sum of the squared units. The variance of a sum over rows of units
-    that are alike in themselves is this many times that over independent rows (the design effect; Kish, Survey Sampling, 1965, chapter 5), and no
-    resemblance within units can make it larger.
+    the counts estimates the sum of the squared units. The variance of a sum over rows is so many times that over
+    independent rows if all rows of a unit are alike, and less if they are not (the design effect; Kish, Survey
+    Sampling, 1965, chapter 5).
     """
     n = float(rows.sum())
     return max(1.0, float(np.square(rows - rows.mean()).sum()) * BUCKETS / (BUCKETS - 1) / n) if n else 1.0
