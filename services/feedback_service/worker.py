@@ -63,7 +63,7 @@ class SnapshotPublisher:
             try:
                 await self._publish(number)
             except SnapshotsUnavailableError as error:
-                logger(__name__).warning("snapshots wait for Redis", partition=number, error=str(error))
+                logger(__name__).warning("snapshots wait for the store", partition=number, error=str(error))
                 return
 
     async def _publish(self, number: int) -> None:

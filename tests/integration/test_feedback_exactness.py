@@ -37,7 +37,7 @@ FRAME_EVENTS = 100
 EVENTS_PER_SECOND = 6000
 SENDING_S = 22.0
 KILLS = 6
-SETTLED_WITHIN_S = 45.0
+SETTLED_WITHIN_S = 240.0
 VARIANTS = ("champion", "challenger")
 
 
@@ -291,7 +291,7 @@ async def cleanup_policies(kafka: str) -> set[str]:
     return {entry[1] for entry in entries if entry[0] == "cleanup.policy"}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 async def test_every_count_and_sum_is_the_senders_own_through_kills(quiet_kafka: str, valkey: str, tmp_path: Path):
     redis_url = valkey.removesuffix("/0") + "/5"
     environment = {

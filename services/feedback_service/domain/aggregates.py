@@ -29,7 +29,7 @@ from services.feedback_service.domain.labelling import label_rows
 from services.feedback_service.domain.marks import Marks
 from services.feedback_service.domain.publishing import PendingUpdates
 from services.feedback_service.domain.reports import LabelChunk, RowReports
-from services.feedback_service.domain.snapshots import ExperimentUpdate, PartitionSnapshot, PartitionStatus
+from services.feedback_service.domain.snapshots import ExperimentUpdate, PartitionStatus
 
 DAY_S = 86_400.0
 IDLE_FOLD_S = DAY_S
@@ -275,10 +275,3 @@ class PartitionAggregates:
     def publish_again(self, names: Iterable[str] | None = None) -> None:
         """Publish these experiments anew, by default all: the store may have lost them."""
         self._pending.change_all(self.experiments if names is None else names)
-
-    def snapshot(self, now: float) -> PartitionSnapshot:
-        """The partition as readers see it once all updates are published."""
-        groups = []
-        for name in sorted(self.experiments):
-            groups += self._pending.groups(self.experiments[name], self._cell, self._allowed_lateness_s)
-        return PartitionSnapshot(self.status(now), groups)

@@ -9,8 +9,6 @@ from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
     ExperimentUpdate,
     GroupHeader,
-    GroupSnapshot,
-    snapshot_groups,
 )
 
 Location = tuple[bytes, int | None]
@@ -75,12 +73,6 @@ class PendingUpdates:
     def _field(self, location: Location) -> str:
         group_id, number = location
         return f"{self._partition}:{group_id.hex()}:{'matured' if number is None else number}"
-
-    def groups(self, experiment: Experiment, cell: GetCell, lateness_s: float) -> list[GroupSnapshot]:
-        """All groups of an experiment with their cohorts."""
-        everything = PendingUpdates(self._partition, [experiment.name])
-        update = everything.update(experiment, cell, lateness_s)
-        return snapshot_groups(update.headers, update.changed)
 
 
 def _locations(group: Group, cell: GetCell) -> list[int | None]:

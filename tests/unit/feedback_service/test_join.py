@@ -15,9 +15,10 @@ from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.cells import Cell
 from services.feedback_service.domain.entries import CHUNK_ROWS, frame_entry, row_groups
 from services.feedback_service.domain.keys import DAYS, GROUP_BYTES, TOTALS
+from services.feedback_service.domain.publishing import PendingUpdates
 from services.feedback_service.domain.reports import HISTORY_LIMIT, VERSIONS_LIMIT
 from services.feedback_service.domain.results import results_of
-from services.feedback_service.domain.snapshots import PartitionSnapshot, SumsSnapshot
+from services.feedback_service.domain.snapshots import PartitionSnapshot, SumsSnapshot, snapshot_groups
 from services.feedback_service.domain.sums.score_histogram import BINS
 from services.feedback_service.join import Join, Limits, PartitionJoin, SourceOffset
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
@@ -70,7 +71,14 @@ def apply(join: Join | PartitionJoin, record: Record, partition: int = 0) -> Non
 
 
 def numbers(join: Join, partition=0) -> PartitionSnapshot:
-    return join.partitions[partition].aggregates.snapshot(0.0)
+    """The partition as readers see it once everything is published; nothing counts as published by it."""
+    aggregates = join.partitions[partition].aggregates
+    pending = PendingUpdates(partition, aggregates.experiments)
+    groups = []
+    for name in sorted(aggregates.experiments):
+        update = pending.update(aggregates.experiments[name], aggregates._cell, aggregates._allowed_lateness_s)
+        groups += snapshot_groups(update.headers, update.changed)
+    return PartitionSnapshot(aggregates.status(0.0), groups)
 
 
 def predictions(frame_id: str, *blocks: PredictionBlock, offset=0, **sent) -> Record:
