@@ -1,41 +1,40 @@
 """A local append-only journal: what was acknowledged is on disk, and stays there until Kafka has it.
 
-The journal is a folder of segments `<first sequence number>.log`. A record is a 4-byte length, a 4-byte CRC-32 and
-the msgpack of a JournalRecord; a torn record at the end of the last segment, left by a crash, was never
-acknowledged and is cut off on opening. The file `acknowledged` holds how far the publisher got, and `refused` the
-records that Kafka would not have.
+The journal is a folder of segments `<sequence number>.log`. A record is a 4-byte length, a 4-byte CRC-32 and the
+msgpack of a JournalRecord. A crash may leave a partial record at the end of the last segment; nobody was told that it
+was kept, and opening cuts it off. The file `acknowledged` holds how far the publisher got, and `refused` the records
+that Kafka refused.
 """
 
 import asyncio
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from errno import ENOSPC
 from pathlib import Path
 from typing import BinaryIO, Self
-
-import msgspec
 
 from shared.errors import JournalFull, RecordTooLarge
 from shared.journal_files import (
     Acknowledged,
     JournalDamagedError,
+    JournalInUseError,
     JournalRecord,
     Position,
+    add_refused,
     bytes_from,
     checked_end,
     framed,
+    lock_folder,
     name_of,
-    open_segment,
     read_acknowledged,
-    read_body,
+    read_records,
     refused_records,
-    segment_path,
-    segments_of,
+    remove_segments,
+    write_acknowledged,
 )
+from shared.journal_segment import Segment
 from shared.topics import LARGEST_RECORD_BYTES
 
 __all__ = [
@@ -57,69 +56,53 @@ _PROBE_S = 1.0
 _PROBE_BYTES = 64 * 1024
 
 
-class JournalInUseError(RuntimeError):
-    """Another process writes to this journal."""
-
-
 @dataclass
 class Journal:
     """Appends records; a flush makes everything appended before it durable with one fdatasync.
 
-    A write or a flush that fails takes the file back to its last good end, and while even that fails nothing more is
-    appended: behind a torn record everything would be lost. All bytes that are not durable yet lie in one segment.
+    A write or a flush that fails takes the file back to its last good end. While even that fails nothing more is
+    appended: everything behind a partial record would be lost.
+
+    The flush that finds a segment full also begins the next one. Meanwhile what is appended is held in memory: a new
+    segment takes no byte before all of the last one are durable, or a power cut would look like damage.
     """
 
     folder: Path
     limit_bytes: int
     segment_bytes: int
     _lock: BinaryIO
-    _file: int
-    _end: Position
+    _segment: Segment
     unsent_bytes: int
     _acknowledged: Acknowledged
     appended: asyncio.Event = field(default_factory=asyncio.Event)
     sync_file: Callable[[int], None] = os.fdatasync
-    _durable: Position = field(init=False)
     _refused: list[str] = field(init=False)
     _flushing: asyncio.Task[None] | None = None
-    _torn: bool = False
+    _held: list[bytes] | None = None
     _losses: int = 0
     _fault: str = ""
-    _wanted_bytes: int = _PROBE_BYTES
+    _needed_bytes: int = _PROBE_BYTES
     _probed_at: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self._durable = self._end
         self._refused = [name_of(record) for record in refused_records(self.folder)]
 
     @classmethod
     def open(cls, folder: Path, *, limit_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> Self:
-        """Open or make the journal in `folder` and cut off a record that a crash left torn.
+        """Open or make the journal in `folder` and cut off a partial record that a crash left.
 
         Raises:
             JournalInUseError: another process holds the journal.
             JournalDamagedError: a record that is not the last one can't be read; the message says where it lies.
         """
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "lock").open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.close()
-            raise JournalInUseError(
-                f"{folder} is written by another process; stop it or set another CONTENDER_DATA"
-            ) from error
+        lock = lock_folder(folder)
         try:
             at = read_acknowledged(folder)
-            end = checked_end(folder, at)
-            file = open_segment(folder, end.segment)
-            os.ftruncate(file, end.byte)
-            os.fdatasync(file)  # what a crash left unsynced may be sent from now on
+            segment = Segment.open(folder, checked_end(folder, at))
         except BaseException:
             lock.close()
             raise
-        unsent = bytes_from(folder, at)
-        return cls(folder, limit_bytes, segment_bytes, lock, file, end, unsent, at)
+        return cls(folder, limit_bytes, segment_bytes, lock, segment, bytes_from(folder, at), at)
 
     def append(
         self, topic: str, partition: int, key: bytes | None, headers: list[tuple[str, bytes]], value: bytes
@@ -142,16 +125,10 @@ class Journal:
         content = b"".join([framed(record) for record in records])
         if self.unsent_bytes + len(content) > self.limit_bytes:
             raise JournalFull(FULL_REASON, retry_after_s=_RETRY_AFTER_S)
-        try:
-            if self._torn:
-                self._mend()
-            if self._end.byte >= self.segment_bytes and self._flushing is None:
-                self._roll()
+        if self._held is not None:
+            self._held.append(content)
+        else:
             self._write(content)
-        except OSError as error:
-            self._wanted_bytes = max(_PROBE_BYTES, len(content))
-            raise self._failed(error) from error
-        self._end = Position(self._end.segment, self._end.byte + len(content))
         self.unsent_bytes += len(content)
 
     @property
@@ -196,26 +173,55 @@ class Journal:
             await asyncio.shield(self._flushing)  # one that began before our append does not cover it
         if self._losses != losses:
             raise JournalFull("the journal can't write to its disk", retry_after_s=_RETRY_AFTER_S)
-        if self._end != self._durable:
+        if self._segment.end != self._segment.durable:
             self._flushing = asyncio.create_task(self._sync())
             await asyncio.shield(self._flushing)
 
     async def _sync(self) -> None:
-        end = self._end
+        segment, end = self._segment, self._segment.end
+        is_full = end >= self.segment_bytes
+        self._held = [] if is_full else None
         try:
-            await asyncio.to_thread(self.sync_file, self._file)
+            following = await asyncio.to_thread(self._sync_segment, segment, opens_next=is_full)
         except OSError as error:
-            self._lose()
+            held, self._held = self._held, None
+            self.unsent_bytes -= segment.forget() + sum(map(len, held or ()))
+            self._losses += 1  # the kernel has dropped it and reports that only once
             raise self._failed(error) from error
         finally:
             self._flushing = None
-        self._durable = end
+        segment.durable = end
         self._fault = ""
         self.appended.set()
-        # Under load there is always a flush under way, and no moment to roll but this one.
-        if self._end != end and self._end.byte >= self.segment_bytes and not self._torn:
+        if following is not None:
+            segment.close()
+            self._segment = following
+        held, self._held = self._held, None
+        if held:
+            self._write_held(b"".join(held))
+
+    def _sync_segment(self, segment: Segment, *, opens_next: bool) -> Segment | None:
+        """Make a segment durable; the next one where it is to be opened and the disk has room for another file."""
+        self.sync_file(segment.file)
+        if opens_next:
             with suppress(OSError):
-                self._roll()
+                return Segment.open(self.folder, Position(segment.number + 1, 0))
+        return None
+
+    def _write_held(self, content: bytes) -> None:
+        """Write what was appended meanwhile; the flushes of its callers raise where the disk does not take it."""
+        try:
+            self._write(content)
+        except JournalFull:
+            self.unsent_bytes -= len(content)
+            self._losses += 1
+
+    def _write(self, content: bytes) -> None:
+        try:
+            self._segment.write(content)
+        except OSError as error:
+            self._needed_bytes = max(_PROBE_BYTES, len(content))
+            raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> JournalFull:
         if not self._fault:
@@ -226,7 +232,7 @@ class Journal:
         return JournalFull(self._fault, retry_after_s=_RETRY_AFTER_S)
 
     def _probe(self) -> None:
-        """Try the disk with a file of its own, after what is in Kafka already has made room.
+        """Try the disk with a file of its own, after dropping what Kafka has already.
 
         Raises:
             OSError: the disk does not take it.
@@ -235,74 +241,30 @@ class Journal:
         path = self.folder / "probe"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(file, 0, self._wanted_bytes)
+            os.posix_fallocate(file, 0, self._needed_bytes)
             self.sync_file(file)
         finally:
             os.close(file)
             path.unlink(missing_ok=True)
 
     def _drop_sent(self) -> None:
-        """Free the newest segment, too, if Kafka has all that it holds; the next one begins empty."""
-        sent = Position(self._acknowledged.segment, self._acknowledged.position)
-        if self._flushing is None and self._end.byte and self._end == self._durable == sent:
-            self._roll()
-            for number in segments_of(self.folder):
-                if number < self._end.segment:
-                    segment_path(self.folder, number).unlink(missing_ok=True)
-
-    def _write(self, content: bytes) -> None:
-        written = 0
-        try:
-            written = os.write(self._file, content)
-        finally:
-            if written < len(content):
-                self._torn = True
-                with suppress(OSError):
-                    self._mend()
-        if written < len(content):
-            raise OSError(ENOSPC, os.strerror(ENOSPC))
-
-    def _mend(self) -> None:
-        """Cut off what a failed write or flush left behind the end."""
-        os.ftruncate(self._file, self._end.byte)
-        self._torn = False
-
-    def _lose(self) -> None:
-        """Forget what was not durable when a flush failed: the kernel has dropped it and reports that only once."""
-        self.unsent_bytes -= self._end.byte - self._durable.byte
-        self._end = self._durable
-        self._losses += 1
-        self._torn = True
-        with suppress(OSError):
-            self._mend()
-
-    def _roll(self) -> None:
-        try:
-            self.sync_file(self._file)
-        except OSError:
-            self._lose()
-            raise
-        self._durable = self._end
-        file = open_segment(self.folder, self._end.segment + 1)
-        os.close(self._file)
-        self._file = file
-        self._end = self._durable = Position(self._end.segment + 1, 0)
+        """Free the newest segment, too, if Kafka has all that was appended; the next one begins empty."""
+        if self._flushing is None and self.unsent_bytes == 0:
+            if self._segment.end:
+                following = Segment.open(self.folder, Position(self._segment.number + 1, 0))
+                self._segment.close()
+                self._segment = following
+            remove_segments(self.folder, before=self._segment.number)
 
     def acknowledged(self) -> Acknowledged:
         """How far the publisher got."""
         return self._acknowledged
 
-    def bytes_between(self, start: Acknowledged, end: Acknowledged) -> int:
-        """Bytes of records from one place to a later one."""
-        return bytes_from(self.folder, start) - bytes_from(self.folder, end)
-
-    def acknowledge(self, at: Acknowledged, sent_bytes: int) -> None:
+    def acknowledge(self, at: Acknowledged) -> None:
         """Note how far the publisher got and drop the segments before it; `store_acknowledged` makes it durable."""
+        self.unsent_bytes -= bytes_from(self.folder, self._acknowledged) - bytes_from(self.folder, at)
         self._acknowledged = at
-        self.unsent_bytes -= sent_bytes
-        for number in segments_of(self.folder):
-            if number < at.segment:
-                segment_path(self.folder, number).unlink(missing_ok=True)
+        remove_segments(self.folder, before=at.segment)
 
     def store_acknowledged(self) -> None:
         """Make durable how far the publisher got; takes as long as the disk, so it runs in a thread.
@@ -310,12 +272,7 @@ class Journal:
         Raises:
             OSError: the disk does not take it; what was stored before still stands.
         """
-        temporary = self.folder / "acknowledged.new"
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(self._acknowledged))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / "acknowledged")
+        write_acknowledged(self.folder, self._acknowledged)
 
     def refuse(self, record: JournalRecord) -> None:
         """Keep a record that Kafka refuses for good in the file `refused`.
@@ -323,10 +280,7 @@ class Journal:
         Raises:
             OSError: the disk does not take it.
         """
-        with (self.folder / "refused").open("ab") as file:
-            file.write(framed(record))
-            file.flush()
-            os.fsync(file.fileno())
+        add_refused(self.folder, record)
         self._refused.append(name_of(record))
 
     @property
@@ -343,30 +297,15 @@ class Journal:
         Raises:
             JournalDamagedError: a record can't be read.
         """
-        budget = limit_bytes
-        durable = self._durable
-        for number in segments_of(self.folder):
-            if not start.segment <= number <= durable.segment:
-                continue
-            path = segment_path(self.folder, number)
-            with path.open("rb") as file:
-                end = durable.byte if number == durable.segment else path.stat().st_size
-                file.seek(start.byte if number == start.segment else 0)
-                while (at := file.tell()) < end:
-                    body = read_body(file)
-                    if body is None:
-                        raise JournalDamagedError(f"{path} can't be read at byte {at}")
-                    yield msgspec.msgpack.decode(body, type=JournalRecord), Position(number, file.tell())
-                    budget -= len(body)
-                    if budget <= 0:
-                        return
+        segment = self._segment  # another thread may read while the next one begins
+        end = Position(segment.number, segment.durable)
+        return read_records(self.folder, start, end, limit_bytes)
 
     def close(self) -> None:
-        """Make what was appended durable and give the journal free."""
-        if self._torn:
-            self._mend()
-        self.sync_file(self._file)
-        os.close(self._file)
+        """Make what was appended durable and release the journal."""
+        self._segment.repair()
+        self.sync_file(self._segment.file)
+        self._segment.close()
         self._lock.close()
 
 

@@ -1,5 +1,6 @@
 """How a journal lies on disk: its records, its segments, and how far the publisher got."""
 
+import fcntl
 import os
 import struct
 import zlib
@@ -20,8 +21,12 @@ class JournalDamagedError(RuntimeError):
     """A record that was acknowledged can't be read any more."""
 
 
+class JournalInUseError(RuntimeError):
+    """Another process writes to this journal."""
+
+
 class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One Kafka record to be."""
+    """A Kafka record that is to be sent."""
 
     topic: str
     partition: int
@@ -49,7 +54,7 @@ class Acknowledged(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place in the journal: the number of a segment and a byte in it."""
+    """A position in the journal: the number of a segment and a byte in it."""
 
     segment: int
     byte: int
@@ -59,6 +64,24 @@ def framed(record: JournalRecord) -> bytes:
     """The record as it lies in a segment: length, checksum, msgpack."""
     body = msgspec.msgpack.encode(record)
     return _HEAD.pack(len(body), zlib.crc32(body)) + body
+
+
+def lock_folder(folder: Path) -> BinaryIO:
+    """Make the folder and lock it; closing the file releases it.
+
+    Raises:
+        JournalInUseError: another process has locked it.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = (folder / "lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise JournalInUseError(
+            f"{folder} is written by another process; stop it or set another CONTENDER_DATA"
+        ) from error
+    return lock
 
 
 def segment_path(folder: Path, number: int) -> Path:
@@ -71,8 +94,15 @@ def segments_of(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("*.log"))
 
 
+def remove_segments(folder: Path, *, before: int) -> None:
+    """Remove the segments with a lower number."""
+    for number in segments_of(folder):
+        if number < before:
+            segment_path(folder, number).unlink(missing_ok=True)
+
+
 def open_segment(folder: Path, number: int) -> int:
-    """Open a segment without a buffer, and see to it that its name outlives a crash.
+    """Open a segment without a buffer, and make its name durable.
 
     Raises:
         OSError: the disk does not take it.
@@ -103,14 +133,40 @@ def bytes_from(folder: Path, at: Acknowledged) -> int:
 
 
 def read_body(file: BinaryIO) -> bytes | None:
-    """The next record's bytes; None where there is no whole one."""
+    """The next record's bytes; None where it is not whole."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return None
     length, checksum = _HEAD.unpack(head)
     body = file.read(length)
-    # No record is empty: a stretch of zeros, as a power cut may leave it, is none.
+    # No record is empty; a power cut may leave zeros.
     return body if body and len(body) == length and zlib.crc32(body) == checksum else None
+
+
+def read_records(
+    folder: Path, start: Position, end: Position, limit_bytes: int
+) -> Iterator[tuple[JournalRecord, Position]]:
+    """Records from `start` up to `end`, each with the position after it, until about `limit_bytes` are read.
+
+    Raises:
+        JournalDamagedError: a record can't be read.
+    """
+    budget = limit_bytes
+    for number in segments_of(folder):
+        if not start.segment <= number <= end.segment:
+            continue
+        path = segment_path(folder, number)
+        with path.open("rb") as file:
+            size = end.byte if number == end.segment else path.stat().st_size
+            file.seek(start.byte if number == start.segment else 0)
+            while (at := file.tell()) < size:
+                body = read_body(file)
+                if body is None:
+                    raise JournalDamagedError(f"{path} can't be read at byte {at}")
+                yield msgspec.msgpack.decode(body, type=JournalRecord), Position(number, file.tell())
+                budget -= len(body)
+                if budget <= 0:
+                    return
 
 
 def checked_end(folder: Path, at: Acknowledged) -> Position:
@@ -129,7 +185,7 @@ def checked_end(folder: Path, at: Acknowledged) -> Position:
             if end.byte < path.stat().st_size:
                 if bytes_from(folder, Acknowledged(number + 1)):
                     raise _damaged(path, end.byte)
-                break  # what lies behind is empty: a segment that could not be begun
+                break  # the segments behind are empty
     if end < Position(at.segment, at.position):
         logger(__name__).warning("the journal ends before what was acknowledged", folder=str(folder), at=at.segment)
         return Position(at.segment + 1, 0)
@@ -180,8 +236,34 @@ def read_acknowledged(folder: Path) -> Acknowledged:
         return Acknowledged(min(segments_of(folder), default=0), 0, {}, lost=True)
 
 
+def write_acknowledged(folder: Path, at: Acknowledged) -> None:
+    """Store how far the publisher got, and return once it is durable.
+
+    Raises:
+        OSError: the disk does not take it; what was stored before still stands.
+    """
+    temporary = folder / "acknowledged.new"
+    with temporary.open("wb") as file:
+        file.write(msgspec.json.encode(at))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / "acknowledged")
+
+
+def add_refused(folder: Path, record: JournalRecord) -> None:
+    """Keep a record that Kafka refused, and return once it is durable.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    with (folder / "refused").open("ab") as file:
+        file.write(framed(record))
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def refused_records(folder: Path) -> Iterator[JournalRecord]:
-    """The records that Kafka would not have."""
+    """The records that Kafka refused."""
     path = folder / "refused"
     if path.exists():
         with path.open("rb") as file:

@@ -15,12 +15,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     CorruptRecordException,
     InvalidTimestampError,
     KafkaError,
-    KafkaTimeoutError,
     MessageSizeTooLargeError,
     PolicyViolationError,
     RecordListTooLargeError,
@@ -35,6 +34,7 @@ from shared.journal import Acknowledged, Journal, JournalRecord, Position
 from shared.logs import logger
 from shared.retention import Retention
 from shared.topic_admin import TopicError, ensure_topics
+from shared.topic_lookup import ids_between, name_of_partition, partition_named, reader
 from shared.topics import LARGEST_RECORD_BYTES
 
 REQUEST_LIMIT_BYTES = LARGEST_RECORD_BYTES + 64 * 1024
@@ -46,12 +46,11 @@ _CHUNK_BYTES = 1024**2
 _WINDOW_BYTES = 64 * _CHUNK_BYTES
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
-_READ_MS = 500
 # A broker that is gone for longer than this fails the session, and the next one reconciles.
 _REQUEST_MS = 10_000
-# An idempotent producer never gives up by itself: after this long without an acknowledgement that is told.
+# An idempotent producer never gives up by itself: after this long without an acknowledgement the log says so.
 _OVERDUE_S = 30.0
-# What Kafka answers about a record that it will never take.
+# Kafka's answers about a record that it will never take.
 REFUSALS = (
     CorruptRecordException,
     InvalidTimestampError,
@@ -67,7 +66,7 @@ STALLED = Gauge("contender_journal_stalled", "1 from a failed producer session u
 
 
 class Publisher:
-    """A background task for one journal.
+    """Ships one journal in the background.
 
     Args:
         journal: what to ship; the publisher is its one reader.
@@ -170,8 +169,8 @@ class Publisher:
         while True:
             self._journal.appended.clear()
             start = Position(self._at.segment, self._at.position)
-            # Behind a refusal one record at a time, until the one that was refused is found and passed.
-            chunk = list(self._journal.read(start, 1 if start < self._suspect_until else _CHUNK_BYTES))
+            # After a refusal it sends one record at a time, until it has passed the refused one.
+            chunk = await asyncio.to_thread(self._read, start, 1 if start < self._suspect_until else _CHUNK_BYTES)
             if not chunk:
                 self._idle.set()
                 self._set_stalled(stalled=False)
@@ -187,12 +186,15 @@ class Publisher:
                 self._suspect_until = max(self._suspect_until, end)
                 if len(records) == 1:
                     await self._set_aside(records[0], error, end)
-                raise  # a producer's numbering has a gap after a refusal: the next session has another
+                raise  # a refusal leaves a gap in the producer's numbers, so a new session begins
             await self._acknowledge(end, {**self._at.offsets, **sent})
 
+    def _read(self, start: Position, limit_bytes: int) -> list[tuple[JournalRecord, Position]]:
+        return list(self._journal.read(start, limit_bytes))
+
     async def _acknowledge(self, end: Position, offsets: dict[str, int]) -> None:
-        before, self._at = self._at, Acknowledged(end.segment, end.byte, offsets, self._at.lost)
-        self._journal.acknowledge(self._at, self._journal.bytes_between(before, self._at))
+        self._at = Acknowledged(end.segment, end.byte, offsets, self._at.lost)
+        self._journal.acknowledge(self._at)
         self._retry_s = _FIRST_RETRY_S
         self._set_stalled(stalled=False)
         await self._store()
@@ -216,9 +218,9 @@ class Publisher:
         )
         await self._acknowledge(end, self._at.offsets)
 
-    async def _in_thread(self, write: Callable[..., None], *given: object) -> None:
-        """Write to the journal's folder without stopping the process; what has begun ends before the journal closes."""
-        task = asyncio.create_task(asyncio.to_thread(write, *given))
+    async def _in_thread(self, write: Callable[..., None], *arguments: object) -> None:
+        """Write to the journal's folder beside the loop; a write that has begun ends before the journal closes."""
+        task = asyncio.create_task(asyncio.to_thread(write, *arguments))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         await asyncio.shield(task)
@@ -235,22 +237,22 @@ class Publisher:
         Raises:
             KafkaError: not all of them were acknowledged; which ones were, the next session looks up.
         """
-        overdue = asyncio.get_running_loop().call_later(_OVERDUE_S, self._tell_overdue)
+        overdue = asyncio.get_running_loop().call_later(_OVERDUE_S, self._warn_overdue)
         try:
             results = await _sent(producer, records)
         finally:
             overdue.cancel()
-        failures = [one for one in results if isinstance(one, Exception)]
+        failures = [result for result in results if isinstance(result, Exception)]
         if failures:
-            # A refusal makes those behind it fail too, for their numbers are out of order: it is the one that tells.
-            raise next((one for one in failures if isinstance(one, REFUSALS)), failures[0])
+            # After a refusal the records behind it fail as well, for their numbers are out of order.
+            raise next((failure for failure in failures if isinstance(failure, REFUSALS)), failures[0])
         offsets: dict[str, int] = {}
         for record, metadata in zip(records, results, strict=True):
-            offsets[_name(record.topic, record.partition)] = metadata.offset
+            offsets[name_of_partition(record.topic, record.partition)] = metadata.offset
             PUBLISHED.labels(record.topic).inc()
         return offsets
 
-    def _tell_overdue(self) -> None:
+    def _warn_overdue(self) -> None:
         # The session is not ended: its producer goes on with the same numbers, so that nothing arrives twice.
         self._log.warning("publisher has no acknowledgement from Kafka", after_s=_OVERDUE_S)
         self._set_stalled(stalled=True)
@@ -258,17 +260,17 @@ class Publisher:
     async def _note_first_offsets(self, producer: AIOKafkaProducer, records: list[JournalRecord]) -> None:
         """Store where a partition ends before the first send to it, so that a later session knows where to look."""
         names = {(record.topic, record.partition) for record in records}
-        unknown = [pair for pair in names if _name(*pair) not in self._at.offsets]
+        unknown = [pair for pair in names if name_of_partition(*pair) not in self._at.offsets]
         if not unknown:
             return
         for topic, _ in unknown:
             await producer.partitions_for(topic)  # waits for the topic's metadata
-        async with _Reader(self._bootstrap) as consumer:
+        async with reader(self._bootstrap) as consumer:
             ends = await consumer.end_offsets([TopicPartition(*pair) for pair in unknown])
         # Where it is not known what was sent, a later session has to look from the beginning.
-        found = {_name(one.topic, one.partition): -1 if self._at.lost else end - 1 for one, end in ends.items()}
-        self._at = msgspec.structs.replace(self._at, offsets={**self._at.offsets, **found})
-        self._journal.acknowledge(self._at, 0)
+        last = {name_of_partition(at.topic, at.partition): -1 if self._at.lost else end - 1 for at, end in ends.items()}
+        self._at = msgspec.structs.replace(self._at, offsets={**self._at.offsets, **last})
+        self._journal.acknowledge(self._at)
         await self._store()
 
     async def _already_sent(self) -> tuple[set[bytes], Position]:
@@ -280,28 +282,30 @@ class Publisher:
         wanted, partitions, end = await asyncio.to_thread(self._window, start)
         lost = dict.fromkeys(partitions, -1) if self._at.lost else {}
         known = {
-            _partition(name): offset + 1 for name, offset in {**lost, **self._at.offsets}.items() if name in partitions
+            partition_named(name): offset + 1
+            for name, offset in {**lost, **self._at.offsets}.items()
+            if name in partitions
         }
         if not known:
             return set(), end
-        async with _Reader(self._bootstrap) as consumer:
-            found = await _found(consumer, known, wanted)
-        if not found and self._at.lost:
+        async with reader(self._bootstrap) as consumer:
+            present = await ids_between(consumer, known, wanted)
+        if not present and self._at.lost:
             self._at = msgspec.structs.replace(self._at, lost=False)
-        return found, end
+        return present, end
 
     def _window(self, start: Position) -> tuple[set[bytes], set[str], Position]:
         ids: set[bytes] = set()
         partitions: set[str] = set()
         end = start
-        for record, end in self._journal.read(start, _WINDOW_BYTES):  # noqa: B007 - the last one is told
+        for record, end in self._journal.read(start, _WINDOW_BYTES):  # noqa: B007 - the last one is returned
             ids.add(record.event_id)
-            partitions.add(_name(record.topic, record.partition))
+            partitions.add(name_of_partition(record.topic, record.partition))
         return ids - {b""}, partitions, end
 
 
 async def _sent(producer: AIOKafkaProducer, records: list[JournalRecord]) -> list[Any]:
-    """What came of each record, in order: its metadata, or an error; nothing for those behind one that is not taken."""
+    """Each record's metadata or error, in order; nothing for those behind a record that the producer refuses."""
     sent: list[asyncio.Future[RecordMetadata]] = []
     refused: list[KafkaError] = []
     try:
@@ -317,65 +321,3 @@ async def _sent(producer: AIOKafkaProducer, records: list[JournalRecord]) -> lis
     except KafkaError as error:
         refused.append(error)
     return [*await asyncio.gather(*sent, return_exceptions=True), *refused]
-
-
-async def _found(consumer: AIOKafkaConsumer, known: dict[TopicPartition, int], wanted: set[bytes]) -> set[bytes]:
-    """The wanted event ids that lie in topics from given offsets up to the present ends.
-
-    Raises:
-        KafkaTimeoutError: nothing comes for too long.
-    """
-    consumer.assign(list(known))
-    ends = await consumer.end_offsets(list(known))
-    for partition, offset in known.items():
-        consumer.seek(partition, offset)
-    behind = {partition for partition, offset in known.items() if offset < ends[partition]}
-    found: set[bytes] = set()
-    clock = asyncio.get_running_loop().time
-    read_at = clock()
-    while behind:
-        for records in (await consumer.getmany(*behind, timeout_ms=_READ_MS)).values():
-            read_at = clock()
-            for record in records:
-                # Anybody may have written here: no header is taken for text, and one may be null.
-                found.update(value for name, value in record.headers if name == "ce_id" and value in wanted)
-        behind = {partition for partition in behind if await consumer.position(partition) < ends[partition]}
-        if behind and clock() - read_at > _OVERDUE_S:
-            raise KafkaTimeoutError(f"nothing is read from {sorted(behind)}")
-    return found
-
-
-class _Reader:
-    """A consumer without a group, for the length of a block."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",  # an offset may be gone by retention; nothing behind it may be skipped
-            request_timeout_ms=_REQUEST_MS,
-        )
-
-    async def __aenter__(self) -> AIOKafkaConsumer:
-        await self._consumer.start()
-        return self._consumer
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self._consumer.stop()
-        except asyncio.CancelledError:
-            # aiokafka 0.14 lets the cancellation of its own tasks that had not begun escape; ours must go on.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-
-
-def _name(topic: str, partition: int) -> str:
-    return f"{topic}:{partition}"
-
-
-def _partition(name: str) -> TopicPartition:
-    topic, _, partition = name.rpartition(":")
-    return TopicPartition(topic, int(partition))

@@ -174,7 +174,6 @@ class OldJournal(Journal):
     def append_all(self, records: Sequence[JournalRecord]) -> None:
         content = b"".join(map(framed, records))
         self._write(content)
-        self._end = Position(self._end.segment, self._end.byte + len(content))
         self.unsent_bytes += len(content)
 
 

@@ -74,13 +74,13 @@ async def test_segments_roll_and_go_once_they_are_acknowledged(tmp_path: Path):
     journal = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=100)
     for number in range(10):
         journal.append("t", 0, None, [], b"%d" % number * 60)
-    await journal.flush()
-    assert len(list(tmp_path.glob("*.log"))) == 5
+        await journal.flush()
+    assert len(list(tmp_path.glob("*.log"))) == 6  # the last one is empty
     read = list(journal.read(START, MIB))
     end = Acknowledged(read[-1][1].segment, read[-1][1].byte, {"t:0": 9})
-    journal.acknowledge(end, journal.bytes_between(Acknowledged(), end))
+    journal.acknowledge(end)
     assert journal.unsent_bytes == 0
-    assert len(list(tmp_path.glob("*.log"))) == 1
+    assert [path.stem for path in sorted(tmp_path.glob("*.log"))] == ["000000000004", "000000000005"]
     assert journal.acknowledged() == end
     journal.close()
 
@@ -89,7 +89,7 @@ async def test_reading_resumes_where_it_stopped(tmp_path: Path):
     journal = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=100)
     for number in range(10):
         journal.append("t", 0, None, [], b"%d" % number)
-    await journal.flush()
+        await journal.flush()
     seen: list[bytes] = []
     position = START
     while chunk := list(journal.read(position, 3)):
@@ -232,7 +232,7 @@ async def test_a_full_disk_gets_back_what_kafka_has(tmp_path: Path):
     with disk_with_room(journal, 100), pytest.raises(JournalFull):
         journal.append("t", 0, None, [], b"one" * 1000)
     assert values(journal) == [b"sent" * 1000]  # not acknowledged yet
-    journal.acknowledge(at, journal.bytes_between(Acknowledged(), at))
+    journal.acknowledge(at)
     with disk_with_room(journal, 100), pytest.raises(JournalFull):
         journal.append("t", 0, None, [], b"two" * 2000)
     assert [path.stat().st_size for path in tmp_path.glob("*.log")] == [0]
@@ -245,7 +245,9 @@ async def test_a_full_disk_gets_back_what_kafka_has(tmp_path: Path):
     unsent = [(record.value, end) for record, end in again.read(Position(at.segment, at.position), MIB)]
     assert [value for value, _ in unsent] == [b"next"]
     end = unsent[-1][1]
-    assert again.unsent_bytes == again.bytes_between(at, Acknowledged(end.segment, end.byte)) > 0
+    assert again.unsent_bytes > 0
+    again.acknowledge(Acknowledged(end.segment, end.byte))
+    assert again.unsent_bytes == 0
     again.close()
 
 
@@ -294,7 +296,7 @@ async def test_what_waits_for_its_flush_is_told_when_the_disk_fails_before(tmp_p
     first = asyncio.create_task(journal.flush())
     while not begun.is_set():
         await asyncio.sleep(0)
-    journal.append("t", 0, None, [], b"y")  # flushed with the roll that the first flush ends with, and that fails
+    journal.append("t", 0, None, [], b"y")  # held until the next segment is there; its own flush fails
     second = asyncio.create_task(journal.flush())
     await asyncio.sleep(0)
     released.set()
@@ -303,6 +305,61 @@ async def test_what_waits_for_its_flush_is_told_when_the_disk_fails_before(tmp_p
         await second
     assert values(journal) == [b"x" * 100]
     journal.sync_file = os.fdatasync
+    journal.close()
+
+
+async def test_what_comes_while_a_segment_ends_waits_for_the_next_one(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=100)
+    begun, released = threading.Event(), threading.Event()
+
+    def slow(file: int) -> None:
+        begun.set()
+        released.wait(10)
+        os.fdatasync(file)
+
+    journal.sync_file = slow
+    journal.append("t", 0, None, [], b"x" * 100)
+    flushes = [asyncio.create_task(journal.flush())]
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    journal.append("t", 0, None, [], b"y")
+    flushes.append(asyncio.create_task(journal.flush()))
+    await asyncio.sleep(0)
+    assert values(journal) == []
+    released.set()
+    await asyncio.gather(*flushes)
+    first, second = sorted(tmp_path.glob("*.log"))
+    assert (b"y" in first.read_bytes(), b"y" in second.read_bytes()) == (False, True)
+    assert values(journal) == [b"x" * 100, b"y"]
+    assert journal.unsent_bytes == first.stat().st_size + second.stat().st_size
+    journal.close()
+
+
+async def test_what_comes_while_a_segment_ends_is_lost_with_it_and_its_callers_know(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=100)
+    begun, released = threading.Event(), threading.Event()
+
+    def slow(file: int) -> None:
+        begun.set()
+        released.wait(10)
+        failing(file)
+
+    journal.sync_file = slow
+    journal.append("t", 0, None, [], b"x" * 100)
+    flushes = [asyncio.create_task(journal.flush())]
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    journal.append("t", 0, None, [], b"y")
+    flushes.append(asyncio.create_task(journal.flush()))
+    await asyncio.sleep(0)
+    released.set()
+    failures = await asyncio.gather(*flushes, return_exceptions=True)
+    assert [type(failure) for failure in failures] == [JournalFull] * 2
+    assert (values(journal), journal.unsent_bytes) == ([], 0)
+    journal.sync_file = os.fdatasync
+    journal.append("t", 0, None, [], b"after")
+    await journal.flush()
+    assert values(journal) == [b"after"]
     journal.close()
 
 
@@ -327,7 +384,7 @@ async def written(folder: Path, *, segment_bytes: int = MIB) -> None:
     journal = Journal.open(folder, limit_bytes=MIB, segment_bytes=segment_bytes)
     for number in range(6):
         journal.append("t", 0, None, [("ce_id", b"%d" % number)], b"%d" % number * 50)
-    await journal.flush()
+        await journal.flush()
     journal.close()
 
 
@@ -400,7 +457,7 @@ async def test_a_note_that_is_ahead_of_the_segments_hides_nothing_that_comes(tmp
 
 async def test_a_note_is_on_disk_before_it_takes_the_place_of_the_last_one(tmp_path: Path):
     journal = Journal.open(tmp_path, limit_bytes=MIB)
-    journal.acknowledge(Acknowledged(0, 0, {"t:0": 3}), 0)
+    journal.acknowledge(Acknowledged(0, 0, {"t:0": 3}))
     journal.store_acknowledged()
     journal.close()
     again = Journal.open(tmp_path, limit_bytes=MIB)
