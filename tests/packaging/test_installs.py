@@ -1,6 +1,6 @@
 """Both wheels, installed from their files into clean environments, do what each extra promises.
 
-The commands run in a folder that has its own `services/`, `shared/` and `contender/`. Other packages have the versions of
+The commands run in a folder that has its own `services`, `shared` and `contender`. Other packages have the versions of
 the lock.
 """
 
@@ -182,9 +182,9 @@ from contender.training import build_training_set
 import shop_features
 
 events = pd.DataFrame({"time": [10.0, 20.0, 30.0], "shop": ["a", "a", "b"], "amount": [1.0, 3.0, 5.0]})
-rows = pd.DataFrame({"time": [3600.0, 3600.0], "shop": ["a", "b"]})
+rows = pd.DataFrame({"time": [3599.0, 3599.0], "shop": ["a", "b"]})
 training = build_training_set([shop_features.sales], rows, {"orders": events})
-print(training["mean_amount_1h"].to_list())
+print(training["sales__mean_amount_1h"].to_list())
 columns = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0] * 20})
 labels = [False, False, True, True] * 20
 print(len(export_pipeline(make_pipeline(LogisticRegression()).fit(columns, labels), columns, labels).onnx) > 0)
