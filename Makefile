@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo down test check fmt docs lock
+.PHONY: help setup demo down test coverage check fmt docs lock wheels
 
-help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## install the locked environment into .venv
 
@@ -15,7 +15,7 @@ $(READY): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements.lock
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(READY) ## run the whole loop on real flights and leave it up
@@ -27,13 +27,19 @@ down: $(READY) ## stop everything that runs
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest
 
-check: $(READY) ## style, types and layout
+coverage: $(READY) ## run the unit tests and print the share of lines and branches that they reach
+	$(BIN)/python -m pytest --quiet --cov --cov-report=term tests/unit tests/contract
+
+check: $(READY) ## style, types, layout, dependencies and dead code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry contender
+	$(BIN)/deptry --config stack/pyproject.toml embedded examples services shared
+	$(BIN)/vulture --config deploy/vulture.toml
 
-fmt: $(READY) ## format and mend what can be mended
+fmt: $(READY) ## format, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -41,6 +47,10 @@ docs: $(READY) ## write docs/reference.md, the table of docs/models.md and the O
 	PYTHONPATH=. $(BIN)/python deploy/reference.py
 	PYTHONPATH=. $(BIN)/python deploy/openapi.py
 	PYTHONPATH=. $(BIN)/python deploy/supported.py
+
+wheels: $(READY) ## build the wheels of the library and of the stack into dist/
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist stack
 
 COMPILE := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \
   --no-header --allow-unsafe --strip-extras

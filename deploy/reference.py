@@ -1,4 +1,4 @@
-"""Writes docs/reference.md from the code: settings, endpoints, topics and metrics. Run it with `make docs`."""
+"""Writes docs/reference.md from the code: settings, endpoints, topics and metrics. `make docs` runs it."""
 
 import importlib
 from collections.abc import Iterator
@@ -42,7 +42,12 @@ MODULES = (
 def reference() -> str:
     """The whole page."""
     parts = ["# Reference", "", "Written by `make docs` from the code; a test holds the two together.", ""]
-    parts += ["## Settings", "", "Environment variables; a value that can't be is named at start.", ""]
+    parts += [
+        "## Settings",
+        "",
+        "Environment variables. An invalid value stops the start with a message that names the variable.",
+        "",
+    ]
     for title, settings in SETTINGS.items():
         parts += [f"### {title}", "", *_table(["variable", "default", "meaning"], _settings(settings)), ""]
     parts += [
@@ -67,7 +72,7 @@ def _settings(settings: type[Settings]) -> Iterator[list[str]]:
 
 
 def _default(name: str, value: Any) -> str:
-    if name in ("data", "home"):  # a path of whoever writes the page
+    if name in ("data", "home"):  # a path of the machine that writes the page
         return "`~/.contender/data`" if name == "data" else "`~/.contender`"
     return f"`{value}`" if value != "" else ""
 

@@ -28,7 +28,7 @@ def stages() -> list[Stage]:
 
 @pytest.fixture(scope="module")
 def project() -> dict[str, object]:
-    whole: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    whole: dict[str, object] = tomllib.loads((ROOT / "stack" / "pyproject.toml").read_text())["project"]
     return whole
 
 
@@ -66,19 +66,28 @@ def test_the_image_has_the_python_that_the_project_requires(stages: list[Stage],
 def test_all_comes_from_the_lock_by_its_hashes_and_from_no_named_index(stages: list[Stage]):
     commands = [command for rest in values(stages[0], "RUN") for command in rest.split("&&")]
     installs = [command for command in commands if command.split()[0] == "pip"]
-    assert len(installs) == 2
+    assert len(installs) == 3
     assert "--require-hashes" in installs[0]
     assert "--requirement requirements.lock" in installs[0]
-    assert "--no-index" in installs[1]
+    assert all("--no-index" in install for install in installs[1:])
     for name in ("Dockerfile", "requirements.lock"):
         assert not re.search(r"://|--(?:extra-)?index-url|--trusted-host", (ROOT / name).read_text()), name
 
 
 def test_the_services_are_extras_of_the_project(stages: list[Stage], project):
-    assert '".[${SERVICE:?}]"' in values(stages[0], "RUN")[-1]
+    install = values(stages[0], "RUN")[-1]
+    assert '"contender-ml-stack[${SERVICE:?}]"' in install
+    # pip only warns of an extra that does not exist.
+    assert 'python -P -c "import services.${SERVICE}.main"' in install
     assert values(stages[0], "ARG") == ["SERVICE"]
     extras = set(project["optional-dependencies"])
     assert {process.service.replace("_", "-") for process in SERVICES} <= extras
+
+
+def test_the_services_folder_is_on_the_path_and_the_working_directory_is_not(stages: list[Stage]):
+    assert "/site-packages/contender_stack /venv/stack" in values(stages[0], "RUN")[-1]
+    [environment] = values(stages[1], "ENV")
+    assert {"PYTHONPATH=/venv/stack", "PYTHONSAFEPATH=1"} <= set(environment.split())
 
 
 def test_the_final_stage_takes_only_the_installed_environment_and_leaves_no_installer(stages: list[Stage]):
