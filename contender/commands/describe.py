@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from contender.contracts.values import Scalar
-from contender.features.aggregations import ALL_TIME, COUNTS, Aggregation
 from contender.features.catalogue import Catalogue, Feature, View
-from contender.features.conditions import Condition
 from contender.features.definitions import Entity, EventSource, FeatureService, FeatureView
 from contender.features.errors import UnknownFeatureError
-from contender.features.layouts import MARKS_BYTES, Layout, sharing
+from contender.features.kinds.kind import ALL_TIME, Aggregation, sharing
+from contender.features.layouts import MARKS_BYTES
 from contender.features.on_demand import OnDemandView
 
 Facts = dict[str, Any]
@@ -93,7 +91,7 @@ def _view(catalogue: Catalogue, view: FeatureView) -> Facts:
         "lateness": view.lateness,
         "max_age": view.max_age,
         "fresh_within": view.fresh_within,
-        "where": "" if view.where is None else condition_text(view.where),
+        "where": "" if view.where is None else view.where.words,
     }
 
 
@@ -136,16 +134,15 @@ def _feature(catalogue: Catalogue, feature: Feature) -> Facts:
 def _aggregation(view: FeatureView, feature: Aggregation) -> Facts:
     parts = [part.name for part in feature.parts]
     read = [group for group in tiles(view) if set(parts) & set(group["features"])]
-    empty = 0 if feature.kind in COUNTS else None
     return {
         "name": feature.name,
         "kind": feature.kind,
-        "computes": computes(feature),
-        "type": "list" if feature.kind == "last_n" else "int" if view.is_integer(feature) else "float",
+        "computes": feature.words,
+        "type": view.value_type(feature).__name__,
         "window": feature.window,
         "covers": covers(view, feature),
-        "where": "" if feature.where is None or feature.of else condition_text(feature.where),
-        "over_an_empty_window": empty,
+        "where": "" if feature.where is None or feature.of else feature.where.words,
+        "over_an_empty_window": 0 if feature.never_null else None,
         "default": feature.default,
         "description": feature.description,
         "tile_bytes": sum(group["bytes"] for group in read),
@@ -160,13 +157,12 @@ def tiles(view: FeatureView) -> list[Facts]:
 
 
 def _tile(view: FeatureView, group: Sequence[Aggregation]) -> Facts:
-    layout = Layout.of(group[-1])
-    windows = [int(part.window_s) for part in group if part.window != ALL_TIME]
+    layout = group[-1].layout
     # A window over all time needs one more tile, which adds up those that newer ones replace.
-    slots = max(windows, default=0) // view.hop_s + view.lateness_tiles + 1 + (len(windows) < len(group))
+    slots = view.slots(group) + any(part.window == ALL_TIME for part in group)
     return {
         "column": group[-1].column or "",
-        "where": "" if group[-1].where is None else condition_text(group[-1].where),
+        "where": "" if group[-1].where is None else group[-1].where.words,
         "features": list(dict.fromkeys(part.name for part in group)),
         "tiles": slots,
         "tile_bytes": layout.cell_bytes,
@@ -176,23 +172,6 @@ def _tile(view: FeatureView, group: Sequence[Aggregation]) -> Facts:
 
 def _bytes(view: FeatureView) -> int:
     return sum(group["bytes"] + MARKS_BYTES for group in tiles(view))
-
-
-def computes(feature: Aggregation) -> str:
-    """The aggregation in words: `mean of dep_delay`."""
-    if feature.kind == "ratio":
-        return " / ".join(f"({_filtered(part)})" for part in feature.of)
-    words = {
-        "count": "number of events",
-        "last_n": f"latest {feature.n} values of {feature.column}",
-        "distinct_count": f"different values of {feature.column}, exact to {feature.exact_to}",
-        "quantile": f"quantile {feature.q:g} of {feature.column}",
-    }
-    return words.get(feature.kind, f"{feature.kind} of {feature.column}")
-
-
-def _filtered(part: Aggregation) -> str:
-    return computes(part) if part.where is None else f"{computes(part)} where {condition_text(part.where)}"
 
 
 def covers(view: FeatureView, feature: Aggregation) -> str:
@@ -205,21 +184,6 @@ def covers(view: FeatureView, feature: Aggregation) -> str:
 def spelled(duration: str) -> str:
     """`5m` as `5 m`."""
     return f"{duration[:-1]} {duration[-1]}"
-
-
-def condition_text(condition: Condition) -> str:
-    """A filter as people read it."""
-    if condition.op == "not":
-        return f"not ({condition_text(condition.parts[0])})"
-    if condition.parts:
-        return f" {condition.op} ".join(f"({condition_text(part)})" for part in condition.parts)
-    if isinstance(condition.value, tuple):
-        return f"{condition.column} among {', '.join(map(_value, condition.value))}"
-    return f"{condition.column} {condition.op} {_value(condition.value)}"
-
-
-def _value(value: Scalar) -> str:
-    return repr(value)
 
 
 def _meaning(catalogue: Catalogue, view: View) -> Facts:

@@ -16,9 +16,9 @@ from contender.commands.render import render
 from contender.commands.terminal import console, errors
 from contender.commands.validate import validate
 from contender.extras import MissingExtraError
-from contender.features.aggregations import NAME
 from contender.features.catalogue import Catalogue
 from contender.features.errors import FeatureError
+from contender.features.limits import NAME
 
 MOST_NAME = 40
 """Letters of a name that longer ones are made from: those may have 63."""

@@ -5,24 +5,12 @@ has, at time t, the events in [floor(t/h)*h - W + h, t): tiles of width h, merge
 when t lies on a tile's boundary the tile that begins there contributes nothing.
 """
 
-from contender.features.aggregations import (
-    Aggregation,
-    count,
-    distinct_count,
-    first,
-    last,
-    last_n,
-    max,  # noqa: A004 - as polars and SQL call it
-    mean,
-    min,  # noqa: A004
-    quantile,
-    ratio,
-    std,
-    sum,  # noqa: A004
-)
+from contender.features import kinds
 from contender.features.conditions import Condition, column
 from contender.features.definitions import Entity, EventSource, FeatureService, FeatureView
 from contender.features.errors import DefinitionError, FeatureError, TrainingSetError, UnknownFeatureError
+from contender.features.kinds import *  # noqa: F403 - every kind, those to come included
+from contender.features.kinds.kind import Aggregation
 from contender.features.on_demand import OnDemandView, on_demand
 
 __all__ = [
@@ -38,17 +26,6 @@ __all__ = [
     "TrainingSetError",
     "UnknownFeatureError",
     "column",
-    "count",
-    "distinct_count",
-    "first",
-    "last",
-    "last_n",
-    "max",
-    "mean",
-    "min",
     "on_demand",
-    "quantile",
-    "ratio",
-    "std",
-    "sum",
 ]
+__all__ += kinds.__all__

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from contender.features.aggregations import Aggregation
 from contender.features.definitions import ColumnType, Definition, Entity, EventSource, FeatureService, FeatureView
 from contender.features.documents import digest, view_document, view_of
 from contender.features.errors import DefinitionError, UnknownFeatureError
+from contender.features.kinds.kind import Aggregation
 from contender.features.modules import load_module
 from contender.features.on_demand import OnDemandView
 
@@ -61,9 +61,7 @@ class Feature:
         """The type of its values: str, int, float or bool, or list for those of last_n."""
         if isinstance(self.view, OnDemandView):
             return self.view.features[self.name]
-        if self.aggregation.kind == "last_n":
-            return list
-        return int if self.view.is_integer(self.aggregation) else float
+        return self.view.value_type(self.aggregation)
 
     @property
     def reference(self) -> str:

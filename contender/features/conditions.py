@@ -64,6 +64,17 @@ class Condition:
             return replace(self, value=fit(self.column, self.value))
         return replace(self, parts=tuple(part.fitted(fit) for part in self.parts))
 
+    @property
+    def words(self) -> str:
+        """The condition as people read it."""
+        if self.op == "not":
+            return f"not ({self.parts[0].words})"
+        if self.parts:
+            return f" {self.op} ".join(f"({part.words})" for part in self.parts)
+        if isinstance(self.value, tuple):
+            return f"{self.column} among {', '.join(map(repr, self.value))}"
+        return f"{self.column} {self.op} {self.value!r}"
+
     def holds(self, values: Mapping[str, Any]) -> Any:
         """Whether it holds for the values by column: of one event, or series of many (polars expressions too)."""
         if self.op == "not":

@@ -1,17 +1,17 @@
 """What people write to define features: entities, event sources, feature views and feature services."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from contender.contracts.topics import ENTITY_EVENTS
 from contender.contracts.values import Scalar
-from contender.features.aggregations import ALL_TIME, NAME, Aggregation, Features
 from contender.features.conditions import Condition, Value, check_filter
 from contender.features.durations import seconds
 from contender.features.errors import DefinitionError
-from contender.features.layouts import MOST_RING_BYTES, Layout
-from contender.features.limits import MOST_EXACT
+from contender.features.kinds.kind import ALL_TIME, Aggregation, Features
+from contender.features.layouts import MOST_RING_BYTES
+from contender.features.limits import MOST_EXACT, NAME
 from contender.features.on_demand import REQUEST, OnDemandView, check_references
 from contender.features.places import caller
 
@@ -186,10 +186,9 @@ class FeatureView:
 
     def _check_feature(self, feature: Aggregation, part: Aggregation) -> None:
         where = f"view {self.name!r}, feature {feature.name!r}"
-        found = self.source.schema.get(part.column or "")
-        numeric = part.kind != "distinct_count"
-        if part.column is not None and (found is None or (numeric and found not in NUMBERS)):
-            kinds = "int or float " if numeric else ""
+        column_type = self._column_type(part)
+        if part.column is not None and (column_type is None or (part.needs_numbers and column_type not in NUMBERS)):
+            kinds = "int or float " if part.needs_numbers else ""
             raise DefinitionError(
                 f"{where}: source {self.source.name!r} has no {kinds}column {part.column!r}; it has {self._columns}",
                 part.place,
@@ -203,13 +202,13 @@ class FeatureView:
                 f"{where}: the window {part.window} is not a whole number of hops of {self.hop}; change one of them",
                 part.place,
             )
-        if (tiles := window_s // self.hop_s + self.lateness_tiles + 1) > MOST_TILES:
+        if (tiles := self.slots([part])) > MOST_TILES:
             raise DefinitionError(
                 f"{where}: {tiles} tiles of {self.hop} for window and lateness; at most {MOST_TILES}: take a longer "
                 "hop, less lateness, a shorter window, or 'all' for all time",
                 part.place,
             )
-        if (size := tiles * Layout.of(part).cell_bytes) > MOST_RING_BYTES:
+        if (size := tiles * part.layout.cell_bytes) > MOST_RING_BYTES:
             raise DefinitionError(
                 f"{where}: an entity would take {size:,} bytes, at most {MOST_RING_BYTES:,}: take a longer hop or less "
                 "lateness",
@@ -288,10 +287,19 @@ class FeatureView:
 
     def is_integer(self, feature: Aggregation) -> bool:
         """Whether a feature's values are whole numbers."""
-        if feature.kind in ("count", "distinct_count"):
-            return True
-        whole = feature.column is not None and self.source.schema[feature.column] is int
-        return whole and feature.kind in ("sum", "min", "max", "first", "last", "last_n")
+        return feature.is_integer(self._column_type(feature))
+
+    def value_type(self, feature: Aggregation) -> type:
+        """The type of a feature's values: int, float or list."""
+        return feature.value_type(self._column_type(feature))
+
+    def slots(self, parts: Iterable[Aggregation]) -> int:
+        """How many tiles the longest window of some features and the allowed lateness take."""
+        windows = (seconds(part.window) for part in parts if part.window != ALL_TIME)
+        return max(windows, default=0) // self.hop_s + self.lateness_tiles + 1
+
+    def _column_type(self, feature: Aggregation) -> ColumnType | None:
+        return self.source.schema.get(feature.column or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,23 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import msgspec
 
-from contender.features.aggregations import ALL_TIME, Aggregation
 from contender.features.conditions import condition_document, condition_of
 from contender.features.definitions import COLUMN_TYPES, ColumnType, Entity, EventSource, FeatureView
 from contender.features.durations import seconds
+from contender.features.kinds import KINDS
+from contender.features.kinds.kind import ALL_TIME, Aggregation
 from contender.features.on_demand import OnDemandView
 
 Document = dict[str, Any]
+_PARAMETERS = {"n": 0, "q": 0.0, "exact_to": 0}
+"""Parameters that the documents of all kinds have: they belong to the meaning of versions that are kept."""
+
+_DESCRIPTIVE = frozenset({"description", "default"})
 _TYPES: dict[str, ColumnType] = {kind.__name__: kind for kind in COLUMN_TYPES}
 
 
@@ -107,7 +113,7 @@ def _view_meaning(document: Mapping[str, Any]) -> Document:
 
 def _feature_meaning(document: Mapping[str, Any]) -> Document:
     return {
-        **{name: document[name] for name in ("kind", "column", "name", "n", "q", "exact_to")},
+        **{name: value for name, value in document.items() if name not in _DESCRIPTIVE},
         "window": _span(document["window"]),
         "where": _plain(document["where"]),
         "of": [_feature_meaning(part) for part in document["of"]],
@@ -135,19 +141,20 @@ def _feature_document(feature: Aggregation) -> Document:
         "name": feature.name,
         "description": feature.description,
         "where": condition_document(feature.where),
-        "n": feature.n,
-        "q": feature.q,
-        "exact_to": feature.exact_to,
+        **_PARAMETERS,
+        **feature.parameters,
         "of": [_feature_document(part) for part in feature.of],
         "default": feature.default,
     }
 
 
 def _feature_of(document: Mapping[str, Any]) -> Aggregation:
-    values = dict(document)
+    kind = KINDS[document["kind"]]
+    known = {each.name for each in fields(kind)}
+    values = {name: value for name, value in document.items() if name in known}
     values["where"] = condition_of(values["where"])
     values["of"] = tuple(_feature_of(part) for part in values["of"])
-    return Aggregation(**values)
+    return kind(**values)
 
 
 def _telling(one: Any) -> Document:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contender.features.aggregations import NAME
 from contender.features.errors import DefinitionError
+from contender.features.limits import NAME
 from contender.features.places import caller
 
 Array = NDArray[Any]

@@ -19,8 +19,8 @@ import polars as pl
 
 from contender.contracts.feature_service import FeatureReport, FeatureValue
 from contender.contracts.values import Scalar
-from contender.features.aggregations import Aggregation
 from contender.features.catalogue import Feature
+from contender.features.kinds.kind import Aggregation
 from contender.features.offline import build_training_set
 from contender.features.tiles import tile_of
 from services.feature_service.definitions import Definitions, DefinitionsSnapshot
@@ -231,8 +231,7 @@ def _expected(current: DefinitionsSnapshot, served: _Served, ends: Mapping[int, 
         values.update(_history(served, {number: parts[number] for number in numbers}, table))
     number, answers = 0, []
     for aggregation in sample.view.aggregations:
-        is_plain = len(aggregation.parts) == 1
-        answers.append(values[number] if is_plain else _divided(values[number], values[number + 1]))
+        answers.append(aggregation.combine_lists([values[number + part] for part in range(len(aggregation.parts))]))
         number += len(aggregation.parts)
     return answers
 
@@ -256,10 +255,3 @@ def _history(served: _Served, parts: Mapping[int, Aggregation], table: pl.DataFr
     view = replace(sample.view, features=named, where=None)  # the parts have the view's filter already
     built = build_training_set([view], sample.rows(served.at), {view.source.name: table})
     return {number: built[f"{view.name}__part_{number}"].to_list() for number in parts}
-
-
-def _divided(numerators: Sequence[FeatureValue], denominators: Sequence[FeatureValue]) -> list[FeatureValue]:
-    return [
-        top / bottom if isinstance(top, int | float) and isinstance(bottom, int | float) and bottom else None
-        for top, bottom in zip(numerators, denominators, strict=True)
-    ]

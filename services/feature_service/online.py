@@ -12,16 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from contender.contracts.values import Scalar
-from contender.features.aggregations import Aggregation
 from contender.features.arrays import Values, computed
 from contender.features.catalogue import Catalogue, Feature, View
 from contender.features.definitions import FeatureView
 from contender.features.errors import DefinitionError
+from contender.features.kinds.kind import Aggregation
 from contender.features.on_demand import OnDemandView
 from contender.features.tiles import Floats
 from services.feature_service.definitions import DefinitionsSnapshot
 from services.feature_service.domain.rings import Ring, entity_texts
-from services.feature_service.domain.windows import Column, FeatureValue, HeldRing, Shape, Stack, Status
+from services.feature_service.domain.windows import Column, HeldRing, Shape, Stack
 from services.feature_service.on_demand import Failures, answered
 from services.feature_service.same import Same
 from services.feature_service.store.protocol import EPOCH_KEY, RingReader
@@ -94,9 +94,8 @@ class Question:
         else:
             read = self._columns(plan, iter(held), entities)
         read += [_nothing(len(self.times))] * plan.unfilled
-        for key, places in plan.tiled.items():
-            columns = [read[place] for place in places]
-            self._answers[key] = columns[0] if len(columns) == 1 else _quotient(*columns)
+        for key, (feature, places) in plan.tiled.items():
+            self._answers[key] = Column.combined(feature, [read[place] for place in places])
 
     def _columns(
         self, plan: "Plan", found: Iterator[bytes | None], entities: Mapping[tuple[str, ...], "_Entities"]
@@ -192,7 +191,7 @@ class Plan:
     join_keys: frozenset[tuple[str, ...]]
     stacks: Sequence[PlannedStack]
     unfilled: int
-    tiled: Mapping[_Key, Sequence[int]]
+    tiled: Mapping[_Key, tuple[Aggregation, Sequence[int]]]
     on_demand: Sequence[tuple[str, OnDemandView, Sequence[_Input]]]
     asked: Sequence[_Key]
 
@@ -205,16 +204,17 @@ def _plan(current: Same[DefinitionsSnapshot], features: Same[Sequence[Feature]],
     for feature in features.it:
         needed.update(_needed(catalogue, feature))
     parts: dict[Ring, dict[_Part, FeatureView]] = defaultdict(dict)
-    tiled: dict[_Key, Sequence[_Part]] = {}
+    tiled: dict[_Key, tuple[Aggregation, Sequence[_Part]]] = {}
     on_demand: dict[str, tuple[str, OnDemandView, Sequence[_Input]]] = {}
     for (label, name), view in needed.items():
         if isinstance(view, OnDemandView):
             inputs = [(one.kind, _key(catalogue, one)) for one in catalogue.features(view.inputs)]
             on_demand[label] = (label, view, inputs)
             continue
-        found = view.feature(name)
-        tiled[label, name] = [(label, part) for part in (found.parts if found else ())]
-        for part in tiled[label, name]:
+        aggregation = Feature(view, name, label).aggregation
+        of_feature = [(label, part) for part in aggregation.parts]
+        tiled[label, name] = aggregation, of_feature
+        for part in of_feature:
             parts[rings.ring(*part)][part] = view
     filled = {ring for ring in parts if current.it.is_complete(ring, partitions)}
     windows = {ring: list(dict.fromkeys(part.window for _, part in parts[ring])) for ring in filled}
@@ -235,7 +235,7 @@ def _plan(current: Same[DefinitionsSnapshot], features: Same[Sequence[Feature]],
         frozenset(ring.join_keys for ring in parts),
         stacks,
         len(unfilled),
-        {key: [place_of[part] for part in of_feature] for key, of_feature in tiled.items()},
+        {key: (feature, [place_of[part] for part in of_feature]) for key, (feature, of_feature) in tiled.items()},
         list(on_demand.values()),
         [_key(catalogue, feature) for feature in features.it],
     )
@@ -256,17 +256,3 @@ def _key(catalogue: Catalogue, feature: Feature) -> _Key:
 def _nothing(rows: int) -> Column:
     """Of a ring that is still being filled nothing is told: a part of the truth would pass for it."""
     return Column([None] * rows, ["NOT_FOUND"] * rows)
-
-
-def _quotient(one: Column, other: Column) -> Column:
-    values: list[FeatureValue] = []
-    statuses: list[Status] = []
-    for top, bottom, status, divisor in zip(one.values, other.values, one.statuses, other.statuses, strict=True):
-        if isinstance(top, int | float) and isinstance(bottom, int | float) and bottom:
-            values.append(top / bottom)
-            statuses.append("PRESENT")
-        else:
-            values.append(None)
-            worse = divisor if status == "PRESENT" else status
-            statuses.append("NULL_VALUE" if worse == "PRESENT" else worse)
-    return Column(values, statuses)

@@ -14,12 +14,12 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from contender.features.aggregations import distinct_count, last_n, mean, quantile, std
-from contender.features.bins import BINS, bin_of
+from contender.features import distinct_count, last_n, mean, quantile, std
 from contender.features.conditions import column
 from contender.features.definitions import Entity, EventSource, FeatureView
-from contender.features.distinct import hash_of
-from contender.features.layouts import SPREAD, SUMS
+from contender.features.layouts import Spread, Sums
+from contender.features.layouts.bins import BINS, bin_of
+from contender.features.layouts.distinct import hash_of
 from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.domain.tallies import Tally, tally
 from services.feature_service.store import redis as redis_store
@@ -89,12 +89,12 @@ async def rows(store: FeatureStore, ring: Ring, road: str = "a") -> np.ndarray:
 
 async def cells(store: FeatureStore, ring: Ring = RING) -> dict[float, dict[str, float]]:
     """The cells of road a that hold events, by tile and field."""
-    fields = {"sums": SUMS, "spread": SPREAD}[ring.layout.name]
+    fields = {"sums": Sums.fields, "spread": Spread.fields}[ring.layout.name]
     return {row[0]: dict(zip(fields, row.tolist(), strict=True)) for row in await rows(store, ring) if row[1]}
 
 
 def sums(*values: float) -> dict[str, float]:
-    return dict(zip(SUMS, values, strict=True))
+    return dict(zip(Sums.fields, values, strict=True))
 
 
 async def test_nothing_is_read_of_an_entity_that_was_never_seen(store: FeatureStore):
@@ -109,7 +109,7 @@ async def test_events_of_one_tile_are_merged_across_frames_and_partitions(store:
         await merge(store, 1, car(9, 60.0), ring=ring)
         await merge(store, 0, car(5, 30.0), partition=3, ring=ring)
     assert await cells(store) == {0.0: sums(0, 4, 9, 60, 1, 10, 120, 10, 60)}
-    assert await cells(store, deviations) == {0.0: dict(zip(SPREAD, (0, 4, 9, 1, 10, 80, 1400), strict=True))}
+    assert await cells(store, deviations) == {0.0: dict(zip(Spread.fields, (0, 4, 9, 1, 10, 80, 1400), strict=True))}
 
 
 async def test_deviations_of_values_far_from_zero_merge_without_loss(store: FeatureStore):
@@ -219,7 +219,7 @@ async def test_more_cells_than_one_call_takes_all_arrive(store: FeatureStore):
     events = [car(1, float(number), f"road-{number}") for number in range(1300)]
     await merge(store, 0, *events)
     held = await store.read([RING.key(f"road-{number}") for number in range(1300)])
-    assert [struct.unpack_from(f"<{len(SUMS)}d", one or b"")[6] for one in held] == [
+    assert [struct.unpack_from(f"<{len(Sums.fields)}d", one or b"")[6] for one in held] == [
         float(number) for number in range(1300)
     ]
 

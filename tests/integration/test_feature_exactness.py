@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from redis.asyncio import Redis
 
 from contender.features.catalogue import Catalogue
-from contender.features.layouts import SUMS
+from contender.features.layouts import Sums
 from embedded.ports import free_ports
 from services.feature_service.domain.rings import Ring, Rings
 from shared.events import EntityEvent, EntityEventFrame
@@ -29,7 +29,7 @@ from shared.topic_admin import ensure_topics
 from shared.topics import ENTITY_EVENTS, PARKED_NAME, cloud_event_headers
 
 SEED = 20261
-TILE, COUNT, TOTAL = (SUMS.index(name) for name in ("tile", "count", "total"))
+TILE, COUNT, TOTAL = (Sums.fields.index(name) for name in ("tile", "count", "total"))
 PARTITIONS = 4
 FRAME_EVENTS = 50
 FRAMES = 2400
@@ -213,7 +213,7 @@ async def test_every_event_counts_once_whatever_dies(kafka, valkey, workers, rin
         parked = sum((await ends(kafka, PARKED_NAME)).values()) - parked_before
     found = {}
     for shop, value in zip(shops, held, strict=True):
-        cells = np.frombuffer(value[: ring.cells_bytes]).reshape(ring.slots, len(SUMS))
+        cells = np.frombuffer(value[: ring.cells_bytes]).reshape(ring.slots, len(Sums.fields))
         found.update({(shop, int(cell[TILE])): tuple(cell[[COUNT, TOTAL]]) for cell in cells if cell[COUNT]})
     assert found == {key: tuple(sums) for key, sums in sender.sent.items()}
     assert parked >= sender.parked

@@ -10,7 +10,7 @@ from math import isclose
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
-from typing import Any, get_args
+from typing import Any
 
 import httpx
 import msgspec
@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis, RedisCluster
 
-from contender.features import aggregations as of
 from contender.features.catalogue import Catalogue
+from contender.features.kinds import KINDS
 from contender.features.offline import build_training_set
 from embedded.kafka import KafkaBroker
 from embedded.ports import free_ports
@@ -100,7 +100,7 @@ def assert_same(offline: dict[str, list[Any]], online: list[list[Any]], asked: S
 
 def test_every_aggregation_is_held_to_it():
     kinds = {feature.aggregation.kind for feature in FEATURES if feature.view.name in CATALOGUE.views}
-    assert kinds == set(get_args(of.Kind))
+    assert kinds == set(KINDS)
 
 
 def same(expected: float | None, found: Any) -> bool:

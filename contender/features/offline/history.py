@@ -1,5 +1,6 @@
 """Events of one column, sorted, and what of them the rows of a training set see."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -7,17 +8,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contender.features.aggregations import Aggregation
-from contender.features.distinct import hashes_of
-from contender.features.offline.folding import distinct_counts, folded, quantiles, spreads
-from contender.features.offline.spans import Indices, Spans
+from contender.features.kinds.kind import Aggregation
+from contender.features.layouts.distinct import hashes_of
+from contender.features.spans import Indices, Spans, values_at
 from contender.features.tiles import Floats, tile_of
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RowQuery:
     """Rows of one bucket: the entity of each by its number, where the number after the last is nobody; their times.
 
     Both have shape (rows,).
@@ -62,15 +62,15 @@ class History:
         ingested = table["ingested"].to_numpy() if "ingested" in kept else None
         return cls(starts, table["time"].to_numpy(), table["value"].to_numpy(), ingested)
 
-    def spans(self, wanted: Wanted, hop_s: int, window_s: float) -> Spans:
+    def spans(self, query: RowQuery, hop_s: int, window_s: float) -> Spans:
         """The events that each row sees in a window: those in [floor(t/h) h - W + h, t), or all before t."""
-        begin, end = self.starts[wanted.code], self.starts[wanted.code + 1]
-        end = self._first_at(begin, end, wanted.time)
+        begin, end = self.starts[query.code], self.starts[query.code + 1]
+        end = self._first_at(begin, end, query.time)
         if np.isfinite(window_s):
-            opens = (tile_of(wanted.time, hop_s) + 1) * hop_s - window_s
+            opens = (tile_of(query.time, hop_s) + 1) * hop_s - window_s
             begin = self._first_at(begin, end, opens)
         spans = Spans.of_rows(begin, end)
-        return spans if self.ingested is None else spans.known(self.ingested, wanted.time)
+        return spans if self.ingested is None else spans.known(self.ingested, query.time)
 
     def _first_at(self, low: Indices, high: Indices, times: Floats) -> Indices:
         """The first event of each slice [low, high) that is not before a time; `high` where all are."""
@@ -87,44 +87,37 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """A feature's values and which of them are null, shape (rows,); of last_n (rows, n) and how many there are."""
+    """A feature's values, shape (rows,), and which are null. Lists have shape (rows, entries), NaN beyond their end."""
 
     values: Floats
     missing: Mask
-    lengths: Indices | None = None
 
     @classmethod
     def of(cls, feature: Aggregation, history: History, spans: Spans, age: "MaxAge") -> Self:
-        """A feature of the events that rows see; not a ratio."""
-        count = spans.count
-        if feature.kind == "count":
-            return cls(count.astype(np.float64), np.zeros(spans.rows, dtype=np.bool_))
-        if feature.kind == "distinct_count":
-            different = distinct_counts(history.value, spans, feature.exact_to)
-            return cls(different.astype(np.float64), np.zeros(spans.rows, dtype=np.bool_))
-        few = count < 2 if feature.kind == "std" else count == 0  # noqa: PLR2004 - a deviation takes two
-        missing = few | age.exceeded(history, spans)
-        if feature.kind == "last_n":
-            latest = spans.latest(feature.n)
-            return cls(_at(history.value, latest), missing, (latest >= 0).sum(axis=1))
+        """A feature of the events that rows see; not one that is computed from others."""
         with np.errstate(all="ignore"):
-            return cls(_aggregate(feature, history.value, spans, count), missing)
+            values = feature.offline(history.value, spans)
+        if feature.never_null:
+            return cls(values, np.zeros(spans.rows, dtype=np.bool_))
+        return cls(values, (spans.count < feature.least_events) | age.exceeded(history, spans))
 
-    def divided_by(self, other: "Values") -> "Values":
-        """The ratio of two features."""
-        missing = self.missing | other.missing | (other.values == 0)
-        with np.errstate(all="ignore"):
-            return Values(self.values / other.values, missing)
+    @classmethod
+    def combined(cls, feature: Aggregation, parts: Sequence["Values"]) -> "Values":
+        """A feature from its parts."""
+        if not feature.of:
+            return parts[0]
+        values = feature.combine([np.where(part.missing, np.nan, part.values) for part in parts])
+        return cls(values, np.isnan(values))
 
     def series(self, name: str, *, integer: bool) -> pl.Series:
         """As a column: Int64 or Float64, or a list of them."""
         kind = np.int64 if integer else np.float64
-        if self.lengths is None:
+        if self.values.ndim == 1:
             return pl.Series(name, np.where(self.missing, 0.0, self.values).astype(kind)).set(
                 pl.Series(self.missing), None
             )
-        lengths = np.where(self.missing, 0, self.lengths)
-        inside = np.arange(self.values.shape[1]) < lengths[:, None]
+        inside = ~np.isnan(self.values) & ~self.missing[:, None]
+        lengths = inside.sum(axis=1)
         flat = pl.DataFrame(
             {"row": np.repeat(np.arange(len(lengths)), lengths), name: self.values[inside].astype(kind)}
         )
@@ -144,34 +137,8 @@ class MaxAge:
         """Whether it is older; shape (rows,)."""
         if not np.isfinite(self.max_age_s):
             return np.zeros(spans.rows, dtype=np.bool_)
-        newest = _at(history.time, spans.latest(1)[:, 0])
+        newest = values_at(history.time, spans.latest(1)[:, 0])
         return self.times - newest > self.max_age_s
-
-
-def _aggregate(feature: Aggregation, value: Floats, spans: Spans, count: Indices) -> Floats:
-    """One number per row, anything where a row sees no event."""
-    found: Floats
-    match feature.kind:
-        case "first":
-            found = _at(value, spans.earliest())
-        case "last":
-            found = _at(value, spans.latest(1)[:, 0])
-        case "min":
-            found = folded(value, spans, np.minimum, np.inf)
-        case "max":
-            found = folded(value, spans, np.maximum, -np.inf)
-        case "quantile":
-            found = quantiles(value, spans, feature.q)
-        case "std":
-            found = np.sqrt(spreads(value, spans) / (count - 1))
-        case _:
-            found = folded(value, spans, np.add, 0.0)
-    return found / count if feature.kind == "mean" else found
-
-
-def _at(values: Floats, positions: Indices) -> Floats:
-    """Values at positions; anything where a position is -1."""
-    return values[positions] if len(values) else np.zeros(positions.shape)
 
 
 def _hashes(column: pl.Series) -> pl.Expr:

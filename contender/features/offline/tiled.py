@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from contender.features.aggregations import Aggregation
 from contender.features.conditions import Condition
 from contender.features.definitions import EventSource, FeatureView
 from contender.features.errors import TrainingSetError
-from contender.features.offline.history import History, MaxAge, Values, Wanted
-from contender.features.offline.spans import Indices, Spans
+from contender.features.kinds.kind import Aggregation
+from contender.features.offline.history import History, MaxAge, RowQuery, Values
 from contender.features.offline.tables import Opened, Rows, time_column
+from contender.features.spans import Indices, Spans
 from contender.features.tiles import tile_of
 
 _ROW = "row"
@@ -94,8 +94,8 @@ class Reading:
             chosen = entities.filter(pl.col("code") % buckets == bucket).with_columns(pl.col("code") // buckets)
             found = _with_codes(events, chosen).collect(engine="streaming")
             # Nobody's number lies beyond those of the bucket's entities, whichever bucket it falls into.
-            wanted = Wanted(np.minimum(codes[own] // buckets, chosen.height), self.rows.times[own])
-            table = _Bucket(found, chosen.height, wanted).table(self.group)
+            query = RowQuery(np.minimum(codes[own] // buckets, chosen.height), self.rows.times[own])
+            table = _Bucket(found, chosen.height, query).table(self.group)
             parts.append(table.with_columns(pl.Series(_ROW, own)))
         return pl.concat(parts).sort(_ROW).drop(_ROW)
 
@@ -136,7 +136,7 @@ class _Bucket:
 
     events: pl.DataFrame
     entities: int
-    wanted: Wanted
+    query: RowQuery
 
     def table(self, group: Group) -> pl.DataFrame:
         """The features of the group, one row per row. One history at a time is held."""
@@ -147,15 +147,14 @@ class _Bucket:
             for place, view, part in readers:
                 window = (view.hop_s, part.window_s)
                 if window not in spans:
-                    spans[window] = history.spans(self.wanted, *window)
-                age = MaxAge(self.wanted.time, view.max_age_s)
+                    spans[window] = history.spans(self.query, *window)
+                age = MaxAge(self.query.time, view.max_age_s)
                 values[place] = Values.of(part, history, spans[window], age)
         series = []
         for number, one in enumerate(group.features):
-            found = values[number, 0]
-            if one.feature.kind == "ratio":
-                found = found.divided_by(values[number, 1])
-            series.append(found.series(one.column, integer=one.view.is_integer(one.feature)))
+            parts = [values[number, part] for part in range(len(one.feature.parts))]
+            column = Values.combined(one.feature, parts)
+            series.append(column.series(one.column, integer=one.view.is_integer(one.feature)))
         return pl.DataFrame(series)
 
     def _history(self, order: _Order) -> History:
@@ -179,7 +178,7 @@ def _by_order(group: Group) -> dict[_Order, list[_Reader]]:
     found: dict[_Order, list[_Reader]] = {}
     for reader in sorted(readers, key=lambda one: one[2].column is None):
         part = reader[2]
-        order = _Order(part.where, part.column, part.kind == "distinct_count")
+        order = _Order(part.where, part.column, not part.needs_numbers)
         if part.column is None:
             order = next((one for one in found if one.where == part.where), order)
         found.setdefault(order, []).append(reader)

@@ -17,10 +17,10 @@ from typing import Self
 import msgspec
 
 from contender.contracts.values import Scalar
-from contender.features.aggregations import ALL_TIME, Aggregation
 from contender.features.conditions import Condition, condition_document
 from contender.features.definitions import ColumnType, FeatureView
-from contender.features.layouts import Layout, sharing
+from contender.features.kinds.kind import ALL_TIME, Aggregation, sharing
+from contender.features.layouts import Layout
 
 MARK_BYTES = 8
 HISTORY = -1
@@ -83,7 +83,7 @@ class Ring:
         born: int = 0,
     ) -> Self:
         """The ring of features that agree in column, filter and layout."""
-        windows = [int(part.window_s) for part in parts if part.window != ALL_TIME]
+        windows = [part for part in parts if part.window != ALL_TIME]
         columns = {part.column for part in parts if part.column is not None}
         return cls(
             view=view.name,
@@ -92,7 +92,7 @@ class Ring:
             column=next(iter(columns), None),
             where=parts[0].where,
             hop_s=view.hop_s,
-            slots=max(windows, default=0) // view.hop_s + view.lateness_tiles + 1,
+            slots=view.slots(windows),
             layout=layout,
             has_windows=bool(windows),
             has_base=len(windows) < len(parts),
@@ -179,7 +179,7 @@ class Ring:
 class Rings:
     """Every ring of the kept views: by the view (as `view@number`) and feature that reads it, and by its source."""
 
-    by_feature: Mapping[tuple[str, str], Ring]
+    by_feature: Mapping[tuple[str, Aggregation], Ring]
     by_source: Mapping[str, Sequence[Ring]]
 
     @classmethod
@@ -198,7 +198,7 @@ class Rings:
             generation: grows with every rebuild.
             born: per label how many versions of the view had been retired before it.
         """
-        by_feature: dict[tuple[str, str], Ring] = {}
+        by_feature: dict[tuple[str, Aggregation], Ring] = {}
         distinct: dict[str, Ring] = {}
         for label, view in views.items():
             for parts in sharing(part for feature in view.aggregations for part in feature.parts):
@@ -206,14 +206,14 @@ class Rings:
                 ring = Ring.of(
                     view,
                     parts,
-                    Layout.of(parts[-1]),
+                    parts[-1].layout,
                     after_s=after,
                     history=history,
                     generation=generation,
                     born=(born or {}).get(label, 0),
                 )
                 ring = distinct.setdefault(f"{ring.view}/{ring.digest}", ring)
-                by_feature.update({(label, _part_name(part)): ring for part in parts})
+                by_feature.update({(label, part): ring for part in parts})
         by_source: dict[str, list[Ring]] = defaultdict(list)
         for ring in distinct.values():
             by_source[ring.source].append(ring)
@@ -221,7 +221,7 @@ class Rings:
 
     def ring(self, label: str, part: Aggregation) -> Ring:
         """The ring that a part of a feature of `view@number` is read from."""
-        return self.by_feature[label, _part_name(part)]
+        return self.by_feature[label, part]
 
     def all(self) -> list[Ring]:
         """Every ring."""
@@ -249,8 +249,3 @@ def entity_texts(columns: Sequence[Sequence[Scalar]]) -> list[str]:
 def _reads(view: FeatureView, columns: set[str], where: Condition | None) -> tuple[tuple[str, ColumnType], ...]:
     looked_at = (column for column, _ in (where.columns if where is not None else ()))
     return tuple((column, view.source.schema[column]) for column in sorted({*view.join_keys, *columns, *looked_at}))
-
-
-def _part_name(part: Aggregation) -> str:
-    """What tells one part from another within a view: two ratios may share a part of the same name."""
-    return f"{part.kind}/{part.column}/{part.window}/{part.n}/{part.q}/{part.exact_to}/{part.where!r}"

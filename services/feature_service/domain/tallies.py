@@ -5,12 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
-from contender.features.bins import bin_of
-from contender.features.distinct import hashes_of
+from contender.features.layouts import Cell, Pair
 from contender.features.tiles import tile_of
-from services.feature_service.domain.cells import Cell, Pair, cell_of
 from services.feature_service.domain.rings import HISTORY, Ring, entity_text
 from shared.events import EntityEvent
 
@@ -44,23 +41,15 @@ def tally(ring: Ring, partition: int, offset: int, events: Sequence[EntityEvent]
     tiles: list[float] = tile_of([event.time for event in counted], ring.hop_s).tolist()
     found: dict[str, dict[float, list[Pair]]] = defaultdict(dict)
     column, single = ring.column, ring.join_keys[0] if len(ring.join_keys) == 1 else None
-    numbers = _kept(ring, [0.0 if column is None else event.values[column] for event in counted])
+    numbers = ring.layout.keep([0.0 if column is None else event.values[column] for event in counted])
     for event, tile, number in zip(counted, tiles, numbers, strict=True):
         values = event.values
         entity = str(values[single]) if single else entity_text([values[key] for key in ring.join_keys])
         found[entity].setdefault(tile, []).append((event.time, number))
     return {
-        entity: Tally(partition, offset, [cell_of(ring.layout, tile, by_tile[tile]) for tile in sorted(by_tile)])
+        entity: Tally(partition, offset, [ring.layout.cell(tile, by_tile[tile]) for tile in sorted(by_tile)])
         for entity, by_tile in found.items()
     }
-
-
-def _kept(ring: Ring, values: Sequence[Any]) -> list[float]:
-    """What the ring's layout keeps of values."""
-    if ring.layout.name == "distinct":
-        return [float(one) for one in hashes_of(values)]
-    numbers = [float(value) + 0.0 for value in values]  # -0.0 becomes 0.0
-    return [float(one) for one in bin_of(numbers)] if ring.layout.name == "bins" else numbers
 
 
 def by_source(events: Iterable[EntityEvent]) -> Mapping[str, list[EntityEvent]]:

@@ -8,22 +8,19 @@ from math import inf, isfinite
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contender.contracts.values import Scalar
-from contender.features.aggregations import ALL_TIME, COUNTS, Aggregation
-from contender.features.bins import BINS
 from contender.features.durations import seconds
-from contender.features.layouts import HEAD, Layout
+from contender.features.kinds.kind import ALL_TIME, Aggregation
+from contender.features.layouts import COUNT, LAST_TIME, TILE, Layout
 from contender.features.tiles import Floats, begun, tile_of
+from contender.features.windows import Cells, Mask, Window
 from services.feature_service.domain.rings import Ring
-from services.feature_service.domain.values import Cells, Mask, Window, values_of
 
 Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "INVALID"]
 FeatureValue = Scalar | list[Scalar]
 T = TypeVar("T")
 
-_TILE, _COUNT, _LAST_TIME = range(len(HEAD))
 _WIDEST = 4
 """Times the cells of the smallest ring of a stack that the largest may have: the others' rows are filled up."""
 
@@ -52,6 +49,18 @@ class Column:
         for row in invalid:
             column.values[row], column.statuses[row] = None, "INVALID"
         return column
+
+    @classmethod
+    def combined(cls, feature: Aggregation, parts: Sequence["Column"]) -> "Column":
+        """A feature from its parts; where it is null, the first part that is not present says why."""
+        if not feature.of:
+            return parts[0]
+        values = feature.combine_lists([part.values for part in parts])
+        statuses: list[Status] = []
+        for value, *of_parts in zip(values, *(part.statuses for part in parts), strict=True):
+            reasons = [status for status in of_parts if status != "PRESENT"]
+            statuses.append("PRESENT" if value is not None else next(iter(reasons), "NULL_VALUE"))
+        return cls(values, statuses)
 
     @property
     def invalid(self) -> frozenset[int]:
@@ -106,7 +115,7 @@ class Shape:
     def all_of(cls, asked: Mapping[Ring, Sequence[str]]) -> list[Self]:
         """Rings with their windows in as few shapes as there can be."""
         found: list[list[Ring]] = []
-        for ring in sorted(asked, key=lambda one: (one.layout, one.cells)):
+        for ring in sorted(asked, key=lambda one: (one.layout.name, one.layout.size, one.cells)):
             smallest = found[-1][0] if found else None
             if smallest and smallest.layout == ring.layout and ring.cells <= _WIDEST * smallest.cells:
                 found[-1].append(ring)
@@ -198,7 +207,7 @@ class Stack:
             held: of each ring.
             times: when each row's windows end, in seconds, shape (rows,).
         """
-        numbers, bins = _arrays(shape, held)
+        numbers, counts_by_entry = shape.layout.arrays(shape.joined([one.entities for one in held]), shape.cells)
         rows: list[list[int] | None]
         is_by_entity = len(times) > 0 and bool((times == times[0]).all())
         if is_by_entity:
@@ -208,18 +217,18 @@ class Stack:
         else:  # each row is a moment
             starts = accumulate((len(one.entities) for one in held[:-1]), initial=0)
             chosen = [start + number for start, one in zip(starts, held, strict=True) for number in one.row]
-            numbers, bins = numbers[chosen], bins[chosen]
+            numbers, counts_by_entry = numbers[chosen], counts_by_entry[chosen]
             counts = [len(times)] * len(held)
             rows = [None] * len(held)
             times = np.tile(times, len(held))[:, None]
         geometry = shape.geometry(tuple(counts))
         tile = tile_of(times, geometry.hop_s)
-        tiles = np.ascontiguousarray(numbers[..., _TILE])  # looked at often, and 72 bytes apart
-        before = (numbers[..., _COUNT] > 0) & (tiles < begun(tile, times, geometry.hop_s))
+        tiles = np.ascontiguousarray(numbers[..., TILE])  # looked at often, and 72 bytes apart
+        before = (numbers[..., COUNT] > 0) & (tiles < begun(tile, times, geometry.hop_s))
         later = tiles[:, : shape.slots] > tile  # an empty cell's tile is 0
         return cls(
             shape=shape,
-            cells=Cells(shape.layout, numbers, bins),
+            cells=Cells(shape.layout, numbers, counts_by_entry),
             _held=held,
             _geometry=geometry,
             _spans=[slice(*ends) for ends in pairwise(accumulate(counts, initial=0))],
@@ -250,18 +259,17 @@ class Stack:
             self._windows.extend(map(self._window, range(len(self._geometry.reach))))
         window = self._windows[self.shape.turns[place][part.window]]
         span, row = self._spans[place], self._rows[place]
-        listed = values_of(part, window, span)
-        if integer and part.kind not in COUNTS:
+        listed = part.online(window, span)
+        if integer and not part.never_null:
             listed = _whole(listed)
         too_old = None if window.outside is None else window.outside[span]
         is_known = None
-        if part.kind not in COUNTS:
+        if not part.never_null:
             if isfinite(max_age_s):
                 stale = window.stale(self._times, max_age_s)[span]
                 too_old = stale if too_old is None else too_old | stale
-            least = 2 if part.kind == "std" else 1
-            if not window.has_events or least > 1:
-                is_known = [count >= least for count in window.count[span]]
+            if not window.has_events or part.least_events > 1:
+                is_known = [count >= part.least_events for count in window.count[span]]
         if too_old is None and (is_known is None or all(is_known)):
             values = _by(row, listed)
             return Column(values, ["PRESENT"] * len(values))
@@ -283,19 +291,8 @@ class Stack:
             inside[:, -1] &= is_all[:, 0]
             # A base that holds a later event has lost what was before.
             base = self.cells.numbers[:having, -1]
-            lost |= is_all[:, 0] & (base[:, _COUNT] > 0) & (base[:, _LAST_TIME] >= self._times[:having, 0])
+            lost |= is_all[:, 0] & (base[:, COUNT] > 0) & (base[:, LAST_TIME] >= self._times[:having, 0])
         return Window.of(self.cells, inside, lost if lost.any() else None)
-
-
-def _arrays(shape: Shape, held: Sequence[HeldRing]) -> tuple[Floats, NDArray[Any]]:
-    """The numbers of cells, and of the layout of bins their counts, else nothing; shape (moments, cells, …)."""
-    joined = shape.joined([one.entities for one in held])
-    if shape.layout.name != "bins":
-        numbers = np.frombuffer(joined, dtype="<f8").reshape(-1, shape.cells, shape.layout.cell_bytes // 8)
-        return numbers, np.zeros((len(numbers), 0, 0), dtype="<u4")
-    raw = np.frombuffer(joined, dtype=np.uint8).reshape(-1, shape.cells, shape.layout.cell_bytes)
-    head = 8 * len(HEAD)
-    return raw[..., :head].copy().view("<f8"), raw[..., head : head + 4 * BINS].copy().view("<u4")
 
 
 def _is_identity(held: HeldRing) -> bool:

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
-from contender.features.layouts import MARKS_BYTES
-from services.feature_service.domain.cells import Cell, merged, pack
+from contender.features.layouts import MARKS_BYTES, Cell
 from services.feature_service.domain.rings import MARK_BYTES, Ring
 from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import EPOCH_KEY, HEALTH_TTL_S, FramePosition
@@ -41,7 +40,7 @@ class _Held:
 
     def _put(self, slot: int, cell: Cell) -> None:
         held = self.cells.get(slot)
-        self.cells[slot] = cell if held is None else merged(self.ring.layout, held, cell)
+        self.cells[slot] = cell if held is None else self.ring.layout.merge(held, cell)
 
     def _put_base(self, cell: Cell) -> None:
         if self.ring.has_base:
@@ -52,7 +51,7 @@ class _Held:
         marks = MARK_BYTES * (max(self.marks) + 1)
         value = bytearray(self.ring.cells_bytes + ceil(marks / MARKS_BYTES) * MARKS_BYTES)
         for slot, cell in self.cells.items():
-            value[slot * size : (slot + 1) * size] = pack(self.ring.layout, cell)
+            value[slot * size : (slot + 1) * size] = self.ring.layout.pack(cell)
         for place, mark in self.marks.items():
             struct.pack_into("<d", value, self.ring.cells_bytes + MARK_BYTES * place, mark)
         return bytes(value)

@@ -12,7 +12,6 @@ from redis.commands.core import AsyncScript
 from redis.crc import key_slot
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from contender.features.bins import BINS
 from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import EPOCH_KEY, HEALTH_TTL_S, FramePosition, StoreUnavailableError
@@ -106,7 +105,7 @@ class RedisStore:
                         ring.layout.name,
                         ring.slots,
                         ring.layout.cell_bytes,
-                        BINS if ring.layout.name == "bins" else ring.layout.size,
+                        ring.layout.entries,
                         int(ring.has_base),
                         ring.ttl_s * 1000,
                         *packed,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contender.features import aggregations as of
+from contender import features as of
 from contender.features.conditions import column
 from contender.features.definitions import Entity, EventSource, FeatureView
 

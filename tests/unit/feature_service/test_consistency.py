@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from contender.contracts.feature_service import FeatureReport
-from contender.features.aggregations import count, distinct_count
+from contender.features import count, distinct_count
 from contender.features.catalogue import Catalogue
 from contender.features.definitions import FeatureView
 from contender.features.errors import TrainingSetError

@@ -5,15 +5,14 @@ import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import get_args
 
 import httpx
 import msgspec
 import pytest
 
-from contender.features import aggregations as of
 from contender.features.catalogue import Catalogue
 from contender.features.definitions import FeatureView
+from contender.features.kinds import KINDS
 from services.feature_service.api import State
 from services.feature_service.definitions import definitions_for_tests
 from services.feature_service.event_log import EventLog
@@ -111,7 +110,7 @@ async def test_windows_end_at_the_time_a_row_gives(client, state):
 
 async def test_no_rows_are_answered_with_none_for_every_kind_of_feature(state, trade: FeatureView):
     names = [one.name for one in trade.aggregations]
-    assert {one.kind for one in trade.aggregations} == set(get_args(of.Kind))
+    assert {one.kind for one in trade.aggregations} == set(KINDS)
     state["definitions"] = definitions_for_tests(Catalogue.of([trade]), state["store"], InMemoryRegistry())
     async with serving(state) as client:
         for name in names:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contender.features.aggregations import count, last, mean, std
+from contender.features import count, last, mean, std
 from contender.features.conditions import column
 from contender.features.definitions import Entity, EventSource, FeatureView
 from contender.features.offline import build_training_set

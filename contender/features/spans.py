@@ -122,3 +122,8 @@ def _joined(row: Indices, low: Indices, high: Indices) -> tuple[Indices, Indices
     begins[1:] = (row[1:] != row[:-1]) | (low[1:] != high[:-1])
     ends = np.append(begins[1:], np.ones(min(1, len(row)), dtype=np.bool_))
     return row[begins], low[begins], high[ends]
+
+
+def values_at(values: Floats, positions: Indices) -> Floats:
+    """Values at positions; anything where a position is -1."""
+    return values[positions] if len(values) else np.zeros(positions.shape)

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contender.features import Entity, EventSource, FeatureView, column, on_demand
-from contender.features import aggregations as of
-from contender.features.aggregations import Aggregation
-from contender.features.bins import VALUES, bin_of
-from contender.features.distinct import hash_of
+from contender import features as of
+from contender.features import Aggregation, Entity, EventSource, FeatureView, column, on_demand
+from contender.features.layouts.bins import VALUES, bin_of
+from contender.features.layouts.distinct import hash_of
 from contender.training import Catalogue, build_training_set
 
 START = 1_700_000_000.0
