@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from contender.contracts.feature_ref import FeatureRef
 from contender.features.catalogue import Catalogue, Feature, View
 from contender.features.definitions import Entity, EventSource, FeatureService, FeatureView
 from contender.features.errors import UnknownFeatureError
@@ -20,12 +21,13 @@ def describe(catalogue: Catalogue, reference: str) -> list[Facts]:
     Raises:
         UnknownFeatureError: no definition has the name.
     """
+    ref = FeatureRef.parse(reference)
     if ":" in reference:
         return [_feature(catalogue, catalogue.feature(reference))]
-    name, _, number = reference.partition("@")
+    name = ref.view
     kinds = (catalogue.views, catalogue.on_demand, catalogue.sources, catalogue.entities, catalogue.services)
     matches = [named[name] for named in kinds if name in named]
-    if number:
+    if ref.version:
         matches = [match for match in matches if isinstance(match, View) and catalogue.newest(name) == reference]
     if not matches:
         known = sorted({name for named in kinds for name in named})
@@ -122,7 +124,7 @@ def _source(catalogue: Catalogue, source: EventSource) -> Facts:
 
 def _feature(catalogue: Catalogue, feature: Feature) -> Facts:
     # Only the newest version knows its file and line: older ones are made from documents.
-    name = feature.label.partition("@")[0]
+    name = FeatureRef.parse(feature.label).view
     view = catalogue.views.get(name) or catalogue.on_demand[name]
     if isinstance(view, OnDemandView):
         kind = view.features[feature.name].__name__

@@ -14,6 +14,7 @@ from rich.text import Text
 from contender.client import Client
 from contender.commands.terminal import console, errors, visible
 from contender.contracts import feature_service as contract
+from contender.contracts.feature_ref import FeatureRef
 from contender.contracts.operation import Operation
 from contender.errors import ContenderError, RefusedError
 from contender.features.durations import format_duration
@@ -68,7 +69,7 @@ def retire(
     """Permanently stops serving and filling old versions of views, and frees their memory in Redis."""
     if not force:
         for model in _call(_LIST_MODELS, service="inference_service").versions:
-            views = {column.source.partition(":")[0] for column in model.inputs}
+            views = {FeatureRef.parse(column.source).label for column in model.inputs}
             if used := sorted(views.intersection(versions)):
                 raise _failed(
                     f"{model.model} {model.version} is trained on {used[0]}, and would be served its defaults; "

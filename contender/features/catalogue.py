@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from contender.contracts.feature_ref import FeatureRef
 from contender.features.definitions import ColumnType, Definition, Entity, EventSource, FeatureService, FeatureView
 from contender.features.documents import digest, view_document, view_of
 from contender.features.errors import DefinitionError, UnknownFeatureError
@@ -153,11 +154,12 @@ class Catalogue:
         Raises:
             UnknownFeatureError: there is none; the message lists what there is.
         """
-        label, _, name = reference.partition(":")
+        ref = FeatureRef.parse(reference)
+        label, name = ref.label, ref.feature
         view = self.views.get(label) or self.on_demand.get(label) or self.kept.get(label)
         if view is None:
             there = ", ".join(sorted([*self.views, *self.on_demand]))
-            kept = [one.label for one in self.versions if one.name == label.partition("@")[0]]
+            kept = [one.label for one in self.versions if one.name == ref.view]
             versions = f"; of that one, {', '.join(kept)}" if kept else ""
             raise UnknownFeatureError(f"{reference!r} names no view; there are {there}{versions}")
         if view.feature(name) is None:
@@ -180,7 +182,7 @@ class Catalogue:
             UnknownFeatureError: it names nothing.
         """
         found = self.feature(reference)
-        if "@" in found.label:
+        if FeatureRef.parse(found.label).version:
             return reference
         return f"{self.newest(found.label)}:{found.name}"
 
@@ -256,8 +258,7 @@ def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list
         document = view_document(view)
         if isinstance(view, OnDemandView):
             # What it needs is pinned: where that means something else, so does this.
-            inputs = (reference.partition(":") for reference in view.inputs)
-            document["inputs"] = [f"{today.get(label, label)}:{name}" for label, _, name in inputs]
+            document["inputs"] = _relabelled(view.inputs, today)
         meaning = digest(_without_numbers(document, {one.label: one.digest for one in versions}))
         own = [one for one in versions if one.name == view.name]
         same = [one for one in own if one.digest == meaning and not one.retired_after]
@@ -274,8 +275,13 @@ def _without_numbers(document: Mapping[str, Any], digests: Mapping[str, str]) ->
     """With what an on-demand view needs by its meaning: numbers are given in another order elsewhere."""
     if "inputs" not in document:
         return document
-    inputs = (reference.partition(":") for reference in document["inputs"])
-    return {**document, "inputs": [f"{digests.get(label, label)}:{name}" for label, _, name in inputs]}
+    return {**document, "inputs": _relabelled(document["inputs"], digests)}
+
+
+def _relabelled(references: Iterable[str], names: Mapping[str, str]) -> list[str]:
+    """References with other names for their views, where there are some."""
+    refs = map(FeatureRef.parse, references)
+    return [f"{names.get(ref.label, ref.label)}:{ref.feature}" for ref in refs]
 
 
 def _refer(catalogue: Catalogue, references: Sequence[str], who: str, place: str) -> None:

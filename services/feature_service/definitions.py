@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from contender.contracts.feature_ref import FeatureRef
 from contender.features.catalogue import Catalogue
 from contender.features.definitions import EventSource, FeatureView
 from contender.features.documents import view_of
@@ -244,12 +245,12 @@ def _rings(views: Mapping[str, FeatureView], registered: Registered, generation:
 
 
 def _check_unused(catalogue: Catalogue, label: str, retiring: Sequence[str]) -> None:
-    name = label.partition("@")[0]
+    name = FeatureRef.parse(label).view
     if name in {*catalogue.views, *catalogue.on_demand} and catalogue.newest(name) == label:
         raise VersionInUseError(f"{label} is what the definitions say today; change them, or take the view out of them")
     for other, view in catalogue.kept.items():
         inputs = view.inputs if isinstance(view, OnDemandView) else ()
-        if other not in retiring and any(reference.partition(":")[0] == label for reference in inputs):
+        if other not in retiring and any(FeatureRef.parse(reference).label == label for reference in inputs):
             raise VersionInUseError(f"{other} is computed from {label}; retire it, too")
 
 

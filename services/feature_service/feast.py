@@ -11,6 +11,7 @@ from typing import cast
 import msgspec
 import numpy as np
 
+from contender.contracts.feature_ref import FeatureRef
 from contender.contracts.feature_service import (
     EntityEvent,
     FeatureColumn,
@@ -105,8 +106,8 @@ def answer(question: OnlineFeaturesQuestion, selected: FeatureSelection, columns
     features = [FeatureColumn(column.values, column.statuses, ends) for column in columns]
     versions: list[ServedVersion] | msgspec.UnsetType = msgspec.UNSET
     if question.include_feature_view_version_metadata:
-        labels = dict.fromkeys(feature.label.partition("@")[::2] for feature in selected.features)
-        versions = [ServedVersion(name, int(version) if version else None) for name, version in labels]
+        refs = dict.fromkeys(FeatureRef.parse(feature.label) for feature in selected.features)
+        versions = [ServedVersion(ref.view, int(ref.version) if ref.version else None) for ref in refs]
     metadata = OnlineFeaturesMetadata([*question.entities, *selected.names], versions)
     return OnlineFeatures(metadata, [*entities, *features])
 

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import polars as pl
 
+from contender.contracts.feature_ref import FeatureRef
 from contender.features.catalogue import Catalogue, Feature
 from contender.features.definitions import FeatureService, FeatureView
 from contender.features.errors import TrainingSetError, UnknownFeatureError
@@ -89,14 +90,14 @@ class Plan:
 
 def _features(asked: FeatureService | FeatureView | OnDemandView | str, catalogue: Catalogue) -> Sequence[Feature]:
     if isinstance(asked, str):
-        label, _, name = asked.partition(":")
-        if "@" in label and not catalogue.is_numbered:
+        ref = FeatureRef.parse(asked)
+        if ref.version and not catalogue.is_numbered:
             raise UnknownFeatureError(
                 f"{asked!r} names a version, and versions are numbered by the service: ask for "
-                f"{label.partition('@')[0]}:{name}, which is what these definitions say"
+                f"{ref.view}:{ref.feature}, which is what these definitions say"
             )
-        if not name and label in catalogue.services:
-            return catalogue.features(catalogue.services[label].features)
+        if not ref.feature and ref.view in catalogue.services:
+            return catalogue.features(catalogue.services[ref.view].features)
         return [catalogue.feature(asked)]
     if isinstance(asked, FeatureService):
         return catalogue.features(asked.features)
