@@ -15,7 +15,8 @@ from redis.asyncio import Redis as AsyncRedis
 
 from benchmarks.features_stack import Stack
 from examples.flights.data import load
-from services.feature_service.domain.rings import MARK_BYTES, Ring
+from services.feature_service.domain.rings import Ring, StoredRing
+from services.feature_service.store.redis import ring_keys
 from shared.events import EntityEvent, EntityEventFrame
 from shared.ids import new_frame_id
 from shared.topics import ENTITY_EVENTS, cloud_event_headers
@@ -199,11 +200,11 @@ async def _watch(stack: Stack, redis: AsyncRedis, waiting: dict[int, dict[int, f
     while True:
         pipeline = redis.pipeline(transaction=False)
         for ring, entity in watched:
-            pipeline.getrange(ring.key(entity), ring.cells_bytes, -1)
+            pipeline.get(*ring_keys(ring, [entity]))
         held = await pipeline.execute()
         now = time.monotonic()
         for partition, frames in waiting.items():
-            reached = min(_mark(marks, partition) for marks in held)
+            reached = min(_mark(value, ring, partition) for value, (ring, _) in zip(held, watched, strict=True))
             shown = [offset for offset in frames if offset < reached]
             latencies.extend(now - frames.pop(offset) for offset in shown)
         await asyncio.sleep(0.001)
@@ -213,8 +214,6 @@ def _entity(ring: Ring) -> str:
     return _WATCHED[0] if ring.join_keys == ("origin",) else _WATCHED[1]
 
 
-def _mark(marks: bytes, partition: int) -> float:
-    """One more than the last offset of a partition that is merged; the mark of history comes first."""
-    at = (partition + 1) * MARK_BYTES
-    found: float = memoryview(marks[at : at + MARK_BYTES]).cast("d")[0] if len(marks) >= at + MARK_BYTES else 0.0
-    return found
+def _mark(value: bytes | None, ring: Ring, partition: int) -> float:
+    """One more than the last offset of a partition that is merged."""
+    return StoredRing(value or b"").offset_marks(ring).get(partition, 0.0)

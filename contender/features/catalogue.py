@@ -37,9 +37,12 @@ class KeptVersion(msgspec.Struct, frozen=True):
         return f"{self.name}@{self.number}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Feature:
-    """A feature with its view. `label` is the view as it was asked for, with or without a version."""
+    """A feature with its view. `label` is the view as it was asked for, with or without a version.
+
+    Compared by identity, so that what follows from a list of features can be remembered.
+    """
 
     view: View
     name: str
@@ -75,7 +78,7 @@ class Feature:
         return f"{self.label}__{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
     """Definitions by name. `views` and `on_demand` hold those of today; `kept` every version, by `view@number`.
 

@@ -25,7 +25,7 @@ from contender.features.offline import build_training_set
 from contender.features.tiles import tile_of
 from services.feature_service.definitions import Definitions, DefinitionsSnapshot
 from services.feature_service.domain.reports import compare
-from services.feature_service.domain.rings import Ring
+from services.feature_service.domain.rings import Ring, StoredRing
 from services.feature_service.domain.validation import fits
 from services.feature_service.domain.windows import Column
 from services.feature_service.errors import CheckRunningError
@@ -33,7 +33,7 @@ from services.feature_service.event_log import OpenLog
 from services.feature_service.metrics import CONSISTENCY, CONSISTENCY_CHECKED, CONSISTENCY_ERROR
 from services.feature_service.online import Question
 from services.feature_service.samples import Placed, Sample, Samples, boundary
-from services.feature_service.store.protocol import FeatureStore
+from services.feature_service.store.protocol import FeatureStore, RingQuery, RingsRead
 from shared.clock import Clock
 
 _POLL_S = 0.05
@@ -155,33 +155,34 @@ class Consistency:
                 column.statuses.extend(answer.statuses)
             for ring in current.rings.of_view(sample.label):
                 for entity, _ in batch:
-                    if marks := _beyond(ring, reader.held.get(ring.key(entity)), ends):
+                    if marks := _beyond(ring, reader.stored.get((ring.name, entity)), ends):
                         beyond[ring.name, entity] = marks
         return _Served(sample, at, features, columns, beyond)
 
 
 @dataclass(frozen=True, slots=True)
 class _RecordingReader:
-    """Reads for a question and keeps the bytes: marks count only for the bytes that they stand in."""
+    """Reads for a question and keeps the rings: offset marks count only for the ring that they stand in."""
 
     store: FeatureStore
-    held: dict[str, bytes | None] = field(default_factory=dict)
+    stored: dict[tuple[str, str], StoredRing | None] = field(default_factory=dict)
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The bytes under each key."""
-        held = await self.store.read(keys)
-        self.held.update(zip(keys, held, strict=True))
-        return held
+    async def read(self, queries: Sequence[RingQuery]) -> RingsRead:
+        """The rings that queries ask for."""
+        answer = await self.store.read(queries)
+        for (ring, entities), rings in zip(queries, answer.rings, strict=True):
+            self.stored.update({(ring.name, entity): one for entity, one in zip(entities, rings, strict=True)})
+        return answer
 
 
 def _marks_of(marks: Sequence[tuple[int, int]], partition: int) -> list[int]:
     return [mark for of_partition, mark in marks if of_partition == partition]
 
 
-def _beyond(ring: Ring, held: bytes | None, ends: Mapping[int, int]) -> dict[int, int]:
-    """The marks of a ring's bytes that lie beyond the ends."""
-    marks = np.frombuffer((held or b"")[ring.cells_bytes :], dtype="<f8").tolist()[1:]  # the first is history's
-    return {at: int(mark) for at, mark in enumerate(marks) if ends.get(at, mark) < mark < float("inf")}
+def _beyond(ring: Ring, stored: StoredRing | None, ends: Mapping[int, int]) -> dict[int, int]:
+    """The offset marks of a ring that lie beyond the ends."""
+    marks = stored.offset_marks(ring) if stored else {}
+    return {at: int(mark) for at, mark in marks.items() if ends.get(at, mark) < mark < float("inf")}
 
 
 def _compared(current: DefinitionsSnapshot, served: _Served, ends: Mapping[int, int]) -> list[FeatureReport]:

@@ -27,7 +27,7 @@ from shared.logs import logger
 _TRIES = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DefinitionsSnapshot:
     """The definitions at one moment.
 
@@ -216,7 +216,10 @@ class Definitions:
             self._current = replace(self._current, filled_rings=filled)
 
     def _load(self, registered: Registered) -> Catalogue:
-        return Catalogue.load(self.module, registered.versions)
+        catalogue = Catalogue.load(self.module, registered.versions)
+        rings = DefinitionsSnapshot.of(catalogue, registered, None).rings
+        rings.check_size(self.store.largest_item_bytes, self.partitions)
+        return catalogue
 
     def _registered_only(self, registered: Registered) -> Catalogue:
         """The module's definitions as they are now, or where those are not all registered, as they were."""

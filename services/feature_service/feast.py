@@ -31,7 +31,6 @@ from contender.features.limits import MOST_CHARACTERS, MOST_EXACT
 from contender.features.tiles import Floats
 from services.feature_service.domain.windows import Column
 from services.feature_service.errors import InvalidEventError, UnknownReferenceError, UnknownSourceError
-from services.feature_service.same import Same
 from services.feature_service.settings import FeatureSettings
 from shared.errors import InvalidField, TooLarge, shortened
 
@@ -72,7 +71,7 @@ def read_question(
     references = tuple(dict.fromkeys(question.features))
     if len(references) > settings.feature_limit:
         raise TooLarge.at("features", f"names {len(references)} features; one call takes {settings.feature_limit}")
-    selection = _selection(Same(catalogue), references, question.feature_service)
+    selection = _selection(catalogue, references, question.feature_service)
     lengths = {key: len(values) for key, values in question.entities.items()}
     # Features of the whole need no entity: one row, or as many as there are times.
     rows = next(iter(lengths.values()), len(question.event_timestamps) or 1)
@@ -184,11 +183,11 @@ class _Selection:
 
 # Questions name the same features again and again: for 15 of them this takes 45 us, half a read of Redis.
 @lru_cache(_REMEMBERED)
-def _selection(catalogue: Same[Catalogue], references: tuple[str, ...], service: str) -> _Selection:
-    features = _features(references, service, catalogue.it)
+def _selection(catalogue: Catalogue, references: tuple[str, ...], service: str) -> _Selection:
+    features = _features(references, service, catalogue)
     columns: dict[tuple[str, frozenset[type]], _RequestColumn] = {}
     for feature in features:
-        for column in _columns(catalogue.it, feature):
+        for column in _columns(catalogue, feature):
             columns.setdefault((column.name, column.types), column)
     names = [feature.name for feature in features]
     return _Selection(tuple(features), names, [feature.column for feature in features], list(columns.values()))

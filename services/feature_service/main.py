@@ -21,7 +21,6 @@ from services.feature_service.on_demand import Failures
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.status import StatusReader
-from services.feature_service.store.connection import PackingConnection
 from services.feature_service.store.protocol import FeatureStore
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from services.feature_service.store.registry import Registry, open_sql_registry
@@ -205,7 +204,5 @@ def _store(settings: FeatureSettings, timeout_s: float) -> RedisStore:
     kept: dict[str, Any] = {"seen_ttl_s": settings.seen_ttl_s, "replicas": settings.redis_replicas}
     if settings.redis_cluster:
         return RedisClusterStore(RedisCluster.from_url(settings.redis, **timeouts), **kept)
-    client = Redis.from_url(
-        settings.redis, socket_read_size=_READ_BYTES, connection_class=PackingConnection, **timeouts
-    )
+    client = Redis.from_url(settings.redis, socket_read_size=_READ_BYTES, **timeouts)
     return RedisStore(client, **kept)

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from math import inf, isinf
 from typing import NamedTuple
 
@@ -20,11 +19,10 @@ from contender.features.kinds.kind import Aggregation
 from contender.features.on_demand import OnDemandView
 from contender.features.tiles import Floats
 from services.feature_service.definitions import DefinitionsSnapshot
-from services.feature_service.domain.rings import Ring, entity_texts
+from services.feature_service.domain.rings import Ring, StoredRing, entity_texts
 from services.feature_service.domain.windows import Column, HeldRing, Shape, Stack
 from services.feature_service.on_demand import Failures, answered
-from services.feature_service.same import Same
-from services.feature_service.store.protocol import EPOCH_KEY, RingReader
+from services.feature_service.store.protocol import RingQuery, RingReader
 from shared.errors import TooLarge
 
 _Key = tuple[str, str]  # label with its version, and the feature's name
@@ -74,7 +72,7 @@ class Question:
             TooManyTilesError: the rows take more tiles than `most_bytes`; nothing was read.
             StoreUnavailableError: the store can't be read.
         """
-        plan = _plan(Same(self.current), Same(self.features), self.partitions)
+        plan = _plan(self.current, tuple(self.features), self.partitions)
         await self._read(store, plan)
         for label, view, inputs in plan.on_demand:
             await self._compute(label, view, inputs)
@@ -84,37 +82,29 @@ class Question:
         """Answer features of tiles."""
         entities = {join_keys: self._entities(join_keys) for join_keys in plan.join_keys}
         self._check(plan, entities)
-        keys = [EPOCH_KEY]
-        for planned in plan.stacks:
-            for ring in planned.shape.rings:
-                keys += ring.keys(entities[ring.join_keys].distinct, entities[ring.join_keys].tags)
-        epoch, *held = await store.read(keys)
-        if self._is_lost(epoch):
+        rings = [ring for planned in plan.stacks for ring in planned.shape.rings]
+        answer = await store.read([RingQuery(ring, entities[ring.join_keys].distinct) for ring in rings])
+        if self.current.registered.epoch not in ("", answer.epoch):
+            # The store has been emptied since the rings were planned: nothing is known then, and no count is 0.
             read = [_nothing(len(self.times))] * sum(len(planned.parts) for planned in plan.stacks)
         else:
-            read = self._columns(plan, iter(held), entities)
+            read = self._columns(plan, iter(answer.rings), entities)
         read += [_nothing(len(self.times))] * plan.unfilled
         for key, (feature, places) in plan.tiled.items():
             self._answers[key] = Column.combined(feature, [read[place] for place in places])
 
     def _columns(
-        self, plan: "Plan", found: Iterator[bytes | None], entities: Mapping[tuple[str, ...], "_Entities"]
+        self, plan: "Plan", stored: Iterator[list[StoredRing | None]], entities: Mapping[tuple[str, ...], "_Entities"]
     ) -> list[Column]:
         """The values of every part of the stacks, in order."""
         columns: list[Column] = []
         for planned in plan.stacks:
-            asked = [entities[ring.join_keys] for ring in planned.shape.rings]
-            held = [HeldRing(list(islice(found, len(one.distinct))), one.row) for one in asked]
+            held = [HeldRing(next(stored), entities[ring.join_keys].row) for ring in planned.shape.rings]
             stack = Stack.of(planned.shape, held, self.times)
             columns += [
                 stack.column(one.ring, one.part, integer=one.integer, max_age_s=one.max_age_s) for one in planned.parts
             ]
         return columns
-
-    def _is_lost(self, epoch: bytes | None) -> bool:
-        """Whether the store has been emptied since the rings were planned: nothing is known then, and no count is 0."""
-        known = self.current.registered.epoch
-        return bool(known) and epoch != known.encode()
 
     def _check(self, plan: "Plan", entities: Mapping[tuple[str, ...], "_Entities"]) -> None:
         """Refuse what is too much for one piece of work."""
@@ -131,13 +121,13 @@ class Question:
 
     def _entities(self, join_keys: Sequence[str]) -> "_Entities":
         if not join_keys:
-            return _Entities([""], [Ring.tag("")], [0] * len(self.times))
+            return _Entities([""], [0] * len(self.times))
         columns = [self.columns[key] for key in join_keys]
         texts = entity_texts(columns)
         if any(None in column for column in columns):  # a row without a key is about nobody
             texts = ["" if None in keys else text for text, *keys in zip(texts, *columns, strict=True)]
         number = {entity: place for place, entity in enumerate(dict.fromkeys(texts))}
-        return _Entities(list(number), Ring.tags(number), list(map(number.__getitem__, texts)))
+        return _Entities(list(number), list(map(number.__getitem__, texts)))
 
     async def _compute(self, label: str, view: OnDemandView, inputs: Sequence[_Input]) -> None:
         columns: list[tuple[type, Values]] = [(kind, self.columns[name]) for name, kind in view.request.items()]
@@ -156,10 +146,9 @@ class Question:
 
 
 class _Entities(NamedTuple):
-    """The distinct entities of a question, their tags, and which of them each row names."""
+    """The distinct entities of a question, and the number of the entity that each row names."""
 
     distinct: list[str]
-    tags: list[int]
     row: list[int]
 
 
@@ -198,10 +187,10 @@ class Plan:
 
 # As for questions, features come in the same lists: without remembering a row of 15 features takes 70 us more.
 @lru_cache(_REMEMBERED)
-def _plan(current: Same[DefinitionsSnapshot], features: Same[Sequence[Feature]], partitions: int) -> Plan:
-    catalogue, rings = current.it.catalogue, current.it.rings
+def _plan(current: DefinitionsSnapshot, features: tuple[Feature, ...], partitions: int) -> Plan:
+    catalogue, rings = current.catalogue, current.rings
     needed: dict[_Key, View] = {}
-    for feature in features.it:
+    for feature in features:
         needed.update(_needed(catalogue, feature))
     parts: dict[Ring, dict[_Part, FeatureView]] = defaultdict(dict)
     tiled: dict[_Key, tuple[Aggregation, Sequence[_Part]]] = {}
@@ -216,7 +205,7 @@ def _plan(current: Same[DefinitionsSnapshot], features: Same[Sequence[Feature]],
         tiled[label, name] = aggregation, of_feature
         for part in of_feature:
             parts[rings.ring(*part)][part] = view
-    filled = {ring for ring in parts if current.it.is_complete(ring, partitions)}
+    filled = {ring for ring in parts if current.is_complete(ring, partitions)}
     windows = {ring: list(dict.fromkeys(part.window for _, part in parts[ring])) for ring in filled}
     stacks = []
     ordered: list[_Part] = []
@@ -237,7 +226,7 @@ def _plan(current: Same[DefinitionsSnapshot], features: Same[Sequence[Feature]],
         len(unfilled),
         {key: (feature, [place_of[part] for part in of_feature]) for key, (feature, of_feature) in tiled.items()},
         list(on_demand.values()),
-        [_key(catalogue, feature) for feature in features.it],
+        [_key(catalogue, feature) for feature in features],
     )
 
 

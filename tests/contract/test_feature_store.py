@@ -24,7 +24,13 @@ from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.domain.tallies import Tally, tally
 from services.feature_service.store import redis as redis_store
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import HEALTH_TTL_S, FeatureStore, FramePosition, StoreUnavailableError
+from services.feature_service.store.protocol import (
+    HEALTH_TTL_S,
+    FeatureStore,
+    FramePosition,
+    RingQuery,
+    StoreUnavailableError,
+)
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from shared.events import EntityEvent
 from tests.valkey_cluster import ValkeyCluster
@@ -80,9 +86,14 @@ async def merge(store: FeatureStore, offset: int, *events: EntityEvent, partitio
     return await store.merge(ring, {entity: [one] for entity, one in tallies.items()})
 
 
+async def packed(store: FeatureStore, ring: Ring, road: str = "a") -> bytes | None:
+    ((stored,),) = (await store.read([RingQuery(ring, [road])])).rings
+    return stored and stored.packed
+
+
 async def rows(store: FeatureStore, ring: Ring, road: str = "a") -> np.ndarray:
     """The cells of an entity, the base last, as float64."""
-    (held,) = await store.read([ring.key(road)])
+    held = await packed(store, ring, road)
     assert held is not None
     return np.frombuffer(held[: ring.cells_bytes].ljust(ring.cells_bytes, b"\0")).reshape(ring.cells, -1)
 
@@ -98,8 +109,8 @@ def sums(*values: float) -> dict[str, float]:
 
 
 async def test_nothing_is_read_of_an_entity_that_was_never_seen(store: FeatureStore):
-    assert await store.read([RING.key("a"), RING.key("b")]) == [None, None]
-    assert await store.read([]) == []
+    assert (await store.read([RingQuery(RING, ["a", "b"]), RingQuery(RING, [])])).rings == [[None, None], []]
+    assert (await store.read([])).rings == []
 
 
 async def test_events_of_one_tile_are_merged_across_frames_and_partitions(store: FeatureStore):
@@ -125,10 +136,10 @@ async def test_deviations_of_values_far_from_zero_merge_without_loss(store: Feat
 async def test_a_frame_that_is_merged_again_changes_nothing(store: FeatureStore):
     await merge(store, 4, car(1, 10.0))
     await merge(store, 5, car(1, 11.0))
-    before = await store.read([RING.key("a")])
+    before = await packed(store, RING)
     for offset in (4, 5, 0):
         await merge(store, offset, car(1, 12.0))
-    assert await store.read([RING.key("a")]) == before
+    assert await packed(store, RING) == before
 
 
 async def test_several_frames_of_one_call_are_merged_in_order_and_once(store: FeatureStore):
@@ -188,7 +199,7 @@ async def test_values_are_counted_by_bin(store: FeatureStore):
     ring = ring_of("bins")
     await merge(store, 0, car(1, 10.0), car(2, 10.0), ring=ring)
     await merge(store, 1, car(3, 10.0), car(4, 500.0), ring=ring)
-    (held,) = await store.read([ring.key("a")])
+    held = await packed(store, ring)
     counts = np.frombuffer(held[24 : 24 + 4 * BINS], dtype="<u4")
     assert {int(at): int(counts[at]) for at in counts.nonzero()[0]} == {
         int(bin_of(10.0)): 3,
@@ -218,8 +229,8 @@ async def test_only_the_newest_owner_of_a_partition_hands_rings_over(store: Feat
 async def test_more_cells_than_one_call_takes_all_arrive(store: FeatureStore):
     events = [car(1, float(number), f"road-{number}") for number in range(1300)]
     await merge(store, 0, *events)
-    held = await store.read([RING.key(f"road-{number}") for number in range(1300)])
-    assert [struct.unpack_from(f"<{len(Sums.fields)}d", one or b"")[6] for one in held] == [
+    ((*held,),) = (await store.read([RingQuery(RING, [f"road-{number}" for number in range(1300)])])).rings
+    assert [struct.unpack_from(f"<{len(Sums.fields)}d", one.packed)[6] for one in held] == [
         float(number) for number in range(1300)
     ]
 
@@ -287,7 +298,7 @@ async def test_a_ring_is_forgotten_of_every_entity_and_no_other_ring(store: Feat
     await merge(store, 0, *cars)
     await merge(store, 0, *cars, ring=other)
     assert await store.forget(RING) == 100
-    assert await store.read([RING.key("road-7")]) == [None]
+    assert await packed(store, RING, "road-7") is None
     assert await store.forget(RING) == 0
     assert await store.entities([RING, other]) == {RING.name: 0, other.name: 100}
 
@@ -303,7 +314,7 @@ async def test_a_store_that_is_not_there_says_so():
         store = RedisStore(client, seen_ttl_s=60)
         assert not await store.is_ready()
         with pytest.raises(StoreUnavailableError):
-            await store.read(["key"])
+            await store.read([RingQuery(RING, ["a"])])
         with pytest.raises(StoreUnavailableError):
             await store.merge(RING, {"a": [Tally(0, 0, [[0.0, 1.0, 1.0]])]})
 
@@ -313,7 +324,7 @@ async def test_a_cluster_that_is_not_there_says_so():
     async with aclosing(nowhere) as client:
         store = RedisClusterStore(client, seen_ttl_s=60)
         assert not await store.is_ready()
-        for asking in (store.read(["key"]), store.claim([FramePosition("f", 0, 1)]), store.persist()):
+        for asking in (store.read([RingQuery(RING, ["a"])]), store.claim([FramePosition("f", 0, 1)]), store.persist()):
             with pytest.raises(StoreUnavailableError):
                 await asking
 
@@ -329,7 +340,7 @@ async def test_what_a_cluster_kept_outlives_a_primary(valkey_cluster: ValkeyClus
             await store.own(partition, "t")
             await store.note_applied(partition, 7, "t")
         await store.persist()
-        before = await store.read([RING.key(shop) for shop in shops])
+        ((*before,),) = (await store.read([RingQuery(RING, shops)])).rings
         assert None not in before
         failed = next(one for one in valkey_cluster.servers if one.port == client.get_primaries()[0].port)
         failed.kill()
@@ -339,7 +350,7 @@ async def test_what_a_cluster_kept_outlives_a_primary(valkey_cluster: ValkeyClus
         finally:
             failed.start()
         await eventually(store.persist, "")
-        assert await store.read([RING.key(shop) for shop in shops]) == before
+        assert (await store.read([RingQuery(RING, shops)])).rings == [before]
         assert await store.applied(range(20)) == [7] * 20
         assert await store.is_ready()
 
@@ -400,10 +411,10 @@ async def test_an_entity_takes_the_documented_memory(store: FeatureStore, layout
     documented = ring.cells * documented_tile + 32 * 8
     for turn in range(20 + ring.slots):  # more tiles than are held, and every partition
         await merge(store, turn, car(10 * turn, 1.0 + turn), partition=turn % 18, ring=ring)
-    (held,) = await store.read([ring.key("a")])
+    held = await packed(store, ring)
     assert held is not None
     assert len(held) == documented
     if isinstance(store, RedisStore):
-        used = await store._redis.memory_usage(ring.key("a"))
+        used = await store._redis.memory_usage(*redis_store.ring_keys(ring, ["a"]))
         # The key, its expiry and what the allocator rounds up to.
         assert documented < used < 1.3 * documented + 200

@@ -23,6 +23,7 @@ from contender.features.catalogue import Catalogue
 from contender.features.layouts import Sums
 from embedded.ports import free_ports
 from services.feature_service.domain.rings import Ring, Rings
+from services.feature_service.store.redis import ring_keys
 from shared.events import EntityEvent, EntityEventFrame
 from shared.ids import new_frame_id
 from shared.topic_admin import ensure_topics
@@ -209,7 +210,7 @@ async def test_every_event_counts_once_whatever_dies(kafka, valkey, workers, rin
         await wait_applied(redis, await ends(kafka, ENTITY_EVENTS.name))
         await wait_live(redis, ring)
         shops = [f"shop-{number}" for number in range(SHOPS)]
-        held = await redis.mget([ring.key(shop) for shop in shops])
+        held = await redis.mget(ring_keys(ring, shops))
         parked = sum((await ends(kafka, PARKED_NAME)).values()) - parked_before
     found = {}
     for shop, value in zip(shops, held, strict=True):

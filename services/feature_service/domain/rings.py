@@ -7,20 +7,22 @@ gain partitions without any ring being read wrongly.
 """
 
 import hashlib
-import zlib
+import struct
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from math import ceil
+from typing import NamedTuple, Self
 
 import msgspec
 
 from contender.contracts.values import Scalar
 from contender.features.conditions import Condition, condition_document
 from contender.features.definitions import ColumnType, FeatureView
+from contender.features.errors import DefinitionError
 from contender.features.kinds.kind import ALL_TIME, Aggregation, sharing
-from contender.features.layouts import Layout
+from contender.features.layouts import MARKS_BYTES, Layout
 
 MARK_BYTES = 8
 HISTORY = -1
@@ -28,8 +30,6 @@ HISTORY = -1
 
 # Stands in every key: a change of what the bytes mean starts new rings, and the old ones expire.
 _LAYOUT_VERSION = 5
-_TAGS = 16
-"""Hash tags that a view's entities are spread over, so that a cluster shares the load of a view."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,34 +145,26 @@ class Ring:
         """Length of the cells: a value's bytes before its marks."""
         return self.cells * self.layout.cell_bytes
 
-    def key(self, entity: str) -> str:
-        """The key of an entity's ring: `f:{view.tag}:<digest>:<entity>`.
-
-        The braces keep keys of one tag in one slot of a Redis cluster, so that a script or an MGET over them is
-        allowed; a view's entities are spread over the tags, so that the cluster shares its load.
-        """
-        return f"f:{{{self.view}.{self.tag(entity)}}}:{self.digest}:{entity}"
-
-    def keys(self, entities: Iterable[str], tags: Iterable[int]) -> list[str]:
-        """The keys of several entities' rings, with the entities' tags: several rings are asked for the same ones."""
-        # Said once more for speed: a question asks for a hundred keys, and this halves what they take.
-        before, after = f"f:{{{self.view}.", f"}}:{self.digest}:"
-        return [f"{before}{tag}{after}{entity}" for entity, tag in zip(entities, tags, strict=True)]
-
-    @classmethod
-    def tag(cls, entity: str) -> int:
-        """The hash tag of an entity."""
-        return cls.tags([entity])[0]
-
-    @staticmethod
-    def tags(entities: Iterable[str]) -> list[int]:
-        """The hash tags of several entities."""
-        return [zlib.crc32(entity.encode("utf-8", "surrogatepass")) % _TAGS for entity in entities]
-
     @property
     def ttl_s(self) -> int:
         """Seconds until a ring that is left alone expires; 0: never, since it holds all time."""
         return 0 if self.has_base else (self.slots + 1) * self.hop_s
+
+    def largest_bytes(self, partitions: int) -> int:
+        """What one entity takes at most, with the offset marks of history and so many partitions."""
+        return self.cells_bytes + ceil(MARK_BYTES * (partitions + 1) / MARKS_BYTES) * MARKS_BYTES
+
+
+class StoredRing(NamedTuple):
+    """An entity's ring as a store holds it: the cells as their layout packs them, then the offset marks."""
+
+    packed: bytes
+
+    def offset_marks(self, ring: Ring) -> dict[int, float]:
+        """By partition one more than the last offset that was merged; 0: none was."""
+        number = max(0, len(self.packed) - ring.cells_bytes) // MARK_BYTES
+        marks = struct.unpack_from(f"<{number}d", self.packed, ring.cells_bytes) if number else ()
+        return dict(enumerate(marks[1:]))  # the first is history's
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +218,19 @@ class Rings:
     def all(self) -> list[Ring]:
         """Every ring."""
         return [ring for rings in self.by_source.values() for ring in rings]
+
+    def check_size(self, largest_item_bytes: int, partitions: int) -> None:
+        """Refuse rings that a store can't hold.
+
+        Raises:
+            DefinitionError: one entity would take more than the store's largest item.
+        """
+        for ring in self.all():
+            if (size := ring.largest_bytes(partitions)) > largest_item_bytes:
+                raise DefinitionError(
+                    f"view {ring.view!r}: an entity would take {size:,} bytes for one column, and the store "
+                    f"holds at most {largest_item_bytes:,}: take a longer hop or less lateness"
+                )
 
     def of_view(self, label: str) -> list[Ring]:
         """The rings that a version of a view is read from."""

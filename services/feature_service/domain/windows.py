@@ -15,7 +15,7 @@ from contender.features.kinds.kind import ALL_TIME, Aggregation
 from contender.features.layouts import COUNT, LAST_TIME, TILE, Layout
 from contender.features.tiles import Floats, begun, tile_of
 from contender.features.windows import Cells, Mask, Window
-from services.feature_service.domain.rings import Ring
+from services.feature_service.domain.rings import Ring, StoredRing
 
 Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "INVALID"]
 FeatureValue = Scalar | list[Scalar]
@@ -125,15 +125,16 @@ class Shape:
             rings.sort(key=lambda ring: -len(asked[ring]))
         return [cls(rings, [asked[ring] for ring in rings]) for rings in found]
 
-    def joined(self, held: Sequence[Sequence[bytes | None]]) -> bytes:
+    def joined(self, held: Sequence[Sequence[StoredRing | None]]) -> bytes:
         """Per ring the bytes of each entity, behind one another: the slots, filled up, and the base."""
         parts: list[bytes] = []
         for ring, gap, of_ring in zip(self.rings, self._gap, held, strict=True):
             size, slots = ring.cells_bytes, ring.slots * self.layout.cell_bytes
             no_base = b"" if ring.has_base else self._no_base
-            for one in of_ring:
-                # What lies behind the newest mark was never written; a ring whose last cells are empty is shorter.
-                whole = one if one is not None and len(one) >= size else (one or b"").ljust(size, b"\0")
+            for stored in of_ring:
+                # A ring whose last cells were never written is shorter.
+                whole = b"" if stored is None else stored.packed
+                whole = whole if len(whole) >= size else whole.ljust(size, b"\0")
                 if ring.has_base and gap:
                     parts += (whole[:slots], gap, whole[slots:size])
                 else:
@@ -161,9 +162,9 @@ class Shape:
 
 
 class HeldRing(NamedTuple):
-    """What a store answered for one ring: the bytes of each entity, and which entity each row asks for."""
+    """A ring of each entity, as a store holds it, and the number of the entity that each row asks for."""
 
-    entities: list[bytes | None]
+    entities: list[StoredRing | None]
     row: Sequence[int]
 
 

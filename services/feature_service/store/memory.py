@@ -3,12 +3,11 @@
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 
-from contender.features.layouts import MARKS_BYTES, Cell
-from services.feature_service.domain.rings import MARK_BYTES, Ring
+from contender.features.layouts import MOST_RING_BYTES, Cell
+from services.feature_service.domain.rings import MARK_BYTES, Ring, StoredRing
 from services.feature_service.domain.tallies import Tally
-from services.feature_service.store.protocol import EPOCH_KEY, HEALTH_TTL_S, FramePosition
+from services.feature_service.store.protocol import HEALTH_TTL_S, FramePosition, RingQuery, RingsRead
 
 
 @dataclass
@@ -46,22 +45,23 @@ class _Held:
         if self.ring.has_base:
             self._put(self.ring.slots, cell)
 
-    def value(self) -> bytes:
+    def stored(self) -> StoredRing:
         size = self.ring.layout.cell_bytes
-        marks = MARK_BYTES * (max(self.marks) + 1)
-        value = bytearray(self.ring.cells_bytes + ceil(marks / MARKS_BYTES) * MARKS_BYTES)
+        value = bytearray(self.ring.largest_bytes(max(self.marks)))
         for slot, cell in self.cells.items():
             value[slot * size : (slot + 1) * size] = self.ring.layout.pack(cell)
         for place, mark in self.marks.items():
             struct.pack_into("<d", value, self.ring.cells_bytes + MARK_BYTES * place, mark)
-        return bytes(value)
+        return StoredRing(bytes(value))
 
 
 class MemoryStore:
     """A FeatureStore that forgets everything with its process."""
 
+    largest_item_bytes = 2 * MOST_RING_BYTES
+
     def __init__(self) -> None:
-        self._held: dict[str, _Held] = {}
+        self._held: dict[tuple[str, str], _Held] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self._applied: dict[int, int] = {}
         self._live: dict[int, set[str]] = {}
@@ -81,7 +81,7 @@ class MemoryStore:
         """Merge tallies into rings; returns the number of late events."""
         late = 0
         for entity, several in tallies.items():
-            held = self._held.setdefault(ring.key(entity), _Held(ring))
+            held = self._held.setdefault((ring.name, entity), _Held(ring))
             late += sum(held.apply(one) for one in several)
         return late if ring.has_windows else 0
 
@@ -109,10 +109,10 @@ class MemoryStore:
         partition, offset = self._seen.get(frame_id, (-1, 0))
         return self._applied.get(partition, -1) >= offset
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The bytes under each key."""
-        others = {EPOCH_KEY: self._epoch.encode() or None}
-        return [self._held[key].value() if key in self._held else others.get(key) for key in keys]
+    async def read(self, queries: Sequence[RingQuery]) -> RingsRead:
+        """The rings that queries ask for."""
+        held = [[self._held.get((ring.name, entity)) for entity in entities] for ring, entities in queries]
+        return RingsRead(self._epoch, [[ring.stored() if ring else None for ring in of_query] for of_query in held])
 
     async def own(self, partition: int, token: str) -> frozenset[str]:
         """Become the one that feeds rings from a partition."""

@@ -3,16 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from services.feature_service.domain.rings import Ring
+from services.feature_service.domain.rings import Ring, StoredRing
 from services.feature_service.domain.tallies import Tally
 from shared.errors import Unavailable
 
 HEALTH_TTL_S = 3600.0
 """How long a worker's last health figures are kept; far above any clock skew."""
-
-
-EPOCH_KEY = "feature-epoch"
-"""Where a store keeps what it was named when it was empty."""
 
 
 class FramePosition(NamedTuple):
@@ -27,19 +23,36 @@ class StoreUnavailableError(Unavailable):
     """The store can't be reached, or refuses to write."""
 
 
-class RingReader(Protocol):
-    """What it takes to answer questions."""
+class RingQuery(NamedTuple):
+    """Asks for a ring of some entities."""
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The bytes under each key, None where there are none."""
+    ring: Ring
+    entities: Sequence[str]
+
+
+class RingsRead(NamedTuple):
+    """The rings of each query's entities, None where nothing is held, and the store's epoch: empty if it has none."""
+
+    epoch: str
+    rings: list[list[StoredRing | None]]
+
+
+class RingReader(Protocol):
+    """Reads rings, to answer questions."""
+
+    async def read(self, queries: Sequence[RingQuery]) -> RingsRead:
+        """The rings that queries ask for, by one request."""
         ...
 
 
 class FeatureStore(RingReader, Protocol):
     """Tiles by ring and entity, and which frames are in them.
 
-    Every method raises StoreUnavailableError where the store can't be reached.
+    `largest_item_bytes` limits the ring of one entity: definitions that need more are refused. Every method raises
+    StoreUnavailableError where the store can't be reached.
     """
+
+    largest_item_bytes: int
 
     async def claim(self, frames: Sequence[FramePosition]) -> list[bool]:
         """Whether each frame is to be applied: False for one whose id was first seen at another place.

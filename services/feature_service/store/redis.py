@@ -1,9 +1,12 @@
 """Tiles in Redis or Valkey: packed rings, merged by a script, read by one MGET."""
 
 import asyncio
+import zlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar, cast
 
 from redis.asyncio import Redis, RedisCluster
@@ -12,17 +15,29 @@ from redis.commands.core import AsyncScript
 from redis.crc import key_slot
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-from services.feature_service.domain.rings import Ring
+from contender.features.layouts import MOST_RING_BYTES
+from services.feature_service.domain.rings import Ring, StoredRing
 from services.feature_service.domain.tallies import Tally
-from services.feature_service.store.protocol import EPOCH_KEY, HEALTH_TTL_S, FramePosition, StoreUnavailableError
+from services.feature_service.store.protocol import (
+    HEALTH_TTL_S,
+    FramePosition,
+    RingQuery,
+    RingsRead,
+    StoreUnavailableError,
+)
 from shared.logs import logger
 
 _CALL_BYTES = 40 * 1024
 """Bytes of what one call of the script merges: a few milliseconds, in which Redis answers nobody else."""
 
+_TAGS = 16
+"""Hash tags that a view's entities are spread over, so that a cluster shares the load of a view."""
+
+_EPOCH = "feature-epoch"
 _HEALTH = "{feature-health}:told"
 _HEALTH_AT = "{feature-health}:at"
 _SCANNED = 5_000
+_REMEMBERED_TAGS = 4096
 _PERSIST_MS = 10_000
 _PERSISTED = "persisted"
 _NEVER_ON_DISK = ("unknown command", "appendonly is disabled")
@@ -70,6 +85,9 @@ class RedisStore:
         replicas: how many replicas must have a write on their disks too before it counts as kept.
     """
 
+    largest_item_bytes = 2 * MOST_RING_BYTES
+    """Redis answers in one piece, and answers nobody else meanwhile."""
+
     def __init__(self, client: Redis, *, seen_ttl_s: int, replicas: int = 0) -> None:
         self._redis = client
         self._seen_ttl_s = seen_ttl_s
@@ -100,7 +118,7 @@ class RedisStore:
             packed = [b"".join(tally.pack() for tally in several) for several in some.values()]
             late += int(
                 await self._merge(
-                    keys=[ring.key(entity) for entity in some],
+                    keys=ring_keys(ring, some),
                     args=[
                         ring.layout.name,
                         ring.slots,
@@ -166,9 +184,18 @@ class RedisStore:
         return applied is not None and int(applied) >= int(offset)
 
     @_guarded
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The bytes under each key, by one MGET."""
-        return cast("list[bytes | None]", await self._redis.mget(keys)) if keys else []
+    async def read(self, queries: Sequence[RingQuery]) -> RingsRead:
+        """The rings that queries ask for, by one MGET."""
+        keys = [_EPOCH]
+        for ring, entities in queries:
+            keys += ring_keys(ring, entities)
+        epoch, *values = await self._get(keys)
+        stored = iter([None if value is None else StoredRing(value) for value in values])
+        rings = [list(islice(stored, len(entities))) for _, entities in queries]
+        return RingsRead((epoch or b"").decode(), rings)
+
+    async def _get(self, keys: Sequence[str]) -> list[bytes | None]:
+        return cast("list[bytes | None]", await self._redis.mget(keys))
 
     @_guarded
     async def own(self, partition: int, token: str) -> frozenset[str]:
@@ -193,7 +220,7 @@ class RedisStore:
     @_guarded
     async def epoch(self, proposed: str) -> str:
         """What the store was named when it was empty: SET NX, which answers the name already there."""
-        held = await self._redis.set(EPOCH_KEY, proposed, nx=True, get=True)
+        held = await self._redis.set(_EPOCH, proposed, nx=True, get=True)
         return proposed if held is None else cast("bytes", held).decode()
 
     @_guarded
@@ -261,10 +288,9 @@ class RedisClusterStore(RedisStore):
         super().__init__(cast("Redis", client), seen_ttl_s=seen_ttl_s, replicas=replicas)
         self._cluster = client
 
-    @_guarded
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The bytes under each key, by one MGET per slot."""
-        return cast("list[bytes | None]", await self._cluster.mget_nonatomic(keys)) if keys else []
+    async def _get(self, keys: Sequence[str]) -> list[bytes | None]:
+        """By one MGET per slot."""
+        return cast("list[bytes | None]", await self._cluster.mget_nonatomic(keys))
 
     async def _wait_for_disks(self) -> list[tuple[int, int]]:
         await self._cluster.initialize()
@@ -312,7 +338,7 @@ def _calls(ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> Iterator[dict[
     """Tallies by entity, in calls of one hash tag that take about as long each; an entity's keep their order."""
     by_tag: dict[int, list[str]] = defaultdict(list)
     for entity in tallies:
-        by_tag[ring.tag(entity)].append(entity)
+        by_tag[_tag(entity)].append(entity)
     for entities in by_tag.values():
         some: dict[str, list[Tally]] = {}
         size = 0
@@ -325,6 +351,20 @@ def _calls(ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> Iterator[dict[
                     some, size = {}, 0
         if some:
             yield some
+
+
+def ring_keys(ring: Ring, entities: Iterable[str]) -> list[str]:
+    """The keys of entities' rings: `f:{view.tag}:<digest>:<entity>`.
+
+    The braces keep keys of one tag in one slot of a cluster, so that a script or an MGET over them is allowed; a view's
+    entities are spread over the tags.
+    """
+    return [f"f:{{{ring.view}.{_tag(entity)}}}:{ring.digest}:{entity}" for entity in entities]
+
+
+@lru_cache(_REMEMBERED_TAGS)
+def _tag(entity: str) -> int:
+    return zlib.crc32(entity.encode("utf-8", "surrogatepass")) % _TAGS
 
 
 def _seen(frame_id: str) -> str:

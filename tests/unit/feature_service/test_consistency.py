@@ -22,7 +22,7 @@ from services.feature_service.history import cutover_of
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.samples import Samples
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import FramePosition
+from services.feature_service.store.protocol import FramePosition, RingQuery, RingsRead
 from services.feature_service.store.registry import InMemoryRegistry, Registered
 from shared.clock import FixedClock
 from shared.events import EntityEvent
@@ -45,11 +45,11 @@ class BusyStore(MemoryStore):
         self.arriving: list[EntityEvent] = []
         self.torn: int | None = None
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def read(self, queries: Sequence[RingQuery]) -> RingsRead:
         if self.stream and self.arriving:
             rings = self.stream.definitions.current.rings.all()
             await self.stream.send(self.arriving.pop(), into={ring.name for ring in rings[: self.torn]})
-        return await super().read(keys)
+        return await super().read(queries)
 
 
 @dataclass
@@ -123,7 +123,7 @@ async def test_what_is_wrong_is_found_while_events_arrive(stream: Stream):
     await stream.send(sale(600, 2, "a"), sale(600, 3, "b"))
     stream.store.arriving = [sale(700, 4, "a")]
     (ring,) = [one for one in stream.definitions.current.rings.all() if one.layout.name == "sums" and one.where is None]
-    held = stream.store._held[ring.key("a")]
+    held = stream.store._held[ring.name, "a"]
     held.cells = {slot: [*cell[:6], cell[6] + 1, *cell[7:]] for slot, cell in held.cells.items()}
     assert {one.feature for one in wrong((await stream.check()).values())} == {
         f"trade:{kind}_items_{window}" for kind in ("sum", "mean") for window in ("1h", "all")
@@ -172,7 +172,7 @@ async def test_every_kept_version_is_compared_under_its_own_name(trade: FeatureV
     )
     await stream.send(sale(600), sale(700, shop="b"))
     (ring,) = stream.definitions.current.rings.of_view("trade@1")
-    del store._held[ring.key("b")]
+    del store._held[ring.name, "b"]
     reports = await stream.reports()
     assert {one.feature for one in reports} == {
         "trade@1:count_1h",

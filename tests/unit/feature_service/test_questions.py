@@ -17,7 +17,7 @@ from services.feature_service.online import Question, TooManyTilesError
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import FramePosition
+from services.feature_service.store.protocol import FramePosition, RingQuery, RingsRead
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.errors import InvalidField, TooLarge
@@ -108,9 +108,9 @@ class CountingStore(MemoryStore):
 
     reads = 0
 
-    async def read(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def read(self, queries: Sequence[RingQuery]) -> RingsRead:
         self.reads += 1
-        return await super().read(keys)
+        return await super().read(queries)
 
 
 async def test_however_many_layouts_are_asked_for_there_is_one_read():

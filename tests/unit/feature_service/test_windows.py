@@ -20,6 +20,7 @@ from services.feature_service.domain.rings import Ring, Rings
 from services.feature_service.domain.tallies import tally
 from services.feature_service.domain.windows import Column, HeldRing, Shape, Stack
 from services.feature_service.store.memory import MemoryStore
+from services.feature_service.store.protocol import RingQuery
 from shared.events import EntityEvent
 
 VIEW = FeatureView(
@@ -49,9 +50,9 @@ async def values(events: list[tuple[float, int]], *times: float, max_age_s: floa
 
 async def stacked(store: MemoryStore, ring: Ring, window: str, *times: float) -> Stack:
     """What is known of road a as of some times."""
-    (held,) = await store.read([ring.key("a")])
+    (held,) = (await store.read([RingQuery(ring, ["a"])])).rings
     (shape,) = Shape.all_of({ring: [window]})
-    return Stack.of(shape, [HeldRing([held], [0] * len(times))], np.array(times))
+    return Stack.of(shape, [HeldRing(held, [0] * len(times))], np.array(times))
 
 
 async def test_on_a_boundary_the_tile_that_begins_contributes_nothing():
@@ -174,7 +175,7 @@ async def test_rings_of_a_stack_keep_to_their_own_entities_times_and_bases():
             await store.merge(ring, {road: [one] for road, one in tally(ring, 0, offset, cars).items()})
     asked = {rings.ring("speeds@1", one): [one.window] for one in view.aggregations}
     (shape,) = Shape.all_of(asked)
-    held = [HeldRing(await store.read([ring.key("a"), ring.key("b")]), [1, 0, 1]) for ring in shape.rings]
+    held = [HeldRing(*(await store.read([RingQuery(ring, ["a", "b"])])).rings, [1, 0, 1]) for ring in shape.rings]
     for times, expected in (
         ([510.0] * 3, {"mean_speed_1m": [None, 4.0, None], "fast": [None, 4.0, None], "ever": [3.0, 3.5, 3.0]}),
         ([139.0, 505.0, 600.0], {"mean_speed_1m": [3.0, 4.0, None], "fast": [3.0, 4.0, None], "ever": [3.0, 3.5, 3.0]}),
