@@ -149,7 +149,7 @@ def _aggregation(view: FeatureView, feature: Aggregation) -> Facts:
         "description": feature.description,
         "tile_bytes": sum(group["bytes"] for group in read),
         "tiles_shared_with": sorted({name for group in read for name in group["features"]} - {*parts, feature.name}),
-        "defined_at": feature.place,
+        "defined_at": feature.location,
     }
 
 
@@ -199,7 +199,7 @@ def _documentation(definition: View | EventSource | Entity | FeatureService) -> 
         "description": definition.description,
         "owner": definition.owner,
         "tags": dict(definition.tags),
-        "defined_at": definition.place,
+        "defined_at": definition.location,
     }
 
 

@@ -25,12 +25,12 @@ def validate(catalogue: Catalogue) -> Iterator[str]:
         try:
             _open(source)
         except TrainingSetError as error:
-            yield str(DefinitionError(f"source {source.name!r}: {error}", source.place))
+            yield str(DefinitionError(f"source {source.name!r}: {error}", source.location))
     for view in catalogue.on_demand.values():
         try:
             _call(catalogue, view)
         except DefinitionError as error:
-            yield str(error if error.place else DefinitionError(str(error), view.place))
+            yield str(error if error.location else DefinitionError(str(error), view.location))
 
 
 def _open(source: EventSource) -> None:

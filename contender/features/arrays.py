@@ -48,11 +48,11 @@ def computed(view: OnDemandView, columns: Sequence[tuple[type, Values]]) -> dict
     Raises:
         DefinitionError: the function fails, or gives what is not of the declared type.
     """
-    found = view.compute([taken(values, kind) for kind, values in columns])
-    return {name: _given(view, name, array) for name, array in found.items()}
+    found = view.compute([to_argument(values, kind) for kind, values in columns])
+    return {name: to_result(view, name, array) for name, array in found.items()}
 
 
-def taken(values: Values, kind: type) -> Array:
+def to_argument(values: Values, kind: type) -> Array:
     """Values as a function takes them, in an array of its own.
 
     Args:
@@ -72,7 +72,8 @@ def taken(values: Values, kind: type) -> Array:
     return own
 
 
-def _given(view: OnDemandView, name: str, array: Array) -> Computed:
+def to_result(view: OnDemandView, name: str, array: Array) -> Computed:
+    """A function's array as a feature in its declared type; refuses what is not of that type."""
     kind = view.features[name]
     if kind is str:
         return _texts(view, name, array)
@@ -97,7 +98,7 @@ def _texts(view: OnDemandView, name: str, array: Array) -> Computed:
 
 
 def _numbers(view: OnDemandView, name: str, array: Array) -> NDArray[np.float64]:
-    """As float64, NaN for None; text is no number, whatever it says."""
+    """As float64, NaN for None; text is not a number, even if it reads like one."""
     if array.dtype == object:
         for value in array.tolist():
             if value is not None and not isinstance(value, _NUMBER):
@@ -119,9 +120,9 @@ def _check_exact(view: OnDemandView, name: str, array: Array, known: NDArray[np.
 
 
 def _refuse_type(view: OnDemandView, name: str, value: object) -> NoReturn:
-    said = f"{value!r:.100}" if isinstance(value, _SHOWN) else f"a {type(value).__name__}"
-    _refuse(view, name, f"{said}, not {view.features[name].__name__}")
+    reason = f"{value!r:.100}" if isinstance(value, _SHOWN) else f"a {type(value).__name__}"
+    _refuse(view, name, f"{reason}, not {view.features[name].__name__}")
 
 
-def _refuse(view: OnDemandView, name: str, said: str) -> NoReturn:
-    raise DefinitionError(f"on-demand view {view.name!r}: feature {name!r} is {said}", view.place)
+def _refuse(view: OnDemandView, name: str, reason: str) -> NoReturn:
+    raise DefinitionError(f"on-demand view {view.name!r}: feature {name!r} is {reason}", view.location)

@@ -116,7 +116,7 @@ class Catalogue:
         on_demand = _by_name(listed, OnDemandView)
         for name in views.keys() & on_demand.keys():
             raise DefinitionError(
-                f"there is a view {name!r} too, at {views[name].place}; rename one of them", on_demand[name].place
+                f"there is a view {name!r} too, at {views[name].location}; rename one of them", on_demand[name].location
             )
         entities = _by_name([*listed, *(one for view in views.values() for one in view.entities)], Entity)
         sources = _by_name([*listed, *(view.source for view in views.values())], EventSource)
@@ -229,16 +229,16 @@ def _versioned(catalogue: Catalogue, newest: Sequence[View], known: Sequence[Kep
 def _ordered(catalogue: Catalogue) -> list[OnDemandView]:
     """The on-demand views, each after those it needs."""
     for service in catalogue.services.values():
-        _refer(catalogue, service.features, f"feature service {service.name!r}", service.place)
+        _refer(catalogue, service.features, f"feature service {service.name!r}", service.location)
     ordered: dict[str, OnDemandView] = {}
 
     def visit(view: OnDemandView, path: tuple[str, ...]) -> None:
         if view.name in path:
             circle = " -> ".join([*path[path.index(view.name) :], view.name])
             raise DefinitionError(
-                f"on-demand views need each other in a circle, {circle}; take one of these inputs away", view.place
+                f"on-demand views need each other in a circle, {circle}; take one of these inputs away", view.location
             )
-        _refer(catalogue, view.inputs, f"on-demand view {view.name!r}", view.place)
+        _refer(catalogue, view.inputs, f"on-demand view {view.name!r}", view.location)
         for one in catalogue.features(view.inputs):
             if isinstance(one.view, OnDemandView):
                 visit(one.view, (*path, view.name))
@@ -252,8 +252,9 @@ def _ordered(catalogue: Catalogue) -> list[OnDemandView]:
 def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list[KeptVersion], dict[str, str]]:
     """The known versions, and new ones for views whose meaning no kept version has; and which version each view is.
 
-    A meaning that comes back is the version that it was, so processes of an older and a newer release may start in any
-    order. Numbers are never given again: what was pinned to a retired version can't come to mean something else.
+    A definition that returns to an earlier meaning gets its earlier version number, so processes of an older and a
+    newer release may start in any order. No number is used twice: a reference pinned to a retired version never comes
+    to mean something else.
     """
     versions = list(known)
     today: dict[str, str] = {}
@@ -268,7 +269,7 @@ def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list
         if not same:
             same = [KeptVersion(view.name, max((one.number for one in own), default=0) + 1, meaning, document)]
             versions += same
-        elif same[-1].document != document:  # the same values, told otherwise
+        elif same[-1].document != document:  # the same values, other descriptions
             versions[versions.index(same[-1])] = msgspec.structs.replace(same[-1], document=document)
         today[view.name] = same[-1].label
     return versions, today
@@ -287,11 +288,11 @@ def _relabelled(references: Iterable[str], names: Mapping[str, str]) -> list[str
     return [f"{names.get(ref.label, ref.label)}:{ref.feature}" for ref in refs]
 
 
-def _refer(catalogue: Catalogue, references: Sequence[str], who: str, place: str) -> None:
+def _refer(catalogue: Catalogue, references: Sequence[str], who: str, location: str) -> None:
     try:
         catalogue.features(references)
     except UnknownFeatureError as error:
-        raise DefinitionError(f"{who}: {error}", place) from error
+        raise DefinitionError(f"{who}: {error}", location) from error
 
 
 def _feature_names(view: View) -> list[str]:
@@ -306,7 +307,7 @@ def _by_name(definitions: Iterable[Definition], kind: type[DefinitionT]) -> dict
         if found.setdefault(definition.name, definition) != definition:
             raise DefinitionError(
                 f"there are two different definitions of {kind.__name__} {definition.name!r}, the other at "
-                f"{found[definition.name].place}; rename one of them",
-                definition.place,
+                f"{found[definition.name].location}; rename one of them",
+                definition.location,
             )
     return found

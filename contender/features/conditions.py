@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from contender.contracts.values import Scalar
 from contender.features.errors import DefinitionError
-from contender.features.places import caller
+from contender.features.locations import caller
 
 Value: TypeAlias = Scalar | tuple[Scalar, ...]
 """What a column is compared with."""
@@ -147,14 +147,14 @@ def column(name: str) -> Column:
     return Column(name)
 
 
-def check_filter(where: object, place: str) -> None:
+def check_filter(where: object, location: str) -> None:
     """Refuse what is no filter.
 
     Raises:
         DefinitionError: it is neither a condition nor None.
     """
     if where is not None and not isinstance(where, Condition):
-        raise DefinitionError(f"where={where!r} is no filter; write where=column('delay') > 15", place)
+        raise DefinitionError(f"where={where!r} is not a filter; write where=column('delay') > 15", location)
 
 
 def condition_document(condition: Condition | None) -> list[Any] | None:

@@ -12,8 +12,8 @@ from contender.features.errors import DefinitionError
 from contender.features.kinds.kind import ALL_TIME, Aggregation, Features
 from contender.features.layouts import MOST_RING_BYTES
 from contender.features.limits import MOST_EXACT, NAME
+from contender.features.locations import caller
 from contender.features.on_demand import REQUEST, OnDemandView, check_references
-from contender.features.places import caller
 
 ColumnType = type[str] | type[int] | type[float] | type[bool]
 COLUMN_TYPES: tuple[ColumnType, ...] = (str, int, float, bool)
@@ -34,12 +34,12 @@ class Entity:
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
-    place: str = field(default_factory=caller, compare=False, repr=False)
+    location: str = field(default_factory=caller, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_name("entity", self.name, self.place)
+        _check_name("entity", self.name, self.location)
         check_told(f"entity {self.name!r}", self)
-        _check_column(f"entity {self.name!r}", self.join_key, self.place)
+        _check_column(f"entity {self.name!r}", self.join_key, self.location)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +67,31 @@ class EventSource:
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
-    place: str = field(default_factory=caller, compare=False, repr=False)
+    location: str = field(default_factory=caller, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         where = f"source {self.name!r}"
-        _check_name("source", self.name, self.place)
+        _check_name("source", self.name, self.location)
         check_told(where, self)
         for what in ("timestamp", "history", "ingested_at"):
             if not isinstance(getattr(self, what), str):
                 raise DefinitionError(
-                    f"{where}: {what}={getattr(self, what)!r} is no text; give one name or path", self.place
+                    f"{where}: {what}={getattr(self, what)!r} must be text: one name or path", self.location
                 )
         if not isinstance(self.schema, Mapping):
-            raise DefinitionError(f"{where}: the schema is a type by column, such as {{'delay': float}}", self.place)
+            raise DefinitionError(f"{where}: the schema is a type by column, such as {{'delay': float}}", self.location)
         for column, kind in self.schema.items():
-            _check_column(where, column, self.place)
+            _check_column(where, column, self.location)
             if kind not in COLUMN_TYPES:
                 raise DefinitionError(
-                    f"{where}: column {column!r} is {kind!r}, not str, int, float or bool", self.place
+                    f"{where}: column {column!r} is {kind!r}, not str, int, float or bool", self.location
                 )
         for column in (self.timestamp, self.ingested_at):
             if column in self.schema:
-                raise DefinitionError(f"{where}: the timestamp {column!r} must not be in the schema too", self.place)
+                raise DefinitionError(f"{where}: the timestamp {column!r} must not be in the schema too", self.location)
         if self.topic != ENTITY_EVENTS:
             raise DefinitionError(
-                f"{where}: topic {self.topic!r} is not read; live events come from {ENTITY_EVENTS!r}", self.place
+                f"{where}: topic {self.topic!r} is not read; live events come from {ENTITY_EVENTS!r}", self.location
             )
 
 
@@ -127,29 +127,29 @@ class FeatureView:
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
-    place: str = field(default_factory=caller, compare=False, repr=False)
+    location: str = field(default_factory=caller, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_name("view", self.name, self.place)
+        _check_name("view", self.name, self.location)
         check_told(f"view {self.name!r}", self)
         try:
             self._check_kinds()
             if self.where is not None:
-                object.__setattr__(self, "where", self._fitted(f"view {self.name!r}", self.where, self.place))
+                object.__setattr__(self, "where", self._fitted(f"view {self.name!r}", self.where, self.location))
             features = (self._with_fitted_filters(one) for one in _flat(self.features))
             object.__setattr__(self, "features", tuple(_with(one, self.where) for one in features))
             self._check()
         except DefinitionError as error:
-            raise error if error.place else DefinitionError(str(error), self.place) from error
+            raise error if error.location else DefinitionError(str(error), self.location) from error
 
     def _check_kinds(self) -> None:
         """A name where the thing itself belongs is the likeliest slip."""
         for one in self.entities:
             if not isinstance(one, Entity):
-                raise DefinitionError(f"view {self.name!r}: {one!r} is no Entity; give the variable, not a name")
+                raise DefinitionError(f"view {self.name!r}: {one!r} is not an Entity; give the variable, not its name")
         if not isinstance(self.source, EventSource):
-            raise DefinitionError(f"view {self.name!r}: {self.source!r} is no EventSource; give the variable")
-        check_filter(self.where, self.place)
+            raise DefinitionError(f"view {self.name!r}: {self.source!r} is not an EventSource; give the variable")
+        check_filter(self.where, self.location)
 
     def _check(self) -> None:
         for entity in self.entities:
@@ -178,8 +178,8 @@ class FeatureView:
         for feature in self.aggregations:
             if isinstance(feature.default, str | bool):
                 raise DefinitionError(
-                    f"view {self.name!r}, feature {feature.name!r}: the default {feature.default!r} is no number",
-                    feature.place,
+                    f"view {self.name!r}, feature {feature.name!r}: the default {feature.default!r} must be a number",
+                    feature.location,
                 )
             for part in feature.parts:
                 self._check_feature(feature, part)
@@ -191,7 +191,7 @@ class FeatureView:
             kinds = "int or float " if part.needs_numbers else ""
             raise DefinitionError(
                 f"{where}: source {self.source.name!r} has no {kinds}column {part.column!r}; it has {self._columns}",
-                part.place,
+                part.location,
             )
         self._check_size(where, part)
 
@@ -200,48 +200,48 @@ class FeatureView:
         if window_s % self.hop_s:
             raise DefinitionError(
                 f"{where}: the window {part.window} is not a whole number of hops of {self.hop}; change one of them",
-                part.place,
+                part.location,
             )
         if (tiles := self.slots([part])) > MOST_TILES:
             raise DefinitionError(
                 f"{where}: {tiles} tiles of {self.hop} for window and lateness; at most {MOST_TILES}: take a longer "
                 "hop, less lateness, a shorter window, or 'all' for all time",
-                part.place,
+                part.location,
             )
         if (size := tiles * part.layout.cell_bytes) > MOST_RING_BYTES:
             raise DefinitionError(
                 f"{where}: an entity would take {size:,} bytes, at most {MOST_RING_BYTES:,}: take a longer hop or less "
                 "lateness",
-                part.place,
+                part.location,
             )
 
     def _with_fitted_filters(self, feature: Aggregation) -> Aggregation:
         where, parts = feature.where, tuple(self._with_fitted_filters(part) for part in feature.of)
         if where is not None:
-            where = self._fitted(f"view {self.name!r}, feature {feature.name!r}", where, feature.place)
+            where = self._fitted(f"view {self.name!r}, feature {feature.name!r}", where, feature.location)
         return replace(feature, where=where, of=parts)
 
-    def _fitted(self, where: str, condition: Condition, place: str) -> Condition:
+    def _fitted(self, where: str, condition: Condition, location: str) -> Condition:
         """The condition with listed values of the columns' types: polars compares no other ones."""
 
         def fit(column: str, value: Value) -> Value:
-            kind = self._compared_type(where, column, value, place)
+            kind = self._compared_type(where, column, value, location)
             if not isinstance(value, tuple):
                 return value
-            return tuple(_listed(where, column, kind, one, place) for one in value)
+            return tuple(_listed(where, column, kind, one, location) for one in value)
 
         return condition.fitted(fit)
 
-    def _compared_type(self, where: str, column: str, value: Value, place: str) -> ColumnType:
+    def _compared_type(self, where: str, column: str, value: Value, location: str) -> ColumnType:
         kind = self.source.schema.get(column)
         if kind is None:
             raise DefinitionError(
-                f"{where}: the filter looks at {column!r}; source {self.source.name!r} has {self._columns}", place
+                f"{where}: the filter looks at {column!r}; source {self.source.name!r} has {self._columns}", location
             )
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, bool) != (kind is bool) or isinstance(one, str) != (kind is str):
                 raise DefinitionError(
-                    f"{where}: the filter compares column {column!r}, which is {kind.__name__}, with {one!r}", place
+                    f"{where}: the filter compares column {column!r}, which is {kind.__name__}, with {one!r}", location
                 )
         return kind
 
@@ -311,33 +311,35 @@ class FeatureService:
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
-    place: str = field(default_factory=caller, compare=False, repr=False)
+    location: str = field(default_factory=caller, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_name("feature service", self.name, self.place)
+        _check_name("feature service", self.name, self.location)
         check_told(f"feature service {self.name!r}", self)
         if not self.features:
             raise DefinitionError(
-                f"feature service {self.name!r} has no features; list references 'view:feature'", self.place
+                f"feature service {self.name!r} has no features; list references 'view:feature'", self.location
             )
-        check_references(f"feature service {self.name!r}", self.features, self.place)
+        check_references(f"feature service {self.name!r}", self.features, self.location)
 
 
 Definition = Entity | EventSource | FeatureView | FeatureService | OnDemandView
 
 
 def check_told(where: str, one: "Definition") -> None:
-    """Refuse a description, an owner or tags that nobody could be shown.
+    """Refuse a description, an owner or tags that can't be shown.
 
     Raises:
-        DefinitionError: one of them is no text, or the tags are no texts by text.
+        DefinitionError: description or owner is not text, or the tags do not map str to str.
     """
     for what in ("description", "owner"):
         if not isinstance(getattr(one, what), str):
-            raise DefinitionError(f"{where}: {what}={getattr(one, what)!r} is no text", one.place)
+            raise DefinitionError(f"{where}: {what}={getattr(one, what)!r} must be text", one.location)
     tags: Any = one.tags
     if not isinstance(tags, Mapping) or not all(isinstance(text, str) for tag in tags.items() for text in tag):
-        raise DefinitionError(f"{where}: tags={tags!r} are no texts by text, such as {{'team': 'ops'}}", one.place)
+        raise DefinitionError(
+            f"{where}: tags={tags!r}; tags must map str to str, such as {{'team': 'ops'}}", one.location
+        )
 
 
 def _flat(features: Sequence[Aggregation | Features]) -> Iterator[Aggregation]:
@@ -347,7 +349,7 @@ def _flat(features: Sequence[Aggregation | Features]) -> Iterator[Aggregation]:
         elif isinstance(one, list | tuple):
             yield from _flat(one)
         else:
-            raise DefinitionError(f"the feature {one!r} is no aggregation; write one such as mean('delay', '1h')")
+            raise DefinitionError(f"the feature {one!r} is not an aggregation; write one such as mean('delay', '1h')")
 
 
 def _with(feature: Aggregation, where: Condition | None) -> Aggregation:
@@ -358,7 +360,7 @@ def _with(feature: Aggregation, where: Condition | None) -> Aggregation:
     return replace(feature, where=both, of=tuple(_with(part, where) for part in feature.of))
 
 
-def _listed(where: str, column: str, kind: ColumnType, value: Scalar, place: str) -> Scalar:
+def _listed(where: str, column: str, kind: ColumnType, value: Scalar, location: str) -> Scalar:
     """A value of among() in the type of its column."""
     if kind not in NUMBERS or not isinstance(value, int | float):
         return value
@@ -367,26 +369,26 @@ def _listed(where: str, column: str, kind: ColumnType, value: Scalar, place: str
         raise DefinitionError(
             f"{where}: the filter lists {value!r} for column {column!r}, which is {kind.__name__}; list such values, "
             "and whole numbers up to 2**53",
-            place,
+            location,
         )
     return kind(value)
 
 
-def _check_name(what: str, name: str, place: str) -> None:
+def _check_name(what: str, name: str, location: str) -> None:
     if not NAME.fullmatch(str(name)):
         raise DefinitionError(
             f"{what} {name!r}: a name takes lower-case letters, digits and single underscores, at most 63, a letter "
             "first",
-            place,
+            location,
         )
     if name == REQUEST:
-        raise DefinitionError(f"{what} {name!r}: this word stands for columns of a request", place)
+        raise DefinitionError(f"{what} {name!r}: this word stands for columns of a request", location)
 
 
-def _check_column(where: str, column: str, place: str) -> None:
+def _check_column(where: str, column: str, location: str) -> None:
     if not column:
-        raise DefinitionError(f"{where}: a column has no name", place)
+        raise DefinitionError(f"{where}: a column has no name", location)
     if not isinstance(column, str):
         raise DefinitionError(
-            f"{where}: {column!r} names no column; an entity has one, and a view may have several", place
+            f"{where}: {column!r} names no column; an entity has one, and a view may have several", location
         )

@@ -1,4 +1,4 @@
-"""Definitions as JSON and back, and what of them is their meaning: a changed meaning is a new version."""
+"""Definitions as JSON and back, and the digest of their meaning: a changed meaning is a new version."""
 
 import hashlib
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ def view_of(document: Mapping[str, Any]) -> FeatureView | OnDemandView:
 
 
 def digest(document: Mapping[str, Any]) -> str:
-    """Names a meaning: equal for documents whose features have the same values, whatever is told about them.
+    """Names a meaning: equal for documents whose features have the same values, however they are described.
 
     Descriptions, owners, tags, defaults, histories and objectives change no value; nor does it matter whether a minute
     is written 60s or 1m.

@@ -7,7 +7,7 @@ from contender.features.errors import DefinitionError
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([1-9]\d{0,8})([smhd])")
 _TOLD_IN = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
-"""From how many seconds on a stretch of time is told in which unit."""
+"""From how many seconds on a duration is written in which unit."""
 
 
 def format_duration(stretch_s: float | None) -> str:

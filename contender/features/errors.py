@@ -8,7 +8,7 @@ FeatureError
 
 
 class FeatureError(ValueError):
-    """Something about features that its author can mend."""
+    """Something about features that their author can correct."""
 
 
 class DefinitionError(FeatureError):
@@ -16,12 +16,12 @@ class DefinitionError(FeatureError):
 
     Args:
         message: what is wrong, and what would be right.
-        place: `file:line` of the definition, which then leads the message.
+        location: `file:line` of the definition, which then leads the message.
     """
 
-    def __init__(self, message: str, place: str = "") -> None:
-        super().__init__(f"{place}: {message}" if place else message)
-        self.place = place
+    def __init__(self, message: str, location: str = "") -> None:
+        super().__init__(f"{location}: {message}" if location else message)
+        self.location = location
 
 
 class UnknownFeatureError(FeatureError):

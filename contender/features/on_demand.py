@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from contender.features.errors import DefinitionError
 from contender.features.limits import NAME
-from contender.features.places import caller
+from contender.features.locations import caller
 
 Array = NDArray[Any]
 Function = Callable[..., Any]
@@ -48,7 +48,7 @@ class OnDemandView:
     description: str = ""
     owner: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
-    place: str = field(default_factory=caller, compare=False, repr=False)
+    location: str = field(default_factory=caller, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.features):
@@ -56,24 +56,24 @@ class OnDemandView:
                 raise DefinitionError(
                     f"{self._where}: {name!r} can't be a name of a view or feature; take lower-case letters, digits "
                     f"and single underscores, at most 63, a letter first, and not {REQUEST!r}",
-                    self.place,
+                    self.location,
                 )
         for what, columns in (("request column", self.request), ("feature", self.features)):
             for name, kind in columns.items():
                 if kind not in _KINDS:
                     raise DefinitionError(
-                        f"{self._where}: {what} {name!r} is {kind!r}, not str, int, float or bool", self.place
+                        f"{self._where}: {what} {name!r} is {kind!r}, not str, int, float or bool", self.location
                     )
         if not self.features:
-            raise DefinitionError(f"{self._where} has no features; name them with features=", self.place)
-        check_references(self._where, self.inputs, self.place)
+            raise DefinitionError(f"{self._where} has no features; name them with features=", self.location)
+        check_references(self._where, self.inputs, self.location)
         wanted = [*self.request, *self.inputs]
         found = len(_function_of(self).args.args)
         if found != len(wanted):
             raise DefinitionError(
                 f"{self._where} takes {found} parameters; it must take {len(wanted)}, for its request columns and then "
                 f"its inputs: {', '.join(wanted) or 'none'}",
-                self.place,
+                self.location,
             )
 
     @property
@@ -97,17 +97,17 @@ class OnDemandView:
         try:
             with np.errstate(all="ignore"):
                 found = _compiled(self.source, self.name)(*columns)
-        except Exception as error:  # whatever a user's function raises is told with its name
-            raise DefinitionError(f"{self._where} failed: {type(error).__name__}: {error}", self.place) from error
+        except Exception as error:  # a user's function may raise anything
+            raise DefinitionError(f"{self._where} failed: {type(error).__name__}: {error}", self.location) from error
         named = found if isinstance(found, dict) else dict.fromkeys(self.features, found)
         if set(named) != set(self.features) or (not isinstance(found, dict) and len(self.features) > 1):
-            raise DefinitionError(f"{self._where} must return {', '.join(self.features)} by name", self.place)
+            raise DefinitionError(f"{self._where} must return {', '.join(self.features)} by name", self.location)
         arrays = {name: np.asarray(named[name]) for name in self.features}
         for name, array in arrays.items():
             if array.shape != (rows,):
                 raise DefinitionError(
                     f"{self._where}: {name} has shape {array.shape} for {rows} rows; it must work on whole arrays",
-                    self.place,
+                    self.location,
                 )
         return arrays
 
@@ -129,18 +129,18 @@ def on_demand(
         owner: who answers for it.
         tags: anything else worth finding it by.
     """
-    place = caller()
+    location = caller()
     for what, types in (("features", features), ("request", request or {})):
         if not isinstance(types, Mapping):
-            raise DefinitionError(f"{what}={types!r}: give a type by name, such as {{'distance': float}}", place)
-    check_references("inputs", inputs, place)
+            raise DefinitionError(f"{what}={types!r}: give a type by name, such as {{'distance': float}}", location)
+    check_references("inputs", inputs, location)
 
     def made(function: Function) -> OnDemandView:
         try:
             source = textwrap.dedent(inspect.getsource(function))
         except OSError as error:
-            raise DefinitionError(f"the text of {function.__name__} can't be read", place) from error
-        _check_alone(function, place)
+            raise DefinitionError(f"the text of {function.__name__} can't be read", location) from error
+        _check_alone(function, location)
         return OnDemandView(
             function.__name__,
             tuple(inputs),
@@ -150,13 +150,13 @@ def on_demand(
             inspect.getdoc(function) or "",
             owner,
             dict(tags or {}),
-            place,
+            location,
         )
 
     return made
 
 
-def check_references(who: str, references: Iterable[object], place: str) -> None:
+def check_references(who: str, references: Iterable[object], location: str) -> None:
     """Refuse references that have not the form of one.
 
     Raises:
@@ -165,7 +165,7 @@ def check_references(who: str, references: Iterable[object], place: str) -> None
     for reference in [references] if isinstance(references, str) else references:
         if isinstance(references, str) or not isinstance(reference, str):
             given = repr(reference) if isinstance(reference, str) else f"a {type(reference).__name__}"
-            raise DefinitionError(f"{who}: {given} is no list of references; write ['view:feature']", place)
+            raise DefinitionError(f"{who}: {given} is not a list of references; write ['view:feature']", location)
 
 
 def _computing(source: str) -> str:
@@ -189,26 +189,26 @@ def _computing(source: str) -> str:
 def _function_of(view: OnDemandView) -> ast.FunctionDef:
     function = ast.parse(view.source).body[0]
     if not isinstance(function, ast.FunctionDef):
-        raise DefinitionError(f"on-demand view {view.name!r} is no plain function; write it with def", view.place)
+        raise DefinitionError(f"on-demand view {view.name!r} is not a plain function; write it with def", view.location)
     return function
 
 
-def _check_alone(function: Function, place: str) -> None:
+def _check_alone(function: Function, location: str) -> None:
     """Refuse a function that uses names of its module: they would not be there where a kept version runs."""
     if not isinstance(function, FunctionType):
-        raise DefinitionError(f"{function!r} is no plain function; decorate one written with def", place)
+        raise DefinitionError(f"{function!r} is not a plain function; decorate one written with def", location)
     known = {"np", function.__name__, *dir(builtins)}
     outside: dict[str, int] = {}
     for name, line in _from_outside(function.__code__):
         if name not in known:
             outside.setdefault(name, line)
     where = f"on-demand view {function.__name__!r}"
-    mend = "it must stand alone, with numpy as np: import or define what it needs inside of it"
+    remedy = "it must stand alone, with numpy as np: import or define what it needs inside of it"
     if outside:
         at = f"{function.__code__.co_filename}:{min(outside.values())}"
-        raise DefinitionError(f"{where} uses {', '.join(sorted(outside))} from outside; {mend}", at)
+        raise DefinitionError(f"{where} uses {', '.join(sorted(outside))} from outside; {remedy}", at)
     if function.__defaults__ or function.__kwdefaults__:
-        raise DefinitionError(f"{where} has default values of parameters; every parameter is given", place)
+        raise DefinitionError(f"{where} has default values of parameters; every parameter is given", location)
 
 
 def _from_outside(code: CodeType) -> Iterator[tuple[str, int]]:

@@ -179,7 +179,7 @@ def _by_history(rings: Iterable[Ring]) -> dict[tuple[str, str], list[Ring]]:
 
 def _source_of(current: DefinitionsSnapshot, ring: Ring) -> EventSource:
     """The source that a ring's history is read by."""
-    label = next(label for label in current.registered.seams if ring in current.rings.of_view(label))
+    label = next(label for label in current.registered.cutovers if ring in current.rings.of_view(label))
     view = current.catalogue.kept[label]
     if not isinstance(view, FeatureView):
         raise TypeError(f"{label} is computed on demand, and has no history")

@@ -20,7 +20,7 @@ from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.errors import UnknownVersionError, VersionInUseError
 from services.feature_service.history import HistoryCutover, cutover_of
 from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
-from services.feature_service.store.registry import Registered, Registry
+from services.feature_service.store.registry import Registry, RegistryState
 from shared.clock import Clock, SystemClock
 from shared.logs import logger
 
@@ -36,11 +36,11 @@ class DefinitionsSnapshot:
 
     catalogue: Catalogue
     rings: Rings
-    registered: Registered
+    registered: RegistryState
     filled_rings: Mapping[str, frozenset[int]] | None
 
     @classmethod
-    def of(cls, catalogue: Catalogue, registered: Registered, filled: Mapping[str, frozenset[int]] | None) -> Self:
+    def of(cls, catalogue: Catalogue, registered: RegistryState, filled: Mapping[str, frozenset[int]] | None) -> Self:
         """With the rings that follow."""
         views = {label: view for label, view in catalogue.kept.items() if isinstance(view, FeatureView)}
         return cls(catalogue, _rings(views, registered, registered.generation), registered, filled)
@@ -182,12 +182,12 @@ class Definitions:
             else:
                 self.fault = ""
 
-    async def _in_this_store(self, registered: Registered) -> Registered:
+    async def _in_this_store(self, registered: RegistryState) -> RegistryState:
         """The registered versions, once the store is known to be the one that their rings were filled in."""
         epoch = await self.store.epoch(secrets.token_hex(8))
         if epoch == registered.epoch:
             return registered
-        cutovers = registered.seams
+        cutovers = registered.cutovers
         if registered.epoch:
             logger(__name__).warning("the store has lost all features; they are filled again from files and the topic")
             with suppress(DefinitionError):  # the workers report files that have changed
@@ -204,7 +204,7 @@ class Definitions:
     def _latest_s(self) -> float:
         return self.clock.now() + self.future_s
 
-    async def _adopt(self, catalogue: Catalogue, registered: Registered) -> None:
+    async def _adopt(self, catalogue: Catalogue, registered: RegistryState) -> None:
         filled: dict[str, frozenset[int]] = {}
         partitions = [HISTORY, *range(self.partitions)]
         for partition, names in zip(partitions, await self.store.filled_rings(partitions), strict=True):
@@ -215,13 +215,13 @@ class Definitions:
         elif filled != self._current.filled_rings:
             self._current = replace(self._current, filled_rings=filled)
 
-    def _load(self, registered: Registered) -> Catalogue:
+    def _load(self, registered: RegistryState) -> Catalogue:
         catalogue = Catalogue.load(self.module, registered.versions)
         rings = DefinitionsSnapshot.of(catalogue, registered, None).rings
         rings.check_size(self.store.largest_item_bytes, self.partitions)
         return catalogue
 
-    def _registered_only(self, registered: Registered) -> Catalogue:
+    def _registered_only(self, registered: RegistryState) -> Catalogue:
         """The module's definitions as they are now, or where those are not all registered, as they were."""
         labels = {version.label for version in registered.versions}
         for load in (self._load, lambda registered: self.current.catalogue.again(registered.versions)):
@@ -235,7 +235,7 @@ class Definitions:
         raise DefinitionError("the definitions of this process are no longer registered: apply them, or start it again")
 
 
-def _rings(views: Mapping[str, FeatureView], registered: Registered, generation: int) -> Rings:
+def _rings(views: Mapping[str, FeatureView], registered: RegistryState, generation: int) -> Rings:
     versions = registered.versions
     retired_predecessors = {
         version.label: sum(
@@ -243,7 +243,7 @@ def _rings(views: Mapping[str, FeatureView], registered: Registered, generation:
         )
         for version in versions
     }
-    cutovers = {label: (cutover.until_s, cutover.sha256) for label, cutover in registered.seams.items()}
+    cutovers = {label: (cutover.until_s, cutover.sha256) for label, cutover in registered.cutovers.items()}
     return Rings.of(views, cutovers, generation, retired_predecessors)
 
 
@@ -270,7 +270,7 @@ def _cutovers(labels: Sequence[str], catalogue: Catalogue, latest_s: float) -> d
                     source, latest_s
                 )
             except TrainingSetError as error:
-                raise DefinitionError(f"view {label!r}: {error}", source.place) from error
+                raise DefinitionError(f"view {label!r}: {error}", source.location) from error
             known.append((source, cutover))
             if cutover is not None:
                 cutovers[label] = cutover
@@ -288,5 +288,5 @@ def history_of(catalogue: Catalogue, view: FeatureView) -> EventSource:
 def definitions_for_tests(catalogue: Catalogue, store: FeatureStore, registry: Registry) -> Definitions:
     """Definitions whose rings are filled from the start: for tests, and where no worker fills anything."""
     definitions = Definitions("", registry, store, 1)
-    definitions._current = DefinitionsSnapshot.of(catalogue, Registered(list(catalogue.versions)), None)  # noqa: SLF001
+    definitions._current = DefinitionsSnapshot.of(catalogue, RegistryState(list(catalogue.versions)), None)  # noqa: SLF001
     return definitions

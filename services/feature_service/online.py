@@ -1,4 +1,4 @@
-"""The use case of online features: what they are for entities at given times. Knows no HTTP."""
+"""The use case of online features: computes them for entities at given times. Knows no HTTP."""
 
 import asyncio
 from collections import defaultdict
@@ -20,7 +20,7 @@ from contender.features.on_demand import OnDemandView
 from contender.features.tiles import Floats
 from services.feature_service.definitions import DefinitionsSnapshot
 from services.feature_service.domain.rings import Ring, StoredRing, entity_texts
-from services.feature_service.domain.windows import Column, HeldRing, Shape, Stack
+from services.feature_service.domain.windows import Column, HeldRing, RingBatch, RingGroup
 from services.feature_service.on_demand import Failures, answered
 from services.feature_service.store.protocol import RingQuery, RingReader
 from shared.errors import TooLarge
@@ -51,7 +51,7 @@ class Question:
         times: when each row's windows end, in seconds, shape (rows,).
         partitions: of topic entity-events.
         most_bytes: of tiles that may be read and worked on.
-        failures: told of rows that an on-demand function fails on.
+        failures: counts the rows that an on-demand function fails on.
     """
 
     current: DefinitionsSnapshot
@@ -78,43 +78,46 @@ class Question:
             await self._compute(label, view, inputs)
         return [self._answers[key] for key in plan.asked]
 
-    async def _read(self, store: RingReader, plan: "Plan") -> None:
+    async def _read(self, store: RingReader, plan: "ReadPlan") -> None:
         """Answer features of tiles."""
         entities = {join_keys: self._entities(join_keys) for join_keys in plan.join_keys}
         self._check(plan, entities)
-        rings = [ring for planned in plan.stacks for ring in planned.shape.rings]
+        rings = [ring for planned in plan.batches for ring in planned.group.rings]
         answer = await store.read([RingQuery(ring, entities[ring.join_keys].distinct) for ring in rings])
         if self.current.registered.epoch not in ("", answer.epoch):
             # The store has been emptied since the rings were planned: nothing is known then, and no count is 0.
-            read = [_nothing(len(self.times))] * sum(len(planned.parts) for planned in plan.stacks)
+            read = [_nothing(len(self.times))] * sum(len(planned.parts) for planned in plan.batches)
         else:
             read = self._columns(plan, iter(answer.rings), entities)
         read += [_nothing(len(self.times))] * plan.unfilled
-        for key, (feature, places) in plan.tiled.items():
-            self._answers[key] = Column.combined(feature, [read[place] for place in places])
+        for key, (feature, indices) in plan.tiled.items():
+            self._answers[key] = Column.combined(feature, [read[index] for index in indices])
 
     def _columns(
-        self, plan: "Plan", stored: Iterator[list[StoredRing | None]], entities: Mapping[tuple[str, ...], "_Entities"]
+        self,
+        plan: "ReadPlan",
+        stored: Iterator[list[StoredRing | None]],
+        entities: Mapping[tuple[str, ...], "_Entities"],
     ) -> list[Column]:
-        """The values of every part of the stacks, in order."""
+        """The values of every part of the batches, in order."""
         columns: list[Column] = []
-        for planned in plan.stacks:
-            held = [HeldRing(next(stored), entities[ring.join_keys].row) for ring in planned.shape.rings]
-            stack = Stack.of(planned.shape, held, self.times)
+        for planned in plan.batches:
+            held = [HeldRing(next(stored), entities[ring.join_keys].row) for ring in planned.group.rings]
+            batch = RingBatch.of(planned.group, held, self.times)
             columns += [
-                stack.column(one.ring, one.part, integer=one.integer, max_age_s=one.max_age_s) for one in planned.parts
+                batch.column(one.ring, one.part, integer=one.integer, max_age_s=one.max_age_s) for one in planned.parts
             ]
         return columns
 
-    def _check(self, plan: "Plan", entities: Mapping[tuple[str, ...], "_Entities"]) -> None:
+    def _check(self, plan: "ReadPlan", entities: Mapping[tuple[str, ...], "_Entities"]) -> None:
         """Refuse what is too much for one piece of work."""
         if isinf(self.most_bytes):
             return
         are_one = bool((self.times == self.times[:1]).all())
         taken = sum(
-            planned.shape.bytes * (len(entities[ring.join_keys].distinct) if are_one else len(self.times))
-            for planned in plan.stacks
-            for ring in planned.shape.rings
+            planned.group.bytes * (len(entities[ring.join_keys].distinct) if are_one else len(self.times))
+            for planned in plan.batches
+            for ring in planned.group.rings
         )
         if taken > self.most_bytes:
             raise TooManyTilesError(taken, self.most_bytes, len(self.times))
@@ -126,7 +129,7 @@ class Question:
         texts = entity_texts(columns)
         if any(None in column for column in columns):  # a row without a key is about nobody
             texts = ["" if None in keys else text for text, *keys in zip(texts, *columns, strict=True)]
-        number = {entity: place for place, entity in enumerate(dict.fromkeys(texts))}
+        number = {entity: index for index, entity in enumerate(dict.fromkeys(texts))}
         return _Entities(list(number), list(map(number.__getitem__, texts)))
 
     async def _compute(self, label: str, view: OnDemandView, inputs: Sequence[_Input]) -> None:
@@ -153,7 +156,7 @@ class _Entities(NamedTuple):
 
 
 class PartRead(NamedTuple):
-    """A part of a feature: the place of its ring in the stack, and what its view says of its values."""
+    """A part of a feature: the index of its ring in the batch, and what its view says of its values."""
 
     ring: int
     part: Aggregation
@@ -161,24 +164,24 @@ class PartRead(NamedTuple):
     max_age_s: float
 
 
-class PlannedStack(NamedTuple):
+class PlannedBatch(NamedTuple):
     """Rings that are worked on together, and what is read from them."""
 
-    shape: Shape
+    group: RingGroup
     parts: Sequence[PartRead]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReadPlan:
     """What it takes to answer some features.
 
-    `tiled` has the parts of each feature of tiles, by their place among those of all stacks, behind which stand the
+    `tiled` has the parts of each feature of tiles, by their index among those of all batches, behind which stand the
     `unfilled` ones: those of rings that are still being filled; `on_demand` the other features' views with their
     inputs, those that another one takes before it; and `asked` the features in their order.
     """
 
     join_keys: frozenset[tuple[str, ...]]
-    stacks: Sequence[PlannedStack]
+    batches: Sequence[PlannedBatch]
     unfilled: int
     tiled: Mapping[_Key, tuple[Aggregation, Sequence[int]]]
     on_demand: Sequence[tuple[str, OnDemandView, Sequence[_Input]]]
@@ -187,7 +190,7 @@ class Plan:
 
 # As for questions, features come in the same lists: without remembering a row of 15 features takes 70 us more.
 @lru_cache(_REMEMBERED)
-def _plan(current: DefinitionsSnapshot, features: tuple[Feature, ...], partitions: int) -> Plan:
+def _plan(current: DefinitionsSnapshot, features: tuple[Feature, ...], partitions: int) -> ReadPlan:
     catalogue, rings = current.catalogue, current.rings
     needed: dict[_Key, View] = {}
     for feature in features:
@@ -207,24 +210,24 @@ def _plan(current: DefinitionsSnapshot, features: tuple[Feature, ...], partition
             parts[rings.ring(*part)][part] = view
     filled = {ring for ring in parts if current.is_complete(ring, partitions)}
     windows = {ring: list(dict.fromkeys(part.window for _, part in parts[ring])) for ring in filled}
-    stacks = []
+    batches = []
     ordered: list[_Part] = []
-    for shape in Shape.all_of(windows):
-        read = [(place, part, view) for place, ring in enumerate(shape.rings) for part, view in parts[ring].items()]
+    for group in RingGroup.all_of(windows):
+        read = [(index, part, view) for index, ring in enumerate(group.rings) for part, view in parts[ring].items()]
         ordered += [part for _, part, _ in read]
-        stacks.append(
-            PlannedStack(
-                shape,
-                [PartRead(place, part, view.is_integer(part), view.max_age_s) for place, (_, part), view in read],
+        batches.append(
+            PlannedBatch(
+                group,
+                [PartRead(index, part, view.is_integer(part), view.max_age_s) for index, (_, part), view in read],
             )
         )
     unfilled = [part for ring, of_ring in parts.items() if ring not in filled for part in of_ring]
-    place_of = {part: place for place, part in enumerate([*ordered, *unfilled])}
-    return Plan(
+    index_of = {part: index for index, part in enumerate([*ordered, *unfilled])}
+    return ReadPlan(
         frozenset(ring.join_keys for ring in parts),
-        stacks,
+        batches,
         len(unfilled),
-        {key: (feature, [place_of[part] for part in of_feature]) for key, (feature, of_feature) in tiled.items()},
+        {key: (feature, [index_of[part] for part in of_feature]) for key, (feature, of_feature) in tiled.items()},
         list(on_demand.values()),
         [_key(catalogue, feature) for feature in features],
     )
@@ -243,5 +246,5 @@ def _key(catalogue: Catalogue, feature: Feature) -> _Key:
 
 
 def _nothing(rows: int) -> Column:
-    """Of a ring that is still being filled nothing is told: a part of the truth would pass for it."""
+    """Null for every row: a ring that is still being filled would answer with a part of its events."""
     return Column([None] * rows, ["NOT_FOUND"] * rows)

@@ -50,7 +50,7 @@ class Sample:
         label: its version, as `view@number`.
         share: of the entities.
         opens_s: events before this time are in no window that is asked for; they only tell that an entity is there.
-        seam: up to when events come from files.
+        cutover: up to when events come from files.
         entities: join keys by the entity's text.
         events: in the order in which they were read.
     """
@@ -59,7 +59,7 @@ class Sample:
     label: str
     share: float
     opens_s: float
-    seam: HistoryCutover | None
+    cutover: HistoryCutover | None
     entities: dict[str, tuple[Scalar, ...]] = field(default_factory=dict)
     events: list[Placed] = field(default_factory=list)
     is_closed: bool = False
@@ -74,8 +74,8 @@ class Sample:
 
     def take(self, position: FramePosition, event: EntityEvent) -> bool:
         """Keep a valid event of the view's source if its entity is sampled; whether it is."""
-        if self.seam is not None and (event.time <= self.seam.until_s) != (position.partition == HISTORY):
-            return False  # up to the seam only files count, and after it only the topic
+        if self.cutover is not None and (event.time <= self.cutover.until_s) != (position.partition == HISTORY):
+            return False  # up to the cutover only files count, and after it only the topic
         if not fits(event.values, self.keyed):
             return False  # of another schema, which another version reads
         keys = tuple(event.values[name] for name in self.view.join_keys)
@@ -140,7 +140,7 @@ class Samples:
                 continue
             reaches_s = max(part.window_s for one in view.aggregations for part in one.parts)
             opens_s = boundary(at, view.hop_s) - reaches_s
-            views.append(Sample(view, label, share, opens_s, current.registered.seams.get(label)))
+            views.append(Sample(view, label, share, opens_s, current.registered.cutovers.get(label)))
         return cls(catalogue, now, future_s, views)
 
     def take_history(self) -> None:
@@ -149,21 +149,23 @@ class Samples:
         A former version whose files are not there any more as it was filled from them is left out: nobody can tell.
 
         Raises:
-            HistoryChangedError: the files of today's definitions have changed since the seam was decided.
+            HistoryChangedError: the files of today's definitions have changed since the cutover was decided.
             TrainingSetError: they can't be read.
         """
         read: list[tuple[EventSource, HistoryCutover, list[Sample]]] = []
         for sample in self.views:
-            if sample.seam is not None:
+            if sample.cutover is not None:
                 source = history_of(self.catalogue, sample.view)
-                alike = next((group for known, seam, group in read if (known, seam) == (source, sample.seam)), None)
+                alike = next(
+                    (group for known, cutover, group in read if (known, cutover) == (source, sample.cutover)), None
+                )
                 if alike is None:
-                    read.append((source, sample.seam, [sample]))
+                    read.append((source, sample.cutover, [sample]))
                 else:
                     alike.append(sample)
-        for source, seam, group in read:
+        for source, cutover, group in read:
             try:
-                for number, events in frames(source, seam):
+                for number, events in frames(source, cutover):
                     for event in events:
                         for sample in group:
                             sample.take(FramePosition("", HISTORY, number), event)

@@ -13,8 +13,8 @@ from services.feature_service.history import HistoryCutover
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.registry import (
     InMemoryRegistry,
-    Registered,
     Registry,
+    RegistryState,
     open_sql_registry,
 )
 from tests.contract.databases import empty_database
@@ -34,7 +34,7 @@ async def registry(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 
 async def test_a_new_registry_is_empty(registry: Registry):
-    assert await registry.load() == Registered()
+    assert await registry.load() == RegistryState()
 
 
 async def test_versions_are_read_as_they_were_kept_and_seams_with_them(registry: Registry):
@@ -42,7 +42,7 @@ async def test_versions_are_read_as_they_were_kept_and_seams_with_them(registry:
     assert await registry.keep([ONE, TWO], {})
     found = await registry.load()
     assert found.versions == [ONE, TWO]
-    assert found.seams == {"trade@1": HistoryCutover(5.5, "cc")}
+    assert found.cutovers == {"trade@1": HistoryCutover(5.5, "cc")}
     assert (found.generation, found.revision) == (0, 2)
 
 
@@ -52,7 +52,7 @@ async def test_what_is_told_of_a_version_may_change_and_its_meaning_may_not(regi
     assert await registry.keep([told], {"trade@1": HistoryCutover(1.0, "dd")})
     assert not await registry.keep([KeptVersion("trade", 1, "zz", {})], {})
     found = await registry.load()
-    assert (found.versions, found.seams) == ([told], {})
+    assert (found.versions, found.cutovers) == ([told], {})
 
 
 async def test_of_two_processes_that_give_one_number_one_is_refused(registry: Registry):
@@ -80,7 +80,7 @@ async def test_a_retired_version_says_after_which_number_and_for_good(registry: 
         ("trade@2", 3),
         ("trade@3", 0),
     ]
-    assert found.seams == {"trade@1": HistoryCutover(5.5, "cc")}
+    assert found.cutovers == {"trade@1": HistoryCutover(5.5, "cc")}
     assert found.revision >= 4
 
 
@@ -94,7 +94,7 @@ async def test_changes_of_several_processes_at_once_are_all_counted(registry: Re
 
 
 async def test_who_reads_while_others_register_never_holds_a_revision_without_its_versions(registry: Registry):
-    read: list[Registered] = []
+    read: list[RegistryState] = []
 
     async def reading() -> None:
         while len((found := await registry.load()).versions) < 60:
@@ -115,11 +115,11 @@ async def test_another_store_begins_a_generation_once_and_the_first_one_none(reg
     assert await registry.move("", "first", {})
     assert not await registry.move("", "late", {})
     found = await registry.load()
-    assert (found.epoch, found.generation, found.seams) == ("first", 0, {"trade@1": HistoryCutover(5.5, "cc")})
+    assert (found.epoch, found.generation, found.cutovers) == ("first", 0, {"trade@1": HistoryCutover(5.5, "cc")})
     moved = await asyncio.gather(*(registry.move("first", name, {}) for name in ("second", "third")))
     assert sorted(moved) == [False, True]
     found = await registry.load()
-    assert (found.epoch in ("second", "third"), found.generation, found.seams) == (True, 1, {})
+    assert (found.epoch in ("second", "third"), found.generation, found.cutovers) == (True, 1, {})
 
 
 async def test_two_processes_that_start_at_once_agree_on_the_versions(registry: Registry):

@@ -11,7 +11,7 @@ from contender.features.errors import DefinitionError
 from contender.features.kinds.kind import Aggregation, Features, over_windows
 from contender.features.layouts import HEAD, Distinct
 from contender.features.layouts.distinct import NONE, estimate
-from contender.features.places import caller
+from contender.features.locations import caller
 from contender.features.spans import Spans
 from contender.features.tiles import Floats
 from contender.features.windows import Window

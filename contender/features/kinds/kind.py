@@ -13,7 +13,7 @@ from contender.features.durations import seconds
 from contender.features.errors import DefinitionError
 from contender.features.layouts import Layout, Sums
 from contender.features.limits import NAME
-from contender.features.places import caller
+from contender.features.locations import caller
 from contender.features.spans import Spans
 from contender.features.tiles import Floats
 from contender.features.windows import Window
@@ -55,7 +55,7 @@ class Aggregation:
     where: Condition | None = None
     of: tuple["Aggregation", ...] = ()
     default: Scalar = None
-    place: str = field(default_factory=caller, compare=False, repr=False)
+    location: str = field(default_factory=caller, compare=False, repr=False)
 
     @property
     def window_s(self) -> float:
@@ -171,15 +171,15 @@ def over_windows(kind: type[Aggregation], windows: Sequence[str], *, name: str, 
     Raises:
         DefinitionError: there is no window, one is no duration, several have one name, or the filter is no condition.
     """
-    place = caller()
-    check_filter(values.get("where"), place)
+    location = caller()
+    check_filter(values.get("where"), location)
     if not windows:
-        raise DefinitionError(f"{kind.kind} takes at least one window, such as '1h' or 'all'", place)
+        raise DefinitionError(f"{kind.kind} takes at least one window, such as '1h' or 'all'", location)
     if name and len(windows) > 1:
-        raise DefinitionError(f"{name!r} can name one window only; leave name= out", place)
+        raise DefinitionError(f"{name!r} can name one window only; leave name= out", location)
     features = []
     for window in windows:
-        _check_window(kind, window, place)
+        _check_window(kind, window, location)
         feature = kind(window=window, name=name, **values)
         named = "_".join([feature.prefix, *([feature.column] if feature.column else []), window])
         features.append(with_name(feature, name or named))
@@ -196,7 +196,7 @@ def with_name(feature: Aggregation, name: str) -> Aggregation:
         raise DefinitionError(
             f"{name!r} can't be a feature's name: it takes lower-case letters, digits and single underscores, at "
             "most 63, a letter first; give another one with name=",
-            feature.place,
+            feature.location,
         )
     return replace(feature, name=name)
 
@@ -221,9 +221,9 @@ def sharing(parts: Iterable[Aggregation]) -> list[list[Aggregation]]:
     return list(groups.values())
 
 
-def _check_window(kind: type[Aggregation], window: str, place: str) -> None:
+def _check_window(kind: type[Aggregation], window: str, location: str) -> None:
     if window != ALL_TIME:
         try:
             seconds(window)
         except DefinitionError as error:
-            raise DefinitionError(f"window of {kind.kind}: {error}, or 'all' for all time", place) from error
+            raise DefinitionError(f"window of {kind.kind}: {error}, or 'all' for all time", location) from error

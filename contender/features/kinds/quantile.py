@@ -10,7 +10,7 @@ from contender.features.errors import DefinitionError
 from contender.features.kinds.kind import Aggregation, Features, over_windows
 from contender.features.layouts import Bins
 from contender.features.layouts.bins import BINS, VALUES, bin_of, rank_of
-from contender.features.places import caller
+from contender.features.locations import caller
 from contender.features.spans import Spans
 from contender.features.tiles import Floats
 from contender.features.windows import Window

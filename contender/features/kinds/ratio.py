@@ -9,7 +9,7 @@ import numpy as np
 from contender.contracts.values import Scalar
 from contender.features.errors import DefinitionError
 from contender.features.kinds.kind import Aggregation, Features, with_name
-from contender.features.places import caller
+from contender.features.locations import caller
 from contender.features.tiles import Floats
 
 
@@ -24,19 +24,19 @@ class Ratio(Aggregation):
         cls, numerator: Features, denominator: Features, *, name: str, description: str = "", default: Scalar = None
     ) -> Features:
         """One feature of the view divided by another, window by window; null where either is null or divides by 0."""
-        place = caller()
+        location = caller()
         sides: Any = (numerator, denominator)  # people type what comes to mind
         for side in sides:
             if isinstance(side, str) or not all(isinstance(feature, Aggregation) for feature in side):
                 message = f"ratio {name!r}: {side!r} is not a feature; give one as it is defined, such as count('1h')"
-                raise DefinitionError(message, place)
+                raise DefinitionError(message, location)
         if len(numerator) != len(denominator):
-            raise DefinitionError(f"ratio {name!r}: the two sides have different numbers of windows", place)
+            raise DefinitionError(f"ratio {name!r}: the two sides have different numbers of windows", location)
         for feature in (*numerator, *denominator):
             if feature.is_list or feature.of:
-                raise DefinitionError(f"ratio {name!r}: {feature.kind} is not a number to divide", place)
+                raise DefinitionError(f"ratio {name!r}: {feature.kind} is not a number to divide", location)
         pairs = zip(numerator, denominator, strict=True)
-        features = [cls(None, pair[0].window, name, description, None, pair, default, place) for pair in pairs]
+        features = [cls(None, pair[0].window, name, description, None, pair, default, location) for pair in pairs]
         several = len(features) > 1
         return tuple(with_name(one, f"{name}_{one.window}" if several else name) for one in features)
 

@@ -6,6 +6,6 @@ that a window costs as much as the logarithm of its events and no sum is ever th
 """
 
 from contender.features.offline.tables import Table
-from contender.features.offline.training_set import Asked, TrainingSet, build_training_set
+from contender.features.offline.training_set import FeatureSelection, TrainingSet, build_training_set
 
-__all__ = ["Asked", "Table", "TrainingSet", "build_training_set"]
+__all__ = ["FeatureSelection", "Table", "TrainingSet", "build_training_set"]

@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 
 from contender.features.documents import digest, view_document
-from contender.features.offline.plan import Plan
-from contender.features.offline.tables import Opened, Rows
+from contender.features.offline.plan import JoinPlan
+from contender.features.offline.tables import SourceTable, TrainingRows
 
 _CHUNK = 1 << 20
 
 
 def training_manifest(
-    plan: Plan, rows: Rows, sources: Mapping[str, Opened], *, seed: int | None, as_known: bool
+    plan: JoinPlan, rows: TrainingRows, sources: Mapping[str, SourceTable], *, seed: int | None, as_known: bool
 ) -> dict[str, Any]:
     """The record of a training set.
 
@@ -60,7 +60,7 @@ def content_sha256(frame: pl.DataFrame) -> str:
     return found.hexdigest()
 
 
-def _content(opened: Opened) -> dict[str, Any]:
+def _content(opened: SourceTable) -> dict[str, Any]:
     if not opened.files:
         return {"sha256": content_sha256(opened.frame.collect())}
     return {"files": {str(file): _file_sha256(file) for file in opened.files}}
@@ -71,7 +71,7 @@ def _file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _version(plan: Plan, label: str) -> tuple[str, str]:
+def _version(plan: JoinPlan, label: str) -> tuple[str, str]:
     """A view's version and the digest of its meaning; its bare name where the catalogue has another view of it."""
     view, catalogue = plan.labels[label], plan.catalogue
     newest = {**catalogue.views, **catalogue.on_demand}

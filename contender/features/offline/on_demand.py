@@ -9,11 +9,13 @@ import polars as pl
 from contender.features.arrays import Computed, Values, computed
 from contender.features.errors import TrainingSetError
 from contender.features.limits import MOST_EXACT
-from contender.features.offline.tables import TYPES, Opened
+from contender.features.offline.tables import TYPES, SourceTable
 from contender.features.on_demand import OnDemandView
 
 
-def on_demand_features(view: OnDemandView, rows: Opened, inputs: list[tuple[type, pl.Series]]) -> dict[str, pl.Series]:
+def on_demand_features(
+    view: OnDemandView, rows: SourceTable, inputs: list[tuple[type, pl.Series]]
+) -> dict[str, pl.Series]:
     """The features of an on-demand view.
 
     Args:
@@ -35,14 +37,14 @@ def on_demand_features(view: OnDemandView, rows: Opened, inputs: list[tuple[type
     return {name: _series(name, view.features[name], one) for name, one in found.items()}
 
 
-def _requested(rows: Opened, name: str, kind: Any, view: OnDemandView) -> pl.Expr:
+def _requested(rows: SourceTable, name: str, kind: Any, view: OnDemandView) -> pl.Expr:
     try:
         return rows.column(name, kind)
     except TrainingSetError as error:
         raise TrainingSetError(f"{error}; on-demand view {view.name!r} takes it from the request") from error
 
 
-def _check_exact(rows: Opened, kind: type, column: pl.Series) -> None:
+def _check_exact(rows: SourceTable, kind: type, column: pl.Series) -> None:
     """Refuse what a request may not bring either."""
     if kind is int and not column.is_between(-MOST_EXACT, MOST_EXACT).all():  # nulls aside
         raise TrainingSetError(

@@ -16,7 +16,7 @@ from contender.features.on_demand import OnDemandView
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class JoinPlan:
     """Features in the order they were asked for, and what is computed for them.
 
     `tiled` are features of views; `on_demand` the on-demand views by their label, each after those it needs.

@@ -33,7 +33,7 @@ _MEANT: dict[ColumnType, str] = {str: "text", int: "whole numbers", float: "numb
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class SourceTable:
     """A table that is read when it is asked for. `files` are those it lies in, none for a frame."""
 
     where: str
@@ -151,12 +151,12 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TrainingRows:
     """The rows of a training set with their times in seconds, shape (rows,)."""
 
     frame: pl.DataFrame
     times: Floats
-    opened: Opened
+    opened: SourceTable
 
     @classmethod
     def of(cls, table: Table, types: Mapping[str, Any]) -> Self:
@@ -169,14 +169,14 @@ class Rows:
         Raises:
             TrainingSetError: they have no usable column `time`, or a CSV file holds something else than the types.
         """
-        opened = Opened.of(table, "rows", types)
+        opened = SourceTable.of(table, "rows", types)
         opened.check([TIME], [])
         try:
             frame = opened.frame.collect()
         except pl.exceptions.ComputeError as error:
             raise TrainingSetError(f"{opened.where} can't be read: {error}") from error
         times: Floats = frame.select(opened.seconds(TIME).alias(TIME))[TIME].to_numpy()
-        return cls(frame, times + 0.0, Opened(opened.where, frame.lazy(), opened.schema, opened.files))
+        return cls(frame, times + 0.0, SourceTable(opened.where, frame.lazy(), opened.schema, opened.files))
 
     def keys(self, join_keys: Iterable[str]) -> pl.DataFrame:
         """Join keys as text, columns `key 0`, `key 1`, …; null where a row names nobody.
@@ -187,7 +187,7 @@ class Rows:
         return self.frame.select(self.opened.key(name).alias(f"key {n}") for n, name in enumerate(join_keys))
 
 
-def open_events(source: EventSource, events: Mapping[str, Table]) -> Opened:
+def open_events(source: EventSource, events: Mapping[str, Table]) -> SourceTable:
     """The events of a source: those that are given, else its history.
 
     Raises:
@@ -200,11 +200,11 @@ def open_events(source: EventSource, events: Mapping[str, Table]) -> Opened:
         )
     types = {name: TYPES[kind] for name, kind in source.schema.items()}
     table = source.history if given is None else given
-    return Opened.of(table, f"events of {source.name!r}", types)
+    return SourceTable.of(table, f"events of {source.name!r}", types)
 
 
 def with_features(table: Table, built: pl.DataFrame, columns: Iterable[str]) -> Any:
-    """Rows as they were given, with features beside them: pandas with its index and types, else polars.
+    """TrainingRows as they were given, with features beside them: pandas with its index and types, else polars.
 
     Args:
         table: the rows as they were given.
@@ -217,7 +217,7 @@ def with_features(table: Table, built: pl.DataFrame, columns: Iterable[str]) -> 
     return frame.assign(**{name: _to_pandas(built[name]) for name in columns})
 
 
-def time_column(opened: Opened, source: EventSource) -> str:
+def time_column(opened: SourceTable, source: EventSource) -> str:
     """The source's own timestamp, or `time` where the table has not that one."""
     return source.timestamp if source.timestamp in opened.schema or TIME not in opened.schema else TIME
 

@@ -12,7 +12,7 @@ from contender.features.definitions import EventSource, FeatureView
 from contender.features.errors import TrainingSetError
 from contender.features.kinds.kind import Aggregation
 from contender.features.offline.history import History, MaxAge, RowQuery, Values
-from contender.features.offline.tables import Opened, Rows, time_column
+from contender.features.offline.tables import SourceTable, TrainingRows, time_column
 from contender.features.spans import Indices, Spans
 from contender.features.tiles import tile_of
 
@@ -29,7 +29,7 @@ class Tiled:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class SourceGroup:
     """Features of one source and the same join keys, whose events are read together."""
 
     source: EventSource
@@ -37,9 +37,9 @@ class Group:
     features: list[Tiled]
 
     @classmethod
-    def all_of(cls, features: Iterable[Tiled]) -> "list[Group]":
+    def all_of(cls, features: Iterable[Tiled]) -> "list[SourceGroup]":
         """Features in as few groups as there can be."""
-        found: list[Group] = []
+        found: list[SourceGroup] = []
         for one in features:
             view = one.view
             group = next((g for g in found if g.source == view.source and g.join_keys == view.join_keys), None)
@@ -73,9 +73,9 @@ class Reading:
         memory_rows: how many events may be in memory at once, as far as entities can be told apart.
     """
 
-    group: Group
-    opened: Opened
-    rows: Rows
+    group: SourceGroup
+    opened: SourceTable
+    rows: TrainingRows
     as_known: bool
     memory_rows: int
 
@@ -138,7 +138,7 @@ class _Bucket:
     entities: int
     query: RowQuery
 
-    def table(self, group: Group) -> pl.DataFrame:
+    def table(self, group: SourceGroup) -> pl.DataFrame:
         """The features of the group, one row per row. One history at a time is held."""
         values: dict[tuple[int, int], Values] = {}
         for order, readers in _by_order(group).items():
@@ -168,7 +168,7 @@ class _Bucket:
 _Reader = tuple[tuple[int, int], FeatureView, Aggregation]  # number of the feature and of its part, view, part
 
 
-def _by_order(group: Group) -> dict[_Order, list[_Reader]]:
+def _by_order(group: SourceGroup) -> dict[_Order, list[_Reader]]:
     """The parts of features by the history they are read from; counts ride along with a column where there is one."""
     readers: list[_Reader] = [
         ((number, place), one.view, part)
@@ -185,7 +185,7 @@ def _by_order(group: Group) -> dict[_Order, list[_Reader]]:
     return found
 
 
-def _ingested(opened: Opened, source: EventSource) -> str:
+def _ingested(opened: SourceTable, source: EventSource) -> str:
     if not source.ingested_at:
         raise TrainingSetError(
             f"source {source.name!r} does not say when events became known, which as_known asks for: name the column "

@@ -12,12 +12,12 @@ from contender.features.definitions import FeatureService, FeatureView
 from contender.features.errors import TrainingSetError
 from contender.features.offline.manifest import training_manifest
 from contender.features.offline.on_demand import on_demand_features
-from contender.features.offline.plan import Plan
-from contender.features.offline.tables import Opened, Rows, Table, open_events, with_features
-from contender.features.offline.tiled import Group, Reading
+from contender.features.offline.plan import JoinPlan
+from contender.features.offline.tables import SourceTable, Table, TrainingRows, open_events, with_features
+from contender.features.offline.tiled import Reading, SourceGroup
 from contender.features.on_demand import OnDemandView
 
-Asked: TypeAlias = FeatureService | FeatureView | OnDemandView | str
+FeatureSelection: TypeAlias = FeatureService | FeatureView | OnDemandView | str
 """What names features: a service, a view with all of its own, or a reference `view:feature`, `view@2:feature`."""
 
 MEMORY_ROWS = 5_000_000
@@ -25,7 +25,7 @@ MEMORY_ROWS = 5_000_000
 
 
 def build_training_set(
-    features: Asked | Sequence[Asked],
+    features: FeatureSelection | Sequence[FeatureSelection],
     rows: Table,
     events: Mapping[str, Table] | None = None,
     *,
@@ -76,7 +76,7 @@ class TrainingSet:
     @classmethod
     def build(
         cls,
-        features: Asked | Sequence[Asked],
+        features: FeatureSelection | Sequence[FeatureSelection],
         rows: Table,
         events: Mapping[str, Table] | None = None,
         *,
@@ -114,21 +114,21 @@ class TrainingSet:
 class _Building:
     """What a training set is made from, opened."""
 
-    plan: Plan
-    rows: Rows
-    opened: Mapping[str, Opened]
+    plan: JoinPlan
+    rows: TrainingRows
+    opened: Mapping[str, SourceTable]
 
     @classmethod
     def of(
         cls,
-        features: Asked | Sequence[Asked],
+        features: FeatureSelection | Sequence[FeatureSelection],
         rows: Table,
         events: Mapping[str, Table],
         catalogue: Catalogue | None,
     ) -> Self:
-        listed = [features] if isinstance(features, Asked) else list(features)
-        plan = Plan.of(listed, catalogue)
-        read = Rows.of(rows, plan.row_types)
+        listed = [features] if isinstance(features, FeatureSelection) else list(features)
+        plan = JoinPlan.of(listed, catalogue)
+        read = TrainingRows.of(rows, plan.row_types)
         if taken := [column for column in plan.columns if column in read.frame.columns]:
             raise TrainingSetError(f"rows already have a column {taken[0]!r}; leave it out")
         sources = {one.view.source.name: one.view.source for one in plan.tiled}
@@ -142,7 +142,7 @@ class _Building:
         if memory_rows < 1:
             raise TrainingSetError(f"memory_rows is {memory_rows}; at least one event must fit")
         found: dict[str, pl.Series] = {}
-        for group in Group.all_of(self.plan.tiled):
+        for group in SourceGroup.all_of(self.plan.tiled):
             reading = Reading(group, self.opened[group.source.name], self.rows, as_known, memory_rows)
             found.update({series.name: series for series in reading.features().get_columns()})
         for label, view in self.plan.on_demand.items():

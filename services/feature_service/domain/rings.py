@@ -45,13 +45,14 @@ class Ring:
         hop_s: width of a tile in seconds.
         slots: tiles that are held.
         layout: the form of a tile.
-        has_windows: whether some feature is over a window, so that a late event is one that it misses.
+        has_windows: whether some feature is over a window: only those miss late events.
         has_base: whether some feature is over all time.
         reads: the columns that an event must have, with their types.
         after_s: only events after this time count; earlier ones come from history.
-        history: names the files that it comes from; empty where there are none.
+        history: digest of the history files; empty where there are none.
         generation: grows with every rebuild.
-        born: of how many retired versions of its view its own one is a successor: those left rings that nobody feeds.
+        retired_predecessors: number of this view's versions retired before this one; part of the digest, so that a new
+            ring never reuses an abandoned key.
     """
 
     view: str
@@ -68,7 +69,7 @@ class Ring:
     after_s: float
     history: str
     generation: int
-    born: int
+    retired_predecessors: int
 
     @classmethod
     def of(
@@ -80,7 +81,7 @@ class Ring:
         after_s: float = float("-inf"),
         history: str = "",
         generation: int = 0,
-        born: int = 0,
+        retired_predecessors: int = 0,
     ) -> Self:
         """The ring of features that agree in column, filter and layout."""
         windows = [part for part in parts if part.window != ALL_TIME]
@@ -100,7 +101,7 @@ class Ring:
             after_s=after_s,
             history=history,
             generation=generation,
-            born=born,
+            retired_predecessors=retired_predecessors,
         )
 
     @cached_property
@@ -121,8 +122,8 @@ class Ring:
             self.history,
             self.generation,
         ]
-        if self.born:
-            identity.append(self.born)
+        if self.retired_predecessors:
+            identity.append(self.retired_predecessors)
         return hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:12]
 
     @property
@@ -178,23 +179,23 @@ class Rings:
     def of(
         cls,
         views: Mapping[str, FeatureView],
-        seams: Mapping[str, tuple[float, str]] | None = None,
+        cutovers: Mapping[str, tuple[float, str]] | None = None,
         generation: int = 0,
-        born: Mapping[str, int] | None = None,
+        retired_predecessors: Mapping[str, int] | None = None,
     ) -> Self:
         """Plan the rings of views by label.
 
         Args:
             views: by `view@number`.
-            seams: per label the time up to which history comes from files, and their digest.
+            cutovers: per label the time up to which history comes from files, and their digest.
             generation: grows with every rebuild.
-            born: per label how many versions of the view had been retired before it.
+            retired_predecessors: per label how many versions of the view had been retired before it.
         """
         by_feature: dict[tuple[str, Aggregation], Ring] = {}
         distinct: dict[str, Ring] = {}
         for label, view in views.items():
             for parts in sharing(part for feature in view.aggregations for part in feature.parts):
-                after, history = (seams or {}).get(label, (float("-inf"), ""))
+                after, history = (cutovers or {}).get(label, (float("-inf"), ""))
                 ring = Ring.of(
                     view,
                     parts,
@@ -202,7 +203,7 @@ class Rings:
                     after_s=after,
                     history=history,
                     generation=generation,
-                    born=(born or {}).get(label, 0),
+                    retired_predecessors=(retired_predecessors or {}).get(label, 0),
                 )
                 ring = distinct.setdefault(f"{ring.view}/{ring.digest}", ring)
                 by_feature.update({(label, part): ring for part in parts})

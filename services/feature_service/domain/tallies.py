@@ -62,5 +62,5 @@ def by_source(events: Iterable[EntityEvent]) -> Mapping[str, list[EntityEvent]]:
 
 def _counts(ring: Ring, partition: int, event: EntityEvent) -> bool:
     if (event.time <= ring.after_s) != (partition == HISTORY):
-        return False  # up to the seam only history counts, and after it only the topic
+        return False  # up to the cutover only history counts, and after it only the topic
     return ring.where is None or bool(ring.where.holds(event.values))

@@ -22,10 +22,10 @@ FeatureValue = Scalar | list[Scalar]
 T = TypeVar("T")
 
 _WIDEST = 4
-"""Times the cells of the smallest ring of a stack that the largest may have: the others' rows are filled up."""
+"""Times the cells of the smallest ring of a batch that the largest may have: the others' rows are filled up."""
 
 _REMEMBERED, _LARGEST_REMEMBERED = 16, 256
-"""Geometries of a shape, and moments of one: of many rows it costs nothing beside the rest."""
+"""Geometries of a group, and moments of one: of many rows it costs nothing beside the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Column:
     """One feature's values and statuses, one per row, as Feast names them.
 
     NOT_FOUND: nothing is held of the entity. NULL_VALUE: its window is empty. OUTSIDE_MAX_AGE: the newest event is
-    older than the view allows, or newer tiles have taken the place of some that the window asks for. Else a count is
+    older than the view allows, or newer tiles have taken the index of some that the window asks for. Else a count is
     always PRESENT, and 0 where there is nothing, as in a training set. INVALID: the on-demand function fails on the
     row, or on what the row is computed from.
     """
@@ -71,10 +71,10 @@ class Column:
 
 
 class _Geometry(NamedTuple):
-    """What the moments of a stack take from their rings, of shape (moments, 1).
+    """What the moments of a batch take from their rings, of shape (moments, 1).
 
-    Per turn `reach` has the tiles of the moments' windows, infinitely many for all time, and `is_all` says which those
-    are: of those moments whose rings have so many windows, which are the first ones.
+    `reach[k]`: length in tiles of the k-th window (inf: all time), for the leading moments whose rings have more than k
+    windows; `is_all[k]` marks all-time ones.
     """
 
     hop_s: Floats
@@ -83,10 +83,10 @@ class _Geometry(NamedTuple):
     is_all: Sequence[Mask]
 
 
-class Shape:
+class RingGroup:
     """Rings of one layout that are worked on as one array, and the windows that are asked for of each.
 
-    Windows are worked out in turns: in each the next one of every ring that has one more.
+    Windows are worked out in window_rounds: in each the next one of every ring that has one more.
 
     Args:
         rings: of one layout, those with most windows first.
@@ -102,7 +102,9 @@ class Shape:
         self.bytes = self.cells * self.layout.cell_bytes
         """Of an entity's ring, filled up."""
 
-        self.turns = [{window: turn for turn, window in enumerate(of_ring)} for of_ring in windows]
+        self.window_rounds = [
+            {window: window_round for window_round, window in enumerate(of_ring)} for of_ring in windows
+        ]
         self._reach = [
             [inf if window == ALL_TIME else float(seconds(window) // ring.hop_s) for window in of_ring]
             for ring, of_ring in zip(rings, windows, strict=True)
@@ -113,7 +115,7 @@ class Shape:
 
     @classmethod
     def all_of(cls, asked: Mapping[Ring, Sequence[str]]) -> list[Self]:
-        """Rings with their windows in as few shapes as there can be."""
+        """Rings with their windows in as few groups as there can be."""
         found: list[list[Ring]] = []
         for ring in sorted(asked, key=lambda one: (one.layout.name, one.layout.size, one.cells)):
             smallest = found[-1][0] if found else None
@@ -142,7 +144,7 @@ class Shape:
         return b"".join(parts)
 
     def geometry(self, moments: tuple[int, ...]) -> _Geometry:
-        """The geometry of a stack with so many moments of each ring."""
+        """The geometry of a batch with so many moments of each ring."""
         return (self._small if sum(moments) <= _LARGEST_REMEMBERED else self._geometry)(moments)
 
     def _geometry(self, moments: tuple[int, ...]) -> _Geometry:
@@ -150,9 +152,9 @@ class Shape:
             return np.repeat(np.array(values, dtype=np.float64), moments[: len(values)])[:, None]
 
         reach = []
-        for turn in range(len(self._reach[0])):
-            having = [one for one in self._reach if turn < len(one)]
-            reach.append(spread([one[turn] for one in having]))
+        for window_round in range(len(self._reach[0])):
+            having = [one for one in self._reach if window_round < len(one)]
+            reach.append(spread([one[window_round] for one in having]))
         return _Geometry(
             spread([ring.hop_s for ring in self.rings]),
             spread([ring.slots for ring in self.rings]),
@@ -169,7 +171,7 @@ class HeldRing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class RingBatch:
     """The cells of several rings, of several entities each, at the times that rows ask for.
 
     A moment is a ring of an entity at a time. Rows that ask for the same one are computed once: mostly all rows ask for
@@ -184,7 +186,7 @@ class Stack:
     the moment of each row, None where they are the rows themselves.
     """
 
-    shape: Shape
+    group: RingGroup
     cells: Cells
 
     _held: Sequence[HeldRing]
@@ -200,15 +202,15 @@ class Stack:
     _windows: list[Window] = field(default_factory=list)
 
     @classmethod
-    def of(cls, shape: Shape, held: Sequence[HeldRing], times: Floats) -> "Stack":
+    def of(cls, group: RingGroup, held: Sequence[HeldRing], times: Floats) -> "RingBatch":
         """Take up what a store answered.
 
         Args:
-            shape: the rings.
+            group: the rings.
             held: of each ring.
             times: when each row's windows end, in seconds, shape (rows,).
         """
-        numbers, counts_by_entry = shape.layout.arrays(shape.joined([one.entities for one in held]), shape.cells)
+        numbers, counts_by_entry = group.layout.arrays(group.joined([one.entities for one in held]), group.cells)
         rows: list[list[int] | None]
         is_by_entity = len(times) > 0 and bool((times == times[0]).all())
         if is_by_entity:
@@ -222,14 +224,14 @@ class Stack:
             counts = [len(times)] * len(held)
             rows = [None] * len(held)
             times = np.tile(times, len(held))[:, None]
-        geometry = shape.geometry(tuple(counts))
+        geometry = group.geometry(tuple(counts))
         tile = tile_of(times, geometry.hop_s)
         tiles = np.ascontiguousarray(numbers[..., TILE])  # looked at often, and 72 bytes apart
         before = (numbers[..., COUNT] > 0) & (tiles < begun(tile, times, geometry.hop_s))
-        later = tiles[:, : shape.slots] > tile  # an empty cell's tile is 0
+        later = tiles[:, : group.slots] > tile  # an empty cell's tile is 0
         return cls(
-            shape=shape,
-            cells=Cells(shape.layout, numbers, counts_by_entry),
+            group=group,
+            cells=Cells(group.layout, numbers, counts_by_entry),
             _held=held,
             _geometry=geometry,
             _spans=[slice(*ends) for ends in pairwise(accumulate(counts, initial=0))],
@@ -242,24 +244,24 @@ class Stack:
             _later=later if np.count_nonzero(later) else None,
         )
 
-    def _found(self, place: int) -> list[bool]:
+    def _found(self, index: int) -> list[bool]:
         """Whether the entity of each moment of a ring is held at all."""
-        found = [one is not None for one in self._held[place].entities]
-        return found if self._is_by_entity else [found[number] for number in self._held[place].row]
+        found = [one is not None for one in self._held[index].entities]
+        return found if self._is_by_entity else [found[number] for number in self._held[index].row]
 
-    def column(self, place: int, part: Aggregation, *, integer: bool, max_age_s: float) -> Column:
+    def column(self, index: int, part: Aggregation, *, integer: bool, max_age_s: float) -> Column:
         """One feature's values; windows end at the rows' times, and an event at exactly that time is unseen.
 
         Args:
-            place: of the ring.
+            index: of the ring.
             part: an aggregation of it.
             integer: whether its values are whole numbers.
             max_age_s: how old the newest event of a window may be.
         """
         if not self._windows:
             self._windows.extend(map(self._window, range(len(self._geometry.reach))))
-        window = self._windows[self.shape.turns[place][part.window]]
-        span, row = self._spans[place], self._rows[place]
+        window = self._windows[self.group.window_rounds[index][part.window]]
+        span, row = self._spans[index], self._rows[index]
         listed = part.online(window, span)
         if integer and not part.never_null:
             listed = _whole(listed)
@@ -274,13 +276,13 @@ class Stack:
         if too_old is None and (is_known is None or all(is_known)):
             values = _by(row, listed)
             return Column(values, ["PRESENT"] * len(values))
-        statuses = _statuses(self._found(place), is_known, too_old)
+        statuses = _statuses(self._found(index), is_known, too_old)
         listed = [value if status == "PRESENT" else None for value, status in zip(listed, statuses, strict=True)]
         return Column(_by(row, listed), _by(row, statuses))
 
-    def _window(self, turn: int) -> Window:
-        reach, is_all = self._geometry.reach[turn], self._geometry.is_all[turn]
-        having, slots = len(reach), self.shape.slots
+    def _window(self, window_round: int) -> Window:
+        reach, is_all = self._geometry.reach[window_round], self._geometry.is_all[window_round]
+        having, slots = len(reach), self.group.slots
         tile, tiles = self._tile[:having], self._tiles[:having]
         inside = self._before[:having] & (tiles > tile - reach)
         lost: Mask = np.zeros(having, dtype=np.bool_)
@@ -288,7 +290,7 @@ class Stack:
             # A later tile has taken the slot of the one that it is a whole number of rounds ahead of.
             behind = np.mod(tile - tiles[:, :slots], self._geometry.slots[:having])
             lost |= (self._later[:having] & (behind < np.where(is_all, 0.0, reach))).any(axis=1)
-        if self.shape.has_base:
+        if self.group.has_base:
             inside[:, -1] &= is_all[:, 0]
             # A base that holds a later event has lost what was before.
             base = self.cells.numbers[:having, -1]

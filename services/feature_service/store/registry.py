@@ -20,54 +20,54 @@ MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _STATE = 1
 
 
-class Registered(msgspec.Struct, frozen=True):
-    """What is registered.
+class RegistryState(msgspec.Struct, frozen=True):
+    """The registered versions.
 
-    `seams` says per `view@number` up to which time history is taken from files. `generation` grows with every rebuild,
+    `cutovers` has per `view@number` the time up to which events come from files. `generation` grows with every rebuild,
     `revision` with every change. `epoch` names the store that the rings lie in; empty while none is known.
     """
 
     versions: list[KeptVersion] = []
-    seams: dict[str, HistoryCutover] = {}
+    cutovers: dict[str, HistoryCutover] = {}
     generation: int = 0
     revision: int = 0
     epoch: str = ""
 
 
 class Registry(Protocol):
-    """Versions of views; only what is told about one may change."""
+    """Versions of views; only the descriptions of one may change."""
 
-    async def load(self) -> Registered:
+    async def load(self) -> RegistryState:
         """Everything registered, in the order of registration."""
         ...
 
-    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, HistoryCutover]) -> bool:
-        """Add versions and change what is told of known ones.
+    async def keep(self, versions: Sequence[KeptVersion], cutovers: Mapping[str, HistoryCutover]) -> bool:
+        """Add versions and change the descriptions of known ones.
 
         Args:
             versions: all of a catalogue's, or some.
-            seams: for new ones, by `view@number`, up to which time history is taken from files.
+            cutovers: for new ones, by `view@number`, up to which time history is taken from files.
 
         Returns:
             False where another process has given one of the numbers to another meaning: load again.
         """
         ...
 
-    async def rebuild(self, seams: Mapping[str, HistoryCutover]) -> int:
+    async def rebuild(self, cutovers: Mapping[str, HistoryCutover]) -> int:
         """Begin a new generation of rings and return its number.
 
         Args:
-            seams: by `view@number`, up to which time history is taken from files from now on; none for the others.
+            cutovers: by `view@number`, up to which time history is taken from files from now on; none for the others.
         """
         ...
 
-    async def move(self, known: str, epoch: str, seams: Mapping[str, HistoryCutover]) -> bool:
+    async def move(self, known: str, epoch: str, cutovers: Mapping[str, HistoryCutover]) -> bool:
         """Note that the rings lie in another store, for instance an emptied one; False where somebody has done so.
 
         Args:
             known: the epoch that was registered. Where there was one, its rings are gone: a new generation begins.
             epoch: that of the store.
-            seams: as for `rebuild`.
+            cutovers: as for `rebuild`.
         """
         ...
 
@@ -127,7 +127,7 @@ class SqlRegistry:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def load(self) -> Registered:
+    async def load(self) -> RegistryState:
         """Everything registered, in the order of registration."""
         async with AsyncSession(self._engine) as session:
             # First: whoever holds a revision must hold all that it stands for, and others write between two readings.
@@ -145,16 +145,16 @@ class SqlRegistry:
             )
             for row in rows
         ]
-        seams = {
+        cutovers = {
             f"{row.name}@{row.number}": msgspec.json.decode(row.seam, type=HistoryCutover) for row in rows if row.seam
         }
-        return Registered(versions, seams, state.generation, state.revision, store.epoch)
+        return RegistryState(versions, cutovers, state.generation, state.revision, store.epoch)
 
-    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, HistoryCutover]) -> bool:
-        """Add versions and change what is told of known ones."""
+    async def keep(self, versions: Sequence[KeptVersion], cutovers: Mapping[str, HistoryCutover]) -> bool:
+        """Add versions and change the descriptions of known ones."""
         async with AsyncSession(self._engine) as session:
             try:
-                kept = await self._put(session, versions, seams)
+                kept = await self._put(session, versions, cutovers)
                 await session.commit()
             except IntegrityError:  # another process was faster
                 await session.rollback()
@@ -162,7 +162,7 @@ class SqlRegistry:
         return kept
 
     async def _put(
-        self, session: AsyncSession, versions: Sequence[KeptVersion], seams: Mapping[str, HistoryCutover]
+        self, session: AsyncSession, versions: Sequence[KeptVersion], cutovers: Mapping[str, HistoryCutover]
     ) -> bool:
         rows = (await session.exec(select(FeatureVersionRow))).all()
         known = {(row.name, row.number): row for row in rows}
@@ -173,22 +173,22 @@ class SqlRegistry:
             row = known.get((one.name, one.number))
             if row is None:
                 row = FeatureVersionRow(name=one.name, number=one.number, digest=one.digest, document=document)
-                row.seam = msgspec.json.encode(seams[one.label]).decode() if one.label in seams else None
+                row.seam = msgspec.json.encode(cutovers[one.label]).decode() if one.label in cutovers else None
             row.document = document
             session.add(row)
         await self._count(session, revision=1)
         return True
 
-    async def rebuild(self, seams: Mapping[str, HistoryCutover]) -> int:
+    async def rebuild(self, cutovers: Mapping[str, HistoryCutover]) -> int:
         """Begin a new generation of rings and return its number."""
         async with AsyncSession(self._engine) as session:
             state = await self._count(session, generation=1, revision=1)
-            await _keep_seams(session, seams)
+            await _keep_cutovers(session, cutovers)
             generation = state.generation
             await session.commit()
         return generation
 
-    async def move(self, known: str, epoch: str, seams: Mapping[str, HistoryCutover]) -> bool:
+    async def move(self, known: str, epoch: str, cutovers: Mapping[str, HistoryCutover]) -> bool:
         """Note that the rings lie in another store."""
         row = (col(FeatureStoreRow.id) == _STATE, col(FeatureStoreRow.epoch) == known)
         async with AsyncSession(self._engine) as session:
@@ -200,7 +200,7 @@ class SqlRegistry:
                     session.add(FeatureStoreRow(id=_STATE, epoch=epoch))
                 await self._count(session, revision=1, generation=1 if known else 0)
                 if known:
-                    await _keep_seams(session, seams)
+                    await _keep_cutovers(session, cutovers)
                 await session.commit()
             except IntegrityError:  # another process was faster
                 await session.rollback()
@@ -240,43 +240,46 @@ class SqlRegistry:
         return await session.get_one(FeatureStateRow, _STATE, populate_existing=True)
 
 
-async def _keep_seams(session: AsyncSession, seams: Mapping[str, HistoryCutover]) -> None:
+async def _keep_cutovers(session: AsyncSession, cutovers: Mapping[str, HistoryCutover]) -> None:
     for row in (await session.exec(select(FeatureVersionRow))).all():
-        seam = seams.get(f"{row.name}@{row.number}")
-        row.seam = None if seam is None else msgspec.json.encode(seam).decode()
+        cutover = cutovers.get(f"{row.name}@{row.number}")
+        row.seam = None if cutover is None else msgspec.json.encode(cutover).decode()
 
 
 class InMemoryRegistry:
     """Versions in a list, for tests."""
 
     def __init__(self) -> None:
-        self._registered = Registered()
+        self._registered = RegistryState()
 
-    async def load(self) -> Registered:
+    async def load(self) -> RegistryState:
         """Everything registered."""
         return self._registered
 
-    async def keep(self, versions: Sequence[KeptVersion], seams: Mapping[str, HistoryCutover]) -> bool:
-        """Add versions and change what is told of known ones."""
+    async def keep(self, versions: Sequence[KeptVersion], cutovers: Mapping[str, HistoryCutover]) -> bool:
+        """Add versions and change the descriptions of known ones."""
         known = {one.label: one for one in self._registered.versions}
         if any(one.label in known and known[one.label].digest != one.digest for one in versions):
             return False
-        kept = {**{label: seam for label, seam in seams.items() if label not in known}, **self._registered.seams}
+        kept = {
+            **{label: cutover for label, cutover in cutovers.items() if label not in known},
+            **self._registered.cutovers,
+        }
         known.update({one.label: one for one in versions})
-        self._change(versions=list(known.values()), seams=kept)
+        self._change(versions=list(known.values()), cutovers=kept)
         return True
 
-    async def rebuild(self, seams: Mapping[str, HistoryCutover]) -> int:
+    async def rebuild(self, cutovers: Mapping[str, HistoryCutover]) -> int:
         """Begin a new generation of rings."""
-        self._change(generation=self._registered.generation + 1, seams=dict(seams))
+        self._change(generation=self._registered.generation + 1, cutovers=dict(cutovers))
         return self._registered.generation
 
-    async def move(self, known: str, epoch: str, seams: Mapping[str, HistoryCutover]) -> bool:
+    async def move(self, known: str, epoch: str, cutovers: Mapping[str, HistoryCutover]) -> bool:
         """Note that the rings lie in another store."""
         if self._registered.epoch != known:
             return False
         if known:
-            await self.rebuild(seams)
+            await self.rebuild(cutovers)
         self._change(epoch=epoch)
         return True
 

@@ -50,14 +50,14 @@ def computed(body: str, arguments: str = 'request={"limit": float}') -> str:
 
 
 WRONG = {
-    "an owner that is no text": (VIEW.replace('owner="roads"', "owner=3"), 0, "owner=3 is no text"),
-    "tags that are no mapping": (VIEW.replace('owner="roads"', 'tags="x"'), 0, "tags='x' are no texts by text"),
+    "an owner that is no text": (VIEW.replace('owner="roads"', "owner=3"), 0, "owner=3 must be text"),
+    "tags that are no mapping": (VIEW.replace('owner="roads"', 'tags="x"'), 0, "tags='x'; tags must map str to str"),
     "a history that is not there": (
         'trips = EventSource("trips", {"road": str}, history="nowhere.parquet")\n' + view('count("1h")'),
         0,
         "there is no file 'nowhere.parquet'",
     ),
-    "histories in a list": ('trips = EventSource("trips", {"road": str}, history=["a.parquet"])\n', 0, "is no text"),
+    "histories in a list": ('trips = EventSource("trips", {"road": str}, history=["a.parquet"])\n', 0, "must be text"),
     "an import in a function that is not there": (
         computed("    import nosuchmodule\n    return limit"),
         2,
@@ -89,7 +89,7 @@ WRONG = {
     "a filter on an unknown column": (view('count("1h", where=column("sped") > 1)'), 1, "the filter looks at 'sped'"),
     "a filter of a wrong type": (view('count("1h", where=column("speed") > "a")'), 1, "which is float, with 'a'"),
     "a filter on a list": (view('count("1h", where=column("speed") == [1])'), 1, "several of them by among()"),
-    "a filter as text": (view('count("1h", where="speed > 1")'), 1, "is no filter; write where="),
+    "a filter as text": (view('count("1h", where="speed > 1")'), 1, "is not a filter; write where="),
     "a filter without parentheses": (
         view('count("1h", where=column("speed") > 1 & column("electric") == True)'),
         1,
@@ -98,7 +98,7 @@ WRONG = {
     "a view's filter": (view('count("1h")', 'hop="5m", where=column("sped") > 1'), 0, "the filter looks at 'sped'"),
     "an entity's name for it": (VIEW.replace("road,", '"road",'), 0, "give the variable, not a name"),
     "a source's name for it": (VIEW.replace("cars,", '"cars",'), 0, "give the variable"),
-    "a default of text": (view('mean("speed", "1h", default="x")'), 1, "the default 'x' is no number"),
+    "a default of text": (view('mean("speed", "1h", default="x")'), 1, "the default 'x' must be a number"),
     "two views of one name": (VIEW + VIEW.replace("speeds =", "other =").replace("3h", "2h"), 1, "rename one of them"),
     "two views of one variable": (VIEW + VIEW.replace('"speeds"', '"other"'), 1, f"in line {FIRST} is lost; rename"),
     "a service of what is not there": (VIEW + 'FEW = FeatureService("few", ["speeds:no"])\n', 1, "view 'speeds' has"),

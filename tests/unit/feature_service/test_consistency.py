@@ -23,7 +23,7 @@ from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.samples import Samples
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition, RingQuery, RingsRead
-from services.feature_service.store.registry import InMemoryRegistry, Registered
+from services.feature_service.store.registry import InMemoryRegistry, RegistryState
 from shared.clock import FixedClock
 from shared.events import EntityEvent
 from shared.topic_reading import Offsets
@@ -247,7 +247,7 @@ async def test_up_to_the_seam_files_count_and_after_it_the_topic(trade: FeatureV
     catalogue = stream.definitions.current.catalogue
     seam = cutover_of(source, NOW)
     assert seam is not None
-    registered = Registered(list(catalogue.versions), {"trade@1": seam})
+    registered = RegistryState(list(catalogue.versions), {"trade@1": seam})
     stream.definitions._current = DefinitionsSnapshot.of(catalogue, registered, None)
     merging = Merging(stream.definitions, stream.store, PartitionOwnership(stream.store), FixedClock(NOW), 300.0)
     events = [EntityEvent("sales", one.pop("event_timestamp"), one) for one in old]
@@ -270,8 +270,10 @@ async def test_a_former_version_whose_files_are_gone_is_left_out_and_one_of_toda
     pl.DataFrame({"event_timestamp": [NOW - 3600], "shop": ["a"], "units": [1]}).write_parquet(files[1])
     stream = streamed(replace(trade, source=wider, features=[count("1h")]))
     catalogue = Catalogue.of([replace(trade, source=wider, features=[count("1h")])], known)
-    seams = {"trade@1": cutover_of(former, NOW), "trade@2": cutover_of(wider, NOW)}
-    stream.definitions._current = DefinitionsSnapshot.of(catalogue, Registered(list(catalogue.versions), seams), None)
+    cutovers = {"trade@1": cutover_of(former, NOW), "trade@2": cutover_of(wider, NOW)}
+    stream.definitions._current = DefinitionsSnapshot.of(
+        catalogue, RegistryState(list(catalogue.versions), cutovers), None
+    )
     assert [one.feature for one in await stream.reports()] == ["trade@1:count_1h", "trade:count_1h"]
     files[0].unlink()
     assert [one.feature for one in await stream.reports()] == ["trade:count_1h"]

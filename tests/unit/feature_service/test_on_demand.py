@@ -150,7 +150,7 @@ async def test_what_a_function_does_to_its_arguments_is_not_seen_elsewhere():
 def giving(kind: type, text: str) -> OnDemandView:
     """A view whose feature `given` is what a Python expression over x gives."""
     source = f"def wrong(x):\n    return np.array([{text} for one in x])"
-    return OnDemandView("wrong", (), {"x": float}, {"given": kind}, source, place="mine.py:7")
+    return OnDemandView("wrong", (), {"x": float}, {"given": kind}, source, location="mine.py:7")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from contender.features.definitions import Entity, EventSource, FeatureView
 from contender.features.offline import build_training_set
 from services.feature_service.domain.rings import Ring, Rings
 from services.feature_service.domain.tallies import tally
-from services.feature_service.domain.windows import Column, HeldRing, Shape, Stack
+from services.feature_service.domain.windows import Column, HeldRing, RingBatch, RingGroup
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import RingQuery
 from shared.events import EntityEvent
@@ -48,11 +48,11 @@ async def values(events: list[tuple[float, int]], *times: float, max_age_s: floa
     return found
 
 
-async def stacked(store: MemoryStore, ring: Ring, window: str, *times: float) -> Stack:
+async def stacked(store: MemoryStore, ring: Ring, window: str, *times: float) -> RingBatch:
     """What is known of road a as of some times."""
     (held,) = (await store.read([RingQuery(ring, ["a"])])).rings
-    (shape,) = Shape.all_of({ring: [window]})
-    return Stack.of(shape, [HeldRing(held, [0] * len(times))], np.array(times))
+    (shape,) = RingGroup.all_of({ring: [window]})
+    return RingBatch.of(shape, [HeldRing(held, [0] * len(times))], np.array(times))
 
 
 async def test_on_a_boundary_the_tile_that_begins_contributes_nothing():
@@ -152,7 +152,7 @@ def test_rings_are_stacked_by_layout_and_where_little_is_filled_up():
     view = replace(VIEW, features=[*(mean("speed", span, where=column("speed") > n) for n, span in enumerate(spans))])
     view = replace(view, features=[*view.aggregations, std("speed", "1m")])
     rings = Rings.of({"speeds@1": view})
-    shapes = Shape.all_of({rings.ring("speeds@1", one): [one.window] for one in view.aggregations})
+    shapes = RingGroup.all_of({rings.ring("speeds@1", one): [one.window] for one in view.aggregations})
     assert sorted([ring.cells for ring in shape.rings] for shape in shapes) == [[8], [8, 26], [56, 62]]
     assert max(shape.cells / min(ring.cells for ring in shape.rings) for shape in shapes) <= 4
 
@@ -174,13 +174,13 @@ async def test_rings_of_a_stack_keep_to_their_own_entities_times_and_bases():
             cars = [EntityEvent("cars", time, {"road": road, "speed": offset + 1}) for road in "ab"[: 2 - offset % 2]]
             await store.merge(ring, {road: [one] for road, one in tally(ring, 0, offset, cars).items()})
     asked = {rings.ring("speeds@1", one): [one.window] for one in view.aggregations}
-    (shape,) = Shape.all_of(asked)
+    (shape,) = RingGroup.all_of(asked)
     held = [HeldRing(*(await store.read([RingQuery(ring, ["a", "b"])])).rings, [1, 0, 1]) for ring in shape.rings]
     for times, expected in (
         ([510.0] * 3, {"mean_speed_1m": [None, 4.0, None], "fast": [None, 4.0, None], "ever": [3.0, 3.5, 3.0]}),
         ([139.0, 505.0, 600.0], {"mean_speed_1m": [3.0, 4.0, None], "fast": [3.0, 4.0, None], "ever": [3.0, 3.5, 3.0]}),
     ):
-        stack = Stack.of(shape, held, np.array(times))
+        stack = RingBatch.of(shape, held, np.array(times))
         for one in view.aggregations:
             place = list(shape.rings).index(rings.ring("speeds@1", one))
             assert stack.column(place, one, integer=False, max_age_s=math.inf).values == expected[one.name], one.name

@@ -107,7 +107,7 @@ def test_a_definition_that_cannot_be_is_refused(define, message):
 def test_an_error_begins_with_the_file_and_line_to_mend(define):
     with pytest.raises(DefinitionError, match=rf"^\S*{HERE}:\d+: ") as caught:
         define()
-    file, _, line = caught.value.place.rpartition(":")
+    file, _, line = caught.value.location.rpartition(":")
     assert Path(file).name == HERE
     assert 1 <= int(line) <= len(Path(__file__).read_text().splitlines())
 

@@ -1,9 +1,9 @@
-"""Where in somebody's file a definition stands, so that an error can name the line to mend."""
+"""The file and line of a definition, so that an error can name the line to correct."""
 
 import sys
 
-_OURS = ("contender.features", "contender.features", "dataclasses")
-"""Modules whose lines are no place of somebody's own, with all below them."""
+_OURS = ("contender.features", "dataclasses")
+"""Packages whose lines are skipped, with all below them."""
 
 
 def caller() -> str:
