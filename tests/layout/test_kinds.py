@@ -53,9 +53,10 @@ from contender.features import Entity, EventSource, FeatureView, toy_range
 from contender.features.catalogue import Catalogue
 from contender.features.documents import view_document, view_of
 from contender.features.offline import build_training_set
-from services.feature_service.definitions import fixed
-from services.feature_service.handlers import Feeds, Merging, ReadFrame
+from services.feature_service.definitions import definitions_for_tests
+from services.feature_service.handlers import Merging, ReadFrame
 from services.feature_service.online import Question
+from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.redis import RedisStore
@@ -73,12 +74,12 @@ NOW = 400.0
 
 
 async def online(store):
-    merging = Merging(fixed(CATALOGUE, store, InMemoryRegistry()), store, Feeds(store), FixedClock(NOW), 100.0)
+    merging = Merging(definitions_for_tests(CATALOGUE, store, InMemoryRegistry()), store, PartitionOwnership(store), FixedClock(NOW), 100.0)
     for offset, (time, shop, items) in enumerate(EVENTS):
         if time < NOW:
             event = EntityEvent("sales", time, {"shop": shop, "items": items})
             await merging.merge_into([ReadFrame(FramePosition("", 0, offset), [event])], lambda *_: True)
-    current = fixed(CATALOGUE, store, InMemoryRegistry()).current
+    current = definitions_for_tests(CATALOGUE, store, InMemoryRegistry()).current
     question = Question(current, FEATURES, {"shop": ["a", "b", "c"]}, np.full(3, NOW), 1)
     return [column.values for column in await question.answer(store)]
 
