@@ -74,13 +74,13 @@ NOW = 400.0
 
 
 async def online(store):
-    merging = Merging(definitions_for_tests(CATALOGUE, store, InMemoryRegistry()), store, PartitionOwnership(store), FixedClock(NOW), 100.0)
+    definitions = definitions_for_tests(CATALOGUE, store, InMemoryRegistry())
+    merging = Merging(definitions, store, PartitionOwnership(store), FixedClock(NOW), 100.0)
     for offset, (time, shop, items) in enumerate(EVENTS):
         if time < NOW:
             event = EntityEvent("sales", time, {"shop": shop, "items": items})
             await merging.merge_into([ReadFrame(FramePosition("", 0, offset), [event])], lambda *_: True)
-    current = definitions_for_tests(CATALOGUE, store, InMemoryRegistry()).current
-    question = Question(current, FEATURES, {"shop": ["a", "b", "c"]}, np.full(3, NOW), 1)
+    question = Question(definitions.current, FEATURES, {"shop": ["a", "b", "c"]}, np.full(3, NOW), 1)
     return [column.values for column in await question.answer(store)]
 
 

@@ -96,7 +96,7 @@ WRONG = {
         "put each comparison in parentheses",
     ),
     "a view's filter": (view('count("1h")', 'hop="5m", where=column("sped") > 1'), 0, "the filter looks at 'sped'"),
-    "an entity's name for it": (VIEW.replace("road,", '"road",'), 0, "give the variable, not a name"),
+    "an entity's name for it": (VIEW.replace("road,", '"road",'), 0, "give the variable, not its name"),
     "a source's name for it": (VIEW.replace("cars,", '"cars",'), 0, "give the variable"),
     "a default of text": (view('mean("speed", "1h", default="x")'), 1, "the default 'x' must be a number"),
     "two views of one name": (VIEW + VIEW.replace("speeds =", "other =").replace("3h", "2h"), 1, "rename one of them"),
