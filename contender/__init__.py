@@ -4,8 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from contender.answers import Refusal
-    from contender.client import Client, Experiment
+    from contender.client import Client, Experiment, Refusal
     from contender.errors import (
         ContenderError,
         ExportError,

@@ -1,43 +1,15 @@
-"""What the services answer, as the client gives it. Fields that a newer service adds are left out, not refused."""
+"""The results of experiments, as the client gives them."""
 
 import msgspec
 
-from contender.contracts.values import Missing, Scalar
+from contender.contracts.operation import Operation
+from contender.contracts.values import Missing
 
 
-class Outputs(msgspec.Struct, frozen=True):
-    """The score and the label it stands for.
+class FeedbackAccepted(msgspec.Struct, frozen=True):
+    """How many outcomes are on record."""
 
-    The score is the probability of the last class for a binary model, the value for a regression, and a list of class
-    probabilities for a multiclass model.
-    """
-
-    score: float | list[float]
-    label: Scalar
-
-
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer of the router. `degraded` says that some features could not be had."""
-
-    prediction_id: str
-    model: str
-    version: str
-    variant: str | None
-    experiment: str | None
-    outputs: Outputs
-    inputs: dict[str, Scalar] = {}
-    degraded: bool = False
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """Why one row of a batch has no prediction: the row itself is the cause, so asking again does not help.
-
-    `errors` holds the field and the message of each fault, such as `inputs.plan`.
-    """
-
-    status: int
-    detail: str
-    errors: list[dict[str, str]] = []
+    accepted: int
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -108,14 +80,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         return self.verdict.sentence
 
 
-class _RowAnswer(msgspec.Struct):
-    error: Refusal | None = None
-
-
-def read_row(answer: msgspec.Raw) -> Prediction | Refusal:
-    """One row's answer in a batch.
-
-    Raises:
-        msgspec.DecodeError: it is neither a prediction nor a refusal.
-    """
-    return msgspec.json.decode(answer, type=_RowAnswer).error or msgspec.json.decode(answer, type=Prediction)
+GIVE_FEEDBACK = Operation(
+    "give_feedback", "POST", "/v1/feedback", "Accepts outcomes of predictions.", FeedbackAccepted, status=202
+)
+GET_RESULTS = Operation(
+    "get_results", "GET", "/v1/experiments/{name:path}/results", "Shows the results of an experiment.", Results
+)

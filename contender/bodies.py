@@ -1,4 +1,4 @@
-"""What callers give, as JSON takes it: numpy's scalars become plain values, and a fault names its field."""
+"""Bodies of calls as JSON: numpy's scalars become plain values, and an error names the field."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ def encoded(body: object) -> bytes:
     """The body as JSON.
 
     Raises:
-        ContenderError: JSON has no word for a value; the message names it, such as `rows[3].inputs.age`.
+        ContenderError: JSON can't hold a value; the message names the field, such as `rows[3].inputs.age`.
     """
     return msgspec.json.encode(_plain(body, ""))
 
@@ -40,13 +40,12 @@ def _scalar(value: object, field: str) -> object:
     try:
         return msgspec.to_builtins(value)
     except TypeError as error:
-        what = f"is of the type {type(value).__name__}, which is neither number, text nor boolean"
-        raise _fault(field, what) from error
+        raise _fault(field, f"has the type {type(value).__name__}; pass a number, a text or a boolean") from error
 
 
 def _number(value: float, field: str) -> float:
     if not math.isfinite(value):
-        raise _fault(field, f"is {value}, which JSON has no word for: None says that a value is missing")
+        raise _fault(field, f"is {value}, which JSON can't hold; pass None where a value is missing")
     return value
 
 
@@ -54,8 +53,8 @@ def _text(value: str, field: str) -> str:
     try:
         return value.encode().decode()  # of numpy's strings and enumerations the text alone
     except UnicodeEncodeError as error:
-        raise _fault(field, f"holds a character that UTF-8 has no bytes for: {value!a}") from error
+        raise _fault(field, f"contains a character that UTF-8 can't encode: {value!a}") from error
 
 
-def _fault(field: str, what: str) -> ContenderError:
-    return ContenderError(f"{field.removeprefix('.') or 'the body'} {what}")
+def _fault(field: str, message: str) -> ContenderError:
+    return ContenderError(f"{field.removeprefix('.') or 'the body'} {message}")

@@ -1,52 +1,37 @@
 """The client of people and applications: register versions, run experiments, predict, give feedback, read results."""
 
-import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import msgspec
 
-from contender.answers import Prediction, Refusal, Results, read_row
-from contender.bodies import encoded
-from contender.contracts.ab_router import ExperimentRevision
-from contender.contracts.inference_service import ModelVersion, VersionDetails
+from contender.answers import GET_RESULTS, GIVE_FEEDBACK, Results
+from contender.contracts import ab_router, feature_service, inference_service
+from contender.contracts.ab_router import ExperimentRevision, Prediction
+from contender.contracts.inference_service import ModelVersion
+from contender.contracts.metrics import metrics_of
+from contender.contracts.problems import ProblemDetails
+from contender.contracts.tasks import task_named
 from contender.contracts.values import Missing, Outcome, Scalar
-from contender.errors import ContenderError, RefusedError, RegistrationWarning, UnreachableError
+from contender.errors import ContenderError, RefusedError, RegistrationWarning
 from contender.experiments import conflict, differences
+from contender.pinning import pinned_options, trained_digests, training_sources
+from contender.transport import Transport, decoded, service_urls
 
 if TYPE_CHECKING:
     from contender.registration import RegisteredVersion
 
-DEFAULT_URL = "http://127.0.0.1:8400"
-_PORTS = {"feature_service": 8401, "inference_service": 8402, "feedback_service": 8403}
-_NEVER_NULL = ("count", "distinct_count")
-_USUAL_METRICS = {"regression": "absolute_error"}
-ShapeT = TypeVar("ShapeT")
+Refusal = ProblemDetails
+"""Why one row of a batch has no prediction: the row itself is the cause, so asking again does not help."""
 
 
-class _Feature(msgspec.Struct):
-    name: str
-    kind: str = ""
-    default: Scalar = None
-
-
-class _View(msgspec.Struct):
-    name: str
-    label: str
-    digest: str
-    newest: bool
-    features: list[_Feature]
-
-
-class _Definitions(msgspec.Struct):
-    views: list[_View]
+class _BatchRow(msgspec.Struct):
+    error: Refusal | None = None
 
 
 class Client:
@@ -60,20 +45,21 @@ class Client:
         transport: another way to send; for tests.
 
     Every call raises RefusedError when a service refuses, UnreachableError when it does not answer, and ContenderError
-    when what it is given can't be sent. Scalars of numpy, and its arrays of one, are sent as the values they hold.
+    when the arguments can't be sent. Scalars of numpy, and its arrays of one, are sent as the values they hold.
 
     Raises:
-        ContenderError: a URL is none.
+        ContenderError: a URL is invalid.
     """
 
     def __init__(
         self, url: str | None = None, *, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self.url = _checked(url or os.environ.get("CONTENDER_URL") or DEFAULT_URL)
-        self.inference_url = self._beside("inference_service")
-        self.feature_url = self._beside("feature_service")
-        self.feedback_url = self._beside("feedback_service")
-        self._http = httpx.Client(timeout=timeout_s, transport=transport)
+        urls = service_urls(url)
+        self.url = urls["ab_router"]
+        self.feature_url = urls["feature_service"]
+        self.inference_url = urls["inference_service"]
+        self.feedback_url = urls["feedback_service"]
+        self._transport = Transport(urls, timeout_s=timeout_s, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +71,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._transport.close()
 
     def register(
         self, model: str, pipeline: Any, columns: Any, labels: Any = None, **options: Any
@@ -104,7 +90,8 @@ class Client:
                 definitions' own defaults stand in where none is given.
 
         Returns:
-            The version. Its `warnings`, which are shown as well, say what it does with rows that training had none of.
+            The version. Its `warnings`, which are shown as well, say how it treats rows of kinds that training did not
+            have.
 
         Raises:
             ExportError: the pipeline can't be exported.
@@ -112,34 +99,31 @@ class Client:
         """
         from contender import registration  # noqa: PLC0415 - needs the extra `notebook`, which applications do without
 
-        recorded = options.get("training_set")
-        meant = {} if recorded is None else _meant(recorded.manifest)
-        sources = _served(recorded, columns) | dict(options.get("sources") or {})
+        training_set = options.get("training_set")
+        sources = training_sources(training_set, columns) | dict(options.get("sources") or {})
         if sources:
-            options |= self._pinned(sources, options.get("defaults") or {}, meant)
+            digests = {} if training_set is None else trained_digests(training_set.manifest)
+            views = self._transport.call("feature_service", feature_service.SHOW_DEFINITIONS).views
+            options |= pinned_options(views, sources, options.get("defaults") or {}, digests)
         export = registration.export_file if registration.is_file(pipeline) else registration.export_pipeline
-        exported = export(pipeline, columns, labels, **options)
-        try:
-            registered = registration.register(self.inference_url, model, exported)
-        except httpx.HTTPError as error:
-            raise UnreachableError(f"{self.inference_url} does not answer: {error}") from error
+        registered = registration.register(self._transport, model, export(pipeline, columns, labels, **options))
         for message in registered.warnings:
             warnings.warn(f"{model}: {message}", RegistrationWarning, stacklevel=2)
         return registered
 
     def versions(self) -> list[ModelVersion]:
-        """Every version of every model, oldest first."""
-        return self._call(dict[str, list[ModelVersion]], "GET", f"{self.inference_url}/v1/models")["versions"]
+        """Every version of every model, oldest first, without manifests."""
+        return self._transport.call("inference_service", inference_service.LIST_VERSIONS).versions
 
-    def version(self, model: str, version: str) -> VersionDetails:
-        """A version with its manifest; `champion` as its name stands for the champion."""
-        path = f"{self.inference_url}/v1/models/{_segment(model)}/versions/{_segment(version)}"
-        return self._call(VersionDetails, "GET", path)
+    def version(self, model: str, version: str = "champion") -> ModelVersion:
+        """One version with its manifest, by its name or an alias."""
+        operation = inference_service.SHOW_VERSION
+        return self._transport.call("inference_service", operation, model=model, version=version)
 
     def promote(self, model: str, version: ModelVersion | str) -> None:
         """Make a version the one that answers outside of experiments."""
-        path = f"{self.inference_url}/v1/models/{_segment(model)}/aliases/champion"
-        self._call(dict[str, Any], "PUT", path, {"version": _name(version)})
+        body = {"version": version.version if isinstance(version, ModelVersion) else version}
+        self._transport.call("inference_service", inference_service.PROMOTE_VERSION, body=body, model=model)
 
     def experiment(
         self,
@@ -156,15 +140,15 @@ class Client:
     ) -> "Experiment":
         """The experiment with one challenger: the one that runs with this configuration, else a new draft.
 
-        Nobody is assigned until it is started. A script that declares an experiment and starts it may run twice: the
-        second time it goes on with the experiment of the first, or with its draft.
+        It assigns nobody until it is started. A script that declares an experiment and starts it may run twice: the
+        second run continues the experiment of the first, or its draft.
 
         Args:
             model: the model whose units are split.
             challenger: the version in question.
             champion: the version it is compared with; default: the model's champion.
             share: the challenger's share of the units.
-            metric: what decides; default: log loss, for a regression the absolute error.
+            metric: what decides; default: the first metric of the model's task, such as log loss.
             name: the experiment's name; default: the model's with the time.
             window_s: how long after its prediction an outcome may come and count.
             missing: what a label that has not come by then means.
@@ -183,7 +167,7 @@ class Client:
                 {"name": role, "version": version.version, "weight": shares[role]} for role, version in versions.items()
             ],
             "champion": "champion",
-            "metric": metric or _USUAL_METRICS.get(versions["challenger"].task, "log_loss"),
+            "metric": metric or metrics_of(task_named(versions["challenger"].task))[0].name,
             "window_s": window_s,
             "missing": missing,
             **more,
@@ -199,17 +183,16 @@ class Client:
         return self.create(body)
 
     def create(self, body: Mapping[str, Any]) -> "Experiment":
-        """Declare any experiment, given as `POST /v1/experiments` takes it."""
-        revision = self._call(ExperimentRevision, "POST", f"{self.url}/v1/experiments", body)
-        return Experiment(self, revision.name)
+        """Declare any experiment; `body` is that of `POST /v1/experiments`."""
+        return Experiment(self, self._transport.call("ab_router", ab_router.CREATE_EXPERIMENT, body=body).name)
 
     def experiments(self) -> list[ExperimentRevision]:
         """Every experiment as it stands, oldest first."""
-        return self._call(dict[str, list[ExperimentRevision]], "GET", f"{self.url}/v1/experiments")["experiments"]
+        return self._transport.call("ab_router", ab_router.LIST_EXPERIMENTS).experiments
 
     def revision(self, experiment: str) -> ExperimentRevision:
         """An experiment as it stands."""
-        return self._call(ExperimentRevision, "GET", f"{self.url}/v1/experiments/{_segment(experiment)}")
+        return self._transport.call("ab_router", ab_router.SHOW_EXPERIMENT, name=experiment)
 
     def predict(
         self,
@@ -222,7 +205,7 @@ class Client:
     ) -> Prediction:
         """One prediction; give its `prediction_id` with the feedback."""
         row = {"unit": unit, "entities": entities or {}, "inputs": inputs or {}, "context": context or {}}
-        return self._call(Prediction, "POST", f"{self._model(model)}/predict", row)
+        return self._transport.call("ab_router", ab_router.PREDICT, body=row, model=model)
 
     def predict_batch(self, model: str, rows: Sequence[Mapping[str, Any]]) -> list[Prediction | Refusal]:
         """Predictions of several rows, in order; each row as `predict` takes it.
@@ -230,87 +213,32 @@ class Client:
         A row that the model can't score as it is has a Refusal in place of its prediction. Where that holds for all of
         them, the call raises RefusedError, whose errors name the rows.
         """
-        path = f"{self._model(model)}/predict/batch"
-        answers = self._call(dict[str, list[msgspec.Raw]], "POST", path, {"rows": list(rows)})["predictions"]
-        return [_decoded(partial(read_row, answer), path) for answer in answers]
+        answer = self._transport.call("ab_router", ab_router.PREDICT_BATCH, body={"rows": list(rows)}, model=model)
+        return [
+            decoded(row, _BatchRow, self.url).error or decoded(row, Prediction, self.url) for row in answer.predictions
+        ]
 
     def feedback(self, prediction_id: str, outcome: Outcome, *, at: float | None = None) -> None:
-        """Tell what came true; safe on disk when this returns. `at` is when, in seconds since 1970; default now."""
+        """Report what came true; safe on disk when this returns. `at` is when, in seconds since 1970; default now."""
         self.feedback_batch([{"prediction_id": prediction_id, "outcome": outcome, "time": at}])
 
     def feedback_batch(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
-        """Tell many outcomes at once, each with `prediction_id`, `outcome` and perhaps `time`."""
-        self._call(dict[str, Any], "POST", f"{self.feedback_url}/v1/feedback", {"feedback": list(outcomes)})
+        """Report many outcomes at once, each with `prediction_id`, `outcome` and perhaps `time`."""
+        self._transport.call("feedback_service", GIVE_FEEDBACK, body={"feedback": list(outcomes)})
 
     def results(self, experiment: str) -> Results:
-        """What is known of an experiment at this moment."""
-        path = f"{self.feedback_url}/v1/experiments/{_segment(experiment)}/results"
-        return self._call(Results, "GET", path)
+        """The results of an experiment at this moment."""
+        return self._transport.call("feedback_service", GET_RESULTS, name=experiment)
 
     def change(self, experiment: str, action: str) -> ExperimentRevision:
-        """Start or stop an experiment."""
-        path = f"{self.url}/v1/experiments/{_segment(experiment)}/{action}"
-        return self._call(ExperimentRevision, "POST", path)
-
-    def _model(self, model: str) -> str:
-        return f"{self.url}/v1/models/{_segment(model)}"
+        """Start or stop an experiment; `action` is `start` or `stop`."""
+        operations = {"start": ab_router.START_EXPERIMENT, "stop": ab_router.STOP_EXPERIMENT}
+        if action not in operations:
+            raise ContenderError(f"action is {action!r}; expected start or stop")
+        return self._transport.call("ab_router", operations[action], name=experiment)
 
     def _version(self, model: str, version: ModelVersion | str) -> ModelVersion:
-        if isinstance(version, ModelVersion):
-            return version
-        return self.version(model, version)
-
-    def _pinned(
-        self, sources: Mapping[str, str], defaults: Mapping[str, Any], meant: Mapping[str, str]
-    ) -> dict[str, Any]:
-        """Sources with the versions that were trained on, and the definitions' own defaults under the given ones.
-
-        Args:
-            sources: `view:feature` by column; without a training set a view is what the service says today.
-            defaults: by column.
-            meant: what a training set's views meant, as digests by `view:feature`.
-        """
-        views = self._call(_Definitions, "GET", f"{self.feature_url}/v1/definitions").views
-        labels = {view.label: view for view in views} | {view.name: view for view in views if view.newest}
-        meanings = {(view.name, view.digest): view for view in views}
-        pinned, own, always = {}, {}, []
-        for column, reference in sources.items():
-            label, _, name = reference.partition(":")
-            view = labels.get(label)
-            if digest := meant.get(reference):
-                view = meanings.get((label.partition("@")[0], digest))
-                if view is None:
-                    raise ContenderError(
-                        f"column {column}: the training set has {reference} with another meaning than any that the "
-                        "feature service knows; run `contender features apply` there, or build the training set again"
-                    )
-            feature = next((one for one in view.features if one.name == name), None) if view else None
-            if view is None or feature is None:
-                raise ContenderError(f"column {column}: there is no feature {reference}")
-            pinned[column] = f"{view.label}:{name}"
-            if feature.default is not None:
-                own[column] = feature.default
-            if feature.kind in _NEVER_NULL:
-                always.append(column)
-        return {"sources": pinned, "defaults": own | dict(defaults), "never_null": always}
-
-    def _beside(self, service: str) -> str:
-        variable = f"CONTENDER_{service.upper()}"
-        if given := os.environ.get(f"{variable}_URL"):
-            return _checked(given)
-        router = urlsplit(self.url)
-        host = f"[{router.hostname}]" if ":" in (router.hostname or "") else router.hostname
-        return _checked(f"{router.scheme}://{host}:{os.environ.get(f'{variable}_PORT', _PORTS[service])}")
-
-    def _call(self, shape: type[ShapeT], method: str, url: str, body: object = None) -> ShapeT:
-        content = None if body is None else encoded(body)
-        try:
-            answer = self._http.request(method, url, content=content, headers={"content-type": "application/json"})
-        except httpx.HTTPError as error:
-            raise UnreachableError(f"{url} does not answer: {error}") from error
-        if answer.is_error:
-            raise RefusedError.of(answer)
-        return _decoded(lambda: msgspec.json.decode(answer.content, type=shape), url)
+        return version if isinstance(version, ModelVersion) else self.version(model, version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +249,7 @@ class Experiment:
     name: str
 
     def start(self) -> Self:
-        """Assign units to its variants from now on; one that runs goes on."""
+        """Assign units to its variants from now on; one that runs continues."""
         try:
             self.client.change(self.name, "start")
         except RefusedError as error:
@@ -335,56 +263,5 @@ class Experiment:
         return self
 
     def results(self) -> Results:
-        """What is known at this moment."""
+        """The results at this moment."""
         return self.client.results(self.name)
-
-
-def _served(recorded: Any, columns: Any) -> dict[str, str]:
-    """Where a training set's own columns among those of the rows are served from."""
-    if recorded is None:
-        return {}
-    names = set(map(str, getattr(columns, "columns", [])))
-    return {column: reference for column, reference in recorded.manifest["features"].items() if column in names}
-
-
-def _meant(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What a training set's views meant: digests by `view:feature`, and by `view@number:feature` in its own numbers."""
-    found = {}
-    for reference in manifest["features"].values():
-        label, _, name = reference.partition(":")
-        digest = manifest["definitions"][label]
-        found[reference] = digest
-        found.setdefault(f"{label.partition('@')[0]}:{name}", digest)
-    return found
-
-
-def _decoded(read: Callable[[], ShapeT], url: str) -> ShapeT:
-    try:
-        return read()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ContenderError(f"{url} is answered by something other than Contender: {error}") from error
-
-
-def _checked(url: str) -> str:
-    """The URL without a slash at its end."""
-    try:
-        httpx.URL(url)  # sees control characters, which urlsplit passes over, but not every bracket
-        parsed = urlsplit(url)
-        fits = parsed.scheme in ("http", "https") and parsed.hostname and parsed.port != 0
-    except (ValueError, httpx.InvalidURL) as error:
-        raise ContenderError(f"{url!a} is not a URL such as {DEFAULT_URL}: {error}") from error
-    if not fits:
-        raise ContenderError(f"{url!a} is not a URL such as {DEFAULT_URL}")
-    return url.rstrip("/")
-
-
-def _segment(name: str) -> str:
-    """The name as a part of a path."""
-    try:
-        return quote(name, safe="")
-    except UnicodeEncodeError as error:
-        raise ContenderError(f"{name!a} is no name: it holds a character that UTF-8 has no bytes for") from error
-
-
-def _name(version: ModelVersion | str) -> str:
-    return version.version if isinstance(version, ModelVersion) else version

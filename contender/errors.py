@@ -3,24 +3,27 @@
 ContenderError
 ├── ExportError       the pipeline can't be exported to ONNX
 ├── ParityError       the exported model answers differently from scikit-learn
-├── RefusedError      a service refused; carries its problem details
+├── RefusedError      a service refuses; carries its problem details
 └── UnreachableError  a service does not answer
 
-RegistrationWarning   a version is registered, and does with some rows what its owner may not expect
+RegistrationWarning   a registered version treats some rows in a way that its owner may not expect
 """
 
-import json
+from collections.abc import Sequence
 from typing import Self
 
 import httpx
+import msgspec
+
+from contender.contracts.problems import FieldError
 
 
 class ContenderError(Exception):
-    """Something that was asked of Contender can't be done; the message says why."""
+    """Contender can't do what it was asked for; the message says why."""
 
 
 class RegistrationWarning(UserWarning):
-    """A registered version does with some rows what its owner may not expect."""
+    """A registered version treats some rows in a way that its owner may not expect."""
 
 
 class ExportError(ContenderError):
@@ -31,29 +34,33 @@ class ParityError(ContenderError):
     """The exported model answers differently from scikit-learn beyond the tolerance."""
 
 
+class _Problem(msgspec.Struct):
+    detail: str | msgspec.UnsetType = msgspec.UNSET
+    errors: list[FieldError] = []
+
+
 class RefusedError(ContenderError):
-    """A service refused.
+    """A service refuses a call.
 
     Attributes:
         status: the HTTP status.
-        errors: field and message of each fault, as the service named them.
+        errors: field and message of each fault, as the service names them.
     """
 
-    def __init__(self, status: int, detail: str, errors: list[dict[str, str]]) -> None:
+    def __init__(self, status: int, detail: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
         self.status = status
-        self.errors = errors
+        self.errors = list(errors)
 
     @classmethod
     def of(cls, answer: httpx.Response) -> Self:
-        """The refusal that an answer tells of."""
+        """The refusal in an answer; one that is no problem details has the answer's text as its message."""
         try:
-            problem = answer.json()
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            problem = {}
-        if not isinstance(problem, dict):
-            problem = {}
-        return cls(answer.status_code, problem.get("detail", answer.text), problem.get("errors", []))
+            problem = msgspec.json.decode(answer.content, type=_Problem)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            problem = _Problem()
+        detail = problem.detail if isinstance(problem.detail, str) else answer.text
+        return cls(answer.status_code, detail, problem.errors)
 
 
 class UnreachableError(ContenderError):

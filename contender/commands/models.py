@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from rich.text import Text
 
 from contender.client import Client
 from contender.commands.terminal import console, errors, visible
+from contender.contracts.inference_service import ModelVersion, VersionList
+from contender.contracts.tasks import TASKS
 from contender.errors import ContenderError
 
 if TYPE_CHECKING:
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 
 _NAME_CHARACTERS = 12
 app = typer.Typer(no_args_is_help=True, help="Register ready ONNX files, and look at what is registered.")
-AsJson = Annotated[bool, typer.Option("--json", help="As the service answers it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
+_TASKS = ", ".join(task.name for task in TASKS)
 
 
 @app.command()
@@ -28,15 +32,17 @@ def register(
     model: Annotated[str, typer.Argument(help="The model's name; its first version becomes the champion.")],
     file: Annotated[Path, typer.Argument(help="The ONNX file.", exists=True, dir_okay=False)],
     *,
-    sample: Annotated[Path, typer.Option(help="Rows of it, a .csv or .parquet file with a header.", exists=True)],
-    label: Annotated[str, typer.Option(help="The sample's column that holds what is true; it is no input.")] = "",
-    task: Annotated[str, typer.Option(help="binary, multiclass or regression; default: found out.")] = "",
-    classes: Annotated[str, typer.Option(help="Labels of the probabilities, with commas; default: found out.")] = "",
+    sample: Annotated[Path, typer.Option(help="Sample rows: a .csv or .parquet file with a header.", exists=True)],
+    label: Annotated[str, typer.Option(help="The sample's column with the true outcome; it is not an input.")] = "",
+    task: Annotated[str, typer.Option(help=f"One of {_TASKS}; default: read from the file.")] = "",
+    classes: Annotated[
+        str, typer.Option(help="Labels of the probabilities, with commas; default: from the file.")
+    ] = "",
     source: Annotated[list[str] | None, typer.Option(help="COLUMN=view:feature, for each served column.")] = None,
     default: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE, which stands in for nulls.")] = None,
-    description: Annotated[str, typer.Option(help="One sentence on what the version is.")] = "",
+    description: Annotated[str, typer.Option(help="One sentence about the version.")] = "",
 ) -> None:
-    """Register a ready ONNX file with rows of its own: their columns are its inputs, by name or in order."""
+    """Register a ready ONNX file with sample rows: their columns are its inputs, by name or in their order."""
     rows = _read(sample)
     labels = None
     if label:
@@ -47,19 +53,16 @@ def register(
     if task:
         options["task"] = task
     if classes:
-        options["classes"] = [_value(one) for one in classes.split(",")]
-    options["sources"] = dict(_pair(one, "--source") for one in source or [])
-    options["defaults"] = {name: _value(text) for name, text in (_pair(one, "--default") for one in default or [])}
-    try:
-        with Client() as client, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are printed below
-            version = client.register(model, file, rows, labels, **options)
-    except ContenderError as error:
-        raise _failed(str(error)) from error
+        options["classes"] = [_value(text) for text in classes.split(",")]
+    options["sources"] = dict(_pair(text, "--source") for text in source or [])
+    options["defaults"] = {name: _value(text) for name, text in (_pair(text, "--default") for text in default or [])}
+    with _connected() as client, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are printed below
+        version = client.register(model, file, rows, labels, **options)
     inputs = ", ".join(f"{column.name} ({column.dtype})" for column in version.inputs)
-    told = [f"Registered {model} {version.version}{', the champion' if version.champion else ''}."]
-    told += [f"  {version.task}{f' of {version.classes}' if version.classes else ''}, inputs: {inputs}"]
-    console.print(visible("\n".join(told), kept="\n"), soft_wrap=True)
+    lines = [f"Registered {model} {version.version}{', the champion' if version.champion else ''}."]
+    lines += [f"  {version.task}{f' of {version.classes}' if version.classes else ''}, inputs: {inputs}"]
+    console.print(visible("\n".join(lines), kept="\n"), soft_wrap=True)
     for message in version.warnings:
         errors.print(visible(f"Note: {message}"), soft_wrap=True)
 
@@ -67,68 +70,64 @@ def register(
 @app.command("list")
 def list_models(*, as_json: AsJson = False) -> None:
     """List every version of every model."""
-    versions = _versions()
+    with _connected() as client:
+        versions = client.versions()
     if as_json:
-        typer.echo(json.dumps({"versions": versions}))
+        typer.echo(msgspec.json.encode(VersionList(versions)))
         return
     if not versions:
-        console.print("Nothing is registered.")
+        console.print("No model is registered.")
         return
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("model", "version", "task", "alias", "description"):
         table.add_column(title, overflow="fold")
-    for one in versions:
-        alias = "champion" if one.get("champion") else ""
-        cells = (one["model"], one["version"][:_NAME_CHARACTERS], one["task"], alias, one.get("description", ""))
-        table.add_row(*(Text(visible(str(cell))) for cell in cells))
+    for version in versions:
+        alias = "champion" if version.champion else ""
+        cells = (version.model, version.version[:_NAME_CHARACTERS], version.task, alias, version.description)
+        table.add_row(*(Text(visible(cell)) for cell in cells))
     console.print(table)
 
 
 @app.command()
 def show(
     model: Annotated[str, typer.Argument(help="The model's name.")],
-    version: Annotated[str, typer.Argument(help="A version, or how it begins; default: the champion.")] = "",
+    version: Annotated[str, typer.Argument(help="A version, or its first characters; default: the champion.")] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show a version: its inputs, its classes, and what it does with nulls and unseen categories."""
-    candidates = [one for one in _versions() if one["model"] == model]
-    matches = [
-        one for one in candidates if (one["version"].startswith(version) if version else one.get("champion", False))
-    ]
-    if len(matches) != 1:
-        what = f"{len(matches)} versions that begin with {version!r}" if candidates else "no version at all"
-        raise _failed(f"model {model} has {what}")
-    details = _call(lambda client: client.version(model, matches[0]["version"]))
+    """Show a version: its inputs, its classes, and how it treats nulls and unseen categories."""
+    with _connected() as client:
+        candidates = [known for known in client.versions() if known.model == model]
+        matches = [known for known in candidates if (known.version.startswith(version) if version else known.champion)]
+        if len(matches) != 1:
+            message = f"{len(matches)} versions that begin with {version!r}" if candidates else "no version at all"
+            raise _failed(f"model {model} has {message}")
+        shown = client.version(model, matches[0].version)
     if as_json:
-        typer.echo(json.dumps(details))
+        typer.echo(msgspec.json.encode(shown))
         return
-    console.print(visible(_page(details), kept="\n"), soft_wrap=True)
+    console.print(visible(_page(shown), kept="\n"), soft_wrap=True)
 
 
-def _page(version: dict[str, Any]) -> str:
-    manifest = version.get("manifest", {})
+def _page(version: ModelVersion) -> str:
+    manifest: Any = version.manifest
     behaviour = manifest.get("behaviour", {})
-    lines = [f"{version['model']} {version['version']}{'  champion' if version.get('champion') else ''}"]
-    lines += [version["description"]] if version.get("description") else []
-    lines += [f"{version['task']}, classes {version.get('classes', [])}", "inputs"]
-    for column in version["inputs"]:
-        told = "; ".join(f"{what} {outcome}" for what, outcome in behaviour.get(column["name"], {}).items())
-        default = f", default {column['default']!r}" if "default" in column else ""
-        lines.append(f"  {column['name']}: {column['dtype']} from {column.get('source', 'request')}{default}; {told}")
+    lines = [f"{version.model} {version.version}{'  champion' if version.champion else ''}"]
+    lines += [version.description] if version.description else []
+    lines += [f"{version.task}, classes {version.classes}", "inputs"]
+    for column in version.inputs:
+        behaviours = "; ".join(f"{case} {outcome}" for case, outcome in behaviour.get(column.name, {}).items())
+        default = "" if column.default is None else f", default {column.default!r}"
+        lines.append(f"  {column.name}: {column.dtype} from {column.source}{default}; {behaviours}")
     return "\n".join([*lines, *(f"Note: {message}" for message in manifest.get("warnings", []))])
 
 
-def _versions() -> list[dict[str, Any]]:
-    versions: list[dict[str, Any]] = _call(lambda client: client.versions())
-    return versions
-
-
-def _call(read: Callable[[Client], Any]) -> Any:
-    """What a client reads, as JSON has it."""
+@contextmanager
+def _connected() -> Iterator[Client]:
+    """A client whose errors end the command."""
     try:
         with Client() as client:
-            return msgspec.to_builtins(read(client))
+            yield client
     except ContenderError as error:
         raise _failed(str(error)) from error
 

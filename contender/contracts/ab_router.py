@@ -113,11 +113,11 @@ class Outputs(msgspec.Struct, frozen=True):
     label: Scalar
 
 
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A prediction; feedback refers to it by `prediction_id`.
 
     `degraded` says that defaults stood in for features, or a fallback for the version. `inputs` are the values that
-    the version was given; they are there where the row asked for them.
+    the version got, for a row with `return_inputs`.
     """
 
     prediction_id: str
@@ -126,8 +126,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     variant: str | None
     experiment: str | None
     outputs: Outputs
-    inputs: dict[str, Scalar] | msgspec.UnsetType = msgspec.UNSET
-    degraded: bool = False
+    degraded: bool
+    inputs: dict[str, Scalar] = {}
 
 
 class RefusedRow(msgspec.Struct, frozen=True):

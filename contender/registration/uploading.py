@@ -1,38 +1,37 @@
 """Upload of an export to the inference service, which tries the sample again before it accepts the version."""
 
 import json
-from urllib.parse import quote
 
-import httpx
 import msgspec
 
+from contender.contracts import inference_service as contract
 from contender.contracts.inference_service import ModelVersion
-from contender.errors import RefusedError
 from contender.registration.exporting import Export
+from contender.transport import Transport
+
+_TIMEOUT_S = 120.0
 
 
 class RegisteredVersion(ModelVersion, frozen=True, kw_only=True):
-    """A version as the service has it, and what it does with rows that training had none of."""
+    """A version as the service has it; `warnings` says how it treats rows of kinds that training did not have."""
 
     warnings: list[str] = msgspec.field(default_factory=list)
 
 
-def register(url: str, model: str, export: Export, *, timeout_s: float = 120.0) -> RegisteredVersion:
-    """Upload an export to the inference service at `url`.
+def register(transport: Transport, model: str, export: Export) -> RegisteredVersion:
+    """Upload an export.
 
     Raises:
-        RefusedError: the service refused; its problem details say why.
-        httpx.HTTPError: the service can't be reached.
+        RefusedError: the service refuses; its problem details say why.
+        UnreachableError: the service does not answer.
     """
-    files = {
+    upload = {
         "onnx": ("model.onnx", export.onnx, "application/octet-stream"),
         "manifest": ("manifest.json", json.dumps(export.manifest).encode(), "application/json"),
         "sample": ("sample.json", json.dumps(export.sample, allow_nan=False).encode(), "application/json"),
     }
-    base = f"{url.rstrip('/')}/v1/models/{quote(model, safe='')}/versions"
-    with httpx.Client(timeout=timeout_s) as client:
-        for answer in (client.post(base, files=files), client.get(f"{base}/{export.version}")):
-            if answer.is_error:
-                raise RefusedError.of(answer)
-    registered = msgspec.json.decode(answer.content, type=RegisteredVersion)
-    return msgspec.structs.replace(registered, warnings=export.warnings)
+    transport.call("inference_service", contract.REGISTER_VERSION, files=upload, timeout_s=_TIMEOUT_S, model=model)
+    version = transport.call(
+        "inference_service", contract.SHOW_VERSION, timeout_s=_TIMEOUT_S, model=model, version=export.version
+    )
+    return RegisteredVersion(**msgspec.structs.asdict(version), warnings=export.warnings)

@@ -8,8 +8,6 @@ from time import perf_counter
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from contender.contracts.ab_router import ExperimentRevision, Outputs, Prediction, PredictionRow
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.problems import FieldError
@@ -215,7 +213,7 @@ def _prediction(scored: ScoredRow, prediction_id: PredictionId) -> Prediction:
         variant=row.variant.name if row.variant else None,
         experiment=row.experiment.name if row.experiment and row.variant else None,
         outputs=Outputs(scored.score, scored.label),
-        inputs=scored.inputs if row.row.return_inputs else msgspec.UNSET,
+        inputs=scored.inputs if row.row.return_inputs else {},
         degraded=scored.degraded,
     )
 

@@ -14,7 +14,8 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from contender.errors import RefusedError
-from contender.registration import export_pipeline, register
+from contender.registration import Export, RegisteredVersion, export_pipeline, register
+from contender.transport import Transport
 from embedded.ports import free_ports
 from embedded.service import Service, ServiceProcess
 from embedded.settings import StackSettings
@@ -64,9 +65,16 @@ def pipeline(columns) -> Pipeline:
     return make_pipeline(encode, LogisticRegression(max_iter=1000)).fit(columns, labels)
 
 
+def upload(url: str, model: str, export: Export) -> RegisteredVersion:
+    with Transport({"inference_service": f"http://{url}"}) as transport:
+        return register(transport, model, export)
+
+
 @pytest.fixture(scope="module")
 def version(url, pipeline, columns) -> str:
-    return register(f"http://{url}", MODEL, export_pipeline(pipeline, columns)).version
+    return register(
+        Transport({"inference_service": f"http://{url}"}), MODEL, export_pipeline(pipeline, columns)
+    ).version
 
 
 @pytest.fixture
@@ -139,12 +147,12 @@ def test_a_notebook_is_told_why_a_version_is_refused(url, pipeline, columns):
     export = export_pipeline(pipeline, columns)
     export.sample["scores"][3] += 0.25
     with pytest.raises(RefusedError, match=r"row, 3, .*difference of 0\.25") as caught:
-        register(f"http://{url}", "other", export)
+        upload(url, "other", export)
     assert caught.value.status == 422
-    assert [error["field"] for error in caught.value.errors] == ["sample.scores"]
+    assert [error.field for error in caught.value.errors] == ["sample.scores"]
 
 
 def test_a_notebook_is_told_when_a_name_does_not_fit(url, pipeline, columns):
     with pytest.raises(RefusedError) as caught:
-        register(f"http://{url}", "a/b c?", export_pipeline(pipeline, columns))
+        upload(url, "a/b c?", export_pipeline(pipeline, columns))
     assert caught.value.status == 404

@@ -18,6 +18,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from contender.registration import export_pipeline, register
+from contender.transport import Transport
 from embedded.kafka import KafkaBroker
 from embedded.ports import free_ports
 from embedded.service import Service, ServiceProcess
@@ -64,7 +65,8 @@ def parts(kafka_jars: list[Path], valkey_server, tmp_path: Path) -> Iterator[Par
             process.start()
         for process in processes:
             process.wait_ready(DEADLINE_S)
-        register(settings.url("inference_service"), MODEL, export_pipeline(*fitted()))
+        with Transport({"inference_service": settings.url("inference_service")}) as transport:
+            register(transport, MODEL, export_pipeline(*fitted()))
         yield Parts(broker, router, settings.url("ab_router"))
     finally:
         for process in processes:

@@ -13,8 +13,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from contender import Client, ContenderError, Experiment, Refusal, RefusedError, UnreachableError
-from contender.answers import Outputs, Prediction
-from contender.client import _meant, _served
+from contender.contracts.ab_router import Outputs, Prediction
+from contender.contracts.feature_service import FeatureDescription, ViewDescription
+from contender.contracts.problems import FieldError
+from contender.pinning import pinned_options, trained_digests, training_sources
 from embedded.ports import free_ports
 
 ROUTER, INFERENCE, FEEDBACK = (f"http://127.0.0.1:{port}" for port in (8400, 8402, 8403))
@@ -33,6 +35,7 @@ REVISION = {
     "window_s": 60.0,
     "changed_at": 1.0,
 }
+PROMOTED = {"model": "churn", "version": SHA, "alias": "champion", "registered_at": 1.0}
 PREDICTED = {
     "prediction_id": "p-0",
     "model": "churn",
@@ -40,6 +43,7 @@ PREDICTED = {
     "variant": None,
     "experiment": None,
     "outputs": {"score": 0.25, "label": "leaves"},
+    "degraded": False,
     "fresh": "a field of a later version",
 }
 RESULTS = {
@@ -102,6 +106,7 @@ def test_a_prediction_is_asked_of_the_router():
         variant=None,
         experiment=None,
         outputs=Outputs(0.25, "leaves"),
+        degraded=False,
     )
 
 
@@ -118,7 +123,9 @@ def test_a_refused_row_of_a_batch_has_its_refusal_in_place_of_a_prediction():
     problem = {"type": "/problems/invalid-field", "title": "t", "status": 422, "detail": "inputs.plan is unknown"}
     services = Services({"predictions": [PREDICTED, {"error": {**problem, "errors": errors}}, PREDICTED]})
     first, refused, last = services.client.predict_batch("churn", [{"unit": unit} for unit in "abc"])
-    assert refused == Refusal(422, "inputs.plan is unknown", errors)
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.detail) == (422, "inputs.plan is unknown")
+    assert refused.errors == [FieldError("inputs.plan", "is unknown")]
     assert isinstance(first, Prediction)
     assert first == last
 
@@ -140,8 +147,8 @@ def test_feedback_goes_to_the_feedback_service():
 
 @pytest.mark.parametrize("version", [SHA, None])
 def test_a_version_is_promoted_by_its_name_or_itself(version):
-    services = Services(VERSION)
-    services.client.promote("churn", version or services.client._version("churn", "champion"))
+    services = Services(VERSION, PROMOTED) if version is None else Services(PROMOTED)
+    services.client.promote("churn", version or services.client.version("churn"))
     assert services.told[-1] == ("PUT", f"{INFERENCE}/v1/models/churn/aliases/champion")
     assert services.body == {"version": SHA}
 
@@ -285,7 +292,10 @@ def fitted() -> tuple[Any, pd.DataFrame, pd.Series]:
 
 def test_a_model_can_not_be_registered_where_nothing_answers(monkeypatch):
     monkeypatch.setenv("CONTENDER_INFERENCE_SERVICE_PORT", str(free_ports(1)[0]))
-    with Client() as client, pytest.raises(UnreachableError, match=r"http://127\.0\.0\.1:\d+ does not answer"):
+    with (
+        Client() as client,
+        pytest.raises(UnreachableError, match=r"http://127\.0\.0\.1:\d+/v1/models/churn/versions does not answer"),
+    ):
         client.register("churn", *fitted())
 
 
@@ -314,18 +324,18 @@ def test_numpys_scalars_and_arrays_of_one_are_sent_as_their_values(given, sent):
 
 
 FAULTS: dict[str, tuple[Callable[[Client], Any], str]] = {
-    "NaN": (lambda one: one.predict("m", unit="u", inputs={"age": math.nan}), "inputs.age is nan, .*None says"),
+    "NaN": (lambda one: one.predict("m", unit="u", inputs={"age": math.nan}), "inputs.age is nan, .*pass None"),
     "infinity of numpy": (lambda one: one.predict("m", unit="u", inputs={"age": np.float32(np.inf)}), "inputs.age is"),
     "NaN in a batch": (
         lambda one: one.predict_batch("m", [{"unit": "u"}, {"unit": "u", "inputs": {"age": np.nan}}]),
         r"rows\[1\]\.inputs\.age is nan",
     ),
     "NaN as the outcome": (lambda one: one.feedback("p", outcome=math.nan), r"feedback\[0\]\.outcome is nan"),
-    "an array": (lambda one: one.feedback("p", outcome=np.array([1, 2])), "outcome is of the type ndarray"),
-    "pandas' missing value": (lambda one: one.feedback("p", outcome=pd.NA), "outcome is of the type NAType"),
-    "half a character": (lambda one: one.predict("m", unit="\ud800"), r"unit holds .* no bytes for: '\\ud800'"),
-    "half a character as a key": (lambda one: one.predict("m", unit="u", context={"\ud800": 1}), "context holds"),
-    "half a character as a name": (lambda one: one.predict("\ud800", unit="u"), "is no name"),
+    "an array": (lambda one: one.feedback("p", outcome=np.array([1, 2])), "outcome has the type ndarray"),
+    "pandas' missing value": (lambda one: one.feedback("p", outcome=pd.NA), "outcome has the type NAType"),
+    "half a character": (lambda one: one.predict("m", unit="\ud800"), r"unit contains .* can't encode: '\\ud800'"),
+    "half a character as a key": (lambda one: one.predict("m", unit="u", context={"\ud800": 1}), "context contains"),
+    "half a character as a name": (lambda one: one.predict("\ud800", unit="u"), "can't be used as a name"),
 }
 
 
@@ -344,7 +354,7 @@ def test_a_refusal_carries_the_status_and_the_fields():
     )
     with pytest.raises(RefusedError, match=r"^inputs\.age is missing$") as refused:
         services.client.predict("churn", unit="u")
-    assert (refused.value.status, refused.value.errors) == (422, errors)
+    assert (refused.value.status, refused.value.errors) == (422, [FieldError("inputs.age", "is missing")])
 
 
 @pytest.mark.parametrize("answer", [b"<h1>Bad gateway</h1>", b'["bad"]', b"\xff\xfe\xfd"])
@@ -410,24 +420,25 @@ def test_what_is_no_url_is_said_at_once(monkeypatch, url, variable):
 
 # What a model was trained on
 
-VIEWS = [
-    {
-        "name": "speeds",
-        "label": f"speeds@{number}",
-        "digest": digest,
-        "newest": number == 2,
-        "features": [{"name": "count_1h"}],
-    }
-    for number, digest in ((1, "aa"), (2, "bb"))
-]
+
+def view(number: int, digest: str, *features: FeatureDescription) -> ViewDescription:
+    return ViewDescription(
+        name="speeds",
+        label=f"speeds@{number}",
+        digest=digest,
+        newest=number == 2,
+        join_keys=["key"],
+        request={},
+        features=list(features),
+    )
+
+
+VIEWS = [view(1, "aa", FeatureDescription("count_1h")), view(2, "bb", FeatureDescription("count_1h"))]
 
 
 def pinned(reference: str, manifest: dict) -> str:
-    def answer(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"views": VIEWS})
-
-    with Client(transport=httpx.MockTransport(answer)) as client:
-        return client._pinned({"column": reference}, {}, _meant(manifest) if manifest else {})["sources"]["column"]
+    digests = trained_digests(manifest) if manifest else {}
+    return pinned_options(VIEWS, {"column": reference}, {}, digests)["sources"]["column"]
 
 
 @pytest.mark.parametrize(
@@ -448,7 +459,7 @@ def test_a_model_is_served_what_it_was_trained_on(reference: str, digest: str, e
 
 def test_a_model_that_was_trained_on_another_meaning_is_not_registered():
     manifest = {"features": {"column": "speeds@1:count_1h"}, "definitions": {"speeds@1": "cc"}}
-    with pytest.raises(ContenderError, match="with another meaning than any that the feature service knows"):
+    with pytest.raises(ContenderError, match=r"no version of speeds:count_1h .* has the meaning"):
         pinned("speeds:count_1h", manifest)
 
 
@@ -465,18 +476,16 @@ class Recorded:
 
 def test_a_training_set_fills_the_sources_of_its_own_columns_among_those_of_the_rows():
     columns = pd.DataFrame({"speeds__count_1h": [1.0], "weight": [1.0]})
-    assert _served(Recorded(), columns) == {"speeds__count_1h": "speeds@1:count_1h"}
-    assert _served(None, columns) == {}
+    assert training_sources(Recorded(), columns) == {"speeds__count_1h": "speeds@1:count_1h"}
+    assert training_sources(None, columns) == {}
 
 
 def test_a_count_is_known_never_to_be_null_and_defaults_of_definitions_stand_under_given_ones():
-    features = [{"name": "count_1h", "kind": "count"}, {"name": "mean_1h", "kind": "mean", "default": 4.0}]
-    views = [{"name": "speeds", "label": "speeds@2", "digest": "bb", "newest": True, "features": features}]
+    views = [view(2, "bb", FeatureDescription("count_1h", "count"), FeatureDescription("mean_1h", "mean", 4.0))]
     sources = {"a": "speeds:count_1h", "b": "speeds:mean_1h"}
-    client = Services({"views": views}).client
-    assert client._pinned(sources, {}, {}) == {
+    assert pinned_options(views, sources, {}, {}) == {
         "sources": {"a": "speeds@2:count_1h", "b": "speeds@2:mean_1h"},
         "defaults": {"b": 4.0},
         "never_null": ["a"],
     }
-    assert client._pinned(sources, {"b": 1.0}, {})["defaults"] == {"b": 1.0}
+    assert pinned_options(views, sources, {"b": 1.0}, {})["defaults"] == {"b": 1.0}

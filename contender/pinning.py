@@ -1,0 +1,74 @@
+"""Which versions of features a model is served: the meanings that it was trained on, else those of today."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from contender.contracts.feature_service import ViewDescription
+from contender.errors import ContenderError
+
+_NEVER_NULL = ("count", "distinct_count")
+
+
+def training_sources(training_set: Any, columns: Any) -> dict[str, str]:
+    """The `view:feature` that serves each column of the rows which a training set has made.
+
+    Args:
+        training_set: with its manifest, or None.
+        columns: the rows that a model was fitted on.
+    """
+    if training_set is None:
+        return {}
+    names = set(map(str, getattr(columns, "columns", [])))
+    return {column: reference for column, reference in training_set.manifest["features"].items() if column in names}
+
+
+def trained_digests(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the views that a training set read, by `view:feature`, and by `view@number:feature` as it counts."""
+    digests = {}
+    for reference in manifest["features"].values():
+        label, _, name = reference.partition(":")
+        digest = manifest["definitions"][label]
+        digests[reference] = digest
+        digests.setdefault(f"{label.partition('@')[0]}:{name}", digest)
+    return digests
+
+
+def pinned_options(
+    views: Sequence[ViewDescription],
+    sources: Mapping[str, str],
+    defaults: Mapping[str, Any],
+    digests: Mapping[str, str],
+) -> dict[str, Any]:
+    """Options of an export: sources with the number of their view's version, and the definitions' own defaults.
+
+    Args:
+        views: every version of each view, as the feature service has them.
+        sources: `view:feature` by column; a view without a number and without a digest is the newest version.
+        defaults: by column; they stand before those of the definitions.
+        digests: the meaning that a reference had in training.
+
+    Raises:
+        ContenderError: the service has no such feature, or none of that meaning.
+    """
+    labels = {view.label: view for view in views} | {view.name: view for view in views if view.newest}
+    meanings = {(view.name, view.digest): view for view in views}
+    pinned, own, never_null = {}, {}, []
+    for column, reference in sources.items():
+        label, _, name = reference.partition(":")
+        view = labels.get(label)
+        if digest := digests.get(reference):
+            view = meanings.get((label.partition("@")[0], digest))
+            if view is None:
+                raise ContenderError(
+                    f"column {column}: no version of {reference} in the feature service has the meaning that the "
+                    "training set was built with; run `contender features apply` there, or build the training set again"
+                )
+        feature = next((feature for feature in view.features if feature.name == name), None) if view else None
+        if view is None or feature is None:
+            raise ContenderError(f"column {column}: there is no feature {reference}")
+        pinned[column] = f"{view.label}:{name}"
+        if feature.default is not None:
+            own[column] = feature.default
+        if feature.kind in _NEVER_NULL:
+            never_null.append(column)
+    return {"sources": pinned, "defaults": own | dict(defaults), "never_null": never_null}
