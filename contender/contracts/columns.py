@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contender.contracts.inference_service import InputColumn
+from contender.contracts.limits import FLOAT32_MAX, INTEGERS
 from contender.contracts.values import Scalar
 
-FLOAT32_MAX = (2 - 2**-23) * 2.0**127
-_INTEGER_LIMIT = 2**63
 _TENSOR_TYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -48,12 +47,12 @@ def _number_fault(column: InputColumn, value: float) -> str:
     if column.dtype == "integer":
         if value != int(value):
             return "is not a whole number"
-        return "is outside 64 bits" if abs(value) >= _INTEGER_LIMIT else ""
+        return "is outside 64 bits" if abs(value) >= INTEGERS else ""
     return "is outside 32-bit floats" if abs(value) > FLOAT32_MAX else ""
 
 
 def array_of(column: InputColumn, values: Sequence[Scalar]) -> NDArray[Any]:
-    """A column's values as its model is fed them, shape (rows,): float64, int64, bool or object (str).
+    """A column's values as its model gets them, shape (rows,): float64, int64, bool or object (str).
 
     The default stands in for every null. Without one a null is NaN in a float column and `null_text` in a text column;
     integer and boolean columns have no null (`fault_of` and the caller's own check refuse it before).

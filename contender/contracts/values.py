@@ -9,3 +9,6 @@ Score = float | list[float]
 
 Missing = Literal["excluded", "negative"]
 Dtype = Literal["float", "integer", "string", "boolean"]
+
+REQUEST = "request"
+"""The `source` of a model's column whose value the caller sends; other columns have the feature that serves them."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from contender.contracts.columns import FLOAT32_MAX
 from contender.contracts.inference_service import InputColumn
+from contender.contracts.limits import FLOAT32_MAX
 from contender.contracts.values import Dtype, Scalar
 from contender.errors import ExportError
 from contender.registration.imputing import null_text

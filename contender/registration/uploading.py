@@ -5,14 +5,14 @@ import json
 import msgspec
 
 from contender.contracts import inference_service as contract
-from contender.contracts.inference_service import ModelVersion
+from contender.contracts.inference_service import VersionDetails
 from contender.registration.exporting import Export
 from contender.transport import Transport
 
 _TIMEOUT_S = 120.0
 
 
-class RegisteredVersion(ModelVersion, frozen=True, kw_only=True):
+class RegisteredVersion(VersionDetails, frozen=True, kw_only=True):
     """A version as the service has it; `warnings` says how it treats rows of kinds that training did not have."""
 
     warnings: list[str] = msgspec.field(default_factory=list)

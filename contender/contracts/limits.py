@@ -1,0 +1,32 @@
+"""Limits that callers meet and that more than one place checks or shows.
+
+Each limit of rows, texts and keys is the default of a setting; the others are fixed.
+"""
+
+import re
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Names of models, experiments and variants."""
+NAME_WORDS = "up to 100 letters, digits, dots, dashes and underscores, the first a letter or a digit"
+
+ROWS = 1_000
+"""Rows in one call for predictions."""
+TEXT_CHARACTERS = 1_000
+"""Characters of a unit, an input, a context value or a class."""
+KEYS = 50
+"""Keys of a row's entities, and of its context."""
+FUTURE_S = 300.0
+"""How far ahead of the router's clock a row's time may be: another clock's error."""
+
+INTEGERS = 2**63
+"""Whole numbers are below it in size."""
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127
+"""The largest size of a number that models take."""
+
+VARIANTS = (2, 10)
+SHARES = (1e-6, 1.0)
+"""A variant's weight, and an experiment's coverage."""
+ALPHAS = (1e-9, 0.5)
+TUNING_ROWS = (1, 10**9)
+WINDOWS_S = (1.0, 10 * 365.25 * 86_400)
+"""From one second to ten years."""
