@@ -13,7 +13,7 @@ import msgspec
 from contender.answers import GET_RESULTS, GIVE_FEEDBACK, Results
 from contender.contracts import ab_router, feature_service, inference_service
 from contender.contracts.ab_router import ExperimentRevision, Prediction
-from contender.contracts.inference_service import ModelVersion
+from contender.contracts.inference_service import ModelVersion, VersionDetails
 from contender.contracts.metrics import metrics_of
 from contender.contracts.problems import ProblemDetails
 from contender.contracts.tasks import task_named
@@ -115,7 +115,7 @@ class Client:
         """Every version of every model, oldest first, without manifests."""
         return self._transport.call("inference_service", inference_service.LIST_VERSIONS).versions
 
-    def version(self, model: str, version: str = "champion") -> ModelVersion:
+    def version(self, model: str, version: str = "champion") -> VersionDetails:
         """One version with its manifest, by its name or an alias."""
         operation = inference_service.SHOW_VERSION
         return self._transport.call("inference_service", operation, model=model, version=version)

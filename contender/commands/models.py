@@ -14,7 +14,7 @@ from rich.text import Text
 
 from contender.client import Client
 from contender.commands.terminal import console, errors, visible
-from contender.contracts.inference_service import ModelVersion, VersionList
+from contender.contracts.inference_service import VersionDetails, VersionList
 from contender.contracts.tasks import TASKS
 from contender.errors import ContenderError
 
@@ -109,7 +109,7 @@ def show(
     console.print(visible(_page(shown), kept="\n"), soft_wrap=True)
 
 
-def _page(version: ModelVersion) -> str:
+def _page(version: VersionDetails) -> str:
     manifest: Any = version.manifest
     behaviour = manifest.get("behaviour", {})
     lines = [f"{version.model} {version.version}{'  champion' if version.champion else ''}"]

@@ -7,11 +7,11 @@ from time import perf_counter
 from prometheus_client import Counter
 
 from contender.contracts.inference_service import ModelVersion
+from contender.contracts.tasks import task_named
 from services.ab_router.queues import VersionQueues
-from services.ab_router.rows import AssignedRow, Outcome, RefusedRow, ScoredRow, UnansweredRow
+from services.ab_router.rows import AssignedRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
 from shared.errors import Overloaded
 
-_EVEN = 0.5
 _CHALLENGER_LATE = UnansweredRow("the challenger does not answer in time")
 REFUSED = Counter("contender_refusals_total", "Rows that a version refused", ["model", "variant"])
 
@@ -28,24 +28,22 @@ class Answering:
         self._queues = queues
         self._challenger_deadline_s = challenger_deadline_s
 
-    async def answer(self, rows: Sequence[AssignedRow]) -> list[Outcome]:
-        """One outcome per row, in order; rows of different versions wait side by side. The caller sets the deadline.
+    async def answer(self, rows: Sequence[AssignedRow]) -> list[RowResult]:
+        """One result per row, in order; rows of different versions wait side by side. The caller sets the deadline.
 
         Raises:
             Overloaded: too many rows wait for a champion.
         """
-        if len(rows) == 1:
-            return await self._of_one_version(rows)
         groups: dict[tuple[str, str], list[int]] = {}
         for index, row in enumerate(rows):
             substitute = row.substitute
             groups.setdefault((row.version.version, substitute.version if substitute else ""), []).append(index)
         if len(groups) == 1:
             return await self._of_one_version(rows)
-        outcomes: dict[int, Outcome] = {}
+        results: dict[int, RowResult] = {}
 
         async def answer_group(indices: list[int]) -> None:
-            outcomes.update(zip(indices, await self._of_one_version([rows[at] for at in indices]), strict=True))
+            results.update(zip(indices, await self._of_one_version([rows[at] for at in indices]), strict=True))
 
         tasks = [asyncio.create_task(answer_group(indices)) for indices in groups.values()]
         try:
@@ -53,28 +51,28 @@ class Answering:
         finally:
             for task in tasks:  # where one fails, nobody waits for the others
                 task.cancel()
-        return [outcomes[index] for index in range(len(rows))]
+        return [results[index] for index in range(len(rows))]
 
-    async def _of_one_version(self, rows: Sequence[AssignedRow]) -> list[Outcome]:
-        """Outcomes of rows that share a version and a substitute."""
+    async def _of_one_version(self, rows: Sequence[AssignedRow]) -> list[RowResult]:
+        """Results of rows that share a version and a substitute."""
         version, substitute = rows[0].version, rows[0].substitute
         if substitute is None:
-            outcomes = await self._queues.ask(version, rows)
+            results = await self._queues.ask(version, rows)
         else:
-            outcomes = await self._of_challenger(version, rows)
-            failed = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, ScoredRow)]
+            results = await self._of_challenger(version, rows)
+            failed = [index for index, result in enumerate(results) if not isinstance(result, ScoredRow)]
             if failed:
-                _count_refusals(rows, outcomes)
+                _count_refusals(rows, results)
                 seconds = await self._queues.ask(substitute, [rows[index] for index in failed])
                 for index, second in zip(failed, seconds, strict=True):
-                    outcomes[index] = _after_challenger(outcomes[index], second)
-        _count_refusals(rows, outcomes)
+                    results[index] = _after_challenger(results[index], second)
+        _count_refusals(rows, results)
         return [
-            _fallen_back(row) or outcome if isinstance(outcome, UnansweredRow) else outcome
-            for row, outcome in zip(rows, outcomes, strict=True)
+            _fallback(row) or result if isinstance(result, UnansweredRow) else result
+            for row, result in zip(rows, results, strict=True)
         ]
 
-    async def _of_challenger(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[Outcome]:
+    async def _of_challenger(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[RowResult]:
         try:
             async with asyncio.timeout(self._challenger_deadline_s):
                 return await self._queues.ask(version, rows)
@@ -82,28 +80,28 @@ class Answering:
             return [_CHALLENGER_LATE] * len(rows)
 
 
-def _after_challenger(challengers: Outcome, champions: Outcome) -> Outcome:
-    """What holds for a row that its challenger did not score.
+def _after_challenger(challengers: RowResult, champions: RowResult) -> RowResult:
+    """The result of a row that its challenger did not score.
 
-    A row that the champion refuses is refused, unless its own challenger was away: that one may score it later.
+    A row that the champion rejects is refused, unless its own challenger was away: that one may score it later.
     """
-    if isinstance(champions, RefusedRow) and isinstance(challengers, UnansweredRow):
+    if isinstance(champions, RejectedRow) and isinstance(challengers, UnansweredRow):
         return challengers
     return champions
 
 
-def _fallen_back(row: AssignedRow) -> ScoredRow | None:
+def _fallback(row: AssignedRow) -> ScoredRow | None:
     """The fallback value of the row's experiment."""
     experiment = row.experiment
     if experiment is None or row.variant is None or experiment.fallback_value is None:
         return None
     version, score = row.version, experiment.fallback_value
-    label = version.classes[-1 if score > _EVEN else 0] if version.task == "binary" else score
+    label = task_named(version.task).fallback_label(score, version.classes)
     latency_ms = round((perf_counter() - row.arrived) * 1e3, 3)
     return ScoredRow(row, version, None, score, label, {}, {}, degraded=True, latency_ms=latency_ms)
 
 
-def _count_refusals(rows: Sequence[AssignedRow], outcomes: Sequence[Outcome]) -> None:
-    for row, outcome in zip(rows, outcomes, strict=True):
-        if isinstance(outcome, RefusedRow):
+def _count_refusals(rows: Sequence[AssignedRow], results: Sequence[RowResult]) -> None:
+    for row, result in zip(rows, results, strict=True):
+        if isinstance(result, RejectedRow):
             REFUSED.labels(row.model.name, row.variant.name if row.variant else "").inc()

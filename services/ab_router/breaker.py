@@ -1,8 +1,11 @@
-"""A circuit breaker: what fails again and again is left alone, but for a trial now and then."""
+"""A circuit breaker: whoever fails again and again is left alone, but for a trial now and then."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Literal
+
+from services.ab_router.calls import CallError, QuestionRefusedError
 
 Permission = Literal["ask", "try", "wait"]
 
@@ -10,8 +13,8 @@ Permission = Literal["ask", "try", "wait"]
 class Breaker:
     """Opens after several failures in a row, and closes at the first success.
 
-    While it is open, one trial at a time may be made, a rest after the last failure. Whoever makes it notes
-    what comes of it, and ends it by `end_trial`.
+    While it is open, one trial at a time may be made, a rest after the last failure. Whoever makes a trial notes
+    its outcome, and ends it by `end_trial`.
 
     Args:
         failures: how many in a row open it.
@@ -41,15 +44,28 @@ class Breaker:
         self._is_tried = True
         return "try"
 
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Note whether the call in the block is answered. A refused question is an answer; a given-up call is none."""
+        try:
+            yield
+        except QuestionRefusedError:
+            self.note_success()
+            raise
+        except CallError:
+            self.note_failure()
+            raise
+        self.note_success()
+
     def note_success(self) -> None:
-        """It answered."""
+        """A call was answered."""
         self._failures = 0
 
     def note_failure(self) -> None:
-        """It did not answer in time, or not at all."""
+        """A call was not answered in time, or not at all."""
         self._failures += 1
         self._trial_at = self._clock() + self._rest_s
 
     def end_trial(self) -> None:
-        """The trial is over, whatever came of it: another one may follow."""
+        """The trial is over, whatever its outcome: another one may follow."""
         self._is_tried = False

@@ -1,10 +1,9 @@
-"""What the router knows of models and views: read again every few seconds, its last copy kept on disk.
+"""The registered models and the inputs of views: read again every few seconds, with the last copy on disk.
 
-Predictions read it in memory, so they go on while the inference service restarts.
+Predictions read them in memory, so they go on while the inference service restarts.
 """
 
 import asyncio
-import logging
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -15,14 +14,16 @@ from typing import Self
 import msgspec
 
 from contender.contracts.inference_service import ModelVersion
-from services.ab_router.clients import CallError, Features, Inference, Needs
+from contender.contracts.values import REQUEST
+from services.ab_router.calls import CallError
+from services.ab_router.clients import Features, Inference, ViewInputs
 from services.ab_router.errors import UnknownModelError
 from services.ab_router.reading import SharedReading
 from shared.background import run_every
 from shared.errors import Unavailable, shortened
+from shared.logs import logger
 
-_LOG = logging.getLogger(__name__)
-REQUEST = "request"
+_LOG = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,15 @@ class Model:
     champion: ModelVersion
 
 
-class Copy(msgspec.Struct, frozen=True):
-    """What is kept on disk."""
+class CatalogCopy(msgspec.Struct, frozen=True):
+    """The file on disk."""
 
     versions: list[ModelVersion] = []
-    needs: dict[str, Needs] = {}
+    inputs: dict[str, ViewInputs] = msgspec.field(default_factory=dict, name="needs")
 
 
 class Catalog:
-    """Registered versions, and what every view needs. Both are read on their own: neither waits for the other.
+    """Registered versions, and the inputs of every view. Each is read on its own: neither waits for the other.
 
     Args:
         inference: where versions are registered.
@@ -62,20 +63,20 @@ class Catalog:
         self._versions = SharedReading(self._read_versions, reread_s)
         self._views = SharedReading(self._read_views, reread_s)
         self._models: dict[str, Model] = {}
-        self._copy = Copy()
+        self._copy = CatalogCopy()
         self._open = AsyncExitStack()
         self.serial = 0
-        """Changes with all that the catalog holds."""
+        """Changes with the catalog's content."""
         self.fault = ""
-        """Why the versions could not be read again, for callers to read; empty when they could."""
+        """Why the last reading of the versions failed, for callers to read; empty when it did not."""
 
     async def __aenter__(self) -> Self:
         try:
-            self._take(msgspec.json.decode(self._path.read_bytes(), type=Copy))
+            self._replace(msgspec.json.decode(self._path.read_bytes(), type=CatalogCopy))
         except FileNotFoundError:
             pass
         except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
-            _LOG.warning("the kept copy of the catalog can't be read and is made anew: %s", error)
+            _LOG.warning("the catalog's file can't be read and will be written again", error=str(error))
         await self.refresh()
         for reading in (self._versions, self._views):
             self._open.push_async_callback(reading.close)
@@ -93,16 +94,16 @@ class Catalog:
         return self._inference.silent_s
 
     async def find(self, name: str, versions: Collection[str] = ()) -> Model:
-        """A model; where it, or one of the versions, is not known, by a reading that begins after this call.
+        """A model. Where it, or one of the versions, is unknown, a reading that begins after this call decides.
 
         Raises:
             UnknownModelError: no version of it is registered.
-            Unavailable: it, or one of the versions, is not known, and the inference service can't be asked.
+            Unavailable: it, or one of the versions, is unknown, and the inference service does not answer.
         """
         if self._lacks(name, versions):
             await self._versions.fresh()
             if self.fault and self._lacks(name, versions):
-                raise Unavailable(f"whether {shortened(name)} is registered can't be said: {self.fault}")
+                raise Unavailable(f"the router can't tell whether {shortened(name)} is registered: {self.fault}")
         model = self._models.get(name)
         if model is None:
             raise UnknownModelError(f"there is no model {shortened(name)}")
@@ -112,57 +113,56 @@ class Catalog:
         model = self._models.get(name)
         return model is None or any(version not in model.versions for version in versions)
 
-    def needs(self, version: ModelVersion) -> tuple[list[str], Needs]:
-        """The features that a version is served, and all that they need.
+    def served_features(self, version: ModelVersion) -> tuple[list[str], ViewInputs]:
+        """The features that a version is served, and all inputs of their views.
 
-        A view that is not known yet is left out: its features can't be had.
+        Features of a view that is not known yet are left out.
         """
         references: list[str] = []
         join_keys: dict[str, None] = {}
         request: dict[str, str] = {}
         for source in dict.fromkeys(column.source for column in version.inputs):  # columns may share a feature
-            needs = self._copy.needs.get(source.partition(":")[0])
-            if source != REQUEST and needs is not None:
+            inputs = self._inputs_of(source)
+            if source != REQUEST and inputs is not None:
                 references.append(source)
-                join_keys.update(dict.fromkeys(needs.join_keys))
-                request.update(needs.request)
-        return references, Needs(list(join_keys), request)
+                join_keys.update(dict.fromkeys(inputs.join_keys))
+                request.update(inputs.request)
+        return references, ViewInputs(list(join_keys), request)
 
     def request_columns(self, source: str) -> list[str]:
         """The columns of the request that a feature's view is computed from."""
-        needs = self._copy.needs.get(source.partition(":")[0])
-        return list(needs.request) if needs else []
+        inputs = self._inputs_of(source)
+        return list(inputs.request) if inputs else []
+
+    def _inputs_of(self, source: str) -> ViewInputs | None:
+        return self._copy.inputs.get(source.partition(":")[0])
 
     async def refresh(self) -> None:
-        """Read versions and views again; what can't be read stays as it was."""
+        """Read versions and views again; whatever can't be read stays as it was."""
         await asyncio.gather(self._versions.fresh(), self._views.fresh())
 
     async def _read_versions(self) -> None:
         try:
             versions = await self._inference.versions()
         except CallError as error:
-            _LOG.debug("versions stay as they were: %s", error)  # the caller has warned once
+            _LOG.debug("versions stay as they were", error=str(error))  # the caller has warned once
             self.fault = "the registered models can't be read at the moment"
             return
         self.fault = ""
-        self._replace(versions=versions)
+        self._keep(msgspec.structs.replace(self._copy, versions=versions))
         sources = {column.source for version in versions for column in version.inputs} - {REQUEST}
-        if any(source.partition(":")[0] not in self._copy.needs for source in sources):
+        if any(self._inputs_of(source) is None for source in sources):
             self._views.begin()  # a version may need a view that was defined just now
 
     async def _read_views(self) -> None:
         try:
-            self._replace(needs=await self._features.needs())
+            inputs = await self._features.view_inputs()
         except CallError as error:
-            _LOG.debug("views stay as they were: %s", error)
+            _LOG.debug("views stay as they were", error=str(error))
+        else:
+            self._keep(msgspec.structs.replace(self._copy, inputs=inputs))
 
-    def _replace(self, **changes: object) -> None:
-        copy = msgspec.structs.replace(self._copy, **changes)
-        if copy != self._copy:
-            self._take(copy)
-            self._keep(copy)
-
-    def _take(self, copy: Copy) -> None:
+    def _replace(self, copy: CatalogCopy) -> None:
         self._copy = copy
         self.serial += 1
         by_name: dict[str, dict[str, ModelVersion]] = {}
@@ -170,14 +170,17 @@ class Catalog:
             by_name.setdefault(version.model, {})[version.version] = version
         self._models = {name: Model(name, versions, _champion(versions)) for name, versions in by_name.items()}
 
-    def _keep(self, copy: Copy) -> None:
+    def _keep(self, copy: CatalogCopy) -> None:
+        if copy == self._copy:
+            return
+        self._replace(copy)
         new = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new.write_bytes(msgspec.json.encode(copy))
             new.replace(self._path)
         except OSError as error:
-            _LOG.warning("the catalog's copy can't be written: %s", error)
+            _LOG.warning("the catalog's file can't be written", error=str(error))
 
 
 def _champion(versions: Mapping[str, ModelVersion]) -> ModelVersion:

@@ -7,30 +7,15 @@ from typing import Protocol
 import httpx
 import msgspec
 
-from contender.contracts.inference_service import ModelVersion, RowFault
+from contender.contracts import feature_service, inference_service
+from contender.contracts.feature_service import DefinitionsDocument, OnlineFeatures, OnlineFeaturesQuestion
+from contender.contracts.inference_service import ModelVersion, RowsQuestion, ScoredRows
 from contender.contracts.values import Scalar
-from services.ab_router.calls import Caller, CallError, QuestionRefusedError
+from services.ab_router.calls import Caller
 from shared.logs import logger
 
-__all__ = [
-    "CallError",
-    "Features",
-    "HttpFeatures",
-    "HttpInference",
-    "Inference",
-    "Needs",
-    "QuestionRefusedError",
-    "Score",
-    "ServedFeatures",
-]
-
-
-class Score(msgspec.Struct, frozen=True):
-    """Scores and labels of rows, as the inference service answers them; a row without a score has its fault."""
-
-    scores: list[float | list[float] | None]
-    labels: list[Scalar]
-    errors: list[RowFault] = []
+_LOG = logger(__name__)
+_NOT_MODIFIED = 304
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +26,8 @@ class ServedFeatures:
     statuses: dict[str, list[str]]
 
 
-class Needs(msgspec.Struct, frozen=True):
-    """What the features of a view are looked up by, and which columns of the request they are computed from.
+class ViewInputs(msgspec.Struct, frozen=True):
+    """The inputs of a view: the join keys of its look-ups, and the columns of the request it computes from.
 
     `request` has the type by column: str, int, float or bool.
     """
@@ -54,8 +39,8 @@ class Needs(msgspec.Struct, frozen=True):
 class Features(Protocol):
     """Online features."""
 
-    async def needs(self) -> dict[str, Needs]:
-        """What views need, by `view@version` and by the name alone, which stands for the newest version.
+    async def view_inputs(self) -> dict[str, ViewInputs]:
+        """The inputs of views, by `view@version` and by the name alone, which stands for the newest version.
 
         Raises:
             CallError: the service does not answer.
@@ -90,7 +75,7 @@ class Inference(Protocol):
         """
         ...
 
-    async def predict(self, model: str, version: str, inputs: Mapping[str, list[Scalar]]) -> Score:
+    async def predict(self, model: str, version: str, inputs: Mapping[str, list[Scalar]]) -> ScoredRows:
         """Scores of rows given by column.
 
         Raises:
@@ -100,69 +85,44 @@ class Inference(Protocol):
         ...
 
 
-class _Metadata(msgspec.Struct):
-    feature_names: list[str]
-
-
-class _Column(msgspec.Struct):
-    values: list[Scalar]
-    statuses: list[str]
-
-
-class _OnlineFeatures(msgspec.Struct):
-    metadata: _Metadata
-    results: list[_Column]
-
-
-class _View(msgspec.Struct):
-    name: str
-    label: str
-    newest: bool
-    join_keys: list[str]
-    request: dict[str, str]
-
-
-class _Definitions(msgspec.Struct):
-    views: list[_View]
-
-
-class _Versions(msgspec.Struct):
-    versions: list[msgspec.Raw]
-
-
 class HttpFeatures:
     """The feature service over HTTP."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str, timeout_s: float, body_limit_bytes: int) -> None:
-        self._caller = Caller(client, "feature_service", url, timeout_s, body_limit_bytes)
+    def __init__(self, client: httpx.AsyncClient, timeout_s: float, body_limit_bytes: int) -> None:
+        self._caller = Caller(client, "feature_service", timeout_s, body_limit_bytes)
 
-    async def needs(self) -> dict[str, Needs]:
-        """What views need, by `view@version` and by name."""
-        return await self._caller.call(_Definitions, _needs, "GET", "/v1/definitions")
+    async def view_inputs(self) -> dict[str, ViewInputs]:
+        """The inputs of views, by `view@version` and by name."""
+        return await self._caller.call(feature_service.SHOW_DEFINITIONS, _inputs_by_view)
 
     async def get(
         self, references: Sequence[str], entities: Mapping[str, list[Scalar]], times: list[float]
     ) -> ServedFeatures:
         """Features of rows at their times."""
-        body = {
-            "features": list(references),
-            "entities": entities,
-            "full_feature_names": True,
-            "event_timestamps": times,
-        }
+        question = OnlineFeaturesQuestion(
+            entities=dict(entities), features=list(references), full_feature_names=True, event_timestamps=times
+        )
 
-        def read(answer: _OnlineFeatures) -> ServedFeatures:
-            return _served(answer, references, len(times))
+        def by_reference(answer: OnlineFeatures) -> ServedFeatures:
+            return _by_reference(answer, references, len(times))
 
-        return await self._caller.call(_OnlineFeatures, read, "POST", "/get-online-features", body)
+        return await self._caller.call(feature_service.GET_ONLINE_FEATURES, by_reference, question)
+
+
+class _UnreadVersions(msgspec.Struct):
+    """A VersionList whose entries are decoded one by one, so that one of another release hides no other."""
+
+    versions: list[msgspec.Raw]
 
 
 class HttpInference:
     """The inference service over HTTP."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str, timeout_s: float, body_limit_bytes: int) -> None:
-        self._caller = Caller(client, "inference_service", url, timeout_s, body_limit_bytes)
-        self._unreadable: list[str] = []
+    def __init__(self, client: httpx.AsyncClient, timeout_s: float, body_limit_bytes: int) -> None:
+        self._caller = Caller(client, "inference_service", timeout_s, body_limit_bytes)
+        self._versions: list[ModelVersion] = []
+        self._etag = ""
+        self._faults: list[str] = []
 
     @property
     def silent_s(self) -> float:
@@ -170,38 +130,50 @@ class HttpInference:
         return self._caller.silent_s
 
     async def versions(self) -> list[ModelVersion]:
-        """Every version of every model; one that can't be read is logged and left out."""
-        return await self._caller.call(_Versions, self._readable, "GET", "/v1/models")
+        """Every version of every model; logs and leaves out those that can't be read."""
+        headers = {"if-none-match": self._etag} if self._etag else {}
+        return await self._caller.send(inference_service.LIST_VERSIONS, self._read_versions, headers=headers)
 
-    async def predict(self, model: str, version: str, inputs: Mapping[str, list[Scalar]]) -> Score:
+    async def predict(self, model: str, version: str, inputs: Mapping[str, list[Scalar]]) -> ScoredRows:
         """Scores of rows given by column."""
-        path = f"/v1/models/{model}/versions/{version}/predict"
         rows = len(next(iter(inputs.values()), []))
-        return await self._caller.call(Score, lambda score: _whole(score, rows), "POST", path, {"inputs": inputs})
 
-    def _readable(self, answer: _Versions) -> list[ModelVersion]:
-        versions, unreadable = [], []
-        for raw in answer.versions:
+        def checked(answer: ScoredRows) -> ScoredRows:
+            return _checked(answer, rows)
+
+        question = RowsQuestion(dict(inputs))
+        return await self._caller.call(inference_service.PREDICT_ROWS, checked, question, model=model, version=version)
+
+    def _read_versions(self, answer: httpx.Response) -> list[ModelVersion]:
+        if answer.status_code != _NOT_MODIFIED:
+            entries = msgspec.json.decode(answer.content, type=_UnreadVersions).versions
+            self._versions = self._readable(entries)
+            self._etag = answer.headers.get("etag", "")
+        return self._versions
+
+    def _readable(self, entries: Sequence[msgspec.Raw]) -> list[ModelVersion]:
+        versions, faults = [], []
+        for entry in entries:
             try:
-                versions.append(msgspec.json.decode(raw, type=ModelVersion))
+                versions.append(msgspec.json.decode(entry, type=ModelVersion))
             except (msgspec.ValidationError, RecursionError) as error:
-                unreadable.append(str(error))
-        if unreadable and unreadable != self._unreadable:
-            logger(__name__).warning("registered versions can't be read and are left out", errors=unreadable[:5])
-        self._unreadable = unreadable
+                faults.append(str(error))
+        if faults and faults != self._faults:
+            _LOG.warning("some registered versions can't be read and are left out", errors=faults[:5])
+        self._faults = faults
         return versions
 
 
-def _needs(definitions: _Definitions) -> dict[str, Needs]:
-    needs: dict[str, Needs] = {}
+def _inputs_by_view(definitions: DefinitionsDocument) -> dict[str, ViewInputs]:
+    inputs: dict[str, ViewInputs] = {}
     for view in definitions.views:
-        needs[view.label] = Needs(view.join_keys, view.request)
+        inputs[view.label] = ViewInputs(view.join_keys, view.request)
         if view.newest:
-            needs[view.name] = needs[view.label]
-    return needs
+            inputs[view.name] = inputs[view.label]
+    return inputs
 
 
-def _served(answer: _OnlineFeatures, references: Sequence[str], rows: int) -> ServedFeatures:
+def _by_reference(answer: OnlineFeatures, references: Sequence[str], rows: int) -> ServedFeatures:
     columns = dict(zip(answer.metadata.feature_names, answer.results, strict=True))
     served = {reference: columns[reference.replace(":", "__")] for reference in references}
     for reference, column in served.items():
@@ -213,13 +185,13 @@ def _served(answer: _OnlineFeatures, references: Sequence[str], rows: int) -> Se
     )
 
 
-def _whole(score: Score, rows: int) -> Score:
-    if not len(score.scores) == len(score.labels) == rows:
-        raise ValueError(f"there are {len(score.scores)} scores for {rows} rows")
-    faulty = {fault.row for fault in score.errors}
-    silent = [row for row, value in enumerate(score.scores) if value is None and row not in faulty]
-    if silent:
-        raise ValueError(f"row {silent[0]} has neither a score nor a fault")
+def _checked(answer: ScoredRows, rows: int) -> ScoredRows:
+    if not len(answer.scores) == len(answer.labels) == rows:
+        raise ValueError(f"there are {len(answer.scores)} scores for {rows} rows")
+    faulty = {fault.row for fault in answer.errors}
+    unanswered = [row for row, score in enumerate(answer.scores) if score is None and row not in faulty]
+    if unanswered:
+        raise ValueError(f"row {unanswered[0]} has neither a score nor a fault")
     if not all(0 <= row < rows for row in faulty):
         raise ValueError(f"there are faults of rows beyond {rows}")
-    return score
+    return answer

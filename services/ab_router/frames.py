@@ -1,9 +1,8 @@
-"""Answered rows as a frame: a block for every way in which rows of a micro-batch differ."""
+"""Scored rows as a frame: rows that share model, version, variant and columns make one block."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contender.contracts.values import Scalar
 from services.ab_router.rows import ScoredRow
 from shared.events import PredictionBlock, PredictionFrame
 from shared.topics import PREDICTIONS
@@ -11,7 +10,7 @@ from shared.topics import PREDICTIONS
 
 @dataclass(frozen=True, slots=True)
 class EncodedFrame:
-    """The value of a record, and each answer's row in it. Its length is the value's, in bytes."""
+    """The value of a record, and the number of each scored row in it. Its length is the value's, in bytes."""
 
     value: bytes
     rows: list[int]
@@ -20,40 +19,41 @@ class EncodedFrame:
         return len(self.value)
 
 
-def encoded(answers: Sequence[ScoredRow]) -> EncodedFrame:
-    """The frame of some answers."""
+def encode_frame(rows: Sequence[ScoredRow]) -> EncodedFrame:
+    """The frame of some rows."""
     groups: dict[tuple[object, ...], list[int]] = {}
-    for index, answer in enumerate(answers):
-        groups.setdefault(_kind(answer), []).append(index)
+    for index, row in enumerate(rows):
+        groups.setdefault(_block_key(row), []).append(index)
     order = [index for indices in groups.values() for index in indices]
-    rows = [0] * len(answers)
-    for row, index in enumerate(order):
-        rows[index] = row
-    frame = PredictionFrame([_block([answers[index] for index in group]) for group in groups.values()])
-    return EncodedFrame(PREDICTIONS.encode(frame), rows)
+    numbers = [0] * len(rows)
+    for number, index in enumerate(order):
+        numbers[index] = number
+    frame = PredictionFrame([_block([rows[index] for index in group]) for group in groups.values()])
+    return EncodedFrame(PREDICTIONS.encode(frame), numbers)
 
 
-def _kind(answer: ScoredRow) -> tuple[object, ...]:
-    row, experiment = answer.row, answer.row.experiment
-    # Columns and context keys belong to the kind, because every list of a block has one entry per row.
+def _block_key(row: ScoredRow) -> tuple[object, ...]:
+    assigned, experiment = row.assigned, row.assigned.experiment
+    # Columns and context keys belong to it, because every list of a block has one entry per row.
     return (
-        row.model.name,
-        answer.version.version,
+        assigned.model.name,
+        row.version.version,
         experiment and (experiment.name, experiment.revision),
-        row.variant and row.variant.name,
-        answer.served_variant,
-        tuple(answer.inputs),
-        tuple(answer.statuses),
-        tuple(sorted(row.row.context)),
+        assigned.variant and assigned.variant.name,
+        row.served_variant,
+        tuple(row.inputs),
+        tuple(row.statuses),
+        tuple(sorted(assigned.request.context)),
     )
 
 
-def _block(answers: Sequence[ScoredRow]) -> PredictionBlock:
-    first = answers[0]
-    row, variant = first.row, first.row.variant
-    experiment = row.experiment if variant else None
+def _block(rows: Sequence[ScoredRow]) -> PredictionBlock:
+    first = rows[0]
+    variant = first.assigned.variant
+    experiment = first.assigned.experiment if variant else None
+    requests = [row.assigned.request for row in rows]
     return PredictionBlock(
-        model=row.model.name,
+        model=first.assigned.model.name,
         version=first.version.version,
         task=first.version.task,
         classes=first.version.classes,
@@ -65,18 +65,13 @@ def _block(answers: Sequence[ScoredRow]) -> PredictionBlock:
         variant=variant.name if variant else None,
         served_variant=first.served_variant,
         assignment_probability=variant.weight * experiment.coverage if variant and experiment else 1.0,
-        unit=[answer.row.row.unit for answer in answers],
-        time=[answer.row.time for answer in answers],
-        score=[answer.score for answer in answers],
-        label=[answer.label for answer in answers],
-        inputs=_columns(first.inputs, (answer.inputs for answer in answers)),
-        statuses={name: [answer.statuses[name] for answer in answers] for name in first.statuses},
-        context=_columns(row.row.context, (answer.row.row.context for answer in answers)),
-        degraded=[answer.degraded for answer in answers],
-        latency_ms=[answer.latency_ms for answer in answers],
+        unit=[request.unit for request in requests],
+        time=[row.assigned.time for row in rows],
+        score=[row.score for row in rows],
+        label=[row.label for row in rows],
+        inputs={name: [row.inputs[name] for row in rows] for name in first.inputs},
+        statuses={name: [row.statuses[name] for row in rows] for name in first.statuses},
+        context={name: [request.context[name] for request in requests] for name in requests[0].context},
+        degraded=[row.degraded for row in rows],
+        latency_ms=[row.latency_ms for row in rows],
     )
-
-
-def _columns(names: Iterable[str], rows: Iterable[dict[str, Scalar]]) -> dict[str, list[Scalar]]:
-    kept = list(rows)
-    return {name: [row[name] for row in kept] for name in names}

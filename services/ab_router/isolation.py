@@ -1,4 +1,4 @@
-"""Finds the rows for which a question is refused, so that the rows beside them are answered."""
+"""Finds the rows for which a question is refused, so that the other rows are answered."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,9 +19,9 @@ async def ask_by_halves(
 
     Args:
         rows: what to ask for.
-        ask: gives one result per row; raises QuestionRefusedError where the question is to be halved, and another
-            CallError where nobody answers, which is then the result of its rows.
-        budget_s: seconds after which no further half is asked; a CallError is the result of what remains.
+        ask: gives one result per row; raises QuestionRefusedError where the question is refused, and another CallError,
+            which is then the result of its rows, where nobody answers.
+        budget_s: seconds after which no further half is asked; a CallError is the result of the remaining rows.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + budget_s

@@ -1,30 +1,29 @@
 """Composition root of the router."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from typing import Any, TypedDict
 
-import httpx
 from fastapi import FastAPI
-from httpx_aiohttp import AiohttpTransport
 
 from services.ab_router import api
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import HttpFeatures, HttpInference
 from services.ab_router.errors import PROBLEMS
-from services.ab_router.experiments import Experiments
-from services.ab_router.predictions import Predict
+from services.ab_router.handlers.experiments import Experiments
+from services.ab_router.handlers.predictions import Predict
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.store import open_sql_store
 from shared.background import run_every
 from shared.clock import SystemClock
 from shared.http import create_app as create_http_app
+from shared.http import service_client
 from shared.journal import FULL_REASON, Journal
 from shared.publisher import Publisher
 
 _READINGS = 4
-"""Calls of the catalog and of what comes next to them."""
+"""Connections for the catalog's own calls."""
 
 
 class State(TypedDict):
@@ -43,43 +42,42 @@ Resources = Callable[[RouterSettings], AbstractAsyncContextManager[State]]
 @asynccontextmanager
 async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
     """Open the journal, its publisher, the store and the clients of the other services."""
-    folder = settings.folder("ab_router")
-    clock = SystemClock()
-    journal = Journal.open(folder / "journal", limit_bytes=settings.journal_limit_bytes)
-    publisher = Publisher(
-        journal,
-        settings.kafka,
-        partitions=settings.partitions,
-        replication=settings.replication,
-        retention=settings.retention,
-    )
-    # httpx's own transport spends three times as much processor time per call as aiohttp's.
-    async with (
-        httpx.AsyncClient(transport=AiohttpTransport(limits=_connections(settings))) as client,
-        open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as store,
-        publisher,
-    ):
-        limit = settings.body_limit_bytes
-        features = HttpFeatures(client, settings.url("feature_service"), settings.feature_timeout_s, limit)
-        inference = HttpInference(client, settings.url("inference_service"), settings.inference_timeout_s, limit)
-        path = folder / "catalog.json"
-        async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
-            experiments = Experiments(store, journal, catalog, clock)
-            await experiments.refresh()
-            await experiments.republish()
-            predict = Predict(
-                catalog=catalog,
-                experiments=experiments,
-                scorer=Scorer(features, inference, catalog, settings),
-                journal=journal,
-                clock=clock,
-                settings=settings,
-            )
-            async with predict, _kept_fresh(experiments, settings.refresh_s):
-                yield State(
-                    settings=settings, predict=predict, experiments=experiments, catalog=catalog, journal=journal
+    folder, clock = settings.folder("ab_router"), SystemClock()
+    connections = settings.version_limit * settings.senders + _READINGS  # a version that hangs must not hold another's
+    with closing(Journal.open(folder / "journal", limit_bytes=settings.journal_limit_bytes)) as journal:
+        publisher = Publisher(
+            journal,
+            settings.kafka,
+            partitions=settings.partitions,
+            replication=settings.replication,
+            retention=settings.retention,
+        )
+        async with (
+            service_client(settings, "feature_service", connections) as features_client,
+            service_client(settings, "inference_service", connections) as inference_client,
+            open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as store,
+            publisher,
+        ):
+            features = HttpFeatures(features_client, settings.feature_timeout_s, settings.body_limit_bytes)
+            inference = HttpInference(inference_client, settings.inference_timeout_s, settings.body_limit_bytes)
+            path = folder / "catalog.json"
+            async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
+                experiments = Experiments(store, journal, catalog, clock)
+                await experiments.refresh()
+                await experiments.republish()
+                scorer = Scorer(features, inference, catalog, settings)
+                predict = Predict(
+                    catalog=catalog,
+                    experiments=experiments,
+                    scorer=scorer,
+                    journal=journal,
+                    clock=clock,
+                    settings=settings,
                 )
-    journal.close()
+                async with predict, _kept_fresh(experiments, settings.refresh_s):
+                    yield State(
+                        settings=settings, predict=predict, experiments=experiments, catalog=catalog, journal=journal
+                    )
 
 
 def create_app(settings: RouterSettings, resources: Resources = open_resources) -> FastAPI:
@@ -107,7 +105,7 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
 
 
 async def unready(state: Mapping[str, Any]) -> list[str]:
-    """Why every prediction is refused. One that a fallback value answers is none of them."""
+    """Why this router can't answer. While a fallback value answers for an experiment, the router is ready."""
     journal: Journal = state["journal"]
     reasons = [FULL_REASON] if journal.nearly_full else []
     if fault := journal.fault:
@@ -127,7 +125,7 @@ def remarks(state: Mapping[str, Any]) -> list[str]:
 
 
 def _is_inference_away(state: Mapping[str, Any]) -> bool:
-    """Whether nothing has reached the inference service for a while; the catalog asks it every few seconds."""
+    """Whether the inference service has not answered for a while; the catalog asks it every few seconds."""
     catalog: Catalog = state["catalog"]
     settings: RouterSettings = state["settings"]
     return catalog.silent_s > settings.unready_after_s
@@ -143,11 +141,6 @@ def _fallbacks(state: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _connections(settings: RouterSettings) -> httpx.Limits:
-    """As many as there may be calls at once: a version that hangs must not hold another one's connection."""
-    return httpx.Limits(max_connections=settings.version_limit * settings.senders + _READINGS)
-
-
 def _kept_fresh(experiments: Experiments, every_s: float) -> AbstractAsyncContextManager[None]:
-    """Read what other routers have changed."""
+    """Read the changes of other routers, again and again."""
     return run_every(experiments.refresh, every_s, first_s=every_s, name="read experiments again")

@@ -1,7 +1,6 @@
 """A queue and a breaker for each model version, so that a version that is slow or fails keeps nobody else waiting."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -10,19 +9,20 @@ from prometheus_client import Counter, Histogram
 
 from contender.contracts.inference_service import ModelVersion
 from services.ab_router.breaker import Breaker
-from services.ab_router.rows import AssignedRow, Outcome, UnansweredRow
+from services.ab_router.rows import AssignedRow, RowResult, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from shared.errors import Overloaded
+from shared.logs import logger
 from shared.microbatch import MicroBatcher
 
-_LOG = logging.getLogger(__name__)
+_LOG = logger(__name__)
 _LEFT_ALONE = UnansweredRow("the model has failed several times in a row and is tried again shortly")
 BATCH_ROWS = Histogram(
     "contender_batch_rows", "Rows in a micro-batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 )
 BREAKER_OPENED = Counter(
-    "contender_breaker_opened_total", "Times that a version was left alone because it failed again and again", ["model"]
+    "contender_breaker_opened_total", "Times that a version's calls were suspended after repeated failures", ["model"]
 )
 
 
@@ -33,7 +33,7 @@ class VersionQueue:
         self._version = version
         self._scorer = scorer
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_rest_s)
-        self.batcher = MicroBatcher[AssignedRow, Outcome](
+        self.batcher = MicroBatcher[AssignedRow, RowResult](
             self._send,
             senders=settings.senders,
             batch_limit=settings.batch_limit,
@@ -42,35 +42,36 @@ class VersionQueue:
             weight_limit=settings.body_limit_bytes,
         )
 
-    async def _send(self, rows: list[AssignedRow]) -> Sequence[Outcome]:
+    async def _send(self, rows: list[AssignedRow]) -> Sequence[RowResult]:
         BATCH_ROWS.observe(len(rows))
         permission = self._breaker.permission()
         if permission == "ask":
             return await self._ask(rows)
-        outcomes: list[Outcome] = []
+        results: list[RowResult] = []
         if permission == "try":
             try:
-                outcomes += await self._ask(rows[:1])
+                results += await self._ask(rows[:1])
             finally:
                 self._breaker.end_trial()
             if not self._breaker.is_open and rows[1:]:
-                outcomes += await self._ask(rows[1:])
-        return outcomes + [_LEFT_ALONE] * (len(rows) - len(outcomes))
+                results += await self._ask(rows[1:])
+        return results + [_LEFT_ALONE] * (len(rows) - len(results))
 
-    async def _ask(self, rows: list[AssignedRow]) -> list[Outcome]:
+    async def _ask(self, rows: list[AssignedRow]) -> list[RowResult]:
         was_open = self._breaker.is_open
         try:
             return await self._scorer.score(self._version, rows, self._breaker)
         finally:
-            self._note_change(was_open=was_open)
+            if self._breaker.is_open != was_open:
+                self._note_change()
 
-    def _note_change(self, *, was_open: bool) -> None:
-        name = (self._version.model, self._version.version[:12])
-        if self._breaker.is_open and not was_open:
+    def _note_change(self) -> None:
+        names = {"model": self._version.model, "version": self._version.version[:12]}
+        if self._breaker.is_open:
             BREAKER_OPENED.labels(self._version.model).inc()
-            _LOG.warning("model %s version %s fails again and again, and is only tried now and then", *name)
-        elif was_open and not self._breaker.is_open:
-            _LOG.info("model %s version %s answers again", *name)
+            _LOG.warning("a version fails again and again, and is only tried now and then", **names)
+        else:
+            _LOG.info("a version answers again", **names)
 
 
 class VersionQueues:
@@ -89,8 +90,8 @@ class VersionQueues:
     ) -> None:
         await asyncio.gather(*(queue.batcher.drain() for queue in self._queues.values()))
 
-    async def ask(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[Outcome]:
-        """One outcome per row, in order. The caller sets the deadline.
+    async def ask(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[RowResult]:
+        """One result per row, in order. The caller sets the deadline.
 
         Raises:
             Overloaded: too many rows wait for the version, or too many versions are busy.

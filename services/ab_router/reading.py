@@ -1,16 +1,16 @@
-"""Reading something again so that the answer is newer than the question, however many ask at once."""
+"""Reads something again for callers who need a reading that is newer than their question."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
 class SharedReading:
-    """Readings that concurrent callers share. A caller shares only one that begins after it asked.
+    """Readings that concurrent callers share. A caller shares only a reading that begins after it asked.
 
     At most one reading runs and one waits for its turn, whatever the number of callers.
 
     Args:
-        read: reads; what it raises reaches every caller that shares it.
+        read: reads; its errors reach every caller that shares the reading.
         rest_s: least seconds from one reading's beginning to the next one's.
     """
 
@@ -26,13 +26,13 @@ class SharedReading:
         await asyncio.shield(self.begin())
 
     def begin(self) -> "asyncio.Task[None]":
-        """A reading that has not begun yet, without waiting for it."""
+        """The reading that begins next, without waiting for it."""
         if self._next is None:
             self._next = asyncio.create_task(self._run(self._running))
         return self._next
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel the readings under way."""
         tasks = [task for task in (self._running, self._next) if task is not None]
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Requests for predictions, checked before they are assigned: what is refused can't skew a split."""
+"""Requests for predictions, checked before they are assigned, so that refused rows can't skew a split."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from contender.contracts.ab_router import PredictionRow
 from contender.contracts.columns import fault_of
 from contender.contracts.inference_service import InputColumn, ModelVersion
+from contender.contracts.limits import FUTURE_S, INTEGERS
 from contender.contracts.problems import FieldError
-from contender.contracts.values import Dtype, Scalar
+from contender.contracts.values import REQUEST, Dtype, Scalar
 from contender.features.limits import MOST_CHARACTERS, MOST_EXACT
-from services.ab_router.catalog import REQUEST, Catalog
+from services.ab_router.catalog import Catalog
 
-_FUTURE_S = 300.0
 FAULTS_SHOWN = 20
 _DTYPES: dict[str, Dtype] = {"float": "float", "int": "integer", "str": "string", "bool": "boolean"}
-_INTEGER_LIMIT = 2**63
 _ORDINARY = 1e38
-"""A float below this is right in a float column; most values are, and the look takes a fifth of the time."""
+"""A float below this needs no further check in a float column; most values are, and this takes a fifth of the time."""
 _SCALAR_BYTES = 24
 """A number as JSON has it, or the quotes and the comma of a text."""
 _UTF8_BYTES = 4
@@ -24,7 +23,7 @@ _UTF8_BYTES = 4
 
 
 class RowSchema:
-    """What the rows of a model must bring so that any of the given versions could answer them."""
+    """The values that a model's rows must have so that any of the given versions could answer them."""
 
     def __init__(self, versions: Sequence[ModelVersion], catalog: Catalog, text_limit: int, key_limit: int) -> None:
         self._columns: dict[str, list[InputColumn]] = {}
@@ -34,10 +33,10 @@ class RowSchema:
                 if column.source == REQUEST:
                     self._columns.setdefault(column.name, []).append(column)
         self._features = {column.name: column.source for version in versions for column in version.inputs}
-        needs = [catalog.needs(version)[1] for version in versions]
-        self._join_keys = {key for need in needs for key in need.join_keys}
-        for name, kind in {name: kind for need in needs for name, kind in need.request.items()}.items():
-            # A column that on-demand features are computed from; null is for them to make sense of.
+        views = [catalog.served_features(version)[1] for version in versions]
+        self._join_keys = {key for inputs in views for key in inputs.join_keys}
+        for name, kind in {name: kind for inputs in views for name, kind in inputs.request.items()}.items():
+            # A column that on-demand features are computed from: they decide what a null means.
             column = InputColumn(name, _DTYPES[kind], default=None, required=False)
             self._columns.setdefault(name, []).append(column)
             self._computed_from.add(name)
@@ -46,7 +45,7 @@ class RowSchema:
         self._key_limit = key_limit
 
     def faults(self, row: PredictionRow, now: float) -> list[FieldError]:
-        """What is wrong with a row; at most 20 faults are named."""
+        """The faults of a row, at most 20."""
         faults = [
             FieldError(name, fault)
             for name, fault in (("unit", self._text_fault(row.unit)), ("time", _time_fault(row.time, now)))
@@ -68,13 +67,13 @@ class RowSchema:
     def _input_faults(self, inputs: Mapping[str, Scalar]) -> list[FieldError]:
         faults = []
         for name in inputs.keys() - self._columns.keys():
-            served = name in self._features
-            message = f"is served as {self._features[name]}" if served else "is not a column of this model"
+            is_served = name in self._features
+            message = f"is served as {self._features[name]}" if is_served else "is not a column of this model"
             faults.append(FieldError(f"inputs.{name}", message))
         for name, columns in self._columns.items():
             if name not in inputs:
-                needed = any(column.required and column.default is None for column in columns)
-                if needed or name in self._computed_from:
+                is_needed = any(column.required and column.default is None for column in columns)
+                if is_needed or name in self._computed_from:
                     faults.append(FieldError(f"inputs.{name}", "is missing"))
                 continue
             value = inputs[name]
@@ -92,7 +91,7 @@ class RowSchema:
         return f"is longer than {self._text_limit} characters" if len(text) > self._text_limit else ""
 
     def _entity_fault(self, value: Scalar) -> str:
-        """Within what features take as a join key: rows are looked up together, and one must not fail the others."""
+        """The fault of a join key by the features' own limits: rows are looked up together, and none fails others."""
         if isinstance(value, str) and len(value) > MOST_CHARACTERS:
             return f"is longer than {MOST_CHARACTERS} characters"
         if isinstance(value, int) and abs(value) > MOST_EXACT:
@@ -104,7 +103,7 @@ class RowSchema:
             return self._text_fault(value)
         if isinstance(value, float) and not math.isfinite(value):
             return "is not a finite number"
-        return "is outside 64 bits" if isinstance(value, int) and abs(value) >= _INTEGER_LIMIT else ""
+        return "is outside 64 bits" if isinstance(value, int) and abs(value) >= INTEGERS else ""
 
 
 def size_bytes(row: PredictionRow) -> int:
@@ -122,4 +121,4 @@ def _time_fault(time: float | None, now: float) -> str:
         return ""
     if not (math.isfinite(time) and time >= 0):
         return "is not a time in seconds since 1970"
-    return f"is more than {_FUTURE_S:g} s in the future" if time > now + _FUTURE_S else ""
+    return f"is more than {FUTURE_S:g} s in the future" if time > now + FUTURE_S else ""

@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from contender.contracts.ab_router import ExperimentRevision, PredictionRow, VariantAllocation
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.problems import FieldError
-from contender.contracts.values import Scalar
+from contender.contracts.values import Scalar, Score
 from services.ab_router.catalog import Model
-
-Value = float | list[float]
 
 
 @dataclass(slots=True)
 class AssignedRow:
     """A row with its assignment; `variant` is None outside of an experiment. `arrived` is a perf_counter's seconds."""
 
-    row: PredictionRow
+    request: PredictionRow
     time: float
     model: Model
     experiment: ExperimentRevision | None
@@ -25,7 +23,7 @@ class AssignedRow:
 
     @property
     def version(self) -> ModelVersion:
-        """What shall answer: the variant's version, else the model's champion."""
+        """The version that shall answer: the variant's, else the model's champion."""
         return self.model.versions[self.variant.version] if self.variant else self.model.champion
 
     @property
@@ -46,12 +44,12 @@ class AssignedRow:
 
 @dataclass(slots=True)
 class ScoredRow:
-    """What a version answered to a row; `latency_ms` is from the row's arrival to that answer."""
+    """A row with a version's answer; `latency_ms` is from the row's arrival to that answer."""
 
-    row: AssignedRow
+    assigned: AssignedRow
     version: ModelVersion
     served_variant: str | None
-    score: Value
+    score: Score
     label: Scalar
     inputs: dict[str, Scalar]
     statuses: dict[str, str]
@@ -60,8 +58,8 @@ class ScoredRow:
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedRow:
-    """The row itself is why a version can't score it: `errors` name fields of the row, such as `inputs.plan`."""
+class RejectedRow:
+    """A version can't score the row because of the row itself: `errors` name its fields, such as `inputs.plan`."""
 
     errors: list[FieldError]
 
@@ -73,4 +71,4 @@ class UnansweredRow:
     reason: str
 
 
-Outcome = ScoredRow | RefusedRow | UnansweredRow
+RowResult = ScoredRow | RejectedRow | UnansweredRow

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter
 
-from services.ab_router.frames import encoded
+from services.ab_router.frames import encode_frame
 from services.ab_router.rows import ScoredRow
 from services.ab_router.settings import RouterSettings
 from shared.clock import Clock
@@ -16,15 +16,17 @@ from shared.journal import Journal, JournalRecord
 from shared.microbatch import MicroBatcher
 from shared.topics import LARGEST_RECORD_BYTES, PREDICTIONS, cloud_event_headers
 
-PREDICTED = Counter("contender_predictions_total", "Predictions that are in the journal", ["model", "variant"])
+PREDICTED = Counter("contender_predictions_total", "Predictions written to the journal", ["model", "variant"])
 FALLBACKS = Counter(
     "contender_fallbacks_total", "Predictions answered by another variant than the assigned one", ["model", "variant"]
 )
-DEGRADED = Counter("contender_degraded_total", "Predictions made without all of their features", ["model", "variant"])
+DEGRADED = Counter(
+    "contender_degraded_total", "Predictions for which defaults or a fallback value stood in", ["model", "variant"]
+)
 
 
 class Writer:
-    """One stage for the rows of all versions: whatever is answered while a flush runs goes into the next frame."""
+    """Writes the rows of all versions: those answered while one flush runs go into the next frame."""
 
     def __init__(self, journal: Journal, clock: Clock, settings: RouterSettings) -> None:
         self._journal = journal
@@ -35,14 +37,14 @@ class Writer:
             senders=settings.senders,
             batch_limit=settings.batch_limit,
             queue_limit=settings.queue_limit,
-            weigh=lambda scored: scored.row.size_bytes,
+            weigh=lambda row: row.assigned.size_bytes,
             weight_limit=FRAME_BYTES,
         )
 
     async def write(self, rows: Sequence[ScoredRow]) -> list[PredictionId | None]:
-        """The rows' ids; they are on disk when this returns. None for a row that is larger than a record may be.
+        """The rows' ids; they are on disk when this returns. None for a row that is too large for a record.
 
-        Rows of a caller that has gone before they are appended are left out.
+        Rows whose caller leaves before they are appended are left out.
 
         Raises:
             JournalFull: nothing was written.
@@ -53,7 +55,7 @@ class Writer:
         now = self._clock.now()
         records: list[JournalRecord] = []
         ids: list[PredictionId | None] = []
-        for part in split(rows, encoded):
+        for part in split(rows, encode_frame):
             if len(part.encoded) > LARGEST_RECORD_BYTES:  # a single row: anything larger was split
                 ids.append(None)
                 continue
@@ -71,9 +73,9 @@ class Writer:
 
 def _count(rows: Sequence[ScoredRow]) -> None:
     kinds: Tally[tuple[str, str, bool, bool]] = Tally()
-    for scored in rows:
-        variant = scored.row.variant.name if scored.row.variant else None
-        kinds[scored.row.model.name, variant or "", scored.degraded, scored.served_variant != variant] += 1
+    for row in rows:
+        variant = row.assigned.variant.name if row.assigned.variant else None
+        kinds[row.assigned.model.name, variant or "", row.degraded, row.served_variant != variant] += 1
     for (model, name, degraded, is_fallback), number in kinds.items():
         PREDICTED.labels(model, name).inc(number)
         if degraded:

@@ -1,34 +1,27 @@
-"""What an experiment may be, and how it goes from draft to running to stopped."""
+"""The rules of experiments: which are valid, how one goes from draft to running to stopped, who gets which variant."""
 
-import re
 from collections.abc import Mapping
-from itertools import pairwise
 
 import msgspec
 
 from contender.contracts.ab_router import ExperimentRevision, NewExperiment, VariantAllocation
 from contender.contracts.inference_service import ModelVersion
+from contender.contracts.limits import ALPHAS, NAME, NAME_WORDS, SHARES, TUNING_ROWS, VARIANTS, WINDOWS_S
 from contender.contracts.metrics import metrics_of
 from contender.contracts.problems import FieldError
-from contender.contracts.tasks import TaskName, task_named
+from contender.contracts.tasks import task_named
 from services.ab_router.domain.hashing import bucket, choose, ranges
 from services.ab_router.errors import ExperimentStateError
 from shared.errors import InvalidField
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WEIGHT_TOLERANCE = 1e-9
-_VARIANT_LIMIT = 10
-_LEAST_SHARE = 1e-6
-_ALPHAS = (1e-9, 0.5)
-_TUNING_N_LIMIT = 10**9
-_WINDOWS_S = (1.0, 10 * 365.25 * 86_400)
 
 
 def draft(new: NewExperiment, versions: Mapping[str, ModelVersion], *, seed: str, now: float) -> ExperimentRevision:
     """The first revision.
 
     Raises:
-        InvalidField: a field is out of range, or names what there is not.
+        InvalidField: a field is out of range, or names something unknown.
     """
     faults = _faults(new, versions)
     if faults:
@@ -77,11 +70,11 @@ def stopped(experiment: ExperimentRevision, now: float) -> ExperimentRevision:
 
 def assign(experiment: ExperimentRevision, unit: str) -> VariantAllocation | None:
     """The unit's variant; None when the coverage leaves the unit out."""
-    place = bucket(experiment.seed, unit)
-    if place is None:
+    unit_bucket = bucket(experiment.seed, unit)
+    if unit_bucket is None:
         return None
-    shares = ranges(len(experiment.variants), experiment.coverage, [one.weight for one in experiment.variants])
-    index = choose(place, shares)
+    weights = [variant.weight for variant in experiment.variants]
+    index = choose(unit_bucket, ranges(len(experiment.variants), experiment.coverage, weights))
     return None if index < 0 else experiment.variants[index]
 
 
@@ -92,42 +85,49 @@ def _revised(experiment: ExperimentRevision, **changes: object) -> ExperimentRev
 def _faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[FieldError]:
     names = [variant.name for variant in new.variants]
     checks = [
-        ("name", _NAME.fullmatch(new.name) is None, "is not a name: letters, digits, dot, dash, underscore, up to 100"),
-        ("variants", not 2 <= len(names) <= _VARIANT_LIMIT, f"has {len(names)} entries, from 2 to {_VARIANT_LIMIT} do"),  # noqa: PLR2004
+        ("name", NAME.fullmatch(new.name) is None, f"must be {NAME_WORDS}"),
+        ("variants", not _within(len(names), VARIANTS), f"has {len(names)} entries; expected {_span(VARIANTS)}"),
         ("variants", len(set(names)) < len(names), "names a variant twice"),
         ("champion", new.champion is not None and new.champion not in names, "is not the name of a variant"),
-        ("window_s", not _WINDOWS_S[0] <= new.window_s <= _WINDOWS_S[1], "is not from one second to ten years"),
-        ("alpha", not _ALPHAS[0] <= new.alpha <= _ALPHAS[1], f"is not from {_ALPHAS[0]:g} to {_ALPHAS[1]:g}"),
-        ("tuning_n", not 1 <= new.tuning_n <= _TUNING_N_LIMIT, f"is not a number of rows up to {_TUNING_N_LIMIT:,}"),
-        ("coverage", not _LEAST_SHARE <= new.coverage <= 1, f"is not from {_LEAST_SHARE:g} to 1"),
+        ("window_s", not _within(new.window_s, WINDOWS_S), "must be from one second to ten years"),
+        ("alpha", not _within(new.alpha, ALPHAS), f"must be {_span(ALPHAS)}"),
+        ("tuning_n", not _within(new.tuning_n, TUNING_ROWS), f"must be {_span(TUNING_ROWS)} rows"),
+        ("coverage", not _within(new.coverage, SHARES), f"must be {_span(SHARES)}"),
     ]
-    found = [FieldError(field, message) for field, wrong, message in checks if wrong]
+    faults = [FieldError(field, message) for field, is_wrong, message in checks if is_wrong]
     total = sum(variant.weight for variant in new.variants)
     if not abs(total - 1) <= _WEIGHT_TOLERANCE:
-        found.append(FieldError("variants", f"has weights that add up to {total:g}, not to 1"))
+        faults.append(FieldError("variants", f"has weights that add up to {total:g}; they must add up to 1"))
     for index, variant in enumerate(new.variants):
-        where = f"variants[{index}]"
-        if _NAME.fullmatch(variant.name) is None:
-            found.append(FieldError(f"{where}.name", "is not a name"))
-        if not _LEAST_SHARE <= variant.weight <= 1:
-            found.append(FieldError(f"{where}.weight", f"is not from {_LEAST_SHARE:g} to 1"))
+        path = f"variants[{index}]"
+        if NAME.fullmatch(variant.name) is None:
+            faults.append(FieldError(f"{path}.name", f"must be {NAME_WORDS}"))
+        if not _within(variant.weight, SHARES):
+            faults.append(FieldError(f"{path}.weight", f"must be {_span(SHARES)}"))
         if variant.version not in versions:
-            found.append(FieldError(f"{where}.version", f"is not a version of model {new.model}"))
-    return found + _metric_faults(new, versions)
+            faults.append(FieldError(f"{path}.version", f"is not a version of model {new.model}"))
+    return faults + _metric_faults(new, versions)
 
 
 def _metric_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[FieldError]:
-    used = [versions[variant.version] for variant in new.variants if variant.version in versions]
-    found = []
-    if any((one.task, one.classes) != (other.task, other.classes) for one, other in pairwise(used)):
-        found.append(FieldError("variants", "mixes versions of different tasks or classes"))
-    elif used and new.metric not in (known := [metric.name for metric in metrics_of(task_named(used[0].task))]):
-        found.append(FieldError("metric", f"is not a metric of a {used[0].task} model: {', '.join(known)}"))
-    if new.fallback_value is not None and used:
-        found += _fallback_faults(new.fallback_value, used[0].task)
-    return found
+    known = [versions[variant.version] for variant in new.variants if variant.version in versions]
+    if not known:
+        return []
+    faults = []
+    task = task_named(known[0].task)
+    metrics = [metric.name for metric in metrics_of(task)]
+    if len({(version.task, tuple(version.classes)) for version in known}) > 1:
+        faults.append(FieldError("variants", "mixes versions of different tasks or classes"))
+    elif new.metric not in metrics:
+        faults.append(FieldError("metric", f"is not a metric of a {task.name} model: {', '.join(metrics)}"))
+    if new.fallback_value is not None and (message := task.fallback_fault(new.fallback_value)):
+        faults.append(FieldError("fallback_value", message))
+    return faults
 
 
-def _fallback_faults(value: float, task: TaskName) -> list[FieldError]:
-    wrong = task_named(task).fallback_fault(value)
-    return [FieldError("fallback_value", wrong)] if wrong else []
+def _within(value: float, bounds: tuple[float, float]) -> bool:
+    return bounds[0] <= value <= bounds[1]
+
+
+def _span(bounds: tuple[float, float]) -> str:
+    return f"from {bounds[0]:,} to {bounds[1]:,}"

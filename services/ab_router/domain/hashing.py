@@ -22,7 +22,7 @@ def fnv1a32(text: str) -> int:
 
 
 def bucket(seed: str, unit: str, version: int = 2) -> float | None:
-    """A unit's place in [0, 1); None for a version of the hash that there is not."""
+    """A unit's bucket in [0, 1); None for an unknown version of the hash."""
     if version == 2:  # noqa: PLR2004
         return fnv1a32(str(fnv1a32(seed + unit))) % _V2_STEPS / _V2_STEPS
     if version == 1:
@@ -33,7 +33,7 @@ def bucket(seed: str, unit: str, version: int = 2) -> float | None:
 def ranges(count: int, coverage: float, weights: Sequence[float] | None) -> list[Range]:
     """Half-open ranges of the variants: [cumulative, cumulative + coverage * weight).
 
-    Weights that do not fit the count or don't add up to about 1 are taken as equal.
+    Weights whose number differs from the count, or that don't add up to about 1, are replaced by equal ones.
     """
     covered = min(1.0, max(0.0, coverage))
     equal = [1 / count] * count if count else []
@@ -45,13 +45,13 @@ def ranges(count: int, coverage: float, weights: Sequence[float] | None) -> list
     return [(start, start + covered * share) for start, share in zip(starts, shares, strict=True)]
 
 
-def choose(place: float, among: Sequence[Range]) -> int:
-    """Index of the first range that holds the place; -1 when none does."""
-    return next((index for index, (low, high) in enumerate(among) if low <= place < high), -1)
+def choose(unit_bucket: float, among: Sequence[Range]) -> int:
+    """Index of the first range that holds the bucket; -1 when none does."""
+    return next((index for index, (low, high) in enumerate(among) if low <= unit_bucket < high), -1)
 
 
 def in_namespace(unit: str, namespace: tuple[str, float, float]) -> bool:
     """Whether a unit is within a namespace's range."""
     name, low, high = namespace
-    place = bucket(f"__{name}", unit, version=1)
-    return place is not None and low <= place < high
+    unit_bucket = bucket(f"__{name}", unit, version=1)
+    return unit_bucket is not None and low <= unit_bucket < high

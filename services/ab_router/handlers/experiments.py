@@ -1,7 +1,6 @@
-"""Use cases of experiments: create, start, stop, tell. Knows no HTTP."""
+"""Use cases of experiments: create, start, stop, show."""
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Mapping
 
@@ -14,16 +13,17 @@ from shared.clock import Clock
 from shared.errors import JournalFull
 from shared.ids import new_frame_id
 from shared.journal import Journal, JournalRecord
+from shared.logs import logger
 from shared.topics import EXPERIMENTS, cloud_event_headers
 
-_LOG = logging.getLogger(__name__)
+_LOG = logger(__name__)
 
 
 class Experiments:
     """Experiments as the store has them; predictions read them in memory.
 
-    Every change is a new revision, which also goes to the topic `experiments`. The store decides: a revision that a
-    full journal can't take holds all the same, and is sent with a later refresh.
+    Every change is a new revision, which also goes to the topic `experiments`. The store decides: a revision is valid
+    even if the journal is full, and is then sent with a later refresh.
     """
 
     def __init__(self, store: ExperimentStore, journal: Journal, catalog: Catalog, clock: Clock) -> None:
@@ -37,13 +37,10 @@ class Experiments:
         self._changing = asyncio.Lock()
 
     async def refresh(self) -> None:
-        """Read the store, which another router may have changed, and send what could not be sent before."""
+        """Read the store, which another router may have changed, and send the revisions that wait to be sent."""
         async with self._changing:
             await self._load()
             await self._send()
-
-    async def _load(self) -> None:
-        self._take({revision.name: revision for revision in await self._store.current()})
 
     async def republish(self) -> None:
         """Send every current revision again: a crash may have come between the store and the journal."""
@@ -63,7 +60,7 @@ class Experiments:
         """The current revision of one experiment.
 
         Raises:
-            UnknownExperimentError: there is none of that name.
+            UnknownExperimentError: no experiment has that name.
         """
         if name not in self._current:
             raise UnknownExperimentError(f"there is no experiment {name}")
@@ -74,9 +71,9 @@ class Experiments:
 
         Raises:
             UnknownModelError: its model is not registered.
-            Unavailable: whether its versions are registered can't be read.
-            Unprocessable: a field is out of range, or names what there is not.
-            ExperimentExistsError: the name is taken.
+            Unavailable: one of its versions is unknown, and the inference service does not answer.
+            InvalidField: a field is out of range, or names something unknown.
+            ExperimentExistsError: an experiment has that name.
         """
         model = await self._catalog.find(new.model, [variant.version for variant in new.variants])
         async with self._changing:
@@ -89,8 +86,8 @@ class Experiments:
         """Let a draft run.
 
         Raises:
-            UnknownExperimentError: there is none of that name.
-            ExperimentStateError: it is no draft, or another one runs on the model.
+            UnknownExperimentError: no experiment has that name.
+            ExperimentStateError: it is not a draft, or another experiment runs on the model.
         """
         async with self._changing:
             await self._load()
@@ -108,12 +105,15 @@ class Experiments:
         """End a running experiment; from then on the model's champion answers.
 
         Raises:
-            UnknownExperimentError: there is none of that name.
+            UnknownExperimentError: no experiment has that name.
             ExperimentStateError: it does not run.
         """
         async with self._changing:
             await self._load()
             return await self._change(stopped(self.find(name), self._clock.now()))
+
+    async def _load(self) -> None:
+        self._replace({revision.name: revision for revision in await self._store.current()})
 
     async def _change(self, revision: ExperimentRevision) -> ExperimentRevision:
         if not await self._store.add(revision):
@@ -121,7 +121,7 @@ class Experiments:
         return await self._publish(revision)
 
     async def _publish(self, revision: ExperimentRevision) -> ExperimentRevision:
-        self._take({**self._current, revision.name: revision})
+        self._replace({**self._current, revision.name: revision})
         self._unsent[revision.name] = revision
         await self._send()
         return revision
@@ -131,7 +131,7 @@ class Experiments:
             self._journal.append_all([self._record(revision) for revision in self._unsent.values()])
             await self._journal.flush()
         except JournalFull as error:
-            _LOG.warning("revisions of experiments wait to be sent: %s", error)
+            _LOG.warning("revisions of experiments wait to be sent", error=str(error))
         else:
             self._unsent.clear()
 
@@ -139,6 +139,6 @@ class Experiments:
         headers = cloud_event_headers(EXPERIMENTS, new_frame_id(self._clock.now()))
         return JournalRecord(EXPERIMENTS.name, 0, revision.name.encode(), headers, EXPERIMENTS.encode(revision))
 
-    def _take(self, current: Mapping[str, ExperimentRevision]) -> None:
+    def _replace(self, current: Mapping[str, ExperimentRevision]) -> None:
         self._current = dict(current)
-        self._running = {one.model: one for one in current.values() if one.status == "running"}
+        self._running = {revision.model: revision for revision in current.values() if revision.status == "running"}

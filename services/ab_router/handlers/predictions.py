@@ -1,4 +1,4 @@
-"""The use case of prediction: check, assign, score, write down, answer. Knows no HTTP."""
+"""The use case of prediction: check, assign, score, write to the journal, answer."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,10 @@ from services.ab_router.answering import Answering
 from services.ab_router.catalog import Catalog, Model
 from services.ab_router.domain.experiments import assign
 from services.ab_router.errors import ModelUnavailableError
-from services.ab_router.experiments import Experiments
+from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.queues import VersionQueues
 from services.ab_router.requests import FAULTS_SHOWN, RowSchema, size_bytes
-from services.ab_router.rows import AssignedRow, Outcome, RefusedRow, ScoredRow, UnansweredRow
+from services.ab_router.rows import AssignedRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.writer import Writer
@@ -32,11 +32,11 @@ _SCHEMA_LIMIT = 1_000
 
 
 class Predict:
-    """Answers predictions in micro-batches: concurrent calls share the calls they lead to, and one write.
+    """Answers predictions in micro-batches: concurrent calls share the calls to other services, and one write.
 
     A row that nobody can score as it is gets its own refusal; the rows beside it are answered. But where a row might be
-    scored later, its whole call is refused with 503: a caller that is told 503 has no ids to give feedback for, and
-    labels that are missing in one arm alone would skew the comparison.
+    scored later, its whole call is refused: the caller gets no ids to give feedback for. Labels that are missing in one
+    arm alone would skew the comparison.
     """
 
     def __init__(
@@ -75,18 +75,18 @@ class Predict:
     async def rows(self, model: str, rows: Sequence[PredictionRow]) -> list[Prediction | ServiceError]:
         """A prediction or the refusal of each row, in order; predictions are durable when this returns.
 
-        A call that is given up, by its caller or at its deadline, is not written down. What remains is the moment in
-        which the journal goes to the disk: a call that ends there is refused, and in the record all the same.
+        A call that ends early, at its deadline or because its caller left, is not written. Only one that ends while the
+        journal is being written to the disk may be refused and yet be on record.
 
         Raises:
             UnknownModelError: no version of the model is registered.
             TooLarge, InvalidField: there are too many rows, or none.
             ModelUnavailableError: nobody could answer one of them at the moment.
-            JournalFull, Overloaded, Unavailable: ask again later.
+            JournalFull, Overloaded, Unavailable: the same call may succeed later.
         """
         arrived = perf_counter()
-        self._journal.check_room()  # before anything is assigned or paid for
-        _check_number(rows, self._settings.row_limit)
+        self._journal.check_room()  # before the other services have work
+        _check_count(rows, self._settings.row_limit)
         registered = await self._catalog.find(model)
         experiment = self._running(registered)
         schema, now = self._schema(registered, experiment), self._clock.now()
@@ -112,22 +112,22 @@ class Predict:
             return []
         try:
             async with asyncio.timeout(self._settings.deadline_s):
-                outcomes = await self._answering.answer(rows)
-                for row, outcome in zip(rows, outcomes, strict=True):
-                    if isinstance(outcome, UnansweredRow):
+                answered = await self._answering.answer(rows)
+                for row, result in zip(rows, answered, strict=True):
+                    if isinstance(result, UnansweredRow):
                         raise ModelUnavailableError(
-                            f"model {row.model.name}: {outcome.reason}",
+                            f"model {row.model.name}: {result.reason}",
                             retry_after_s=ceil(self._settings.breaker_rest_s),
                         )
-                scored = [outcome for outcome in outcomes if isinstance(outcome, ScoredRow)]
+                scored = [result for result in answered if isinstance(result, ScoredRow)]
                 ids = await self._writer.write(scored)
         except TimeoutError as error:
             raise Overloaded(f"no answer within {self._settings.deadline_s:g} s") from error
         written = iter(zip(scored, ids, strict=True))
-        return [_answer(outcome, written) for outcome in outcomes]
+        return [_answer(result, written) for result in answered]
 
     def _admit(self, rows: int, size: int) -> None:
-        """Count rows as under way; refused as a whole, before any is asked for, so that no split is skewed.
+        """Count rows as under way. A refusal concerns the whole call, before any row is asked for, and skews no split.
 
         Raises:
             Overloaded: there is no room for them.
@@ -146,7 +146,7 @@ class Predict:
         return experiment
 
     def _schema(self, model: Model, experiment: ExperimentRevision | None) -> RowSchema:
-        """What every row must bring, whoever answers it: a refusal must not depend on the assignment."""
+        """The schema of rows, whoever answers them: a refusal must not depend on the assignment."""
         candidates = _candidates(model, experiment)
         key = (model.name, *candidates)
         serial, schema = self._schemas.get(key, (-1, None))
@@ -160,7 +160,7 @@ class Predict:
 
 
 def all_refused(answers: Sequence[Prediction | ServiceError]) -> ServiceError | None:
-    """One problem for a call none of whose rows is answered; it names the rows. None where one is answered."""
+    """The error of a call all of whose rows are refused, which names the rows; None where a row is answered."""
     problems = [answer for answer in answers if isinstance(answer, ServiceError)]
     if len(problems) < len(answers):
         return None
@@ -173,7 +173,7 @@ def all_refused(answers: Sequence[Prediction | ServiceError]) -> ServiceError | 
     return kind(_sentence(errors) or problems[0].detail, errors[:FAULTS_SHOWN])
 
 
-def _check_number(rows: Sequence[PredictionRow], row_limit: int) -> None:
+def _check_count(rows: Sequence[PredictionRow], row_limit: int) -> None:
     if len(rows) > row_limit:
         raise TooLarge(f"rows has {len(rows)} entries; one call takes {row_limit}")
     if not rows:
@@ -181,7 +181,7 @@ def _check_number(rows: Sequence[PredictionRow], row_limit: int) -> None:
 
 
 def _candidates(model: Model, experiment: ExperimentRevision | None) -> dict[str, ModelVersion]:
-    """The versions that might answer; whoever is asked must not depend on what a row brings."""
+    """The versions that might answer."""
     variants = experiment.variants if experiment else []
     names = [model.champion.version, *(variant.version for variant in variants)]
     return {name: model.versions[name] for name in names}
@@ -195,9 +195,9 @@ def _assigned(
     return AssignedRow(row, time, model, experiment, variant, arrived, size_bytes(row))
 
 
-def _answer(outcome: Outcome, written: Iterator[tuple[ScoredRow, PredictionId | None]]) -> Prediction | ServiceError:
-    if isinstance(outcome, RefusedRow):
-        return _refusal(outcome.errors)
+def _answer(result: RowResult, written: Iterator[tuple[ScoredRow, PredictionId | None]]) -> Prediction | ServiceError:
+    if isinstance(result, RejectedRow):
+        return _refusal(result.errors)
     scored, prediction_id = next(written)
     if prediction_id is None:
         return RecordTooLarge("the row is larger than a record may be; send shorter inputs, entities or context")
@@ -205,15 +205,16 @@ def _answer(outcome: Outcome, written: Iterator[tuple[ScoredRow, PredictionId | 
 
 
 def _prediction(scored: ScoredRow, prediction_id: PredictionId) -> Prediction:
-    row = scored.row
+    assigned = scored.assigned
+    variant, experiment = assigned.variant, assigned.experiment
     return Prediction(
         prediction_id=str(prediction_id),
-        model=row.model.name,
+        model=assigned.model.name,
         version=scored.version.version,
-        variant=row.variant.name if row.variant else None,
-        experiment=row.experiment.name if row.experiment and row.variant else None,
+        variant=variant.name if variant else None,
+        experiment=experiment.name if experiment and variant else None,
         outputs=Outputs(scored.score, scored.label),
-        inputs=scored.inputs if row.row.return_inputs else {},
+        inputs=scored.inputs if assigned.request.return_inputs else {},
         degraded=scored.degraded,
     )
 

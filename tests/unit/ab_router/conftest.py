@@ -10,15 +10,16 @@ import httpx
 import msgspec
 import pytest
 
-from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault
+from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault, ScoredRows
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
+from services.ab_router.calls import CallError, QuestionRefusedError
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import CallError, Needs, QuestionRefusedError, Score, ServedFeatures
+from services.ab_router.clients import ServedFeatures, ViewInputs
 from services.ab_router.domain.experiments import assign
-from services.ab_router.experiments import Experiments
+from services.ab_router.handlers.experiments import Experiments
+from services.ab_router.handlers.predictions import Predict
 from services.ab_router.main import State, create_app
-from services.ab_router.predictions import Predict
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.store import InMemoryExperimentStore
@@ -61,7 +62,7 @@ class FakeFeatures:
     `invalid` origins have the status INVALID, and a question that holds a `refused` one is refused whole.
     """
 
-    views: dict[str, Needs] = field(default_factory=lambda: {"origin_delays": Needs(["origin"])})
+    views: dict[str, ViewInputs] = field(default_factory=lambda: {"origin_delays": ViewInputs(["origin"])})
     missing: set[str] = field(default_factory=set)
     nulls: dict[str, str] = field(default_factory=dict)
     invalid: set[str] = field(default_factory=set)
@@ -74,7 +75,7 @@ class FakeFeatures:
     def __post_init__(self) -> None:
         self.defining.set()
 
-    async def needs(self) -> dict[str, Needs]:
+    async def view_inputs(self) -> dict[str, ViewInputs]:
         await self.defining.wait()
         if self.down:
             raise CallError("feature_service: down")
@@ -134,7 +135,7 @@ class FakeInference:
             raise CallError("inference_service: down")
         return registered
 
-    async def predict(self, model: str, version: str, inputs: Mapping[str, list[Scalar]]) -> Score:
+    async def predict(self, model: str, version: str, inputs: Mapping[str, list[Scalar]]) -> ScoredRows:
         self.asked.append((version, dict(inputs)))
         self.reached.set()
         if not self.hanging or version in self.hanging:
@@ -152,7 +153,7 @@ class FakeInference:
         scores, labels = self._scores(model, version, values)
         for row in refused:
             scores[row] = labels[row] = None
-        return Score(scores, labels, faults)
+        return ScoredRows(scores, labels, faults)
 
     def _scores(self, model: str, version: str, values: list[Scalar]) -> tuple[list[float | None], list[Scalar]]:
         if model == "delay":

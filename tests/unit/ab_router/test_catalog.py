@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault
+from services.ab_router.calls import CallError, QuestionRefusedError
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import CallError, HttpFeatures, HttpInference, Needs, QuestionRefusedError
+from services.ab_router.clients import HttpFeatures, HttpInference, ViewInputs
 from services.ab_router.errors import UnknownModelError
 from shared.errors import Unavailable
 
@@ -130,7 +131,10 @@ async def test_the_last_copy_serves_while_the_other_services_are_down(inference,
     inference.down = features.down = True
     async with Catalog(inference, features, path, 600) as catalog:
         assert await catalog.find("late") == model
-        assert catalog.needs(model.versions["streaming"]) == (["origin_delays:mean_delay"], Needs(["origin"]))
+        assert catalog.served_features(model.versions["streaming"]) == (
+            ["origin_delays:mean_delay"],
+            ViewInputs(["origin"]),
+        )
         assert "can't be read" in catalog.fault
         inference.down = False
         await catalog.refresh()
@@ -146,7 +150,7 @@ async def test_what_can_not_be_read_stays_as_it_was_and_the_rest_is_taken(infere
             await catalog.find("delay")
         assert catalog.fault == ""
         streaming = (await catalog.find("late")).versions["streaming"]
-        assert catalog.needs(streaming) == (["origin_delays:mean_delay"], Needs(["origin"]))
+        assert catalog.served_features(streaming) == (["origin_delays:mean_delay"], ViewInputs(["origin"]))
 
 
 async def test_whether_an_unknown_model_exists_can_not_be_said_while_inference_is_down(inference, features, path):
@@ -183,21 +187,25 @@ async def test_a_copy_that_can_not_be_written_stops_nobody(inference, features, 
 
 async def test_each_feature_is_asked_for_once_with_all_that_they_need(inference, features, path):
     features.views = {
-        "origin_delays": Needs(["origin"]),
-        "tail_delays": Needs(["origin", "tail_number"], {"distance": "float"}),
+        "origin_delays": ViewInputs(["origin"]),
+        "tail_delays": ViewInputs(["origin", "tail_number"], {"distance": "float"}),
     }
     sources = ["request", "origin_delays:a", "origin_delays:b", "origin_delays:a", "tail_delays:a", "gone:a"]
     inputs = [InputColumn(f"column-{at}", "float", source=source) for at, source in enumerate(sources)]
     version = ModelVersion(model="m", version="v", task="regression", inputs=inputs, registered_at=1.0)
     async with Catalog(inference, features, path, 600) as catalog:
-        assert catalog.needs(version) == (
+        assert catalog.served_features(version) == (
             ["origin_delays:a", "origin_delays:b", "tail_delays:a"],
-            Needs(["origin", "tail_number"], {"distance": "float"}),
+            ViewInputs(["origin", "tail_number"], {"distance": "float"}),
         )
 
 
+def mocked(answer) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url="http://service.test", transport=httpx.MockTransport(answer))
+
+
 def client_that_answers(content: bytes, status: int = 200) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(status, content=content)))
+    return mocked(lambda _: httpx.Response(status, content=content))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +222,7 @@ def client_that_answers(content: bytes, status: int = 200) -> httpx.AsyncClient:
 async def test_definitions_of_another_shape_are_a_failed_call(content, status):
     async with client_that_answers(content, status) as client:
         with pytest.raises(CallError, match="feature_service"):
-            await HttpFeatures(client, "http://features.test", 1.0, 1000).needs()
+            await HttpFeatures(client, 1.0, 1000).view_inputs()
 
 
 @pytest.mark.parametrize(
@@ -229,15 +237,15 @@ async def test_definitions_of_another_shape_are_a_failed_call(content, status):
 async def test_features_of_another_shape_are_a_failed_call(content):
     async with client_that_answers(content) as client:
         with pytest.raises(CallError, match="feature_service"):
-            await HttpFeatures(client, "http://features.test", 1.0, 1000).get(["v:a"], {"key": ["x"]}, [1.0])
+            await HttpFeatures(client, 1.0, 1000).get(["v:a"], {"key": ["x"]}, [1.0])
 
 
 async def test_a_service_that_does_not_answer_is_a_failed_call():
     def fail(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadTimeout("no answer", request=request)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(fail)) as client:
-        inference = HttpInference(client, "http://inference.test", 1.0, 1000)
+    async with mocked(fail) as client:
+        inference = HttpInference(client, 1.0, 1000)
         for call in (inference.versions(), inference.predict("m", "v", {"distance": [1.0]})):
             with pytest.raises(CallError, match="ReadTimeout"):
                 await call
@@ -254,8 +262,8 @@ async def test_features_are_found_by_their_full_names():
         columns = [{"values": ["x"], "statuses": ["PRESENT"]}, {"values": [2.5], "statuses": ["PRESENT"]}]
         return httpx.Response(200, json={"metadata": {"feature_names": ["key", "v__a"]}, "results": columns})
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        served = await HttpFeatures(client, "http://features.test", 1.0, 1000).get(["v:a"], {"key": ["x"]}, [1.0])
+    async with mocked(answer) as client:
+        served = await HttpFeatures(client, 1.0, 1000).get(["v:a"], {"key": ["x"]}, [1.0])
     assert (served.values, served.statuses) == ({"v:a": [2.5]}, {"v:a": ["PRESENT"]})
 
 
@@ -271,7 +279,7 @@ async def test_features_are_found_by_their_full_names():
 )
 async def test_scores_of_another_shape_are_a_failed_call(content):
     async with client_that_answers(content) as client:
-        inference = HttpInference(client, "http://inference.test", 1.0, 1000)
+        inference = HttpInference(client, 1.0, 1000)
         with pytest.raises(CallError, match="inference_service"):
             await inference.predict("m", "v", {"distance": [1.0, 2.0]})
 
@@ -283,10 +291,8 @@ async def test_scores_are_asked_of_one_version_by_column():
         assert msgspec.json.decode(request.content) == {"inputs": {"distance": [1.0, 2.0]}}
         return httpx.Response(200, json={"scores": [0.1, 0.9], "labels": ["no", "yes"]})
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        score = await HttpInference(client, "http://inference.test", 1.0, 1000).predict(
-            "m", "v", {"distance": [1.0, 2.0]}
-        )
+    async with mocked(answer) as client:
+        score = await HttpInference(client, 1.0, 1000).predict("m", "v", {"distance": [1.0, 2.0]})
     assert (score.scores, score.labels) == ([0.1, 0.9], ["no", "yes"])
 
 
@@ -294,9 +300,7 @@ async def test_a_row_without_a_score_comes_with_its_fault():
     fault = {"row": 1, "status": 422, "field": "inputs.distance", "message": "is null"}
     content = msgspec.json.encode({"scores": [0.1, None], "labels": ["no", None], "errors": [fault]})
     async with client_that_answers(content) as client:
-        score = await HttpInference(client, "http://inference.test", 1.0, 1000).predict(
-            "m", "v", {"distance": [1, None]}
-        )
+        score = await HttpInference(client, 1.0, 1000).predict("m", "v", {"distance": [1, None]})
     assert (score.scores, score.labels) == ([0.1, None], ["no", None])
     assert score.errors == [RowFault(1, 422, "inputs.distance", "is null")]
 
@@ -305,8 +309,37 @@ async def test_a_version_that_can_not_be_read_hides_no_other():
     whole = msgspec.to_builtins(ModelVersion(model="m", version="v", task="regression", inputs=[], registered_at=1.0))
     content = msgspec.json.encode({"versions": [{**whole, "task": "guessing"}, whole, 7]})
     async with client_that_answers(content) as client:
-        (version,) = await HttpInference(client, "http://inference.test", 1.0, 1000).versions()
+        (version,) = await HttpInference(client, 1.0, 1000).versions()
     assert (version.model, version.task) == ("m", "regression")
+
+
+async def test_unchanged_versions_are_not_sent_again():
+    version = ModelVersion(model="m", version="v", task="regression", inputs=[], registered_at=1.0)
+    etags, tags_asked = ["one", "one", "two"], []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        etag, known = etags.pop(0), request.headers.get("if-none-match", "")
+        tags_asked.append(known)
+        if etag == known:
+            return httpx.Response(304, headers={"etag": etag})
+        return httpx.Response(200, headers={"etag": etag}, content=msgspec.json.encode({"versions": [version]}))
+
+    async with mocked(answer) as client:
+        inference = HttpInference(client, 1.0, 1000)
+        assert [await inference.versions() for _ in range(3)] == [[version]] * 3
+    assert tags_asked == ["", "one", "one"]
+
+
+async def test_a_failed_reading_does_not_forget_the_versions_that_the_tag_stands_for():
+    version = ModelVersion(model="m", version="v", task="regression", inputs=[], registered_at=1.0)
+    listed = httpx.Response(200, headers={"etag": "one"}, content=msgspec.json.encode({"versions": [version]}))
+    answers = [listed, httpx.Response(200, content=b"[]", headers={"etag": "two"}), httpx.Response(304)]
+    async with mocked(lambda _: answers.pop(0)) as client:
+        inference = HttpInference(client, 1.0, 1000)
+        await inference.versions()
+        with pytest.raises(CallError):
+            await inference.versions()
+        assert await inference.versions() == [version]
 
 
 @pytest.mark.parametrize(
@@ -316,7 +349,7 @@ async def test_a_version_that_can_not_be_read_hides_no_other():
 async def test_what_is_wrong_with_the_question_is_told_from_what_another_question_would_get_too(status, is_refused):
     problem = {"detail": "odd", "errors": [{"field": "inputs.distance[3]", "message": "is odd"}]}
     async with client_that_answers(msgspec.json.encode(problem), status) as client:
-        inference = HttpInference(client, "http://inference.test", 1.0, 1000)
+        inference = HttpInference(client, 1.0, 1000)
         with pytest.raises(CallError) as failed:
             await inference.predict("m", "v", {"distance": [1.0]})
     assert isinstance(failed.value, QuestionRefusedError) == is_refused
@@ -328,7 +361,7 @@ async def test_what_is_wrong_with_the_question_is_told_from_what_another_questio
 async def test_a_question_longer_than_a_body_may_be_is_refused_before_it_is_sent():
     async with client_that_answers(b"{}") as client:
         with pytest.raises(QuestionRefusedError) as refused:
-            await HttpInference(client, "http://inference.test", 1.0, 1000).predict("m", "v", {"text": ["x" * 1000]})
+            await HttpInference(client, 1.0, 1000).predict("m", "v", {"text": ["x" * 1000]})
     assert refused.value.status == 413
 
 
@@ -339,16 +372,15 @@ async def test_a_call_ends_at_its_timeout_though_bytes_keep_coming():
                 await asyncio.sleep(0.01)
                 yield b" "
 
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Trickle()))
-    async with httpx.AsyncClient(transport=transport) as client:
+    async with mocked(lambda _: httpx.Response(200, stream=Trickle())) as client:
         with pytest.raises(CallError, match="TimeoutError"):
-            await HttpInference(client, "http://inference.test", 0.1, 1000).versions()
+            await HttpInference(client, 0.1, 1000).versions()
 
 
 async def test_a_version_that_needs_a_new_view_has_the_views_read_at_once(inference, features, path):
     async with Catalog(inference, features, path, 600) as catalog:
         newest = InputColumn("delay", "float", "just_defined@1:mean")
-        features.views = {**features.views, "just_defined@1": Needs(["origin"])}
+        features.views = {**features.views, "just_defined@1": ViewInputs(["origin"])}
         inference.registered.append(msgspec.structs.replace(inference.registered[0], version="new", inputs=[newest]))
         version = (await catalog.find("late", ["new"])).versions["new"]
-        await eventually(lambda: catalog.needs(version) == (["just_defined@1:mean"], Needs(["origin"])))
+        await eventually(lambda: catalog.served_features(version) == (["just_defined@1:mean"], ViewInputs(["origin"])))

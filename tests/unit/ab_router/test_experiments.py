@@ -19,7 +19,7 @@ from contender.contracts.tasks import TaskName
 from embedded.ports import free_ports
 from services.ab_router.domain.experiments import assign, draft, started, stopped
 from services.ab_router.errors import ExperimentStateError, ExperimentStoreError
-from services.ab_router.experiments import Experiments
+from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.main import _kept_fresh
 from services.ab_router.store import InMemoryExperimentStore, SqlExperimentStore
 from shared.errors import InvalidField

@@ -9,7 +9,7 @@ from contender.contracts.ab_router import NewExperiment, Prediction, PredictionR
 from contender.contracts.inference_service import InputColumn, RowFault
 from services.ab_router.breaker import Breaker
 from services.ab_router.calls import CallError, QuestionRefusedError
-from services.ab_router.clients import Needs
+from services.ab_router.clients import ViewInputs
 from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.isolation import ask_by_halves
 from shared.errors import InvalidField, Overloaded, ServiceError
@@ -188,7 +188,7 @@ async def by_origin(open_router, settings, journal, features, inference):
 
 
 async def test_a_row_that_features_can_not_be_computed_from_is_refused_by_the_column_that_it_sent(by_origin):
-    by_origin.features.views = {"origin_delays": Needs(["origin"], {"zip": "str", "door": "str"})}
+    by_origin.features.views = {"origin_delays": ViewInputs(["origin"], {"zip": "str", "door": "str"})}
     await by_origin.catalog.refresh()
     by_origin.features.invalid = {"nowhere"}
     rows = [
