@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import msgspec
 
-from contender.answers import GET_RESULTS, GIVE_FEEDBACK, Results
-from contender.contracts import ab_router, feature_service, inference_service
+from contender.contracts import ab_router, feature_service, feedback_service, inference_service
 from contender.contracts.ab_router import ExperimentRevision, Prediction
+from contender.contracts.feedback_service import Results
 from contender.contracts.inference_service import ModelVersion, VersionDetails
 from contender.contracts.metrics import metrics_of
 from contender.contracts.problems import ProblemDetails
@@ -224,11 +224,11 @@ class Client:
 
     def feedback_batch(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
         """Report many outcomes at once, each with `prediction_id`, `outcome` and perhaps `time`."""
-        self._transport.call("feedback_service", GIVE_FEEDBACK, body={"feedback": list(outcomes)})
+        self._transport.call("feedback_service", feedback_service.GIVE_FEEDBACK, body={"feedback": list(outcomes)})
 
     def results(self, experiment: str) -> Results:
         """The results of an experiment at this moment."""
-        return self._transport.call("feedback_service", GET_RESULTS, name=experiment)
+        return self._transport.call("feedback_service", feedback_service.GET_RESULTS, name=experiment)
 
     def change(self, experiment: str, action: str) -> ExperimentRevision:
         """Start or stop an experiment; `action` is `start` or `stop`."""

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 from sklearn.linear_model import LogisticRegression
 
 from contender import Client, RefusedError, UnreachableError
-from contender.answers import Results
+from contender.contracts.feedback_service import Results
 from embedded.ports import free_ports
 from embedded.state import read, runs
 from shared.ids import new_frame_id

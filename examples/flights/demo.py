@@ -12,9 +12,9 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from contender.answers import Results
 from contender.client import Client, Experiment
 from contender.commands.terminal import visible
+from contender.contracts.feedback_service import Results
 from contender.contracts.inference_service import ModelVersion
 from contender.errors import ContenderError
 from contender.training import build_training_set

@@ -13,6 +13,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from contender import Client, ContenderError, Experiment, Refusal, RefusedError, UnreachableError
+from contender.contracts import feedback_service
 from contender.contracts.ab_router import Outputs, Prediction
 from contender.contracts.feature_service import FeatureDescription, ViewDescription
 from contender.contracts.problems import FieldError
@@ -47,19 +48,8 @@ PREDICTED = {
     "fresh": "a field of a later version",
 }
 RESULTS = {
-    "experiment": "e",
-    "status": "running",
-    "model": "churn",
-    "metric": "log_loss",
-    "champion": "champion",
-    "alpha": 0.05,
-    "missing": "excluded",
-    "window_s": 60.0,
-    "watermark": None,
-    "variants": [],
-    "effects": {},
+    **feedback_service.GET_RESULTS.answer_example,
     "verdict": {"status": "collecting", "sentence": "No verdict yet."},
-    "offsets": {},
 }
 
 
@@ -261,6 +251,8 @@ def test_an_experiment_is_started_stopped_and_told_of():
     ]
     assert services.requests[1].content == b""
     assert (results.verdict.status, str(results)) == ("collecting", "No verdict yet.")
+    assert results.split.counts == {"champion": 5000, "challenger": 5000}
+    assert (results.arrival.p, results.health.late) == (0.8, 24)
 
 
 @pytest.mark.parametrize(("status", "raises"), [("running", False), ("stopped", True), ("draft", True)])
