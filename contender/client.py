@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from contender.registration import RegisteredVersion
 
 Refusal = ProblemDetails
-"""Why one row of a batch has no prediction: the row itself is the cause, so asking again does not help."""
+"""Why a row of a batch has no prediction. The row itself is the cause, so the same row is refused again."""
 
 
 class _BatchRow(msgspec.Struct):
@@ -121,7 +121,7 @@ class Client:
         return self._transport.call("inference_service", operation, model=model, version=version)
 
     def promote(self, model: str, version: ModelVersion | str) -> None:
-        """Make a version the one that answers outside of experiments."""
+        """Make a version the champion, which answers outside of experiments."""
         body = {"version": version.version if isinstance(version, ModelVersion) else version}
         self._transport.call("inference_service", inference_service.PROMOTE_VERSION, body=body, model=model)
 
@@ -140,7 +140,7 @@ class Client:
     ) -> "Experiment":
         """The experiment with one challenger: the one that runs with this configuration, else a new draft.
 
-        It assigns nobody until it is started. A script that declares an experiment and starts it may run twice: the
+        It assigns no unit until it is started. A script that declares an experiment and starts it may run twice: the
         second run continues the experiment of the first, or its draft.
 
         Args:
@@ -258,7 +258,7 @@ class Experiment:
         return self
 
     def stop(self) -> Self:
-        """Assign nobody any more: the model's champion answers."""
+        """End the assignment of units: the model's champion answers."""
         self.client.change(self.name, "stop")
         return self
 

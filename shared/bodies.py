@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from starlette.requests import Request
@@ -120,6 +120,8 @@ def _parts(content: bytes, kind: Any, field: str | None) -> tuple[Mapping[Any, b
     """The parts of an object or array, not decoded yet, and the type that they, or the field, should have."""
     if get_origin(kind) in (Union, UnionType):  # such as `dict[str, int] | None`
         kind = next(one for one in get_args(kind) if one is not NoneType)
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     is_list = get_origin(kind) is list
     if bytes(content).count(b"," if is_list else b":") > _MOST_PARTS:
         raise LookupError  # to name it would take more than to read it

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from contender.contracts import limits
 from contender.contracts.metrics import MetricName
 from contender.contracts.operation import Operation
 from contender.contracts.problems import (
@@ -18,22 +19,34 @@ from contender.contracts.values import Missing, Scalar, Score
 
 UNKNOWN_MODEL = ProblemType("unknown-model", 404, "No model of that name is registered.")
 UNKNOWN_EXPERIMENT = ProblemType("unknown-experiment", 404, "No experiment has that name.")
-EXPERIMENT_EXISTS = ProblemType("experiment-exists", 409, "There is an experiment of that name.")
-EXPERIMENT_STATE = ProblemType("experiment-state", 409, "The experiment is not in the state that this needs.")
+EXPERIMENT_EXISTS = ProblemType("experiment-exists", 409, "An experiment has that name already.")
+EXPERIMENT_STATE = ProblemType("experiment-state", 409, "The experiment's state does not allow this change.")
 MODEL_UNAVAILABLE = ProblemType("model-unavailable", 503, "The champion can't answer, and no fallback is declared.")
 EXPERIMENTS_UNAVAILABLE = ProblemType("experiments-unavailable", 503, "The database of experiments does not answer.")
+
+
+def _between(bounds: tuple[float, float]) -> msgspec.Meta:
+    """Bounds for the documents; the router checks them itself, and names every wrong field at once."""
+    return msgspec.Meta(extra_json_schema={"minimum": bounds[0], "maximum": bounds[1]})
+
+
+_Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{limits.NAME.pattern}$"})]
+_Text = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": limits.TEXT_CHARACTERS})]
+_FEW = msgspec.Meta(extra_json_schema={"maxProperties": limits.KEYS})
+_SOME_ROWS = msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": limits.ROWS})
+_SOME_VARIANTS = msgspec.Meta(extra_json_schema={"minItems": limits.VARIANTS[0], "maxItems": limits.VARIANTS[1]})
 
 
 class VariantAllocation(msgspec.Struct, frozen=True):
     """One variant of an experiment: the version that answers, and its share of the units."""
 
-    name: str
+    name: _Name
     version: str
-    weight: float
+    weight: Annotated[float, _between(limits.SHARES)]
 
 
 class ExperimentRevision(msgspec.Struct, frozen=True, kw_only=True):
-    """An experiment as it stands after a change; the newest revision of a name is the one that holds."""
+    """An experiment after a change; the newest revision of a name is the valid one."""
 
     name: str
     model: str
@@ -58,20 +71,20 @@ class ExperimentRevision(msgspec.Struct, frozen=True, kw_only=True):
 class NewExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An experiment as a caller declares it; `champion` is the name of a variant, by default the first.
 
-    `fallback_value` is the score that is answered when the champion can't: a probability for a binary model, the
-    value for a regression.
+    `fallback_value` is the score of the answer when the champion fails: a probability for a binary model, the value for
+    a regression.
     """
 
-    name: str
+    name: _Name
     model: str
-    variants: list[VariantAllocation]
+    variants: Annotated[list[VariantAllocation], _SOME_VARIANTS]
     champion: str | None = None
     metric: MetricName = "log_loss"
-    window_s: float = 86_400.0
+    window_s: Annotated[float, _between(limits.WINDOWS_S)] = 86_400.0
     missing: Missing = "excluded"
-    alpha: float = 0.05
-    tuning_n: int = 5000
-    coverage: float = 1.0
+    alpha: Annotated[float, _between(limits.ALPHAS)] = 0.05
+    tuning_n: Annotated[int, _between(limits.TUNING_ROWS)] = 5000
+    coverage: Annotated[float, _between(limits.SHARES)] = 1.0
     fallback_value: float | None = None
 
 
@@ -82,24 +95,24 @@ class ExperimentList(msgspec.Struct, frozen=True):
 
 
 class PredictionRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One prediction to make.
+    """A row to score.
 
-    `unit` is what is assigned to a variant, such as a user. `time` (seconds since the Unix epoch, default now) is
-    when the windows of its features end: a replay gives it. `context` is kept with the prediction, for segments.
+    The router assigns `unit`, such as a user, to a variant. The windows of features end at `time` (seconds since the
+    Unix epoch, default now): a replay sets it. `context` is recorded with the prediction, for segments.
     """
 
-    unit: str
-    entities: dict[str, str | int] = {}
+    unit: _Text
+    entities: Annotated[dict[str, str | int], _FEW] = {}
     inputs: dict[str, Scalar] = {}
-    context: dict[str, Scalar] = {}
-    time: float | None = None
+    context: Annotated[dict[str, Scalar], _FEW] = {}
+    time: Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0})] | None = None
     return_inputs: bool = False
 
 
 class PredictionRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Predictions to make in one call."""
+    """Rows to score in one call."""
 
-    rows: list[PredictionRow]
+    rows: Annotated[list[PredictionRow], _SOME_ROWS]
 
 
 class Outputs(msgspec.Struct, frozen=True):
@@ -131,7 +144,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RefusedRow(msgspec.Struct, frozen=True):
-    """A row of a batch that has no prediction: the row itself is the cause, so asking again does not help."""
+    """A row of a batch without a prediction. The row itself is the cause, so the same row is refused again."""
 
     error: ProblemDetails
 
@@ -188,7 +201,7 @@ PREDICT = Operation(
     "predict",
     "POST",
     "/v1/models/{model}/predict",
-    "Makes one prediction.",
+    "Scores a row by the version that its unit is assigned, and records the prediction.",
     Prediction,
     body=PredictionRow,
     problems=_PREDICTION_PROBLEMS,
@@ -200,7 +213,7 @@ PREDICT_BATCH = Operation(
     "predict_batch",
     "POST",
     "/v1/models/{model}/predict/batch",
-    "Makes several predictions; a row that is refused has `error`, a problem, in place of its prediction.",
+    "Scores several rows; a refused row has `error`, a problem, in place of its prediction.",
     Predictions,
     body=PredictionRows,
     problems=_PREDICTION_PROBLEMS,
@@ -213,7 +226,7 @@ CREATE_EXPERIMENT = Operation(
     "create_experiment",
     "POST",
     "/v1/experiments",
-    "Declares an experiment, which assigns nobody until it is started.",
+    "Creates an experiment, which assigns no unit until it is started.",
     ExperimentRevision,
     body=NewExperiment,
     status=201,
@@ -255,7 +268,7 @@ STOP_EXPERIMENT = Operation(
     "stop_experiment",
     "POST",
     "/v1/experiments/{name}/stop",
-    "Assigns nobody any more: the model's champion answers.",
+    "Ends the assignment of units: the model's champion answers.",
     ExperimentRevision,
     problems=_CHANGE_PROBLEMS,
     tag="experiments",

@@ -23,7 +23,7 @@ _TENSOR_TYPES: dict[str, Any] = {
 
 
 def fault_of(column: InputColumn, value: Scalar, text_limit: int) -> str:
-    """What is wrong with one value of a column; empty when nothing is."""
+    """The fault of a value of a column; empty for a valid value."""
     if value is None:
         return "is null, and the column is required" if column.required and column.default is None else ""
     if column.dtype == "string":

@@ -14,9 +14,9 @@ class Liveness(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The process can do its job; `remarks` says what an operator should know all the same.
+    """The process can do its job; `remarks` says what an operator should know nevertheless.
 
-    `progress` has the counters of a worker that move while it gets on.
+    `progress` has the counters of a worker that increase while it works.
     """
 
     status: str
@@ -32,7 +32,7 @@ class Unreadiness(ProblemDetails, frozen=True, omit_defaults=True):
 
 
 class ProblemMeaning(msgspec.Struct, frozen=True):
-    """What a problem's `type` stands for."""
+    """The meaning of a problem's `type`."""
 
     type: str
     status: int
@@ -71,9 +71,9 @@ DESCRIBE_PROBLEM = Operation(
     "describe_problem",
     "GET",
     "/problems/{slug}",
-    "Says what a problem's `type` stands for.",
+    "Explains a problem's `type`.",
     ProblemMeaning,
     problems=(NOT_FOUND,),
     tag="problems",
-    answer_example={"type": "/problems/not-found", "status": 404, "title": "There is nothing of that name."},
+    answer_example={"type": "/problems/not-found", "status": 404, "title": NOT_FOUND.meaning},
 )

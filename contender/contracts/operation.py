@@ -1,4 +1,4 @@
-"""One HTTP call: what a server answers, a client sends and the OpenAPI document describes."""
+"""A description of one HTTP call, which servers, clients and the OpenAPI document share."""
 
 import re
 from dataclasses import dataclass, field
@@ -26,10 +26,10 @@ class Operation(Generic[AnswerT]):
         answer: the type of the answer's JSON.
         body: the type of the body's JSON; None where the call has none.
         query: a struct of the query's parameters; None where the call has none.
-        status: of an answer that is no problem; `other_statuses` has further ones with their meaning.
+        status: the status of a successful answer; `other_statuses` has further ones with their meaning.
         problems: the problems of this call beyond those that any call may have.
         tag: the heading in the document.
-        also: types that a schema names and that follow from no annotation.
+        also: types that only `extra_json_schema` names.
         error, error_media_type: the body of an answer that is an error, where a protocol has one of its own; what is
             refused before the call is known (a foreign host, a head that is too long) is a problem all the same.
         body_example, answer_example: JSON as Python values, shown in the document and checked by a test.

@@ -1,4 +1,4 @@
-"""What goes wrong, as callers see it: problem details (RFC 9457) and the types there are."""
+"""Errors as callers see them: problem details (RFC 9457) and their types."""
 
 import http
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ TYPE_PREFIX = "/problems/"
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """A kind of problem: the last part of its `type`, its HTTP status, and what it stands for, in a sentence."""
+    """A kind of problem: the last part of its `type`, its HTTP status, and its meaning in one sentence."""
 
     slug: str
     status: int
@@ -31,7 +31,7 @@ class ProblemType:
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """What is wrong with one field. `field` is a path such as `rows[3].inputs.distance`."""
+    """The fault of a field. `field` is a path such as `rows[3].inputs.distance`."""
 
     field: str
     message: str
@@ -48,23 +48,21 @@ class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def details(kind: ProblemType, detail: str, errors: Sequence[FieldError] = ()) -> ProblemDetails:
-    """The body that tells of a problem."""
+    """The body of a problem."""
     return ProblemDetails(kind.type, kind.title, kind.status, detail, list(errors))
 
 
-BAD_REQUEST = ProblemType("bad-request", 400, "The body is not what its content type says.")
-NOT_FOUND = ProblemType("not-found", 404, "There is nothing of that name.")
+BAD_REQUEST = ProblemType("bad-request", 400, "The body does not have the format that its content type names.")
+NOT_FOUND = ProblemType("not-found", 404, "Nothing has that name.")
 CONFLICT = ProblemType("conflict", 409, "The present state does not allow it.")
-TOO_LARGE = ProblemType("too-large", 413, "More bytes or rows than one call may carry.")
-UNSUPPORTED_MEDIA_TYPE = ProblemType("unsupported-media-type", 415, "The content type is not read here.")
+TOO_LARGE = ProblemType("too-large", 413, "The call has more bytes or rows than allowed.")
+UNSUPPORTED_MEDIA_TYPE = ProblemType("unsupported-media-type", 415, "The service does not read this content type.")
 INVALID_FIELD = ProblemType("invalid-field", 422, "A field is missing, mistyped or out of range.")
 INTERNAL_ERROR = ProblemType("internal-error", 500, "The service failed on the request; its log says why.")
 UNAVAILABLE = ProblemType("unavailable", 503, "The service can't do its job at the moment.")
 OVERLOADED = ProblemType("overloaded", 503, "More is queued than can be answered within the deadline.")
-JOURNAL_FULL = ProblemType(
-    "journal-full", 503, "The journal holds as many unsent bytes as it may, or its disk takes no more."
-)
-RECORD_TOO_LARGE = ProblemType("record-too-large", 413, "A record is larger than Kafka takes.")
+JOURNAL_FULL = ProblemType("journal-full", 503, "The journal of unsent events is full, or its disk fails.")
+RECORD_TOO_LARGE = ProblemType("record-too-large", 413, "A record is larger than Kafka accepts.")
 REQUEST_TIMEOUT = ProblemType("request-timeout", 408, "The head or the body of the request came too slowly.")
 TOO_MANY_REQUESTS = ProblemType("too-many-requests", 429, "Too many requests wait on one connection.")
 HEAD_TOO_LARGE = ProblemType(
@@ -74,10 +72,10 @@ SERVICE_UNAVAILABLE = ProblemType("service-unavailable", 503, "Too many connecti
 CROSS_SITE = ProblemType(
     "cross-site",
     403,
-    "A page of another origin tries to change something: CONTENDER_ALLOWED_ORIGINS names the origins that may.",
+    "A page of another origin tries to change something; CONTENDER_ALLOWED_ORIGINS lists the origins that may.",
 )
 MISDIRECTED = ProblemType(
     "misdirected-request",
     421,
-    "The header Host has a name that is not served here: CONTENDER_ALLOWED_HOSTS names those that are.",
+    "The header Host has a name that this service does not serve; CONTENDER_ALLOWED_HOSTS lists the others.",
 )

@@ -1,10 +1,10 @@
-"""What the router refuses or can't do.
+"""Errors of the router.
 
 ServiceError
 ├── UnknownModelError
 ├── UnknownExperimentError
 ├── ExperimentExistsError
-├── ExperimentStateError     it is not in the state that this needs
+├── ExperimentStateError     its state does not allow the change
 ├── ModelUnavailableError    the champion can't answer
 └── ExperimentStoreError     the database of experiments does not answer
 """
@@ -23,11 +23,11 @@ class UnknownExperimentError(NotFound):
 
 
 class ExperimentExistsError(Conflict):
-    """There is an experiment of that name."""
+    """An experiment has that name already."""
 
 
 class ExperimentStateError(Conflict):
-    """The experiment is not in the state that this needs."""
+    """The experiment's state does not allow the change."""
 
 
 class ModelUnavailableError(Unavailable):
@@ -46,4 +46,4 @@ PROBLEMS: dict[type[ServiceError], ProblemType] = {
     ModelUnavailableError: contract.MODEL_UNAVAILABLE,
     ExperimentStoreError: contract.EXPERIMENTS_UNAVAILABLE,
 }
-"""What callers are told of each."""
+"""The problem that callers get for each."""

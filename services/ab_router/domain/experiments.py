@@ -26,24 +26,8 @@ def draft(new: NewExperiment, versions: Mapping[str, ModelVersion], *, seed: str
     faults = _faults(new, versions)
     if faults:
         raise InvalidField("; ".join(f"{fault.field} {fault.message}" for fault in faults), faults)
-    return ExperimentRevision(
-        name=new.name,
-        model=new.model,
-        revision=1,
-        epoch=0,
-        status="draft",
-        seed=seed,
-        champion=new.champion or new.variants[0].name,
-        variants=new.variants,
-        metric=new.metric,
-        window_s=new.window_s,
-        missing=new.missing,
-        alpha=new.alpha,
-        tuning_n=new.tuning_n,
-        coverage=new.coverage,
-        fallback_value=new.fallback_value,
-        changed_at=now,
-    )
+    declared = msgspec.structs.asdict(new) | {"champion": new.champion or new.variants[0].name}
+    return ExperimentRevision(**declared, revision=1, epoch=0, status="draft", seed=seed, changed_at=now)
 
 
 def started(experiment: ExperimentRevision, now: float) -> ExperimentRevision:
