@@ -67,7 +67,7 @@ def pinned_options(
         if view is None or feature is None:
             raise ContenderError(f"column {column}: there is no feature {reference}")
         pinned[column] = f"{view.label}:{name}"
-        if isinstance(feature.default, int | float):
+        if feature.default is not None:
             own[column] = feature.default
         if feature.kind in _NEVER_NULL:
             never_null.append(column)

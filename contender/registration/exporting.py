@@ -12,6 +12,7 @@ from onnx import ModelProto, helper
 
 from contender.contracts.columns import fault_of
 from contender.contracts.inference_service import InputColumn
+from contender.contracts.limits import TEXT_CHARACTERS
 from contender.contracts.tasks import ScoreError, Task
 from contender.contracts.values import Scalar
 from contender.errors import ExportError, ParityError
@@ -26,7 +27,6 @@ from contender.registration.rows import Rows, check_labels, check_named
 
 TOLERANCE = 1e-5
 """Largest difference of a score: 64-bit files differ by 1e-15, 32-bit boosted trees by 4e-7 (measured)."""
-_TEXT_LIMIT = 1_000
 _FLOAT32_BITS = 24
 _COLUMNS_SHOWN = 3
 
@@ -200,7 +200,7 @@ class _Trial:
             may_be_null = column.nulls > 0 or source != "request" or column.name in unused
             null = column.dtype in ("float", "string") and may_be_null
             served = column.input(f"c{number}", source, default, required=not null and default is None)
-            if default is not None and (fault := fault_of(served, default, _TEXT_LIMIT)):
+            if default is not None and (fault := fault_of(served, default, TEXT_CHARACTERS)):
                 raise ExportError(f"the default of column {column.name}, {default!r}, {fault}: give a {column.dtype}")
             if column.nulls and not null and default is None:
                 raise ExportError(

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from contender.contracts.inference_service import InputColumn
+from contender.contracts.limits import TEXT_CHARACTERS
 from contender.contracts.tasks import ScoreError, Task
 from contender.errors import ExportError
 from contender.registration.conversion import FOREIGN
@@ -21,8 +22,6 @@ _SEED = 0
 _PERTURBED = 4_000
 """About how many rows are changed and tried beside the caller's."""
 _EACH = 40
-_TEXT_LIMIT = 1_000
-"""Characters of a text that a service takes by default: rows with longer ones are left out of the sample."""
 _EVEN = 1e-6
 """Within this margin of another class a 32-bit file may name either, on changed rows."""
 
@@ -74,7 +73,9 @@ class Parity:
             if _fits(compared, row)
         ]
         if not candidates:
-            raise ExportError(f"every row holds a text of more than {_TEXT_LIMIT} characters: give some that do not")
+            raise ExportError(
+                f"every row holds a text of more than {TEXT_CHARACTERS} characters: give some that do not"
+            )
         if len(candidates) <= SAMPLE_ROWS:
             return self._sampled(task, candidates)
         difference = np.array([parts[part].differences[row] for part, row in candidates])
@@ -101,7 +102,7 @@ def _fits(compared: Comparison, row: int) -> bool:
     if not np.isfinite(compared.expected.scores[row]).all():
         return False
     texts = [n for n, column in enumerate(compared.rows.columns) if column.dtype == "string"]
-    return all(len(str(compared.rows.frame.iloc[row, n])) <= _TEXT_LIMIT for n in texts)
+    return all(len(str(compared.rows.frame.iloc[row, n])) <= TEXT_CHARACTERS for n in texts)
 
 
 @dataclass(frozen=True)

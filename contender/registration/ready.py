@@ -15,6 +15,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from contender.contracts.columns import fault_of
 from contender.contracts.inference_service import InputColumn
+from contender.contracts.limits import TEXT_CHARACTERS
 from contender.contracts.tasks import REGRESSION, TASKS, ScoreError, Task, TaskName, fitting_task, task_named
 from contender.contracts.values import Dtype, Scalar
 from contender.errors import ExportError
@@ -35,7 +36,6 @@ _DTYPES: dict[str, Dtype] = {
 _FLOATS = ("tensor(float)", "tensor(double)")
 _LABELS = ("tensor(int64)", "tensor(string)", "tensor(bool)")
 _TOLERANCE = 1e-5
-_TEXT_LIMIT = 1_000
 _PAIR = 2
 
 
@@ -191,7 +191,7 @@ def _inputs(
         source, default = sources.get(column.name, "request"), defaults.get(column.name)
         null = dtype in ("float", "string") and (column.nulls > 0 or source != "request")
         served = InputColumn(column.name, dtype, source, default, not null and default is None)
-        if default is not None and (fault := fault_of(served, default, _TEXT_LIMIT)):
+        if default is not None and (fault := fault_of(served, default, TEXT_CHARACTERS)):
             raise ExportError(f"the default of column {column.name}, {default!r}, {fault}: give a {dtype}")
         inputs.append(served)
     return inputs

@@ -12,6 +12,7 @@ from sklearn.base import is_classifier
 
 from contender.contracts.columns import TensorFeed, array_of
 from contender.contracts.inference_service import InputColumn
+from contender.contracts.limits import INTEGERS
 from contender.contracts.tasks import ScoreArray, Task, fitting_task
 from contender.contracts.values import Scalar
 from contender.errors import ExportError
@@ -20,7 +21,6 @@ from contender.registration.rows import Rows
 
 _BATCH = 2_000
 """Rows that a file scores in one run."""
-_INTEGER_LIMIT = 2**63
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def task_of(pipeline: Any, rows: Rows) -> tuple[Task, list[Scalar]]:
     if any(np.ndim(label) for label in pipeline.classes_) or getattr(pipeline, "multilabel_", False):
         raise _several_targets(pipeline)
     classes = [plain(label) for label in pipeline.classes_]
-    if any(isinstance(label, int) and abs(label) >= _INTEGER_LIMIT for label in classes):
+    if any(isinstance(label, int) and abs(label) >= INTEGERS for label in classes):
         raise ExportError("the labels hold whole numbers beyond 64 bits: fit on text, such as labels.astype(str)")
     if odd := [label for label in classes if not isinstance(label, bool | int | float | str)]:
         raise ExportError(

@@ -23,7 +23,7 @@ class ServedFeatures:
     """Values and statuses by feature reference (`view:feature`), one entry per row."""
 
     values: dict[str, list[Scalar]]
-    statuses: dict[str, list[str]]
+    statuses: dict[str, Sequence[str]]
 
 
 class ViewInputs(msgspec.Struct, frozen=True):
@@ -175,14 +175,15 @@ def _inputs_by_view(definitions: DefinitionsDocument) -> dict[str, ViewInputs]:
 
 def _by_reference(answer: OnlineFeatures, references: Sequence[str], rows: int) -> ServedFeatures:
     columns = dict(zip(answer.metadata.feature_names, answer.results, strict=True))
-    served = {reference: columns[reference.replace(":", "__")] for reference in references}
-    for reference, column in served.items():
-        if not len(column.values) == len(column.statuses) == rows:
-            raise ValueError(f"{reference} has {len(column.values)} values for {rows} rows")
-    return ServedFeatures(
-        {reference: column.values for reference, column in served.items()},
-        {reference: column.statuses for reference, column in served.items()},
-    )
+    served = ServedFeatures({}, {})
+    for reference in references:
+        column = columns[reference.replace(":", "__")]
+        values = [value for value in column.values if not isinstance(value, list)]
+        if not len(values) == len(column.statuses) == rows:
+            raise ValueError(f"{reference} has {len(values)} single values for {rows} rows")
+        served.values[reference] = values
+        served.statuses[reference] = column.statuses
+    return served
 
 
 def _checked(answer: ScoredRows, rows: int) -> ScoredRows:

@@ -419,8 +419,6 @@ def view(number: int, digest: str, *features: FeatureDescription) -> ViewDescrip
         label=f"speeds@{number}",
         digest=digest,
         newest=number == 2,
-        join_keys=["key"],
-        request={},
         features=list(features),
     )
 
@@ -473,7 +471,14 @@ def test_a_training_set_fills_the_sources_of_its_own_columns_among_those_of_the_
 
 
 def test_a_count_is_known_never_to_be_null_and_defaults_of_definitions_stand_under_given_ones():
-    views = [view(2, "bb", FeatureDescription("count_1h", "count"), FeatureDescription("mean_1h", "mean", 4.0))]
+    views = [
+        view(
+            2,
+            "bb",
+            FeatureDescription("count_1h", kind="count"),
+            FeatureDescription("mean_1h", kind="mean", default=4.0),
+        )
+    ]
     sources = {"a": "speeds:count_1h", "b": "speeds:mean_1h"}
     assert pinned_options(views, sources, {}, {}) == {
         "sources": {"a": "speeds@2:count_1h", "b": "speeds@2:mean_1h"},
