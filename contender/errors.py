@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from typing import Self
 
 import httpx
-import msgspec
 
-from contender.contracts.problems import FieldError
+from contender.contracts.problems import FieldError, read_problem
 
 
 class ContenderError(Exception):
@@ -34,11 +33,6 @@ class ParityError(ContenderError):
     """The exported model answers differently from scikit-learn beyond the tolerance."""
 
 
-class _Problem(msgspec.Struct):
-    detail: str | msgspec.UnsetType = msgspec.UNSET
-    errors: list[FieldError] = []
-
-
 class RefusedError(ContenderError):
     """A service refuses a call.
 
@@ -54,13 +48,9 @@ class RefusedError(ContenderError):
 
     @classmethod
     def of(cls, answer: httpx.Response) -> Self:
-        """The refusal in an answer; one that is no problem details has the answer's text as its message."""
-        try:
-            problem = msgspec.json.decode(answer.content, type=_Problem)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            problem = _Problem()
-        detail = problem.detail if isinstance(problem.detail, str) else answer.text
-        return cls(answer.status_code, detail, problem.errors)
+        """The refusal in an answer; without problem details its message is the answer's text."""
+        problem = read_problem(answer.content)
+        return cls(answer.status_code, problem.detail or answer.text, problem.errors)
 
 
 class UnreachableError(ContenderError):

@@ -47,6 +47,21 @@ class ProblemDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: list[FieldError] = []
 
 
+class ProblemSummary(msgspec.Struct, frozen=True):
+    """The part of a problem that clients act on; empty for an answer that is not a problem."""
+
+    detail: str = ""
+    errors: list[FieldError] = []
+
+
+def read_problem(content: bytes) -> ProblemSummary:
+    """The problem in an answer, whoever has sent it."""
+    try:
+        return msgspec.json.decode(content, type=ProblemSummary)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ProblemSummary()
+
+
 def details(kind: ProblemType, detail: str, errors: Sequence[FieldError] = ()) -> ProblemDetails:
     """The body of a problem."""
     return ProblemDetails(kind.type, kind.title, kind.status, detail, list(errors))

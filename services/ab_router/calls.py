@@ -10,7 +10,7 @@ import msgspec
 from prometheus_client import Counter
 
 from contender.contracts.operation import JSON, Operation
-from contender.contracts.problems import FieldError
+from contender.contracts.problems import FieldError, read_problem
 from shared.logs import logger
 
 _LOG = logger(__name__)
@@ -41,11 +41,6 @@ class QuestionRefusedError(CallError):
         super().__init__(detail)
         self.status = status
         self.errors = errors
-
-
-class _Problem(msgspec.Struct):
-    detail: str = ""
-    errors: list[FieldError] = []
 
 
 class Caller:
@@ -139,12 +134,10 @@ class Caller:
         return failure
 
     def _refusal(self, answer: httpx.Response) -> QuestionRefusedError:
-        try:
-            problem = msgspec.json.decode(answer.content, type=_Problem)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            problem = _Problem(answer.text)
+        problem = read_problem(answer.content)
+        detail = problem.detail or answer.text
         if monotonic() - self._refusal_logged_at >= _REFUSAL_LINES_EVERY_S:  # bad rows must not flood the log
             self._refusal_logged_at = monotonic()
-            detail = problem.detail[:_LOGGED_CHARACTERS]
-            _LOG.info("a question is refused", service=self._service, status=answer.status_code, detail=detail)
-        return QuestionRefusedError(f"{self._service}: {problem.detail}", answer.status_code, problem.errors)
+            shown = detail[:_LOGGED_CHARACTERS]
+            _LOG.info("a question is refused", service=self._service, status=answer.status_code, detail=shown)
+        return QuestionRefusedError(f"{self._service}: {detail}", answer.status_code, problem.errors)

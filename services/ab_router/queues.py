@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 from prometheus_client import Counter, Histogram
 
@@ -75,19 +73,15 @@ class VersionQueue:
 
 
 class VersionQueues:
-    """The queues by model and version: made when first needed, and dropped when idle to make room for others."""
+    """The queues by model and version: opened when first needed, and dropped when idle to make room for others."""
 
     def __init__(self, scorer: Scorer, settings: RouterSettings) -> None:
         self._scorer = scorer
         self._settings = settings
         self._queues: dict[tuple[str, str], VersionQueue] = {}
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def drain(self) -> None:
+        """Return when every row that waits has its result."""
         await asyncio.gather(*(queue.batcher.drain() for queue in self._queues.values()))
 
     async def ask(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[RowResult]:
@@ -108,7 +102,7 @@ class VersionQueues:
         return queue
 
     def _make_room(self) -> None:
-        """Drop the queue that has been idle for longest where there are as many as may be."""
+        """Drop the queue that has been idle longest, if the limit is reached."""
         if len(self._queues) < self._settings.version_limit:
             return
         idle = next((name for name, queue in self._queues.items() if queue.batcher.is_idle), None)

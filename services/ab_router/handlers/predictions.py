@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
 from math import ceil
 from time import perf_counter
 from types import TracebackType
@@ -60,17 +59,15 @@ class Predict:
         self._schemas: dict[tuple[str, ...], tuple[int, RowSchema]] = {}
         self._rows_under_way = 0
         self._bytes_under_way = 0
-        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._open.enter_async_context(self._writer.batcher)
-        await self._open.enter_async_context(self._queues)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._open.aclose()
+        await self._queues.drain()
+        await self._writer.batcher.drain()
 
     async def rows(self, model: str, rows: Sequence[PredictionRow]) -> list[Prediction | ServiceError]:
         """A prediction or the refusal of each row, in order; predictions are durable when this returns.
