@@ -73,6 +73,7 @@ class FakeContender:
             variant=None,
             experiment=None,
             outputs=self.answer(row),
+            degraded=False,
         )
 
 
