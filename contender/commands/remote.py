@@ -1,49 +1,30 @@
 """`contender features apply`, `retire`, `rebuild`, `consistency` and `status`: calls to a running feature service."""
 
-import os
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import httpx
 import msgspec
 import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from contender.client import Client
 from contender.commands.terminal import console, errors, visible
 from contender.contracts import feature_service as contract
 from contender.contracts.feature_ref import FeatureRef
+from contender.contracts.inference_service import LIST_VERSIONS
 from contender.contracts.operation import Operation
-from contender.errors import ContenderError, RefusedError
+from contender.errors import ContenderError, UnreachableError
 from contender.features.durations import format_duration
+from contender.transport import ServiceName, Transport
 
 _TIMEOUT_S = 120.0
 _POLL_S = 0.3
 _NAME_WIDTH = 16
 _WHOLE_FROM = 100
 AnswerT = TypeVar("AnswerT")
-Service = Literal["feature_service", "inference_service"]
 AsJson = Annotated[bool, typer.Option("--json", help="As the service answers it.")]
 WaitS = Annotated[float, typer.Option(help="Seconds to wait until everything is filled.")]
-
-
-class _ModelInput(msgspec.Struct):
-    source: str
-
-
-class _Model(msgspec.Struct):
-    model: str
-    version: str
-    inputs: list[_ModelInput]
-
-
-class _Models(msgspec.Struct):
-    versions: list[_Model]
-
-
-_LIST_MODELS = Operation("list_models", "GET", "/v1/models", "Lists every version of every model.", _Models)
 
 
 def apply(*, wait_s: WaitS = 600) -> None:
@@ -68,7 +49,7 @@ def retire(
 ) -> None:
     """Permanently stops serving and filling old versions of views, and frees their memory in Redis."""
     if not force:
-        for model in _call(_LIST_MODELS, service="inference_service").versions:
+        for model in _call(LIST_VERSIONS, service="inference_service").versions:
             views = {FeatureRef.parse(column.source).label for column in model.inputs}
             if used := sorted(views.intersection(versions)):
                 raise _failed(
@@ -165,33 +146,16 @@ def _call(
     *,
     body: Any = None,
     query: Mapping[str, Any] | None = None,
-    service: Service = "feature_service",
+    service: ServiceName = "feature_service",
 ) -> AnswerT:
     try:
-        with Client(os.environ.get("CONTENDER_URL")) as client:
-            url = client.feature_url if service == "feature_service" else client.inference_url
+        with Transport(timeout_s=_TIMEOUT_S) as transport:
+            return transport.call(service, operation, body=body, query=query)
+    except UnreachableError as error:
+        name, url = service.replace("_", " "), transport.urls[service]
+        raise _failed(f"The {name} on {url} does not answer: is `contender up` running?") from error
     except ContenderError as error:
         raise _failed(str(error)) from error
-    content = None if body is None else msgspec.json.encode(body)
-    headers = {} if body is None else {"content-type": "application/json"}
-    try:
-        answer = httpx.request(
-            operation.method,
-            url + operation.url(),
-            content=content,
-            headers=headers,
-            params=dict(query or {}),
-            timeout=_TIMEOUT_S,
-        )
-    except httpx.HTTPError as error:
-        name = service.replace("_", " ")
-        raise _failed(f"The {name} on {url} does not answer: is `contender up` running?") from error
-    if answer.is_error:
-        raise _failed(str(RefusedError.of(answer)))
-    try:
-        return msgspec.json.decode(answer.content, type=operation.answer)
-    except msgspec.DecodeError as error:
-        raise _failed(f"{url} is answered by something other than Contender: {error}") from error
 
 
 def _print_json(answer: Any) -> None:

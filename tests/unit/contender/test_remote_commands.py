@@ -94,7 +94,8 @@ def test_a_rebuild_is_begun_and_waited_for(services: Services):
 
 
 def model(version: str, source: str) -> dict[str, Any]:
-    return {"model": "late", "version": version, "inputs": [{"name": "a", "source": source}]}
+    inputs = [{"name": "a", "dtype": "float", "source": source}]
+    return {"model": "late", "version": version, "task": "binary", "inputs": inputs, "registered_at": 0.0}
 
 
 def test_versions_that_no_model_needs_are_retired(services: Services):
