@@ -1,30 +1,30 @@
-"""What `contender features new` writes: definitions that load as they are, to be made one's own."""
+"""The file that `contender features new` writes: valid definitions to adapt."""
 
 from string import Template
 
 TEMPLATE = Template('''\
-"""Features of $name: what they are computed from, and over which windows.
+"""Features of $name.
 
-Put your own names and columns in, then run `contender features check $path`.
+Replace names and columns by your own, then run `contender features check $path`.
 """
 
 from contender.features import Entity, EventSource, FeatureService, FeatureView, column, count, last, mean, on_demand
 
 OWNER = "your-team"
 
-# Whom features describe. The second name is the column of the events that tells one from another.
+# The entity that features describe. The second name is the column of the events that identifies it.
 customer = Entity("customer", "customer_id", description="Somebody who buys.", owner=OWNER)
 
-# What happens. Every column has one of the types str, int, float and bool; the time of an event comes by itself.
-# history="$name-*.parquet" would name files with what happened before, for training sets.
+# The events. Every column is a str, int, float or bool; an event's time is not among the columns.
+# history="$name-*.parquet" would name files with earlier events, for training sets.
 events = EventSource(
     "$name",
     schema={"customer_id": str, "amount": float, "channel": str},
-    description="A purchase: what it cost, and where it was made.",
+    description="A purchase: its cost and its channel.",
     owner=OWNER,
 )
 
-# What is computed from it. One aggregation takes several windows, each a whole number of hops; "all" is all time.
+# The features. One aggregation takes several windows, each a whole number of hops; "all" is all time.
 activity = FeatureView(
     "${name}_activity",
     entity=customer,
@@ -41,8 +41,8 @@ activity = FeatureView(
 )
 
 
-# What depends on the request too. Parameters are the columns of the request, then the inputs: whole numpy arrays, in
-# which a null is NaN. The function stands alone, with numpy as np.
+# A feature that depends on the request, too. Parameters are the columns of the request, then the inputs: numpy arrays,
+# in which a null is NaN. The function must stand alone; it may use numpy as np.
 @on_demand(
     request={"price": float},
     inputs=["${name}_activity:mean_amount_7d"],
@@ -54,7 +54,7 @@ def ${name}_compared(price, usual):
     return price / usual
 
 
-# What one model asks for.
+# The features of one model.
 everything = FeatureService(
     "${name}_model",
     features=[

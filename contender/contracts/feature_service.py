@@ -261,8 +261,9 @@ class ViewStatus(msgspec.Struct, frozen=True):
     """How fresh and how full one version of a view is, over all workers.
 
     `lag_s` is the lag of the slowest record among those merged last, from the record in Kafka to the features; null
-    where none was merged. `events_per_s` covers the last minute. `entities` is as last counted; null before the first
-    count. `behind` says that `lag_s`, or the wait of a record, exceeds `objective_s`, or that no worker runs.
+    where none came in the last seconds. `events_per_s` covers the last minute. `entities` is as last counted; null
+    before the first count. `behind` says that `lag_s`, or the wait of a record, exceeds `objective_s`, or that no
+    worker runs.
     """
 
     label: str

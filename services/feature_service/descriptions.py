@@ -27,17 +27,11 @@ def describe(current: DefinitionsSnapshot, partitions: int) -> DefinitionsDocume
     catalogue = current.catalogue
     return DefinitionsDocument(
         views=[_view(current, version, partitions) for version in catalogue.versions],
-        entities=[
-            EntityDescription(entity.name, entity.join_key, entity.description, entity.owner, dict(entity.tags))
-            for entity in catalogue.entities.values()
-        ],
+        entities=msgspec.convert([*catalogue.entities.values()], list[EntityDescription], from_attributes=True),
         sources=[msgspec.convert(source_document(source), SourceDescription) for source in catalogue.sources.values()],
-        feature_services=[
-            FeatureServiceDescription(
-                service.name, list(service.features), service.description, service.owner, dict(service.tags)
-            )
-            for service in catalogue.services.values()
-        ],
+        feature_services=msgspec.convert(
+            [*catalogue.services.values()], list[FeatureServiceDescription], from_attributes=True
+        ),
     )
 
 

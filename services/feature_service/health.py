@@ -23,15 +23,14 @@ often, so the worker has reached the end of its partitions."""
 class ViewHealth(msgspec.Struct, frozen=True):
     """One view in one worker.
 
-    `lag_s` is the largest lag of the records merged last, from the record in Kafka to the store. `is_quiet` says that
-    nothing has come lately and nothing waits: nothing lags now, whatever `lag_s` was.
+    `lag_s` is the largest lag of the records merged last, from the record in Kafka to the store; None where nothing
+    has come lately and nothing waits.
     """
 
     newest_event_s: float | None = None
     lag_s: float | None = None
     events: int = 0
     late: int = 0
-    is_quiet: bool = False
 
 
 class WorkerHealth(msgspec.Struct, frozen=True):
@@ -154,8 +153,8 @@ class Health:
         for name, view in self._views.items():
             _drop_before(view.events, now - WINDOW_S)
             events = sum(count for _, count in view.events)
-            late = self._late.get(name, 0)
-            views[name] = ViewHealth(view.newest_event_s, view.lag_s, events, late, self._is_quiet(view, now))
+            lag_s = None if self._is_quiet(view, now) else view.lag_s
+            views[name] = ViewHealth(view.newest_event_s, lag_s, events, self._late.get(name, 0))
         oldest = min((pending.sent_at for pending in self._pending), default=now)
         return WorkerHealth(now, views, self.parked, max(0.0, now - oldest), sorted(set(self.unfilled.values())))
 

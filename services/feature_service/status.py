@@ -84,14 +84,13 @@ def view_status(
     """
     views = [worker.views[name] for worker in workers if name in worker.views]
     newest_s = max((view.newest_event_s for view in views if view.newest_event_s is not None), default=None)
-    lags_s = [(view.is_quiet, view.lag_s) for view in views if view.lag_s is not None]
-    waits_s = [worker.waiting_s for worker in workers]
-    slowest_s = max([*waits_s, *(lag_s for is_quiet, lag_s in lags_s if not is_quiet)], default=0.0)
+    lag_s = max((view.lag_s for view in views if view.lag_s is not None), default=None)
+    slowest_s = max([lag_s or 0.0, *(worker.waiting_s for worker in workers)])
     return ViewStatus(
         label=label,
         complete=False,
         newest_event_age_s=None if newest_s is None else now - newest_s,
-        lag_s=max((lag_s for _, lag_s in lags_s), default=None),
+        lag_s=lag_s,
         objective_s=objective_s,
         events_per_s=sum(view.events for view in views) / WINDOW_S,
         late=sum(view.late for view in views),

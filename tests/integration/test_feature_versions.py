@@ -354,6 +354,7 @@ async def told(client: httpx.AsyncClient, line: str) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("parts", [{"CONTENDER_ENTITIES_EVERY_S": "0.2"}], indirect=True)
 async def test_the_status_tells_how_fresh_and_how_full_each_view_is(parts: Parts):
     async with sending(parts) as sender:
         await asyncio.sleep(1.0)
@@ -364,14 +365,14 @@ async def test_the_status_tells_how_fresh_and_how_full_each_view_is(parts: Parts
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 (trade,) = (found := (await client.get("/v1/features/status")).json())["views"]
-                if trade["late"] and trade["events_per_s"] > 0:
+                if trade["late"] and trade["events_per_s"] > 0 and trade["entities"] == SHOPS:
                     break
                 await asyncio.sleep(0.2)
-        assert (trade["label"], trade["complete"], trade["entities"]) == ("trade@1", True, SHOPS)
+        assert (trade["label"], trade["complete"]) == ("trade@1", True)
         assert 0 <= trade["newest_event_age_s"] < 60
-        assert 0 < trade["lag_p50_s"] <= trade["lag_p99_s"]
+        assert trade["lag_s"] is None or trade["lag_s"] > 0
         assert trade["objective_s"] == 1.0
-        assert not trade["behind"] or trade["lag_p99_s"] > trade["objective_s"]
+        assert not trade["behind"] or max(trade["lag_s"] or 0, found["waiting_s"]) > trade["objective_s"]
         assert (found["workers"], trade["late"]) == (2, 1)
         page = await client.get("/")
         assert page.status_code == 200
