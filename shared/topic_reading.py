@@ -69,9 +69,11 @@ async def open_reader(kafka: str, topic: str, partitions: Sequence[int]) -> Asyn
         topic: its name.
         partitions: their numbers.
     """
-    async with AIOKafkaConsumer(
-        bootstrap_servers=kafka, enable_auto_commit=False, request_timeout_ms=_REQUEST_MS
-    ) as consumer:
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, request_timeout_ms=_REQUEST_MS)
+    try:
+        await consumer.start()
         assigned = [TopicPartition(topic, number) for number in partitions]
         consumer.assign(assigned)
         yield TopicReader(consumer, assigned)
+    finally:
+        await consumer.stop()  # one that could not start holds connections, too

@@ -90,10 +90,17 @@ async def open_router(folder: Path) -> AsyncIterator[FastAPI]:
             yield ab_router.create_app(settings, _giving(state))
 
 
+class AppliedStore(MemoryStore):
+    """A store whose frames are all applied: nobody has to wait."""
+
+    async def is_applied(self, frame_id: str) -> bool:
+        return bool(frame_id)
+
+
 @asynccontextmanager
 async def open_feature_service(folder: Path) -> AsyncIterator[FastAPI]:
     """The feature service with the definitions of the flights."""
-    settings, store = FeatureSettings(data=folder, event_limit=10), MemoryStore()
+    settings, store = FeatureSettings(data=folder, event_limit=10), AppliedStore()
     definitions = definitions_for_tests(Catalogue.load("examples.flights.features"), store, InMemoryRegistry())
     with _journal(folder) as journal:
         state = feature_service.state_of(settings, definitions, store, journal, CLOCK)
@@ -135,6 +142,10 @@ async def open_feedback_service(folder: Path) -> AsyncIterator[FastAPI]:
 ROW = {"unit": "u-17", "entities": {"origin": "EWR"}, "inputs": {"distance": 500.0}, "return_inputs": True}
 TENSOR = {"name": "x", "datatype": "FP64", "shape": [2], "data": [1.5, 2.5]}
 ARMS = [{"name": "plain", "version": "plain", "weight": 0.5}, {"name": "other", "version": "streaming", "weight": 0.5}]
+DEPARTURE = {"carrier": "UA", "origin": "EWR", "tail_number": "N1", "dep_delay": 12.5}
+EVENT = {"source": "departures", "time": 1_699_999_000.0, "values": DEPARTURE}
+TABLE = {**{name: [value] for name, value in DEPARTURE.items()}, "event_timestamp": [1_699_999_000.0]}
+QUESTION = {"features": ["origin_delays:count_1h"], "entities": {"origin": ["EWR"]}}
 APPLICATIONS = {
     "ab_router": Application(
         open_router,
@@ -151,7 +162,22 @@ APPLICATIONS = {
             Call("describe_problem", {"slug": "not-found"}),
         ),
     ),
-    "feature_service": Application(open_feature_service),
+    "feature_service": Application(
+        open_feature_service,
+        {"slug": "unknown-source"},
+        (
+            Call("add_events", body={"events": [EVENT]}),
+            Call("push", body={"push_source_name": "departures", "df": TABLE}),
+            Call("write_to_online_store", body={"feature_view_name": "departures", "df": TABLE}),
+            Call("get_frame", {"frame_id": "f"}),
+            Call("get_online_features", body=QUESTION),
+            Call("get_online_features", body=QUESTION | {"include_feature_view_version_metadata": True}),
+            Call("get_definitions"),
+            Call("get_status"),
+            Call("readyz"),
+            Call("describe_problem", {"slug": "unknown-source"}),
+        ),
+    ),
     "inference_service": Application(
         open_inference_service,
         {"model": "m", "version": "champion", "slug": "unknown-model"},

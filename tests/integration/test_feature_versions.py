@@ -358,10 +358,10 @@ async def told(client: httpx.AsyncClient, line: str) -> None:
 async def test_the_status_tells_how_fresh_and_how_full_each_view_is(parts: Parts):
     async with sending(parts) as sender:
         await asyncio.sleep(1.0)
-        await sender.client.post("/v1/events", json={"events": [late(parts.source)]})
     async with httpx.AsyncClient(base_url=parts.url, timeout=DEADLINE_S) as client:
         sender.client = client
         await applied(sender)
+        await client.post("/v1/events", json={"events": [late(parts.source)]})
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 (trade,) = (found := (await client.get("/v1/features/status")).json())["views"]
