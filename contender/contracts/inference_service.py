@@ -14,7 +14,9 @@ UNKNOWN_VERSION = ProblemType("unknown-version", 404, "The model has no such ver
 VERSION_CONFLICT = ProblemType(
     "version-conflict", 409, "The ONNX file is registered already, with another description of its inputs."
 )
-UNSAFE_MODEL = ProblemType("unsafe-model", 422, "The ONNX file is not one that is run here.")
+UNSAFE_MODEL = ProblemType(
+    "unsafe-model", 422, "The ONNX file breaks a rule for files that are run here; the detail names it."
+)
 PARITY = ProblemType("parity", 422, "The version's answers differ from scikit-learn's on its own sample.")
 MANIFEST = ProblemType("manifest", 422, "The manifest does not fit the model.")
 ANSWER = ProblemType("answer", 422, "The model fails on these rows, or gives them no finite scores.")

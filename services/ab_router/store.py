@@ -1,4 +1,4 @@
-"""Where experiments are kept: every revision a row, the newest is the one that holds."""
+"""The store of experiments: a row for each revision, of which the newest is in force."""
 
 import asyncio
 from collections.abc import AsyncIterator

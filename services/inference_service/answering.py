@@ -39,10 +39,10 @@ class Limits(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """A session of one model version, the rows it takes, and a row that it is known to answer.
+    """Answers rows by one model version's session, and finds the column at fault where a row has no score.
 
     Args:
-        reference: a value for each column of a row that has a score; empty where none is known.
+        reference: a row that has a score, a value for each column; empty where no such row is known.
         run_rows: most rows of one run.
     """
 
@@ -54,7 +54,7 @@ class Answering:
     run_rows: int = RUN_ROWS
 
     def answer(self, inputs: Mapping[str, Sequence[Scalar]], seconds: float) -> ScoredRows:
-        """Answers of rows given by column; rows that are not reached within `seconds` get a fault that is temporary.
+        """Answers of rows by column; rows that are not reached within `seconds` get a fault that is temporary.
 
         Raises:
             TooLarge, InvalidField: columns are unknown or missing, or the rows are too many or none.
@@ -73,7 +73,7 @@ class _LateError(Exception):
 
 @dataclass(slots=True)
 class _Call:
-    """One call while it is answered. Rows are counted among those whose values fit their columns."""
+    """The state of one call. Row numbers count the rows whose values fit their columns."""
 
     answering: Answering
     inputs: Mapping[str, Sequence[Scalar]]
@@ -93,11 +93,11 @@ class _Call:
         self.errors = list(self.checked.faults)
 
     def answers(self) -> ScoredRows:
-        """What was answered up to now."""
+        """The answers so far."""
         return ScoredRows(self.scores, self.labels, sorted(self.errors, key=lambda fault: fault.row))
 
     def answer(self, rows: range) -> None:
-        """Answer rows that lie side by side: together if that goes well, else by halves, or singly if it takes long."""
+        """Answer adjacent rows: together at first, by halves where they fail, and one by one where they take long."""
         seconds = self.answering.limits.run_seconds
         try:
             answers = self._run(rows, seconds if len(rows) == 1 else seconds * _WHOLE_SHARE)
@@ -117,7 +117,7 @@ class _Call:
             self._keep(rows, answers)
 
     def _answer_singly(self, rows: range) -> None:
-        """Quick rows first, so that a slow one takes the time of none of them."""
+        """Answer quick rows first, so that a slow row takes no time from them."""
         slow = []
         for row in rows:
             try:
@@ -158,7 +158,7 @@ class _Call:
             self.scores[original], self.labels[original] = score, label
 
     def _give_up(self, row: int) -> None:
-        """Say of a row that took too long whether that is its own fault: whether it had all the time of a row."""
+        """Refuse a row that took too long: for good if it had all of a row's time, for now if the call's time ran out."""
         limits = self.answering.limits
         if self.ends_at - time.monotonic() > 0:
             message = f"takes the model longer than {limits.run_seconds:g} s"
@@ -168,7 +168,7 @@ class _Call:
             self._fault(row, VERSION_UNAVAILABLE, "inputs", message)
 
     def _refuse(self, row: int) -> None:
-        """Say which column makes the model fail on a row, as far as trying tells."""
+        """Refuse a row, and name the column that makes the model fail, as far as trials find it."""
         original = self.checked.rows[row]
         name = self._culprit(row)
         if not name:
@@ -185,7 +185,7 @@ class _Call:
         self.errors.append(RowFault.of(kind, self.checked.rows[row], field, message))
 
     def _culprit(self, row: int) -> str:
-        """The column at fault: with the values of the reference row up to and with it, the row has a score."""
+        """The column at fault: with the reference row's value there, the row has a score. Empty where none is known."""
         original = self.checked.rows[row]
         nulls = [column.name for column in self.answering.schema if self.inputs[column.name][original] is None]
         if not self.answering.reference:
@@ -200,21 +200,21 @@ class _Call:
         return self.culprit
 
     def _search(self, row: int, nulls: Sequence[str]) -> str:
-        """By halves over the columns, in the order of suspicion; empty where even the reference row has no score."""
+        """Search the columns by halves, likeliest first; empty where even the reference row has no score."""
         first = [self.culprit] if self.culprit else []
         names = list(dict.fromkeys([*first, *nulls, *(column.name for column in self.answering.schema)]))
-        if first and self._heals(row, names[:1]):
+        if first and self._has_score_with(row, names[:1]):
             return names[0]
-        if not self._heals(row, names):
+        if not self._has_score_with(row, names):
             return ""
-        low, high = 0, len(names)  # the first `low` do not heal the row, the first `high` do
+        low, high = 0, len(names)  # replacing the first `low` gives no score, the first `high` a score
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._heals(row, names[:middle]) else (middle, high)
+            low, high = (low, middle) if self._has_score_with(row, names[:middle]) else (middle, high)
         return names[high - 1]
 
-    def _heals(self, row: int, names: Sequence[str]) -> bool:
-        """Whether the row has a score once these columns have the reference row's values."""
+    def _has_score_with(self, row: int, names: Sequence[str]) -> bool:
+        """Whether the row has a score after these columns get the reference row's values."""
         if self.naming_left_s <= 0:
             raise _LateError
         arrays = {name: array[row : row + 1] for name, array in self.checked.arrays.items()}
@@ -236,13 +236,13 @@ class _Call:
 
 
 def halves(inputs: Mapping[str, Sequence[Scalar]]) -> Iterator[dict[str, list[Scalar]]]:
-    """The first and the second half of rows given by column."""
+    """The first and the second half of rows by column."""
     middle = len(next(iter(inputs.values()))) // 2
     yield {name: list(values[:middle]) for name, values in inputs.items()}
     yield {name: list(values[middle:]) for name, values in inputs.items()}
 
 
 def joined(first: ScoredRows, second: ScoredRows) -> ScoredRows:
-    """Answers of rows and of those behind them."""
+    """The answers of two consecutive parts of a call."""
     behind = [msgspec.structs.replace(fault, row=fault.row + len(first.scores)) for fault in second.errors]
     return ScoredRows(first.scores + second.scores, first.labels + second.labels, first.errors + behind)

@@ -4,7 +4,7 @@ ServiceError
 ├── UnknownModelError
 ├── UnknownVersionError
 ├── VersionConflictError  the ONNX file is registered already, with another description of its inputs
-├── UnsafeModelError      the ONNX file is not one that is run here
+├── UnsafeModelError      the ONNX file breaks a rule for files that are run here
 ├── ParityError           its answers differ from scikit-learn's
 ├── ManifestError         the manifest does not fit the model
 ├── AnswerError           the model fails on these rows
@@ -31,7 +31,7 @@ class VersionConflictError(Conflict):
 
 
 class UnsafeModelError(InvalidField):
-    """The ONNX file is not one that is run here."""
+    """The ONNX file breaks a rule for files that are run here."""
 
 
 class ParityError(InvalidField):

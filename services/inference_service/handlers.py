@@ -52,18 +52,24 @@ class Models:
     _known: dict[tuple[str, str], ModelVersion] = field(default_factory=dict)
 
     async def register(self, model: str, onnx: bytes, manifest: bytes, sample: bytes) -> tuple[ModelVersion, bool]:
-        """Check a version, try it in a limited process, and keep it; and whether it is new.
+        """Check a version, try it in a limited process, and keep it.
+
+        Returns:
+            The version, and whether it is new.
 
         Raises:
             TooLarge: the file or the manifest is larger than allowed.
-            UnsafeModelError: the file is not one that is run here.
+            UnsafeModelError: the file breaks a rule for files that are run here.
             ManifestError, ParityError: the manifest does not fit the file, or its answers are not scikit-learn's.
             VersionConflictError: the file is registered with other inputs, classes or task.
             InvalidField: name, manifest or sample are malformed.
             Overloaded: too many uploads wait for their trials.
         """
         if _NAME.fullmatch(model) is None:
-            raise InvalidField.at("model", "is not a name: letters, digits, dot, dash and underscore, at most 100")
+            raise InvalidField.at(
+                "model",
+                "must be at most 100 letters, digits, dots, dashes and underscores, and begin with a letter or digit",
+            )
         if len(onnx) > self.settings.model_limit_bytes:
             raise TooLarge.at("onnx", f"is larger than {self.settings.model_limit_bytes} bytes")
         described, whole = _read_manifest(manifest, self.settings)
@@ -86,7 +92,7 @@ class Models:
         return await self._keep(registered, details, tried)
 
     async def _keep(self, registered: ModelVersion, details: VersionDetails, tried: Tried) -> tuple[ModelVersion, bool]:
-        """Write the file and the row; the version is open before anybody can know of it."""
+        """Write the file, open the version, and then write the row that makes it known."""
         model, version = registered.model, registered.version
         known = await self._registered(model, version)
         _check_same(known or registered, registered)
@@ -162,7 +168,7 @@ class Models:
         return VersionDetails.of(known, await self.store.manifest(model, known.version))
 
     async def answer(self, model: str, version: str, inputs: Mapping[str, Sequence[Scalar]]) -> ScoredRows:
-        """Scores and labels of rows given by column; a row that has none has its own fault.
+        """Scores and labels of rows by column; a row without a score has a fault.
 
         Raises:
             UnknownModelError, UnknownVersionError: there is no such version.
@@ -172,7 +178,7 @@ class Models:
         return await self.runtime.answer(await self._immutable(model, version), inputs)
 
     async def _immutable(self, model: str, version: str) -> ModelVersion:
-        """The version from memory where its name says all; the champion is looked up each time."""
+        """The version, from memory after its first look-up; the champion may change, so it is looked up each time."""
         known = self._known.get((model, version))
         if known is None:
             known = await self.version(model, version)
@@ -182,7 +188,7 @@ class Models:
 
 
 def _read_manifest(content: bytes, settings: InferenceSettings) -> tuple[Manifest, dict[str, object]]:
-    """The manifest as the service reads it, and as it came."""
+    """The manifest's fields that the service reads, and the whole manifest."""
     if len(content) > settings.manifest_limit_bytes:
         raise TooLarge.at("manifest", f"is larger than {settings.manifest_limit_bytes} bytes")
     check_json(content, "manifest")

@@ -102,11 +102,11 @@ class LimitedProcess:
 
 
 class MessageError(ValueError):
-    """The other side sent something that is no message, or more than it may."""
+    """The other side sent bytes that are not a message, or a message beyond the limit."""
 
 
 def packed(parts: Sequence[bytes]) -> list[bytes]:
-    """A message as it is written, piece by piece, so that large parts are not copied."""
+    """The pieces of a message, which are written one by one so that large parts are not copied."""
     pieces = [_number(len(parts))]
     for part in parts:
         pieces += [_number(len(part)), part]

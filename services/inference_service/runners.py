@@ -1,4 +1,4 @@
-"""What answers for an open version: the threads of the web process, or a process of the version's own."""
+"""Runners of open versions: threads of the web process, or a process of the version's own."""
 
 import asyncio
 import time
@@ -36,11 +36,11 @@ class Runner(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it answers nobody at the moment."""
+        """Whether no call is running."""
         ...
 
     async def answer(self, inputs: Inputs) -> ScoredRows:
-        """Answers of rows given by column.
+        """Answers of rows by column.
 
         Raises:
             TooLarge, InvalidField: the question is malformed.
@@ -49,7 +49,7 @@ class Runner(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give up what it holds."""
+        """Free its resources."""
         ...
 
 
@@ -66,11 +66,11 @@ class ThreadRunner:
 
     @property
     def idle(self) -> bool:
-        """Always: a call that runs keeps what it needs."""
+        """Always: a running call keeps the session that it needs."""
         return True
 
     async def answer(self, inputs: Inputs) -> ScoredRows:
-        """Answers of rows given by column."""
+        """Answers of rows by column."""
         ends_at = time.monotonic() + self._seconds
         async with self._turns.turn():
             seconds = ends_at - time.monotonic()
@@ -78,11 +78,11 @@ class ThreadRunner:
             return await loop.run_in_executor(self._threads, self._answering.answer, inputs, seconds)
 
     async def close(self) -> None:
-        """Nothing is held beside memory."""
+        """Free nothing: it has memory alone."""
 
 
 class ProcessSlots:
-    """The processes there may be at once; the longest idle one makes room for another."""
+    """Limits how many processes run at once; the longest idle one is ended for another."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -106,12 +106,12 @@ class ProcessSlots:
             await idle.close()
 
     def leave(self, runner: "ProcessRunner") -> None:
-        """The runner has no process any more."""
+        """Free the runner's slot."""
         self._holders.pop(runner, None)
 
 
 class ProcessRunner:
-    """A version of unknown cost in a process of its own, which is started anew where it has ended."""
+    """A version of unknown cost in a process of its own, which starts again after it has ended."""
 
     def __init__(self, opening: Opening, slots: ProcessSlots, settings: InferenceSettings) -> None:
         self._opening = opening
@@ -123,7 +123,7 @@ class ProcessRunner:
 
     @property
     def idle(self) -> bool:
-        """Whether it answers nobody at the moment."""
+        """Whether no call is running."""
         return self._turns.idle
 
     async def open(self) -> None:
@@ -137,7 +137,7 @@ class ProcessRunner:
             await self._running()
 
     async def answer(self, inputs: Inputs) -> ScoredRows:
-        """Answers of rows given by column."""
+        """Answers of rows by column."""
         limits = self._opening.limits
         count_rows(self._opening.version.inputs, inputs, limits.row_limit)
         ends_at = time.monotonic() + limits.answer_seconds
@@ -154,7 +154,7 @@ class ProcessRunner:
             await process.end()
 
     async def _answer(self, inputs: Inputs, ends_at: float) -> ScoredRows:
-        """The process's answers. Where it ends over them the rows are asked again by halves, in a new one."""
+        """The process's answers. If they end the process, a new one is asked for each half of the rows."""
         rows = len(next(iter(inputs.values())))
         seconds = ends_at - time.monotonic()
         if seconds <= 0:
@@ -200,7 +200,7 @@ class ProcessRunner:
         return process
 
     def _end_idle(self) -> None:
-        """The process goes by itself once it is killed; the next call starts another."""
+        """Kill the process; the next call starts another."""
         if self.idle and self._process is not None:
             self._process.kill()
             self._process = None

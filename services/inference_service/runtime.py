@@ -1,4 +1,4 @@
-"""The open versions of a process: each belongs to one model, whoever else has the same file."""
+"""The open versions of the web process, one for each model and version, even where two models have the same file."""
 
 import asyncio
 from collections import OrderedDict
@@ -23,7 +23,7 @@ from services.inference_service.watchdog import Watchdog
 from shared.errors import InvalidField
 
 _RUN_MS = 500.0
-"""How long a run shall take at most, as far as the trial tells."""
+"""Longest time of a run, estimated from the trial."""
 Key = tuple[str, str]
 Opener = Callable[[bytes, ModelVersion], Session]
 
@@ -53,7 +53,7 @@ class Runtime:
         self._runners: OrderedDict[Key, asyncio.Task[Runner]] = OrderedDict()
 
     async def answer(self, version: ModelVersion, inputs: Mapping[str, Sequence[Scalar]]) -> ScoredRows:
-        """Answers of rows given by column.
+        """Answers of rows by column.
 
         Raises:
             TooLarge, InvalidField: the question is malformed.
@@ -67,7 +67,7 @@ class Runtime:
         return await task.result().answer(inputs)
 
     async def open(self, version: ModelVersion) -> Runner:
-        """The version's runner; whoever asks meanwhile waits for the same opening.
+        """The version's runner; concurrent callers wait for the same opening.
 
         Raises:
             VersionUnavailableError, Overloaded: it can't be opened at the moment.
@@ -87,7 +87,7 @@ class Runtime:
         return runner
 
     async def forget(self, version: ModelVersion) -> None:
-        """Close a version that is open and shall not be."""
+        """Close a version if it is open."""
         task = self._runners.pop((version.model, version.version), None)
         if task is not None and task.done() and not task.cancelled() and task.exception() is None:
             await task.result().close()

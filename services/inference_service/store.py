@@ -1,4 +1,4 @@
-"""Where model versions are kept: rows in SQL, ONNX files by their sha256."""
+"""The store of model versions: rows in SQL, and ONNX files named by their sha256."""
 
 import hashlib
 import os
@@ -159,7 +159,7 @@ class SqlVersionStore:
         try:
             async with self._engine.begin() as connection:
                 yield connection
-        except IntegrityError:  # what the statement is for finds out by it
+        except IntegrityError:  # its meaning depends on the statement: the caller handles it
             raise
         except (DBAPIError, OSError) as error:
             raise RegistryError(f"the registry can't be reached ({type(error).__name__})") from error
@@ -172,7 +172,7 @@ def _decode(document: bytes | str, *, champion: bool) -> ModelVersion:
     return msgspec.structs.replace(msgspec.json.decode(content, type=ModelVersion), champion=champion)
 
 
-# Versions are read together with their champions, so that nobody sees a model without one.
+# One query reads versions and champions, so that no reader sees a model without a champion.
 _IS_CHAMPION = and_(
     col(ChampionRow.model) == col(VersionRow.model), col(ChampionRow.version) == col(VersionRow.version)
 )
@@ -239,14 +239,14 @@ async def open_sql_store(url: str) -> AsyncIterator[SqlVersionStore]:
 
 
 class ModelFiles:
-    """ONNX files, each under the sha256 of what was uploaded, and beside them what their trials have found."""
+    """ONNX files, named by the sha256 of the uploaded file, and the records of their trials beside them."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
     def write(self, version: str, content: bytes) -> None:
-        """Keep a file; it is complete on disk, or not there."""
+        """Keep a file: after a crash it is whole or missing."""
         self._replace(self.path(version), content)
 
     def read(self, version: str) -> bytes:
@@ -258,7 +258,7 @@ class ModelFiles:
         return self.path(version).read_bytes()
 
     def path(self, version: str) -> Path:
-        """Where the file of a version is.
+        """The path of a version's file.
 
         Raises:
             FileNotFoundError: the name is no sha256.
@@ -268,11 +268,11 @@ class ModelFiles:
         return self._folder / f"{version}.onnx"
 
     def write_record(self, model: str, version: str, record: TrialRecord) -> None:
-        """Keep what a version's trial has found; two models with one file have a record each."""
+        """Keep the record of a version's trial; two models with the same file have a record each."""
         self._replace(self._record_path(model, version), msgspec.json.encode(record))
 
     def record(self, model: str, version: str) -> TrialRecord | None:
-        """What a version's trial has found; None where nothing is known, as of versions of earlier releases."""
+        """The record of a version's trial; None where there is none, as for versions of earlier releases."""
         path = self._record_path(model, version)
         try:
             return msgspec.json.decode(path.read_bytes(), type=TrialRecord)

@@ -38,7 +38,7 @@ _REPEATS = 5
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What is tried, beside the file and the sample."""
+    """The order of a trial, beside the file and the sample."""
 
     version: ModelVersion
     tolerance: float
@@ -51,7 +51,7 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """How it went: the worst difference and the cost, or the problem."""
+    """The result of a trial: the worst difference and the cost, or the problem."""
 
     worst: float = 0.0
     rows: int = 0
@@ -105,7 +105,7 @@ def _parse(content: bytes, node_limit: int) -> ModelProto:
 
 
 def _measure(session: Session, model: ModelProto, columns: Arrays, opening_ms: float) -> TrialRecord:
-    """What a row costs, and whether the largest run of the web process keeps within its memory."""
+    """Measure the time of a row, and whether the largest run of the web process keeps within its memory."""
     single = {name: array[:1] for name, array in columns.items()}
     row_ms = _milliseconds(session, single)
     bounded = follows_from_rows(model)
@@ -120,7 +120,7 @@ def _measure(session: Session, model: ModelProto, columns: Arrays, opening_ms: f
 
 
 def _milliseconds(session: Session, arrays: Arrays) -> float:
-    """Time of a run, the least of some."""
+    """The shortest time of some runs."""
     least = float("inf")
     for _ in range(_REPEATS):
         started = time.perf_counter()
@@ -134,7 +134,7 @@ def _milliseconds(session: Session, arrays: Arrays) -> float:
 
 
 def _neutral(schema: Sequence[InputColumn]) -> Arrays:
-    """A row to measure with, where no sample was kept: its score does not matter."""
+    """A row to measure with, where there is no sample: its score does not matter."""
     stand_in: Mapping[str, Scalar] = {"float": 0.0, "integer": 0, "boolean": False, "string": ""}
     inputs = {column.name: [stand_in[column.dtype]] for column in schema}
     return check_columns(schema, inputs, row_limit=1, text_limit=1)

@@ -20,7 +20,7 @@ _SPARE_BYTES = 1024**2
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What a trial has found, and the file as it was checked, which is what runs from then on."""
+    """The result of a trial, and the checked file, which runs from then on."""
 
     finding: Finding
     checked: bytes

@@ -8,13 +8,13 @@ from shared.errors import Overloaded
 
 
 class Turns:
-    """Turns at something that takes only so many at once.
+    """Turns of callers at a resource that serves a limited number at once.
 
     Args:
         at_once: callers that have a turn at the same time.
-        queue_limit: callers that wait for one.
+        queue_limit: callers that wait for a turn.
         wait_s: longest that they wait.
-        subject: what they wait for, in the message to those that are refused.
+        subject: the resource, for the message of a refusal.
     """
 
     def __init__(self, at_once: int, queue_limit: int, wait_s: float, subject: str) -> None:
@@ -26,7 +26,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Have a turn for the length of the block.
+        """Hold a turn for the length of the block.
 
         Raises:
             Overloaded: too many wait, or the turn has not come in time.
@@ -42,7 +42,7 @@ class Turns:
 
     @property
     def idle(self) -> bool:
-        """Whether a turn is to be had at once."""
+        """Whether a caller would have a turn at once."""
         return not self._free.locked()
 
     async def _wait(self) -> None:

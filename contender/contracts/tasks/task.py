@@ -1,4 +1,4 @@
-"""What every task must say: which scores it has, which labels follow from them, which outcomes it can be told."""
+"""The base of tasks: their scores, the labels that follow from scores, and the outcomes that they take."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ DEPTH_LIMIT = 8
 ELEMENT_LIMIT = 2**26
 """Numbers in a tensor, and the product of a shape's known sizes: what a file of the largest size could hold."""
 _FLATBUFFER = (slice(4, 8), b"ORTM")
-"""onnxruntime's own format, which it reads in place of protobuf where these bytes say so."""
+"""onnxruntime's own format, which it reads instead of protobuf if these bytes have this value."""
 
 
 def parse_model(content: bytes, *, node_limit: int) -> onnx.ModelProto:
