@@ -158,7 +158,7 @@ class _Call:
             self.scores[original], self.labels[original] = score, label
 
     def _give_up(self, row: int) -> None:
-        """Refuse a row that took too long: for good if it had all of a row's time, for now if the call's time ran out."""
+        """Refuse a row that took too long: for good if it had all of a row's time, else until the next call."""
         limits = self.answering.limits
         if self.ends_at - time.monotonic() > 0:
             message = f"takes the model longer than {limits.run_seconds:g} s"
