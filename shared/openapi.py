@@ -59,7 +59,7 @@ def openapi_document(
         gates: what stands before the operations, beside the server and its guard.
     """
     types = list(dict.fromkeys(_types(operations)))
-    schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMA)
+    schemas, components = msgspec.json.schema_components(types, schema_hook=_schema_of_any, ref_template=_SCHEMA)
     for schema in components.values():
         if "description" in schema:  # a docstring
             schema["description"] = cleandoc(schema["description"])
@@ -97,6 +97,13 @@ def _types(operations: Sequence[Operation[Any]]) -> Iterable[Any]:
         yield from operation.also
         if operation.body is not None:
             yield operation.body
+
+
+def _schema_of_any(kind: type) -> Schema:
+    """The schema of what the contracts leave open."""
+    if kind is object:
+        return {"description": "any JSON value"}
+    raise NotImplementedError
 
 
 def _operation(operation: Operation[Any], before: Sequence[ProblemType], by_type: dict[Any, Schema]) -> Schema:
