@@ -67,8 +67,8 @@ def decode_json(body: bytes, shape: type[ShapeT]) -> ShapeT:
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        found = _field_error(str(error), body, shape)
-        raise InvalidField(f"{found.field}: {found.message}", [found]) from error
+        fault = _field_error(str(error), body, shape)
+        raise InvalidField(f"{fault.field}: {fault.message}", [fault]) from error
     except _NOT_JSON as error:
         raise BadRequest(f"the body is not JSON: {error}") from error
 
@@ -86,8 +86,8 @@ def read_query(request: Request, shape: type[ShapeT]) -> ShapeT:
     try:
         return msgspec.convert(dict(parameters), shape, strict=False)
     except msgspec.ValidationError as error:
-        found = _field_error(str(error), b"", shape)
-        raise InvalidField.at(f"query.{found.field}", found.message) from error
+        fault = _field_error(str(error), b"", shape)
+        raise InvalidField.at(f"query.{fault.field}", fault.message) from error
 
 
 def _field_error(message: str, body: bytes, shape: type) -> FieldError:
@@ -96,8 +96,8 @@ def _field_error(message: str, body: bytes, shape: type) -> FieldError:
     steps = [_named(path[1].removeprefix("$"), body, shape)] if path else []
     if missing:
         steps.append(shortened(missing[1]))
-    said = _PATH_IN_MESSAGE.sub("", message)
-    return FieldError(".".join(step for step in steps if step) or "body", shortened(said, 200))
+    text = _PATH_IN_MESSAGE.sub("", message)
+    return FieldError(".".join(step for step in steps if step) or "body", shortened(text, 200))
 
 
 def _named(path: str, body: bytes, shape: type) -> str:
@@ -108,9 +108,9 @@ def _named(path: str, body: bytes, shape: type) -> str:
     try:
         for step in _STEP.finditer(head + unnamed):
             parts, kind = _parts(content, kind, step[1])
-            place = step[1] or (int(step[2]) if step[2] else _first_fault(parts, kind))
-            named += f"[{place}]" if isinstance(place, int) else f".{shortened(place)}"
-            content = parts[place]
+            key = step[1] or (int(step[2]) if step[2] else _first_fault(parts, kind))
+            named += f"[{key}]" if isinstance(key, int) else f".{shortened(key)}"
+            content = parts[key]
     except (LookupError, *_NOT_JSON):  # a key is given twice, or what follows the fault can't be read
         named = ""
     return (named + rest if named else path).removeprefix(".")
@@ -119,12 +119,12 @@ def _named(path: str, body: bytes, shape: type) -> str:
 def _parts(content: bytes, kind: Any, field: str | None) -> tuple[Mapping[Any, bytes], Any]:
     """The parts of an object or array, not decoded yet, and the type that they, or the field, should have."""
     if get_origin(kind) in (Union, UnionType):  # such as `dict[str, int] | None`
-        kind = next(one for one in get_args(kind) if one is not NoneType)
+        kind = next(option for option in get_args(kind) if option is not NoneType)
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     is_list = get_origin(kind) is list
     if bytes(content).count(b"," if is_list else b":") > _MOST_PARTS:
-        raise LookupError  # to name it would take more than to read it
+        raise LookupError  # naming it would cost more than reading it
     if is_list:
         return dict(enumerate(msgspec.json.decode(content, type=list[msgspec.Raw]))), get_args(kind)[0]
     parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
@@ -134,11 +134,11 @@ def _parts(content: bytes, kind: Any, field: str | None) -> tuple[Mapping[Any, b
 
 
 def _first_fault(parts: Mapping[Any, bytes], kind: Any) -> Any:
-    """Where the first part lies that does not have the type."""
+    """The key of the first part that does not have the type."""
     decoder = msgspec.json.Decoder(kind)
-    for place, part in parts.items():
+    for key, part in parts.items():
         try:
             decoder.decode(part)
         except msgspec.ValidationError:
-            return place
+            return key
     raise LookupError

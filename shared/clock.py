@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time in seconds since the Unix epoch, UTC."""
+    """Gives the time in seconds since the Unix epoch, UTC."""
 
     def now(self) -> float:
         """The current time in seconds since the Unix epoch."""

@@ -1,4 +1,4 @@
-"""How much and for how long a connection may ask: heads, bodies, waiting and the number of connections are bounded."""
+"""Bounds of connections: the size and time of heads and bodies, idle time, and how many are open."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -47,8 +47,8 @@ class ConnectionLimits:
     """The bounds of connections; the settings of the same names say why.
 
     Attributes:
-        look_s: how often each connection is looked at.
-        linger_s: how long what a refused client still sends is thrown away: closed at once, it would miss the answer.
+        look_s: seconds between two looks at each connection.
+        linger_s: seconds for which a refused client's bytes are discarded; closed at once, it would miss the answer.
     """
 
     head_bytes: int
@@ -87,7 +87,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
         self._in_head = False
         self._in_body = False
-        self._patience_s = 0.0
+        self._body_budget_s = 0.0
         self._body_bytes = 0  # since the last look
         self._unread_bytes = 0  # that neither ended a head nor belonged to a body
         self._unsent_bytes = 0
@@ -123,7 +123,9 @@ class BoundedProtocol(HttpToolsProtocol):
             while data:
                 data = self._parse(data)
         except httptools.HttpParserError:
-            self._refuse(self._refusal or Refusal("malformed", HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request"))
+            self._refuse(
+                self._refusal or Refusal("malformed", HTTPStatus.BAD_REQUEST, "the request is not valid HTTP/1.1")
+            )
         else:
             if self._unread_bytes > self._limits.head_bytes:
                 self._refuse(self._large_head())
@@ -169,7 +171,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = []  # fields behind the body are none of the head's
         self._in_head, self._in_body, self._since = False, True, self.loop.time()
-        self._patience_s = limits.body_s
+        self._body_budget_s = limits.body_s
         self._body_bytes = self._unread_bytes = 0
 
     def on_body(self, body: bytes) -> None:
@@ -237,8 +239,8 @@ class BoundedProtocol(HttpToolsProtocol):
         limits = self._limits
         bought_s = self._body_bytes / limits.body_bytes_per_s
         self._body_bytes = 0
-        self._patience_s = min(limits.body_s, self._patience_s + bought_s) - limits.look_s
-        if self._patience_s < 0:
+        self._body_budget_s = min(limits.body_s, self._body_budget_s + bought_s) - limits.look_s
+        if self._body_budget_s < 0:
             self._refuse(Refusal("slow body", HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly"))
 
     def _allowed_s(self) -> float:

@@ -1,4 +1,4 @@
-"""What every process can be told from outside, as CONTENDER_* variables."""
+"""Settings of every process, read from CONTENDER_* variables."""
 
 from pathlib import Path
 from typing import Literal, Self, get_args
@@ -13,7 +13,10 @@ SERVICE_NAMES: tuple[ServiceName, ...] = get_args(ServiceName)
 
 
 class Settings(BaseSettings):
-    """Settings of every service, each read from CONTENDER_<NAME>; a value that can't be is named at start."""
+    """Settings of every service, each read from CONTENDER_<NAME>.
+
+    An invalid value stops the start with a message that names the variable.
+    """
 
     model_config = SettingsConfigDict(env_prefix="CONTENDER_", extra="ignore", frozen=True, validate_by_name=True)
 
@@ -26,20 +29,22 @@ class Settings(BaseSettings):
     feedback_service_port: int = Field(
         8403, ge=0, le=65535, description="Port of the feedback service; its worker listens ten above it, on 8413."
     )
-    ab_router_url: str = Field("", description="Where the router is reached; default: its port on this machine.")
-    feature_service_url: str = Field("", description="Where the feature service is reached.")
-    inference_service_url: str = Field("", description="Where the inference service is reached.")
-    feedback_service_url: str = Field("", description="Where the feedback service is reached.")
+    ab_router_url: str = Field("", description="URL of the router; default: its port on this machine.")
+    feature_service_url: str = Field("", description="URL of the feature service; default: its port on this machine.")
+    inference_service_url: str = Field(
+        "", description="URL of the inference service; default: its port on this machine."
+    )
+    feedback_service_url: str = Field("", description="URL of the feedback service; default: its port on this machine.")
     kafka: str = Field("127.0.0.1:8405", description="Kafka bootstrap servers, comma-separated.")
     redis: str = Field("redis://127.0.0.1:8407/0", description="URL of Redis or Valkey.")
     database: str = Field("", description="SQLAlchemy URL; default: a SQLite file in the service's data folder.")
     data: Path = Field(Path.home() / ".contender" / "data", description="Folder of journals, SQLite and model files.")
-    partitions: int = Field(4, ge=1, le=4096, description="Partitions of a topic that is created here.")
-    replication: int = Field(1, ge=1, le=7, description="Replicas of a topic that is created here.")
+    partitions: int = Field(4, ge=1, le=4096, description="Partitions of each topic that a service creates.")
+    replication: int = Field(1, ge=1, le=7, description="Replicas of each topic that a service creates.")
     retention_s: float = Field(
         7 * 86_400.0,
         ge=3_600,
-        description="How long topics keep events: a week leaves time to mend a worker and to build results anew.",
+        description="Seconds that topics keep events: a week leaves time to repair a worker and to rebuild results.",
     )
     predictions_retention_bytes: int = Field(
         4 * 1024**3, ge=0, description="Most bytes of topic predictions: half a day at 300 a second. 0: no limit."
@@ -54,7 +59,9 @@ class Settings(BaseSettings):
         256 * 1024**2, ge=0, description="Most bytes of topic parked: 4,000 of the longest records. 0: no limit."
     )
     journal_limit_bytes: int = Field(
-        2 * 1024**3, ge=1024**2, description="Unsent events a journal holds before it refuses: hours of an outage."
+        2 * 1024**3,
+        ge=1024**2,
+        description="Bytes of unsent events a journal holds before it refuses more: hours of an outage.",
     )
     worker_stall_timeout_s: float = Field(
         60.0,
@@ -63,36 +70,38 @@ class Settings(BaseSettings):
         description="Seconds a worker may wait for its partitions without progress; then it exits with status 1 and "
         "its supervisor restarts it.",
     )
-    body_limit_bytes: int = Field(4 * 1024**2, ge=1024, description="Largest request body: a batch of wide rows fits.")
+    body_limit_bytes: int = Field(
+        4 * 1024**2, ge=1024, description="Largest request body, then 413: a batch of wide rows fits."
+    )
     head_limit_bytes: int = Field(
         32 * 1024,
         ge=1024,
         le=1024**2,
-        description="Largest request head, answered 431 beyond; a browser sends the cookies of all ports of a machine.",
+        description="Largest request head, then 431: a browser sends the cookies of all ports of a machine.",
     )
-    head_fields_limit: int = Field(100, ge=10, le=10_000, description="Most header fields of a request; then 431.")
+    head_fields_limit: int = Field(100, ge=10, le=10_000, description="Most header fields of a request, then 431.")
     head_timeout_s: float = Field(
-        10.0, gt=0, description="Longest a request's head may take, from the connection or the head's first byte; 408."
+        10.0, gt=0, description="Longest a request's head may take from the connection or its first byte, then 408."
     )
     body_timeout_s: float = Field(
         10.0,
         gt=0,
-        description="How long a request's body may stand still, or be slower than the slowest rate; then 408.",
+        description="Longest a request's body may stand still or be slower than the slowest rate, then 408.",
     )
     body_slowest_bytes_per_s: int = Field(
-        16 * 1024, ge=1, description="Slowest rate of a body: what comes buys its share of the time back."
+        16 * 1024, ge=1, description="Slowest rate of a body: each byte that comes extends the time by its share."
     )
     idle_timeout_s: float = Field(
         30.0,
         gt=0,
-        description="How long a connection may wait for its next request, or its client leave an answer unread: longer "
-        "than clients keep theirs (the router 5 s), or they meet connections that are just being closed.",
+        description="Longest a connection may wait for its next request, or a client leave an answer unread. Clients "
+        "must keep theirs for less (the router does for 5 s), or they use connections that are just being closed.",
     )
     connection_limit: int = Field(
         800,
         ge=10,
-        description="Most open connections of a process, below the 1,024 files it usually may open; a further one ends "
-        "the connection that has waited longest, or is answered 503 where all are being answered.",
+        description="Most open connections of a process, below the 1,024 files that it usually may open. One more ends "
+        "the connection that has waited longest, or gets 503 when all of them are busy.",
     )
     allowed_hosts: str = Field(
         "",
@@ -118,8 +127,8 @@ class Settings(BaseSettings):
 
     def url(self, service: ServiceName) -> str:
         """Where a service is reached, without a trailing slash."""
-        given = str(getattr(self, f"{service}_url"))
-        return given.rstrip("/") or f"http://127.0.0.1:{self.port(service)}"
+        url = str(getattr(self, f"{service}_url"))
+        return url.rstrip("/") or f"http://127.0.0.1:{self.port(service)}"
 
     def folder(self, service: ServiceName) -> Path:
         """The service's own folder, made when it is missing."""

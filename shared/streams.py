@@ -153,7 +153,7 @@ async def start_at(consumer: Any, start: Mapping[TP, int], committed: Mapping[TP
         start: by topic and partition the next offset to read.
         committed: what is committed of them.
     """
-    changed = {place: offset for place, offset in start.items() if offset != committed.get(place)}
+    changed = {at: offset for at, offset in start.items() if offset != committed.get(at)}
     if changed:  # aiokafka takes an empty commit for an error
         await consumer._commit(changed)  # noqa: SLF001
     if start:
@@ -163,7 +163,7 @@ async def start_at(consumer: Any, start: Mapping[TP, int], committed: Mapping[TP
 def create_parker(app: faust.App) -> Park:
     """A `Park` that sends to the topic `parked` through the application's own producer.
 
-    Of a long value it keeps the beginning; the header `length` tells how many bytes there were. A record that Kafka
+    It keeps the beginning of a long value; the header `length` has the full number of bytes. A record that Kafka
     refuses there is noted in the file `set-aside.jsonl` of the application's folder, and the stream goes on.
     """
     topic = app.topic(PARKED_NAME, key_serializer="raw", value_serializer="raw")
@@ -194,7 +194,7 @@ def create_parker(app: faust.App) -> Park:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """Notes the coordinates of records that can't be parked, a line each; of a full file the newer half is kept."""
+    """Notes the coordinates of records that can't be parked, a line each; a full file keeps its newer half."""
 
     path: Path
     limit_bytes: int = _SET_ASIDE_BYTES
@@ -202,15 +202,15 @@ class SetAside:
     def keep(self, source: SourceRecord, reason: str, error: BaseException) -> None:
         """Write the line, to the log as well."""
         SET_ASIDE.labels(source.topic).inc()
-        told = {"topic": source.topic, "partition": source.partition, "offset": source.offset, "reason": reason}
-        told["error"] = shortened(repr(error), _REASON_CHARACTERS)
-        logger(__name__).error("a record can't be parked and is set aside", file=str(self.path), **told)
+        coordinates = {"topic": source.topic, "partition": source.partition, "offset": source.offset, "reason": reason}
+        coordinates["error"] = shortened(repr(error), _REASON_CHARACTERS)
+        logger(__name__).error("a record can't be parked and is set aside", file=str(self.path), **coordinates)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists() and self.path.stat().st_size > self.limit_bytes // 2:
                 self.path.replace(self.path.with_suffix(".older.jsonl"))
             with self.path.open("ab") as file:
-                file.write(msgspec.json.encode(told) + b"\n")
+                file.write(msgspec.json.encode(coordinates) + b"\n")
         except OSError as failure:
             logger(__name__).error("the record's coordinates stand in this log alone", error=repr(failure))
 
@@ -235,7 +235,7 @@ async def decoded(
 
 
 def check_type(source: SourceRecord, topic: Topic[EventT]) -> None:
-    """See to it that a record is of the topic's type, where its header `ce_type` says of which type it is.
+    """Check that a record has the topic's type, where its header `ce_type` names one.
 
     Raises:
         msgspec.DecodeError: it is of another type.
@@ -249,8 +249,8 @@ def source_of(event: FaustEvent[bytes]) -> SourceRecord:
     message = event.message
     headers = message.headers or {}
     pairs = list(headers.items() if hasattr(headers, "items") else headers)
-    named = _first(pairs, "ce_type")
-    type_name = None if named is None else named[:_TYPE_BYTES].decode("ascii", "replace")
+    header = _first(pairs, "ce_type")
+    type_name = None if header is None else header[:_TYPE_BYTES].decode("ascii", "replace")
     sent_at = message.timestamp if message.timestamp > 0.0 else inf
     return SourceRecord(
         message.topic, message.partition, message.offset, frame_id_in(pairs), event.ack, type_name, sent_at
@@ -259,8 +259,8 @@ def source_of(event: FaustEvent[bytes]) -> SourceRecord:
 
 def frame_id_in(headers: Iterable[tuple[str, bytes | None]]) -> str:
     """The frame id that a record's headers name; empty where they name none, or one too long to be kept."""
-    found = _first(headers, "ce_id") or b""
-    return found.decode("ascii", "replace") if len(found) <= FRAME_ID_CHARACTERS else ""
+    frame_id = _first(headers, "ce_id") or b""
+    return frame_id.decode("ascii", "replace") if len(frame_id) <= FRAME_ID_CHARACTERS else ""
 
 
 def _first(headers: Iterable[tuple[str, bytes | None]], wanted: str) -> bytes | None:

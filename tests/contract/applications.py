@@ -70,6 +70,20 @@ class Application:
     calls: tuple[Call, ...] = ()
 
 
+@dataclass(frozen=True)
+class EmptyLog:
+    """The topic entity-events without a record."""
+
+    partitions: int
+
+    async def ends(self) -> dict[int, int]:
+        return dict.fromkeys(range(self.partitions), 0)
+
+    async def read(self, *_: object) -> AsyncIterator[Any]:
+        return
+        yield
+
+
 @asynccontextmanager
 async def open_router(folder: Path) -> AsyncIterator[FastAPI]:
     """The router with an experiment that runs."""
@@ -104,6 +118,7 @@ async def open_feature_service(folder: Path) -> AsyncIterator[FastAPI]:
     definitions = definitions_for_tests(Catalogue.load("examples.flights.features"), store, InMemoryRegistry())
     with _journal(folder) as journal:
         state = feature_service.state_of(settings, definitions, store, journal, CLOCK)
+        state["consistency"].log = _giving(EmptyLog(settings.partitions))
         yield feature_service.create_app(_giving(state))
 
 

@@ -92,11 +92,11 @@ def test_a_service_serves_the_operations_of_its_contract_and_no_other(name: str)
 )
 def test_an_operation_has_types_and_examples_of_them(operation: Operation[Any]):
     assert operation.tag
-    assert msgspec.json.schema(operation.answer) != {}
+    assert operation.answer not in (object, Any, msgspec.Raw)
     if operation.answer_media_type == JSON:
         msgspec.json.decode(msgspec.json.encode(operation.answer_example), type=operation.answer)
     if operation.body is not None:
-        assert msgspec.json.schema(operation.body) != {}
+        assert operation.body not in (object, Any, msgspec.Raw)
         assert operation.body_example is not None
     if operation.body is not None and operation.body_media_type == JSON:
         msgspec.json.decode(msgspec.json.encode(operation.body_example), type=operation.body)

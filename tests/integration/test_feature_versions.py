@@ -115,6 +115,13 @@ class Sender:
         assert answer.status_code == 202, answer.text
         self.frames += answer.json()["frame_ids"]
 
+    async def more(self, frames: int) -> None:
+        """Return once so many more frames were sent."""
+        goal = len(self.frames) + frames
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.frames) < goal:
+                await asyncio.sleep(0.01)
+
 
 @asynccontextmanager
 async def sending(parts: Parts) -> AsyncIterator[Sender]:
@@ -165,14 +172,14 @@ async def check(sender: Sender, view: str) -> None:
 @pytest.mark.timeout(180)
 async def test_a_changed_view_is_filled_beside_the_old_one_while_events_stream_in(parts: Parts):
     async with sending(parts) as sender:
-        await asyncio.sleep(1.0)
+        await sender.more(50)
         parts.define(SECOND)
         applying = await sender.client.post("/v1/definitions/apply", json={})
         assert applying.json() == {"added": ["trade@2", "whole@1"]}
-        await asyncio.sleep(0.2)
+        await sender.more(10)
         parts.workers[1].kill()  # whatever it was filling, the other one fills
         await complete(sender.client, "trade@1", "trade@2", "whole@1")
-        await asyncio.sleep(0.5)
+        await sender.more(25)
     async with httpx.AsyncClient(base_url=parts.url, timeout=DEADLINE_S) as sender.client:
         await applied(sender)
         for view in ("trade@1", "trade@2", "trade"):
@@ -191,7 +198,7 @@ async def test_a_retired_version_never_comes_back_and_its_meaning_is_filled_anew
         await complete(sender.client, "trade@2")
         retiring = await sender.client.post("/v1/definitions/retire", json={"versions": ["trade@1"]})
         assert (retiring.status_code, retiring.json()) == (200, {"retired": ["trade@1"]})
-        await asyncio.sleep(1.5)  # what is sent now is not in the rings that trade@1 has left behind
+        await sender.more(75)  # what is sent now is not in the rings that trade@1 has left behind
         parts.define(FIRST)
         applying = await sender.client.post("/v1/definitions/apply", json={})
         assert applying.json() == {"added": ["trade@3"]}
@@ -209,13 +216,13 @@ async def test_a_retired_version_never_comes_back_and_its_meaning_is_filled_anew
 @pytest.mark.timeout(180)
 async def test_what_redis_has_lost_is_rebuilt_from_the_topic_while_events_stream_in(parts: Parts):
     async with sending(parts) as sender:
-        await asyncio.sleep(1.0)
+        await sender.more(50)
         async with Redis.from_url(parts.redis) as redis:
             await redis.flushdb()
-        await asyncio.sleep(0.3)
+        await sender.more(15)
         assert (await sender.client.post("/v1/definitions/rebuild")).status_code == 202
         await complete(sender.client, "trade@1")
-        await asyncio.sleep(0.5)
+        await sender.more(25)
     async with httpx.AsyncClient(base_url=parts.url, timeout=DEADLINE_S) as sender.client:
         await applied(sender)
         await check(sender, "trade")
@@ -233,7 +240,7 @@ async def test_what_redis_has_lost_is_noticed_and_filled_anew_without_being_aske
                     await asyncio.sleep(0.02)
         await complete(sender.client, "trade@1")
         parts.workers[0].kill()
-        await asyncio.sleep(0.5)
+        await sender.more(25)
     async with httpx.AsyncClient(base_url=parts.url, timeout=DEADLINE_S) as sender.client:
         await applied(sender)
         await check(sender, "trade")
@@ -242,7 +249,7 @@ async def test_what_redis_has_lost_is_noticed_and_filled_anew_without_being_aske
 @pytest.mark.timeout(180)
 async def test_history_from_a_file_is_counted_once_across_the_seam(parts: Parts, tmp_path: Path):
     async with sending(parts) as sender:
-        await asyncio.sleep(1.0)
+        await sender.more(50)
         seam = time.time() - 1800  # the file overlaps with what lies in the topic
         before = [event for event in sender.sent if event["time"] <= seam]
         older = [
@@ -282,7 +289,7 @@ async def test_history_from_a_file_is_counted_once_across_the_seam(parts: Parts,
 @pytest.mark.timeout(180)
 async def test_a_check_beside_a_stream_finds_nothing_but_what_was_changed_behind_its_back(parts: Parts):
     async with sending(parts) as sender:
-        await asyncio.sleep(1.0)  # its events lie anywhere in the last hour: many of them in tiles that are looked at
+        await sender.more(50)  # its events lie anywhere in the last hour: many of them in tiles that are looked at
         parts.define(FIRST + WHOLE)
         await sender.client.post("/v1/definitions/apply", json={})
         await complete(sender.client, "whole@1")
@@ -331,7 +338,7 @@ async def checked(sender: Sender) -> dict[str, dict]:
 )
 async def test_checks_and_counts_are_repeated_and_the_metrics_carry_their_last_results(parts: Parts):
     async with sending(parts) as sender:
-        await asyncio.sleep(1.0)
+        await sender.more(50)
     async with httpx.AsyncClient(base_url=parts.url, timeout=DEADLINE_S) as client:
         sender.client = client
         await applied(sender)
@@ -357,7 +364,7 @@ async def told(client: httpx.AsyncClient, line: str) -> None:
 @pytest.mark.parametrize("parts", [{"CONTENDER_ENTITIES_EVERY_S": "0.2"}], indirect=True)
 async def test_the_status_tells_how_fresh_and_how_full_each_view_is(parts: Parts):
     async with sending(parts) as sender:
-        await asyncio.sleep(1.0)
+        await sender.more(50)
     async with httpx.AsyncClient(base_url=parts.url, timeout=DEADLINE_S) as client:
         sender.client = client
         await applied(sender)

@@ -208,7 +208,7 @@ def test_processes_that_ignore_their_end_are_given_their_time_side_by_side(setti
 
     supervisor.run(stop_once_all_are_deaf, lambda: None)
     assert {process.exit_code for process, _ in some} == {-signal.SIGKILL}
-    assert time.monotonic() - asked_at[0] < 2 * 1.5
+    assert time.monotonic() - asked_at[0] < len(some) * 1.5  # one after the other would take longer
 
 
 def test_a_supervisor_that_was_stopped_itself_gives_its_processes_time_anew(
