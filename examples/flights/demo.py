@@ -51,7 +51,7 @@ class DemoError(RuntimeError):
 
 @dataclass(frozen=True)
 class Report:
-    """What the demo found, as --json writes it."""
+    """The demo's result, as --json writes it."""
 
     flights: int
     predictions: int
@@ -69,7 +69,7 @@ def run(flights: int, json_file: Path | None) -> int:
     started = time.monotonic()
     try:
         settings = StackSettings.load()
-        _write(json_file, "", "a")  # what can't be written shall be said before the work
+        _write(json_file, "", "a")  # an unwritable file stops the demo before the work
         report = _run(settings, flights, started)
         _write(json_file, json.dumps(asdict(report), indent=2) + "\n", "w")
     except (DemoError, ReplayError, EmbeddedError, ContenderError, httpx.HTTPError) as error:
@@ -195,15 +195,15 @@ def _replay(
 def _settled(experiment: Experiment, replay: Replay) -> Results:
     """The results once every prediction and every outcome is in them."""
     end = time.monotonic() + _SETTLED_S
-    wanted = (len(replay.served), len(replay.labels))
+    sent = (len(replay.served), len(replay.labels))
     while True:
         results = experiment.results()
         variants = results.variants
-        seen = (sum(one.n for one in variants), sum(one.labelled + one.late for one in variants))
-        if seen == wanted:
+        seen = (sum(row.n for row in variants), sum(row.labelled + row.late for row in variants))
+        if seen == sent:
             return results
         if time.monotonic() > end:
-            raise DemoError(f"results show {seen} predictions and outcomes after {_SETTLED_S} s, {wanted} were sent")
+            raise DemoError(f"results show {seen} predictions and outcomes after {_SETTLED_S} s, {sent} were sent")
         time.sleep(_POLL_S)
 
 
@@ -258,7 +258,7 @@ def _print(report: Report, settings: StackSettings) -> None:
     )
     console.print(visible(report.verdict), style="bold", soft_wrap=True)
     console.print(
-        f"{report.seconds:.0f} s. The dashboard is on {settings.url('feedback_service')} ; make down stops it."
+        f"{report.seconds:.0f} s. The dashboard is on {settings.url('feedback_service')} ; `contender down` stops it."
     )
 
 

@@ -40,7 +40,7 @@ def training_frame(rows: pl.DataFrame) -> pd.DataFrame:
 
 
 def train_schedule(rows: pl.DataFrame) -> Contender:
-    """v1: what the schedule alone says."""
+    """v1: from the schedule alone."""
     columns = training_frame(rows)[SCHEDULE]
     labels = pd.Series(rows["late"].to_numpy())
     encode = ColumnTransformer(
@@ -51,7 +51,7 @@ def train_schedule(rows: pl.DataFrame) -> Contender:
 
 
 def train_streaming(rows: pl.DataFrame) -> Contender:
-    """v3: the schedule and how late the airport, the carrier and the aircraft run at the moment."""
+    """v3: from the schedule and from how late the airport, the carrier and the aircraft run now."""
     columns = training_frame(rows)[[*SCHEDULE, *SERVED]]
     labels = pd.Series(rows["late"].to_numpy())
     # No scaler before trees: in 32-bit floats a scaled value can fall on the other side of a split.

@@ -3,8 +3,8 @@
 At each step, first every earlier departure and arrival is sent and applied, then the flights of the step are
 predicted, then the outcomes of flights that have landed are given as feedback.
 
-Online features hold the newest windows only, so the same history can't be replayed into the same entities twice. Each
-replay has entities of its own, `UA@<run>` for carrier UA, and the same values in them.
+Online features hold only the newest windows, so the same history can't be replayed into the same entities twice. Each
+replay has its own entities, `UA@<run>` for carrier UA, with the same values.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class ReplayError(RuntimeError):
 
 @dataclass(frozen=True)
 class Served:
-    """One prediction as it was answered, with the flight's place among the rows."""
+    """One answered prediction, with the number of its flight's row."""
 
     row: int
     prediction_id: str
@@ -47,7 +47,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Label:
-    """An outcome as it was given, and how long after its prediction."""
+    """An outcome, and how long after its prediction it came."""
 
     late: bool
     after_s: float
@@ -55,14 +55,14 @@ class Label:
 
 @dataclass
 class Replay:
-    """Drives the services; `served` and `labels` are its own record, against which everything is checked at the end.
+    """Drives the services, and records in `served` and `labels` what the demo checks at the end.
 
     Args:
         flights: rows and events.
         features_url: the feature service.
         router_url: the router.
         feedback_url: the feedback service.
-        run_name: what tells this replay's entities from those of another one.
+        run_name: suffix that tells this replay's entities from those of other replays.
     """
 
     flights: Flights
@@ -76,7 +76,7 @@ class Replay:
     _times: dict[int, float] = field(default_factory=dict)
 
     async def run(self, rows: pl.DataFrame, on_step: Callable[[int], None]) -> None:
-        """Replay the rows, in the order of their time; `on_step` is told how many were predicted at each step.
+        """Replay the rows in the order of their time; call `on_step` with the number of predictions of each step.
 
         Raises:
             ReplayError: a call was refused, or events were not applied in time.
@@ -87,13 +87,13 @@ class Replay:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, limits=limits) as client:
             for step in rows.with_row_index("row").partition_by("time", maintain_order=True):
                 now = float(step["time"][0])
-                await self._tell(client, sent, now)
+                await self._send_events(client, sent, now)
                 await self._predict(client, step)
                 await self._give_feedback(client, landing.before(now))
                 on_step(step.height)
             await self._give_feedback(client, landing.before(float("inf")))
 
-    async def _tell(self, client: httpx.AsyncClient, sent: dict[str, "_Cursor"], now: float) -> None:
+    async def _send_events(self, client: httpx.AsyncClient, sent: dict[str, "_Cursor"], now: float) -> None:
         """Send every event before `now`, and wait until the worker has applied them."""
         events = [
             {"source": source, "time": values.pop("time"), "values": {**values, **self._entities(values)}}
@@ -149,7 +149,7 @@ class Replay:
 
 
 class _Cursor:
-    """Hands out a source's events in the order of their time."""
+    """Yields a source's events in the order of their time."""
 
     def __init__(self, events: pl.DataFrame, start: float) -> None:
         self._events = events.filter(pl.col("time") >= start)
@@ -163,7 +163,7 @@ class _Cursor:
 
 
 class _Landings:
-    """Hands out (row, time, late) of the flights that have landed and whose outcome is known."""
+    """Returns (row, time, late) of the flights that have landed and whose outcome is known."""
 
     def __init__(self, rows: pl.DataFrame) -> None:
         known = rows.with_row_index("row").filter(pl.col("late").is_not_null() & pl.col("landed").is_not_null())

@@ -55,9 +55,11 @@ class Asked(ManagedProcess):
 
 
 class Worker(Asked):
-    """A stand-in that lives as soon as it runs, however slowly it starts."""
-
     essential = False
+
+
+class PromptWorker(Worker):
+    """A stand-in that lives as soon as it runs, however slowly it starts."""
 
     def is_live(self, timeout_s: float) -> bool:
         return self.alive
@@ -249,7 +251,7 @@ def test_a_worker_that_fails_leaves_the_others_running_and_is_named(settings: St
 def test_a_worker_that_gets_on_is_waited_for_beyond_the_stall_timeout(tmp_path: Path):
     settings = StackSettings(home=tmp_path, start_stall_timeout_s=3)
     [port] = free_ports(1)
-    worker, ports = asked(Worker, settings, "worker", port)
+    worker, ports = asked(PromptWorker, settings, "worker", port)
     worker.told = Readiness(ready=False, progress="0 recovered")
     told: list[str] = []
     running = Running(settings, (worker, ports), progress=told.append)
@@ -268,7 +270,7 @@ def test_a_worker_that_gets_on_is_waited_for_beyond_the_stall_timeout(tmp_path: 
 def test_a_worker_that_stands_still_is_waited_for_only_until_the_stall_timeout(tmp_path: Path):
     settings = StackSettings(home=tmp_path, start_stall_timeout_s=0.5)
     [port] = free_ports(1)
-    worker, ports = asked(Worker, settings, "worker", port)
+    worker, ports = asked(PromptWorker, settings, "worker", port)
     worker.told = Readiness(ready=False, progress="7 recovered")
     with Running(settings, (worker, ports)) as running:
         assert describe_late(running.state)[0].startswith("worker is not ready (it shows no progress)")
