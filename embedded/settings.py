@@ -32,16 +32,14 @@ class StackSettings(Settings):
         300.0,
         gt=0,
         validation_alias="CONTENDER_START_PATIENCE_S",
-        description="Seconds that `up` waits for a process without progress (Kafka checks its logs after a crash). "
-        "Also read from CONTENDER_START_PATIENCE_S.",
+        description="Seconds that `up` waits for a process without progress: Kafka checks its logs after a crash.",
     )
     live_stall_timeout_s: float = Field(
         20.0,
         gt=0,
         validation_alias="CONTENDER_LIVE_PATIENCE_S",
         description="Seconds without an answer to /livez after which a process is replaced: longer than any pause of "
-        "its work, and short enough that the next process answers within 45 s. Also read from "
-        "CONTENDER_LIVE_PATIENCE_S.",
+        "its work, and short enough that the next process answers within 45 s.",
     )
     log_limit_bytes: int = Field(
         16 * 1000**2, ge=10_000, description="Most bytes of one process's logs: those of a quiet day fit."
