@@ -20,7 +20,6 @@ from contender.contracts.tasks import task_named
 from contender.contracts.values import Missing, Outcome, Scalar
 from contender.errors import ContenderError, RefusedError, RegistrationWarning
 from contender.experiments import conflict, differences
-from contender.pinning import pinned_options, trained_digests, training_sources
 from contender.transport import Transport, decoded, service_urls
 
 if TYPE_CHECKING:
@@ -97,14 +96,14 @@ class Client:
             ExportError: the pipeline can't be exported.
             ParityError: the exported model answers differently.
         """
-        from contender import registration  # noqa: PLC0415 - needs the extra `notebook`, which applications do without
+        from contender import pinning, registration  # noqa: PLC0415 - needs the extra `notebook`, which applications do without
 
         training_set = options.get("training_set")
-        sources = training_sources(training_set, columns) | dict(options.get("sources") or {})
+        sources = pinning.training_sources(training_set, columns) | dict(options.get("sources") or {})
         if sources:
-            digests = {} if training_set is None else trained_digests(training_set.manifest)
+            digests = {} if training_set is None else pinning.trained_digests(training_set.manifest)
             views = self._transport.call("feature_service", feature_service.SHOW_DEFINITIONS).views
-            options |= pinned_options(views, sources, options.get("defaults") or {}, digests)
+            options |= pinning.pinned_options(views, sources, options.get("defaults") or {}, digests)
         export = registration.export_file if registration.is_file(pipeline) else registration.export_pipeline
         registered = registration.register(self._transport, model, export(pipeline, columns, labels, **options))
         for message in registered.warnings:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contender.contracts.feature_ref import FeatureRef
 from contender.contracts.feature_service import ViewDescription
 from contender.errors import ContenderError
-
-_NEVER_NULL = ("count", "distinct_count")
+from contender.features.kinds import KINDS
 
 
 def training_sources(training_set: Any, columns: Any) -> dict[str, str]:
@@ -26,10 +26,10 @@ def trained_digests(manifest: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the views that a training set read, by `view:feature`, and by `view@number:feature` as it counts."""
     digests = {}
     for reference in manifest["features"].values():
-        label, _, name = reference.partition(":")
-        digest = manifest["definitions"][label]
+        ref = FeatureRef.parse(reference)
+        digest = manifest["definitions"][ref.label]
         digests[reference] = digest
-        digests.setdefault(f"{label.partition('@')[0]}:{name}", digest)
+        digests.setdefault(f"{ref.view}:{ref.feature}", digest)
     return digests
 
 
@@ -54,21 +54,22 @@ def pinned_options(
     meanings = {(view.name, view.digest): view for view in views}
     pinned, own, never_null = {}, {}, []
     for column, reference in sources.items():
-        label, _, name = reference.partition(":")
-        view = labels.get(label)
+        ref = FeatureRef.parse(reference)
+        view = labels.get(ref.label)
         if digest := digests.get(reference):
-            view = meanings.get((label.partition("@")[0], digest))
+            view = meanings.get((ref.view, digest))
             if view is None:
                 raise ContenderError(
                     f"column {column}: no version of {reference} in the feature service has the meaning that the "
                     "training set was built with; run `contender features apply` there, or build the training set again"
                 )
-        feature = next((feature for feature in view.features if feature.name == name), None) if view else None
+        feature = next((feature for feature in view.features if feature.name == ref.feature), None) if view else None
         if view is None or feature is None:
             raise ContenderError(f"column {column}: there is no feature {reference}")
-        pinned[column] = f"{view.label}:{name}"
+        pinned[column] = f"{view.label}:{ref.feature}"
         if feature.default is not None:
             own[column] = feature.default
-        if feature.kind in _NEVER_NULL:
+        kind = KINDS.get(feature.kind)
+        if kind is not None and kind.never_null:
             never_null.append(column)
     return {"sources": pinned, "defaults": own | dict(defaults), "never_null": never_null}

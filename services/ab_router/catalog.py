@@ -13,6 +13,7 @@ from typing import Self
 
 import msgspec
 
+from contender.contracts.feature_ref import FeatureRef
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.values import REQUEST
 from services.ab_router.calls import CallError
@@ -135,7 +136,7 @@ class Catalog:
         return list(inputs.request) if inputs else []
 
     def _inputs_of(self, source: str) -> ViewInputs | None:
-        return self._copy.inputs.get(source.partition(":")[0])
+        return self._copy.inputs.get(FeatureRef.parse(source).label)
 
     async def refresh(self) -> None:
         """Read versions and views again; whatever can't be read stays as it was."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -11,6 +10,7 @@ import msgspec
 
 from contender.contracts.columns import fault_of
 from contender.contracts.inference_service import InputColumn, Manifest, ModelVersion, ScoredRows, VersionDetails
+from contender.contracts.limits import NAME, NAME_WORDS
 from contender.contracts.tasks import task_named
 from contender.contracts.values import Scalar
 from services.inference_service.domain.bounds import check_free_part, check_json, check_texts
@@ -32,7 +32,6 @@ from shared.errors import InvalidField, TooLarge
 
 ShapeT = TypeVar("ShapeT")
 CHAMPION = "champion"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SERVED = ("task", "classes", "inputs", "score_output", "label_output")
 """What callers of a version rely on, beside its file."""
 
@@ -65,11 +64,8 @@ class Models:
             InvalidField: name, manifest or sample are malformed.
             Overloaded: too many uploads wait for their trials.
         """
-        if _NAME.fullmatch(model) is None:
-            raise InvalidField.at(
-                "model",
-                "must be at most 100 letters, digits, dots, dashes and underscores, and begin with a letter or digit",
-            )
+        if NAME.fullmatch(model) is None:
+            raise InvalidField.at("model", f"must be {NAME_WORDS}")
         if len(onnx) > self.settings.model_limit_bytes:
             raise TooLarge.at("onnx", f"is larger than {self.settings.model_limit_bytes} bytes")
         described, whole = _read_manifest(manifest, self.settings)
