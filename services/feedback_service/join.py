@@ -267,10 +267,6 @@ class Join:
         self._open_table = open_table
         self._limits = limits or Limits()
 
-    def owns(self, partition: int) -> bool:
-        """Whether records of this partition may be recorded here."""
-        return partition in self.partitions
-
     def forget(self) -> None:
         """Drop all partitions; their next owner reads again what was not flushed."""
         self.partitions = {}

@@ -29,7 +29,11 @@ _BY_NAME = {task.name: task for task in TASKS}
 
 TaskName = Annotated[
     str,
-    msgspec.Meta(pattern=f"^({'|'.join(_BY_NAME)})$", extra_json_schema={"enum": list(_BY_NAME)}),
+    msgspec.Meta(
+        pattern=f"^({'|'.join(_BY_NAME)})$",
+        description="A score is " + ", ".join(f"{task.score_words} ({task.name})" for task in TASKS),
+        extra_json_schema={"enum": list(_BY_NAME)},
+    ),
 ]
 """A task as JSON spells it."""
 

@@ -1,7 +1,6 @@
 """Label arrival: do the labels of matured rows come alike in both arms? Valid at every look."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from services.feedback_service.domain.confidence import confidence_sequence
 from services.feedback_service.domain.split import BLOCKING_P, BLOCKING_TUNING_N
@@ -11,17 +10,8 @@ MIN_MATURED_ROWS = 100
 """Matured rows that each arm needs before it is tested: the intervals rest on the central limit theorem."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelArrival:
-    """The share of matured rows with a label in each arm, and the p-value of the two being equal."""
-
-    champion_share: float
-    challenger_share: float
-    p: float
-
-
-def label_arrival(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> LabelArrival | None:
-    """Whether labels arrive alike, over epochs of (champion, challenger): per bucket the matured rows and the labels.
+def label_arrival(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> float | None:
+    """The p-value of labels arriving alike, over epochs of (champion, challenger): per bucket the matured rows and the labels.
 
     The null is that a matured row has a label with the same probability in either arm, and the test is the confidence
     sequence on the difference of the two shares. The other candidate, the split's e-value on the labelled counts with
@@ -40,5 +30,4 @@ def label_arrival(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> Labe
     comparison = compare_clustered(epochs)
     if comparison is None or min(comparison.champion.n, comparison.challenger.n) < MIN_MATURED_ROWS:
         return None
-    p = confidence_sequence(comparison.effect, alpha=BLOCKING_P, tuning_n=BLOCKING_TUNING_N).p
-    return LabelArrival(comparison.champion.value, comparison.challenger.value, p)
+    return confidence_sequence(comparison.effect, alpha=BLOCKING_P, tuning_n=BLOCKING_TUNING_N).p

@@ -159,8 +159,7 @@ def _arrival_p(design: ExperimentDesign, arms: Arms, epochs: Sequence[int], chal
     if design.missing == "negative":
         return None
     pairs = [_pair(design, arms, epoch, challenger) for epoch in epochs]
-    arrival = label_arrival([(champion.arrival, other.arrival) for champion, other in pairs])
-    return None if arrival is None else arrival.p
+    return label_arrival([(champion.arrival, other.arrival) for champion, other in pairs])
 
 
 def _verdict(
