@@ -11,7 +11,9 @@ MIN_MATURED_ROWS = 100
 
 
 def label_arrival(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> float | None:
-    """The p-value of labels arriving alike, over epochs of (champion, challenger): per bucket the matured rows and the labels.
+    """The p-value of labels arriving alike in both arms.
+
+    `epochs` are pairs (champion, challenger): per bucket the matured rows and the labels.
 
     The null is that a matured row has a label with the same probability in either arm, and the test is the confidence
     sequence on the difference of the two shares. The other candidate, the split's e-value on the labelled counts with
