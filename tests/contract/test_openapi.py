@@ -30,8 +30,6 @@ from tests.contract.applications import APPLICATIONS
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "deploy" / "openapi.py"))
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
-NOT_YET: set[str] = set()
-"""Services whose routes are not made from operations yet."""
 MODULES = {"inference_service": ["inference_service", "open_inference"]}
 """The modules of a service's operations, where there are several."""
 
@@ -43,13 +41,6 @@ bounded = settings(
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-
-
-def only_operations(name: str):
-    return pytest.mark.skipif(name in NOT_YET, reason="its routes are not made from operations yet")
-
-
-SERVICES = [pytest.param(name, marks=only_operations(name)) for name in APPLICATIONS]
 
 
 def operations_of(name: str) -> list[Operation[Any]]:
@@ -66,13 +57,13 @@ def schema_of(name: str):
     return schemathesis.openapi.from_dict(document_of(name))
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_the_document_is_the_golden_file(name: str):
     golden = SCRIPT["FOLDER"] / f"{name}.json"
     assert golden.read_text() == SCRIPT["document"](name), "run `make docs`: its difference is what callers will meet"
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_a_service_serves_the_operations_of_its_contract_and_no_other(name: str):
     served = {
         (operation["operationId"], method, path)
@@ -85,7 +76,7 @@ def test_a_service_serves_the_operations_of_its_contract_and_no_other(name: str)
 @pytest.mark.parametrize(
     "operation",
     [
-        pytest.param(operation, id=f"{name}: {operation.id}", marks=only_operations(name))
+        pytest.param(operation, id=f"{name}: {operation.id}")
         for name in APPLICATIONS
         for operation in operations_of(name)
     ],
@@ -167,7 +158,7 @@ def feedback(tmp_path_factory) -> Iterator[Served]:
         yield served
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", APPLICATIONS)
 def test_calls_are_answered_as_the_document_says(name: str, tmp_path: Path):
     schema = schema_of(name)
     with serving(name, tmp_path) as served:
@@ -181,21 +172,18 @@ def test_the_router_answers_nothing_undocumented(case: Case, router: Served):
     router.check(case)
 
 
-@only_operations("feature_service")
 @schema_of("feature_service").parametrize()
 @bounded
 def test_the_feature_service_answers_nothing_undocumented(case: Case, features: Served):
     features.check(case)
 
 
-@only_operations("inference_service")
 @schema_of("inference_service").parametrize()
 @bounded
 def test_the_inference_service_answers_nothing_undocumented(case: Case, inference: Served):
     inference.check(case)
 
 
-@only_operations("feedback_service")
 @schema_of("feedback_service").parametrize()
 @bounded
 def test_the_feedback_service_answers_nothing_undocumented(case: Case, feedback: Served):
