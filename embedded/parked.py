@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 import typer
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from rich.table import Table
 from rich.text import Text
@@ -15,9 +15,9 @@ from rich.text import Text
 from contender.commands.terminal import console, fail, visible
 from contender.contracts.topics import PARKED
 from embedded.commands import read_settings
+from shared.topic_reading import open_consumer, read_between
 
 DEADLINE_S = 30
-READ_MS = 500
 PREVIEW_BYTES = 60
 LONGEST_NUMBER = 20
 LONGEST_BYTES = 2_000
@@ -68,29 +68,17 @@ async def read_parked(bootstrap: str) -> list[ParkedRecord]:
         aiokafka.errors.KafkaError: Kafka can't be reached.
         TimeoutError: the topic could not be read to its end in time.
     """
-    # A consumer without a group gets every partition of the topic.
-    consumer = AIOKafkaConsumer(
-        PARKED, bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised here as well
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            await consumer.start()
-            return await _read_all(consumer)
-    finally:
-        await consumer.stop()
-
-
-async def _read_all(consumer: AIOKafkaConsumer) -> list[ParkedRecord]:
     by_source: dict[tuple[str, int, int], ParkedRecord] = {}
-    ends = await consumer.end_offsets(consumer.assignment())
-    behind = [partition for partition, end in ends.items() if end > 0]
-    while behind:
-        for records in (await consumer.getmany(*behind, timeout_ms=READ_MS)).values():
+    async with asyncio.timeout(DEADLINE_S), open_consumer(bootstrap) as consumer:
+        await consumer.topics()  # reads which partitions there are
+        partitions = [TopicPartition(PARKED, number) for number in consumer.partitions_for_topic(PARKED) or ()]
+        consumer.assign(partitions)
+        start = dict.fromkeys(partitions, 0)
+        async for records in read_between(consumer, start, await consumer.end_offsets(partitions)):
             for record in map(parked_record, records):
                 # A record that was read again after a crash is parked again, with the same coordinates.
                 by_source[record.topic, record.partition, record.offset] = record
-        behind = [partition for partition in behind if await consumer.position(partition) < ends[partition]]
     return [by_source[coordinates] for coordinates in sorted(by_source)]
 
 

@@ -34,7 +34,8 @@ from shared.journal import Acknowledged, Journal, JournalRecord, Position
 from shared.logs import logger
 from shared.retention import Retention
 from shared.topic_admin import TopicError, ensure_topics
-from shared.topic_lookup import ids_between, name_of_partition, partition_named, reader
+from shared.topic_lookup import ids_between, name_of_partition, partition_named
+from shared.topic_reading import open_consumer
 from shared.topics import LARGEST_RECORD_BYTES
 
 REQUEST_LIMIT_BYTES = LARGEST_RECORD_BYTES + 64 * 1024
@@ -265,7 +266,7 @@ class Publisher:
             return
         for topic, _ in unknown:
             await producer.partitions_for(topic)  # waits for the topic's metadata
-        async with reader(self._bootstrap) as consumer:
+        async with open_consumer(self._bootstrap) as consumer:
             ends = await consumer.end_offsets([TopicPartition(*pair) for pair in unknown])
         # Where it is not known what was sent, a later session has to look from the beginning.
         last = {name_of_partition(at.topic, at.partition): -1 if self._at.lost else end - 1 for at, end in ends.items()}
@@ -288,7 +289,7 @@ class Publisher:
         }
         if not known:
             return set(), end
-        async with reader(self._bootstrap) as consumer:
+        async with open_consumer(self._bootstrap) as consumer:
             present = await ids_between(consumer, known, wanted)
         if not present and self._at.lost:
             self._at = msgspec.structs.replace(self._at, lost=False)

@@ -1,4 +1,4 @@
-"""Partitions of a topic read from one offset up to another, outside of any consumer group."""
+"""Partitions of topics read from one offset up to another, outside of any consumer group."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 _REQUEST_MS = 10_000
 _READ_MS = 500
-_PROGRESS_S = 30.0
-"""How long to wait for records that the topic holds."""
+_STALL_TIMEOUT_S = 30.0
+"""How long to wait for records that a topic holds."""
 
 Offsets = Mapping[int, int]
 """An offset by partition."""
@@ -18,7 +18,7 @@ Offsets = Mapping[int, int]
 
 @dataclass(frozen=True, slots=True)
 class TopicReader:
-    """Reads partitions. Raises KafkaError where Kafka does not answer."""
+    """Reads partitions of one topic. Raises KafkaError where Kafka does not answer."""
 
     consumer: AIOKafkaConsumer
     partitions: Sequence[TopicPartition]
@@ -27,37 +27,10 @@ class TopicReader:
         """By partition the offset that its next record gets."""
         return {at.partition: end for at, end in (await self.consumer.end_offsets(self.partitions)).items()}
 
-    async def read(
-        self, start: Offsets, ends: Offsets, most: int | None = None
-    ) -> AsyncIterator[Sequence[ConsumerRecord]]:
-        """The records from `start` to before `ends`, some at a time.
-
-        Args:
-            start: where to begin; a partition that it lacks begins at the first record that Kafka holds.
-            ends: where each partition ends.
-            most: of records at a time.
-
-        Raises:
-            TimeoutError: Kafka holds further records and has not sent any for half a minute.
-        """
-        first = await self.consumer.beginning_offsets(self.partitions)
-        behind = []
-        for at in self.partitions:
-            offset = max(first[at], start.get(at.partition, 0))
-            if offset < ends[at.partition]:
-                self.consumer.seek(at, offset)
-                behind.append(at)
-        while behind:
-            async with asyncio.timeout(_PROGRESS_S):
-                records = await self._some(behind, most)
-            yield [record for record in records if record.offset < ends[record.partition]]
-            behind = [at for at in behind if await self.consumer.position(at) < ends[at.partition]]
-
-    async def _some(self, partitions: Sequence[TopicPartition], most: int | None) -> list[ConsumerRecord]:
-        while True:
-            answer = await self.consumer.getmany(*partitions, timeout_ms=_READ_MS, max_records=most)
-            if records := [record for of_partition in answer.values() for record in of_partition]:
-                return records
+    def read(self, start: Offsets, ends: Offsets, most: int | None = None) -> AsyncIterator[list[ConsumerRecord]]:
+        """The records from `start` to before `ends`; see `read_between`."""
+        starts = {at: start.get(at.partition, 0) for at in self.partitions}
+        return read_between(self.consumer, starts, {at: ends[at.partition] for at in self.partitions}, most)
 
 
 @asynccontextmanager
@@ -69,11 +42,66 @@ async def open_reader(kafka: str, topic: str, partitions: Sequence[int]) -> Asyn
         topic: its name.
         partitions: their numbers.
     """
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, request_timeout_ms=_REQUEST_MS)
-    try:
-        await consumer.start()
+    async with open_consumer(kafka) as consumer:
         assigned = [TopicPartition(topic, number) for number in partitions]
         consumer.assign(assigned)
         yield TopicReader(consumer, assigned)
+
+
+@asynccontextmanager
+async def open_consumer(kafka: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group, for the length of a block; bootstrap servers are comma-separated."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",  # an offset may be gone by retention; nothing behind it may be skipped
+        request_timeout_ms=_REQUEST_MS,
+    )
+    try:
+        await consumer.start()
+        yield consumer
     finally:
-        await consumer.stop()  # one that could not start holds connections, too
+        try:
+            await consumer.stop()  # one that could not start holds connections, too
+        except asyncio.CancelledError:
+            # aiokafka 0.14 lets the cancellation of its own tasks that had not begun escape; ours must go on.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+
+
+async def read_between(
+    consumer: AIOKafkaConsumer,
+    start: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    most: int | None = None,
+) -> AsyncIterator[list[ConsumerRecord]]:
+    """The records of assigned partitions from `start` to before `ends`, some at a time.
+
+    Args:
+        consumer: has these partitions assigned.
+        start: the offset where each begins, or the first that Kafka still holds.
+        ends: the offset where each ends.
+        most: of records at a time.
+
+    Raises:
+        TimeoutError: Kafka holds further records and has not sent any for half a minute.
+    """
+    first = await consumer.beginning_offsets(list(start))
+    behind = [at for at, offset in start.items() if max(first[at], offset) < ends[at]]
+    for at in behind:
+        consumer.seek(at, max(first[at], start[at]))
+    while behind:
+        async with asyncio.timeout(_STALL_TIMEOUT_S):
+            records = await _some(consumer, behind, most)
+        yield [record for record in records if record.offset < ends[TopicPartition(record.topic, record.partition)]]
+        behind = [at for at in behind if await consumer.position(at) < ends[at]]
+
+
+async def _some(
+    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], most: int | None
+) -> list[ConsumerRecord]:
+    while True:
+        by_partition = await consumer.getmany(*partitions, timeout_ms=_READ_MS, max_records=most)
+        if records := [record for of_partition in by_partition.values() for record in of_partition]:
+            return records
