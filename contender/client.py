@@ -20,7 +20,7 @@ from contender.contracts.tasks import task_named
 from contender.contracts.values import Missing, Outcome, Scalar
 from contender.errors import ContenderError, RefusedError, RegistrationWarning
 from contender.experiments import conflict, differences
-from contender.transport import Transport, decoded, service_urls
+from contender.transport import ServiceName, Transport, decoded, service_urls
 
 if TYPE_CHECKING:
     from contender.registration import RegisteredVersion
@@ -41,6 +41,7 @@ class Client:
             the same host, on ports 8401 to 8403, unless CONTENDER_<SERVICE>_URL or CONTENDER_<SERVICE>_PORT says
             otherwise.
         timeout_s: longest wait for an answer.
+        urls: where single services are, by name such as `feedback_service`, if the rule above does not find them.
         transport: another way to send; for tests.
 
     Every call raises RefusedError when a service refuses, UnreachableError when it does not answer, and ContenderError
@@ -51,14 +52,34 @@ class Client:
     """
 
     def __init__(
-        self, url: str | None = None, *, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
+        self,
+        url: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        urls: Mapping[ServiceName, str] | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        urls = service_urls(url)
-        self.url = urls["ab_router"]
-        self.feature_url = urls["feature_service"]
-        self.inference_url = urls["inference_service"]
-        self.feedback_url = urls["feedback_service"]
-        self._transport = Transport(urls, timeout_s=timeout_s, transport=transport)
+        self._transport = Transport({**service_urls(url), **(urls or {})}, timeout_s=timeout_s, transport=transport)
+
+    @property
+    def url(self) -> str:
+        """Where the router is."""
+        return self._transport.urls["ab_router"]
+
+    @property
+    def feature_url(self) -> str:
+        """Where the feature service is."""
+        return self._transport.urls["feature_service"]
+
+    @property
+    def inference_url(self) -> str:
+        """Where the inference service is."""
+        return self._transport.urls["inference_service"]
+
+    @property
+    def feedback_url(self) -> str:
+        """Where the feedback service is."""
+        return self._transport.urls["feedback_service"]
 
     def __enter__(self) -> Self:
         return self

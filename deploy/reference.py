@@ -33,7 +33,7 @@ MODULES = (
     "shared.http",
     "shared.publisher",
     "shared.streams",
-    "services.ab_router.predictions",
+    "services.ab_router.handlers.predictions",
     "services.feature_service.metrics",
     "services.feedback_service.worker",
 )

@@ -13,6 +13,7 @@ from contender import Client
 from embedded.ports import is_free
 from embedded.settings import StackSettings
 from embedded.state import ProcessState, StackState, read
+from shared.settings import SERVICE_NAMES
 
 DEADLINE_S = 60
 NAMES = ("AB_ROUTER", "FEATURE_SERVICE", "INFERENCE_SERVICE", "FEEDBACK_SERVICE", "KAFKA", "KAFKA_CONTROLLER", "VALKEY")
@@ -50,10 +51,8 @@ class Stack:
         return next(process for process in self.state.processes if process.name == name)
 
     def client(self) -> Client:
-        client = Client(self.settings.url("ab_router"))
-        client.inference_url = self.settings.url("inference_service")
-        client.feedback_url = self.settings.url("feedback_service")
-        return client
+        urls = {service: self.settings.url(service) for service in SERVICE_NAMES}
+        return Client(urls["ab_router"], urls=urls)
 
 
 def wait_for(condition: Callable[[], Any]) -> None:

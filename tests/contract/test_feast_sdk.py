@@ -242,7 +242,7 @@ def test_the_sdk_is_told_that_the_features_of_a_view_are_computed(sdk):
     table = {"origin": ["DTW"], "event_timestamp": [time.time()]}
     features = {"mean_dep_delay_1h": [1.0], "count_1h": [1], "mean_dep_delay_3h": [1.0], "count_3h": [1]}
     refused = sdk.outcome("write", view="origin_delays", df={**table, **features})
-    assert "computed from source departures" in refused["raised"]
+    assert "write events of its source 'departures'" in refused["raised"]
 
 
 def test_a_write_that_fits_no_source_names_the_field(api):

@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from contender import Client, ContenderError
+from contender import Client
 from contender.errors import RegistrationWarning
 from embedded.ports import free_ports
 from embedded.service import Service, ServiceProcess
 from embedded.settings import StackSettings
 from embedded.valkey import Valkey
+from shared.settings import SERVICE_NAMES, ContenderError
 
 DEADLINE_S = 60
 FIRST = """
@@ -69,9 +70,7 @@ def stack(kafka_broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
             process.start()
         for process in processes:
             process.wait_ready(DEADLINE_S)
-        with Client(settings.url("ab_router")) as client:
-            client.inference_url = settings.url("inference_service")
-            client.feature_url = settings.url("feature_service")
+        with Client(urls={service: settings.url(service) for service in SERVICE_NAMES}) as client:
             yield client, module
     finally:
         for process in processes:
