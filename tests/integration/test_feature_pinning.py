@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from contender import Client
+from contender import Client, ContenderError
 from contender.errors import RegistrationWarning
 from embedded.ports import free_ports
 from embedded.service import Service, ServiceProcess
 from embedded.settings import StackSettings
 from embedded.valkey import Valkey
-from shared.settings import SERVICE_NAMES, ContenderError
+from shared.settings import SERVICE_NAMES
 
 DEADLINE_S = 60
 FIRST = """
