@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 import typer
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from rich.table import Table
 from rich.text import Text
@@ -70,12 +70,9 @@ async def read_parked(bootstrap: str) -> list[ParkedRecord]:
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its errors are raised here as well
     by_source: dict[tuple[str, int, int], ParkedRecord] = {}
-    async with asyncio.timeout(DEADLINE_S), open_consumer(bootstrap) as consumer:
-        await consumer.topics()  # reads which partitions there are
-        partitions = [TopicPartition(PARKED, number) for number in consumer.partitions_for_topic(PARKED) or ()]
-        consumer.assign(partitions)
-        start = dict.fromkeys(partitions, 0)
-        async for records in read_between(consumer, start, await consumer.end_offsets(partitions)):
+    async with asyncio.timeout(DEADLINE_S), open_consumer(bootstrap, PARKED) as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+        async for records in read_between(consumer, dict.fromkeys(ends, 0), ends):
             for record in map(parked_record, records):
                 # A record that was read again after a crash is parked again, with the same coordinates.
                 by_source[record.topic, record.partition, record.offset] = record

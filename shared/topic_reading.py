@@ -49,9 +49,15 @@ async def open_reader(kafka: str, topic: str, partitions: Sequence[int]) -> Asyn
 
 
 @asynccontextmanager
-async def open_consumer(kafka: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer without a group, for the length of a block; bootstrap servers are comma-separated."""
+async def open_consumer(kafka: str, *topics: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group, for the length of a block.
+
+    Args:
+        kafka: bootstrap servers, comma-separated.
+        topics: those of which all partitions are assigned; default: the caller assigns some.
+    """
     consumer = AIOKafkaConsumer(
+        *topics,
         bootstrap_servers=kafka,
         enable_auto_commit=False,
         auto_offset_reset="earliest",  # an offset may be gone by retention; nothing behind it may be skipped

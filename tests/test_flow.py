@@ -154,7 +154,7 @@ def test_a_row_that_can_not_be_answered_is_refused_with_its_field(client: Client
     with pytest.raises(RefusedError) as refused:
         client.predict_batch("churn", [row])
     assert refused.value.status == status
-    assert [error["field"] for error in refused.value.errors] == [f"rows[0].{field}"]
+    assert [error.field for error in refused.value.errors] == [f"rows[0].{field}"]
 
 
 def test_what_is_wrong_is_said_and_leaves_no_trace(client: Client, churn: str):
