@@ -30,7 +30,6 @@ from shared import http
 from shared.background import run_every
 from shared.clock import Clock, SystemClock
 from shared.journal import FULL_REASON, Journal
-from shared.pages import mount_assets
 from shared.processes import run_web, run_worker
 from shared.publisher import Publisher
 from shared.topic_admin import ensure_topics
@@ -62,7 +61,6 @@ def create_app(resources: Resources) -> FastAPI:
         remarks=lambda state: state["intake"].journal.remarks,
     )
     app.include_router(pages.pages)
-    mount_assets(app)
     return app
 
 

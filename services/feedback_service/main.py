@@ -15,7 +15,6 @@ from services.feedback_service.store import RedisSnapshots, SnapshotStore, Snaps
 from shared import http
 from shared.clock import SystemClock
 from shared.journal import FULL_REASON, Journal
-from shared.pages import mount_assets
 from shared.publisher import Publisher
 
 
@@ -83,7 +82,6 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
         remarks=remarks,
     )
     app.include_router(pages.pages)
-    mount_assets(app)
     return app
 
 
