@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
@@ -22,6 +23,8 @@ _HEADERS = {
 
 class Pages(APIRouter):
     """The pages of one service: a route and a template each, which extends `base.html`.
+
+    A route with a `summary` stands in the navigation of all of them, by these words.
 
     Args:
         templates: folder of the service's templates.
@@ -41,7 +44,9 @@ class Pages(APIRouter):
 
     def render(self, template: str, **values: Any) -> HTMLResponse:
         """The page of a template with these values."""
-        return HTMLResponse(self._environment.get_template(template).render(values), headers=_HEADERS)
+        links = [(route.path, route.summary) for route in self.routes if isinstance(route, APIRoute) and route.summary]
+        page = self._environment.get_template(template).render(values, navigation=links)
+        return HTMLResponse(page, headers=_HEADERS)
 
 
 def mount_assets(app: FastAPI) -> None:

@@ -12,7 +12,7 @@ from shared.pages import Pages
 pages = Pages(Path(__file__).parent / "templates", {"duration": format_duration})
 
 
-@pages.get("/")
+@pages.get("/", summary="Features")
 async def show_features(request: Request) -> HTMLResponse:
     """How every view is doing."""
     status: StatusReader = request.state.status

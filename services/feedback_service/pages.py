@@ -58,7 +58,7 @@ pages = Pages(
 )
 
 
-@pages.get("/")
+@pages.get("/", summary="Experiments")
 async def show_overview(request: Request) -> HTMLResponse:
     """The list of experiments."""
     results: ReadResults = request.state.read_results
