@@ -222,9 +222,13 @@ class Client:
         entities: Mapping[str, str | int] | None = None,
         inputs: Mapping[str, Scalar] | None = None,
         context: Mapping[str, Scalar] | None = None,
+        **more: Any,
     ) -> Prediction:
-        """One prediction; give its `prediction_id` with the feedback."""
-        row = {"unit": unit, "entities": entities or {}, "inputs": inputs or {}, "context": context or {}}
+        """One prediction; give its `prediction_id` with the feedback.
+
+        `more` are further fields of a row, such as `time` and `return_inputs`, as the API has them.
+        """
+        row = {"unit": unit, "entities": entities or {}, "inputs": inputs or {}, "context": context or {}, **more}
         return self._transport.call("ab_router", ab_router.PREDICT, body=row, model=model)
 
     def predict_batch(self, model: str, rows: Sequence[Mapping[str, Any]]) -> list[Prediction | Refusal]:

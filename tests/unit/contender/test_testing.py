@@ -10,12 +10,12 @@ from contender.testing import FakeContender
 def test_it_answers_predictions_and_remembers_rows_and_outcomes():
     fake = FakeContender(answer=lambda row: Outputs(0.9 if row.inputs["plan"] == "pro" else 0.1, True))
     with Client(transport=fake.transport) as client:
-        answer = client.predict("my churn", unit="u-1", entities={"customer": 17}, inputs={"plan": "pro"})
+        answer = client.predict("my churn", unit="u-1", entities={"customer": 17}, inputs={"plan": "pro"}, time=5.0)
         batch = client.predict_batch("churn", [{"unit": "u-2", "inputs": {"plan": "free"}}])
         client.feedback(answer.prediction_id, outcome=True)
     assert (answer.model, answer.version, answer.outputs.score) == ("my churn", "fake", 0.9)
     assert [prediction.outputs.score for prediction in batch] == [0.1]
-    assert [row.unit for row in fake.rows] == ["u-1", "u-2"]
+    assert [(row.unit, row.time) for row in fake.rows] == [("u-1", 5.0), ("u-2", None)]
     assert fake.outcomes == {answer.prediction_id: True}
 
 
