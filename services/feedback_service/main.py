@@ -1,5 +1,6 @@
-"""The composition root of the web process: the only module that knows all others."""
+"""The composition root: the only module that knows all others."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypedDict
@@ -12,10 +13,16 @@ from services.feedback_service.experiments import ExperimentsFromKafka
 from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import RedisSnapshots, SnapshotStore, SnapshotsUnavailableError
+from services.feedback_service.worker import changelog_of, create_worker
 from shared import http
 from shared.clock import SystemClock
 from shared.journal import FULL_REASON, Journal
+from shared.processes import run_web, run_worker
 from shared.publisher import Publisher
+from shared.settings import ServiceName
+from shared.topic_admin import ensure_topics
+
+SERVICE: ServiceName = "feedback_service"
 
 
 class State(TypedDict):
@@ -34,7 +41,7 @@ Resources = Callable[[FeedbackSettings], AbstractAsyncContextManager[State]]
 @asynccontextmanager
 async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
     """Open the journal, its publisher, Redis and the view of the experiments."""
-    journal = Journal.open(settings.folder("feedback_service") / "journal", limit_bytes=settings.journal_limit_bytes)
+    journal = Journal.open(settings.folder(SERVICE) / "journal", limit_bytes=settings.journal_limit_bytes)
     publisher = Publisher(
         journal,
         settings.kafka,
@@ -42,7 +49,7 @@ async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
         replication=settings.replication,
         retention=settings.retention,
     )
-    snapshots = RedisSnapshots.connect(settings.redis, partitions=settings.partitions, state=settings.feedback_state)
+    snapshots = _snapshots(settings)
     try:
         async with publisher, ExperimentsFromKafka(settings.kafka) as experiments:
             yield State(
@@ -73,7 +80,7 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
             yield state
 
     app = http.create_app(
-        service="feedback_service",
+        service=SERVICE,
         title="Contender feedback",
         lifespan=lifespan,
         routes=[api.routes],
@@ -83,6 +90,32 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
     )
     app.include_router(pages.pages)
     return app
+
+
+def serve_web(settings: FeedbackSettings) -> None:
+    """Serve the API and the pages."""
+    run_web(create_app(settings), settings, SERVICE)
+
+
+def serve_worker(settings: FeedbackSettings) -> None:
+    """Run the join until SIGTERM."""
+    asyncio.run(
+        ensure_topics(
+            settings.kafka,
+            partitions=settings.partitions,
+            replication=settings.replication,
+            retention=settings.retention,
+            changelogs=[changelog_of(settings.feedback_state)],
+        )
+    )
+    snapshots = _snapshots(settings)
+    # Workers on one machine differ in their port, and each finds its own folder again.
+    folder = settings.folder(SERVICE) / f"worker-{settings.worker_port(SERVICE)}"
+
+    async def ready() -> list[str]:
+        return await store_faults(snapshots)
+
+    run_worker(lambda: create_worker(settings, snapshots, SystemClock(), folder), settings, SERVICE, ready=ready)
 
 
 async def unready(state: Mapping[str, Any]) -> list[str]:
@@ -109,3 +142,7 @@ async def store_faults(snapshots: SnapshotStore) -> list[str]:
     except SnapshotsUnavailableError as error:
         return [str(error)]
     return []
+
+
+def _snapshots(settings: FeedbackSettings) -> RedisSnapshots:
+    return RedisSnapshots.connect(settings.redis, partitions=settings.partitions, state=settings.feedback_state)

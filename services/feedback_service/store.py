@@ -114,7 +114,7 @@ class RedisSnapshots:
         async with _deadline():
             replaced = await self._redis.set(f"{self._prefix}:status:{status.partition}", value, get=True)
         SNAPSHOT_BYTES.inc(len(value))
-        return bool(replaced == _encoded(last))
+        return bool(replaced == encoded_status(last))
 
     async def read(self, experiment: str) -> list[PartitionSnapshot]:
         """All partitions that have a status, by number, each with its groups of one experiment."""
@@ -122,7 +122,7 @@ class RedisSnapshots:
             pipeline.mget(self._statuses)
             pipeline.hgetall(self._key(experiment))
             statuses, fields = await pipeline.execute()
-        return _snapshots(statuses, {name.decode(): value for name, value in fields.items()})
+        return decoded_snapshots(statuses, {name.decode(): value for name, value in fields.items()})
 
     async def experiments(self) -> list[str]:
         """The names of the experiments that have a snapshot, sorted."""
@@ -159,12 +159,12 @@ class InMemorySnapshots:
         """Replace a partition's status, and return whether it was `last` (None: there was none)."""
         replaced = self._statuses.get(status.partition)
         self._statuses[status.partition] = msgspec.msgpack.encode(status)
-        return replaced == _encoded(last)
+        return replaced == encoded_status(last)
 
     async def read(self, experiment: str) -> list[PartitionSnapshot]:
         """All partitions that have a status, by number, each with its groups of one experiment."""
         statuses = [self._statuses[number] for number in sorted(self._statuses)]
-        return _snapshots(statuses, self._fields.get(experiment, {}))
+        return decoded_snapshots(statuses, self._fields.get(experiment, {}))
 
     async def experiments(self) -> list[str]:
         """The names of the experiments that have a snapshot, sorted."""
@@ -184,12 +184,13 @@ async def _deadline() -> AsyncIterator[None]:
         raise SnapshotsUnavailableError(f"Redis can't be reached ({type(error).__name__})") from error
 
 
-def _encoded(status: PartitionStatus | None) -> bytes | None:
+def encoded_status(status: PartitionStatus | None) -> bytes | None:
+    """A partition's status as a store keeps it."""
     return None if status is None else msgspec.msgpack.encode(status)
 
 
-def _snapshots(statuses: Sequence[bytes | None], fields: dict[str, bytes]) -> list[PartitionSnapshot]:
-    """Decode the partitions' statuses and the fields of one experiment."""
+def decoded_snapshots(statuses: Sequence[bytes | None], fields: dict[str, bytes]) -> list[PartitionSnapshot]:
+    """What a store keeps: the partitions' statuses in their order, and the fields of one experiment."""
     cohorts = {name: _decode(value, CohortSnapshot) for name, value in fields.items() if ":" in name}
     snapshots = []
     for value in statuses:
