@@ -1,58 +1,12 @@
-"""A store in memory, with the same bytes as Redis: for tests, and for reading how a merge goes."""
+"""A store in memory, with the same bytes as Redis: for tests."""
 
-import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from contender.features.layouts import MOST_RING_BYTES, Cell
-from services.feature_service.domain.rings import MARK_BYTES, Ring, StoredRing
+from contender.features.layouts import MOST_RING_BYTES
+from services.feature_service.domain.contents import RingContents
+from services.feature_service.domain.rings import Ring
 from services.feature_service.domain.tallies import Tally
 from services.feature_service.store.protocol import HEALTH_TTL_S, FramePosition, RingQuery, RingsRead
-
-
-@dataclass
-class _Held:
-    """One entity's ring: cells by slot, the base behind them, and marks by place."""
-
-    ring: Ring
-    cells: dict[int, Cell] = field(default_factory=dict)
-    marks: dict[int, int] = field(default_factory=dict)
-
-    def apply(self, tally: Tally) -> int:
-        place = tally.partition + 1
-        if self.marks.get(place, 0) >= tally.offset + 1:
-            return 0
-        self.marks[place] = tally.offset + 1
-        late = 0
-        for cell in tally.cells:
-            slot = int(cell[0]) % self.ring.slots
-            held = self.cells.get(slot)
-            if held is None or held[0] == cell[0]:
-                self._put(slot, cell)
-            elif held[0] < cell[0]:
-                self._put_base(held)
-                self.cells[slot] = cell
-            else:
-                late += int(cell[1])
-                self._put_base(cell)
-        return late
-
-    def _put(self, slot: int, cell: Cell) -> None:
-        held = self.cells.get(slot)
-        self.cells[slot] = cell if held is None else self.ring.layout.merge(held, cell)
-
-    def _put_base(self, cell: Cell) -> None:
-        if self.ring.has_base:
-            self._put(self.ring.slots, cell)
-
-    def stored(self) -> StoredRing:
-        size = self.ring.layout.cell_bytes
-        value = bytearray(self.ring.largest_bytes(max(self.marks)))
-        for slot, cell in self.cells.items():
-            value[slot * size : (slot + 1) * size] = self.ring.layout.pack(cell)
-        for place, mark in self.marks.items():
-            struct.pack_into("<d", value, self.ring.cells_bytes + MARK_BYTES * place, mark)
-        return StoredRing(bytes(value))
 
 
 class MemoryStore:
@@ -61,7 +15,7 @@ class MemoryStore:
     largest_item_bytes = 2 * MOST_RING_BYTES
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, str], _Held] = {}
+        self._held: dict[tuple[str, str], RingContents] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self._applied: dict[int, int] = {}
         self._live: dict[int, set[str]] = {}
@@ -81,7 +35,7 @@ class MemoryStore:
         """Merge tallies into rings; returns the number of late events."""
         late = 0
         for entity, several in tallies.items():
-            held = self._held.setdefault((ring.name, entity), _Held(ring))
+            held = self._held.setdefault((ring.name, entity), RingContents(ring))
             late += sum(held.apply(one) for one in several)
         return late if ring.has_windows else 0
 
