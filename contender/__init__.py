@@ -64,14 +64,16 @@ __all__ = [
     "sum",
 ]
 
-_HOMES = ("contender.features", "contender.errors", "contender.client")
+_HOMES = {
+    "contender.client": ("Client", "Experiment", "Refusal"),
+    "contender.errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
+}
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        """Load the first module that has the name; the lightest is tried first."""
-        if name in __all__:
-            for home in map(import_module, _HOMES):
-                if name in vars(home):
-                    return globals().setdefault(name, vars(home)[name])
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        """Load the module that has the name, and no other."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = next((module for module, names in _HOMES.items() if name in names), "contender.features")
+        return globals().setdefault(name, getattr(import_module(home), name))

@@ -1,31 +1,23 @@
 """The client of people and applications: register versions, run experiments, predict, give feedback, read results."""
 
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import msgspec
 
-from contender.contracts import ab_router, feature_service, feedback_service, inference_service
-from contender.contracts.ab_router import ExperimentRevision, Prediction
-from contender.contracts.feedback_service import Results
-from contender.contracts.inference_service import ModelVersion, VersionDetails
-from contender.contracts.metrics import metrics_of
-from contender.contracts.problems import ProblemDetails
-from contender.contracts.tasks import task_named
+from contender.contracts import ab_router, feature_service, feedback_service, inference_service, problems
 from contender.contracts.values import Missing, Outcome, Scalar
 from contender.errors import ContenderError, RefusedError, RegistrationWarning
-from contender.experiments import conflict, differences
+from contender.experiments import conflict, declaration, differences
 from contender.transport import ServiceName, Transport, decoded, service_urls
 
 if TYPE_CHECKING:
     from contender.registration import RegisteredVersion
 
-Refusal = ProblemDetails
+Refusal = problems.ProblemDetails
 """Why a row of a batch has no prediction. The row itself is the cause, so the same row is refused again."""
 
 
@@ -84,9 +76,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -131,26 +121,26 @@ class Client:
             warnings.warn(f"{model}: {message}", RegistrationWarning, stacklevel=2)
         return registered
 
-    def versions(self) -> list[ModelVersion]:
+    def versions(self) -> list[inference_service.ModelVersion]:
         """Every version of every model, oldest first, without manifests."""
         return self._transport.call("inference_service", inference_service.LIST_VERSIONS).versions
 
-    def version(self, model: str, version: str = "champion") -> VersionDetails:
+    def version(self, model: str, version: str = "champion") -> inference_service.VersionDetails:
         """One version with its manifest, by its name or an alias."""
         operation = inference_service.SHOW_VERSION
         return self._transport.call("inference_service", operation, model=model, version=version)
 
-    def promote(self, model: str, version: ModelVersion | str) -> None:
+    def promote(self, model: str, version: inference_service.ModelVersion | str) -> None:
         """Make a version the champion, which answers outside of experiments."""
-        body = {"version": version.version if isinstance(version, ModelVersion) else version}
+        body = {"version": version.version if isinstance(version, inference_service.ModelVersion) else version}
         self._transport.call("inference_service", inference_service.PROMOTE_VERSION, body=body, model=model)
 
     def experiment(
         self,
         model: str,
         *,
-        challenger: ModelVersion | str,
-        champion: ModelVersion | str = "champion",
+        challenger: inference_service.ModelVersion | str,
+        champion: inference_service.ModelVersion | str = "champion",
         share: float = 0.5,
         metric: str | None = None,
         name: str | None = None,
@@ -179,19 +169,7 @@ class Client:
                 and how to stop it.
         """
         versions = {"champion": self._version(model, champion), "challenger": self._version(model, challenger)}
-        shares = {"champion": 1 - share, "challenger": share}
-        body = {
-            "name": name or f"{model}-{time.strftime('%Y%m%d-%H%M%S')}",
-            "model": model,
-            "variants": [
-                {"name": role, "version": version.version, "weight": shares[role]} for role, version in versions.items()
-            ],
-            "champion": "champion",
-            "metric": metric or metrics_of(task_named(versions["challenger"].task))[0].name,
-            "window_s": window_s,
-            "missing": missing,
-            **more,
-        }
+        body = declaration(name, model, versions, share, metric) | {"window_s": window_s, "missing": missing, **more}
         known = [revision for revision in self.experiments() if revision.model == model]
         if running := next((revision for revision in known if revision.status == "running"), None):
             if differing := differences(running, body):
@@ -206,11 +184,11 @@ class Client:
         """Declare any experiment; `body` is that of `POST /v1/experiments`."""
         return Experiment(self, self._transport.call("ab_router", ab_router.CREATE_EXPERIMENT, body=body).name)
 
-    def experiments(self) -> list[ExperimentRevision]:
+    def experiments(self) -> list[ab_router.ExperimentRevision]:
         """Every experiment as it stands, oldest first."""
         return self._transport.call("ab_router", ab_router.LIST_EXPERIMENTS).experiments
 
-    def revision(self, experiment: str) -> ExperimentRevision:
+    def revision(self, experiment: str) -> ab_router.ExperimentRevision:
         """An experiment as it stands."""
         return self._transport.call("ab_router", ab_router.SHOW_EXPERIMENT, name=experiment)
 
@@ -223,7 +201,7 @@ class Client:
         inputs: Mapping[str, Scalar] | None = None,
         context: Mapping[str, Scalar] | None = None,
         **more: Any,
-    ) -> Prediction:
+    ) -> ab_router.Prediction:
         """One prediction; give its `prediction_id` with the feedback.
 
         `more` are further fields of a row, such as `time` and `return_inputs`, as the API has them.
@@ -231,7 +209,7 @@ class Client:
         row = {"unit": unit, "entities": entities or {}, "inputs": inputs or {}, "context": context or {}, **more}
         return self._transport.call("ab_router", ab_router.PREDICT, body=row, model=model)
 
-    def predict_batch(self, model: str, rows: Sequence[Mapping[str, Any]]) -> list[Prediction | Refusal]:
+    def predict_batch(self, model: str, rows: Sequence[Mapping[str, Any]]) -> list[ab_router.Prediction | Refusal]:
         """Predictions of several rows, in order; each row as `predict` takes it.
 
         A row that the model can't score as it is has a Refusal in place of its prediction. Where that holds for all of
@@ -239,7 +217,8 @@ class Client:
         """
         answer = self._transport.call("ab_router", ab_router.PREDICT_BATCH, body={"rows": list(rows)}, model=model)
         return [
-            decoded(row, _BatchRow, self.url).error or decoded(row, Prediction, self.url) for row in answer.predictions
+            decoded(row, _BatchRow, self.url).error or decoded(row, ab_router.Prediction, self.url)
+            for row in answer.predictions
         ]
 
     def feedback(self, prediction_id: str, outcome: Outcome, *, at: float | None = None) -> None:
@@ -250,19 +229,19 @@ class Client:
         """Report many outcomes at once, each with `prediction_id`, `outcome` and perhaps `time`."""
         self._transport.call("feedback_service", feedback_service.GIVE_FEEDBACK, body={"feedback": list(outcomes)})
 
-    def results(self, experiment: str) -> Results:
+    def results(self, experiment: str) -> feedback_service.Results:
         """The results of an experiment at this moment."""
         return self._transport.call("feedback_service", feedback_service.GET_RESULTS, name=experiment)
 
-    def change(self, experiment: str, action: str) -> ExperimentRevision:
+    def change(self, experiment: str, action: str) -> ab_router.ExperimentRevision:
         """Start or stop an experiment; `action` is `start` or `stop`."""
         operations = {"start": ab_router.START_EXPERIMENT, "stop": ab_router.STOP_EXPERIMENT}
         if action not in operations:
             raise ContenderError(f"action is {action!r}; expected start or stop")
         return self._transport.call("ab_router", operations[action], name=experiment)
 
-    def _version(self, model: str, version: ModelVersion | str) -> ModelVersion:
-        return version if isinstance(version, ModelVersion) else self.version(model, version)
+    def _version(self, model: str, version: inference_service.ModelVersion | str) -> inference_service.ModelVersion:
+        return version if isinstance(version, inference_service.ModelVersion) else self.version(model, version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +265,6 @@ class Experiment:
         self.client.change(self.name, "stop")
         return self
 
-    def results(self) -> Results:
+    def results(self) -> feedback_service.Results:
         """The results at this moment."""
         return self.client.results(self.name)

@@ -1,13 +1,41 @@
-"""Compares an experiment on the router with a declaration, and says how to resolve a conflict."""
+"""Declares an experiment of two versions, compares it with those of the router, and explains a conflict."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from contender.contracts.ab_router import ExperimentRevision, NewExperiment, VariantAllocation
+from contender.contracts.inference_service import ModelVersion
+from contender.contracts.metrics import metrics_of
+from contender.contracts.tasks import task_named
 
 _VERSION_CHARACTERS = 12
+
+
+def declaration(
+    name: str | None, model: str, versions: Mapping[str, ModelVersion], share: float, metric: str | None
+) -> dict[str, Any]:
+    """The body of `POST /v1/experiments` for two versions, by their roles: champion and challenger.
+
+    Args:
+        name: default: the model's with the time.
+        model: whose units are split.
+        versions: by role.
+        share: the challenger's share of the units.
+        metric: default: the first metric of the challenger's task.
+    """
+    shares = {"champion": 1 - share, "challenger": share}
+    return {
+        "name": name or f"{model}-{time.strftime('%Y%m%d-%H%M%S')}",
+        "model": model,
+        "variants": [
+            {"name": role, "version": version.version, "weight": shares[role]} for role, version in versions.items()
+        ],
+        "champion": "champion",
+        "metric": metric or metrics_of(task_named(versions["challenger"].task))[0].name,
+    }
 
 
 def differences(revision: ExperimentRevision, body: Mapping[str, Any]) -> list[str]:
