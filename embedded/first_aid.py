@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from embedded.errors import DiskFullError, EmbeddedError, JavaError, PortInUseError, format_size
+from embedded.log_files import FULL_BYTES
 from embedded.ports import is_free
 from embedded.service import needed_ports
 from embedded.settings import StackSettings
 from embedded.state import ProcessState, StackState, read, runs
-from embedded.supervisor import FULL_BYTES
 
 JAVA_TIMEOUT_S = 20
 

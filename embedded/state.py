@@ -1,5 +1,7 @@
 """The state file that `status` and `down` read: process ids with their start times."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -66,6 +68,11 @@ def describe_late(state: StackState) -> list[str]:
     ]
 
 
+def own_state(name: str) -> ProcessState:
+    """This process."""
+    return ProcessState(name, 0, os.getpid(), created(os.getpid()))
+
+
 def created(pid: int) -> float:
     """When a process started, in seconds since the Unix epoch; 0 when it does not run."""
     try:
@@ -84,6 +91,13 @@ def runs(process: ProcessState) -> bool:
         return bool(is_same and running.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def terminate(process: ProcessState) -> None:
+    """Ask a process to end, unless it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        if process.pid is not None:
+            psutil.Process(process.pid).terminate()
 
 
 def read(path: Path) -> StackState | None:

@@ -1,22 +1,18 @@
 """Starts the stack's processes in order, restarts those that die or hang, and stops all in reverse order."""
 
-import os
-import shutil
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from embedded.errors import EmbeddedError, PortInUseError, format_size
+from embedded.errors import EmbeddedError, PortInUseError
 from embedded.folder import exclusive, take_over
-from embedded.log_files import SupervisorLog, bound_logs, drop_older
-from embedded.ports import NeededPort, is_free
-from embedded.process import ManagedProcess
+from embedded.log_files import DiskWatch, SupervisorLog, bound_logs
+from embedded.ports import is_free
 from embedded.settings import StackSettings
-from embedded.state import ProcessState, StackState, created, describe_start, write
-from embedded.watched import StallTimeouts, Watched
+from embedded.state import StackState, describe_start, own_state, write
+from embedded.watched import Stages, StallTimeouts, Watched
 
 PORT_WAIT_S = 3
 TICK_S = 0.2
@@ -28,11 +24,7 @@ HOUSEKEEPING_S = 1.0
 HEARTBEAT_S = 5.0
 """How often the state is written while the stack starts: whoever waits sees that the supervisor works."""
 
-FULL_BYTES = 8 * 1000**2
-"""A disk with less free bytes counts as full, until it has twice as many."""
-
 Progress = Callable[[str], None]
-Stages = Sequence[Sequence[tuple[ManagedProcess, Sequence[NeededPort]]]]
 
 
 class Supervisor:
@@ -51,10 +43,10 @@ class Supervisor:
         self._stages = [[Watched(process, ports, timeouts) for process, ports in stage] for stage in stages]
         self._report_line = report
         self._log = SupervisorLog(settings.supervisor_log)
-        self._own = ProcessState("supervisor", 0, os.getpid(), created(os.getpid()))
+        self._own = own_state("supervisor")
         self._stopping = threading.Event()
         self._ready = False
-        self._disk_is_full = False
+        self._disk = DiskWatch(settings.data_folder, settings.logs)
         self._written: StackState | None = None
         self._written_at = self._ticked_at = self._housekept_at = 0.0
 
@@ -94,24 +86,17 @@ class Supervisor:
                 if not is_free(needed.port, wait_s=PORT_WAIT_S):
                     raise PortInUseError(watched.name, needed)
         self._settings.logs.mkdir(parents=True, exist_ok=True)
-        self._log.write(f"the supervisor starts, process {os.getpid()}")
+        self._log.write(f"the supervisor starts, process {self._own.pid}")
         for stage in self._stages:
             if self._stopping.is_set():
                 return
             for watched in stage:
-                self._start_first(watched)
+                watched.start_first(time.monotonic())
             waits = [True]
             while any(waits) and not self._stopping.wait(STARTING_TICK_S):
                 self._tick(pool)
                 progress(describe_start(self._state()))
                 waits = [watched.keeps_waiting(time.monotonic()) for watched in stage]
-
-    @staticmethod
-    def _start_first(watched: Watched) -> None:
-        try:
-            watched.start(time.monotonic())
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise EmbeddedError(f"{watched.name} can't be started: {error}.") from error
 
     def _tick(self, pool: ThreadPoolExecutor) -> None:
         now = time.monotonic()
@@ -138,20 +123,10 @@ class Supervisor:
 
     def _keep_house(self) -> None:
         bound_logs(self._settings.logs, self._settings.log_limit_bytes)
-        try:
-            free = shutil.disk_usage(self._settings.data_folder).free
-        except OSError:  # the folder was removed
-            return
-        if free < FULL_BYTES:
-            drop_older(self._settings.logs)
-            if not self._disk_is_full:
-                self._report(
-                    f"the disk is full ({format_size(free)} free): nothing is counted until there is room again"
-                )
-            self._disk_is_full = True
-        elif self._disk_is_full and free > 2 * FULL_BYTES:
-            self._disk_is_full = False
-            self._report(f"the disk has room again ({format_size(free)} free)")
+        was_full = self._disk.is_full
+        if line := self._disk.look():
+            self._report(line)
+        if was_full and not self._disk.is_full:
             self._start_now(self._all())
 
     @staticmethod

@@ -25,6 +25,8 @@ LATE_ENDS = 3
 
 PROBE_S = 2.0
 STARTING_PROBE_S = 0.1
+Stages = Sequence[Sequence[tuple[ManagedProcess, Sequence[NeededPort]]]]
+"""Processes by stage, each with every port that it listens on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,17 @@ class Watched:
         self.started_at = self.answered_at = self.progressed_at = now
         self.process.start()
         self.created = created(pid) if (pid := self.process.pid) else 0.0
+
+    def start_first(self, now: float) -> None:
+        """Start it for the first time.
+
+        Raises:
+            EmbeddedError: it can't be started.
+        """
+        try:
+            self.start(now)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise EmbeddedError(f"{self.name} can't be started: {error}.") from error
 
     def keeps_waiting(self, now: float) -> bool:
         """Whether a start waits for it.

@@ -38,7 +38,7 @@ def down(
 
 def status() -> None:
     """Show each process of the stack, the size of its data, and what is wrong; exit with 1 unless all are ready."""
-    _import_from_stack("embedded.commands", "status").status()
+    _import_from_stack("embedded.status", "status").status()
 
 
 def logs(
@@ -48,7 +48,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 20,
 ) -> None:
     """Show the last lines of the processes' logs."""
-    _import_from_stack("embedded.commands", "logs").logs(name, follow=follow, lines=lines)
+    _import_from_stack("embedded.logs", "logs").logs(name, follow=follow, lines=lines)
 
 
 def parked(

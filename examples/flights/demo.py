@@ -19,6 +19,7 @@ from contender.contracts.inference_service import ModelVersion
 from contender.errors import ContenderError
 from contender.training import build_training_set
 from embedded import stack
+from embedded.detached import start_detached
 from embedded.errors import EmbeddedError
 from embedded.settings import StackSettings
 from examples.flights import data, features
@@ -116,7 +117,7 @@ def _run(settings: StackSettings, flights: int, started: float) -> Report:
 def _prepare(progress: Progress, settings: StackSettings, flights: int) -> tuple[data.Flights, pl.DataFrame]:
     task = progress.add_task("Starting Kafka, Valkey and the services", total=None)
     if stack.running(settings) is None:
-        stack.start_detached(settings, lambda text: progress.update(task, description=text.capitalize()))
+        start_detached(settings, lambda text: progress.update(task, description=text.capitalize()))
     progress.update(task, total=1, completed=1, description="Kafka, Valkey and the services are up")
     task = progress.add_task("Reading 336,776 flights", total=1)
     table = data.load()

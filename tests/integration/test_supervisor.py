@@ -15,7 +15,7 @@ from typing import Self
 import psutil
 import pytest
 
-from embedded import stack
+from embedded import detached, stack
 from embedded.errors import AlreadyRunningError, DiedError, DiskFullError, PortInUseError
 from embedded.folder import exclusive
 from embedded.ports import NeededPort, free_ports, is_free
@@ -319,7 +319,7 @@ def test_a_second_supervisor_on_the_same_data_is_refused(settings: StackSettings
         with pytest.raises(AlreadyRunningError, match="contender down"):
             other.run(lambda _: None, lambda: None)
         with pytest.raises(AlreadyRunningError):
-            stack.start_detached(settings, lambda _: None)
+            detached.start_detached(settings, lambda _: None)
 
 
 def test_a_second_start_that_was_slower_says_so_and_takes_nothing_for_its_own(settings: StackSettings):
@@ -327,7 +327,7 @@ def test_a_second_start_that_was_slower_says_so_and_takes_nothing_for_its_own(se
     with Running(settings, stand_in(settings, "one", port)) as running:
         before = running.state
         with subprocess.Popen([sys.executable, "-c", ""]) as slower, pytest.raises(AlreadyRunningError):
-            stack._wait_ready(settings, slower)
+            detached.wait_ready(settings, slower)
         assert running.state == before
 
 
@@ -335,7 +335,7 @@ def test_a_lock_that_is_held_leaves_the_other_ones_state_alone(settings: StackSe
     with exclusive(settings):
         settings.state_file.write_bytes(b"of the other")
         with pytest.raises(AlreadyRunningError):
-            stack.start_detached(settings, lambda _: None)
+            detached.start_detached(settings, lambda _: None)
     assert settings.state_file.read_bytes() == b"of the other"
 
 

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from contender.cli import app
-from embedded.commands import FOLLOW_S
 from embedded.errors import PortInUseError
 from embedded.folder import exclusive
+from embedded.logs import FOLLOW_S
 from embedded.service import SERVICES
 from embedded.settings import StackSettings
 from embedded.state import ProcessState, created, read, runs
