@@ -41,7 +41,7 @@ class SnapshotStore(Protocol):
     """
 
     async def write(self, update: ExperimentUpdate) -> None:
-        """Bring an experiment's snapshot of one partition up to date."""
+        """Bring an experiment's snapshot of one partition up to date; readers see all of an update or nothing."""
         ...
 
     async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
