@@ -1,13 +1,11 @@
 """`contender demo`: the whole loop on real flights, from training to a verdict."""
 
-import asyncio
 import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
 import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -26,7 +24,7 @@ from examples.flights import data, features
 from examples.flights.check import Comparison, compare_features, offline_log_loss
 from examples.flights.models import Contender, train_schedule, train_streaming
 from examples.flights.replay import MODEL, Replay, ReplayError
-from shared.settings import ServiceName
+from shared.settings import SERVICE_NAMES
 
 VIEWS = [features.origin_delays, features.carrier_delays, features.tail_delays]
 REPLAY_FROM = 1_372_636_800.0
@@ -37,10 +35,9 @@ WINDOW_S = 86_400.0
 Twelve hours would cut off the longest delays, all of which are late: the rows left over would look too punctual.
 """
 LOG_LOSS_TOLERANCE = 1e-6
-REPLAYED: tuple[ServiceName, ...] = ("feature_service", "ab_router", "feedback_service")
 _SETTLED_S = 120
 _POLL_S = 0.2
-_TIMEOUT_S = 30
+_TIMEOUT_S = 60
 _REPORTS = 6
 _INTERRUPTED = 130
 console = Console(highlight=False, markup=False, emoji=False)
@@ -73,7 +70,7 @@ def run(flights: int, json_file: Path | None) -> int:
         _write(json_file, "", "a")  # an unwritable file stops the demo before the work
         report = _run(settings, flights, started)
         _write(json_file, json.dumps(asdict(report), indent=2) + "\n", "w")
-    except (DemoError, ReplayError, EmbeddedError, ContenderError, httpx.HTTPError) as error:
+    except (DemoError, ReplayError, EmbeddedError, ContenderError) as error:
         console.print(visible(f"The demo has stopped: {error}"), style="red", soft_wrap=True)
         return 1
     except KeyboardInterrupt:
@@ -102,10 +99,11 @@ def _run(settings: StackSettings, flights: int, started: float) -> Report:
     with _progress() as progress:
         table, rows = _prepare(progress, settings, flights)
         contenders = _train(progress, table)
-        with Client(settings.url("ab_router"), timeout_s=_TIMEOUT_S) as client:
+        urls = {service: settings.url(service) for service in SERVICE_NAMES}
+        with Client(timeout_s=_TIMEOUT_S, urls=urls) as client:
             versions = _register(progress, client, contenders)
             experiment = _start_experiment(client, versions)
-            replay = _replay(progress, settings, table, rows, experiment)
+            replay = _replay(progress, table, rows, experiment)
             results = _settled(experiment, replay)
         compared = compare_features(replay.served, rows, replay.flights.events, VIEWS)
     report = _report(results, replay, compared, flights, time.monotonic() - started)
@@ -175,11 +173,8 @@ def _start_experiment(client: Client, versions: list[ModelVersion]) -> Experimen
     return client.create(body).start()
 
 
-def _replay(
-    progress: Progress, settings: StackSettings, table: data.Flights, rows: pl.DataFrame, experiment: Experiment
-) -> Replay:
-    features_url, router_url, feedback_url = map(settings.url, REPLAYED)
-    replay = Replay(table, features_url, router_url, feedback_url, experiment.name)
+def _replay(progress: Progress, table: data.Flights, rows: pl.DataFrame, experiment: Experiment) -> Replay:
+    replay = Replay(table, experiment.client, experiment.name)
     task = progress.add_task("Replaying flights", total=rows.height)
     every = max(1, rows.height // _REPORTS)
 
@@ -189,7 +184,7 @@ def _replay(
         if before // every < len(replay.served) // every and len(replay.served) < rows.height:
             progress.console.print(_line(experiment.results()), soft_wrap=True)
 
-    asyncio.run(replay.run(rows, on_step))
+    replay.run(rows, on_step)
     return replay
 
 

@@ -7,14 +7,16 @@ Online features hold only the newest windows, so the same history can't be repla
 replay has its own entities, `UA@<run>` for carrier UA, with the same values.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import polars as pl
 
+from contender.client import Client
+from contender.contracts import feature_service
+from contender.contracts.ab_router import Prediction
+from contender.transport import Transport
 from examples.flights.data import Flights
 from examples.flights.models import SCHEDULE
 
@@ -29,7 +31,7 @@ _ENTITIES = ["carrier", "origin", "tail_number"]
 
 
 class ReplayError(RuntimeError):
-    """A service refused a call of the replay, or did not keep up with it."""
+    """A row of the replay was refused, or the feature worker did not keep up with it."""
 
 
 @dataclass(frozen=True)
@@ -59,41 +61,37 @@ class Replay:
 
     Args:
         flights: rows and events.
-        features_url: the feature service.
-        router_url: the router.
-        feedback_url: the feedback service.
+        client: predicts and gives feedback.
         run_name: suffix that tells this replay's entities from those of other replays.
     """
 
     flights: Flights
-    features_url: str
-    router_url: str
-    feedback_url: str
+    client: Client
     run_name: str
     served: list[Served] = field(default_factory=list)
     labels: dict[str, Label] = field(default_factory=dict)
     _ids: dict[int, str] = field(default_factory=dict)
     _times: dict[int, float] = field(default_factory=dict)
 
-    async def run(self, rows: pl.DataFrame, on_step: Callable[[int], None]) -> None:
+    def run(self, rows: pl.DataFrame, on_step: Callable[[int], None]) -> None:
         """Replay the rows in the order of their time; call `on_step` with the number of predictions of each step.
 
         Raises:
-            ReplayError: a call was refused, or events were not applied in time.
+            ContenderError: a service refused a call, or did not answer.
+            ReplayError: a row was refused, or events were not applied in time.
         """
         sent = {name: _Cursor(frame, rows["time"][0] - WARM_UP_S) for name, frame in self.flights.events.items()}
         landing = _Landings(rows)
-        limits = httpx.Limits(max_connections=16)
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S, limits=limits) as client:
+        with Transport({"feature_service": self.client.feature_url}, timeout_s=_TIMEOUT_S) as features:
             for step in rows.with_row_index("row").partition_by("time", maintain_order=True):
                 now = float(step["time"][0])
-                await self._send_events(client, sent, now)
-                await self._predict(client, step)
-                await self._give_feedback(client, landing.before(now))
+                self._send_events(features, sent, now)
+                self._predict(step)
+                self._give_feedback(landing.before(now))
                 on_step(step.height)
-            await self._give_feedback(client, landing.before(float("inf")))
+            self._give_feedback(landing.before(float("inf")))
 
-    async def _send_events(self, client: httpx.AsyncClient, sent: dict[str, "_Cursor"], now: float) -> None:
+    def _send_events(self, features: Transport, sent: dict[str, "_Cursor"], now: float) -> None:
         """Send every event before `now`, and wait until the worker has applied them."""
         events = [
             {"source": source, "time": values.pop("time"), "values": {**values, **self._entities(values)}}
@@ -103,35 +101,29 @@ class Replay:
         frames: list[str] = []
         for start in range(0, len(events), _EVENTS_IN_A_CALL):
             body = {"events": events[start : start + _EVENTS_IN_A_CALL]}
-            frames += (await _post(client, f"{self.features_url}/v1/events", body))["frame_ids"]
-        applied = await asyncio.gather(*(self._applied(client, frame) for frame in frames))
-        if not all(applied):
-            raise ReplayError(f"the feature worker has not applied events within {_APPLIED_WAIT_S} s")
+            frames += features.call("feature_service", feature_service.ADD_EVENTS, body=body).frame_ids
+        wait = {"wait_s": _APPLIED_WAIT_S}
+        for frame in frames:
+            status = features.call("feature_service", feature_service.GET_FRAME, query=wait, frame_id=frame)
+            if not status.applied:
+                raise ReplayError(f"the feature worker has not applied events within {_APPLIED_WAIT_S} s")
 
-    async def _applied(self, client: httpx.AsyncClient, frame: str) -> bool:
-        answer = await client.get(f"{self.features_url}/v1/frames/{frame}", params={"wait_s": _APPLIED_WAIT_S})
-        _check(answer)
-        return bool(answer.json()["applied"])
-
-    async def _predict(self, client: httpx.AsyncClient, step: pl.DataFrame) -> None:
+    def _predict(self, step: pl.DataFrame) -> None:
         requests = [self._request(row) for row in step.iter_rows(named=True)]
         numbers = step["row"].to_list()
         for start in range(0, len(requests), _ROWS_IN_A_CALL):
-            body = {"rows": requests[start : start + _ROWS_IN_A_CALL]}
-            answer = await _post(client, f"{self.router_url}/v1/models/{MODEL}/predict/batch", body)
-            for row, prediction in zip(numbers[start:], answer["predictions"], strict=False):
-                if refusal := prediction.get("error"):
-                    raise ReplayError(f"row {row} has no prediction: {refusal['detail']}")
-                self.served.append(_served(row, prediction))
-                self._ids[row] = prediction["prediction_id"]
+            answers = self.client.predict_batch(MODEL, requests[start : start + _ROWS_IN_A_CALL])
+            for row, answer in zip(numbers[start:], answers, strict=False):
+                if not isinstance(answer, Prediction):
+                    raise ReplayError(f"row {row} has no prediction: {answer.detail}")
+                self.served.append(_served(row, answer))
+                self._ids[row] = answer.prediction_id
                 self._times[row] = float(step["time"][0])
 
-    async def _give_feedback(self, client: httpx.AsyncClient, landed: list[tuple[int, float, bool]]) -> None:
+    def _give_feedback(self, landed: list[tuple[int, float, bool]]) -> None:
         feedback = [{"prediction_id": self._ids[row], "outcome": late, "time": time} for row, time, late in landed]
         for start in range(0, len(feedback), _ROWS_IN_A_CALL):
-            await _post(
-                client, f"{self.feedback_url}/v1/feedback", {"feedback": feedback[start : start + _ROWS_IN_A_CALL]}
-            )
+            self.client.feedback_batch(feedback[start : start + _ROWS_IN_A_CALL])
         times = self._times
         self.labels.update({self._ids[row]: Label(late, time - times[row]) for row, time, late in landed})
 
@@ -177,25 +169,10 @@ class _Landings:
         return self._rows[first : self._next]
 
 
-def _served(row: int, prediction: dict[str, Any]) -> Served:
+def _served(row: int, prediction: Prediction) -> Served:
+    score, variant = prediction.outputs.score, prediction.variant
+    if isinstance(score, list) or variant is None:
+        raise ReplayError(f"row {row} is in no experiment, or its model is not binary")
     return Served(
-        row,
-        prediction["prediction_id"],
-        prediction["variant"],
-        prediction["version"],
-        prediction["outputs"]["score"],
-        prediction["inputs"],
-        prediction["degraded"],
+        row, prediction.prediction_id, variant, prediction.version, score, prediction.inputs, prediction.degraded
     )
-
-
-async def _post(client: httpx.AsyncClient, url: str, body: object) -> dict[str, Any]:
-    answer = await client.post(url, json=body)
-    _check(answer)
-    content: dict[str, Any] = answer.json()
-    return content
-
-
-def _check(answer: httpx.Response) -> None:
-    if answer.is_error:
-        raise ReplayError(f"{answer.request.method} {answer.request.url} answered {answer.status_code}: {answer.text}")
