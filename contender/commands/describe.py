@@ -5,12 +5,21 @@ from difflib import get_close_matches
 from typing import Any
 
 from contender.contracts.feature_ref import FeatureRef
-from contender.features.catalogue import Catalogue, Feature, View
-from contender.features.definitions import Entity, EventSource, FeatureService, FeatureView
-from contender.features.errors import UnknownFeatureError
-from contender.features.kinds.kind import ALL_TIME, Aggregation, sharing
+from contender.features import (
+    ALL_TIME,
+    Aggregation,
+    Catalogue,
+    Entity,
+    EventSource,
+    Feature,
+    FeatureService,
+    FeatureView,
+    OnDemandView,
+    UnknownFeatureError,
+    View,
+    sharing,
+)
 from contender.features.layouts import MARKS_BYTES
-from contender.features.on_demand import OnDemandView
 
 Facts = dict[str, Any]
 

@@ -16,8 +16,7 @@ from contender.commands.render import render
 from contender.commands.terminal import console, errors
 from contender.commands.validate import validate
 from contender.extras import MissingExtraError
-from contender.features.catalogue import Catalogue
-from contender.features.errors import FeatureError
+from contender.features import Catalogue, FeatureError
 from contender.features.limits import NAME
 
 MOST_NAME = 40

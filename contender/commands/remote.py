@@ -15,7 +15,7 @@ from contender.contracts.feature_ref import FeatureRef
 from contender.contracts.inference_service import LIST_VERSIONS
 from contender.contracts.operation import Operation
 from contender.errors import ContenderError, UnreachableError
-from contender.features.durations import format_duration
+from contender.features import format_duration
 from contender.transport import ServiceName, Transport
 
 _TIMEOUT_S = 120.0

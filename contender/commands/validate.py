@@ -4,11 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from contender.extras import needs_extra
+from contender.features import Catalogue, DefinitionError, EventSource, OnDemandView, TrainingSetError
 from contender.features.arrays import computed
-from contender.features.catalogue import Catalogue
-from contender.features.definitions import EventSource
-from contender.features.errors import DefinitionError, TrainingSetError
-from contender.features.on_demand import OnDemandView
 
 _ORDINARY: dict[type, list[Any]] = {
     str: ["a", "b"],

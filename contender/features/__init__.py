@@ -6,26 +6,38 @@ when t lies on a tile's boundary the tile that begins there contributes nothing.
 """
 
 from contender.features import kinds
+from contender.features.catalogue import Catalogue, Feature, KeptVersion, Schema, View
 from contender.features.conditions import Condition, column
-from contender.features.definitions import Entity, EventSource, FeatureService, FeatureView
+from contender.features.definitions import ColumnType, Entity, EventSource, FeatureService, FeatureView
+from contender.features.durations import format_duration, seconds
 from contender.features.errors import DefinitionError, FeatureError, TrainingSetError, UnknownFeatureError
 from contender.features.kinds import *  # noqa: F403 - every kind, those to come included
-from contender.features.kinds.kind import Aggregation
+from contender.features.kinds.kind import ALL_TIME, Aggregation, sharing
 from contender.features.on_demand import OnDemandView, on_demand
 
 __all__ = [
+    "ALL_TIME",
     "Aggregation",
+    "Catalogue",
+    "ColumnType",
     "Condition",
     "DefinitionError",
     "Entity",
     "EventSource",
+    "Feature",
     "FeatureError",
     "FeatureService",
     "FeatureView",
+    "KeptVersion",
     "OnDemandView",
+    "Schema",
     "TrainingSetError",
     "UnknownFeatureError",
+    "View",
     "column",
+    "format_duration",
     "on_demand",
+    "seconds",
+    "sharing",
 ]
 __all__ += kinds.__all__

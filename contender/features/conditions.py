@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeAlias
 
 from contender.contracts.values import Scalar
-from contender.features.errors import DefinitionError
-from contender.features.locations import caller
+from contender.features.errors import DefinitionError, caller
 
 Value: TypeAlias = Scalar | tuple[Scalar, ...]
 """What a column is compared with."""

@@ -8,11 +8,10 @@ from contender.contracts.topics import ENTITY_EVENTS
 from contender.contracts.values import Scalar
 from contender.features.conditions import Condition, Value, check_filter
 from contender.features.durations import seconds
-from contender.features.errors import DefinitionError
+from contender.features.errors import DefinitionError, caller
 from contender.features.kinds.kind import ALL_TIME, Aggregation, Features
 from contender.features.layouts import MOST_RING_BYTES
 from contender.features.limits import MOST_EXACT, NAME
-from contender.features.locations import caller
 from contender.features.on_demand import REQUEST, OnDemandView, check_references
 
 ColumnType = type[str] | type[int] | type[float] | type[bool]

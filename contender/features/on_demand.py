@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contender.features.errors import DefinitionError
+from contender.features.errors import DefinitionError, caller
 from contender.features.limits import NAME
-from contender.features.locations import caller
 
 Array = NDArray[Any]
 Function = Callable[..., Any]

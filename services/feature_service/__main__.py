@@ -2,7 +2,7 @@
 
 import sys
 
-from contender.features.errors import DefinitionError
+from contender.features import DefinitionError
 from services.feature_service.main import serve_web, serve_worker
 from services.feature_service.settings import FeatureSettings
 from shared.logs import configure_logs

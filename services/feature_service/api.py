@@ -8,7 +8,7 @@ from typing import TypedDict
 from fastapi import Request
 
 from contender.contracts import feature_service as contract
-from contender.features.errors import DefinitionError, TrainingSetError
+from contender.features import DefinitionError, TrainingSetError
 from services.feature_service import feast
 from services.feature_service.consistency import Consistency
 from services.feature_service.definitions import Definitions
@@ -19,7 +19,7 @@ from services.feature_service.on_demand import Failures
 from services.feature_service.online import Question
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.status import StatusReader
-from services.feature_service.store.protocol import FeatureStore
+from services.feature_service.store import FeatureStore
 from shared.clock import Clock
 from shared.errors import Conflict, TooLarge
 from shared.routes import Routes

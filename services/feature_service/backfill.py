@@ -12,16 +12,14 @@ from dataclasses import dataclass, field
 
 from aiokafka.errors import KafkaError
 
-from contender.features.definitions import EventSource, FeatureView
-from contender.features.errors import TrainingSetError
+from contender.features import EventSource, FeatureView, TrainingSetError
 from services.feature_service.definitions import DefinitionsSnapshot, history_of
-from services.feature_service.domain.rings import HISTORY, Ring
-from services.feature_service.errors import HistoryChangedError
+from services.feature_service.domain import HISTORY, Ring
 from services.feature_service.event_log import decoded_frames
 from services.feature_service.handlers import Merging, ReadFrame
 from services.feature_service.health import Health
-from services.feature_service.history import HistoryCutover, frames
-from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
+from services.feature_service.history import HistoryChangedError, HistoryCutover, frames
+from services.feature_service.store import FramePosition, StoreUnavailableError
 from shared.background import run_every
 from shared.logs import logger
 from shared.topic_reading import TopicReader, open_reader

@@ -19,21 +19,17 @@ import polars as pl
 
 from contender.contracts.feature_service import FeatureReport, FeatureValue
 from contender.contracts.values import Scalar
-from contender.features.catalogue import Feature
-from contender.features.kinds.kind import Aggregation
+from contender.features import Aggregation, Feature
 from contender.features.offline import build_training_set
 from contender.features.tiles import tile_of
 from services.feature_service.definitions import Definitions, DefinitionsSnapshot
-from services.feature_service.domain.reports import compare
-from services.feature_service.domain.rings import Ring, StoredRing
-from services.feature_service.domain.validation import fits
-from services.feature_service.domain.windows import Column
+from services.feature_service.domain import Column, Ring, StoredRing, compare, fits
 from services.feature_service.errors import CheckRunningError
 from services.feature_service.event_log import OpenLog
 from services.feature_service.metrics import CONSISTENCY, CONSISTENCY_CHECKED, CONSISTENCY_ERROR
 from services.feature_service.online import Question
 from services.feature_service.samples import Placed, Sample, Samples, boundary
-from services.feature_service.store.protocol import FeatureStore, RingQuery, RingsRead
+from services.feature_service.store import FeatureStore, RingQuery, RingsRead
 from shared.clock import Clock
 
 _POLL_S = 0.05

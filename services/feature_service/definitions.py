@@ -11,16 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from contender.contracts.feature_ref import FeatureRef
-from contender.features.catalogue import Catalogue
-from contender.features.definitions import EventSource, FeatureView
+from contender.features import Catalogue, DefinitionError, EventSource, FeatureView, OnDemandView, TrainingSetError
 from contender.features.documents import view_of
-from contender.features.errors import DefinitionError, TrainingSetError
-from contender.features.on_demand import OnDemandView
-from services.feature_service.domain.rings import HISTORY, Ring, Rings
+from services.feature_service.domain import HISTORY, Ring, Rings
 from services.feature_service.errors import UnknownVersionError, VersionInUseError
 from services.feature_service.history import HistoryCutover, cutover_of
-from services.feature_service.store.protocol import FeatureStore, StoreUnavailableError
-from services.feature_service.store.registry import Registry, RegistryState
+from services.feature_service.store import FeatureStore, Registry, RegistryState, StoreUnavailableError
 from shared.clock import Clock, SystemClock
 from shared.logs import logger
 

@@ -11,8 +11,7 @@ from contender.contracts.feature_service import (
     SourceDescription,
     ViewDescription,
 )
-from contender.features.catalogue import Feature, KeptVersion
-from contender.features.definitions import FeatureView
+from contender.features import Feature, FeatureView, KeptVersion
 from contender.features.documents import source_document, view_document
 from services.feature_service.definitions import DefinitionsSnapshot
 

@@ -4,13 +4,13 @@ ServiceError
 ├── UnknownVersionError      no version of a view has that label
 ├── VersionInUseError        the definitions, or another version, need it
 ├── CheckRunningError        another check of served values has not ended
-├── HistoryChangedError      the files differ from those that features were filled from
 ├── UnknownReferenceError    no view, feature or feature service has that name
 ├── UnknownSourceError       no event source has that name
 ├── InvalidEventError        an event does not fit its source's schema
 └── InvalidDefinitionsError  the definitions can't be loaded
 
-`StoreUnavailableError` stands beside the store, `TooManyTilesError` beside the reading of tiles.
+`StoreUnavailableError` stands beside the store, `HistoryChangedError` beside the reading of history files, and
+`TooManyTilesError` beside the reading of tiles.
 """
 
 from contender.contracts import feature_service as contract
@@ -28,10 +28,6 @@ class VersionInUseError(Conflict):
 
 class CheckRunningError(Conflict):
     """Another check of served values has not ended: a check reads the whole topic, so one runs at a time."""
-
-
-class HistoryChangedError(Conflict):
-    """The history files differ from those that features were filled from."""
 
 
 class UnknownReferenceError(InvalidField):

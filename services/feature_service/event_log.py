@@ -11,7 +11,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from services.feature_service.handlers import ReadFrame, decode_frame
-from services.feature_service.store.protocol import FramePosition
+from services.feature_service.store import FramePosition
 from shared.errors import Unavailable
 from shared.streams import frame_id_in
 from shared.topic_reading import Offsets, TopicReader, open_reader

@@ -24,12 +24,10 @@ from contender.contracts.feature_service import (
 )
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
-from contender.features.catalogue import Catalogue, Feature
-from contender.features.definitions import EventSource
-from contender.features.errors import UnknownFeatureError
+from contender.features import Catalogue, EventSource, Feature, UnknownFeatureError
 from contender.features.limits import MOST_CHARACTERS, MOST_EXACT
 from contender.features.tiles import Floats
-from services.feature_service.domain.windows import Column
+from services.feature_service.domain import Column
 from services.feature_service.errors import InvalidEventError, UnknownReferenceError, UnknownSourceError
 from services.feature_service.settings import FeatureSettings
 from shared.errors import InvalidField, TooLarge, shortened

@@ -12,12 +12,10 @@ from typing import NamedTuple
 import msgspec
 
 from services.feature_service.definitions import Definitions
-from services.feature_service.domain.rings import HISTORY, Ring
-from services.feature_service.domain.tallies import Tally, by_source, tally
-from services.feature_service.domain.validation import Fault, fault, fits
+from services.feature_service.domain import HISTORY, Fault, Ring, Tally, by_source, fault, fits, tally
 from services.feature_service.errors import InvalidEventError, UnknownSourceError
 from services.feature_service.ownership import PartitionOwnership, RingFilter
-from services.feature_service.store.protocol import FeatureStore, FramePosition
+from services.feature_service.store import FeatureStore, FramePosition
 from shared.clock import Clock
 from shared.events import EntityEvent, EntityEventFrame
 from shared.frames import split

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import msgspec
 
-from contender.features.definitions import EventSource
-from contender.features.errors import TrainingSetError
+from contender.features import EventSource, TrainingSetError
 from contender.features.offline.tables import open_events, time_column
-from services.feature_service.errors import HistoryChangedError
+from shared.errors import Conflict
 from shared.events import EntityEvent
 
 _FRAME_EVENTS = 5_000
+
+
+class HistoryChangedError(Conflict):
+    """The history files differ from those that features were filled from."""
 
 
 class HistoryCutover(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from redis.asyncio import Redis, RedisCluster
 
-from contender.features.catalogue import Catalogue
+from contender.features import Catalogue
 from services.feature_service import api, pages
 from services.feature_service.api import State
 from services.feature_service.consistency import Consistency
@@ -21,9 +21,9 @@ from services.feature_service.on_demand import Failures
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.status import StatusReader
-from services.feature_service.store.protocol import FeatureStore
+from services.feature_service.store import FeatureStore, Registry
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
-from services.feature_service.store.registry import Registry, open_sql_registry
+from services.feature_service.store.registry import open_sql_registry
 from services.feature_service.sweeping import Sweeper
 from services.feature_service.worker import create_worker
 from shared import http

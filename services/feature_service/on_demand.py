@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from contender.features import DefinitionError, OnDemandView
 from contender.features.arrays import Computed, Values, computed
-from contender.features.errors import DefinitionError
-from contender.features.on_demand import OnDemandView
 from services.feature_service.metrics import INVALID
 from shared.logs import logger
 

@@ -11,18 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from contender.contracts.values import Scalar
+from contender.features import Aggregation, Catalogue, DefinitionError, Feature, FeatureView, OnDemandView, View
 from contender.features.arrays import Values, computed
-from contender.features.catalogue import Catalogue, Feature, View
-from contender.features.definitions import FeatureView
-from contender.features.errors import DefinitionError
-from contender.features.kinds.kind import Aggregation
-from contender.features.on_demand import OnDemandView
 from contender.features.tiles import Floats
 from services.feature_service.definitions import DefinitionsSnapshot
-from services.feature_service.domain.rings import Ring, StoredRing, entity_texts
-from services.feature_service.domain.windows import Column, HeldRing, RingBatch, RingGroup
+from services.feature_service.domain import Column, HeldRing, Ring, RingBatch, RingGroup, StoredRing, entity_texts
 from services.feature_service.on_demand import Failures, answered
-from services.feature_service.store.protocol import RingQuery, RingReader
+from services.feature_service.store import RingQuery, RingReader
 from shared.errors import TooLarge
 
 _Key = tuple[str, str]  # label with its version, and the feature's name

@@ -4,8 +4,8 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from services.feature_service.domain.rings import Ring
-from services.feature_service.store.protocol import FeatureStore
+from services.feature_service.domain import Ring
+from services.feature_service.store import FeatureStore
 
 RingFilter = Callable[[Ring, int], bool]
 """Whether frames of a partition go into a ring."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from contender.features.durations import format_duration
+from contender.features import format_duration
 from services.feature_service.status import StatusReader
 from shared.pages import Pages
 

@@ -13,18 +13,14 @@ from typing import NamedTuple
 import polars as pl
 
 from contender.contracts.values import Scalar
-from contender.features.catalogue import Catalogue
-from contender.features.definitions import ColumnType, EventSource, FeatureView
-from contender.features.errors import TrainingSetError
+from contender.features import Catalogue, ColumnType, EventSource, FeatureView, TrainingSetError
 from contender.features.offline.tables import TIME, TYPES
 from contender.features.tiles import tile_of
 from services.feature_service.definitions import DefinitionsSnapshot, history_of
-from services.feature_service.domain.rings import HISTORY, entity_text
-from services.feature_service.domain.validation import fault, fits
-from services.feature_service.errors import HistoryChangedError
+from services.feature_service.domain import HISTORY, entity_text, fault, fits
 from services.feature_service.handlers import ReadFrame
-from services.feature_service.history import HistoryCutover, frames
-from services.feature_service.store.protocol import FramePosition
+from services.feature_service.history import HistoryChangedError, HistoryCutover, frames
+from services.feature_service.store import FramePosition
 from shared.events import EntityEvent
 from shared.logs import logger
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from contender.contracts.feature_service import FeaturesStatus, ViewStatus
-from contender.features.definitions import FeatureView
-from contender.features.durations import seconds
+from contender.features import FeatureView, seconds
 from services.feature_service.definitions import Definitions
 from services.feature_service.health import STALE_S, WINDOW_S, WorkerHealth
 from services.feature_service.metrics import ENTITIES, OBJECTIVE
-from services.feature_service.store.protocol import FeatureStore
+from services.feature_service.store import FeatureStore
 from shared.clock import Clock
 
 

@@ -6,7 +6,7 @@ Rings over windows expire by themselves; those over all time would stay for good
 from dataclasses import dataclass, field
 
 from services.feature_service.definitions import Definitions
-from services.feature_service.store.protocol import FeatureStore
+from services.feature_service.store import FeatureStore
 from shared.logs import logger
 
 

@@ -18,13 +18,13 @@ from faust.streams import Stream
 from faust.types import EventT as FaustEvent
 from faust.types import StreamT
 
-from contender.features.durations import seconds
+from contender.features import seconds
 from services.feature_service.backfill import Backfill
 from services.feature_service.handlers import Merged, Merging, Misfits, ReadFrame, decode_frame
 from services.feature_service.health import Health
 from services.feature_service.metrics import EVENTS, MERGE_SECONDS, SETTLE_SECONDS
 from services.feature_service.settings import FeatureSettings
-from services.feature_service.store.protocol import FramePosition, StoreUnavailableError
+from services.feature_service.store import FramePosition, StoreUnavailableError
 from shared.background import run_every
 from shared.logs import logger
 from shared.streams import (

@@ -10,10 +10,9 @@ import numpy as np
 from contender.contracts.values import Scalar
 from contender.features.conditions import Condition, check_filter
 from contender.features.durations import seconds
-from contender.features.errors import DefinitionError
+from contender.features.errors import DefinitionError, caller
 from contender.features.layouts import Layout, Sums
 from contender.features.limits import NAME
-from contender.features.locations import caller
 from contender.features.spans import Spans
 from contender.features.tiles import Floats
 from contender.features.windows import Window

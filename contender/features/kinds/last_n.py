@@ -6,10 +6,9 @@ from math import nan
 import numpy as np
 
 from contender.features.conditions import Condition
-from contender.features.errors import DefinitionError
+from contender.features.errors import DefinitionError, caller
 from contender.features.kinds.kind import Aggregation, Features, over_windows
 from contender.features.layouts import COUNT, HEAD, LastN
-from contender.features.locations import caller
 from contender.features.spans import Spans, values_at
 from contender.features.tiles import Floats
 from contender.features.windows import Window

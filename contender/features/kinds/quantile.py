@@ -6,11 +6,10 @@ import numpy as np
 
 from contender.contracts.values import Scalar
 from contender.features.conditions import Condition
-from contender.features.errors import DefinitionError
+from contender.features.errors import DefinitionError, caller
 from contender.features.kinds.kind import Aggregation, Features, over_windows
 from contender.features.layouts import Bins
 from contender.features.layouts.bins import BINS, VALUES, bin_of, rank_of
-from contender.features.locations import caller
 from contender.features.spans import Spans
 from contender.features.tiles import Floats
 from contender.features.windows import Window

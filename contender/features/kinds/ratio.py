@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from contender.contracts.values import Scalar
-from contender.features.errors import DefinitionError
+from contender.features.errors import DefinitionError, caller
 from contender.features.kinds.kind import Aggregation, Features, with_name
-from contender.features.locations import caller
 from contender.features.tiles import Floats
 
 

@@ -18,10 +18,8 @@ from typing import NamedTuple, Self
 import msgspec
 
 from contender.contracts.values import Scalar
+from contender.features import ALL_TIME, Aggregation, ColumnType, DefinitionError, FeatureView, sharing
 from contender.features.conditions import Condition, condition_document
-from contender.features.definitions import ColumnType, FeatureView
-from contender.features.errors import DefinitionError
-from contender.features.kinds.kind import ALL_TIME, Aggregation, sharing
 from contender.features.layouts import MARKS_BYTES, Layout
 
 MARK_BYTES = 8

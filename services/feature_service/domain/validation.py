@@ -5,8 +5,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from contender.contracts.values import Scalar
-from contender.features.catalogue import Catalogue, Schema
-from contender.features.definitions import ColumnType
+from contender.features import Catalogue, ColumnType, Schema
 from contender.features.limits import MOST_CHARACTERS, MOST_EXACT, MOST_MAGNITUDE
 from shared.errors import shortened
 from shared.events import EntityEvent

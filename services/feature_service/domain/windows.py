@@ -10,8 +10,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 import numpy as np
 
 from contender.contracts.values import Scalar
-from contender.features.durations import seconds
-from contender.features.kinds.kind import ALL_TIME, Aggregation
+from contender.features import ALL_TIME, Aggregation, seconds
 from contender.features.layouts import COUNT, LAST_TIME, TILE, Layout
 from contender.features.tiles import Floats, begun, tile_of
 from contender.features.windows import Cells, Mask, Window

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from contender.features.layouts import MOST_RING_BYTES
-from services.feature_service.domain.contents import RingContents
-from services.feature_service.domain.rings import Ring
-from services.feature_service.domain.tallies import Tally
+from services.feature_service.domain import Ring, RingContents, Tally
 from services.feature_service.store.protocol import HEALTH_TTL_S, FramePosition, RingQuery, RingsRead
 
 

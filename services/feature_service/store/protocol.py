@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from services.feature_service.domain.rings import Ring, StoredRing
-from services.feature_service.domain.tallies import Tally
+from services.feature_service.domain import Ring, StoredRing, Tally
 from shared.errors import Unavailable
 
 HEALTH_TTL_S = 3600.0

@@ -16,8 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from contender.features.layouts import MOST_RING_BYTES
-from services.feature_service.domain.rings import Ring, StoredRing
-from services.feature_service.domain.tallies import Tally
+from services.feature_service.domain import Ring, StoredRing, Tally
 from services.feature_service.store.protocol import (
     HEALTH_TTL_S,
     FramePosition,

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import Field, SQLModel, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from contender.features.catalogue import KeptVersion
+from contender.features import KeptVersion
 from services.feature_service.history import HistoryCutover
 from shared.sql import open_engine
 

@@ -14,10 +14,9 @@ from contender.features.errors import DefinitionError, TrainingSetError
 from services.feature_service.backfill import Backfill
 from services.feature_service.definitions import Definitions, definitions_for_tests
 from services.feature_service.domain.rings import HISTORY
-from services.feature_service.errors import HistoryChangedError
 from services.feature_service.handlers import Merged, Merging, ReadFrame
 from services.feature_service.health import Health
-from services.feature_service.history import cutover_of
+from services.feature_service.history import HistoryChangedError, cutover_of
 from services.feature_service.online import Question
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.store.memory import MemoryStore
