@@ -1,6 +1,16 @@
-"""The file that `contender features new` writes: valid definitions to adapt."""
+"""`contender features new`: writes a file of valid definitions to adapt."""
 
+from pathlib import Path
 from string import Template
+from typing import Annotated
+
+import typer
+
+from contender.commands.terminal import console, fail
+from contender.features.limits import NAME
+
+MOST_NAME = 40
+"""Letters of a name that longer ones are made from: those may have 63."""
 
 TEMPLATE = Template('''\
 """Features of $name.
@@ -67,3 +77,32 @@ everything = FeatureService(
     owner=OWNER,
 )
 ''')
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="The kind of events, such as payments.")],
+    *,
+    path: Annotated[Path | None, typer.Option(help="The file to write; default: NAME.py.")] = None,
+) -> None:
+    """Write a small file of definitions to start from."""
+    if not NAME.fullmatch(name) or len(name) > MOST_NAME:
+        raise fail(
+            f"{name!r} can't be a name; use at most {MOST_NAME} lower-case letters, digits and single underscores"
+        )
+    file = path or Path(f"{name}.py")
+    if file.suffix != ".py":
+        raise fail(f"{file} must end in .py, so that it can be loaded")
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(TEMPLATE.substitute(name=name, path=file))
+    except FileExistsError as error:
+        raise fail(f"{file} exists already; choose another name or another --path") from error
+    except OSError as error:
+        raise fail(f"{file} can't be written: {error.strerror}") from error
+    steps = (
+        f"Wrote {file}. Next:",
+        f"  contender features check {file}",
+        f"  contender features show {name}_activity {file}",
+        f"  export CONTENDER_FEATURES={file.resolve()}    # then `contender up` serves them",
+    )
+    console.print("\n".join(steps), markup=False, soft_wrap=True)

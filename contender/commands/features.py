@@ -6,24 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from contender.commands import remote
+from contender.commands import feature_template, remote
 from contender.commands.describe import describe, overview
-from contender.commands.feature_template import TEMPLATE
-from contender.commands.render import render
+from contender.commands.render import render, render_list
 from contender.commands.terminal import console, errors
 from contender.commands.validate import validate
 from contender.extras import MissingExtraError
 from contender.features import Catalogue, FeatureError
-from contender.features.limits import NAME
-
-MOST_NAME = 40
-"""Letters of a name that longer ones are made from: those may have 63."""
 
 app = typer.Typer(no_args_is_help=True, help="Check, list, show, begin and apply feature definitions.")
 for command in (
+    feature_template.new,
     remote.apply,
     remote.retire,
     remote.rebuild,
@@ -42,11 +36,6 @@ Module = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 USUAL = "examples.flights.features"
-MOST_REFERENCE = 24
-"""Columns reserved for references; longer ones are folded."""
-
-WIDE = 120
-"""Columns from which a reference fits on one line."""
 
 
 @app.command()
@@ -79,22 +68,7 @@ def list_features(module: Module = USUAL, *, as_json: AsJson = False) -> None:
         for feature in features:
             typer.echo(json.dumps(feature))
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for title in ("reference", "kind", "window", "keys", "source", "owner", "description"):
-        table.add_column(title, overflow="fold")
-    # In a narrow terminal the view and the feature of a reference stand one below the other.
-    split = console.width < WIDE
-    previous = ""
-    for feature in features:
-        reference = feature["reference"].replace(":", ":\n ") if split else feature["reference"]
-        description = "" if feature["description"] == previous else feature["description"]
-        previous = feature["description"]
-        keys = "\n".join(feature["entity_keys"])
-        cells = (reference, feature["kind"], feature["window"], keys, feature["source"], feature["owner"], description)
-        table.add_row(*map(Text, cells))
-    longest = max(len(half) for feature in features for half in feature["reference"].split(":"))
-    table.columns[0].min_width = min(longest + 1, MOST_REFERENCE)
-    console.print(table)
+    console.print(render_list(features, console.width))
 
 
 @app.command()
@@ -115,36 +89,6 @@ def show(
             typer.echo(json.dumps(match))
         else:
             console.print(render(match, _here))
-
-
-@app.command()
-def new(
-    name: Annotated[str, typer.Argument(help="The kind of events, such as payments.")],
-    *,
-    path: Annotated[Path | None, typer.Option(help="The file to write; default: NAME.py.")] = None,
-) -> None:
-    """Write a small file of definitions to start from."""
-    if not NAME.fullmatch(name) or len(name) > MOST_NAME:
-        raise _fail(
-            f"{name!r} can't be a name; use at most {MOST_NAME} lower-case letters, digits and single underscores"
-        )
-    file = path or Path(f"{name}.py")
-    if file.suffix != ".py":
-        raise _fail(f"{file} must end in .py, so that it can be loaded")
-    try:
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(TEMPLATE.substitute(name=name, path=file))
-    except FileExistsError as error:
-        raise _fail(f"{file} exists already; choose another name or another --path") from error
-    except OSError as error:
-        raise _fail(f"{file} can't be written: {error.strerror}") from error
-    steps = (
-        f"Wrote {file}. Next:",
-        f"  contender features check {file}",
-        f"  contender features show {name}_activity {file}",
-        f"  export CONTENDER_FEATURES={file.resolve()}    # then `contender up` serves them",
-    )
-    console.print("\n".join(steps), markup=False, soft_wrap=True)
 
 
 def load(module: str) -> Catalogue:

@@ -2,8 +2,6 @@
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +10,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from contender.client import Client
-from contender.commands.terminal import console, errors, visible
+from contender.commands.calls import connected
+from contender.commands.terminal import console, errors, fail, visible
 from contender.contracts.inference_service import VersionDetails, VersionList
 from contender.contracts.tasks import TASKS
-from contender.errors import ContenderError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +44,7 @@ def register(
     labels = None
     if label:
         if label not in rows:
-            raise _failed(f"{sample} has no column {label!r}; there are {', '.join(map(str, rows.columns))}")
+            raise fail(f"{sample} has no column {label!r}; there are {', '.join(map(str, rows.columns))}")
         labels = rows.pop(label)
     options: dict[str, Any] = {"description": description}
     if task:
@@ -56,7 +53,7 @@ def register(
         options["classes"] = [_value(text) for text in classes.split(",")]
     options["sources"] = dict(_pair(text, "--source") for text in source or [])
     options["defaults"] = {name: _value(text) for name, text in (_pair(text, "--default") for text in default or [])}
-    with _connected() as client, warnings.catch_warnings():
+    with connected() as client, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are printed below
         version = client.register(model, file, rows, labels, **options)
     inputs = ", ".join(f"{column.name} ({column.dtype})" for column in version.inputs)
@@ -70,7 +67,7 @@ def register(
 @app.command("list")
 def list_models(*, as_json: AsJson = False) -> None:
     """List every version of every model."""
-    with _connected() as client:
+    with connected() as client:
         versions = client.versions()
     if as_json:
         typer.echo(msgspec.json.encode(VersionList(versions)))
@@ -96,12 +93,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a version: its inputs, its classes, and how it treats nulls and unseen categories."""
-    with _connected() as client:
+    with connected() as client:
         candidates = [known for known in client.versions() if known.model == model]
         matches = [known for known in candidates if (known.version.startswith(version) if version else known.champion)]
         if len(matches) != 1:
             message = f"{len(matches)} versions that begin with {version!r}" if candidates else "no version at all"
-            raise _failed(f"model {model} has {message}")
+            raise fail(f"model {model} has {message}")
         shown = client.version(model, matches[0].version)
     if as_json:
         typer.echo(msgspec.json.encode(shown))
@@ -122,16 +119,6 @@ def _page(version: VersionDetails) -> str:
     return "\n".join([*lines, *(f"Note: {message}" for message in manifest.get("warnings", []))])
 
 
-@contextmanager
-def _connected() -> Iterator[Client]:
-    """A client whose errors end the command."""
-    try:
-        with Client() as client:
-            yield client
-    except ContenderError as error:
-        raise _failed(str(error)) from error
-
-
 def _read(sample: Path) -> "pd.DataFrame":
     try:
         import pandas as pd  # noqa: PLC0415 - the extra `notebook`, which other commands do without
@@ -143,15 +130,15 @@ def _read(sample: Path) -> "pd.DataFrame":
             return pd.DataFrame({name: frame[name].to_list() for name in frame.columns})
         return pd.read_csv(sample)
     except ImportError as error:
-        raise _failed(f"{error.name} is missing: pip install 'contender-ml[notebook]'") from error
+        raise fail(f"{error.name} is missing: pip install 'contender-ml[notebook]'") from error
     except (OSError, ValueError) as error:
-        raise _failed(f"{sample} can't be read: {error}") from error
+        raise fail(f"{sample} can't be read: {error}") from error
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise _failed(f"{option} {text}: give COLUMN=VALUE")
+        raise fail(f"{option} {text}: give COLUMN=VALUE")
     return name, value
 
 
@@ -162,8 +149,3 @@ def _value(text: str) -> Any:
     except ValueError:
         return text
     return value if isinstance(value, bool | int | float) else text
-
-
-def _failed(message: str) -> typer.Exit:
-    errors.print(visible(message), soft_wrap=True)
-    return typer.Exit(1)

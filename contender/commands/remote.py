@@ -1,35 +1,30 @@
 """`contender features apply`, `retire`, `rebuild`, `consistency` and `status`: calls to a running feature service."""
 
 import time
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from contender.commands.terminal import console, errors, visible
+from contender.commands.calls import call
+from contender.commands.terminal import console, errors, fail, visible
 from contender.contracts import feature_service as contract
 from contender.contracts.feature_ref import FeatureRef
 from contender.contracts.inference_service import LIST_VERSIONS
-from contender.contracts.operation import Operation
-from contender.errors import ContenderError, UnreachableError
 from contender.features import format_duration
-from contender.transport import ServiceName, Transport
 
-_TIMEOUT_S = 120.0
 _POLL_S = 0.3
 _NAME_WIDTH = 16
 _WHOLE_FROM = 100
-AnswerT = TypeVar("AnswerT")
 AsJson = Annotated[bool, typer.Option("--json", help="As the service answers it.")]
 WaitS = Annotated[float, typer.Option(help="Seconds to wait until everything is filled.")]
 
 
 def apply(*, wait_s: WaitS = 600) -> None:
     """Load the definitions again in the service; each changed view becomes a new version, which is filled."""
-    if added := _call(contract.APPLY_DEFINITIONS).added:
+    if added := call(contract.APPLY_DEFINITIONS).added:
         console.print(f"New versions: {', '.join(added)}. They are filled from history while the stream goes on.")
     else:
         console.print("No definition changed, so there is no new version.")
@@ -38,7 +33,7 @@ def apply(*, wait_s: WaitS = 600) -> None:
 
 def rebuild(*, wait_s: WaitS = 600) -> None:
     """Fill all features again, from the history files as they are now and from Kafka; the stream goes on."""
-    console.print(f"Rebuild number {_call(contract.REBUILD_FEATURES).generation} has begun.")
+    console.print(f"Rebuild number {call(contract.REBUILD_FEATURES).generation} has begun.")
     _wait_until_filled(wait_s)
 
 
@@ -49,14 +44,14 @@ def retire(
 ) -> None:
     """Permanently stops serving and filling old versions of views, and frees their memory in Redis."""
     if not force:
-        for model in _call(LIST_VERSIONS, service="inference_service").versions:
+        for model in call(LIST_VERSIONS, service="inference_service").versions:
             views = {FeatureRef.parse(column.source).label for column in model.inputs}
             if used := sorted(views.intersection(versions)):
-                raise _failed(
+                raise fail(
                     f"{model.model} {model.version} is trained on {used[0]}, and would be served its defaults; "
                     "nothing has changed. --force retires it all the same."
                 )
-    retired = _call(contract.RETIRE_VERSIONS, body=contract.Retirement(versions)).retired
+    retired = call(contract.RETIRE_VERSIONS, body=contract.Retirement(versions)).retired
     console.print(f"Retired: {', '.join(retired)}. Their memory in Redis is freed within minutes.")
 
 
@@ -66,7 +61,7 @@ def consistency(
     as_json: AsJson = False,
 ) -> None:
     """Compare served values with history; exit with 1 where they differ."""
-    report = _call(contract.CHECK_CONSISTENCY, query={} if sample is None else {"sample": sample})
+    report = call(contract.CHECK_CONSISTENCY, query={} if sample is None else {"sample": sample})
     if as_json:
         _print_json(report)
     else:
@@ -82,7 +77,7 @@ def consistency(
 
 def status(*, as_json: AsJson = False) -> None:
     """Show how fresh and how full each view is; exit with 1 where one is behind its objective, or can't be filled."""
-    answer = _call(contract.SHOW_STATUS)
+    answer = call(contract.SHOW_STATUS)
     if as_json:
         _print_json(answer)
     else:
@@ -130,38 +125,16 @@ def _wait_until_filled(wait_s: float) -> None:
     until = time.monotonic() + wait_s
     with console.status("filling") as shown:
         while True:
-            views = _call(contract.SHOW_DEFINITIONS).views
+            views = call(contract.SHOW_DEFINITIONS).views
             missing = [view.label for view in views if not view.complete]
             if not missing:
                 break
             shown.update(f"filling {', '.join(missing)}")
             if time.monotonic() > until:
-                raise _failed(f"Not filled after {wait_s:g} s: {', '.join(missing)}; the service goes on filling them.")
+                raise fail(f"Not filled after {wait_s:g} s: {', '.join(missing)}; the service goes on filling them.")
             time.sleep(_POLL_S)
     console.print(f"All {len(views)} versions are filled.")
 
 
-def _call(
-    operation: Operation[AnswerT],
-    *,
-    body: Any = None,
-    query: Mapping[str, Any] | None = None,
-    service: ServiceName = "feature_service",
-) -> AnswerT:
-    try:
-        with Transport(timeout_s=_TIMEOUT_S) as transport:
-            return transport.call(service, operation, body=body, query=query)
-    except UnreachableError as error:
-        name, url = service.replace("_", " "), transport.urls[service]
-        raise _failed(f"The {name} on {url} does not answer: is `contender up` running?") from error
-    except ContenderError as error:
-        raise _failed(str(error)) from error
-
-
 def _print_json(answer: Any) -> None:
     typer.echo(msgspec.json.encode(answer).decode())
-
-
-def _failed(message: str) -> typer.Exit:
-    errors.print(visible(message), soft_wrap=True)
-    return typer.Exit(1)

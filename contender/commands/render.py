@@ -9,6 +9,12 @@ from rich.text import Text
 
 from contender.commands.describe import Facts, spelled
 
+_MOST_REFERENCE = 24
+"""Columns reserved for references; longer ones are folded."""
+
+_WIDE = 120
+"""Columns from which a reference fits on one line."""
+
 Shorten = Callable[[str], str]
 
 
@@ -139,3 +145,23 @@ def _typed(columns: Mapping[str, Any]) -> str:
 
 def _listed(texts: Sequence[str]) -> str:
     return ", ".join(texts)
+
+
+def render_list(features: Sequence[Facts], width: int) -> Table:
+    """A table of features for a terminal of so many columns."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for title in ("reference", "kind", "window", "keys", "source", "owner", "description"):
+        table.add_column(title, overflow="fold")
+    # In a narrow terminal the view and the feature of a reference stand one below the other.
+    split = width < _WIDE
+    previous = ""
+    for feature in features:
+        reference = feature["reference"].replace(":", ":\n ") if split else feature["reference"]
+        description = "" if feature["description"] == previous else feature["description"]
+        previous = feature["description"]
+        keys = "\n".join(feature["entity_keys"])
+        cells = (reference, feature["kind"], feature["window"], keys, feature["source"], feature["owner"], description)
+        table.add_row(*map(Text, cells))
+    longest = max(len(half) for feature in features for half in feature["reference"].split(":"))
+    table.columns[0].min_width = min(longest + 1, _MOST_REFERENCE)
+    return table

@@ -7,8 +7,9 @@ when t lies on a tile's boundary the tile that begins there contributes nothing.
 
 from contender.features import kinds
 from contender.features.catalogue import Catalogue, Feature, KeptVersion, Schema, View
-from contender.features.conditions import Condition, column
+from contender.features.conditions import Condition, column, condition_document
 from contender.features.definitions import ColumnType, Entity, EventSource, FeatureService, FeatureView
+from contender.features.documents import source_document, view_document, view_of
 from contender.features.durations import format_duration, seconds
 from contender.features.errors import DefinitionError, FeatureError, TrainingSetError, UnknownFeatureError
 from contender.features.kinds import *  # noqa: F403 - every kind, those to come included
@@ -35,9 +36,13 @@ __all__ = [
     "UnknownFeatureError",
     "View",
     "column",
+    "condition_document",
     "format_duration",
     "on_demand",
     "seconds",
     "sharing",
+    "source_document",
+    "view_document",
+    "view_of",
 ]
 __all__ += kinds.__all__

@@ -48,8 +48,8 @@ def computed(view: OnDemandView, columns: Sequence[tuple[type, Values]]) -> dict
     Raises:
         DefinitionError: the function fails, or gives what is not of the declared type.
     """
-    found = view.compute([to_argument(values, kind) for kind, values in columns])
-    return {name: to_result(view, name, array) for name, array in found.items()}
+    features = view.compute([to_argument(values, kind) for kind, values in columns])
+    return {name: to_result(view, name, array) for name, array in features.items()}
 
 
 def to_argument(values: Values, kind: type) -> Array:

@@ -55,10 +55,10 @@ class Feature:
         Raises:
             TypeError: it is computed on demand.
         """
-        found = self.view.feature(self.name)
-        if not isinstance(found, Aggregation):
+        feature = self.view.feature(self.name)
+        if not isinstance(feature, Aggregation):
             raise TypeError(f"{self.reference} is computed on demand")
-        return found
+        return feature
 
     @property
     def kind(self) -> type:
@@ -118,7 +118,7 @@ class Catalogue:
             raise DefinitionError(
                 f"there is a view {name!r} too, at {views[name].location}; rename one of them", on_demand[name].location
             )
-        entities = _by_name([*listed, *(one for view in views.values() for one in view.entities)], Entity)
+        entities = _by_name([*listed, *(entity for view in views.values() for entity in view.entities)], Entity)
         sources = _by_name([*listed, *(view.source for view in views.values())], EventSource)
         draft = cls(entities, sources, views, on_demand, _by_name(listed, FeatureService))
         ordered = _ordered(_versioned(draft, list(views.values()), known))
@@ -149,7 +149,7 @@ class Catalogue:
             DefinitionError: as for `of`.
         """
         kinds = (self.entities, self.sources, self.views, self.on_demand, self.services)
-        return Catalogue.of([one for definitions in kinds for one in definitions.values()], known)
+        return Catalogue.of([definition for definitions in kinds for definition in definitions.values()], known)
 
     def feature(self, reference: str) -> Feature:
         """The feature that a reference `view:feature` or `view@version:feature` names.
@@ -162,7 +162,7 @@ class Catalogue:
         view = self.views.get(label) or self.on_demand.get(label) or self.kept.get(label)
         if view is None:
             there = ", ".join(sorted([*self.views, *self.on_demand]))
-            kept = [one.label for one in self.versions if one.name == ref.view]
+            kept = [version.label for version in self.versions if version.name == ref.view]
             versions = f"; of that one, {', '.join(kept)}" if kept else ""
             raise UnknownFeatureError(f"{reference!r} names no view; there are {there}{versions}")
         if view.feature(name) is None:
@@ -184,42 +184,56 @@ class Catalogue:
         Raises:
             UnknownFeatureError: it names nothing.
         """
-        found = self.feature(reference)
-        if FeatureRef.parse(found.label).version:
+        feature = self.feature(reference)
+        if FeatureRef.parse(feature.label).version:
             return reference
-        return f"{self.newest(found.label)}:{found.name}"
+        return f"{self.newest(feature.label)}:{feature.name}"
 
     def newest(self, name: str) -> str:
         """`view@number` of what a view means today; of a view that is defined no longer, its last version."""
         if name in self.today:
             return self.today[name]
-        return max((one for one in self.versions if one.name == name), key=lambda one: one.number).label
+        return max(
+            (version for version in self.versions if version.name == name), key=lambda version: version.number
+        ).label
 
     def inputs(self, feature: Feature) -> list[Feature]:
         """What an on-demand feature is computed from; nothing for others."""
         return self.features(feature.view.inputs) if isinstance(feature.view, OnDemandView) else []
 
+    def users(self, label: str) -> list[str]:
+        """The kept versions of on-demand views that are computed from a version, `view@number`."""
+        views = {name: view for name, view in self.kept.items() if isinstance(view, OnDemandView)}
+        return [
+            name
+            for name, view in views.items()
+            if any(FeatureRef.parse(reference).label == label for reference in view.inputs)
+        ]
+
     def join_keys(self, feature: Feature) -> list[str]:
         """The columns that name whom a feature describes, those of its inputs included."""
         own = feature.view.join_keys if isinstance(feature.view, FeatureView) else ()
-        below = [key for one in self.inputs(feature) for key in self.join_keys(one)]
+        below = [key for needed in self.inputs(feature) for key in self.join_keys(needed)]
         return list(dict.fromkeys([*own, *below]))
 
     def request_columns(self, feature: Feature) -> dict[str, type]:
         """The columns that a request must bring for a feature, those for its inputs included, with their types."""
-        found: dict[str, type] = {}
-        for one in self.inputs(feature):
-            found.update(self.request_columns(one))
-        return {**found, **(feature.view.request if isinstance(feature.view, OnDemandView) else {})}
+        columns: dict[str, type] = {}
+        for needed in self.inputs(feature):
+            columns.update(self.request_columns(needed))
+        return {**columns, **(feature.view.request if isinstance(feature.view, OnDemandView) else {})}
 
 
 def _versioned(catalogue: Catalogue, newest: Sequence[View], known: Sequence[KeptVersion]) -> Catalogue:
     """The catalogue with the known versions, and those that follow from the newest views."""
     numbered, today = _numbered(newest, known)
-    versions = [one for one in numbered if not one.retired_after]
-    kept = {one.label: view_of(one.document) for one in versions}
+    versions = [version for version in numbered if not version.retired_after]
+    kept = {version.label: view_of(version.document) for version in versions}
     schemas: dict[str, list[Schema]] = {}
-    for source in [*catalogue.sources.values(), *(one.source for one in kept.values() if isinstance(one, FeatureView))]:
+    for source in [
+        *catalogue.sources.values(),
+        *(view.source for view in kept.values() if isinstance(view, FeatureView)),
+    ]:
         known_ones = schemas.setdefault(source.name, [])
         if source.schema not in known_ones:
             known_ones.append(source.schema)
@@ -239,9 +253,9 @@ def _ordered(catalogue: Catalogue) -> list[OnDemandView]:
                 f"on-demand views need each other in a circle, {circle}; take one of these inputs away", view.location
             )
         _refer(catalogue, view.inputs, f"on-demand view {view.name!r}", view.location)
-        for one in catalogue.features(view.inputs):
-            if isinstance(one.view, OnDemandView):
-                visit(one.view, (*path, view.name))
+        for needed in catalogue.features(view.inputs):
+            if isinstance(needed.view, OnDemandView):
+                visit(needed.view, (*path, view.name))
         ordered[view.name] = view
 
     for view in catalogue.on_demand.values():
@@ -263,11 +277,11 @@ def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list
         if isinstance(view, OnDemandView):
             # What it needs is pinned: where that means something else, so does this.
             document["inputs"] = _relabelled(view.inputs, today)
-        meaning = digest(_without_numbers(document, {one.label: one.digest for one in versions}))
-        own = [one for one in versions if one.name == view.name]
-        same = [one for one in own if one.digest == meaning and not one.retired_after]
+        meaning = digest(_without_numbers(document, {version.label: version.digest for version in versions}))
+        own = [version for version in versions if version.name == view.name]
+        same = [version for version in own if version.digest == meaning and not version.retired_after]
         if not same:
-            same = [KeptVersion(view.name, max((one.number for one in own), default=0) + 1, meaning, document)]
+            same = [KeptVersion(view.name, max((version.number for version in own), default=0) + 1, meaning, document)]
             versions += same
         elif same[-1].document != document:  # the same values, other descriptions
             versions[versions.index(same[-1])] = msgspec.structs.replace(same[-1], document=document)
@@ -296,18 +310,18 @@ def _refer(catalogue: Catalogue, references: Sequence[str], who: str, location: 
 
 
 def _feature_names(view: View) -> list[str]:
-    return list(view.features) if isinstance(view, OnDemandView) else [one.name for one in view.aggregations]
+    return list(view.features) if isinstance(view, OnDemandView) else [feature.name for feature in view.aggregations]
 
 
 def _by_name(definitions: Iterable[Definition], kind: type[DefinitionT]) -> dict[str, DefinitionT]:
-    found: dict[str, DefinitionT] = {}
+    named: dict[str, DefinitionT] = {}
     for definition in definitions:
         if not isinstance(definition, kind):
             continue
-        if found.setdefault(definition.name, definition) != definition:
+        if named.setdefault(definition.name, definition) != definition:
             raise DefinitionError(
                 f"there are two different definitions of {kind.__name__} {definition.name!r}, the other at "
-                f"{found[definition.name].location}; rename one of them",
+                f"{named[definition.name].location}; rename one of them",
                 definition.location,
             )
-    return found
+    return named

@@ -79,10 +79,10 @@ class Condition:
         if self.op == "not":
             return ~self.parts[0].holds(values) if _vector(values) else not self.parts[0].holds(values)
         if self.op in ("and", "or"):
-            one, other = (part.holds(values) for part in self.parts)
+            left, right = (part.holds(values) for part in self.parts)
             if _vector(values):
-                return one & other if self.op == "and" else one | other
-            return (one and other) if self.op == "and" else (one or other)
+                return left & right if self.op == "and" else left | right
+            return (left and right) if self.op == "and" else (left or right)
         value = values[self.column]
         if self.op == "in":
             return value.is_in(list(self.value)) if _vector(values) else value in self.value  # type: ignore[arg-type, operator]
@@ -172,7 +172,7 @@ def condition_of(document: Sequence[Any] | None) -> Condition | None:
         return None
     op, *rest = document
     if op in ("and", "or", "not"):
-        return Condition(op, parts=tuple(part for one in rest if (part := condition_of(one)) is not None))
+        return Condition(op, parts=tuple(part for operand in rest if (part := condition_of(operand)) is not None))
     name, value = rest
     return Condition(op, name, tuple(value) if isinstance(value, list) else value)
 

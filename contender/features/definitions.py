@@ -37,7 +37,7 @@ class Entity:
 
     def __post_init__(self) -> None:
         _check_name("entity", self.name, self.location)
-        check_told(f"entity {self.name!r}", self)
+        check_texts(f"entity {self.name!r}", self)
         _check_column(f"entity {self.name!r}", self.join_key, self.location)
 
 
@@ -71,7 +71,7 @@ class EventSource:
     def __post_init__(self) -> None:
         where = f"source {self.name!r}"
         _check_name("source", self.name, self.location)
-        check_told(where, self)
+        check_texts(where, self)
         for what in ("timestamp", "history", "ingested_at"):
             if not isinstance(getattr(self, what), str):
                 raise DefinitionError(
@@ -130,22 +130,24 @@ class FeatureView:
 
     def __post_init__(self) -> None:
         _check_name("view", self.name, self.location)
-        check_told(f"view {self.name!r}", self)
+        check_texts(f"view {self.name!r}", self)
         try:
             self._check_kinds()
             if self.where is not None:
                 object.__setattr__(self, "where", self._fitted(f"view {self.name!r}", self.where, self.location))
-            features = (self._with_fitted_filters(one) for one in _flat(self.features))
-            object.__setattr__(self, "features", tuple(_with(one, self.where) for one in features))
+            features = (self._with_fitted_filters(feature) for feature in _flat(self.features))
+            object.__setattr__(self, "features", tuple(_with(feature, self.where) for feature in features))
             self._check()
         except DefinitionError as error:
             raise error if error.location else DefinitionError(str(error), self.location) from error
 
     def _check_kinds(self) -> None:
         """A name where the thing itself belongs is the likeliest slip."""
-        for one in self.entities:
-            if not isinstance(one, Entity):
-                raise DefinitionError(f"view {self.name!r}: {one!r} is not an Entity; give the variable, not its name")
+        for entity in self.entities:
+            if not isinstance(entity, Entity):
+                raise DefinitionError(
+                    f"view {self.name!r}: {entity!r} is not an Entity; give the variable, not its name"
+                )
         if not isinstance(self.source, EventSource):
             raise DefinitionError(f"view {self.name!r}: {self.source!r} is not an EventSource; give the variable")
         check_filter(self.where, self.location)
@@ -227,7 +229,7 @@ class FeatureView:
             kind = self._compared_type(where, column, value, location)
             if not isinstance(value, tuple):
                 return value
-            return tuple(_listed(where, column, kind, one, location) for one in value)
+            return tuple(_listed(where, column, kind, entry, location) for entry in value)
 
         return condition.fitted(fit)
 
@@ -237,10 +239,11 @@ class FeatureView:
             raise DefinitionError(
                 f"{where}: the filter looks at {column!r}; source {self.source.name!r} has {self._columns}", location
             )
-        for one in value if isinstance(value, tuple) else (value,):
-            if isinstance(one, bool) != (kind is bool) or isinstance(one, str) != (kind is str):
+        for operand in value if isinstance(value, tuple) else (value,):
+            if isinstance(operand, bool) != (kind is bool) or isinstance(operand, str) != (kind is str):
                 raise DefinitionError(
-                    f"{where}: the filter compares column {column!r}, which is {kind.__name__}, with {one!r}", location
+                    f"{where}: the filter compares column {column!r}, which is {kind.__name__}, with {operand!r}",
+                    location,
                 )
         return kind
 
@@ -314,7 +317,7 @@ class FeatureService:
 
     def __post_init__(self) -> None:
         _check_name("feature service", self.name, self.location)
-        check_told(f"feature service {self.name!r}", self)
+        check_texts(f"feature service {self.name!r}", self)
         if not self.features:
             raise DefinitionError(
                 f"feature service {self.name!r} has no features; list references 'view:feature'", self.location
@@ -325,30 +328,32 @@ class FeatureService:
 Definition = Entity | EventSource | FeatureView | FeatureService | OnDemandView
 
 
-def check_told(where: str, one: "Definition") -> None:
+def check_texts(where: str, definition: "Definition") -> None:
     """Refuse a description, an owner or tags that can't be shown.
 
     Raises:
         DefinitionError: description or owner is not text, or the tags do not map str to str.
     """
     for what in ("description", "owner"):
-        if not isinstance(getattr(one, what), str):
-            raise DefinitionError(f"{where}: {what}={getattr(one, what)!r} must be text", one.location)
-    tags: Any = one.tags
+        if not isinstance(getattr(definition, what), str):
+            raise DefinitionError(f"{where}: {what}={getattr(definition, what)!r} must be text", definition.location)
+    tags: Any = definition.tags
     if not isinstance(tags, Mapping) or not all(isinstance(text, str) for tag in tags.items() for text in tag):
         raise DefinitionError(
-            f"{where}: tags={tags!r}; tags must map str to str, such as {{'team': 'ops'}}", one.location
+            f"{where}: tags={tags!r}; tags must map str to str, such as {{'team': 'ops'}}", definition.location
         )
 
 
 def _flat(features: Sequence[Aggregation | Features]) -> Iterator[Aggregation]:
-    for one in features:
-        if isinstance(one, Aggregation):
-            yield one
-        elif isinstance(one, list | tuple):
-            yield from _flat(one)
+    for feature in features:
+        if isinstance(feature, Aggregation):
+            yield feature
+        elif isinstance(feature, list | tuple):
+            yield from _flat(feature)
         else:
-            raise DefinitionError(f"the feature {one!r} is not an aggregation; write one such as mean('delay', '1h')")
+            raise DefinitionError(
+                f"the feature {feature!r} is not an aggregation; write one such as mean('delay', '1h')"
+            )
 
 
 def _with(feature: Aggregation, where: Condition | None) -> Aggregation:

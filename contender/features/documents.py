@@ -32,19 +32,21 @@ def view_document(view: FeatureView | OnDemandView) -> Document:
             "request": _names(view.request),
             "features": _names(view.features),
             "source": view.source,
-            **_telling(view),
+            **_annotations(view),
         }
     return {
         "kind": "view",
         "name": view.name,
-        "entities": [{"name": one.name, "join_key": one.join_key, **_telling(one)} for one in view.entities],
+        "entities": [
+            {"name": entity.name, "join_key": entity.join_key, **_annotations(entity)} for entity in view.entities
+        ],
         "source": source_document(view.source),
         "features": [_feature_document(feature) for feature in view.aggregations],
         "hop": view.hop,
         "lateness": view.lateness,
         "max_age": view.max_age,
         "fresh_within": view.fresh_within,
-        **_telling(view),
+        **_annotations(view),
     }
 
 
@@ -56,7 +58,7 @@ def source_document(source: EventSource) -> Document:
         "timestamp": source.timestamp,
         "history": source.history,
         "ingested_at": source.ingested_at,
-        **_telling(source),
+        **_annotations(source),
     }
 
 
@@ -104,7 +106,7 @@ def _view_meaning(document: Mapping[str, Any]) -> Document:
     return {
         "kind": document["kind"],
         "name": document["name"],
-        "entities": [[one["name"], one["join_key"]] for one in document["entities"]],
+        "entities": [[entity["name"], entity["join_key"]] for entity in document["entities"]],
         "source": {name: document["source"][name] for name in ("name", "schema", "timestamp")},
         "features": [_feature_meaning(feature) for feature in document["features"]],
         **{name: _span(document[name]) for name in ("hop", "lateness", "max_age")},
@@ -127,9 +129,9 @@ def _span(duration: str) -> int | str:
 def _plain(condition: Any) -> Any:
     """A condition with every number as float64, as which it is compared."""
     if isinstance(condition, Mapping):
-        return {name: _plain(one) for name, one in condition.items()}
+        return {name: _plain(part) for name, part in condition.items()}
     if isinstance(condition, list | tuple):
-        return [_plain(one) for one in condition]
+        return [_plain(part) for part in condition]
     return float(condition) if isinstance(condition, int) and not isinstance(condition, bool) else condition
 
 
@@ -157,8 +159,8 @@ def _feature_of(document: Mapping[str, Any]) -> Aggregation:
     return kind(**values)
 
 
-def _telling(one: Any) -> Document:
-    return {"description": one.description, "owner": one.owner, "tags": dict(one.tags)}
+def _annotations(definition: Any) -> Document:
+    return {"description": definition.description, "owner": definition.owner, "tags": dict(definition.tags)}
 
 
 def _names(types: Mapping[str, type]) -> dict[str, str]:

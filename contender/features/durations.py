@@ -6,18 +6,18 @@ from contender.features.errors import DefinitionError
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([1-9]\d{0,8})([smhd])")
-_TOLD_IN = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
+_UNITS = ((172_800, 86_400, "d"), (7_200, 3_600, "h"), (120, 60, "min"))
 """From how many seconds on a duration is written in which unit."""
 
 
-def format_duration(stretch_s: float | None) -> str:
-    """A stretch of time for people: `12 ms`, `1.5 s`, `35 min`, `7 h`, `1,204 d`; None is `-`."""
-    if stretch_s is None:
+def format_duration(duration_s: float | None) -> str:
+    """A duration for people: `12 ms`, `1.5 s`, `35 min`, `7 h`, `1,204 d`; None is `-`."""
+    if duration_s is None:
         return "-"
-    for least, unit_s, unit in _TOLD_IN:
-        if stretch_s >= least:
-            return f"{stretch_s / unit_s:,.0f} {unit}"
-    return f"{stretch_s:.1f} s" if stretch_s >= 1 else f"{stretch_s * 1000:.0f} ms"
+    for least, unit_s, unit in _UNITS:
+        if duration_s >= least:
+            return f"{duration_s / unit_s:,.0f} {unit}"
+    return f"{duration_s:.1f} s" if duration_s >= 1 else f"{duration_s * 1000:.0f} ms"
 
 
 def seconds(text: str) -> int:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from contender.features.spans import Indices, Spans
-from contender.features.tiles import Floats
+from contender.features.spans import Floats, Indices, Spans
 
 
 def folded(values: Floats, spans: Spans, combine: np.ufunc, nothing: float) -> Floats:

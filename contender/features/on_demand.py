@@ -1,29 +1,20 @@
 """On-demand features: plain vectorised Python over request columns and other features, at training and at serving."""
 
-import ast
-import builtins
-import dis
 import inspect
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contender.features.errors import DefinitionError, caller
+from contender.features.functions import Function, compiled, count_parameters, text_of
 from contender.features.limits import NAME
 
 Array = NDArray[Any]
-Function = Callable[..., Any]
 REQUEST = "request"
 """What a reference begins with that names a column of the request: `request:distance`."""
-
-_REMEMBERED = 256
-"""Functions kept compiled: compiling takes ten times as long as a call."""
 
 _KINDS = (str, int, float, bool)
 
@@ -67,11 +58,11 @@ class OnDemandView:
             raise DefinitionError(f"{self._where} has no features; name them with features=", self.location)
         check_references(self._where, self.inputs, self.location)
         wanted = [*self.request, *self.inputs]
-        found = len(_function_of(self).args.args)
-        if found != len(wanted):
+        parameters = count_parameters(self.source, self.name, self.location)
+        if parameters != len(wanted):
             raise DefinitionError(
-                f"{self._where} takes {found} parameters; it must take {len(wanted)}, for its request columns and then "
-                f"its inputs: {', '.join(wanted) or 'none'}",
+                f"{self._where} takes {parameters} parameters; it must take {len(wanted)}, for its request columns "
+                f"and then its inputs: {', '.join(wanted) or 'none'}",
                 self.location,
             )
 
@@ -95,11 +86,11 @@ class OnDemandView:
         rows = len(columns[0]) if columns else 0
         try:
             with np.errstate(all="ignore"):
-                found = _compiled(self.source, self.name)(*columns)
+                answer = compiled(self.source, self.name)(*columns)
         except Exception as error:  # a user's function may raise anything
             raise DefinitionError(f"{self._where} failed: {type(error).__name__}: {error}", self.location) from error
-        named = found if isinstance(found, dict) else dict.fromkeys(self.features, found)
-        if set(named) != set(self.features) or (not isinstance(found, dict) and len(self.features) > 1):
+        named = answer if isinstance(answer, dict) else dict.fromkeys(self.features, answer)
+        if set(named) != set(self.features) or (not isinstance(answer, dict) and len(self.features) > 1):
             raise DefinitionError(f"{self._where} must return {', '.join(self.features)} by name", self.location)
         arrays = {name: np.asarray(named[name]) for name in self.features}
         for name, array in arrays.items():
@@ -134,98 +125,29 @@ def on_demand(
             raise DefinitionError(f"{what}={types!r}: give a type by name, such as {{'distance': float}}", location)
     check_references("inputs", inputs, location)
 
-    def made(function: Function) -> OnDemandView:
-        try:
-            source = textwrap.dedent(inspect.getsource(function))
-        except OSError as error:
-            raise DefinitionError(f"the text of {function.__name__} can't be read", location) from error
-        _check_alone(function, location)
+    def to_view(function: Function) -> OnDemandView:
         return OnDemandView(
             function.__name__,
             tuple(inputs),
             dict(request or {}),
             dict(features),
-            _computing(source),
+            text_of(function, location),
             inspect.getdoc(function) or "",
             owner,
             dict(tags or {}),
             location,
         )
 
-    return made
+    return to_view
 
 
 def check_references(who: str, references: Iterable[object], location: str) -> None:
     """Refuse references that have not the form of one.
 
     Raises:
-        DefinitionError: they are one text, or one of them is none.
+        DefinitionError: they are a single text, or some are not text.
     """
     for reference in [references] if isinstance(references, str) else references:
         if isinstance(references, str) or not isinstance(reference, str):
-            given = repr(reference) if isinstance(reference, str) else f"a {type(reference).__name__}"
-            raise DefinitionError(f"{who}: {given} is not a list of references; write ['view:feature']", location)
-
-
-def _computing(source: str) -> str:
-    """The text of a function without what computes nothing: decorators, annotations and its docstring.
-
-    A changed description or type hint is then no new version, and hints need not be there where the text runs.
-    """
-    tree = ast.parse(source)
-    function = tree.body[0]
-    if isinstance(function, ast.FunctionDef):
-        function.decorator_list = []
-        function.returns = None
-        for parameter in ast.walk(function.args):
-            if isinstance(parameter, ast.arg):
-                parameter.annotation = None
-        if ast.get_docstring(function) is not None:
-            function.body = function.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
-
-
-def _function_of(view: OnDemandView) -> ast.FunctionDef:
-    function = ast.parse(view.source).body[0]
-    if not isinstance(function, ast.FunctionDef):
-        raise DefinitionError(f"on-demand view {view.name!r} is not a plain function; write it with def", view.location)
-    return function
-
-
-def _check_alone(function: Function, location: str) -> None:
-    """Refuse a function that uses names of its module: they would not be there where a kept version runs."""
-    if not isinstance(function, FunctionType):
-        raise DefinitionError(f"{function!r} is not a plain function; decorate one written with def", location)
-    known = {"np", function.__name__, *dir(builtins)}
-    outside: dict[str, int] = {}
-    for name, line in _from_outside(function.__code__):
-        if name not in known:
-            outside.setdefault(name, line)
-    where = f"on-demand view {function.__name__!r}"
-    remedy = "it must stand alone, with numpy as np: import or define what it needs inside of it"
-    if outside:
-        at = f"{function.__code__.co_filename}:{min(outside.values())}"
-        raise DefinitionError(f"{where} uses {', '.join(sorted(outside))} from outside; {remedy}", at)
-    if function.__defaults__ or function.__kwdefaults__:
-        raise DefinitionError(f"{where} has default values of parameters; every parameter is given", location)
-
-
-def _from_outside(code: CodeType) -> Iterator[tuple[str, int]]:
-    """Names that code and the code within take from its module or from a function around it, with their lines."""
-    line = code.co_firstlineno
-    for step in dis.get_instructions(code):
-        line = step.starts_line or line
-        if step.opname == "LOAD_GLOBAL" or (step.opname == "LOAD_DEREF" and step.argval in code.co_freevars):
-            yield str(step.argval), line
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            # What the function around it defines is no stranger to the function within.
-            yield from ((name, at) for name, at in _from_outside(inner) if name not in code.co_cellvars)
-
-
-@lru_cache(_REMEMBERED)
-def _compiled(source: str, name: str) -> Function:
-    namespace: dict[str, Any] = {"np": np}
-    exec(compile(source, f"<on-demand {name}>", "exec"), namespace)  # noqa: S102 - the definitions' own code
-    function: Function = namespace[name]
-    return function
+            shown = repr(reference) if isinstance(reference, str) else f"a {type(reference).__name__}"
+            raise DefinitionError(f"{who}: {shown} is not a list of references; write ['view:feature']", location)

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from contender.features.tiles import Floats
 
+__all__ = ["Floats", "Indices", "Spans", "values_at"]
+
 Indices = NDArray[np.int64]
 _ROWS_AT_ONCE = 1 << 17
 """Rows whose visible events are looked for together: some hundred bytes each while it goes on."""
@@ -47,18 +49,18 @@ class Spans:
         """The n last events of each row, the latest first; -1 where there are no more. Shape (rows, n)."""
         count, length = self.count, self.high - self.low
         later = np.cumsum(count)[self.row] - np.cumsum(length)  # seen by the row after this slice
-        found = np.full((self.rows, n), -1, dtype=np.int64)
+        positions = np.full((self.rows, n), -1, dtype=np.int64)
         for position in range(n):
             here = np.flatnonzero((later <= position) & (position < later + length))
-            found[self.row[here], position] = self.high[here] - 1 - (position - later[here])
-        return found
+            positions[self.row[here], position] = self.high[here] - 1 - (position - later[here])
+        return positions
 
     def earliest(self) -> Indices:
         """The first event of each row, shape (rows,); -1 where there is none."""
         some = np.flatnonzero(self.low < self.high)[::-1]  # of several slices of a row the first is written last
-        found = np.full(self.rows, -1, dtype=np.int64)
-        found[self.row[some]] = self.low[some]
-        return found
+        positions = np.full(self.rows, -1, dtype=np.int64)
+        positions[self.row[some]] = self.low[some]
+        return positions
 
     def known(self, ingested: Floats, times: Floats) -> "Spans":
         """The same slices without events that were ingested after their row's time.
@@ -72,7 +74,7 @@ class Spans:
         parts = [bounds.known(self, slice(start, start + _ROWS_AT_ONCE), times) for start in starts]
         if not parts:
             return self
-        row, low, high = (np.concatenate(one) for one in zip(*parts, strict=True))
+        row, low, high = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Spans(row, low, high, self.rows)
 
 
@@ -110,8 +112,8 @@ class _Bounds:
             parts.append((span[whole], low[whole], high[whole]))
             span, block = np.repeat(span[some & ~whole], 2), np.repeat(block[some & ~whole] * 2, 2)
             block[1::2] += 1
-        found, low, high = (np.concatenate(one) for one in zip(*parts, strict=True))
-        return _joined(spans.row[found], low, high)
+        indices, low, high = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return _joined(spans.row[indices], low, high)
 
 
 def _joined(row: Indices, low: Indices, high: Indices) -> tuple[Indices, Indices, Indices]:

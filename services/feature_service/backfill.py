@@ -15,11 +15,11 @@ from aiokafka.errors import KafkaError
 from contender.features import EventSource, FeatureView, TrainingSetError
 from services.feature_service.definitions import DefinitionsSnapshot, history_of
 from services.feature_service.domain import HISTORY, Ring
-from services.feature_service.event_log import decoded_frames
-from services.feature_service.handlers import Merging, ReadFrame
+from services.feature_service.frames import decoded_frames
+from services.feature_service.handlers import Merging
 from services.feature_service.health import Health
-from services.feature_service.history import HistoryChangedError, HistoryCutover, frames
-from services.feature_service.store import FramePosition, StoreUnavailableError
+from services.feature_service.history import HistoryChangedError, HistoryCutover, read_history
+from services.feature_service.store import StoreUnavailableError
 from shared.background import run_every
 from shared.logs import logger
 from shared.topic_reading import TopicReader, open_reader
@@ -137,10 +137,8 @@ class Backfill:
         for (name, sha256), group in sorted(_by_history(rings).items()):
             names = {ring.name for ring in group}
             try:
-                reading = frames(_source_of(current, group[0]), HistoryCutover(group[0].after_s, sha256))
-                while part := await asyncio.to_thread(next, reading, None):
-                    number, events = part
-                    frame = ReadFrame(FramePosition("", HISTORY, number), events)
+                frames = read_history(_source_of(current, group[0]), HistoryCutover(group[0].after_s, sha256))
+                while frame := await asyncio.to_thread(next, frames, None):
                     merged = await self.merging.merge_into([frame], _only(names))
                     if merged.misfits:
                         raise TrainingSetError(f"history of source {name!r}: {merged.misfits[0].reason}")  # noqa: TRY301

@@ -28,7 +28,8 @@ from services.feature_service.errors import CheckRunningError
 from services.feature_service.event_log import OpenLog
 from services.feature_service.metrics import CONSISTENCY, CONSISTENCY_CHECKED, CONSISTENCY_ERROR
 from services.feature_service.online import Question
-from services.feature_service.samples import Placed, Sample, Samples, boundary
+from services.feature_service.sample import Placed, Sample
+from services.feature_service.samples import Samples, boundary
 from services.feature_service.store import FeatureStore, RingQuery, RingsRead
 from shared.clock import Clock
 
@@ -167,7 +168,7 @@ class _RecordingReader:
         """The rings that queries ask for."""
         answer = await self.store.read(queries)
         for (ring, entities), rings in zip(queries, answer.rings, strict=True):
-            self.stored.update({(ring.name, entity): one for entity, one in zip(entities, rings, strict=True)})
+            self.stored.update({(ring.name, entity): stored for entity, stored in zip(entities, rings, strict=True)})
         return answer
 
 

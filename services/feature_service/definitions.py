@@ -8,11 +8,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Self
 
-from contender.contracts.feature_ref import FeatureRef
-from contender.features import Catalogue, DefinitionError, EventSource, FeatureView, OnDemandView, TrainingSetError
-from contender.features.documents import view_of
+from contender.features import Catalogue, DefinitionError, EventSource, FeatureView, TrainingSetError, view_of
 from services.feature_service.domain import HISTORY, Ring, Rings
 from services.feature_service.errors import UnknownVersionError, VersionInUseError
 from services.feature_service.history import HistoryCutover, cutover_of
@@ -36,7 +33,9 @@ class DefinitionsSnapshot:
     filled_rings: Mapping[str, frozenset[int]] | None
 
     @classmethod
-    def of(cls, catalogue: Catalogue, registered: RegistryState, filled: Mapping[str, frozenset[int]] | None) -> Self:
+    def of(
+        cls, catalogue: Catalogue, registered: RegistryState, filled: Mapping[str, frozenset[int]] | None
+    ) -> "DefinitionsSnapshot":
         """With the rings that follow."""
         views = {label: view for label, view in catalogue.kept.items() if isinstance(view, FeatureView)}
         return cls(catalogue, _rings(views, registered, registered.generation), registered, filled)
@@ -244,13 +243,11 @@ def _rings(views: Mapping[str, FeatureView], registered: RegistryState, generati
 
 
 def _check_unused(catalogue: Catalogue, label: str, retiring: Sequence[str]) -> None:
-    name = FeatureRef.parse(label).view
-    if name in {*catalogue.views, *catalogue.on_demand} and catalogue.newest(name) == label:
+    if label in catalogue.today.values():
         raise VersionInUseError(f"{label} is what the definitions say today; change them, or take the view out of them")
-    for other, view in catalogue.kept.items():
-        inputs = view.inputs if isinstance(view, OnDemandView) else ()
-        if other not in retiring and any(FeatureRef.parse(reference).label == label for reference in inputs):
-            raise VersionInUseError(f"{other} is computed from {label}; retire it, too")
+    for user in catalogue.users(label):
+        if user not in retiring:
+            raise VersionInUseError(f"{user} is computed from {label}; retire it, too")
 
 
 def _cutovers(labels: Sequence[str], catalogue: Catalogue, latest_s: float) -> dict[str, HistoryCutover]:

@@ -11,8 +11,7 @@ from contender.contracts.feature_service import (
     SourceDescription,
     ViewDescription,
 )
-from contender.features import Feature, FeatureView, KeptVersion
-from contender.features.documents import source_document, view_document
+from contender.features import Feature, FeatureView, KeptVersion, source_document, view_document
 from services.feature_service.definitions import DefinitionsSnapshot
 
 

@@ -6,22 +6,20 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from typing import NamedTuple
-
-import msgspec
 
 from services.feature_service.definitions import Definitions
 from services.feature_service.domain import HISTORY, Fault, Ring, Tally, by_source, fault, fits, tally
 from services.feature_service.errors import InvalidEventError, UnknownSourceError
+from services.feature_service.frames import FramePosition, ReadFrame
 from services.feature_service.ownership import PartitionOwnership, RingFilter
-from services.feature_service.store import FeatureStore, FramePosition
+from services.feature_service.store import FeatureStore
 from shared.clock import Clock
 from shared.events import EntityEvent, EntityEventFrame
 from shared.frames import split
 from shared.ids import frame_id_of, new_frame_id
 from shared.journal import Journal, JournalRecord
-from shared.topics import ENTITY_EVENTS, cloud_event_headers, read_json
+from shared.topics import ENTITY_EVENTS, cloud_event_headers
 
 _NAMED_REASONS = 3
 
@@ -67,14 +65,6 @@ class Intake:
     def _record(self, frame_id: str, value: bytes) -> JournalRecord:
         partition = zlib.crc32(frame_id.encode()) % self.partitions
         return JournalRecord(ENTITY_EVENTS.name, partition, None, cloud_event_headers(ENTITY_EVENTS, frame_id), value)
-
-
-class ReadFrame(NamedTuple):
-    """A frame as it was read from the topic. `sent_at` is its record's time in seconds."""
-
-    position: FramePosition
-    events: Sequence[EntityEvent]
-    sent_at: float = inf
 
 
 class Misfits(NamedTuple):
@@ -189,21 +179,6 @@ def _repeatable_id(request_id: str, number: int, value: bytes) -> str:
     """The id of a call's frame: two frames of one call differ, even with the same events."""
     counted = b"\0%d" % number if number else b""
     return frame_id_of(hashlib.sha256(request_id.encode() + b"\0" + value + counted).digest())
-
-
-def decode_frame(value: bytes) -> list[EntityEvent]:
-    """The events of a record: a frame, or one plain event.
-
-    Raises:
-        msgspec.DecodeError: neither.
-    """
-    try:
-        return ENTITY_EVENTS.decode(value).events
-    except msgspec.ValidationError as no_frame:
-        try:
-            return [read_json(value, EntityEvent)]
-        except msgspec.ValidationError as no_event:
-            raise msgspec.ValidationError(f"neither a frame ({no_frame}) nor an event ({no_event})") from no_event
 
 
 def _misfits(position: FramePosition, events: Sequence[EntityEvent], faults: Sequence[Fault | None]) -> Misfits:

@@ -12,6 +12,8 @@ import msgspec
 
 from contender.features import EventSource, TrainingSetError
 from contender.features.offline.tables import open_events, time_column
+from services.feature_service.domain import HISTORY
+from services.feature_service.frames import FramePosition, ReadFrame
 from shared.errors import Conflict
 from shared.events import EntityEvent
 
@@ -55,8 +57,8 @@ def cutover_of(source: EventSource, latest_s: float) -> HistoryCutover | None:
     return HistoryCutover(float(last), _sha256(opened.files))
 
 
-def frames(source: EventSource, cutover: HistoryCutover) -> Iterator[tuple[int, list[EntityEvent]]]:
-    """Numbered frames of the history, oldest first.
+def read_history(source: EventSource, cutover: HistoryCutover) -> Iterator[ReadFrame]:
+    """The frames of the history, oldest first; their offsets count from 0.
 
     Raises:
         HistoryChangedError: the files have changed since the cutover was decided.
@@ -72,7 +74,8 @@ def frames(source: EventSource, cutover: HistoryCutover) -> Iterator[tuple[int, 
     columns = [opened.column(name, kind).alias(name) for name, kind in source.schema.items()]
     ordered = opened.frame.select(times, *columns).sort("", maintain_order=True).collect(engine="streaming")
     for number, part in enumerate(ordered.iter_slices(_FRAME_EVENTS)):
-        yield number, [_event(source.name, row) for row in part.iter_rows(named=True)]
+        events = [_event(source.name, row) for row in part.iter_rows(named=True)]
+        yield ReadFrame(FramePosition("", HISTORY, number), events)
 
 
 def _event(source: str, row: dict[str, bool | int | float | str | None]) -> EntityEvent:

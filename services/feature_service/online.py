@@ -30,9 +30,9 @@ _REMEMBERED = 128
 class TooManyTilesError(TooLarge):
     """A question takes more tiles than are worked on in one piece."""
 
-    def __init__(self, taken: float, most: float, rows: int) -> None:
-        least = max(1, int(rows * most / taken))
-        super().__init__(f"takes {taken / 1e6:,.0f} MB of tiles for {rows} rows; ask for {least} rows a call")
+    def __init__(self, size_bytes: float, most: float, rows: int) -> None:
+        least = max(1, int(rows * most / size_bytes))
+        super().__init__(f"takes {size_bytes / 1e6:,.0f} MB of tiles for {rows} rows; ask for {least} rows a call")
 
 
 @dataclass
@@ -100,7 +100,8 @@ class Question:
             held = [HeldRing(next(stored), entities[ring.join_keys].row) for ring in planned.group.rings]
             batch = RingBatch.of(planned.group, held, self.times)
             columns += [
-                batch.column(one.ring, one.part, integer=one.integer, max_age_s=one.max_age_s) for one in planned.parts
+                batch.column(read.ring, read.part, integer=read.integer, max_age_s=read.max_age_s)
+                for read in planned.parts
             ]
         return columns
 
@@ -109,13 +110,13 @@ class Question:
         if isinf(self.most_bytes):
             return
         are_one = bool((self.times == self.times[:1]).all())
-        taken = sum(
+        size_bytes = sum(
             planned.group.bytes * (len(entities[ring.join_keys].distinct) if are_one else len(self.times))
             for planned in plan.batches
             for ring in planned.group.rings
         )
-        if taken > self.most_bytes:
-            raise TooManyTilesError(taken, self.most_bytes, len(self.times))
+        if size_bytes > self.most_bytes:
+            raise TooManyTilesError(size_bytes, self.most_bytes, len(self.times))
 
     def _entities(self, join_keys: Sequence[str]) -> "_Entities":
         if not join_keys:
@@ -139,8 +140,8 @@ class Question:
             self.failures.report(label, int(apart.failed.sum()), apart.reason)
             features, invalid = apart.features, frozenset(np.flatnonzero(apart.failed).tolist())
         invalid |= {row for _, key in inputs for row in self._answers[key].invalid}
-        for name, found in features.items():
-            self._answers[label, name] = Column.of(found.listed, invalid)
+        for name, feature in features.items():
+            self._answers[label, name] = Column.of(feature.listed, invalid)
 
 
 class _Entities(NamedTuple):
@@ -195,7 +196,7 @@ def _plan(current: DefinitionsSnapshot, features: tuple[Feature, ...], partition
     on_demand: dict[str, tuple[str, OnDemandView, Sequence[_Input]]] = {}
     for (label, name), view in needed.items():
         if isinstance(view, OnDemandView):
-            inputs = [(one.kind, _key(catalogue, one)) for one in catalogue.features(view.inputs)]
+            inputs = [(needed.kind, _key(catalogue, needed)) for needed in catalogue.features(view.inputs)]
             on_demand[label] = (label, view, inputs)
             continue
         aggregation = Feature(view, name, label).aggregation
@@ -230,8 +231,8 @@ def _plan(current: DefinitionsSnapshot, features: tuple[Feature, ...], partition
 
 def _needed(catalogue: Catalogue, feature: Feature) -> Iterator[tuple[_Key, View]]:
     """What a feature takes, itself last."""
-    for one in catalogue.inputs(feature):
-        yield from _needed(catalogue, one)
+    for needed in catalogue.inputs(feature):
+        yield from _needed(catalogue, needed)
     yield _key(catalogue, feature), feature.view
 
 

@@ -20,11 +20,12 @@ from faust.types import StreamT
 
 from contender.features import seconds
 from services.feature_service.backfill import Backfill
-from services.feature_service.handlers import Merged, Merging, Misfits, ReadFrame, decode_frame
+from services.feature_service.frames import FramePosition, ReadFrame, decode_frame
+from services.feature_service.handlers import Merged, Merging, Misfits
 from services.feature_service.health import Health
 from services.feature_service.metrics import EVENTS, MERGE_SECONDS, SETTLE_SECONDS
 from services.feature_service.settings import FeatureSettings
-from services.feature_service.store import FramePosition, StoreUnavailableError
+from services.feature_service.store import StoreUnavailableError
 from shared.background import run_every
 from shared.logs import logger
 from shared.streams import (

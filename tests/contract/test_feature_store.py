@@ -22,15 +22,10 @@ from contender.features.layouts.bins import BINS, bin_of
 from contender.features.layouts.distinct import hash_of
 from services.feature_service.domain.rings import HISTORY, Ring, Rings
 from services.feature_service.domain.tallies import Tally, tally
+from services.feature_service.frames import FramePosition
 from services.feature_service.store import redis as redis_store
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import (
-    HEALTH_TTL_S,
-    FeatureStore,
-    FramePosition,
-    RingQuery,
-    StoreUnavailableError,
-)
+from services.feature_service.store.protocol import HEALTH_TTL_S, FeatureStore, RingQuery, StoreUnavailableError
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from shared.events import EntityEvent
 from tests.valkey_cluster import ValkeyCluster

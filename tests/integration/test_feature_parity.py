@@ -31,10 +31,10 @@ from embedded.service import Service, ServiceProcess
 from embedded.settings import StackSettings
 from embedded.valkey import Valkey
 from services.feature_service.definitions import definitions_for_tests
-from services.feature_service.handlers import Merging, ReadFrame
+from services.feature_service.frames import FramePosition, ReadFrame
+from services.feature_service.handlers import Merging
 from services.feature_service.online import Question
 from services.feature_service.ownership import PartitionOwnership
-from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.redis import RedisStore
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock

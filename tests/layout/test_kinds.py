@@ -53,12 +53,12 @@ from contender.features import Entity, EventSource, FeatureView, toy_range
 from contender.features.catalogue import Catalogue
 from contender.features.documents import view_document, view_of
 from contender.features.offline import build_training_set
+from services.feature_service.frames import FramePosition, ReadFrame
 from services.feature_service.definitions import definitions_for_tests
-from services.feature_service.handlers import Merging, ReadFrame
+from services.feature_service.handlers import Merging
 from services.feature_service.online import Question
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.redis import RedisStore
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock

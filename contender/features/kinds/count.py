@@ -5,8 +5,7 @@ import numpy as np
 from contender.contracts.values import Scalar
 from contender.features.conditions import Condition
 from contender.features.kinds.kind import Aggregation, Features, over_windows
-from contender.features.spans import Spans
-from contender.features.tiles import Floats
+from contender.features.spans import Floats, Spans
 from contender.features.windows import Window
 
 

@@ -11,8 +11,7 @@ from contender.features.errors import DefinitionError, caller
 from contender.features.kinds.kind import Aggregation, Features, over_windows
 from contender.features.layouts import HEAD, Distinct
 from contender.features.layouts.distinct import NONE, estimate
-from contender.features.spans import Spans
-from contender.features.tiles import Floats
+from contender.features.spans import Floats, Spans
 from contender.features.windows import Window
 
 LEAST_DISTINCT = 16

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from math import inf, isnan, nan
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +12,7 @@ from contender.features.durations import seconds
 from contender.features.errors import DefinitionError, caller
 from contender.features.layouts import Layout, Sums
 from contender.features.limits import NAME
-from contender.features.spans import Spans
-from contender.features.tiles import Floats
+from contender.features.spans import Floats, Spans
 from contender.features.windows import Window
 
 ALL_TIME = "all"
@@ -59,7 +57,7 @@ class Aggregation:
     @property
     def window_s(self) -> float:
         """The length of the window in seconds; infinite over all time."""
-        return inf if self.window == ALL_TIME else seconds(self.window)
+        return np.inf if self.window == ALL_TIME else seconds(self.window)
 
     @property
     def parts(self) -> tuple["Aggregation", ...]:
@@ -137,8 +135,12 @@ class Aggregation:
         """The values of rows from those of `parts`, None for null."""
         if not self.of:
             return list(parts[0])
-        arrays = [np.array([nan if value is None else value for value in values], dtype=np.float64) for values in parts]
-        return [None if isnan(value) else value for value in self.combine(arrays).tolist()]
+        arrays = [
+            np.array([np.nan if value is None else value for value in values], dtype=np.float64) for values in parts
+        ]
+        combined = self.combine(arrays)
+        values: list[Any] = np.where(np.isnan(combined), None, combined).tolist()  # type: ignore[call-overload]
+        return values
 
 
 Features = tuple[Aggregation, ...]

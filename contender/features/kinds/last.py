@@ -5,8 +5,7 @@ from math import inf
 from contender.features.kinds.kind import OfColumn
 from contender.features.layouts import LAST_TIME
 from contender.features.layouts.sums import LAST
-from contender.features.spans import Spans, values_at
-from contender.features.tiles import Floats
+from contender.features.spans import Floats, Spans, values_at
 from contender.features.windows import Window
 
 

@@ -9,8 +9,7 @@ from contender.features.conditions import Condition
 from contender.features.errors import DefinitionError, caller
 from contender.features.kinds.kind import Aggregation, Features, over_windows
 from contender.features.layouts import COUNT, HEAD, LastN
-from contender.features.spans import Spans, values_at
-from contender.features.tiles import Floats
+from contender.features.spans import Floats, Spans, values_at
 from contender.features.windows import Window
 
 MOST_LAST = 100

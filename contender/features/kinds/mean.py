@@ -5,8 +5,7 @@ import numpy as np
 from contender.features.folding import folded
 from contender.features.kinds.kind import OfColumn
 from contender.features.layouts.sums import TOTAL
-from contender.features.spans import Spans
-from contender.features.tiles import Floats
+from contender.features.spans import Floats, Spans
 from contender.features.windows import Window
 
 

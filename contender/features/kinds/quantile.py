@@ -10,8 +10,7 @@ from contender.features.errors import DefinitionError, caller
 from contender.features.kinds.kind import Aggregation, Features, over_windows
 from contender.features.layouts import Bins
 from contender.features.layouts.bins import BINS, VALUES, bin_of, rank_of
-from contender.features.spans import Spans
-from contender.features.tiles import Floats
+from contender.features.spans import Floats, Spans
 from contender.features.windows import Window
 
 
@@ -80,9 +79,9 @@ class Quantile(Aggregation):
             above = rank >= below
             rank = np.where(above, rank - below, rank)
             numbers += above.astype(np.int64) << bit
-            ones = above[spans.row]
-            low = np.where(ones, zeros[-1] + low - zeros_low, zeros_low)
-            high = np.where(ones, zeros[-1] + high - zeros_high, zeros_high)
+            goes_right = above[spans.row]
+            low = np.where(goes_right, zeros[-1] + low - zeros_low, zeros_low)
+            high = np.where(goes_right, zeros[-1] + high - zeros_high, zeros_high)
             bins = np.concatenate([bins[~is_set], bins[is_set]])
         return VALUES[np.minimum(numbers, BINS - 1)]
 

@@ -37,7 +37,7 @@ class Ratio(Aggregation):
         pairs = zip(numerator, denominator, strict=True)
         features = [cls(None, pair[0].window, name, description, None, pair, default, location) for pair in pairs]
         several = len(features) > 1
-        return tuple(with_name(one, f"{name}_{one.window}" if several else name) for one in features)
+        return tuple(with_name(feature, f"{name}_{feature.window}" if several else name) for feature in features)
 
     @property
     def words(self) -> str:

@@ -8,8 +8,7 @@ from contender.features.folding import blocks_of
 from contender.features.kinds.kind import OfColumn
 from contender.features.layouts import COUNT, Spread
 from contender.features.layouts.spread import EXCESS, FIRST, SPREAD
-from contender.features.spans import Indices, Spans, values_at
-from contender.features.tiles import Floats
+from contender.features.spans import Floats, Indices, Spans, values_at
 from contender.features.windows import Window
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contender.features.kinds.kind import Aggregation
+from contender.features import Aggregation
 from contender.features.layouts.distinct import hashes_of
 from contender.features.spans import Indices, Spans, values_at
 from contender.features.tiles import Floats, tile_of

@@ -33,7 +33,7 @@ def training_manifest(
     """
     labels = {label: _version(plan, label) for label in plan.labels}
     return {
-        "features": {one.column: f"{labels[one.label][0]}:{one.name}" for one in plan.features},
+        "features": {feature.column: f"{labels[feature.label][0]}:{feature.name}" for feature in plan.features},
         "definitions": dict(labels.values()),
         "rows": {"count": rows.frame.height, **_content(rows.opened)},
         "sources": {name: _content(opened) for name, opened in sources.items()},
@@ -44,20 +44,20 @@ def training_manifest(
 
 def content_sha256(frame: pl.DataFrame) -> str:
     """The sha256 of a frame's names, types and values in their order; the same on every machine."""
-    found = hashlib.sha256()
+    content = hashlib.sha256()
     for column in frame.get_columns():
-        found.update(f"{column.name}\0{column.dtype}\0{len(column)}\0".encode())
-        found.update(np.packbits(column.is_null().to_numpy()).tobytes())
+        content.update(f"{column.name}\0{column.dtype}\0{len(column)}\0".encode())
+        content.update(np.packbits(column.is_null().to_numpy()).tobytes())
         if column.dtype == pl.String:
-            found.update(column.str.len_bytes().fill_null(0).to_numpy().astype("<u4").tobytes())
-            found.update("".join(column.drop_nulls()).encode())
+            content.update(column.str.len_bytes().fill_null(0).to_numpy().astype("<u4").tobytes())
+            content.update("".join(column.drop_nulls()).encode())
         elif column.dtype.is_nested() or column.dtype == pl.Object:
-            found.update(repr(column.to_list()).encode())
+            content.update(repr(column.to_list()).encode())
         else:
             physical = column.cast(pl.String) if column.dtype.is_decimal() else column.to_physical()
             values = physical.drop_nulls().to_numpy()
-            found.update(repr(values.tolist()).encode() if values.dtype == object else values.tobytes())
-    return found.hexdigest()
+            content.update(repr(values.tolist()).encode() if values.dtype == object else values.tobytes())
+    return content.hexdigest()
 
 
 def _content(opened: SourceTable) -> dict[str, Any]:
@@ -78,4 +78,4 @@ def _version(plan: JoinPlan, label: str) -> tuple[str, str]:
     if label not in catalogue.kept and newest.get(label) != view:
         return label, digest(view_document(view))
     number = label if label in catalogue.kept else catalogue.newest(label)
-    return number, next(one.digest for one in catalogue.versions if one.label == number)
+    return number, next(version.digest for version in catalogue.versions if version.label == number)

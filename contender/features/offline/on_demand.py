@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from contender.features import OnDemandView, TrainingSetError
 from contender.features.arrays import Computed, Values, computed
-from contender.features.errors import TrainingSetError
 from contender.features.limits import MOST_EXACT
 from contender.features.offline.tables import TYPES, SourceTable
-from contender.features.on_demand import OnDemandView
 
 
 def on_demand_features(
@@ -33,8 +32,8 @@ def on_demand_features(
     columns = [*zip(view.request.values(), request.get_columns(), strict=True), *inputs]
     for kind, column in columns[: len(view.request)]:
         _check_exact(rows, kind, column)
-    found = computed(view, [(kind, _values(kind, column)) for kind, column in columns])
-    return {name: _series(name, view.features[name], one) for name, one in found.items()}
+    features = computed(view, [(kind, _values(kind, column)) for kind, column in columns])
+    return {name: _series(name, view.features[name], feature) for name, feature in features.items()}
 
 
 def _requested(rows: SourceTable, name: str, kind: Any, view: OnDemandView) -> pl.Expr:
@@ -58,7 +57,7 @@ def _values(kind: type, column: pl.Series) -> Values:
     return np.asarray(column.cast(pl.Float64).fill_null(nan).to_numpy())
 
 
-def _series(name: str, kind: type, found: Computed) -> pl.Series:
+def _series(name: str, kind: type, feature: Computed) -> pl.Series:
     if kind is str:
-        return pl.Series(name, found.listed, dtype=pl.String)
-    return pl.Series(name, found.values, dtype=TYPES[kind]).set(pl.Series(found.missing, dtype=pl.Boolean), None)
+        return pl.Series(name, feature.listed, dtype=pl.String)
+    return pl.Series(name, feature.values, dtype=TYPES[kind]).set(pl.Series(feature.missing, dtype=pl.Boolean), None)

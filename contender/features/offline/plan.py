@@ -7,12 +7,17 @@ from typing import Any, Self
 import polars as pl
 
 from contender.contracts.feature_ref import FeatureRef
-from contender.features.catalogue import Catalogue, Feature
-from contender.features.definitions import FeatureService, FeatureView
-from contender.features.errors import TrainingSetError, UnknownFeatureError
+from contender.features import (
+    Catalogue,
+    Feature,
+    FeatureService,
+    FeatureView,
+    OnDemandView,
+    TrainingSetError,
+    UnknownFeatureError,
+)
 from contender.features.offline.tables import TYPES
 from contender.features.offline.tiled import Tiled
-from contender.features.on_demand import OnDemandView
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +47,10 @@ class JoinPlan:
             TrainingSetError: two different views have one name.
         """
         listed = list(asked)
-        views = [one for one in listed if isinstance(one, FeatureView | OnDemandView)]
+        views = [selection for selection in listed if isinstance(selection, FeatureView | OnDemandView)]
         known = Catalogue.of(views) if catalogue is None else catalogue
         try:
-            features = [feature for one in listed for feature in _features(one, known)]
+            features = [feature for selection in listed for feature in _features(selection, known)]
         except UnknownFeatureError as error:
             if catalogue is not None:
                 raise
@@ -65,26 +70,26 @@ class JoinPlan:
     @property
     def labels(self) -> dict[str, FeatureView | OnDemandView]:
         """Every view that takes part, by its label."""
-        views = {one.column.partition("__")[0]: one.view for one in self.tiled}
+        views = {tiled.column.partition("__")[0]: tiled.view for tiled in self.tiled}
         return {**views, **self.on_demand}
 
     @property
     def row_types(self) -> dict[str, Any]:
         """Types in polars of the columns of rows that a CSV file would leave to be guessed."""
-        keys = {key: pl.String for one in self.tiled for key in one.view.join_keys}
+        keys = {key: pl.String for tiled in self.tiled for key in tiled.view.join_keys}
         request = {name: TYPES[kind] for view in self.on_demand.values() for name, kind in view.request.items()}
         return {**keys, **request}
 
     def _add(self, feature: Feature) -> None:
         """Take up a feature after what it needs."""
-        for one in self.catalogue.inputs(feature):
-            self._add(one)
+        for needed in self.catalogue.inputs(feature):
+            self._add(needed)
         held = self.labels.setdefault(feature.label, feature.view)
         if held != feature.view:
             raise TrainingSetError(f"there are two different views {feature.label!r}; ask for one of them")
         if isinstance(feature.view, OnDemandView):
             self.on_demand[feature.label] = feature.view
-        elif all(one.column != feature.column for one in self.tiled):
+        elif all(tiled.column != feature.column for tiled in self.tiled):
             self.tiled.append(Tiled(feature.column, feature.view, feature.aggregation))
 
 
@@ -101,5 +106,7 @@ def _features(asked: FeatureService | FeatureView | OnDemandView | str, catalogu
         return [catalogue.feature(asked)]
     if isinstance(asked, FeatureService):
         return catalogue.features(asked.features)
-    names = asked.features if isinstance(asked, OnDemandView) else [one.name for one in asked.aggregations]
+    names = (
+        asked.features if isinstance(asked, OnDemandView) else [aggregation.name for aggregation in asked.aggregations]
+    )
     return [Feature(asked, name, asked.name) for name in names]

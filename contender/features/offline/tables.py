@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 import polars as pl
 
-from contender.features.definitions import ColumnType, EventSource
-from contender.features.errors import TrainingSetError
+from contender.features import ColumnType, EventSource, TrainingSetError
 from contender.features.limits import MOST_CHARACTERS, MOST_EXACT, MOST_MAGNITUDE
 from contender.features.tiles import Floats
 
@@ -68,15 +67,15 @@ class SourceTable:
         Raises:
             TrainingSetError: there is no such column, or it is of another type.
         """
-        found = self._type(name)
+        dtype = self._type(name)
         fits = {
-            str: found == pl.String or isinstance(found, pl.Categorical | pl.Enum),
-            int: found.is_integer(),
-            float: found.is_numeric(),
-            bool: found == pl.Boolean,
+            str: dtype == pl.String or isinstance(dtype, pl.Categorical | pl.Enum),
+            int: dtype.is_integer(),
+            float: dtype.is_numeric(),
+            bool: dtype == pl.Boolean,
         }[kind]
-        if not fits and found != pl.Null:  # nothing but nulls, which are looked for later
-            raise TrainingSetError(f"{self.where}: column {name!r} is {found}, not {_MEANT[kind]} ({kind.__name__})")
+        if not fits and dtype != pl.Null:  # nothing but nulls, which are looked for later
+            raise TrainingSetError(f"{self.where}: column {name!r} is {dtype}, not {_MEANT[kind]} ({kind.__name__})")
         return pl.col(name).cast(TYPES[kind])
 
     def key(self, name: str) -> pl.Expr:
@@ -93,14 +92,14 @@ class SourceTable:
         Raises:
             TrainingSetError: there is no such column, or it holds no times.
         """
-        found = self._type(name)
-        if isinstance(found, pl.Datetime):
+        dtype = self._type(name)
+        if isinstance(dtype, pl.Datetime):
             return pl.col(name).dt.epoch("us").cast(pl.Float64) / _MICROSECONDS
-        if found == pl.Date:
+        if dtype == pl.Date:
             return pl.col(name).cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / _MICROSECONDS
-        if not found.is_numeric():
+        if not dtype.is_numeric():
             raise TrainingSetError(
-                f"{self.where}: column {name!r} is {found}; a time is seconds since the Unix epoch, or a datetime"
+                f"{self.where}: column {name!r} is {dtype}; a time is seconds since the Unix epoch, or a datetime"
             )
         return pl.col(name).cast(pl.Float64)
 
@@ -123,25 +122,25 @@ class SourceTable:
             *(values[name].min().alias(f"least {name}") for name in seconds),
             *(_beyond(name, self.schema[name]).sum().alias(f"beyond {name}") for name in names if name not in seconds),
         )
-        found = facts.collect(engine="streaming").row(0, named=True)
+        counts = facts.collect(engine="streaming").row(0, named=True)
         for name in names:
-            if nulls := found[f"nulls {name}"]:
+            if nulls := counts[f"nulls {name}"]:
                 raise TrainingSetError(f"{self.where}: column {name!r} holds {nulls} nulls; leave those rows out")
-            if found.get(f"odd {name}"):
+            if counts.get(f"odd {name}"):
                 raise TrainingSetError(f"{self.where}: column {name!r} holds NaN or infinity; leave those rows out")
-            if (found.get(f"most {name}") or 0.0) > LATEST_S:
+            if (counts.get(f"most {name}") or 0.0) > LATEST_S:
                 raise TrainingSetError(
-                    f"{self.where}: column {name!r} goes to {found[f'most {name}']:.0f}, which is no time in seconds: "
+                    f"{self.where}: column {name!r} goes to {counts[f'most {name}']:.0f}, which is no time in seconds: "
                     "divide milliseconds by 1000, or give datetimes"
                 )
-            if (found.get(f"least {name}") or 0.0) < 0.0:
+            if (counts.get(f"least {name}") or 0.0) < 0.0:
                 raise TrainingSetError(f"{self.where}: column {name!r} goes back before 1970; leave those rows out")
-            if beyond := found.get(f"beyond {name}"):
+            if beyond := counts.get(f"beyond {name}"):
                 raise TrainingSetError(
                     f"{self.where}: column {name!r} holds {beyond} values that no event may have: text of 1 to "
                     f"{MOST_CHARACTERS} characters, whole numbers up to 2**53, others up to {MOST_MAGNITUDE:g}"
                 )
-        return int(found["rows"])
+        return int(counts["rows"])
 
     def _type(self, name: str) -> pl.DataType:
         if name not in self.schema:
@@ -193,13 +192,13 @@ def open_events(source: EventSource, events: Mapping[str, Table]) -> SourceTable
     Raises:
         TrainingSetError: there are none.
     """
-    given = events.get(source.name)
-    if given is None and not source.history:
+    provided = events.get(source.name)
+    if provided is None and not source.history:
         raise TrainingSetError(
             f"there are no events of source {source.name!r}: give a table or a path in events, or the source a history="
         )
     types = {name: TYPES[kind] for name, kind in source.schema.items()}
-    table = source.history if given is None else given
+    table = source.history if provided is None else provided
     return SourceTable.of(table, f"events of {source.name!r}", types)
 
 
@@ -246,10 +245,10 @@ def _beyond(name: str, kind: pl.DataType) -> pl.Expr:
 
 
 def _files(path: str, where: str) -> tuple[Path, ...]:
-    found = tuple(Path(one) for one in sorted(glob(path, recursive=True)))  # noqa: PTH207 - a path with a drive too
-    if not found:
+    matches = tuple(Path(name) for name in sorted(glob(path, recursive=True)))  # noqa: PTH207 - a path with a drive too
+    if not matches:
         raise TrainingSetError(f"{where}: there is no file {path!r} (looked for from {Path.cwd()})")
-    return found
+    return matches
 
 
 def _scanned(files: tuple[Path, ...], where: str, types: Mapping[str, Any]) -> pl.LazyFrame:

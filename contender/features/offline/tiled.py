@@ -7,10 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from contender.features.conditions import Condition
-from contender.features.definitions import EventSource, FeatureView
-from contender.features.errors import TrainingSetError
-from contender.features.kinds.kind import Aggregation
+from contender.features import Aggregation, Condition, EventSource, FeatureView, TrainingSetError
 from contender.features.offline.history import History, MaxAge, RowQuery, Values
 from contender.features.offline.tables import SourceTable, TrainingRows, time_column
 from contender.features.spans import Indices, Spans
@@ -39,19 +36,19 @@ class SourceGroup:
     @classmethod
     def all_of(cls, features: Iterable[Tiled]) -> "list[SourceGroup]":
         """Features in as few groups as there can be."""
-        found: list[SourceGroup] = []
-        for one in features:
-            view = one.view
-            group = next((g for g in found if g.source == view.source and g.join_keys == view.join_keys), None)
+        groups: list[SourceGroup] = []
+        for feature in features:
+            view = feature.view
+            group = next((g for g in groups if g.source == view.source and g.join_keys == view.join_keys), None)
             if group is None:
-                found.append(group := cls(view.source, view.join_keys, []))
-            group.features.append(one)
-        return found
+                groups.append(group := cls(view.source, view.join_keys, []))
+            group.features.append(feature)
+        return groups
 
     @property
     def parts(self) -> Iterator[tuple[FeatureView, Aggregation]]:
         """Everything that is read from events."""
-        yield from ((one.view, part) for one in self.features for part in one.feature.parts)
+        yield from ((tiled.view, part) for tiled in self.features for part in tiled.feature.parts)
 
     @property
     def columns(self) -> list[str]:
@@ -92,10 +89,10 @@ class Reading:
         for bucket in range(buckets):
             own = np.flatnonzero(codes % buckets == bucket)
             chosen = entities.filter(pl.col("code") % buckets == bucket).with_columns(pl.col("code") // buckets)
-            found = _with_codes(events, chosen).collect(engine="streaming")
+            own_events = _with_codes(events, chosen).collect(engine="streaming")
             # Nobody's number lies beyond those of the bucket's entities, whichever bucket it falls into.
             query = RowQuery(np.minimum(codes[own] // buckets, chosen.height), self.rows.times[own])
-            table = _Bucket(found, chosen.height, query).table(self.group)
+            table = _Bucket(own_events, chosen.height, query).table(self.group)
             parts.append(table.with_columns(pl.Series(_ROW, own)))
         return pl.concat(parts).sort(_ROW).drop(_ROW)
 
@@ -144,17 +141,17 @@ class _Bucket:
         for order, readers in _by_order(group).items():
             history = self._history(order)
             spans: dict[tuple[int, float], Spans] = {}
-            for place, view, part in readers:
+            for index, view, part in readers:
                 window = (view.hop_s, part.window_s)
                 if window not in spans:
                     spans[window] = history.spans(self.query, *window)
                 age = MaxAge(self.query.time, view.max_age_s)
-                values[place] = Values.of(part, history, spans[window], age)
+                values[index] = Values.of(part, history, spans[window], age)
         series = []
-        for number, one in enumerate(group.features):
-            parts = [values[number, part] for part in range(len(one.feature.parts))]
-            column = Values.combined(one.feature, parts)
-            series.append(column.series(one.column, integer=one.view.is_integer(one.feature)))
+        for number, tiled in enumerate(group.features):
+            parts = [values[number, part] for part in range(len(tiled.feature.parts))]
+            column = Values.combined(tiled.feature, parts)
+            series.append(column.series(tiled.column, integer=tiled.view.is_integer(tiled.feature)))
         return pl.DataFrame(series)
 
     def _history(self, order: _Order) -> History:
@@ -171,18 +168,18 @@ _Reader = tuple[tuple[int, int], FeatureView, Aggregation]  # number of the feat
 def _by_order(group: SourceGroup) -> dict[_Order, list[_Reader]]:
     """The parts of features by the history they are read from; counts ride along with a column where there is one."""
     readers: list[_Reader] = [
-        ((number, place), one.view, part)
-        for number, one in enumerate(group.features)
-        for place, part in enumerate(one.feature.parts)
+        ((number, index), tiled.view, part)
+        for number, tiled in enumerate(group.features)
+        for index, part in enumerate(tiled.feature.parts)
     ]
-    found: dict[_Order, list[_Reader]] = {}
-    for reader in sorted(readers, key=lambda one: one[2].column is None):
+    readers_by_order: dict[_Order, list[_Reader]] = {}
+    for reader in sorted(readers, key=lambda reader: reader[2].column is None):
         part = reader[2]
         order = _Order(part.where, part.column, not part.needs_numbers)
         if part.column is None:
-            order = next((one for one in found if one.where == part.where), order)
-        found.setdefault(order, []).append(reader)
-    return found
+            order = next((known for known in readers_by_order if known.where == part.where), order)
+        readers_by_order.setdefault(order, []).append(reader)
+    return readers_by_order
 
 
 def _ingested(opened: SourceTable, source: EventSource) -> str:

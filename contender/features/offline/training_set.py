@@ -7,15 +7,12 @@ from typing import Any, Self, TypeAlias
 
 import polars as pl
 
-from contender.features.catalogue import Catalogue
-from contender.features.definitions import FeatureService, FeatureView
-from contender.features.errors import TrainingSetError
+from contender.features import Catalogue, FeatureService, FeatureView, OnDemandView, TrainingSetError
 from contender.features.offline.manifest import training_manifest
 from contender.features.offline.on_demand import on_demand_features
 from contender.features.offline.plan import JoinPlan
 from contender.features.offline.tables import SourceTable, Table, TrainingRows, open_events, with_features
 from contender.features.offline.tiled import Reading, SourceGroup
-from contender.features.on_demand import OnDemandView
 
 FeatureSelection: TypeAlias = FeatureService | FeatureView | OnDemandView | str
 """What names features: a service, a view with all of its own, or a reference `view:feature`, `view@2:feature`."""
@@ -129,9 +126,9 @@ class _Building:
         listed = [features] if isinstance(features, FeatureSelection) else list(features)
         plan = JoinPlan.of(listed, catalogue)
         read = TrainingRows.of(rows, plan.row_types)
-        if taken := [column for column in plan.columns if column in read.frame.columns]:
-            raise TrainingSetError(f"rows already have a column {taken[0]!r}; leave it out")
-        sources = {one.view.source.name: one.view.source for one in plan.tiled}
+        if reserved := [column for column in plan.columns if column in read.frame.columns]:
+            raise TrainingSetError(f"rows already have a column {reserved[0]!r}; leave it out")
+        sources = {feature.view.source.name: feature.view.source for feature in plan.tiled}
         if unknown := sorted(events.keys() - sources.keys() - plan.catalogue.sources.keys()):
             there = ", ".join(sorted(sources)) or "none"
             raise TrainingSetError(f"events name a source {unknown[0]!r}; these features are made from {there}")
@@ -141,12 +138,12 @@ class _Building:
         """The rows with their features."""
         if memory_rows < 1:
             raise TrainingSetError(f"memory_rows is {memory_rows}; at least one event must fit")
-        found: dict[str, pl.Series] = {}
+        columns: dict[str, pl.Series] = {}
         for group in SourceGroup.all_of(self.plan.tiled):
             reading = Reading(group, self.opened[group.source.name], self.rows, as_known, memory_rows)
-            found.update({series.name: series for series in reading.features().get_columns()})
+            columns.update({series.name: series for series in reading.features().get_columns()})
         for label, view in self.plan.on_demand.items():
-            inputs = [(one.kind, found[one.column]) for one in self.plan.catalogue.features(view.inputs)]
+            inputs = [(feature.kind, columns[feature.column]) for feature in self.plan.catalogue.features(view.inputs)]
             for name, series in on_demand_features(view, self.rows.opened, inputs).items():
-                found[f"{label}__{name}"] = series.alias(f"{label}__{name}")
-        return self.rows.frame.with_columns(found[column] for column in self.plan.columns)
+                columns[f"{label}__{name}"] = series.alias(f"{label}__{name}")
+        return self.rows.frame.with_columns(columns[column] for column in self.plan.columns)

@@ -4,7 +4,6 @@ from services.feature_service.domain.contents import RingContents
 from services.feature_service.domain.reports import compare
 from services.feature_service.domain.rings import (
     HISTORY,
-    MARK_BYTES,
     Ring,
     Rings,
     StoredRing,

@@ -10,7 +10,7 @@ from services.feature_service.domain.tallies import Tally
 
 @dataclass
 class RingContents:
-    """One entity's ring: cells by slot, the base behind them, and offset marks by place (0: history's)."""
+    """One entity's ring: cells by slot, the base behind them, and offset marks by their index (0: history's)."""
 
     ring: Ring
     cells: dict[int, Cell] = field(default_factory=dict)
@@ -18,10 +18,10 @@ class RingContents:
 
     def apply(self, tally: Tally) -> int:
         """Merge a tally, unless the offset mark says that it is in already; returns the number of late events."""
-        place = tally.partition + 1
-        if self.marks.get(place, 0) >= tally.offset + 1:
+        index = tally.partition + 1
+        if self.marks.get(index, 0) >= tally.offset + 1:
             return 0
-        self.marks[place] = tally.offset + 1
+        self.marks[index] = tally.offset + 1
         late = 0
         for cell in tally.cells:
             slot = int(cell[0]) % self.ring.slots
@@ -50,6 +50,6 @@ class RingContents:
         value = bytearray(self.ring.largest_bytes(max(self.marks)))
         for slot, cell in self.cells.items():
             value[slot * size : (slot + 1) * size] = self.ring.layout.pack(cell)
-        for place, mark in self.marks.items():
-            struct.pack_into("<d", value, self.ring.cells_bytes + MARK_BYTES * place, mark)
+        for index, mark in self.marks.items():
+            struct.pack_into("<d", value, self.ring.cells_bytes + MARK_BYTES * index, mark)
         return StoredRing(bytes(value))

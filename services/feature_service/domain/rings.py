@@ -18,8 +18,16 @@ from typing import NamedTuple, Self
 import msgspec
 
 from contender.contracts.values import Scalar
-from contender.features import ALL_TIME, Aggregation, ColumnType, DefinitionError, FeatureView, sharing
-from contender.features.conditions import Condition, condition_document
+from contender.features import (
+    ALL_TIME,
+    Aggregation,
+    ColumnType,
+    Condition,
+    DefinitionError,
+    FeatureView,
+    condition_document,
+    sharing,
+)
 from contender.features.layouts import MARKS_BYTES, Layout
 
 MARK_BYTES = 8

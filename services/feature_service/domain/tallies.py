@@ -39,25 +39,25 @@ def tally(ring: Ring, partition: int, offset: int, events: Sequence[EntityEvent]
     if not counted:
         return {}
     tiles: list[float] = tile_of([event.time for event in counted], ring.hop_s).tolist()
-    found: dict[str, dict[float, list[Pair]]] = defaultdict(dict)
+    pairs: dict[str, dict[float, list[Pair]]] = defaultdict(dict)
     column, single = ring.column, ring.join_keys[0] if len(ring.join_keys) == 1 else None
     numbers = ring.layout.keep([0.0 if column is None else event.values[column] for event in counted])
     for event, tile, number in zip(counted, tiles, numbers, strict=True):
         values = event.values
         entity = str(values[single]) if single else entity_text([values[key] for key in ring.join_keys])
-        found[entity].setdefault(tile, []).append((event.time, number))
+        pairs[entity].setdefault(tile, []).append((event.time, number))
     return {
         entity: Tally(partition, offset, [ring.layout.cell(tile, by_tile[tile]) for tile in sorted(by_tile)])
-        for entity, by_tile in found.items()
+        for entity, by_tile in pairs.items()
     }
 
 
 def by_source(events: Iterable[EntityEvent]) -> Mapping[str, list[EntityEvent]]:
     """Events by the source they name, their order kept."""
-    found: dict[str, list[EntityEvent]] = defaultdict(list)
+    by_name: dict[str, list[EntityEvent]] = defaultdict(list)
     for event in events:
-        found[event.source].append(event)
-    return found
+        by_name[event.source].append(event)
+    return by_name
 
 
 def _counts(ring: Ring, partition: int, event: EntityEvent) -> bool:

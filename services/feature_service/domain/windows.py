@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from math import inf, isfinite
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -105,7 +104,7 @@ class RingGroup:
             {window: window_round for window_round, window in enumerate(of_ring)} for of_ring in windows
         ]
         self._reach = [
-            [inf if window == ALL_TIME else float(seconds(window) // ring.hop_s) for window in of_ring]
+            [np.inf if window == ALL_TIME else float(seconds(window) // ring.hop_s) for window in of_ring]
             for ring, of_ring in zip(rings, windows, strict=True)
         ]
         self._gap = [bytes((self.slots - ring.slots) * self.layout.cell_bytes) for ring in rings]
@@ -115,16 +114,16 @@ class RingGroup:
     @classmethod
     def all_of(cls, asked: Mapping[Ring, Sequence[str]]) -> list[Self]:
         """Rings with their windows in as few groups as there can be."""
-        found: list[list[Ring]] = []
-        for ring in sorted(asked, key=lambda one: (one.layout.name, one.layout.size, one.cells)):
-            smallest = found[-1][0] if found else None
+        groups: list[list[Ring]] = []
+        for ring in sorted(asked, key=lambda ring: (ring.layout.name, ring.layout.size, ring.cells)):
+            smallest = groups[-1][0] if groups else None
             if smallest and smallest.layout == ring.layout and ring.cells <= _WIDEST * smallest.cells:
-                found[-1].append(ring)
+                groups[-1].append(ring)
             else:
-                found.append([ring])
-        for rings in found:
+                groups.append([ring])
+        for rings in groups:
             rings.sort(key=lambda ring: -len(asked[ring]))
-        return [cls(rings, [asked[ring] for ring in rings]) for rings in found]
+        return [cls(rings, [asked[ring] for ring in rings]) for rings in groups]
 
     def joined(self, held: Sequence[Sequence[StoredRing | None]]) -> bytes:
         """Per ring the bytes of each entity, behind one another: the slots, filled up, and the base."""
@@ -152,13 +151,13 @@ class RingGroup:
 
         reach = []
         for window_round in range(len(self._reach[0])):
-            having = [one for one in self._reach if window_round < len(one)]
-            reach.append(spread([one[window_round] for one in having]))
+            having = [of_ring for of_ring in self._reach if window_round < len(of_ring)]
+            reach.append(spread([of_ring[window_round] for of_ring in having]))
         return _Geometry(
             spread([ring.hop_s for ring in self.rings]),
             spread([ring.slots for ring in self.rings]),
             reach,
-            [np.isinf(one) for one in reach],
+            [np.isinf(tiles) for tiles in reach],
         )
 
 
@@ -209,16 +208,16 @@ class RingBatch:
             held: of each ring.
             times: when each row's windows end, in seconds, shape (rows,).
         """
-        numbers, counts_by_entry = group.layout.arrays(group.joined([one.entities for one in held]), group.cells)
+        numbers, counts_by_entry = group.layout.arrays(group.joined([ring.entities for ring in held]), group.cells)
         rows: list[list[int] | None]
         is_by_entity = len(times) > 0 and bool((times == times[0]).all())
         if is_by_entity:
             times = times[:1, None]
-            counts = [len(one.entities) for one in held]
-            rows = [None if _is_identity(one) else list(one.row) for one in held]
+            counts = [len(ring.entities) for ring in held]
+            rows = [None if _is_identity(ring) else list(ring.row) for ring in held]
         else:  # each row is a moment
-            starts = accumulate((len(one.entities) for one in held[:-1]), initial=0)
-            chosen = [start + number for start, one in zip(starts, held, strict=True) for number in one.row]
+            starts = accumulate((len(ring.entities) for ring in held[:-1]), initial=0)
+            chosen = [start + number for start, ring in zip(starts, held, strict=True) for number in ring.row]
             numbers, counts_by_entry = numbers[chosen], counts_by_entry[chosen]
             counts = [len(times)] * len(held)
             rows = [None] * len(held)
@@ -245,8 +244,8 @@ class RingBatch:
 
     def _found(self, index: int) -> list[bool]:
         """Whether the entity of each moment of a ring is held at all."""
-        found = [one is not None for one in self._held[index].entities]
-        return found if self._is_by_entity else [found[number] for number in self._held[index].row]
+        is_held = [stored is not None for stored in self._held[index].entities]
+        return is_held if self._is_by_entity else [is_held[number] for number in self._held[index].row]
 
     def column(self, index: int, part: Aggregation, *, integer: bool, max_age_s: float) -> Column:
         """One feature's values; windows end at the rows' times, and an event at exactly that time is unseen.
@@ -267,7 +266,7 @@ class RingBatch:
         too_old = None if window.outside is None else window.outside[span]
         is_known = None
         if not part.never_null:
-            if isfinite(max_age_s):
+            if max_age_s < np.inf:
                 stale = window.stale(self._times, max_age_s)[span]
                 too_old = stale if too_old is None else too_old | stale
             if not window.has_events or part.least_events > 1:
@@ -305,16 +304,16 @@ def _by(row: Sequence[int] | None, of_moments: list[T]) -> list[T]:
     return of_moments if row is None else [of_moments[moment] for moment in row]
 
 
-def _statuses(found: Sequence[bool], is_known: Sequence[bool] | None, too_old: Mask | None) -> list[Status]:
+def _statuses(is_held: Sequence[bool], is_known: Sequence[bool] | None, too_old: Mask | None) -> list[Status]:
     """None: known everywhere, or too old nowhere."""
-    here = [True] * len(found) if is_known is None else is_known
-    old = [False] * len(found) if too_old is None else too_old.tolist()
+    here = [True] * len(is_held) if is_known is None else is_known
+    old = [False] * len(is_held) if too_old is None else too_old.tolist()
     return [
-        "OUTSIDE_MAX_AGE" if is_old else "PRESENT" if is_here else "NULL_VALUE" if is_held else "NOT_FOUND"
-        for is_old, is_here, is_held in zip(old, here, found, strict=True)
+        "OUTSIDE_MAX_AGE" if is_old else "PRESENT" if is_here else "NULL_VALUE" if has_events else "NOT_FOUND"
+        for is_old, is_here, has_events in zip(old, here, is_held, strict=True)
     ]
 
 
 def _whole(values: list[Any]) -> list[FeatureValue]:
     """Values of whole numbers, which cells hold as float64."""
-    return [[int(one) for one in value] if isinstance(value, list) else int(value) for value in values]
+    return [[int(entry) for entry in value] if isinstance(value, list) else int(value) for value in values]

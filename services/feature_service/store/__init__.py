@@ -3,7 +3,6 @@
 from services.feature_service.store.protocol import (
     HEALTH_TTL_S,
     FeatureStore,
-    FramePosition,
     RingQuery,
     RingReader,
     RingsRead,
@@ -14,7 +13,6 @@ from services.feature_service.store.registry import Registry, RegistryState
 __all__ = [
     "HEALTH_TTL_S",
     "FeatureStore",
-    "FramePosition",
     "Registry",
     "RegistryState",
     "RingQuery",

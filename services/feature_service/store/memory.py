@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from contender.features.layouts import MOST_RING_BYTES
 from services.feature_service.domain import Ring, RingContents, Tally
-from services.feature_service.store.protocol import HEALTH_TTL_S, FramePosition, RingQuery, RingsRead
+from services.feature_service.frames import FramePosition
+from services.feature_service.store.protocol import HEALTH_TTL_S, RingQuery, RingsRead
 
 
 class MemoryStore:
@@ -34,7 +35,7 @@ class MemoryStore:
         late = 0
         for entity, several in tallies.items():
             held = self._held.setdefault((ring.name, entity), RingContents(ring))
-            late += sum(held.apply(one) for one in several)
+            late += sum(held.apply(tally) for tally in several)
         return late if ring.has_windows else 0
 
     async def note_applied(self, partition: int, offset: int, token: str) -> str:

@@ -4,18 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from services.feature_service.domain import Ring, StoredRing, Tally
+from services.feature_service.frames import FramePosition
 from shared.errors import Unavailable
 
 HEALTH_TTL_S = 3600.0
 """How long a worker's last health figures are kept; far above any clock skew."""
-
-
-class FramePosition(NamedTuple):
-    """A frame and where it lies in topic entity-events. `frame_id` is empty where its producer gave none."""
-
-    frame_id: str
-    partition: int
-    offset: int
 
 
 class StoreUnavailableError(Unavailable):

@@ -17,9 +17,9 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from contender.features.layouts import MOST_RING_BYTES
 from services.feature_service.domain import Ring, StoredRing, Tally
+from services.feature_service.frames import FramePosition
 from services.feature_service.store.protocol import (
     HEALTH_TTL_S,
-    FramePosition,
     RingQuery,
     RingsRead,
     StoreUnavailableError,
@@ -143,7 +143,7 @@ class RedisStore:
         pipeline = self._redis.pipeline(transaction=False)
         for partition in partitions:
             pipeline.get(_applied(partition))
-        return [None if one is None else int(one) for one in await pipeline.execute()]
+        return [None if offset is None else int(offset) for offset in await pipeline.execute()]
 
     @_guarded
     async def persist(self) -> None:
@@ -175,10 +175,10 @@ class RedisStore:
     @_guarded
     async def is_applied(self, frame_id: str) -> bool:
         """Whether the frame of that id has been merged."""
-        place = cast("bytes | None", await self._redis.get(_seen(frame_id)))
-        if place is None:
+        position = cast("bytes | None", await self._redis.get(_seen(frame_id)))
+        if position is None:
             return False
-        partition, _, offset = place.partition(b"/")
+        partition, _, offset = position.partition(b"/")
         applied = cast("bytes | None", await self._redis.get(_applied(int(partition))))
         return applied is not None and int(applied) >= int(offset)
 
@@ -234,8 +234,8 @@ class RedisStore:
     @_guarded
     async def read_health(self) -> dict[str, bytes]:
         """The last health figures of each worker."""
-        found = await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(_HEALTH))
-        return {worker.decode(): health for worker, health in found.items()}
+        reports = await cast("Awaitable[dict[bytes, bytes]]", self._redis.hgetall(_HEALTH))
+        return {worker.decode(): health for worker, health in reports.items()}
 
     @_guarded
     async def entities(self, rings: Sequence[Ring]) -> dict[str, int]:
@@ -316,14 +316,14 @@ class RedisClusterStore(RedisStore):
         """The primaries that have slots, each with a key that lies there."""
         slots = self._cluster.nodes_manager.slots_cache
         serving = {nodes[0] for nodes in slots.values()}
-        found: dict[ClusterNode, str] = {}
+        keys: dict[ClusterNode, str] = {}
         for number in range(len(slots)):
             key = f"{_PERSISTED}:{number}"
             if nodes := slots.get(key_slot(key.encode())):
-                found.setdefault(nodes[0], key)
-            if len(found) == len(serving):
+                keys.setdefault(nodes[0], key)
+            if len(keys) == len(serving):
                 break
-        return found
+        return keys
 
     async def is_ready(self) -> bool:
         """Whether every primary answers PING."""
@@ -342,9 +342,9 @@ def _calls(ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> Iterator[dict[
         some: dict[str, list[Tally]] = {}
         size = 0
         for entity in entities:
-            for one in tallies[entity]:
-                some.setdefault(entity, []).append(one)
-                size += len(one.cells) * ring.layout.cell_bytes
+            for tally in tallies[entity]:
+                some.setdefault(entity, []).append(tally)
+                size += len(tally.cells) * ring.layout.cell_bytes
                 if size >= _CALL_BYTES:
                     yield some
                     some, size = {}, 0

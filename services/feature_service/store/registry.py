@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-from sqlalchemy import UniqueConstraint, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlmodel import Field, SQLModel, col, select
+from sqlmodel import Field, SQLModel, UniqueConstraint, col, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from contender.features import KeptVersion
@@ -133,7 +132,7 @@ class SqlRegistry:
             # First: whoever holds a revision must hold all that it stands for, and others write between two readings.
             state = await session.get(FeatureStateRow, _STATE) or FeatureStateRow(id=_STATE)
             rows = (await session.exec(select(FeatureVersionRow).order_by(col(FeatureVersionRow.id)))).all()
-            retired = {(one.name, one.number): one.newest for one in await session.exec(select(FeatureRetirementRow))}
+            retired = {(row.name, row.number): row.newest for row in await session.exec(select(FeatureRetirementRow))}
             store = await session.get(FeatureStoreRow, _STATE) or FeatureStoreRow(id=_STATE)
         versions = [
             KeptVersion(
@@ -166,14 +165,18 @@ class SqlRegistry:
     ) -> bool:
         rows = (await session.exec(select(FeatureVersionRow))).all()
         known = {(row.name, row.number): row for row in rows}
-        if any((row := known.get((one.name, one.number))) and row.digest != one.digest for one in versions):
+        if any(
+            (row := known.get((version.name, version.number))) and row.digest != version.digest for version in versions
+        ):
             return False
-        for one in versions:
-            document = msgspec.json.encode(one.document).decode()
-            row = known.get((one.name, one.number))
+        for version in versions:
+            document = msgspec.json.encode(version.document).decode()
+            row = known.get((version.name, version.number))
             if row is None:
-                row = FeatureVersionRow(name=one.name, number=one.number, digest=one.digest, document=document)
-                row.seam = msgspec.json.encode(cutovers[one.label]).decode() if one.label in cutovers else None
+                row = FeatureVersionRow(
+                    name=version.name, number=version.number, digest=version.digest, document=document
+                )
+                row.seam = msgspec.json.encode(cutovers[version.label]).decode() if version.label in cutovers else None
             row.document = document
             session.add(row)
         await self._count(session, revision=1)
@@ -212,8 +215,8 @@ class SqlRegistry:
         versions = (await self.load()).versions
         async with AsyncSession(self._engine) as session:
             try:
-                for one, newest in _retiring(versions, labels):
-                    session.add(FeatureRetirementRow(name=one.name, number=one.number, newest=newest))
+                for version, newest in _retiring(versions, labels):
+                    session.add(FeatureRetirementRow(name=version.name, number=version.number, newest=newest))
                 await self._count(session, revision=1)
                 await session.commit()
             except IntegrityError:  # another process has retired one of them in this moment
@@ -258,14 +261,14 @@ class InMemoryRegistry:
 
     async def keep(self, versions: Sequence[KeptVersion], cutovers: Mapping[str, HistoryCutover]) -> bool:
         """Add versions and change the descriptions of known ones."""
-        known = {one.label: one for one in self._registered.versions}
-        if any(one.label in known and known[one.label].digest != one.digest for one in versions):
+        known = {version.label: version for version in self._registered.versions}
+        if any(version.label in known and known[version.label].digest != version.digest for version in versions):
             return False
         kept = {
             **{label: cutover for label, cutover in cutovers.items() if label not in known},
             **self._registered.cutovers,
         }
-        known.update({one.label: one for one in versions})
+        known.update({version.label: version for version in versions})
         self._change(versions=list(known.values()), cutovers=kept)
         return True
 
@@ -285,11 +288,11 @@ class InMemoryRegistry:
 
     async def retire(self, labels: Collection[str]) -> None:
         """Keep versions no longer."""
-        newest = {one.label: newest for one, newest in _retiring(self._registered.versions, labels)}
+        newest = {version.label: newest for version, newest in _retiring(self._registered.versions, labels)}
         self._change(
             versions=[
-                msgspec.structs.replace(one, retired_after=newest.get(one.label, one.retired_after))
-                for one in self._registered.versions
+                msgspec.structs.replace(version, retired_after=newest.get(version.label, version.retired_after))
+                for version in self._registered.versions
             ]
         )
 
@@ -300,9 +303,9 @@ class InMemoryRegistry:
 
 def _retiring(versions: Sequence[KeptVersion], labels: Collection[str]) -> Iterator[tuple[KeptVersion, int]]:
     """The kept ones of the named versions, each with the newest number of its view."""
-    for one in versions:
-        if one.label in labels and not one.retired_after:
-            yield one, max(other.number for other in versions if other.name == one.name)
+    for version in versions:
+        if version.label in labels and not version.retired_after:
+            yield version, max(other.number for other in versions if other.name == version.name)
 
 
 @asynccontextmanager

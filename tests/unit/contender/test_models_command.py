@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from contender.cli import app
 from contender.client import Client
-from contender.commands import models
+from contender.commands import calls
 
 RUN = CliRunner()
 VERSION = {
@@ -48,7 +48,7 @@ class Service:
 def service(monkeypatch) -> Service:
     service = Service()
     transport = httpx.MockTransport(service.answer)
-    monkeypatch.setattr(models, "Client", lambda: Client("http://127.0.0.1:8400", transport=transport))
+    monkeypatch.setattr(calls, "Client", lambda: Client("http://127.0.0.1:8400", transport=transport))
     return service
 
 

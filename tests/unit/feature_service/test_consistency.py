@@ -17,12 +17,13 @@ from contender.features.errors import TrainingSetError
 from services.feature_service.consistency import Consistency
 from services.feature_service.definitions import Definitions, DefinitionsSnapshot, definitions_for_tests
 from services.feature_service.event_log import EventLog
-from services.feature_service.handlers import Merging, ReadFrame
+from services.feature_service.frames import FramePosition, ReadFrame
+from services.feature_service.handlers import Merging
 from services.feature_service.history import cutover_of
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.samples import Samples
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import FramePosition, RingQuery, RingsRead
+from services.feature_service.store.protocol import RingQuery, RingsRead
 from services.feature_service.store.registry import InMemoryRegistry, RegistryState
 from shared.clock import FixedClock
 from shared.events import EntityEvent

@@ -16,13 +16,13 @@ from contender.features.kinds import KINDS
 from services.feature_service.api import State
 from services.feature_service.definitions import definitions_for_tests
 from services.feature_service.event_log import EventLog
-from services.feature_service.handlers import Merging, ReadFrame, decode_frame
+from services.feature_service.frames import FramePosition, ReadFrame, decode_frame
+from services.feature_service.handlers import Merging
 from services.feature_service.health import WorkerHealth
 from services.feature_service.main import create_app, state_of
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.errors import Unavailable

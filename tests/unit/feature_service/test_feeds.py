@@ -6,11 +6,11 @@ import pytest
 from contender.features import Entity, EventSource, FeatureView, count
 from contender.features.catalogue import Catalogue
 from services.feature_service.definitions import definitions_for_tests
-from services.feature_service.handlers import Merging, ReadFrame
+from services.feature_service.frames import FramePosition, ReadFrame
+from services.feature_service.handlers import Merging
 from services.feature_service.online import Question
 from services.feature_service.ownership import PartitionOwnership, PartitionTakenError
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.events import EntityEvent

@@ -14,16 +14,17 @@ from contender.features import DefinitionError, Entity, EventSource, FeatureView
 from contender.features import count as count_of
 from contender.features import sum as sum_of
 from contender.features.catalogue import Catalogue
-from contender.features.on_demand import OnDemandView, _compiled
+from contender.features.functions import compiled
+from contender.features.on_demand import OnDemandView
 from contender.training import build_training_set
 from services.feature_service.definitions import definitions_for_tests
 from services.feature_service.domain.windows import Column
-from services.feature_service.handlers import Merging, ReadFrame
+from services.feature_service.frames import FramePosition, ReadFrame
+from services.feature_service.handlers import Merging
 from services.feature_service.on_demand import Failures
 from services.feature_service.online import Question
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.events import EntityEvent
@@ -237,6 +238,6 @@ async def test_failed_rows_are_counted_and_the_reason_is_logged_once_a_minute():
 
 def test_a_function_is_compiled_once():
     view = giving(float, "one")
-    compiled = view.compute([np.ones(1)]), view.compute([np.ones(2)])
-    assert [found["given"].tolist() for found in compiled] == [[1.0], [1.0, 1.0]]
-    assert _compiled(view.source, view.name) is _compiled(view.source, view.name)
+    answers = view.compute([np.ones(1)]), view.compute([np.ones(2)])
+    assert [answer["given"].tolist() for answer in answers] == [[1.0], [1.0, 1.0]]
+    assert compiled(view.source, view.name) is compiled(view.source, view.name)

@@ -12,12 +12,13 @@ from contender.features import Entity, EventSource, FeatureView, count, last_n, 
 from contender.features.catalogue import Catalogue
 from services.feature_service import feast
 from services.feature_service.definitions import definitions_for_tests
-from services.feature_service.handlers import Merging, ReadFrame
+from services.feature_service.frames import FramePosition, ReadFrame
+from services.feature_service.handlers import Merging
 from services.feature_service.online import Question, TooManyTilesError
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import FramePosition, RingQuery, RingsRead
+from services.feature_service.store.protocol import RingQuery, RingsRead
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.errors import InvalidField, TooLarge

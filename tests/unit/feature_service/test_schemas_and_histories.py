@@ -14,13 +14,13 @@ from contender.features.errors import DefinitionError, TrainingSetError
 from services.feature_service.backfill import Backfill
 from services.feature_service.definitions import Definitions, definitions_for_tests
 from services.feature_service.domain.rings import HISTORY
-from services.feature_service.handlers import Merged, Merging, ReadFrame
+from services.feature_service.frames import FramePosition, ReadFrame
+from services.feature_service.handlers import Merged, Merging
 from services.feature_service.health import Health
 from services.feature_service.history import HistoryChangedError, cutover_of
 from services.feature_service.online import Question
 from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.store.memory import MemoryStore
-from services.feature_service.store.protocol import FramePosition
 from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.events import EntityEvent
