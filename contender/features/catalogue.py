@@ -1,4 +1,4 @@
-"""All definitions of a project, found in a Python module and checked against each other, with their versions."""
+"""The definitions of a Python module, checked against each other, with the versions of their views."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,7 +41,7 @@ class KeptVersion(msgspec.Struct, frozen=True):
 class Feature:
     """A feature with its view. `label` is the view as it was asked for, with or without a version.
 
-    Compared by identity, so that what follows from a list of features can be remembered.
+    Compares by identity, so that results can be cached by a list of features.
     """
 
     view: View
@@ -50,7 +50,7 @@ class Feature:
 
     @property
     def aggregation(self) -> Aggregation:
-        """The aggregation of a feature that is read from tiles.
+        """The aggregation that the feature is read from tiles by.
 
         Raises:
             TypeError: it is computed on demand.
@@ -80,11 +80,10 @@ class Feature:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
-    """Definitions by name. `views` and `on_demand` hold those of today; `kept` every version, by `view@number`.
+    """Definitions by name. `views` and `on_demand` hold today's; `kept` holds every version, by `view@number`.
 
-    `today` has per name the version that the view of today is, `schemas` per source those of its events that some
-    version reads, today's first. Numbers mean something only where versions were known, which a service keeps:
-    `is_numbered`.
+    `today` maps each view's name to its version of today, `schemas` each source to the schemas that some version
+    reads, today's first. `is_numbered`: whether a service's known versions gave the numbers; else they mean nothing.
     """
 
     entities: Mapping[str, Entity]
@@ -104,12 +103,12 @@ class Catalogue:
 
         Args:
             definitions: those of today.
-            known: versions that there are, retired ones among them; a view whose meaning none of the kept ones has is a
-                new one.
+            known: the registered versions, retired ones included; a view that means what no kept version means becomes
+                a new version.
 
         Raises:
-            DefinitionError: two definitions share a name, one refers to what there is not, or on-demand views need
-                each other in a circle.
+            DefinitionError: two definitions share a name, a reference names nothing, or on-demand views need each
+                other in a circle.
         """
         listed = list(definitions)
         views = _by_name(listed, FeatureView)
@@ -143,19 +142,19 @@ class Catalogue:
         return catalogue
 
     def again(self, known: Sequence[KeptVersion]) -> "Catalogue":
-        """The same definitions of today beside other versions.
+        """Today's definitions with other known versions.
 
         Raises:
             DefinitionError: as for `of`.
         """
         kinds = (self.entities, self.sources, self.views, self.on_demand, self.services)
-        return Catalogue.of([definition for definitions in kinds for definition in definitions.values()], known)
+        return Catalogue.of([definition for named in kinds for definition in named.values()], known)
 
     def feature(self, reference: str) -> Feature:
         """The feature that a reference `view:feature` or `view@version:feature` names.
 
         Raises:
-            UnknownFeatureError: there is none; the message lists what there is.
+            UnknownFeatureError: nothing has that name; the message lists what exists.
         """
         ref = FeatureRef.parse(reference)
         label, name = ref.label, ref.feature
@@ -174,7 +173,7 @@ class Catalogue:
         """The features of several references, in their order.
 
         Raises:
-            UnknownFeatureError: one of them names none.
+            UnknownFeatureError: a reference names nothing.
         """
         return [self.feature(reference) for reference in references]
 
@@ -190,7 +189,7 @@ class Catalogue:
         return f"{self.newest(feature.label)}:{feature.name}"
 
     def newest(self, name: str) -> str:
-        """`view@number` of what a view means today; of a view that is defined no longer, its last version."""
+        """A view's version of today, as `view@number`; its last version if the view was removed."""
         if name in self.today:
             return self.today[name]
         return max(
@@ -198,7 +197,7 @@ class Catalogue:
         ).label
 
     def inputs(self, feature: Feature) -> list[Feature]:
-        """What an on-demand feature is computed from; nothing for others."""
+        """The features that an on-demand feature is computed from; empty for others."""
         return self.features(feature.view.inputs) if isinstance(feature.view, OnDemandView) else []
 
     def users(self, label: str) -> list[str]:
@@ -211,7 +210,7 @@ class Catalogue:
         ]
 
     def join_keys(self, feature: Feature) -> list[str]:
-        """The columns that name whom a feature describes, those of its inputs included."""
+        """The columns that identify the entity of a feature, those of its inputs included."""
         own = feature.view.join_keys if isinstance(feature.view, FeatureView) else ()
         below = [key for needed in self.inputs(feature) for key in self.join_keys(needed)]
         return list(dict.fromkeys([*own, *below]))
@@ -264,7 +263,7 @@ def _ordered(catalogue: Catalogue) -> list[OnDemandView]:
 
 
 def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list[KeptVersion], dict[str, str]]:
-    """The known versions, and new ones for views whose meaning no kept version has; and which version each view is.
+    """The known and the new versions, and the version of each view. A view of a new meaning gets a new version.
 
     A definition that returns to an earlier meaning gets its earlier version number, so processes of an older and a
     newer release may start in any order. No number is used twice: a reference pinned to a retired version never comes
@@ -290,14 +289,14 @@ def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list
 
 
 def _without_numbers(document: Mapping[str, Any], digests: Mapping[str, str]) -> Mapping[str, Any]:
-    """With what an on-demand view needs by its meaning: numbers are given in another order elsewhere."""
+    """Replaces the inputs' version numbers by digests, since another registry may number in another order."""
     if "inputs" not in document:
         return document
     return {**document, "inputs": _relabelled(document["inputs"], digests)}
 
 
 def _relabelled(references: Iterable[str], names: Mapping[str, str]) -> list[str]:
-    """References with other names for their views, where there are some."""
+    """References with their views renamed, where `names` has a new name."""
     refs = map(FeatureRef.parse, references)
     return [f"{names.get(ref.label, ref.label)}:{ref.feature}" for ref in refs]
 

@@ -1,4 +1,4 @@
-"""Which versions of views there are: rows in SQL, so that every process knows the same and old ones are kept."""
+"""The registry of views' versions: rows in SQL, so that all processes know the same versions, old ones included."""
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -45,10 +45,10 @@ class Registry(Protocol):
 
         Args:
             versions: all of a catalogue's, or some.
-            cutovers: for new ones, by `view@number`, up to which time history is taken from files.
+            cutovers: per new version, `view@number`, the time up to which its history comes from files.
 
         Returns:
-            False where another process has given one of the numbers to another meaning: load again.
+            False where another process has used a number for another meaning; load again and retry.
         """
         ...
 
@@ -56,22 +56,22 @@ class Registry(Protocol):
         """Begin a new generation of rings and return its number.
 
         Args:
-            cutovers: by `view@number`, up to which time history is taken from files from now on; none for the others.
+            cutovers: per version, `view@number`, the time up to which its history comes from files; replaces the others.
         """
         ...
 
     async def move(self, known: str, epoch: str, cutovers: Mapping[str, HistoryCutover]) -> bool:
-        """Note that the rings lie in another store, for instance an emptied one; False where somebody has done so.
+        """Record that the rings lie in another store, such as an emptied one; False if another process has done so.
 
         Args:
-            known: the epoch that was registered. Where there was one, its rings are gone: a new generation begins.
-            epoch: that of the store.
+            known: the epoch registered so far. Unless it is empty, its rings are lost and a new generation begins.
+            epoch: the store's.
             cutovers: as for `rebuild`.
         """
         ...
 
     async def retire(self, labels: Collection[str]) -> None:
-        """Keep versions, by `view@number`, no longer; for good. Those that are not there, or retired, stay so."""
+        """Permanently retire versions, `view@number`; ignores unknown and retired ones."""
         ...
 
 
@@ -90,7 +90,7 @@ class FeatureVersionRow(SQLModel, table=True):
 
 
 class FeatureRetirementRow(SQLModel, table=True):
-    """A version that is kept no longer; `newest` was the view's newest number then."""
+    """A retired version; `newest` was the view's newest number at that time."""
 
     __tablename__ = "feature_retirement"
     __table_args__ = (UniqueConstraint("name", "number"),)
@@ -102,7 +102,7 @@ class FeatureRetirementRow(SQLModel, table=True):
 
 
 class FeatureStoreRow(SQLModel, table=True):
-    """The one row that names the store of the rings."""
+    """The single row that names the store of the rings."""
 
     __tablename__ = "feature_store"
 
@@ -111,7 +111,7 @@ class FeatureStoreRow(SQLModel, table=True):
 
 
 class FeatureStateRow(SQLModel, table=True):
-    """The one row that says how often things have changed."""
+    """The single row that counts changes and rebuilds."""
 
     __tablename__ = "feature_state"
 
@@ -192,7 +192,7 @@ class SqlRegistry:
         return generation
 
     async def move(self, known: str, epoch: str, cutovers: Mapping[str, HistoryCutover]) -> bool:
-        """Note that the rings lie in another store."""
+        """Record that the rings lie in another store."""
         row = (col(FeatureStoreRow.id) == _STATE, col(FeatureStoreRow.epoch) == known)
         async with AsyncSession(self._engine) as session:
             try:
@@ -211,7 +211,7 @@ class SqlRegistry:
         return True
 
     async def retire(self, labels: Collection[str]) -> None:
-        """Keep versions no longer."""
+        """Permanently retire versions."""
         versions = (await self.load()).versions
         async with AsyncSession(self._engine) as session:
             try:
@@ -219,14 +219,14 @@ class SqlRegistry:
                     session.add(FeatureRetirementRow(name=version.name, number=version.number, newest=newest))
                 await self._count(session, revision=1)
                 await session.commit()
-            except IntegrityError:  # another process has retired one of them in this moment
+            except IntegrityError:  # another process has retired a version at the same time
                 await session.rollback()
             else:
                 return
         await self.retire(labels)
 
     async def _count(self, session: AsyncSession, *, revision: int, generation: int = 0) -> FeatureStateRow:
-        """Count in the database, where processes that do so at once don't overwrite one another."""
+        """Increment in the database, so that concurrent processes lose no change."""
         counted = (
             update(FeatureStateRow)
             .where(col(FeatureStateRow.id) == _STATE)
@@ -236,7 +236,7 @@ class SqlRegistry:
             )
         )
         if not (await session.exec(counted)).rowcount:
-            with suppress(IntegrityError):  # another process has begun to count in this moment
+            with suppress(IntegrityError):  # another process has added the row at the same time
                 async with session.begin_nested():
                     session.add(FeatureStateRow(id=_STATE))
             await session.exec(counted)
@@ -278,7 +278,7 @@ class InMemoryRegistry:
         return self._registered.generation
 
     async def move(self, known: str, epoch: str, cutovers: Mapping[str, HistoryCutover]) -> bool:
-        """Note that the rings lie in another store."""
+        """Record that the rings lie in another store."""
         if self._registered.epoch != known:
             return False
         if known:
@@ -287,7 +287,7 @@ class InMemoryRegistry:
         return True
 
     async def retire(self, labels: Collection[str]) -> None:
-        """Keep versions no longer."""
+        """Permanently retire versions."""
         newest = {version.label: newest for version, newest in _retiring(self._registered.versions, labels)}
         self._change(
             versions=[
@@ -302,7 +302,7 @@ class InMemoryRegistry:
 
 
 def _retiring(versions: Sequence[KeptVersion], labels: Collection[str]) -> Iterator[tuple[KeptVersion, int]]:
-    """The kept ones of the named versions, each with the newest number of its view."""
+    """The named versions that are not retired yet, each with its view's newest number."""
     for version in versions:
         if version.label in labels and not version.retired_after:
             yield version, max(other.number for other in versions if other.name == version.name)
