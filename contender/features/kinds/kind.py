@@ -37,7 +37,7 @@ class Aggregation:
     """The value is null below so many events, unless it is never null."""
 
     needs_numbers: ClassVar[bool] = True
-    """Whether the column must be int or float; else values are told apart only, by their hashes."""
+    """Whether the column must be int or float; else only hashes of the values are compared."""
 
     is_whole: ClassVar[bool | None] = None
     """Whether values are whole numbers; None: if those of the column are."""

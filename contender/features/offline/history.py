@@ -48,7 +48,7 @@ class History:
             events: columns `code`, `time`, perhaps `ingested`, and `column name` for every column.
             column: which one to keep; none for bare events.
             entities: how many there are.
-            hashed: whether values are to be told apart only, whatever their type.
+            hashed: whether to keep hashes of the values, which only tell whether two are equal.
         """
         kept = ["code", "time", *(["ingested"] if "ingested" in events.columns else [])]
         if column is None or hashed:

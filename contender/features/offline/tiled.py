@@ -67,7 +67,7 @@ class Reading:
         opened: the events.
         rows: the rows.
         as_known: whether an event is unseen until it was ingested.
-        memory_rows: how many events may be in memory at once, as far as entities can be told apart.
+        memory_rows: how many events may be in memory at once, unless a single entity has more.
     """
 
     group: SourceGroup

@@ -245,7 +245,7 @@ class Rings:
 
 
 def entity_text(values: Sequence[Scalar]) -> str:
-    """An entity as it stands in keys, from its join keys in order: 17 and "17" are the same one."""
+    """An entity as it stands in keys, from its join keys in order: 17 and "17" are the same entity."""
     if len(values) == 1:
         return str(values[0])
     return "|".join(str(value).replace("\\", "\\\\").replace("|", "\\|") for value in values)

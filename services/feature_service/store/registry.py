@@ -56,7 +56,7 @@ class Registry(Protocol):
         """Begin a new generation of rings and return its number.
 
         Args:
-            cutovers: per version, `view@number`, the time up to which its history comes from files; replaces the others.
+            cutovers: per version, `view@number`, up to when history comes from files; replaces the others.
         """
         ...
 
