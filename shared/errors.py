@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Self
 
 from contender.contracts import problems
-from contender.contracts.problems import FieldError, ProblemDetails, ProblemType, details
+from contender.contracts.problems import FieldError as FieldError  # noqa: PLC0414 - raised together with the errors
+from contender.contracts.problems import ProblemDetails, ProblemType, details
 
 
 class ServiceError(Exception):

@@ -42,6 +42,7 @@ __all__ = [
     "Acknowledged",
     "Journal",
     "JournalDamagedError",
+    "JournalFull",
     "JournalInUseError",
     "JournalRecord",
     "Position",

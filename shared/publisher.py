@@ -11,7 +11,6 @@ record that is refused alone goes to the journal's file `refused`.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
 import msgspec
@@ -29,8 +28,7 @@ from aiokafka.structs import RecordMetadata
 from prometheus_client import Counter, Gauge
 
 from shared.background import run_forever
-from shared.errors import JournalFull
-from shared.journal import Acknowledged, Journal, JournalRecord, Position
+from shared.journal import Acknowledged, Journal, JournalFull, JournalRecord, Position
 from shared.logs import logger
 from shared.retention import Retention
 from shared.topic_admin import TopicError, ensure_topics
@@ -107,9 +105,7 @@ class Publisher:
         self._task = asyncio.create_task(run_forever(self._ship_until_failure, 0.0))
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         with suppress(TimeoutError, JournalFull):
             await self.drained(self._drain_s)
         if self._task is not None:

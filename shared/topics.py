@@ -1,7 +1,9 @@
-"""The catalogue of topics: name, key, the one event type each carries, and who writes it."""
+"""The catalogue of topics: the one event type each carries and who writes it, and how rows become records of them."""
 
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from math import ceil
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,8 +15,13 @@ from shared.json_bounds import has_too_many_parts
 LARGEST_RECORD_BYTES = 8 * 1024**2 - 64 * 1024
 """The largest value of a record: the brokers' message.max.bytes, 8 MiB here, less room for keys and headers."""
 
+FRAME_BYTES = 1024**2
+"""About how large a frame becomes: what Kafka takes by its own defaults, and a fraction of LARGEST_RECORD_BYTES."""
+
 EventT = TypeVar("EventT", bound=msgspec.Struct)
 ShapeT = TypeVar("ShapeT")
+RowT = TypeVar("RowT")
+EncodedT = TypeVar("EncodedT", bound=Sized)
 _END_CHARACTERS = 200
 _MOST_PARTS = 500_000
 """Arrays and objects of a record: 200,000 rows of three classes fit into one, and 8 MB of `[],` would take 180 MB."""
@@ -88,3 +95,37 @@ def cloud_event_headers(topic: Topic[EventT], event_id: str, time_rfc3339: str =
     if time_rfc3339:
         headers["ce_time"] = time_rfc3339
     return [(name, value.encode()) for name, value in headers.items()]
+
+
+class Part(NamedTuple, Generic[EncodedT]):
+    """A frame as it is encoded, and the number of its first row."""
+
+    start: int
+    encoded: EncodedT
+
+
+def split(
+    rows: Sequence[RowT], encode: Callable[[Sequence[RowT]], EncodedT], limit_bytes: int = FRAME_BYTES
+) -> list[Part[EncodedT]]:
+    """Rows, in order, in as many frames as it takes for each to have at most `limit_bytes`, or one row.
+
+    The same rows are always split alike, and rows that fit in one frame are encoded once.
+
+    Args:
+        rows: what to encode.
+        encode: makes a frame; its length is that of the record's value in bytes.
+        limit_bytes: how long a frame of several rows may be.
+    """
+    return list(_parts(rows, encode, limit_bytes, 0)) if rows else []
+
+
+def _parts(
+    rows: Sequence[RowT], encode: Callable[[Sequence[RowT]], EncodedT], limit_bytes: int, start: int
+) -> Iterator[Part[EncodedT]]:
+    encoded = encode(rows)
+    if len(encoded) <= limit_bytes or len(rows) == 1:
+        yield Part(start, encoded)
+        return
+    step = max(1, len(rows) // ceil(len(encoded) / limit_bytes))
+    for first in range(0, len(rows), step):
+        yield from _parts(rows[first : first + step], encode, limit_bytes, start + first)

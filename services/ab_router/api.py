@@ -6,8 +6,7 @@ from fastapi import Request
 from contender.contracts import ab_router as contract
 from contender.contracts.ab_router import ExperimentRevision, Prediction
 from services.ab_router.errors import PROBLEMS
-from services.ab_router.handlers.experiments import Experiments
-from services.ab_router.handlers.predictions import Predict, all_refused
+from services.ab_router.handlers import Experiments, Predict, all_refused
 from shared.errors import ProblemTable, ServiceError
 from shared.routes import Routes
 

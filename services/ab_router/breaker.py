@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Literal
 
-from services.ab_router.calls import CallError, QuestionRefusedError
+from services.ab_router.clients import CallError, QuestionRefusedError
 
 Permission = Literal["ask", "try", "wait"]
 

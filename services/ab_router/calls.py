@@ -10,7 +10,8 @@ import msgspec
 from prometheus_client import Counter
 
 from contender.contracts.operation import JSON, Operation
-from contender.contracts.problems import FieldError, read_problem
+from contender.contracts.problems import read_problem
+from services.ab_router.clients import CallError, QuestionRefusedError
 from shared.logs import logger
 
 _LOG = logger(__name__)
@@ -23,24 +24,6 @@ _NOT_ABOUT_THE_QUESTION = frozenset({401, 403, 404, 405, 408, 425, 429})
 AnswerT = TypeVar("AnswerT")
 ContentT = TypeVar("ContentT")
 CALL_FAILURES = Counter("contender_router_call_failures_total", "Calls to another service that failed", ["service"])
-
-
-class CallError(RuntimeError):
-    """The other service does not answer at the moment. Its text, with internal addresses, is for the log."""
-
-
-class QuestionRefusedError(CallError):
-    """The other service refuses the question itself: asking it again does not help.
-
-    Attributes:
-        status: the HTTP status.
-        errors: the fields that it names, in its own terms.
-    """
-
-    def __init__(self, detail: str, status: int, errors: list[FieldError]) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.errors = errors
 
 
 class Caller:

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -16,11 +15,9 @@ import msgspec
 from contender.contracts.feature_ref import FeatureRef
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.values import REQUEST
-from services.ab_router.calls import CallError
-from services.ab_router.clients import Features, Inference, ViewInputs
+from services.ab_router.clients import CallError, Features, Inference, ViewInputs
 from services.ab_router.errors import UnknownModelError
-from services.ab_router.reading import SharedReading
-from shared.background import run_every
+from shared.background import SharedReading, run_every
 from shared.errors import Unavailable, shortened
 from shared.logs import logger
 
@@ -84,9 +81,7 @@ class Catalog:
             await self._open.enter_async_context(run_every(reading.fresh, self._refresh_s, first_s=self._refresh_s))
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
     @property

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from services.ab_router.calls import CallError, QuestionRefusedError
+from services.ab_router.clients import CallError, QuestionRefusedError
 
 RowT = TypeVar("RowT")
 ResultT = TypeVar("ResultT")

@@ -6,19 +6,12 @@ from typing import Any, TypedDict
 
 from fastapi import FastAPI
 
-from services.ab_router import api
+from services.ab_router import api, errors, handlers, http_clients, scoring, store
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import HttpFeatures, HttpInference
-from services.ab_router.errors import PROBLEMS
-from services.ab_router.handlers.experiments import Experiments
-from services.ab_router.handlers.predictions import Predict
-from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
-from services.ab_router.store import open_sql_store
+from shared import http
 from shared.background import run_every
 from shared.clock import SystemClock
-from shared.http import create_app as create_http_app
-from shared.http import service_client
 from shared.journal import FULL_REASON, Journal
 from shared.publisher import Publisher
 
@@ -30,8 +23,8 @@ class State(TypedDict):
     """What a request finds in its state."""
 
     settings: RouterSettings
-    predict: Predict
-    experiments: Experiments
+    predict: handlers.Predict
+    experiments: handlers.Experiments
     catalog: Catalog
     journal: Journal
 
@@ -53,20 +46,22 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
             retention=settings.retention,
         )
         async with (
-            service_client(settings, "feature_service", connections) as features_client,
-            service_client(settings, "inference_service", connections) as inference_client,
-            open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as store,
+            http.service_client(settings, "feature_service", connections) as features_client,
+            http.service_client(settings, "inference_service", connections) as inference_client,
+            store.open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as experiment_store,
             publisher,
         ):
-            features = HttpFeatures(features_client, settings.feature_timeout_s, settings.body_limit_bytes)
-            inference = HttpInference(inference_client, settings.inference_timeout_s, settings.body_limit_bytes)
+            features = http_clients.HttpFeatures(features_client, settings.feature_timeout_s, settings.body_limit_bytes)
+            inference = http_clients.HttpInference(
+                inference_client, settings.inference_timeout_s, settings.body_limit_bytes
+            )
             path = folder / "catalog.json"
             async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
-                experiments = Experiments(store, journal, catalog, clock)
+                experiments = handlers.Experiments(experiment_store, journal, catalog, clock)
                 await experiments.refresh()
                 await experiments.republish()
-                scorer = Scorer(features, inference, catalog, settings)
-                predict = Predict(
+                scorer = scoring.Scorer(features, inference, catalog, settings)
+                predict = handlers.Predict(
                     catalog=catalog,
                     experiments=experiments,
                     scorer=scorer,
@@ -87,18 +82,12 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
         settings: read once at start.
         resources: opens what the requests need; tests give their own.
     """
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        async with resources(settings) as state:
-            yield state
-
-    return create_http_app(
+    return http.create_app(
         service="ab_router",
         title="Contender router",
-        lifespan=lifespan,
+        lifespan=lambda _: resources(settings),
         routes=[api.routes],
-        problems=PROBLEMS,
+        problems=errors.PROBLEMS,
         ready=unready,
         remarks=remarks,
     )
@@ -133,7 +122,7 @@ def _is_inference_away(state: Mapping[str, Any]) -> bool:
 
 def _fallbacks(state: Mapping[str, Any]) -> list[str]:
     """The running experiments that have a fallback value."""
-    experiments: Experiments = state["experiments"]
+    experiments: handlers.Experiments = state["experiments"]
     return [
         experiment.name
         for experiment in experiments.all()
@@ -141,6 +130,6 @@ def _fallbacks(state: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _kept_fresh(experiments: Experiments, every_s: float) -> AbstractAsyncContextManager[None]:
+def _kept_fresh(experiments: handlers.Experiments, every_s: float) -> AbstractAsyncContextManager[None]:
     """Read the changes of other routers, again and again."""
     return run_every(experiments.refresh, every_s, first_s=every_s, name="read experiments again")

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault, ScoredRows
-from contender.contracts.problems import FieldError
 from contender.contracts.values import REQUEST, Scalar, Score
 from services.ab_router.breaker import Breaker
-from services.ab_router.calls import CallError, QuestionRefusedError
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import Features, Inference, ServedFeatures, ViewInputs
+from services.ab_router.clients import CallError, Features, Inference, QuestionRefusedError, ServedFeatures, ViewInputs
 from services.ab_router.isolation import ask_by_halves
 from services.ab_router.rows import AssignedRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
 from services.ab_router.settings import RouterSettings
-from shared.errors import shortened
+from shared.errors import FieldError, shortened
 
 _INVALID = "INVALID"
 _MESSAGE_CHARACTERS = 300

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-from sqlalchemy import UniqueConstraint
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlmodel import Field, SQLModel, col, select
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import UniqueConstraint, exc, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlmodel import Field, SQLModel, col
 
 from contender.contracts.ab_router import ExperimentRevision
 from services.ab_router.errors import ExperimentStoreError
@@ -63,19 +61,17 @@ class SqlExperimentStore:
 
     async def add(self, revision: ExperimentRevision) -> bool:
         """Keep a revision; false when that number of that experiment is there already."""
-        row = RevisionRow(
+        row = insert(RevisionRow).values(
             name=revision.name,
             revision=revision.revision,
             document=msgspec.json.encode(revision).decode(),
             changed_at=revision.changed_at,
         )
-        async with self._session() as session:
-            session.add(row)
-            try:
-                await session.commit()
-            except IntegrityError:
-                await session.rollback()
-                return False
+        try:
+            async with self._transaction() as connection:
+                await connection.execute(row)
+        except exc.IntegrityError:
+            return False
         return True
 
     async def current(self) -> list[ExperimentRevision]:
@@ -87,17 +83,20 @@ class SqlExperimentStore:
         return [revision for revision in await self._all() if revision.name == name]
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[AsyncSession]:
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         try:
-            async with asyncio.timeout(self._timeout_s), AsyncSession(self._engine) as session:
-                yield session
-        except (SQLAlchemyError, OSError) as error:  # of asyncpg both, and a TimeoutError is an OSError
+            async with asyncio.timeout(self._timeout_s), self._engine.begin() as connection:
+                yield connection
+        except exc.IntegrityError:  # its meaning depends on the statement: the caller handles it
+            raise
+        except (exc.SQLAlchemyError, OSError) as error:  # of asyncpg both, and a TimeoutError is an OSError
             raise ExperimentStoreError("experiments can't be read or changed at the moment") from error
 
     async def _all(self) -> list[ExperimentRevision]:
-        async with self._session() as session:
-            rows = (await session.exec(select(RevisionRow).order_by(col(RevisionRow.id)))).all()
-        return [msgspec.json.decode(row.document, type=ExperimentRevision) for row in rows]
+        query = select(col(RevisionRow.document)).order_by(col(RevisionRow.id))
+        async with self._transaction() as connection:
+            documents = (await connection.scalars(query)).all()
+        return [msgspec.json.decode(document, type=ExperimentRevision) for document in documents]
 
 
 class InMemoryExperimentStore:

@@ -10,11 +10,10 @@ from services.ab_router.frames import encode_frame
 from services.ab_router.rows import ScoredRow
 from services.ab_router.settings import RouterSettings
 from shared.clock import Clock
-from shared.frames import FRAME_BYTES, split
 from shared.ids import PredictionId, new_frame_id
 from shared.journal import Journal, JournalRecord
 from shared.microbatch import MicroBatcher
-from shared.topics import LARGEST_RECORD_BYTES, PREDICTIONS, cloud_event_headers
+from shared.topics import FRAME_BYTES, LARGEST_RECORD_BYTES, PREDICTIONS, cloud_event_headers, split
 
 PREDICTED = Counter("contender_predictions_total", "Predictions written to the journal", ["model", "variant"])
 FALLBACKS = Counter(

@@ -16,10 +16,9 @@ from services.feature_service.ownership import PartitionOwnership, RingFilter
 from services.feature_service.store import FeatureStore
 from shared.clock import Clock
 from shared.events import EntityEvent, EntityEventFrame
-from shared.frames import split
 from shared.ids import frame_id_of, new_frame_id
 from shared.journal import Journal, JournalRecord
-from shared.topics import ENTITY_EVENTS, cloud_event_headers
+from shared.topics import ENTITY_EVENTS, cloud_event_headers, split
 
 _NAMED_REASONS = 3
 

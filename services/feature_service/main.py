@@ -30,9 +30,10 @@ from shared import http
 from shared.background import run_every
 from shared.clock import Clock, SystemClock
 from shared.journal import FULL_REASON, Journal
-from shared.processes import run_web, run_worker
+from shared.processes import run_web
 from shared.publisher import Publisher
 from shared.topic_admin import ensure_topics
+from shared.worker_process import run_worker
 
 # Longer than the ten seconds within which Redis must confirm writes on its disk.
 _WORKER_STORE_TIMEOUT_S = 15.0

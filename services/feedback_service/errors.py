@@ -27,6 +27,9 @@ class InvalidFeedback(InvalidField):
 class ResultsUnavailable(Unavailable):
     """The store of the results can't be reached, or is too slow."""
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after_s=5)
+
 
 PROBLEMS: dict[type[ServiceError], ProblemType] = {
     UnknownExperiment: contract.UNKNOWN_EXPERIMENT,

@@ -1,7 +1,6 @@
 """The experiments that the router has announced, kept in memory from their compacted topic."""
 
 from contextlib import AsyncExitStack, suppress
-from types import TracebackType
 from typing import Protocol, Self
 
 import msgspec
@@ -67,9 +66,7 @@ class ExperimentsFromKafka(InMemoryExperiments):
         await self._running.enter_async_context(run_every(self._follow, _RETRY_S))
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._running.aclose()
 
     async def _follow(self) -> None:

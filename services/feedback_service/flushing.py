@@ -10,9 +10,10 @@ import faust
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from services.feedback_service.changelog import send
 from services.feedback_service.join import Join, PartitionJoin, SourceOffset
 from services.feedback_service.metrics import APPLIED, DELETED, WAITING
-from services.feedback_service.tables import LocalTables, send
+from services.feedback_service.tables import LocalTables
 from shared.clock import Clock
 from shared.events import FeedbackFrame, PredictionFrame
 from shared.logs import logger

@@ -10,15 +10,22 @@ from math import inf
 
 from services.feedback_service.changes import ChangedTable, LocalTable, Write
 from services.feedback_service.domain.aggregates import PartitionAggregates, RowChange
-from services.feedback_service.domain.cells import NO_EXPERIMENT
 from services.feedback_service.domain.entries import (
     FrameEntry,
     decode_frame,
     encode_frame,
     frame_entry,
-    possible_report,
 )
-from services.feedback_service.domain.keys import INTENT, MARKS, WAITING, chunk_key, expires_at, frame_key, waiting_key
+from services.feedback_service.domain.keys import (
+    INTENT,
+    MARKS,
+    NO_EXPERIMENT,
+    WAITING,
+    chunk_key,
+    expires_at,
+    frame_key,
+    waiting_key,
+)
 from services.feedback_service.domain.reports import (
     LabelChunk,
     Report,
@@ -28,6 +35,7 @@ from services.feedback_service.domain.reports import (
     decode_waiting,
     encode_chunk,
     encode_waiting,
+    possible_report,
 )
 from services.feedback_service.metrics import UNMATCHED
 from shared.events import FRAME_ID_CHARACTERS, FeedbackFrame, FeedbackGiven, PredictionFrame

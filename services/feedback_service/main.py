@@ -3,26 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 from fastapi import FastAPI
 
-from services.feedback_service import api, pages
-from services.feedback_service.errors import PROBLEMS
-from services.feedback_service.experiments import ExperimentsFromKafka
+from services.feedback_service import api, errors, experiments, pages, worker
 from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from services.feedback_service.settings import FeedbackSettings
-from services.feedback_service.store import RedisSnapshots, SnapshotStore, SnapshotsUnavailableError
-from services.feedback_service.worker import changelog_of, create_worker
-from shared import http
-from shared.clock import SystemClock
+from services.feedback_service.store import RedisSnapshots, SnapshotStore
+from shared import clock, http, processes, topic_admin, worker_process
 from shared.journal import FULL_REASON, Journal
-from shared.processes import run_web, run_worker
 from shared.publisher import Publisher
-from shared.settings import ServiceName
-from shared.topic_admin import ensure_topics
 
-SERVICE: ServiceName = "feedback_service"
+SERVICE: Final = "feedback_service"
 
 
 class State(TypedDict):
@@ -51,13 +44,13 @@ async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
     )
     snapshots = _snapshots(settings)
     try:
-        async with publisher, ExperimentsFromKafka(settings.kafka) as experiments:
+        async with publisher, experiments.ExperimentsFromKafka(settings.kafka) as announced:
             yield State(
                 settings=settings,
                 submit_feedback=SubmitFeedback(
-                    journal, SystemClock(), settings.partitions, settings.feedback_rows_limit
+                    journal, clock.SystemClock(), settings.partitions, settings.feedback_rows_limit
                 ),
-                read_results=ReadResults(snapshots, experiments, SystemClock()),
+                read_results=ReadResults(snapshots, announced, clock.SystemClock()),
                 snapshots=snapshots,
                 journal=journal,
             )
@@ -73,18 +66,12 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
         settings: read once at start.
         resources: opens what requests use; tests pass their own.
     """
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        async with resources(settings) as state:
-            yield state
-
     app = http.create_app(
         service=SERVICE,
         title="Contender feedback",
-        lifespan=lifespan,
+        lifespan=lambda _: resources(settings),
         routes=[api.routes],
-        problems=PROBLEMS,
+        problems=errors.PROBLEMS,
         ready=unready,
         remarks=remarks,
     )
@@ -94,18 +81,18 @@ def create_app(settings: FeedbackSettings, resources: Resources = open_resources
 
 def serve_web(settings: FeedbackSettings) -> None:
     """Serve the API and the pages."""
-    run_web(create_app(settings), settings, SERVICE)
+    processes.run_web(create_app(settings), settings, SERVICE)
 
 
 def serve_worker(settings: FeedbackSettings) -> None:
     """Run the join until SIGTERM."""
     asyncio.run(
-        ensure_topics(
+        topic_admin.ensure_topics(
             settings.kafka,
             partitions=settings.partitions,
             replication=settings.replication,
             retention=settings.retention,
-            changelogs=[changelog_of(settings.feedback_state)],
+            changelogs=[worker.changelog_of(settings.feedback_state)],
         )
     )
     snapshots = _snapshots(settings)
@@ -115,7 +102,9 @@ def serve_worker(settings: FeedbackSettings) -> None:
     async def ready() -> list[str]:
         return await store_faults(snapshots)
 
-    run_worker(lambda: create_worker(settings, snapshots, SystemClock(), folder), settings, SERVICE, ready=ready)
+    worker_process.run_worker(
+        lambda: worker.create_worker(settings, snapshots, clock.SystemClock(), folder), settings, SERVICE, ready=ready
+    )
 
 
 async def unready(state: Mapping[str, Any]) -> list[str]:
@@ -139,8 +128,8 @@ async def store_faults(snapshots: SnapshotStore) -> list[str]:
     """Why snapshots can't be read or written; empty if they can."""
     try:
         await snapshots.ping()
-    except SnapshotsUnavailableError as error:
-        return [str(error)]
+    except errors.ResultsUnavailable as error:
+        return [error.detail]
     return []
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, cast
 
 import msgspec
@@ -20,6 +19,7 @@ from services.feedback_service.domain.snapshots import (
     PartitionStatus,
     snapshot_groups,
 )
+from services.feedback_service.errors import ResultsUnavailable
 from services.feedback_service.metrics import SNAPSHOT_BYTES
 
 DEADLINE_S = 2.0
@@ -30,14 +30,10 @@ _ANSWER_S = 1.5  # for one answer; the client then closes the connection, which 
 ShapeT = TypeVar("ShapeT")
 
 
-class SnapshotsUnavailableError(Exception):
-    """The store of snapshots can't be reached, or is too slow."""
-
-
 class SnapshotStore(Protocol):
     """The newest snapshot of each experiment and partition, and the status of each partition.
 
-    Every call raises SnapshotsUnavailableError when the store can't be reached.
+    Every call raises ResultsUnavailable when the store can't be reached.
     """
 
     async def write(self, update: ExperimentUpdate) -> None:
@@ -139,12 +135,12 @@ class RedisSnapshots:
         return f"{self._prefix}:experiment:{experiment}"
 
 
-@dataclass
 class InMemorySnapshots:
     """Snapshots in dictionaries."""
 
-    _statuses: dict[int, bytes] = field(default_factory=dict)
-    _fields: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._statuses: dict[int, bytes] = {}
+        self._fields: dict[str, dict[str, bytes]] = {}
 
     async def write(self, update: ExperimentUpdate) -> None:
         """Bring an experiment's snapshot of one partition up to date."""
@@ -181,7 +177,8 @@ async def _deadline() -> AsyncIterator[None]:
         async with asyncio.timeout(DEADLINE_S):
             yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise SnapshotsUnavailableError(f"Redis can't be reached ({type(error).__name__})") from error
+        name = type(error).__name__
+        raise ResultsUnavailable(f"the store of the results does not answer ({name}); ask again") from error
 
 
 def encoded_status(status: PartitionStatus | None) -> bytes | None:

@@ -10,13 +10,15 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from faust.streams import Stream
 from faust.types import TP, StreamT
 
+from services.feedback_service.changelog import ChangelogTable, create_table
 from services.feedback_service.domain.snapshots import PartitionStatus
+from services.feedback_service.errors import ResultsUnavailable
 from services.feedback_service.flushing import Flusher
 from services.feedback_service.join import Join, Limits
 from services.feedback_service.metrics import OWNED, SNAPSHOTS
 from services.feedback_service.settings import FeedbackSettings
-from services.feedback_service.store import SnapshotStore, SnapshotsUnavailableError
-from services.feedback_service.tables import ChangelogTable, LocalTables, create_table
+from services.feedback_service.store import SnapshotStore
+from services.feedback_service.tables import LocalTables
 from shared.clock import Clock
 from shared.events import FeedbackFrame, PredictionFrame
 from shared.logs import logger
@@ -62,7 +64,7 @@ class SnapshotPublisher:
         for number in list(self.join.partitions):
             try:
                 await self._publish(number)
-            except SnapshotsUnavailableError as error:
+            except ResultsUnavailable as error:
                 logger(__name__).warning("snapshots wait for the store", partition=number, error=str(error))
                 return
 
@@ -84,7 +86,7 @@ class SnapshotPublisher:
                 if last is not None and not was_there:
                     aggregates.publish_again()
                 self._written[number] = status
-        except SnapshotsUnavailableError:
+        except ResultsUnavailable:
             aggregates.publish_again()  # the writes since the last status may be lost
             raise
 

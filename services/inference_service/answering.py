@@ -8,16 +8,13 @@ import msgspec
 import numpy as np
 
 from contender.contracts.inference_service import ANSWER, VERSION_UNAVAILABLE, InputColumn, RowFault, ScoredRows
-from contender.contracts.problems import ProblemType
 from contender.contracts.values import Scalar, Score
 from services.inference_service.domain.columns import Arrays, CheckedRows, check_rows
 from services.inference_service.errors import AnswerError
-from services.inference_service.session import Scores, Session
+from services.inference_service.session import RUN_ROWS, Scores, Session
 from services.inference_service.watchdog import Watchdog
 from shared.errors import shortened
 
-RUN_ROWS = 256
-"""Most rows of one run: what a trial has measured holds for no more. Larger runs gain nothing."""
 _WHOLE_SHARE = 0.5
 """Share of a row's time that several rows together get before they are tried one by one."""
 _FIRST_SHARE = 0.05
@@ -162,26 +159,27 @@ class _Call:
         limits = self.answering.limits
         if self.ends_at - time.monotonic() > 0:
             message = f"takes the model longer than {limits.run_seconds:g} s"
-            self._fault(row, ANSWER, "inputs", message)
+            self._fault(row, "inputs", message)
         else:
             message = f"was not answered within the {limits.answer_seconds:g} s that the rows of a call have together"
-            self._fault(row, VERSION_UNAVAILABLE, "inputs", message)
+            self._fault(row, "inputs", message, is_temporary=True)
 
     def _refuse(self, row: int) -> None:
         """Refuse a row, and name the column that makes the model fail, as far as trials find it."""
         original = self.checked.rows[row]
         name = self._culprit(row)
         if not name:
-            self._fault(row, ANSWER, "inputs", "gets no usable score from the model")
+            self._fault(row, "inputs", "gets no usable score from the model")
             return
         value = self.inputs[name][original]
         if value is None:
             message = "is null, and the model gives no usable score then: add an imputer or a default"
         else:
             message = f"is {shortened(repr(value))}, for which the model gives no usable score"
-        self._fault(row, ANSWER, f"inputs.{name}", message)
+        self._fault(row, f"inputs.{name}", message)
 
-    def _fault(self, row: int, kind: ProblemType, field: str, message: str) -> None:
+    def _fault(self, row: int, field: str, message: str, *, is_temporary: bool = False) -> None:
+        kind = VERSION_UNAVAILABLE if is_temporary else ANSWER
         self.errors.append(RowFault.of(kind, self.checked.rows[row], field, message))
 
     def _culprit(self, row: int) -> str:

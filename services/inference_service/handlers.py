@@ -26,7 +26,7 @@ from services.inference_service.errors import (
 from services.inference_service.runtime import Runtime, trial_of
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import Listing, ModelFiles, UnreadableVersion, VersionStore
-from services.inference_service.trials import Trials, Tried
+from services.inference_service.trials import TrialResult, Trials
 from shared.clock import Clock
 from shared.errors import InvalidField, TooLarge
 
@@ -81,19 +81,21 @@ class Models:
             score_output=described.score_output,
             label_output=described.label_output,
         )
-        tried = await self.trials.run(trial_of(registered, described.tolerance, self.settings), onnx, sample)
-        parity = {"rows": tried.finding.rows, "worst": tried.finding.worst}
+        result = await self.trials.run(trial_of(registered, described.tolerance, self.settings), onnx, sample)
+        parity = {"rows": result.finding.rows, "worst": result.finding.worst}
         details = VersionDetails.of(registered, {**whole, "server_parity": parity})
         _check_document(details)
-        return await self._keep(registered, details, tried)
+        return await self._keep(registered, details, result)
 
-    async def _keep(self, registered: ModelVersion, details: VersionDetails, tried: Tried) -> tuple[ModelVersion, bool]:
+    async def _keep(
+        self, registered: ModelVersion, details: VersionDetails, result: TrialResult
+    ) -> tuple[ModelVersion, bool]:
         """Write the file, open the version, and then write the row that makes it known."""
         model, version = registered.model, registered.version
         known = await self._registered(model, version)
         _check_same(known or registered, registered)
-        await asyncio.to_thread(self.files.write, version, tried.checked)
-        await asyncio.to_thread(self.files.write_record, model, version, tried.finding.record)
+        await asyncio.to_thread(self.files.write, version, result.checked)
+        await asyncio.to_thread(self.files.write_record, model, version, result.finding.record)
         if known is not None:  # its trial may have found more than was known
             await self.runtime.forget(known)
         try:

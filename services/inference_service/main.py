@@ -6,8 +6,7 @@ from typing import Any, TypedDict
 
 from fastapi import FastAPI
 
-from services.inference_service import api, oip
-from services.inference_service.errors import PROBLEMS, RegistryError
+from services.inference_service import api, errors, oip
 from services.inference_service.handlers import Models
 from services.inference_service.runtime import Runtime
 from services.inference_service.settings import InferenceSettings
@@ -54,18 +53,12 @@ def create_app(settings: InferenceSettings, resources: Resources = open_resource
         settings: read once at start.
         resources: opens what the requests need; tests give their own.
     """
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
-        async with resources(settings) as state:
-            yield state
-
     app = create_http_app(
         service="inference_service",
         title="Contender inference",
-        lifespan=lifespan,
+        lifespan=lambda _: resources(settings),
         routes=[api.routes, oip.routes],
-        problems=PROBLEMS,
+        problems=errors.PROBLEMS,
         ready=unready,
         remarks=remarks,
     )
@@ -78,7 +71,7 @@ async def unready(state: Mapping[str, Any]) -> list[str]:
     models: Models = state["models"]
     try:
         await models.models()
-    except RegistryError as error:
+    except errors.RegistryError as error:
         return [error.detail]
     return []
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 
 from contender.contracts.inference_service import ModelVersion
-from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
 from services.inference_service.answering import Answering, Limits
 from services.inference_service.child_process import (
@@ -21,7 +20,7 @@ from services.inference_service.child_process import (
 )
 from services.inference_service.session import Session
 from services.inference_service.watchdog import Watchdog
-from shared.errors import InvalidField
+from shared.errors import FieldError, InvalidField
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -37,7 +36,7 @@ class Opening(msgspec.Struct, frozen=True):
     call_bytes: int
 
 
-class Opened(msgspec.Struct, frozen=True):
+class OpeningResult(msgspec.Struct, frozen=True):
     """The version is open, or why it is not."""
 
     errors: list[FieldError] = []
@@ -67,9 +66,9 @@ def main() -> None:
     try:
         answering = open_version(opening)
     except InvalidField as problem:
-        pipes.write([msgspec.msgpack.encode(Opened(problem.errors))])
+        pipes.write([msgspec.msgpack.encode(OpeningResult(problem.errors))])
         return
-    pipes.write([msgspec.msgpack.encode(Opened())])
+    pipes.write([msgspec.msgpack.encode(OpeningResult())])
     decoder = msgspec.json.Decoder(dict[str, list[Scalar]])
     while call := pipes.read():
         columns, seconds = call

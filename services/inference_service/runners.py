@@ -16,7 +16,7 @@ from services.inference_service.answering import Answering, halves, joined
 from services.inference_service.domain.columns import count_rows
 from services.inference_service.errors import VersionUnavailableError
 from services.inference_service.limited_process import LimitedProcess, ProcessEndedError
-from services.inference_service.model_process import Opened, Opening
+from services.inference_service.model_process import Opening, OpeningResult
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.turns import Turns
 from shared.errors import Overloaded
@@ -193,10 +193,10 @@ class ProcessRunner:
             [head] = await process.ask([msgspec.msgpack.encode(self._opening)], self._settings.open_seconds)
         except ProcessEndedError as error:
             raise VersionUnavailableError("the version can't be opened within its limits of time and memory") from error
-        opened = msgspec.msgpack.decode(head, type=Opened)
-        if opened.errors:
+        result = msgspec.msgpack.decode(head, type=OpeningResult)
+        if result.errors:
             await process.end()
-            raise VersionUnavailableError(f"the version can't be opened: {opened.errors[0].message}")
+            raise VersionUnavailableError(f"the version can't be opened: {result.errors[0].message}")
         return process
 
     def _end_idle(self) -> None:

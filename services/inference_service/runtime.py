@@ -9,12 +9,12 @@ import msgspec
 
 from contender.contracts.inference_service import ModelVersion, ScoredRows
 from contender.contracts.values import Scalar
-from services.inference_service.answering import RUN_ROWS, Answering, Limits
+from services.inference_service.answering import Answering, Limits
 from services.inference_service.domain.cost import RULES, TrialRecord
 from services.inference_service.errors import VersionUnavailableError
 from services.inference_service.model_process import Opening
 from services.inference_service.runners import ProcessRunner, ProcessSlots, Runner, ThreadRunner
-from services.inference_service.session import Session
+from services.inference_service.session import RUN_ROWS, Session
 from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import ModelFiles
 from services.inference_service.trial import Trial
@@ -98,9 +98,9 @@ class Runtime:
         self._runners.clear()
         for task in tasks:
             task.cancel()
-        for opened in await asyncio.gather(*tasks, return_exceptions=True):
-            if not isinstance(opened, BaseException):
-                await opened.close()
+        for runner in await asyncio.gather(*tasks, return_exceptions=True):
+            if not isinstance(runner, BaseException):
+                await runner.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _open(self, version: ModelVersion) -> Runner:
@@ -140,10 +140,10 @@ class Runtime:
         """Check and measure a version that was registered under other rules; its file becomes the checked one."""
         content = await asyncio.to_thread(self._files.read, version.version)
         trial = msgspec.structs.replace(trial_of(version, 0.0, self._settings), has_sample=False)
-        tried = await self._trials.run(trial, content, b"")
-        await asyncio.to_thread(self._files.write, version.version, tried.checked)
-        await asyncio.to_thread(self._files.write_record, version.model, version.version, tried.finding.record)
-        return tried.finding.record
+        result = await self._trials.run(trial, content, b"")
+        await asyncio.to_thread(self._files.write, version.version, result.checked)
+        await asyncio.to_thread(self._files.write_record, version.model, version.version, result.finding.record)
+        return result.finding.record
 
     async def _close_unused(self) -> None:
         while len(self._runners) > self._settings.session_limit:

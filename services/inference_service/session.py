@@ -22,6 +22,8 @@ from contender.contracts.tasks import ScoreArray, ScoreError, TaskName, task_nam
 from contender.contracts.values import Scalar, Score
 from services.inference_service.errors import AnswerError, ManifestError, UnsafeModelError
 
+RUN_ROWS = 256
+"""Most rows of one run: what a trial has measured holds for no more. Larger runs gain nothing."""
 FAILURES = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented, RuntimeException)
 _FLOATS = {"tensor(float)", "tensor(double)"}
 _FITTING: dict[str, set[str]] = {

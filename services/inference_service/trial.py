@@ -4,16 +4,11 @@ Reads a Trial, the ONNX file and the sample; writes a Finding and the file as it
 """
 
 import time
-from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
-from onnx import ModelProto
 
-from contender.contracts.inference_service import InputColumn, ModelVersion, Sample
-from contender.contracts.problems import FieldError
-from contender.contracts.values import Scalar, Score
-from services.inference_service.answering import RUN_ROWS
+from contender.contracts.inference_service import ModelVersion, Sample
 from services.inference_service.child_process import (
     ParentPipes,
     growth_limited,
@@ -21,12 +16,12 @@ from services.inference_service.child_process import (
     limit_memory,
     time_limited,
 )
-from services.inference_service.domain.columns import Arrays, check_columns
+from services.inference_service.domain.columns import Arrays, check_columns, neutral_row
 from services.inference_service.domain.cost import TrialRecord, follows_from_rows
 from services.inference_service.domain.safety import parse_model
 from services.inference_service.errors import AnswerError, ParityError, UnsafeModelError
-from services.inference_service.session import Session
-from shared.errors import InvalidField, ServiceError
+from services.inference_service.session import RUN_ROWS, Scores, Session
+from shared.errors import FieldError, InvalidField, ServiceError
 
 _PARSED_PER_BYTE = 16
 _PARSING_BYTES = 64 * 1024**2
@@ -67,15 +62,11 @@ def run(trial: Trial, content: bytes, sample: bytes) -> tuple[Finding, bytes]:
     """
     schema = trial.version.inputs
     try:
-        model = _parse(content, trial.node_limit)
-        checked: bytes = model.SerializeToString(deterministic=True)
-        started = time.perf_counter()
-        session = Session.of(checked, trial.version)
-        opening_ms = 1e3 * (time.perf_counter() - started)
+        session, checked, cost = _open(trial, content)
     except InvalidField as problem:
         return Finding(kind=type(problem).__name__, errors=problem.errors), b""
     if not trial.has_sample:
-        return Finding(record=_measure(session, model, _neutral(schema), opening_ms)), checked
+        return Finding(record=_measure(session, neutral_row(schema), cost)), checked
     try:
         rows = msgspec.json.decode(sample, type=Sample)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -87,36 +78,46 @@ def run(trial: Trial, content: bytes, sample: bytes) -> tuple[Finding, bytes]:
     except ServiceError as problem:
         errors = [FieldError(f"sample.{error.field}", error.message) for error in problem.errors]
         return Finding(kind=type(problem).__name__, errors=errors), b""
-    finding = _compare(answers.scores, rows.scores, trial.tolerance)
-    finding = finding if finding.kind else _compare_labels(answers.labels, rows.labels) or finding
+    finding = _compare(answers, rows, trial.tolerance)
+    finding = finding if finding.kind else _compare_labels(answers, rows) or finding
     if finding.kind:
         return finding, b""
-    record = _measure(session, model, columns, opening_ms)
+    record = _measure(session, columns, cost)
     reference = {name: values[0] for name, values in rows.inputs.items()}
     return msgspec.structs.replace(finding, record=msgspec.structs.replace(record, reference=reference)), checked
 
 
-def _parse(content: bytes, node_limit: int) -> ModelProto:
+def _open(trial: Trial, content: bytes) -> tuple[Session, bytes, TrialRecord]:
+    """The open model, its checked file, and what is known of its cost before it has run.
+
+    Raises:
+        UnsafeModelError, ManifestError: the file is refused.
+    """
     try:
         with growth_limited(_PARSING_BYTES + _PARSED_PER_BYTE * len(content)):
-            return parse_model(content, node_limit=node_limit)
+            model = parse_model(content, node_limit=trial.node_limit)
     except MemoryError as error:
         raise UnsafeModelError.at("onnx", "has too many parts for its size") from error
+    checked: bytes = model.SerializeToString(deterministic=True)
+    started = time.perf_counter()
+    session = Session.of(checked, trial.version)
+    opening_ms = 1e3 * (time.perf_counter() - started)
+    return session, checked, TrialRecord(bounded=follows_from_rows(model), opening_ms=opening_ms)
 
 
-def _measure(session: Session, model: ModelProto, columns: Arrays, opening_ms: float) -> TrialRecord:
+def _measure(session: Session, columns: Arrays, cost: TrialRecord) -> TrialRecord:
     """Measure the time of a row, and whether the largest run of the web process keeps within its memory."""
     single = {name: array[:1] for name, array in columns.items()}
-    row_ms = _milliseconds(session, single)
-    bounded = follows_from_rows(model)
-    if bounded and TrialRecord(bounded=True, row_ms=row_ms, opening_ms=opening_ms).quick:
-        many = {name: np.resize(array, RUN_ROWS) for name, array in columns.items()}
-        try:
-            with growth_limited(_LARGE_RUN_BYTES):
-                row_ms = max(row_ms, _milliseconds(session, many) / RUN_ROWS)
-        except MemoryError:
-            bounded = False
-    return TrialRecord(bounded=bounded, opening_ms=opening_ms, row_ms=row_ms)
+    cost = msgspec.structs.replace(cost, row_ms=_milliseconds(session, single))
+    if not cost.quick:
+        return cost
+    many = {name: np.resize(array, RUN_ROWS) for name, array in columns.items()}
+    try:
+        with growth_limited(_LARGE_RUN_BYTES):
+            row_ms = max(cost.row_ms, _milliseconds(session, many) / RUN_ROWS)
+    except MemoryError:
+        return msgspec.structs.replace(cost, bounded=False)
+    return msgspec.structs.replace(cost, row_ms=row_ms)
 
 
 def _milliseconds(session: Session, arrays: Arrays) -> float:
@@ -133,17 +134,10 @@ def _milliseconds(session: Session, arrays: Arrays) -> float:
     return 1e3 * least
 
 
-def _neutral(schema: Sequence[InputColumn]) -> Arrays:
-    """A row to measure with, where there is no sample: its score does not matter."""
-    stand_in: Mapping[str, Scalar] = {"float": 0.0, "integer": 0, "boolean": False, "string": ""}
-    inputs = {column.name: [stand_in[column.dtype]] for column in schema}
-    return check_columns(schema, inputs, row_limit=1, text_limit=1)
-
-
-def _compare(answered: Sequence[Score], expected: Sequence[Score], tolerance: float) -> Finding:
-    ours = np.array(answered, dtype=np.float64)
+def _compare(answers: Scores, sample: Sample, tolerance: float) -> Finding:
+    ours = np.array(answers.scores, dtype=np.float64)
     try:
-        theirs = np.array(expected, dtype=np.float64)
+        theirs = np.array(sample.scores, dtype=np.float64)
     except ValueError:  # its rows are not equally long
         return _differs("sample.scores", "is not of equally long rows")
     if ours.shape != theirs.shape:
@@ -161,13 +155,14 @@ def _compare(answered: Sequence[Score], expected: Sequence[Score], tolerance: fl
     return Finding(worst, len(ours))
 
 
-def _compare_labels(answered: Sequence[Scalar], expected: Sequence[Scalar]) -> Finding | None:
+def _compare_labels(answers: Scores, sample: Sample) -> Finding | None:
     """What is wrong with the labels; None where they agree, or where the sample has none."""
-    if not expected:
+    if not sample.labels:
         return None
-    if len(answered) != len(expected):
-        return _differs("sample.labels", f"has {len(expected)} rows, sample.scores has {len(answered)}")
-    for row, (ours, theirs) in enumerate(zip(answered, expected, strict=True)):
+    if len(answers.labels) != len(sample.labels):
+        message = f"has {len(sample.labels)} rows, sample.scores has {len(answers.labels)}"
+        return _differs("sample.labels", message)
+    for row, (ours, theirs) in enumerate(zip(answers.labels, sample.labels, strict=True)):
         if ours != theirs and not isinstance(ours, float):
             return _differs("sample.labels", f"has a row, {row}, as {theirs!r}, which the model labels {ours!r}")
     return None

@@ -19,7 +19,7 @@ _SPARE_BYTES = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class TrialResult:
     """The result of a trial, and the checked file, which runs from then on."""
 
     finding: Finding
@@ -34,7 +34,7 @@ class Trials:
         wait_s = (_START_S + settings.trial_seconds) * (1 + settings.trial_queue_limit / settings.trial_limit)
         self._turns = Turns(settings.trial_limit, settings.trial_queue_limit, wait_s, "a trial run")
 
-    async def run(self, trial: Trial, content: bytes, sample: bytes) -> Tried:
+    async def run(self, trial: Trial, content: bytes, sample: bytes) -> TrialResult:
         """Try a file with a sample.
 
         Raises:
@@ -59,4 +59,4 @@ class Trials:
         if finding.kind:
             detail = "; ".join(f"{error.field} {error.message}" for error in finding.errors)
             raise _KINDS.get(finding.kind, InvalidField)(detail, finding.errors)
-        return Tried(finding, checked)
+        return TrialResult(finding, checked)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from services.feedback_service.changelog import ChangelogStore
 from services.feedback_service.changes import InMemoryTable, Write
 from services.feedback_service.domain.keys import with_expiry
-from services.feedback_service.tables import LIFETIME_S, ChangelogStore, LocalPartition, LocalTables
+from services.feedback_service.tables import LIFETIME_S, LocalPartition, LocalTables
 from shared.clock import FixedClock
 
 FRAME, WAITING, OTHER = b"f/a", b"w/b", b"e/c"

@@ -20,11 +20,11 @@ from services.feedback_service.domain.snapshots import (
     PartitionStatus,
     SumsSnapshot,
 )
+from services.feedback_service.errors import ResultsUnavailable
 from services.feedback_service.store import (
     InMemorySnapshots,
     RedisSnapshots,
     SnapshotStore,
-    SnapshotsUnavailableError,
 )
 
 NAME = 'price <script> "\u00e4'
@@ -141,7 +141,7 @@ async def test_a_frozen_server_is_an_error_in_time_and_serves_again_afterwards(o
     os.kill(own_valkey.pid, signal.SIGSTOP)
     try:
         async with asyncio.timeout(3.0):
-            with pytest.raises(SnapshotsUnavailableError):
+            with pytest.raises(ResultsUnavailable):
                 await store.read(NAME)
     finally:
         os.kill(own_valkey.pid, signal.SIGCONT)
@@ -152,6 +152,6 @@ async def test_a_frozen_server_is_an_error_in_time_and_serves_again_afterwards(o
 async def test_an_unreachable_server_is_an_error_that_can_be_handled(unused_tcp_port: int):
     store = RedisSnapshots.connect(f"redis://127.0.0.1:{unused_tcp_port}/0", partitions=1)
     for call in (store.ping, store.experiments, lambda: store.write_status(status(0))):
-        with pytest.raises(SnapshotsUnavailableError):
+        with pytest.raises(ResultsUnavailable):
             await call()
     await store.close()

@@ -8,11 +8,10 @@ from contender.contracts.ab_router import ExperimentRevision, NewExperiment, Var
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.limits import ALPHAS, NAME, NAME_WORDS, SHARES, TUNING_ROWS, VARIANTS, WINDOWS_S
 from contender.contracts.metrics import metrics_of
-from contender.contracts.problems import FieldError
 from contender.contracts.tasks import task_named
 from services.ab_router.domain.hashing import bucket, choose, ranges
 from services.ab_router.errors import ExperimentStateError
-from shared.errors import InvalidField
+from shared.errors import FieldError, InvalidField
 
 _WEIGHT_TOLERANCE = 1e-9
 

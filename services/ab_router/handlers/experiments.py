@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
 
 from contender.contracts.ab_router import ExperimentRevision, NewExperiment
 from services.ab_router.catalog import Catalog
@@ -10,9 +9,8 @@ from services.ab_router.domain.experiments import draft, started, stopped
 from services.ab_router.errors import ExperimentExistsError, ExperimentStateError, UnknownExperimentError
 from services.ab_router.store import ExperimentStore
 from shared.clock import Clock
-from shared.errors import JournalFull
 from shared.ids import new_frame_id
-from shared.journal import Journal, JournalRecord
+from shared.journal import Journal, JournalFull, JournalRecord
 from shared.logs import logger
 from shared.topics import EXPERIMENTS, cloud_event_headers
 
@@ -139,6 +137,6 @@ class Experiments:
         headers = cloud_event_headers(EXPERIMENTS, new_frame_id(self._clock.now()))
         return JournalRecord(EXPERIMENTS.name, 0, revision.name.encode(), headers, EXPERIMENTS.encode(revision))
 
-    def _replace(self, current: Mapping[str, ExperimentRevision]) -> None:
-        self._current = dict(current)
+    def _replace(self, current: dict[str, ExperimentRevision]) -> None:
+        self._current = current
         self._running = {revision.model: revision for revision in current.values() if revision.status == "running"}

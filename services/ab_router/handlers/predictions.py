@@ -4,12 +4,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from math import ceil
 from time import perf_counter
-from types import TracebackType
 from typing import Self
 
 from contender.contracts.ab_router import ExperimentRevision, Outputs, Prediction, PredictionRow
 from contender.contracts.inference_service import ModelVersion
-from contender.contracts.problems import FieldError
 from services.ab_router.answering import Answering
 from services.ab_router.catalog import Catalog, Model
 from services.ab_router.domain.experiments import assign
@@ -22,7 +20,7 @@ from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.writer import Writer
 from shared.clock import Clock
-from shared.errors import InvalidField, Overloaded, RecordTooLarge, ServiceError, TooLarge
+from shared.errors import FieldError, InvalidField, Overloaded, RecordTooLarge, ServiceError, TooLarge
 from shared.ids import PredictionId
 from shared.journal import Journal
 
@@ -63,9 +61,7 @@ class Predict:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._queues.drain()
         await self._writer.batcher.drain()
 

@@ -6,11 +6,8 @@ are read, each cell adds what it does not hold yet and nothing else.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
-
-from contender.contracts.feedback_service import Counts
 from services.feedback_service.domain.cell_store import CellStore, Table
-from services.feedback_service.domain.cells import NO_EXPERIMENT, Cell
+from services.feedback_service.domain.cells import Cell
 from services.feedback_service.domain.entries import BlockEntry, FrameEntry, row_groups
 from services.feedback_service.domain.groups import Experiment, Group, by_id
 from services.feedback_service.domain.keys import (
@@ -19,6 +16,7 @@ from services.feedback_service.domain.keys import (
     EXPERIMENTS,
     INTENT,
     MARKS,
+    NO_EXPERIMENT,
     cohort_key,
     day_key,
     experiment_key,
@@ -257,7 +255,7 @@ class PartitionAggregates:
         return PartitionStatus(
             self.partition,
             self.marks.offsets,
-            msgspec.convert(self.counts.counts, Counts),
+            self.counts.published_counts(),
             now,
             self.caught_up_at,
             self.marks.since,

@@ -15,9 +15,6 @@ from services.feedback_service.domain.labelling import RowChanges
 from services.feedback_service.domain.snapshots import CohortSnapshot
 from services.feedback_service.domain.sums.exact import ExactSums, SumsEntry, nonzero
 
-NO_EXPERIMENT = "outside"
-"""The name under which `Counts.no_experiment` is stored."""
-
 
 class CellEntry(msgspec.Struct, frozen=True, array_like=True):
     """A cell as it is stored."""
@@ -72,11 +69,15 @@ class Cell:
         self.labelled.absorb(other.labelled)
         self.assumed.absorb(other.assumed)
 
+    def published_counts(self) -> Counts:
+        """The counts as they are published."""
+        return msgspec.convert(self.counts, Counts)
+
     def snapshot(self, matures_at: float) -> CohortSnapshot:
         """The cell as it is published."""
         return CohortSnapshot(
             matures_at,
-            msgspec.convert(self.counts, Counts),
+            self.published_counts(),
             nonzero(self.rows),
             self.labelled.snapshot(),
             self.assumed.snapshot(),

@@ -1,10 +1,8 @@
 """What the join keeps of a prediction frame: the columns that labels are compared with."""
 
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from math import inf, isfinite
 from typing import TypeVar
 
 import msgspec
@@ -15,7 +13,7 @@ from contender.contracts.tasks import TaskName, task_named
 from contender.contracts.values import Missing, Outcome, Scalar
 from services.feedback_service.domain.keys import with_expiry, without_expiry
 from services.feedback_service.domain.sums.units import unit_buckets
-from shared.events import FRAME_ID_CHARACTERS, FeedbackGiven, PredictionBlock, PredictionFrame
+from shared.events import PredictionBlock, PredictionFrame
 
 CHUNK_ROWS = 64
 """Rows whose reports share a table entry: a report rewrites at most so many, however large its frame is."""
@@ -25,9 +23,6 @@ TEXT_CHARACTERS = 100
 
 NAME_CHARACTERS = 200
 """The longest name of an experiment, a variant, a model or a version; the router's own limit."""
-
-ROW_LIMIT = 1_000_000
-"""Row numbers that a prediction id can spell."""
 
 LATEST_S = 253_402_300_800.0
 """The year 10000: no row has a time beyond it."""
@@ -242,13 +237,8 @@ def storable(value: ScalarT) -> ScalarT:
     if isinstance(value, str) and len(value) > TEXT_CHARACTERS:
         return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
     if isinstance(value, int) and not -_INT64 <= value < _INT64:
-        return float(value) if abs(value) <= sys.float_info.max else inf
+        return float(value) if abs(value) <= float(np.finfo(np.float64).max) else np.inf
     return value
-
-
-def possible_report(event: FeedbackGiven) -> bool:
-    """Whether an event can be kept: some frame may have its id and its row, and its time is a number."""
-    return 0 < len(event.frame_id) <= FRAME_ID_CHARACTERS and 0 <= event.row < ROW_LIMIT and isfinite(event.given_at)
 
 
 def row_groups(

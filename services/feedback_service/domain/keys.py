@@ -11,6 +11,9 @@ INTENT = b"i"
 COUNTS = b"x"
 """Counts of the whole partition."""
 
+NO_EXPERIMENT = "outside"
+"""The name under which `Counts.no_experiment` is stored there."""
+
 FRAMES, LABELS, WAITING = b"f/", b"l/", b"w/"
 EXPERIMENTS, TOTALS, COHORTS, DAYS = b"e/", b"g/", b"c/", b"d/"
 

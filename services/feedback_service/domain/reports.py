@@ -1,13 +1,17 @@
 """The reports on the rows of a frame, as of every offset that a replay after a crash may ask for."""
 
 from collections.abc import Sequence
+from math import isfinite
 
 import msgspec
 
 from contender.contracts.values import Outcome
 from services.feedback_service.domain.entries import CHUNK_ROWS, storable
 from services.feedback_service.domain.keys import with_expiry, without_expiry
-from shared.events import FeedbackGiven
+from shared.events import FRAME_ID_CHARACTERS, FeedbackGiven
+
+ROW_LIMIT = 1_000_000
+"""Row numbers that a prediction id can spell."""
 
 HISTORY_LIMIT = 20
 """Different reports kept of one row: the first ten and the last ten. Nobody corrects an outcome as often, and a flood
@@ -100,6 +104,11 @@ class WaitingEntry(msgspec.Struct, frozen=True, array_like=True):
 
     chunks: list[int]
     reports: int
+
+
+def possible_report(event: FeedbackGiven) -> bool:
+    """Whether an event can be kept: some frame may have its id and its row, and its time is a number."""
+    return 0 < len(event.frame_id) <= FRAME_ID_CHARACTERS and 0 <= event.row < ROW_LIMIT and isfinite(event.given_at)
 
 
 def by_chunk(events: Sequence[FeedbackGiven]) -> dict[tuple[str, int], dict[int, list[Report]]]:

@@ -1,7 +1,6 @@
 """Computes the results of an experiment from the snapshots of the partitions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import isfinite
 
 from contender.contracts.ab_router import ExperimentRevision
@@ -17,12 +16,11 @@ from contender.contracts.feedback_service import (
     Verdict,
 )
 from contender.contracts.metrics import Metric
-from services.feedback_service.domain.arrival import label_arrival
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
 from services.feedback_service.domain.design import ExperimentDesign, design_of
 from services.feedback_service.domain.merging import Arm, Tally, merged_arms, watermark_of
 from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
-from services.feedback_service.domain.split import clustered_split_p
+from services.feedback_service.domain.split import clustered_split_p, label_arrival
 from services.feedback_service.domain.sums import MetricSums, sums_of
 from services.feedback_service.domain.verdicts import Contest, Evidence, Waiting, judge
 
@@ -31,14 +29,6 @@ Arms = Mapping[tuple[int, str], Arm]
 
 _NOBODY = Arm()
 _RANK = {"withheld: split": 5, "withheld: label arrival": 4, "challenger better": 3, "champion better": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class _Tests:
-    """P-values of the tests that may withhold a verdict; those of label arrival by challenger."""
-
-    split_p: float
-    arrivals: Mapping[str, float | None]
 
 
 def results_of(
@@ -62,9 +52,10 @@ def results_of(
     split = _split(design, arms, epochs)
     arrivals = {challenger: _arrival_p(design, arms, epochs, challenger) for challenger in design.challengers}
     totals = {variant: _pooled(arms, variant) for variant in design.variants}
-    tests = _Tests(split.p, arrivals)
     deciding = {challenger: by_metric[design.metric] for challenger, by_metric in comparisons.items()}
-    verdict = _verdict(design, totals, deciding, tests, _waiting(groups, watermark))
+    verdict = _verdict(
+        design, totals, deciding, split_p=split.p, arrivals=arrivals, waiting=_waiting(groups, watermark)
+    )
     tested = [p for p in arrivals.values() if p is not None]
     return Results(
         experiment=name,
@@ -166,7 +157,9 @@ def _verdict(
     design: ExperimentDesign,
     totals: Mapping[str, Arm],
     comparisons: Mapping[str, ConfidenceSequence | None],
-    tests: _Tests,
+    *,
+    split_p: float,
+    arrivals: Mapping[str, float | None],
     waiting: Waiting | None,
 ) -> Verdict:
     metric = design.metric
@@ -177,8 +170,8 @@ def _verdict(
                 comparisons[challenger],
                 _rows(metric, totals[design.champion].matured),
                 _rows(metric, totals[challenger].matured),
-                tests.split_p,
-                tests.arrivals[challenger],
+                split_p,
+                arrivals[challenger],
                 waiting,
             ),
         )

@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 from math import isfinite
 
 from contender.contracts.feedback_service import Verdict
-from services.feedback_service.domain.arrival import MIN_MATURED_ROWS
 from services.feedback_service.domain.confidence import ConfidenceSequence
-from services.feedback_service.domain.split import BLOCKING_P
+from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS
 from services.feedback_service.domain.sums.estimates import MIN_OBSERVATIONS
 
 

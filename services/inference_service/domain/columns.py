@@ -68,6 +68,13 @@ def check_columns(
     return checked.arrays
 
 
+def neutral_row(schema: Sequence[InputColumn]) -> Arrays:
+    """A row to measure a model with, where there is no sample: its score does not matter."""
+    stand_in: Mapping[str, Scalar] = {"float": 0.0, "integer": 0, "boolean": False, "string": ""}
+    inputs = {column.name: [stand_in[column.dtype]] for column in schema}
+    return check_columns(schema, inputs, row_limit=1, text_limit=1)
+
+
 def count_rows(schema: Sequence[InputColumn], inputs: Mapping[str, Sequence[Scalar]], row_limit: int) -> int:
     """How many rows a well-formed question has.
 

@@ -13,9 +13,8 @@ import pytest
 from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault, ScoredRows
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
-from services.ab_router.calls import CallError, QuestionRefusedError
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import ServedFeatures, ViewInputs
+from services.ab_router.clients import CallError, QuestionRefusedError, ServedFeatures, ViewInputs
 from services.ab_router.domain.experiments import assign
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.handlers.predictions import Predict

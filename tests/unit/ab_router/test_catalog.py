@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault
-from services.ab_router.calls import CallError, QuestionRefusedError
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import HttpFeatures, HttpInference, ViewInputs
+from services.ab_router.clients import CallError, QuestionRefusedError, ViewInputs
 from services.ab_router.errors import UnknownModelError
+from services.ab_router.http_clients import HttpFeatures, HttpInference
 from shared.errors import Unavailable
 
 

@@ -8,8 +8,7 @@ import pytest
 from contender.contracts.ab_router import NewExperiment, Prediction, PredictionRow, VariantAllocation
 from contender.contracts.inference_service import InputColumn, RowFault
 from services.ab_router.breaker import Breaker
-from services.ab_router.calls import CallError, QuestionRefusedError
-from services.ab_router.clients import ViewInputs
+from services.ab_router.clients import CallError, QuestionRefusedError, ViewInputs
 from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.isolation import ask_by_halves
 from shared.errors import InvalidField, Overloaded, ServiceError

@@ -14,10 +14,9 @@ from contender.contracts.inference_service import InputColumn, RowFault
 from services.ab_router.domain.experiments import assign
 from services.ab_router.errors import ModelUnavailableError, UnknownModelError
 from shared.errors import InvalidField, JournalFull, Overloaded, RecordTooLarge, TooLarge
-from shared.frames import FRAME_BYTES
 from shared.ids import PredictionId
 from shared.journal import Journal
-from shared.topics import LARGEST_RECORD_BYTES
+from shared.topics import FRAME_BYTES, LARGEST_RECORD_BYTES
 
 ENTITIES = {"origin": "EWR"}
 

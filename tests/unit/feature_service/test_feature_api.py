@@ -27,9 +27,9 @@ from services.feature_service.store.registry import InMemoryRegistry
 from shared.clock import FixedClock
 from shared.errors import Unavailable
 from shared.events import EntityEvent
-from shared.frames import FRAME_BYTES
 from shared.journal import Journal, Position
 from shared.testing import client_for
+from shared.topics import FRAME_BYTES
 
 NOW = 1_700_000_000.0
 DEPARTURE = {"carrier": "UA", "origin": "EWR", "tail_number": "N1", "dep_delay": 12.5}

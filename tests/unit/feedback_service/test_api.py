@@ -14,20 +14,20 @@ from sklearn.metrics import log_loss, roc_auc_score
 from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
 from contender.contracts.feedback_service import FeedbackItem
 from services.feedback_service.changes import InMemoryTable
+from services.feedback_service.errors import ResultsUnavailable
 from services.feedback_service.experiments import InMemoryExperiments
 from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from services.feedback_service.join import Join, SourceOffset
 from services.feedback_service.main import State, create_app
 from services.feedback_service.settings import FeedbackSettings
-from services.feedback_service.store import InMemorySnapshots, SnapshotsUnavailableError
+from services.feedback_service.store import InMemorySnapshots
 from shared.clock import FixedClock
 from shared.errors import JournalFull
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
-from shared.frames import FRAME_BYTES
 from shared.ids import new_frame_id
 from shared.journal import Journal, Position
 from shared.testing import client_for
-from shared.topics import EXPERIMENTS, FEEDBACK
+from shared.topics import EXPERIMENTS, FEEDBACK, FRAME_BYTES
 
 FRAME = new_frame_id(1.0)
 ID = f"{FRAME}-2-7"
@@ -331,13 +331,13 @@ class FrozenSnapshots(InMemorySnapshots):
     """A store that does not answer."""
 
     async def read(self, experiment: str):
-        raise SnapshotsUnavailableError(f"Redis can't be reached for {experiment}")
+        raise ResultsUnavailable(f"there is no answer for {experiment}")
 
     async def experiments(self):
-        raise SnapshotsUnavailableError("Redis can't be reached")
+        raise ResultsUnavailable("there is no answer")
 
     async def ping(self):
-        raise SnapshotsUnavailableError("Redis can't be reached")
+        raise ResultsUnavailable("there is no answer")
 
 
 @pytest.fixture

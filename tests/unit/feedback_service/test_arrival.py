@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from services.feedback_service.domain.arrival import MIN_MATURED_ROWS, label_arrival
 from services.feedback_service.domain.confidence import confidence_sequence
-from services.feedback_service.domain.split import BLOCKING_P, BLOCKING_TUNING_N
+from services.feedback_service.domain.split import BLOCKING_P, BLOCKING_TUNING_N, MIN_MATURED_ROWS, label_arrival
 from services.feedback_service.domain.sums.estimates import compare
 from services.feedback_service.domain.sums.mean import ClusteredSums
 from services.feedback_service.domain.sums.units import BUCKETS

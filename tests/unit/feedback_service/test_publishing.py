@@ -8,8 +8,9 @@ import pytest
 
 from services.feedback_service.domain import cell_store
 from services.feedback_service.domain.snapshots import ExperimentUpdate, PartitionStatus
+from services.feedback_service.errors import ResultsUnavailable
 from services.feedback_service.join import Join
-from services.feedback_service.store import InMemorySnapshots, SnapshotsUnavailableError
+from services.feedback_service.store import InMemorySnapshots
 from services.feedback_service.worker import SnapshotPublisher
 from shared.clock import FixedClock
 from tests.unit.feedback_service.test_join import apply, block, feedback, flush, joined, numbers, predictions
@@ -24,16 +25,19 @@ class WatchedSnapshots(InMemorySnapshots):
     fails: bool = False
     during_write: Callable[[], None] = lambda: None
 
+    def __post_init__(self) -> None:
+        super().__init__()
+
     async def write(self, update: ExperimentUpdate) -> None:
         self.during_write()
         if self.fails:
-            raise SnapshotsUnavailableError("away")
+            raise ResultsUnavailable("away")
         self.updates.append(update)
         await super().write(update)
 
     async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
         if self.fails:
-            raise SnapshotsUnavailableError("away")
+            raise ResultsUnavailable("away")
         self.statuses += 1
         return await super().write_status(status, last)
 

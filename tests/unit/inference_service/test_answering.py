@@ -13,8 +13,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 from contender.contracts.inference_service import InputColumn, RowFault, ScoredRows
 from contender.registration import Export, export_pipeline
-from services.inference_service.answering import RUN_ROWS, Answering, Limits, halves, joined
-from services.inference_service.session import Session
+from services.inference_service.answering import Answering, Limits, halves, joined
+from services.inference_service.session import RUN_ROWS, Session
 from services.inference_service.watchdog import Watchdog
 from shared.errors import InvalidField, TooLarge
 from tests.unit.inference_service.graphs import file, looping

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedded.kafka import BROKER_SETTINGS
-from shared.frames import FRAME_BYTES, split
 from shared.publisher import REQUEST_LIMIT_BYTES
-from shared.topics import LARGEST_RECORD_BYTES
+from shared.topics import FRAME_BYTES, LARGEST_RECORD_BYTES, split
 
 
 def test_what_the_journal_takes_the_producer_takes_and_the_broker():

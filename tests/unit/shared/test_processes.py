@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from shared.processes import worker_app
 from shared.streams import Membership
 from shared.testing import client_for
+from shared.worker_process import worker_app
 
 
 def client(reasons: list[str], *, complete: bool) -> AbstractAsyncContextManager[httpx.AsyncClient]:

@@ -1,29 +1,22 @@
-"""Use cases of the web process: submit feedback, read results. Knows no HTTP and no Kafka."""
+"""The use case of feedback: check the outcomes, and keep them in the journal."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from contender.contracts.feedback_service import OUTCOME_CHARACTERS, ExperimentSummary, FeedbackItem, Results
+from contender.contracts.feedback_service import OUTCOME_CHARACTERS, FeedbackItem
 from contender.contracts.problems import FieldError
-from contender.contracts.values import Outcome
-from services.feedback_service.domain.results import results_of
-from services.feedback_service.errors import InvalidFeedback, ResultsUnavailable, TooManyOutcomes, UnknownExperiment
-from services.feedback_service.experiments import Experiments
-from services.feedback_service.store import SnapshotStore, SnapshotsUnavailableError
+from services.feedback_service.errors import InvalidFeedback, TooManyOutcomes
 from shared.clock import Clock
 from shared.events import FeedbackFrame, FeedbackGiven
-from shared.frames import split
 from shared.ids import PredictionId, created_at, new_frame_id
 from shared.journal import Journal, JournalRecord
-from shared.topics import FEEDBACK, cloud_event_headers
+from shared.topics import FEEDBACK, cloud_event_headers, split
 
 _INT64 = 2**63
 _LATEST_S = 253_402_300_800.0  # the year 10000
 _REPORTED_ERRORS = 20
 _AHEAD_S = 300.0  # clocks differ; a time further ahead of now is an error, as it is for a prediction
-_RETRY_AFTER_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +82,7 @@ class SubmitFeedback:
         if created_at(identity.frame_id, now) > now + _AHEAD_S:
             return FieldError("prediction_id", "lies in the future: no router has answered it")
         given_at = now if item.time is None else item.time
-        for field, fault in (("outcome", _outcome_fault(item.outcome)), ("time", _time_fault(given_at, now))):
+        for field, fault in (("outcome", _outcome_fault(item)), ("time", _time_fault(given_at, now))):
             if fault:
                 return FieldError(field, fault)
         return identity.shard, FeedbackGiven(identity.frame_id, identity.row, item.outcome, given_at)
@@ -111,7 +104,8 @@ def _time_fault(given_at: float, now: float) -> str:
     return ""
 
 
-def _outcome_fault(outcome: Outcome) -> str:
+def _outcome_fault(item: FeedbackItem) -> str:
+    outcome = item.outcome
     if isinstance(outcome, str) and len(outcome) > OUTCOME_CHARACTERS:
         return f"has {len(outcome)} characters; at most {OUTCOME_CHARACTERS} are accepted"
     if isinstance(outcome, float) and not isfinite(outcome):
@@ -119,67 +113,3 @@ def _outcome_fault(outcome: Outcome) -> str:
     if isinstance(outcome, int) and not -_INT64 <= outcome < _INT64:
         return "must be an integer of at most 64 bits"
     return ""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadResults:
-    """Reads what is known of experiments.
-
-    Args:
-        snapshots: what the workers have published.
-        experiments: what the router has announced.
-        clock: moves the watermark of experiments that have stopped.
-    """
-
-    snapshots: SnapshotStore
-    experiments: Experiments
-    clock: Clock
-
-    async def list_experiments(self) -> list[ExperimentSummary]:
-        """Experiments that were announced or have predictions, by name.
-
-        Raises:
-            ResultsUnavailable: the store can't be reached.
-        """
-        summaries = {
-            revision.name: ExperimentSummary(
-                revision.name,
-                revision.status,
-                revision.model,
-                revision.metric,
-                [variant.name for variant in revision.variants],
-            )
-            for revision in self.experiments.all()
-        }
-        with _unavailable():
-            for name in sorted(set(await self.snapshots.experiments()) - set(summaries)):
-                results = results_of(name, None, await self.snapshots.read(name), self.clock.now())
-                if results is not None:
-                    variants = [variant.name for variant in results.variants]
-                    summaries[name] = ExperimentSummary(name, results.status, results.model, results.metric, variants)
-        return [summaries[name] for name in sorted(summaries)]
-
-    async def results(self, name: str) -> Results:
-        """The results of one experiment.
-
-        Raises:
-            UnknownExperiment: neither announced nor seen in a prediction.
-            ResultsUnavailable: the store can't be reached.
-        """
-        with _unavailable():
-            snapshots = await self.snapshots.read(name)
-        results = results_of(name, self.experiments.get(name), snapshots, self.clock.now())
-        if results is None:
-            raise UnknownExperiment(f"there is no experiment {name!r}")
-        return results
-
-
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    """Turn the store's error into one that callers see."""
-    try:
-        yield
-    except SnapshotsUnavailableError as error:
-        raise ResultsUnavailable(
-            "the store of the results does not answer; ask again", retry_after_s=_RETRY_AFTER_S
-        ) from error
