@@ -58,7 +58,7 @@ def create_app(
     Args:
         service: name of the service.
         title: title of the OpenAPI document.
-        lifespan: opens what the application needs and yields it as state.
+        lifespan: opens what the application needs and yields it as state, in which every process has its `settings`.
         routes: the service's own.
         problems: which problem stands for which error of the service's own.
         ready: given that state, the reasons why this process can't do its job; none means ready.
