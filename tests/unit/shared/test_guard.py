@@ -46,7 +46,7 @@ def client(admission: Admission | None = None) -> httpx.AsyncClient:
     guarded = Guard(example(), admission or Admission())
 
     async def with_state(scope, receive, send) -> None:
-        scope["state"] = {}
+        scope["state"] = {"settings": Settings()}
         await guarded(scope, receive, send)
 
     transport = httpx.ASGITransport(app=with_state, raise_app_exceptions=False)
