@@ -9,8 +9,8 @@ import msgspec
 from contender.contracts.inference_service import InputColumn
 from contender.contracts.tasks import ScoreError
 from contender.errors import ExportError, ParityError
-from contender.registration.conversion import FOREIGN
-from contender.registration.parity import UNSEEN, Comparer, replaced
+from contender.registration.failures import FOREIGN
+from contender.registration.parity import UNSEEN, Comparer
 from contender.registration.rows import Rows
 
 _ROWS = 20
@@ -68,7 +68,7 @@ def observe(
 
 
 def _null_is_scored(comparer: Comparer, rows: Rows, index: int, tolerance: float) -> bool:
-    nulls = replaced(rows, index, None)
+    nulls = rows.replaced(index, None)
     ours, theirs = comparer.refuses(nulls)
     if ours or theirs:
         return False
@@ -90,14 +90,14 @@ def _unseen_number(rows: Rows, index: int) -> int:
 
 def _try_unseen(comparer: Comparer, rows: Rows, index: int, behaviour: Behaviour, tolerance: float) -> None:
     column = comparer.inputs[index]
-    unseen = replaced(rows, index, UNSEEN if column.dtype == "string" else _unseen_number(rows, index))
+    unseen = rows.replaced(index, UNSEEN if column.dtype == "string" else _unseen_number(rows, index))
     ours, theirs = comparer.refuses(unseen)
     if ours and not theirs:
         raise ExportError(
             f"column {column.name}: the pipeline refuses an unseen category and the exported file scores it; fit the "
             "encoder with handle_unknown='ignore', an OrdinalEncoder with 'use_encoded_value'"
         )
-    if not theirs and column.dtype == "string" and _is_odd(comparer, replaced(rows, index, _ODD)):
+    if not theirs and column.dtype == "string" and _is_odd(comparer, rows.replaced(index, _ODD)):
         behaviour.note(column.name, "capital letters beyond ASCII, signs within words", _REFUSED)
         behaviour.warnings.append(
             f"refuses some texts: a row whose {column.name} has a capital letter beyond ASCII, or a sign such as emoji "

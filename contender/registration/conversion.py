@@ -7,16 +7,8 @@ from typing import Any
 
 import numpy as np
 from onnx import ModelProto, TensorProto
-from onnxruntime.capi.onnxruntime_pybind11_state import (
-    Fail,
-    InvalidArgument,
-    InvalidGraph,
-    NotImplemented,  # noqa: A004 - an operator has no kernel for its types
-    RuntimeException,
-)
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType, StringTensorType
-from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from sklearn.base import is_classifier
 from sklearn.pipeline import FeatureUnion, Pipeline
 
@@ -24,29 +16,13 @@ from contender.contracts.values import Dtype
 from contender.errors import ExportError
 from contender.registration import encoding, imputing, text, trees
 from contender.registration.boosting import register_converters
+from contender.registration.checks import check_steps
+from contender.registration.failures import FOREIGN
 from contender.registration.graph import Graph, Outputs
-from contender.registration.preparing import check_steps, prepare
+from contender.registration.preparing import prepare
 from contender.registration.rows import Column
 from contender.registration.tensors import Prepared, tensor_name
 
-RUN_FAILURES = (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException)
-"""What onnxruntime raises where it can't load or run a file."""
-FOREIGN = (
-    *RUN_FAILURES,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    MissingConverter,
-    MissingShapeCalculator,
-)
-"""What skl2onnx and onnxruntime raise where they can't convert or load; none of it reaches a caller."""
 _ML = 3
 """skl2onnx writes this opset of ai.onnx.ml."""
 

@@ -18,12 +18,14 @@ from contender.contracts.values import Scalar
 from contender.errors import ExportError, ParityError
 from contender.registration import text
 from contender.registration.behaviour import Behaviour, observe
-from contender.registration.conversion import FOREIGN, Converted, conversions, refusal
+from contender.registration.checks import check_fitted, check_labels, check_named, check_scored
+from contender.registration.conversion import Converted, conversions, refusal
+from contender.registration.failures import FOREIGN
+from contender.registration.file import File, Scores
 from contender.registration.manifest import code, data, environment
-from contender.registration.parity import Comparer, Parity, compare_all, filled
-from contender.registration.preparing import check_fitted, is_scored
-from contender.registration.responses import File, Scores, of_pipeline, plain, task_of
-from contender.registration.rows import Rows, check_labels, check_named
+from contender.registration.parity import Comparer, Parity, compare_all
+from contender.registration.pipelines import of_pipeline, plain, task_of
+from contender.registration.rows import Rows
 
 TOLERANCE = 1e-5
 """Largest difference of a score: 64-bit files differ by 1e-15, 32-bit boosted trees by 4e-7 (measured)."""
@@ -119,7 +121,7 @@ def export_pipeline(
     check_named(names, sources=serving.sources, defaults=serving.defaults)
     check_labels(labels, len(rows))
     check_fitted(pipeline, names)
-    is_scored(pipeline)
+    check_scored(pipeline)
     task, classes = task_of(pipeline, rows)
     checked = _Trial(pipeline, rows, task, classes, serving, tolerance).first_fitting()
     inputs = [msgspec.to_builtins(column) for column in checked.inputs]
@@ -211,7 +213,7 @@ class _Trial:
         return inputs
 
     def _checked(self, converted: Converted, rows: Rows, inputs: list[InputColumn]) -> _Checked:
-        ready = filled(rows, inputs)
+        ready = rows.filled(inputs)
         expected = self._own_answers(ready)
         outputs = converted.outputs
         parity: Parity | None = None

@@ -10,14 +10,7 @@ from sklearn.impute import SimpleImputer
 
 from contender.errors import ExportError
 from contender.registration.nodes import Converters, Nodes
-
-NULL_TEXTS = {"nan": "\u2400nan", "None": "\u2400None"}
-"""How a graph writes a null text, by what the training data had for it: nobody types the first character."""
-
-
-def null_text(value: Any) -> str:
-    """What stands in a graph for None or NaN among texts."""
-    return NULL_TEXTS["None" if value is None else "nan"]
+from contender.registration.rows import null_text
 
 
 def _impute(scope: Any, operator: Any, container: Any) -> None:

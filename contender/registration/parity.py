@@ -1,27 +1,24 @@
 """Compares a file with its pipeline, on all rows of the caller and on rows changed as live ones may be."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from contender.contracts.inference_service import InputColumn
 from contender.contracts.limits import TEXT_CHARACTERS
 from contender.contracts.tasks import ScoreError, Task
 from contender.errors import ExportError
-from contender.registration.conversion import FOREIGN
-from contender.registration.responses import File, Scores, of_pipeline
+from contender.registration.failures import FOREIGN
+from contender.registration.file import File, Scores
+from contender.registration.perturbing import SEED, changed_rows
+from contender.registration.pipelines import of_pipeline
 from contender.registration.rows import Rows
 
 SAMPLE_ROWS = 500
 UNSEEN = "a category that training never had"
-_SEED = 0
-_PERTURBED = 4_000
-"""About how many rows are changed and tried beside the caller's."""
-_EACH = 40
 _EVEN = 1e-6
 """Within this margin of another class a 32-bit file may name either, on changed rows."""
 
@@ -82,7 +79,7 @@ class Parity:
         largest = np.argmax([np.abs(parts[part].expected.scores[row]).max() for part, row in candidates])
         worst = np.argsort(-difference, kind="stable")[: SAMPLE_ROWS // 2]
         of_caller = np.flatnonzero([part == 0 for part, _ in candidates])
-        chance = np.random.default_rng(_SEED).permutation(of_caller)[:SAMPLE_ROWS]
+        chance = np.random.default_rng(SEED).permutation(of_caller)[:SAMPLE_ROWS]
         chosen = list(dict.fromkeys([int(largest), *worst.tolist(), *chance.tolist()]))[:SAMPLE_ROWS]
         return self._sampled(task, [candidates[number] for number in sorted(chosen)])
 
@@ -165,107 +162,10 @@ def compare_all(comparer: Comparer, rows: Rows, expected: Scores, *, strict: boo
     parity = Parity(comparer.compare(rows, expected))
     whole = {number for number, column in enumerate(rows.columns) if column.dtype != "float"}
     for how, changed in changed_rows(rows, whole):
-        ready = filled(changed, comparer.inputs)
+        ready = changed.filled(comparer.inputs)
         try:
             answered = of_pipeline(comparer.pipeline, ready, comparer.task)
         except FOREIGN:
             continue  # the pipeline takes no such rows: there is nothing to compare with
         parity.changed[how] = comparer.compare(ready, answered, strict=strict)
     return parity
-
-
-def changed_rows(rows: Rows, guarded: Collection[int]) -> Iterator[tuple[str, Rows]]:
-    """Rows as live ones may be: fractions where training had whole numbers, extremes, and values between.
-
-    Args:
-        rows: the caller's.
-        guarded: indices of columns that take whole numbers alone.
-    """
-    chance = np.random.default_rng(_SEED)
-    numbers = [
-        index
-        for index, column in enumerate(rows.columns)
-        if column.dtype == "float"
-        and index not in guarded
-        and not isinstance(rows.frame.dtypes.iloc[index], pd.CategoricalDtype)
-    ]
-    if not numbers:
-        return
-    each = max(2, min(_EACH, _PERTURBED // (4 * len(numbers)), len(rows)))
-    values = {index: rows.frame.iloc[:, index].astype(object).map(_number).to_numpy(float) for index in numbers}
-    numbers = [index for index in numbers if not np.isnan(values[index]).all()]
-    if not numbers:
-        return
-    spans = {index: (np.nanmin(values[index]), np.nanmax(values[index])) for index in numbers}
-    bases = []
-    for index in numbers:
-        low, high = spans[index]
-        picked = chance.integers(0, len(rows), each)
-        new = [values[index][picked] + 0.5, values[index][picked] + 0.25, np.full(2, low), np.full(2, high)]
-        new.append(chance.uniform(low, high, each))
-        replacements = np.concatenate(new)
-        base = np.concatenate([picked, picked, picked[:2], picked[:2], picked])
-        bases.append((base, {index: replacements}))
-    picked = chance.integers(0, len(rows), min(len(rows), 5 * _EACH))
-    bases.append((picked, {index: chance.uniform(*spans[index], len(picked)) for index in numbers}))
-    yield "fractions, extremes and values between", rows.with_columns(_with(rows.frame, values, bases))
-
-
-def _with(
-    frame: pd.DataFrame,
-    values: Mapping[int, NDArray[np.float64]],
-    bases: Sequence[tuple[NDArray[Any], Mapping[int, NDArray[np.float64]]]],
-) -> pd.DataFrame:
-    """Rows of the frame by their positions, with other numbers in some columns, as floats; nulls stay."""
-    positions = np.concatenate([base for base, _ in bases])
-    changed = {index: values[index][positions] for index in bases[-1][1]}
-    begin = 0
-    for base, new in bases:
-        for index, replacements in new.items():
-            part = changed[index][begin : begin + len(base)]
-            part[:] = np.where(np.isnan(part), np.nan, replacements)
-        begin += len(base)
-    others = frame.iloc[positions].reset_index(drop=True)
-    columns = [pd.Series(changed[n]) if n in changed else others.iloc[:, n] for n in range(frame.shape[1])]
-    return pd.concat(columns, axis=1).set_axis(frame.columns, axis=1)
-
-
-def _number(value: Any) -> float:
-    return np.nan if value is None or value is pd.NA else float(value)
-
-
-def replaced(rows: Rows, index: int, value: Any) -> Rows:
-    """Rows in which one column has one value throughout."""
-    frame = rows.frame.copy()
-    name = frame.columns[index]
-    kind = frame.dtypes.iloc[index]
-    if isinstance(kind, pd.CategoricalDtype) and value is not None:
-        frame[name] = frame[name].astype(object)
-    if value is None and (pd.api.types.is_integer_dtype(kind) or pd.api.types.is_bool_dtype(kind)):
-        frame[name] = np.nan
-    elif value is None:
-        frame[name] = pd.Series([_null(rows, index)] * len(frame), index=frame.index, dtype=_nullable(kind))
-    else:
-        frame[name] = pd.Series([value] * len(frame), index=frame.index)
-    return rows.with_columns(frame)
-
-
-def _nullable(kind: Any) -> Any:
-    return kind if not isinstance(kind, np.dtype) else (object if kind.kind in "OUS" else np.float64)
-
-
-def _null(rows: Rows, index: int) -> Any:
-    return None if rows.columns[index].null_text.endswith("None") else np.nan
-
-
-def filled(rows: Rows, inputs: Sequence[InputColumn]) -> Rows:
-    """Rows in which a column's default stands in for its nulls, as a service does it."""
-    frame = rows.frame
-    for index, column in enumerate(inputs):
-        if column.default is not None and bool(frame.iloc[:, index].isna().any()):
-            name = frame.columns[index]
-            series = frame[name].astype(object)
-            kept = series.where(series.notna(), column.default)
-            frame = frame.copy()
-            frame[name] = kept.infer_objects() if column.dtype != "string" else kept
-    return rows if frame is rows.frame else rows.with_columns(frame)

@@ -19,12 +19,14 @@ from contender.contracts.limits import TEXT_CHARACTERS
 from contender.contracts.tasks import REGRESSION, TASKS, ScoreError, Task, TaskName, fitting_task, task_named
 from contender.contracts.values import Dtype, Scalar
 from contender.errors import ExportError
-from contender.registration.conversion import FOREIGN
+from contender.registration.checks import check_labels, check_named
 from contender.registration.exporting import Export, Recorded
+from contender.registration.failures import FOREIGN
+from contender.registration.file import File, Scores, open_session
 from contender.registration.manifest import code, data, environment
-from contender.registration.parity import SAMPLE_ROWS, replaced
-from contender.registration.responses import File, Scores, plain
-from contender.registration.rows import Rows, check_labels, check_named
+from contender.registration.parity import SAMPLE_ROWS
+from contender.registration.pipelines import plain
+from contender.registration.rows import Rows
 
 _DTYPES: dict[str, Dtype] = {
     "tensor(float)": "float",
@@ -152,10 +154,8 @@ def _without_maps(proto: ModelProto) -> tuple[ModelProto, list[Scalar]]:
 
 
 def _opened(content: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return open_session(content)
     except FOREIGN as error:
         raise ExportError(f"onnxruntime does not load the file: {' '.join(str(error).split())[:200]}") from error
 
@@ -276,7 +276,7 @@ def _nulls(file: File, rows: Rows, inputs: Sequence[InputColumn], never_null: se
         if column.source == "request" or column.default is not None or column.name in never_null:
             continue
         try:
-            scored = bool(np.isfinite(file.answer(replaced(few, index, None).inputs()).scores).all())
+            scored = bool(np.isfinite(file.answer(few.replaced(index, None).inputs()).scores).all())
         except (*FOREIGN, ScoreError):
             scored = False
         if not scored:

@@ -12,9 +12,14 @@ from contender.contracts.inference_service import InputColumn
 from contender.contracts.limits import FLOAT32_MAX
 from contender.contracts.values import Dtype, Scalar
 from contender.errors import ExportError
-from contender.registration.imputing import null_text
 
-_TEXT_SHOWN = 5
+NULL_TEXTS = {"nan": "\u2400nan", "None": "\u2400None"}
+"""How a graph writes a null text, by what the training data had for it: nobody types the first character."""
+
+
+def null_text(value: Any) -> str:
+    """What stands in a graph for None or NaN among texts."""
+    return NULL_TEXTS["None" if value is None else "nan"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,34 @@ class Rows:
             self, columns=[replace(column, dtype=dtypes.get(column.name, column.dtype)) for column in self.columns]
         )
 
+    def replaced(self, index: int, value: Any) -> "Rows":
+        """The rows, in which one column has one value throughout."""
+        frame = self.frame.copy()
+        name = frame.columns[index]
+        kind = frame.dtypes.iloc[index]
+        if isinstance(kind, pd.CategoricalDtype) and value is not None:
+            frame[name] = frame[name].astype(object)
+        if value is None and (pd.api.types.is_integer_dtype(kind) or pd.api.types.is_bool_dtype(kind)):
+            frame[name] = np.nan
+        elif value is None:
+            null = None if self.columns[index].null_text.endswith("None") else np.nan
+            frame[name] = pd.Series([null] * len(frame), index=frame.index, dtype=_nullable(kind))
+        else:
+            frame[name] = pd.Series([value] * len(frame), index=frame.index)
+        return self.with_columns(frame)
+
+    def filled(self, inputs: Sequence[InputColumn]) -> "Rows":
+        """The rows, in which a column's default stands in for its nulls, as a service does it."""
+        frame = self.frame
+        for index, column in enumerate(inputs):
+            if column.default is not None and bool(frame.iloc[:, index].isna().any()):
+                name = frame.columns[index]
+                series = frame[name].astype(object)
+                kept = series.where(series.notna(), column.default)
+                frame = frame.copy()
+                frame[name] = kept.infer_objects() if column.dtype != "string" else kept
+        return self if frame is self.frame else self.with_columns(frame)
+
     def native(self) -> Any:
         """The rows in the caller's own type, in which the pipeline was fitted."""
         if self.kind == "numpy":
@@ -107,6 +140,10 @@ class Rows:
     def inputs(self) -> dict[str, list[Scalar]]:
         """Every column as a caller sends it."""
         return {column.name: self.values(number) for number, column in enumerate(self.columns)}
+
+
+def _nullable(kind: Any) -> Any:
+    return kind if not isinstance(kind, np.dtype) else (object if kind.kind in "OUS" else np.float64)
 
 
 def _frame(data: Any) -> tuple[pd.DataFrame, str]:
@@ -216,39 +253,3 @@ def _null_of(name: str, series: "pd.Series[Any]") -> str:
             f"of them, such as frame[{name!r}].where(frame[{name!r}].notna(), None)"
         )
     return kinds.pop()
-
-
-def check_labels(labels: Any, rows: int) -> None:
-    """Refuse labels of another length than the rows, or of several columns.
-
-    Raises:
-        ExportError: both lengths are named.
-    """
-    if labels is None:
-        return
-    try:
-        shape = np.shape(labels)
-    except ValueError:  # of lists that are not equally long
-        shape = ()
-    if not shape:
-        raise ExportError(f"labels are a {type(labels).__name__}: give a list, an array or a Series, one label a row")
-    if len(shape) > 1 and shape[1] > 1:
-        raise ExportError(
-            f"labels have {shape[1]} columns: a version has one target, so fit and register a model for each column"
-        )
-    if shape[0] != rows:
-        raise ExportError(f"labels have {shape[0]} rows, columns have {rows}: give the labels of these very rows")
-
-
-def check_named(names: Sequence[str], **by_column: Mapping[str, Any]) -> None:
-    """Refuse sources and defaults of columns that the rows do not have.
-
-    Raises:
-        ExportError: they are named.
-    """
-    for what, values in by_column.items():
-        if unknown := sorted(set(map(str, values)) - set(names)):
-            raise ExportError(
-                f"{what} name columns that the rows do not have: {', '.join(unknown)}; there are "
-                f"{', '.join(names[:_TEXT_SHOWN])}{' …' if len(names) > _TEXT_SHOWN else ''}"
-            )

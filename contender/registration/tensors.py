@@ -12,8 +12,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
 
 from contender.errors import ExportError
-from contender.registration.imputing import null_text
-from contender.registration.rows import Column
+from contender.registration.rows import Column, null_text
 
 _ENCODERS = (OneHotEncoder, OrdinalEncoder, TargetEncoder)
 
@@ -24,6 +23,26 @@ class Threshold:
 
     value: float
     positive: int
+
+    @classmethod
+    def of(cls, estimator: Any) -> "Threshold":
+        """The threshold of a fitted model.
+
+        Raises:
+            ExportError: the model cuts at something other than a probability.
+        """
+        name = type(estimator).__name__
+        if estimator.response_method == "decision_function":
+            raise ExportError(f"{name} cuts at a decision function: fit it with response_method='predict_proba'")
+        value = getattr(estimator, "best_threshold_", None)
+        if value is None:
+            value = 0.5 if estimator.threshold == "auto" else estimator.threshold
+        label = getattr(estimator, "pos_label", None)
+        curve = getattr(estimator, "_curve_scorer", None)
+        if label is None and curve is not None:
+            label = curve._get_pos_label() if hasattr(curve, "_get_pos_label") else None  # noqa: SLF001 - as predict does
+        classes = list(estimator.classes_)
+        return cls(float(value), 1 if label is None else classes.index(label))
 
 
 @dataclass(frozen=True)
@@ -48,10 +67,9 @@ class Prepared:
 class Tensors:
     """Rewrites the head of a pipeline so that each of its transformers takes tensors of one type."""
 
-    def __init__(self, columns: Sequence[Column], prepared: Prepared, *, as_whole: bool) -> None:
+    def __init__(self, columns: Sequence[Column], prepared: Prepared) -> None:
         self._columns = columns
         self._prepared = prepared
-        self._as_whole = as_whole
 
     def head(self, estimator: Any) -> Any:
         """The estimator over tensors, behind a step that puts all columns together where it has none of its own."""
@@ -147,7 +165,7 @@ class Tensors:
         column = self._columns[number]
         if column.dtype == "string":
             return "text"
-        return "whole" if self._as_whole and column.whole and not column.nulls else "number"
+        return "whole" if column.whole and not column.nulls else "number"
 
     def _named(self, number: int, kind: str) -> str:
         self._prepared.kinds[number].add(kind)
