@@ -6,9 +6,11 @@ Only the ONNX file, the manifest and a sample of rows cross the wire; no pickle 
 from contender.extras import needs_extra
 
 with needs_extra("notebook", "registering models"):
-    from contender.registration.exporting import TOLERANCE, Export, Recorded, export_pipeline
+    from contender.registration.exporting import TOLERANCE, export_pipeline
+    from contender.registration.manifest import Export, Recorded
     from contender.registration.parity import SAMPLE_ROWS
-    from contender.registration.ready import export_file, is_file
+    from contender.registration.reading import is_file
+    from contender.registration.ready import export_file
     from contender.registration.uploading import RegisteredVersion, register
 
 __all__ = [

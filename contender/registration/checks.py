@@ -8,6 +8,9 @@ from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from contender.contracts.columns import fault_of
+from contender.contracts.inference_service import InputColumn
+from contender.contracts.limits import TEXT_CHARACTERS
 from contender.errors import ExportError
 
 _NAMES_SHOWN = 5
@@ -130,3 +133,13 @@ def check_named(names: Sequence[str], **by_column: Mapping[str, Any]) -> None:
                 f"{what} name columns that the rows do not have: {', '.join(unknown)}; there are "
                 f"{', '.join(names[:_NAMES_SHOWN])}{' …' if len(names) > _NAMES_SHOWN else ''}"
             )
+
+
+def check_default(column: InputColumn) -> None:
+    """Refuse a default that the column itself could not hold.
+
+    Raises:
+        ExportError: the default and its fault are named.
+    """
+    if column.default is not None and (fault := fault_of(column, column.default, TEXT_CHARACTERS)):
+        raise ExportError(f"the default of column {column.name}, {column.default!r}, {fault}: give a {column.dtype}")

@@ -1,12 +1,14 @@
-"""What a version was made from: data, environment and code, as its manifest records them."""
+"""An export with its manifest, which records what the version was made from: data, environment and code."""
 
 import hashlib
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,46 @@ _PACKAGES = (
 )
 
 
-def data(columns: pd.DataFrame, labels: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Export:
+    """What is uploaded: an ONNX file, its manifest, and sample rows with scikit-learn's own answers."""
+
+    onnx: bytes
+    manifest: dict[str, Any]
+    sample: dict[str, Any]
+
+    @property
+    def version(self) -> str:
+        """The version's name: the sha256 of the ONNX file."""
+        return hashlib.sha256(self.onnx).hexdigest()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the version does with rows that training had none of, where a caller may not expect it."""
+        return list(self.manifest.get("warnings", []))
+
+
+class Recorded(Protocol):
+    """Something with a record of what it was made from, such as a `contender.training.TrainingSet`."""
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The record, as JSON takes it."""
+        ...
+
+
+def record(onnx: bytes, columns: pd.DataFrame, labels: Any, training_set: Recorded | None) -> dict[str, Any]:
+    """The part of every manifest that says what the version was made from."""
+    return {
+        "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
+        "data": _data(columns, labels),
+        **({"training_set": dict(training_set.manifest)} if training_set is not None else {}),
+        "environment": _environment(),
+        "code": _code(),
+    }
+
+
+def _data(columns: pd.DataFrame, labels: Any) -> dict[str, Any]:
     """What the version was fitted on, in its row order."""
     digest = hashlib.sha256()
     for name in columns.columns:
@@ -43,7 +84,7 @@ def _digest(values: "pd.Series[Any]") -> bytes:
     return hashed.to_numpy().tobytes()
 
 
-def environment() -> dict[str, Any]:
+def _environment() -> dict[str, Any]:
     """Versions of Python and of the packages that an export depends on."""
     versions: dict[str, str | None] = {}
     for package in _PACKAGES:
@@ -54,7 +95,7 @@ def environment() -> dict[str, Any]:
     return {"python": platform.python_version(), "platform": platform.platform(), "packages": versions}
 
 
-def code() -> dict[str, Any]:
+def _code() -> dict[str, Any]:
     """The commit of the folder this runs in, and whether it had changes; nulls outside a repository."""
     commit = _git("rev-parse", "HEAD")
     return {"commit": commit, "dirty": None if commit is None else bool(_git("status", "--porcelain"))}

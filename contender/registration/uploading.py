@@ -6,7 +6,7 @@ import msgspec
 
 from contender.contracts import inference_service as contract
 from contender.contracts.inference_service import VersionDetails
-from contender.registration.exporting import Export
+from contender.registration.manifest import Export
 from contender.transport import Transport
 
 _TIMEOUT_S = 120.0
