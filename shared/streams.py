@@ -153,11 +153,13 @@ async def start_at(consumer: Any, start: Mapping[TP, int], committed: Mapping[TP
         start: by topic and partition the next offset to read.
         committed: what is committed of them.
     """
-    changed = {at: offset for at, offset in start.items() if offset != committed.get(at)}
-    if changed:  # aiokafka takes an empty commit for an error
+    # A further rebalance may have taken them. Faust drops those, and aiokafka takes an empty commit for an error.
+    owned = consumer.assignment()
+    changed = {at: offset for at, offset in start.items() if at in owned and offset != committed.get(at)}
+    if changed:
         await consumer._commit(changed)  # noqa: SLF001
-    if start:
-        await consumer.seek_wait(dict(start))
+    if kept := {at: offset for at, offset in start.items() if at in owned}:
+        await consumer.seek_wait(kept)
 
 
 def create_parker(app: faust.App) -> Park:
