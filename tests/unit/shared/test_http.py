@@ -17,6 +17,7 @@ from shared.bodies import decode_json, read_body
 from shared.errors import InvalidField, NotFound, TooLarge
 from shared.http import create_app
 from shared.routes import json_response
+from shared.settings import Settings
 from shared.testing import client_for
 
 
@@ -141,7 +142,8 @@ async def test_a_client_that_leaves_is_noted_in_a_line_and_is_no_error():
 
     path = "/orders"
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
-    scope |= {"headers": [(b"content-type", b"application/json")], "state": {}, "root_path": "", "scheme": "http"}
+    scope |= {"headers": [(b"content-type", b"application/json")], "state": {"settings": Settings()}}
+    scope |= {"root_path": "", "scheme": "http"}
     with capture_logs() as lines:
         await app(scope, receive, send)
     assert [(line["log_level"], line["path"]) for line in lines] == [("info", "/orders")]
