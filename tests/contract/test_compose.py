@@ -24,7 +24,7 @@ from services.ab_router.settings import RouterSettings
 from services.feature_service.settings import FeatureSettings
 from services.feedback_service.settings import FeedbackSettings
 from services.inference_service.settings import InferenceSettings
-from shared import processes
+from shared import processes, worker_process
 from shared.guard import Admission
 from shared.publisher import Publisher
 from shared.settings import Settings
@@ -205,7 +205,7 @@ def test_the_healthcheck_asks_the_process_whether_it_is_ready(process: ServicePr
 @each_process
 def test_a_process_has_time_to_drain_before_it_is_killed(process: ServiceProcess, containers):
     drain_s = processes._DRAIN_S + signature(Publisher).parameters["drain_s"].default
-    assert seconds(containers[process.name]["stop_grace_period"]) >= 2 * max(drain_s, processes._STOP_S)
+    assert seconds(containers[process.name]["stop_grace_period"]) >= 2 * max(drain_s, worker_process._STOP_S)
 
 
 def test_every_volume_is_declared_and_used_by_one_container(containers):
