@@ -72,9 +72,7 @@ def upload(url: str, model: str, export: Export) -> RegisteredVersion:
 
 @pytest.fixture(scope="module")
 def version(url, pipeline, columns) -> str:
-    return register(
-        Transport({"inference_service": f"http://{url}"}), MODEL, export_pipeline(pipeline, columns)
-    ).version
+    return upload(url, MODEL, export_pipeline(pipeline, columns)).version
 
 
 @pytest.fixture
