@@ -82,7 +82,7 @@ class RecordTooLarge(TooLarge):
 
 
 class ProblemTable:
-    """Which problem callers are told of an error.
+    """Which problem stands for an error in answers.
 
     Args:
         kinds: by error class; a class stands for its subclasses unless they have a line of their own.

@@ -58,7 +58,7 @@ class Admission:
     def admits(self, *, site: bytes, origin: bytes | None, host: bytes) -> bool:
         """Whether a request with these headers may change something.
 
-        It is told as Go's `http.CrossOriginProtection` tells it: by Sec-Fetch-Site, which browsers send and pages can't
+        The rule is that of Go's `http.CrossOriginProtection`: by Sec-Fetch-Site, which browsers send and pages can't
         forge, else by Origin; a request with neither is no browser's.
         """
         if site in _OWN_SITE or (not site and origin is None):
