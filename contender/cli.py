@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from contender.commands import features, models, stack
-from contender.release import release
+from contender.contracts.release import release
 
 app = typer.Typer(
     no_args_is_help=True,

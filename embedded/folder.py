@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from contender.release import release
+from contender.contracts.release import release
 from embedded.errors import AlreadyRunningError, DiskFullError, EmbeddedError, NewerDataError
 from embedded.settings import StackSettings
 

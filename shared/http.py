@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contender.contracts import health
 from contender.contracts.problems import UNAVAILABLE, ProblemType, details
+from contender.contracts.release import release
 from shared.docs_page import docs_page
 from shared.errors import NotFound, ProblemTable, ServiceError, shortened
 from shared.logs import logger
@@ -29,7 +30,6 @@ from shared.settings import ServiceName, Settings
 Ready = Callable[[Mapping[str, Any]], Awaitable[list[str]]]
 Remarks = Callable[[Mapping[str, Any]], list[str]]
 Progress = Callable[[], dict[str, int]]
-RELEASE = "0.1.0"
 _CLIENT_CLOSED = 499  # nginx's number for it
 _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 REQUEST_SECONDS = Histogram(
@@ -68,7 +68,7 @@ def create_app(
     table = ProblemTable({**OF_HTTP, **(problems or {})})
     app = FastAPI(
         title=title,
-        version=RELEASE,
+        version=release(),
         lifespan=lifespan,
         docs_url=None,  # FastAPI's page loads its assets from a CDN
         redoc_url=None,
@@ -78,7 +78,7 @@ def create_app(
     app.add_middleware(_Measured)
     parts = [*routes, _health(service, table, ready, remarks, progress)]
     operations = [operation for part in parts for operation in part.operations]
-    app.openapi = lru_cache(1)(lambda: openapi_document(title, RELEASE, operations, _gates(app)))  # type: ignore[method-assign]
+    app.openapi = lru_cache(1)(lambda: openapi_document(title, release(), operations, _gates(app)))  # type: ignore[method-assign]
     for part in (*parts, docs_page(app.openapi)):
         app.include_router(part)
     mount_assets(app)

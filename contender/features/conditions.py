@@ -42,7 +42,7 @@ class Condition:
         return Condition("or", parts=(self, _condition(other)))
 
     def __invert__(self) -> "Condition":
-        """Not this."""
+        """Holds where this does not."""
         return Condition("not", parts=(self,))
 
     def __bool__(self) -> bool:

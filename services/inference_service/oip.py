@@ -13,12 +13,12 @@ from starlette.responses import Response
 from contender.contracts import open_inference as contract
 from contender.contracts.inference_service import InputColumn, RowFault
 from contender.contracts.open_inference import InferenceRequest, ProtocolError, Tensor, TensorMetadata
+from contender.contracts.release import release
 from contender.contracts.tasks import task_named
 from contender.contracts.values import Scalar
 from services.inference_service.handlers import CHAMPION, Models
 from shared.bodies import decode_json, read_body, read_bytes
 from shared.errors import ServiceError, TooLarge, Unavailable, shortened
-from shared.http import RELEASE
 from shared.problems import BadRequest, UnsupportedMediaType
 from shared.routes import Routes, json_response
 
@@ -54,7 +54,7 @@ def _in_protocol(render: Callable[[Request, Any], Any]) -> Callable[[Request, An
 
 @routes.serve(contract.SERVER_METADATA)
 async def server_metadata(_: Request) -> contract.ServerMetadata:
-    return contract.ServerMetadata("contender", RELEASE, [])
+    return contract.ServerMetadata("contender", release(), [])
 
 
 @routes.serve(contract.SERVER_LIVE)

@@ -14,7 +14,7 @@ class Binary(Task):
     """Two classes."""
 
     def takes_classes(self, count: int) -> bool:
-        """Two."""
+        """Whether there are exactly two."""
         return count == _CLASSES
 
     def tensor_widths(self, classes: int) -> frozenset[int]:  # noqa: ARG002 - two in any case
@@ -22,7 +22,7 @@ class Binary(Task):
         return frozenset({1, _CLASSES})
 
     def score_width(self, classes: int) -> int:  # noqa: ARG002
-        """One."""
+        """One number, the probability of the last class."""
         return 1
 
     def labels_from(self, scores: ScoreArray, classes: Sequence[Scalar]) -> list[Scalar]:

@@ -15,7 +15,7 @@ class Multiclass(Task):
     """Three classes or more."""
 
     def takes_classes(self, count: int) -> bool:
-        """Three or more."""
+        """Whether there are three or more."""
         return count >= _FEWEST
 
     def tensor_widths(self, classes: int) -> frozenset[int]:

@@ -13,7 +13,7 @@ class Regression(Task):
     """A number."""
 
     def takes_classes(self, count: int) -> bool:
-        """None."""
+        """Whether there are none."""
         return count == 0
 
     def tensor_widths(self, classes: int) -> frozenset[int]:  # noqa: ARG002 - there are none
@@ -21,7 +21,7 @@ class Regression(Task):
         return frozenset({1})
 
     def score_width(self, classes: int) -> int:  # noqa: ARG002
-        """One."""
+        """One number, the predicted value."""
         return 1
 
     def labels_from(self, scores: ScoreArray, classes: Sequence[Scalar]) -> list[Scalar]:  # noqa: ARG002
