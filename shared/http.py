@@ -79,8 +79,9 @@ def create_app(
     parts = [*routes, _health(service, table, ready, remarks, progress)]
     operations = [operation for part in parts for operation in part.operations]
     app.openapi = lru_cache(1)(lambda: openapi_document(title, release(), operations, _gates(app)))  # type: ignore[method-assign]
-    for part in (*parts, docs_page(app.openapi)):
-        app.include_router(part)
+    for part in parts:
+        app.routes.extend(part.routes)
+    app.include_router(docs_page(app.openapi))
     mount_assets(app)
     return app
 

@@ -1,15 +1,14 @@
 """Routes made from operations: the body is read and the answer written as the contract says."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
-from fastapi import APIRouter
-from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from contender.contracts.operation import JSON, Operation
 from shared.bodies import read_body, read_query
@@ -19,15 +18,18 @@ Endpoint = Callable[..., Awaitable[Any]]
 EndpointT = TypeVar("EndpointT", bound=Endpoint)
 
 
-class Routes(APIRouter):
+class Routes:
     """Routes of one service.
+
+    They are Starlette's own: msgspec decodes bodies, and FastAPI's solving of dependencies would take as long as the
+    rest of a prediction's call.
 
     An endpoint takes the request, then `body` and `query` where its operation has them, and the path's parameters as
     text by name. It returns the answer's value, or a Response where status or headers differ.
     """
 
     def __init__(self) -> None:
-        super().__init__(route_class=_Route)
+        self.routes: list[Route] = []
         self.operations: list[Operation[Any]] = []
 
     def serve(self, operation: Operation[Any], *, reads_body: bool = True) -> Callable[[EndpointT], EndpointT]:
@@ -40,13 +42,8 @@ class Routes(APIRouter):
 
         def register(endpoint: EndpointT) -> EndpointT:
             self.operations.append(operation)
-            self.add_api_route(
-                operation.path,
-                _answering(operation, endpoint, reads_body=reads_body),
-                methods=[operation.method],
-                name=operation.id,
-                response_class=Response,
-            )
+            answer = _answering(operation, endpoint, reads_body=reads_body)
+            self.routes.append(Route(operation.path, answer, methods=[operation.method], name=operation.id))
             return endpoint
 
         return register
@@ -84,15 +81,3 @@ def _answering(
 
     answer.__doc__ = operation.summary
     return answer
-
-
-class _Route(APIRoute):
-    """Hands the request to its endpoint as it is.
-
-    FastAPI's solving of dependencies takes as long as the rest of a prediction's call, and bodies are msgspec's.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The endpoint alone."""
-        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return endpoint
