@@ -17,7 +17,7 @@ class RingContents:
     marks: dict[int, int] = field(default_factory=dict)
 
     def apply(self, tally: Tally) -> int:
-        """Merge a tally, unless the offset mark says that it is in already; returns the number of late events."""
+        """Merge a tally, unless its offset mark shows that it is in already; returns the number of late events."""
         index = tally.partition + 1
         if self.marks.get(index, 0) >= tally.offset + 1:
             return 0
@@ -45,7 +45,7 @@ class RingContents:
             self._put(self.ring.slots, cell)
 
     def stored(self) -> StoredRing:
-        """The ring as readers take it."""
+        """The ring as a store holds it."""
         size = self.ring.layout.cell_bytes
         value = bytearray(self.ring.largest_bytes(max(self.marks)))
         for slot, cell in self.cells.items():

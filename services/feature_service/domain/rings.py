@@ -1,9 +1,9 @@
 """Rings: where the tiles of an entity lie. Features that differ only in window or aggregation share one.
 
-A ring is one byte string per entity: `slots` cells, tile n in slot n mod `slots`; where a feature is over all time one
-more cell, the base, into which tiles go that newer ones replace; then float64 marks: one for history, and one per
-source partition, each one more than the last offset applied (0: none). Marks stand behind the cells, so a topic may
-gain partitions without any ring being read wrongly.
+A ring is one byte string per entity: `slots` cells, tile n in slot n mod `slots`; if a feature is over all time, one
+more cell, the base, which takes the tiles that newer ones replace; then float64 marks: one for history, and one per
+source partition, each one more than the last offset applied (0: none). Marks come after the cells, so rings stay
+readable when a topic gains partitions.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ MARK_BYTES = 8
 HISTORY = -1
 """Stands for a partition in marks: what came from files and not from the topic."""
 
-# Stands in every key: a change of what the bytes mean starts new rings, and the old ones expire.
+# Part of every key: a change of the bytes' meaning starts new rings, and the old ones expire.
 _LAYOUT_VERSION = 5
 
 
@@ -44,7 +44,7 @@ class Ring:
 
     Args:
         view: the view's name.
-        source: whose events.
+        source: the name of the event source.
         join_keys: the columns that name an entity.
         column: what is aggregated; None for bare events.
         where: which events count.
@@ -134,7 +134,7 @@ class Ring:
 
     @property
     def has_history(self) -> bool:
-        """Whether what happened up to `after_s` comes from files."""
+        """Whether the events up to `after_s` come from files."""
         return self.after_s > float("-inf")
 
     @property
@@ -158,7 +158,7 @@ class Ring:
         return 0 if self.has_base else (self.slots + 1) * self.hop_s
 
     def largest_bytes(self, partitions: int) -> int:
-        """What one entity takes at most, with the offset marks of history and so many partitions."""
+        """The most bytes of one entity, with the offset marks of history and so many partitions."""
         return self.cells_bytes + ceil(MARK_BYTES * (partitions + 1) / MARKS_BYTES) * MARKS_BYTES
 
 
@@ -245,7 +245,7 @@ class Rings:
 
 
 def entity_text(values: Sequence[Scalar]) -> str:
-    """An entity as it stands in keys, from its join keys in order: 17 and "17" are the same entity."""
+    """The text of an entity in keys, from its join keys in their order: 17 and "17" are the same entity."""
     if len(values) == 1:
         return str(values[0])
     return "|".join(str(value).replace("\\", "\\\\").replace("|", "\\|") for value in values)

@@ -21,13 +21,13 @@ class Tally:
     cells: Sequence[Cell]
 
     def pack(self) -> bytes:
-        """All float64, little-endian: place of the mark (0: history), mark, number of cells, the cells."""
+        """All float64, little-endian: index of the mark (0: history), mark, number of cells, the cells."""
         numbers = [self.partition + 1, self.offset + 1, len(self.cells), *chain.from_iterable(self.cells)]
         return struct.pack(f"<{len(numbers)}d", *numbers)
 
 
 def tally(ring: Ring, partition: int, offset: int, events: Sequence[EntityEvent]) -> dict[str, Tally]:
-    """What a frame's events of the ring's source add, by entity. The events are valid ones.
+    """The tallies of a frame's valid events of the ring's source, by entity.
 
     Args:
         ring: which column to tally, through which filter, and the width of its tiles.

@@ -1,4 +1,4 @@
-"""Whether an event fits its source: known source, every column there and of its type, a time that can be."""
+"""Whether an event fits its source: a known source, every column present and of its type, a possible time."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -29,7 +29,7 @@ def fault(event: EntityEvent, catalogue: Catalogue, latest: float) -> Fault | No
     Args:
         event: any event.
         catalogue: the definitions.
-        latest: the latest time in seconds that is believed: one far-future event would make all others late.
+        latest: the latest time in seconds that is accepted: one far-future event would make all others late.
     """
     schemas = catalogue.schemas.get(event.source)
     if schemas is None:
@@ -50,7 +50,7 @@ def fits(values: Mapping[str, Scalar], reads: Sequence[tuple[str, ColumnType]]) 
 
 def _misfit(event: EntityEvent, schema: Schema) -> Fault | None:
     if unknown := event.values.keys() - schema.keys():
-        return Fault(f"values.{shortened(min(unknown))}", f"is no column of source {event.source!r}")
+        return Fault(f"values.{shortened(min(unknown))}", f"is not a column of source {event.source!r}")
     for column, kind in schema.items():
         if column not in event.values:
             return Fault(f"values.{column}", "is missing")

@@ -20,20 +20,20 @@ FeatureValue = Scalar | list[Scalar]
 T = TypeVar("T")
 
 _WIDEST = 4
-"""Times the cells of the smallest ring of a batch that the largest may have: the others' rows are filled up."""
+"""A group's largest ring has at most so many times the cells of its smallest: shorter rings are padded."""
 
 _REMEMBERED, _LARGEST_REMEMBERED = 16, 256
-"""Geometries of a group, and moments of one: of many rows it costs nothing beside the rest."""
+"""Geometries that a group remembers, and most moments of one: for many rows it costs hardly anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One feature's values and statuses, one per row, as Feast names them.
 
-    NOT_FOUND: nothing is held of the entity. NULL_VALUE: its window is empty. OUTSIDE_MAX_AGE: the newest event is
-    older than the view allows, or newer tiles have taken the index of some that the window asks for. Else a count is
-    always PRESENT, and 0 where there is nothing, as in a training set. INVALID: the on-demand function fails on the
-    row, or on what the row is computed from.
+    NOT_FOUND: the store lacks the entity. NULL_VALUE: its window is empty. OUTSIDE_MAX_AGE: the newest event is
+    older than the view allows, or newer tiles have taken the slots of some that the window needs. Else a count is
+    always PRESENT, and 0 without events, as in a training set. INVALID: the on-demand function fails on the row, or on
+    what the row is computed from.
     """
 
     values: list[FeatureValue]
@@ -69,7 +69,7 @@ class Column:
 
 
 class _Geometry(NamedTuple):
-    """What the moments of a batch take from their rings, of shape (moments, 1).
+    """The windows of the moments of a batch, in arrays of shape (moments, 1).
 
     `reach[k]`: length in tiles of the k-th window (inf: all time), for the leading moments whose rings have more than k
     windows; `is_all[k]` marks all-time ones.
@@ -82,13 +82,13 @@ class _Geometry(NamedTuple):
 
 
 class RingGroup:
-    """Rings of one layout that are worked on as one array, and the windows that are asked for of each.
+    """Rings of one layout that are computed as one array, and the windows that are read from each.
 
-    Windows are worked out in window_rounds: in each the next one of every ring that has one more.
+    Windows are computed in rounds: each takes the next window of every ring that has one left.
 
     Args:
         rings: of one layout, those with most windows first.
-        windows: per ring the different ones, as texts.
+        windows: the distinct windows of each ring, as text.
     """
 
     def __init__(self, rings: Sequence[Ring], windows: Sequence[Sequence[str]]) -> None:
@@ -98,7 +98,7 @@ class RingGroup:
         self.has_base = any(ring.has_base for ring in rings)
         self.cells = self.slots + self.has_base
         self.bytes = self.cells * self.layout.cell_bytes
-        """Of an entity's ring, filled up."""
+        """Bytes of an entity's ring, padded."""
 
         self.window_rounds = [
             {window: window_round for window_round, window in enumerate(of_ring)} for of_ring in windows
@@ -112,21 +112,21 @@ class RingGroup:
         self._small = lru_cache(_REMEMBERED)(self._geometry)
 
     @classmethod
-    def all_of(cls, asked: Mapping[Ring, Sequence[str]]) -> list[Self]:
-        """Rings with their windows in as few groups as there can be."""
+    def all_of(cls, windows: Mapping[Ring, Sequence[str]]) -> list[Self]:
+        """Put rings with their windows into as few groups as possible."""
         groups: list[list[Ring]] = []
-        for ring in sorted(asked, key=lambda ring: (ring.layout.name, ring.layout.size, ring.cells)):
+        for ring in sorted(windows, key=lambda ring: (ring.layout.name, ring.layout.size, ring.cells)):
             smallest = groups[-1][0] if groups else None
             if smallest and smallest.layout == ring.layout and ring.cells <= _WIDEST * smallest.cells:
                 groups[-1].append(ring)
             else:
                 groups.append([ring])
         for rings in groups:
-            rings.sort(key=lambda ring: -len(asked[ring]))
-        return [cls(rings, [asked[ring] for ring in rings]) for rings in groups]
+            rings.sort(key=lambda ring: -len(windows[ring]))
+        return [cls(rings, [windows[ring] for ring in rings]) for rings in groups]
 
     def joined(self, held: Sequence[Sequence[StoredRing | None]]) -> bytes:
-        """Per ring the bytes of each entity, behind one another: the slots, filled up, and the base."""
+        """The bytes of all rings, entity by entity: the slots, padded, and the base."""
         parts: list[bytes] = []
         for ring, gap, of_ring in zip(self.rings, self._gap, held, strict=True):
             size, slots = ring.cells_bytes, ring.slots * self.layout.cell_bytes
@@ -172,16 +172,16 @@ class HeldRing(NamedTuple):
 class RingBatch:
     """The cells of several rings, of several entities each, at the times that rows ask for.
 
-    A moment is a ring of an entity at a time. Rows that ask for the same one are computed once: mostly all rows ask for
-    now, and there are as many moments of a ring as entities (3 airports for 50 flights). Cells are never gathered into
-    the order of tiles: which are inside is a question of their numbers. What takes the time is how often numpy is
-    called, hardly how much it is given: so all rings of one layout lie in one array.
+    A moment is a ring of an entity at a time. Rows that share a moment are computed once: mostly all rows ask for now,
+    so a ring has as many moments as entities (3 airports for 50 flights). Cells are never sorted by tile: their tile's
+    number decides which are inside a window. The number of numpy calls takes the time, hardly the size of their arrays:
+    so all rings of one layout lie in one array.
 
-    Moments are `_is_by_entity` where all times are the same, else there is one per row. Of each, `_times` has shape
-    (moments, 1), or (1, 1) where it is the same for all; `_tile` is the tile it lies in, shape (moments, 1), and
-    `_tiles` those of its cells, shape (moments, cells). `_before` has the cells whose tile has begun before it, and
-    `_later` the slots that hold later tiles, None where there are none. Per ring `_spans` has the moments, and `_rows`
-    the moment of each row, None where they are the rows themselves.
+    If all times are the same, `_is_by_entity` is true and a ring has one moment per entity, else one per row. `_times`
+    has the time of each moment, shape (moments, 1), or (1, 1) if it is the same for all. `_tile` is the tile that it
+    lies in, shape (moments, 1), and `_tiles` has the tiles of its cells, shape (moments, cells). `_before` marks the
+    cells whose tile began before it, and `_later` the slots that hold later tiles, None if there are none. Per ring
+    `_spans` has its moments, and `_rows` the moment of each row, None if these are the rows themselves.
     """
 
     group: RingGroup
@@ -201,11 +201,11 @@ class RingBatch:
 
     @classmethod
     def of(cls, group: RingGroup, held: Sequence[HeldRing], times: Floats) -> "RingBatch":
-        """Take up what a store answered.
+        """The batch of a store's answer.
 
         Args:
             group: the rings.
-            held: of each ring.
+            held: the entities of each ring.
             times: when each row's windows end, in seconds, shape (rows,).
         """
         numbers, counts_by_entry = group.layout.arrays(group.joined([ring.entities for ring in held]), group.cells)
@@ -224,7 +224,7 @@ class RingBatch:
             times = np.tile(times, len(held))[:, None]
         geometry = group.geometry(tuple(counts))
         tile = tile_of(times, geometry.hop_s)
-        tiles = np.ascontiguousarray(numbers[..., TILE])  # looked at often, and 72 bytes apart
+        tiles = np.ascontiguousarray(numbers[..., TILE])  # read often, and 72 bytes apart in `numbers`
         before = (numbers[..., COUNT] > 0) & (tiles < begun(tile, times, geometry.hop_s))
         later = tiles[:, : group.slots] > tile  # an empty cell's tile is 0
         return cls(
@@ -242,8 +242,8 @@ class RingBatch:
             _later=later if np.count_nonzero(later) else None,
         )
 
-    def _found(self, index: int) -> list[bool]:
-        """Whether the entity of each moment of a ring is held at all."""
+    def _is_held(self, index: int) -> list[bool]:
+        """Whether the store has the entity of each moment of a ring."""
         is_held = [stored is not None for stored in self._held[index].entities]
         return is_held if self._is_by_entity else [is_held[number] for number in self._held[index].row]
 
@@ -274,7 +274,7 @@ class RingBatch:
         if too_old is None and (is_known is None or all(is_known)):
             values = _by(row, listed)
             return Column(values, ["PRESENT"] * len(values))
-        statuses = _statuses(self._found(index), is_known, too_old)
+        statuses = _statuses(self._is_held(index), is_known, too_old)
         listed = [value if status == "PRESENT" else None for value, status in zip(listed, statuses, strict=True)]
         return Column(_by(row, listed), _by(row, statuses))
 
@@ -285,12 +285,12 @@ class RingBatch:
         inside = self._before[:having] & (tiles > tile - reach)
         lost: Mask = np.zeros(having, dtype=np.bool_)
         if self._later is not None:
-            # A later tile has taken the slot of the one that it is a whole number of rounds ahead of.
+            # A later tile has taken the slot of the tile that lies a whole number of rings behind it.
             behind = np.mod(tile - tiles[:, :slots], self._geometry.slots[:having])
             lost |= (self._later[:having] & (behind < np.where(is_all, 0.0, reach))).any(axis=1)
         if self.group.has_base:
             inside[:, -1] &= is_all[:, 0]
-            # A base that holds a later event has lost what was before.
+            # A base that holds a later event has lost its earlier state.
             base = self.cells.numbers[:having, -1]
             lost |= is_all[:, 0] & (base[:, COUNT] > 0) & (base[:, LAST_TIME] >= self._times[:having, 0])
         return Window.of(self.cells, inside, lost if lost.any() else None)
@@ -305,7 +305,7 @@ def _by(row: Sequence[int] | None, of_moments: list[T]) -> list[T]:
 
 
 def _statuses(is_held: Sequence[bool], is_known: Sequence[bool] | None, too_old: Mask | None) -> list[Status]:
-    """None: known everywhere, or too old nowhere."""
+    """The status of each moment. `is_known` None: all are known; `too_old` None: none is."""
     here = [True] * len(is_held) if is_known is None else is_known
     old = [False] * len(is_held) if too_old is None else too_old.tolist()
     return [
@@ -315,5 +315,5 @@ def _statuses(is_held: Sequence[bool], is_known: Sequence[bool] | None, too_old:
 
 
 def _whole(values: list[Any]) -> list[FeatureValue]:
-    """Values of whole numbers, which cells hold as float64."""
+    """Whole numbers as int: cells hold them as float64."""
     return [[int(entry) for entry in value] if isinstance(value, list) else int(value) for value in values]

@@ -33,9 +33,9 @@ class MemoryStore:
     async def merge(self, ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> int:
         """Merge tallies into rings; returns the number of late events."""
         late = 0
-        for entity, several in tallies.items():
+        for entity, of_entity in tallies.items():
             held = self._held.setdefault((ring.name, entity), RingContents(ring))
-            late += sum(held.apply(tally) for tally in several)
+            late += sum(held.apply(tally) for tally in of_entity)
         return late if ring.has_windows else 0
 
     async def note_applied(self, partition: int, offset: int, token: str) -> str:
@@ -46,7 +46,7 @@ class MemoryStore:
         return owner
 
     async def epoch(self, proposed: str) -> str:
-        """What the store was named when it was empty."""
+        """The name that the store got when it was empty."""
         self._epoch = self._epoch or proposed
         return self._epoch
 
@@ -68,7 +68,7 @@ class MemoryStore:
         return RingsRead(self._epoch, [[ring.stored() if ring else None for ring in of_query] for of_query in held])
 
     async def own(self, partition: int, token: str) -> frozenset[str]:
-        """Become the one that feeds rings from a partition."""
+        """Become the owner of a partition."""
         self._owners[partition] = token
         return frozenset(self._live.get(partition, ()))
 
@@ -93,7 +93,7 @@ class MemoryStore:
         return {worker: health for worker, (_, health) in self._health.items()}
 
     async def entities(self, rings: Sequence[Ring]) -> dict[str, int]:
-        """How many entities each ring is held of."""
+        """The number of entities that have each ring."""
         return {ring.name: sum(held.ring.name == ring.name for held in self._held.values()) for ring in rings}
 
     async def forget(self, ring: Ring) -> int:

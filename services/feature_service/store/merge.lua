@@ -1,9 +1,9 @@
--- Merges tallies into rings (services/feature_service/domain/rings.py says how a ring's bytes lie, contender/features/
--- layouts how a cell's, domain/tallies.py how a tally's).
+-- Merges tallies into rings. Byte layouts: of a ring in services/feature_service/domain/rings.py, of a cell in
+-- contender/features/layouts, of a tally in services/feature_service/domain/tallies.py.
 -- KEYS: rings. ARGV[1]: layout; ARGV[2]: slots of each ring; ARGV[3]: bytes of a cell; ARGV[4]: entries of a cell;
 -- ARGV[5]: '1' where a base cell follows the slots; ARGV[6]: milliseconds until a ring that is left alone expires, 0:
 -- never; ARGV[i + 6]: the packed tallies for KEYS[i].
--- Returns the number of events that came too late: their slot holds a newer tile.
+-- Returns the number of late events: their slot holds a newer tile.
 local layout = ARGV[1]
 local slots = tonumber(ARGV[2])
 local size = tonumber(ARGV[3])
@@ -19,7 +19,7 @@ local MARKS = 128 -- bytes, MARKS_BYTES of the layouts: marks are made 16 at a t
 -- A cell as a table: tile, count, last_time and what its layout has. nil: empty.
 local unpack_cell, pack_cell, merge_cells, read_tally
 
--- How two cells merge, of the layouts that are a fixed list of fields.
+-- Merges two cells, by layout: layouts with a fixed list of fields.
 local merge_fields = {
   sums = function(a, b)
     local later = (a[3] > b[3] or (a[3] == b[3] and a[4] > b[4])) and a or b
@@ -85,12 +85,12 @@ elseif layout == 'last_n' then
   merge_cells = function(a, b)
     local merged, i, j = {}, 1, 1
     while #merged < entries and (a.pairs[i] or b.pairs[j]) do
-      local one, other = a.pairs[i], b.pairs[j]
-      if not other or (one and (one[1] > other[1] or (one[1] == other[1] and one[2] >= other[2]))) then
-        merged[#merged + 1] = one
+      local left, right = a.pairs[i], b.pairs[j]
+      if not right or (left and (left[1] > right[1] or (left[1] == right[1] and left[2] >= right[2]))) then
+        merged[#merged + 1] = left
         i = i + 1
       else
-        merged[#merged + 1] = other
+        merged[#merged + 1] = right
         j = j + 1
       end
     end
@@ -128,14 +128,14 @@ elseif layout == 'distinct' then
   merge_cells = function(a, b)
     local merged, i, j = {}, 1, 1
     while #merged < entries and (a.hashes[i] or b.hashes[j]) do
-      local one, other = a.hashes[i], b.hashes[j]
-      if one == other then
+      local left, right = a.hashes[i], b.hashes[j]
+      if left == right then
         j = j + 1
-      elseif not other or (one and one < other) then
-        merged[#merged + 1] = one
+      elseif not right or (left and left < right) then
+        merged[#merged + 1] = left
         i = i + 1
       else
-        merged[#merged + 1] = other
+        merged[#merged + 1] = right
         j = j + 1
       end
     end
@@ -189,8 +189,8 @@ local function write(key, cell, held, new)
   redis.call('SETRANGE', key, cell * size, pack_cell(held and merge_cells(held, new) or new))
 end
 
--- Make room for a mark. SETRANGE lets a string grow by as much again as it holds, for further growth; what is made in
--- one piece takes what it needs.
+-- Make room for a mark. SETRANGE reserves as much again as a growing string holds; a string that is set whole takes
+-- what it needs.
 local function reserve(key, needed)
   local room = marks + math.ceil((needed - marks) / MARKS) * MARKS
   local held = redis.call('GET', key)
@@ -203,7 +203,7 @@ end
 
 local late = 0
 
--- Merge a new cell into its slot of a ring; one of an older tile than the slot's goes to the base.
+-- Merge a new cell into its slot of a ring; a cell of an older tile than the slot's goes to the base.
 local function merge(key, new)
   local slot = new[1] % slots
   local held = read(key, slot)
@@ -222,17 +222,17 @@ for i, key in ipairs(KEYS) do
   local packed = ARGV[FIRST_TALLIES + i - 1]
   local at = 1
   while at <= #packed do
-    local place, mark, cells, new
-    place, mark, cells, at = struct.unpack('<ddd', packed, at)
-    place = marks + place * 8
-    local stored = redis.call('GETRANGE', key, place, place + 7)
-    if #stored < 8 then reserve(key, place + 8) end
+    local index, mark, cells, new
+    index, mark, cells, at = struct.unpack('<ddd', packed, at)
+    local offset = marks + index * 8
+    local stored = redis.call('GETRANGE', key, offset, offset + 7)
+    if #stored < 8 then reserve(key, offset + 8) end
     local known = #stored == 8 and struct.unpack('<d', stored) >= mark
     for _ = 1, cells do
       new, at = read_tally(packed, at)
       if not known then merge(key, new) end
     end
-    if not known then redis.call('SETRANGE', key, place, struct.pack('<d', mark)) end
+    if not known then redis.call('SETRANGE', key, offset, struct.pack('<d', mark)) end
   end
   if ttl > 0 then redis.call('PEXPIRE', key, ttl) end
 end

@@ -1,4 +1,4 @@
-"""What the service asks of a store of tiles."""
+"""The protocol of a store of tiles."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -23,7 +23,7 @@ class RingQuery(NamedTuple):
 
 
 class RingsRead(NamedTuple):
-    """The rings of each query's entities, None where nothing is held, and the store's epoch: empty if it has none."""
+    """The rings of each query's entities (None: no ring), and the store's epoch, empty if it has none."""
 
     epoch: str
     rings: list[list[StoredRing | None]]
@@ -33,7 +33,7 @@ class RingReader(Protocol):
     """Reads rings, to answer questions."""
 
     async def read(self, queries: Sequence[RingQuery]) -> RingsRead:
-        """The rings that queries ask for, by one request."""
+        """The rings that queries ask for, read at once."""
         ...
 
 
@@ -47,21 +47,21 @@ class FeatureStore(RingReader, Protocol):
     largest_item_bytes: int
 
     async def claim(self, frames: Sequence[FramePosition]) -> list[bool]:
-        """Whether each frame is to be applied: False for one whose id was first seen at another place.
+        """Whether each frame is to be applied: False for one whose id was first seen at another position.
 
-        A frame that is read again from its own place is not a duplicate: offset marks see to it.
+        A frame that is read again at its own position is applied again: offset marks keep it from counting twice.
         """
         ...
 
     async def merge(self, ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> int:
-        """Merge tallies into rings, each once: one at or below its entity's offset mark is skipped.
+        """Merge tallies into rings, each once: skips a tally at or below its entity's offset mark.
 
         Args:
             ring: which ring.
             tallies: by entity, in the order of their offsets per partition.
 
         Returns:
-            How many events were too late: a newer tile had taken their tile's slot.
+            The number of late events: a newer tile had taken their tile's slot.
         """
         ...
 
@@ -69,21 +69,21 @@ class FeatureStore(RingReader, Protocol):
         """Note that everything of a partition up to the offset has been merged; a mark never moves back.
 
         Returns:
-            The newest owner's token, empty where there is none. Where it is not the given one nothing is noted: what a
-            former owner has merged may lack rings that a newer one feeds.
+            The newest owner's token, empty if there is none. If it differs from `token` nothing is noted: a former
+            owner may not have merged into rings that a newer one feeds.
         """
         ...
 
     async def epoch(self, proposed: str) -> str:
-        """What the store was named when it was empty: the proposed name where it is empty now."""
+        """The name that the store got when it was empty; an empty store gets the proposed one."""
         ...
 
     async def applied(self, partitions: Sequence[int]) -> list[int | None]:
-        """Per partition the offset up to which everything has been merged; None where nothing is known of it."""
+        """The offset up to which everything has been merged, per partition; None if unknown."""
         ...
 
     async def persist(self) -> None:
-        """Return once everything written before is on disk, where the store can tell."""
+        """Return once everything written before is on disk, if the store can confirm it."""
         ...
 
     async def is_applied(self, frame_id: str) -> bool:
@@ -91,17 +91,17 @@ class FeatureStore(RingReader, Protocol):
         ...
 
     async def own(self, partition: int, token: str) -> frozenset[str]:
-        """Become the one that feeds rings from a partition; the names of those that are fed from it already.
+        """Become the owner of a partition, and return the names of the rings that are fed from it already.
 
         From now on `mark_filled` with an older owner's token is refused.
         """
         ...
 
     async def mark_filled(self, names: Sequence[str], partition: int, token: str) -> str:
-        """Note that rings hold all that a partition had, and that its stream feeds them.
+        """Note that rings hold all earlier events of a partition, and that its stream feeds them.
 
         Returns:
-            The newest owner's token, empty where there is none. Where it is not the given one nothing is noted.
+            The newest owner's token, empty if there is none. If it differs from `token` nothing is noted.
         """
         ...
 
@@ -110,9 +110,9 @@ class FeatureStore(RingReader, Protocol):
         ...
 
     async def write_health(self, worker: str, health: bytes, at: float) -> None:
-        """Replace a worker's health figures, which it worked out at a time in seconds.
+        """Replace a worker's health figures, which it computed at a time in seconds.
 
-        Drops figures that are more than `HEALTH_TTL_S` older: each start of a worker is another one.
+        Drops figures that are more than `HEALTH_TTL_S` older: a worker reports under a new name after every start.
         """
         ...
 
@@ -121,11 +121,11 @@ class FeatureStore(RingReader, Protocol):
         ...
 
     async def entities(self, rings: Sequence[Ring]) -> dict[str, int]:
-        """How many entities each ring is held of, by the ring's name."""
+        """The number of entities that have each ring, by the ring's name."""
         ...
 
     async def forget(self, ring: Ring) -> int:
-        """Delete a ring of every entity; how many there were."""
+        """Delete a ring of every entity, and return how many there were."""
         ...
 
     async def is_ready(self) -> bool:

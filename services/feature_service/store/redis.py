@@ -27,7 +27,7 @@ from services.feature_service.store.protocol import (
 from shared.logs import logger
 
 _CALL_BYTES = 40 * 1024
-"""Bytes of what one call of the script merges: a few milliseconds, in which Redis answers nobody else."""
+"""Bytes that one call of the script merges: a few milliseconds, in which Redis answers nobody else."""
 
 _TAGS = 16
 """Hash tags that a view's entities are spread over, so that a cluster shares the load of a view."""
@@ -40,7 +40,7 @@ _REMEMBERED_TAGS = 4096
 _PERSIST_MS = 10_000
 _PERSISTED = "persisted"
 _NEVER_ON_DISK = ("unknown command", "appendonly is disabled")
-"""Of answers to WAITAOF: any other error passes, such as a full memory."""
+"""Errors of WAITAOF on servers that can never confirm; others, such as a full memory, are temporary."""
 _NOTE_APPLIED = """
 local owner = redis.call('GET', KEYS[1]) or ''
 if owner ~= ARGV[1] then return owner end
@@ -64,7 +64,7 @@ R = TypeVar("R")
 
 
 def _guarded(method: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """The method with the errors of Redis and its sockets as ours."""
+    """The method, with errors of Redis and its sockets raised as StoreUnavailableError."""
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -80,8 +80,8 @@ class RedisStore:
 
     Args:
         client: a client that answers bytes.
-        seen_ttl_s: how long a frame's id is remembered, so that its duplicate is known for one.
-        replicas: how many replicas must have a write on their disks too before it counts as kept.
+        seen_ttl_s: how long a frame's id is remembered, to drop duplicates.
+        replicas: how many replicas must have a write on disk, too, before it counts as persisted.
     """
 
     largest_item_bytes = 2 * MOST_RING_BYTES
@@ -101,23 +101,23 @@ class RedisStore:
 
     @_guarded
     async def claim(self, frames: Sequence[FramePosition]) -> list[bool]:
-        """Whether each frame is to be applied: SET NX with the frame's place, which answers a place already there."""
+        """Whether each frame is to be applied: SET NX with the frame's position, which returns an earlier one."""
         named = [frame for frame in frames if frame.frame_id]
         pipeline = self._redis.pipeline(transaction=False)
         for frame in named:
-            pipeline.set(_seen(frame.frame_id), _place(frame), nx=True, get=True, ex=self._seen_ttl_s)
+            pipeline.set(_seen(frame.frame_id), _position(frame), nx=True, get=True, ex=self._seen_ttl_s)
         held = dict(zip(named, await pipeline.execute(), strict=True)) if named else {}
-        return [held.get(frame) in (None, _place(frame)) for frame in frames]
+        return [held.get(frame) in (None, _position(frame)) for frame in frames]
 
     @_guarded
     async def merge(self, ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> int:
         """Merge tallies; calls follow one another, so that after a failure no later offset is marked."""
         late = 0
-        for some in _calls(ring, tallies):
-            packed = [b"".join(tally.pack() for tally in several) for several in some.values()]
+        for call in _calls(ring, tallies):
+            packed = [b"".join(tally.pack() for tally in of_entity) for of_entity in call.values()]
             late += int(
                 await self._merge(
-                    keys=ring_keys(ring, some),
+                    keys=ring_keys(ring, call),
                     args=[
                         ring.layout.name,
                         ring.slots,
@@ -147,7 +147,7 @@ class RedisStore:
 
     @_guarded
     async def persist(self) -> None:
-        """WAITAOF after a write of the same connection, which comes after every write acknowledged before."""
+        """WAITAOF after a write on the same connection: that write follows all writes acknowledged before."""
         if not self._can_persist:
             return
         try:
@@ -161,12 +161,12 @@ class RedisStore:
         except ResponseError as error:
             if not any(reason in str(error) for reason in _NEVER_ON_DISK):
                 raise
-            # Redis before 7.2, or one without an append-only file: its own settings say what a crash may cost.
+            # Redis before 7.2, or one without an append-only file: its own settings decide what a crash loses.
             self._can_persist = False
-            self._log.warning("the store can't say when writes are on disk", error=str(error))
+            self._log.warning("the store can't confirm when writes are on disk", error=str(error))
 
     async def _wait_for_disks(self) -> list[tuple[int, int]]:
-        """Per server the answer to WAITAOF: whether its disk has everything, and of how many replicas theirs have."""
+        """Each server's answer to WAITAOF: whether its disk has all writes (1 or 0), and how many replicas' do."""
         async with self._redis.client() as connection:
             await connection.set(_PERSISTED, b"")
             local, replicas = await connection.waitaof(1, self._replicas, _PERSIST_MS)
@@ -198,7 +198,7 @@ class RedisStore:
 
     @_guarded
     async def own(self, partition: int, token: str) -> frozenset[str]:
-        """Become the one that feeds rings from a partition."""
+        """Become the owner of a partition."""
         names = await self._own(keys=[_owner(partition), _live(partition)], args=[token])
         return frozenset(name.decode() for name in names)
 
@@ -218,14 +218,14 @@ class RedisStore:
 
     @_guarded
     async def epoch(self, proposed: str) -> str:
-        """What the store was named when it was empty: SET NX, which answers the name already there."""
+        """The name that the store got when it was empty: SET NX, which returns an earlier name."""
         held = await self._redis.set(_EPOCH, proposed, nx=True, get=True)
         return proposed if held is None else cast("bytes", held).decode()
 
     @_guarded
     async def write_health(self, worker: str, health: bytes, at: float) -> None:
         """Replace a worker's health figures, and drop what is old."""
-        await self._redis.zadd(_HEALTH_AT, {worker: at})  # first: what has no time would stay for good
+        await self._redis.zadd(_HEALTH_AT, {worker: at})  # first: an entry without a time would stay for good
         await self._redis.hset(_HEALTH, worker, cast("str", health))
         if old := await self._redis.zrangebyscore(_HEALTH_AT, "-inf", f"({at - HEALTH_TTL_S}"):
             await self._redis.hdel(_HEALTH, *old)
@@ -239,7 +239,7 @@ class RedisStore:
 
     @_guarded
     async def entities(self, rings: Sequence[Ring]) -> dict[str, int]:
-        """How many entities each ring is held of, by one SCAN of all keys, which blocks nobody."""
+        """The number of entities that have each ring, by one SCAN of all keys, which blocks nobody."""
         counts = {ring.name: 0 for ring in rings}
         async for key in self._redis.scan_iter("f:{*", count=_SCANNED):
             _, tag, digest, _ = key.decode("utf-8", "surrogatepass").split(":", 3)
@@ -275,7 +275,7 @@ class RedisStore:
 class RedisClusterStore(RedisStore):
     """A FeatureStore in a cluster of Redis or Valkey.
 
-    A ring's key names its hash tag, so the scripts stay within one slot; only what is asked of all servers differs.
+    A ring's key names its hash tag, so the scripts stay within one slot; only calls to all servers differ.
 
     Args:
         client: a client that answers bytes.
@@ -293,7 +293,7 @@ class RedisClusterStore(RedisStore):
 
     async def _wait_for_disks(self) -> list[tuple[int, int]]:
         await self._cluster.initialize()
-        # Only commands by the client find out that a primary has failed, and who has taken its place.
+        # Only the client's own commands notice that a primary has failed, and find its successor.
         for key in self._primaries().values():
             await self._cluster.set(key, b"")
         return await asyncio.gather(*(self._wait_for_disk(node, key) for node, key in self._primaries().items()))
@@ -307,7 +307,7 @@ class RedisClusterStore(RedisStore):
             local, replicas = await node.parse_response(connection, "WAITAOF")
             return int(local), int(replicas)
         except BaseException:
-            await connection.disconnect(nowait=True)  # an answer that is still to come is nobody else's
+            await connection.disconnect(nowait=True)  # nobody else may read an answer that is still to come
             raise
         finally:
             node.release(connection)
@@ -334,22 +334,22 @@ class RedisClusterStore(RedisStore):
 
 
 def _calls(ring: Ring, tallies: Mapping[str, Sequence[Tally]]) -> Iterator[dict[str, list[Tally]]]:
-    """Tallies by entity, in calls of one hash tag that take about as long each; an entity's keep their order."""
+    """Tallies by entity, split into calls of one hash tag and similar size; an entity's tallies keep their order."""
     by_tag: dict[int, list[str]] = defaultdict(list)
     for entity in tallies:
         by_tag[_tag(entity)].append(entity)
     for entities in by_tag.values():
-        some: dict[str, list[Tally]] = {}
+        call: dict[str, list[Tally]] = {}
         size = 0
         for entity in entities:
             for tally in tallies[entity]:
-                some.setdefault(entity, []).append(tally)
+                call.setdefault(entity, []).append(tally)
                 size += len(tally.cells) * ring.layout.cell_bytes
                 if size >= _CALL_BYTES:
-                    yield some
-                    some, size = {}, 0
-        if some:
-            yield some
+                    yield call
+                    call, size = {}, 0
+        if call:
+            yield call
 
 
 def ring_keys(ring: Ring, entities: Iterable[str]) -> list[str]:
@@ -382,5 +382,5 @@ def _applied(partition: int) -> str:
     return f"{{feeds.{partition}}}:applied"
 
 
-def _place(frame: FramePosition) -> bytes:
+def _position(frame: FramePosition) -> bytes:
     return f"{frame.partition}/{frame.offset}".encode()

@@ -34,7 +34,7 @@ class RegistryState(msgspec.Struct, frozen=True):
 
 
 class Registry(Protocol):
-    """Versions of views; only the descriptions of one may change."""
+    """Versions of views. A version never changes, except for its descriptions."""
 
     async def load(self) -> RegistryState:
         """Everything registered, in the order of registration."""
@@ -56,7 +56,7 @@ class Registry(Protocol):
         """Begin a new generation of rings and return its number.
 
         Args:
-            cutovers: per version, `view@number`, up to when history comes from files; replaces the others.
+            cutovers: per version, `view@number`, the time up to which history comes from files; replaces all others.
         """
         ...
 
@@ -129,7 +129,7 @@ class SqlRegistry:
     async def load(self) -> RegistryState:
         """Everything registered, in the order of registration."""
         async with AsyncSession(self._engine) as session:
-            # First: whoever holds a revision must hold all that it stands for, and others write between two readings.
+            # Read first: rows may be newer than the revision, never older, and others write between two reads.
             state = await session.get(FeatureStateRow, _STATE) or FeatureStateRow(id=_STATE)
             rows = (await session.exec(select(FeatureVersionRow).order_by(col(FeatureVersionRow.id)))).all()
             retired = {(row.name, row.number): row.newest for row in await session.exec(select(FeatureRetirementRow))}
@@ -196,7 +196,7 @@ class SqlRegistry:
         row = (col(FeatureStoreRow.id) == _STATE, col(FeatureStoreRow.epoch) == known)
         async with AsyncSession(self._engine) as session:
             try:
-                # A write comes first: SQLite has processes wait for one, and not in the middle of reading.
+                # Write first: SQLite waits for its lock at the start of a transaction, but not once it has read.
                 if not (await session.exec(update(FeatureStoreRow).where(*row).values(epoch=epoch))).rowcount:
                     if known or await session.get(FeatureStoreRow, _STATE) is not None:
                         return False
@@ -227,7 +227,7 @@ class SqlRegistry:
 
     async def _count(self, session: AsyncSession, *, revision: int, generation: int = 0) -> FeatureStateRow:
         """Increment in the database, so that concurrent processes lose no change."""
-        counted = (
+        increment = (
             update(FeatureStateRow)
             .where(col(FeatureStateRow.id) == _STATE)
             .values(
@@ -235,11 +235,11 @@ class SqlRegistry:
                 generation=col(FeatureStateRow.generation) + generation,
             )
         )
-        if not (await session.exec(counted)).rowcount:
+        if not (await session.exec(increment)).rowcount:
             with suppress(IntegrityError):  # another process has added the row at the same time
                 async with session.begin_nested():
                     session.add(FeatureStateRow(id=_STATE))
-            await session.exec(counted)
+            await session.exec(increment)
         return await session.get_one(FeatureStateRow, _STATE, populate_existing=True)
 
 
