@@ -27,7 +27,7 @@ from shared.topics import ENTITY_EVENTS
 
 _BATCH = 200
 _NEARLY = 400
-"""Records behind the end of a partition from which on the stream is held: a fraction of a second of work."""
+"""Records that a filler may lag behind when it holds the stream: a fraction of a second of work."""
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Backfill:
 
     @asynccontextmanager
     async def running(self, every_s: float) -> AsyncIterator[None]:
-        """Start missing fillers every so often, and cancel all at the end: the next owner starts them again."""
+        """Start missing fillers at intervals, and cancel all at the end: the next owner starts them again."""
         try:
             async with run_every(self.start_missing, every_s):
                 yield
@@ -129,7 +129,7 @@ class Backfill:
         """Merge the files of all sources up to their cutovers, and hand over the rings that each has filled.
 
         Raises:
-            HistoryChangedError, TrainingSetError: the last one met; other files are merged all the same.
+            HistoryChangedError, TrainingSetError: the last such error; other files are merged all the same.
         """
         token = self.merging.ownership.token(HISTORY)
         current = self.merging.definitions.current
@@ -174,7 +174,7 @@ def _by_history(rings: Iterable[Ring]) -> dict[tuple[str, str], list[Ring]]:
 
 
 def _source_of(current: DefinitionsSnapshot, ring: Ring) -> EventSource:
-    """The source that a ring's history is read by."""
+    """The source whose files hold a ring's history."""
     label = next(label for label in current.registered.cutovers if ring in current.rings.of_view(label))
     view = current.catalogue.kept[label]
     if not isinstance(view, FeatureView):

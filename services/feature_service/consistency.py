@@ -1,11 +1,11 @@
 """Compares the online values of sampled entities with those of a training set, while the stream goes on.
 
-Both sides are cut at the same time and at the same offsets. In time: values are read as of the last moment of a tile
-that has ended. In the topic: everything that it held when the check began must be in the store before rings are read,
-and of later events a ring holds exactly those below the offset marks in its own bytes. The check reads the topic on up
-to those marks, and works out history for each ring of each entity from the events that this ring has merged. So events
-that arrive late, or between the reads of two rings, are no difference, and busy entities are checked, too, without
-reading them again until they agree.
+Both sides are cut at the same time and at the same offsets. In time: the check reads values as of the last moment of a
+tile that has ended. In the topic: it reads rings once the store holds everything that the topic held when the check
+began. Of later events a ring holds exactly those below the offset marks in its own bytes. The check reads the topic on
+up to those marks, and computes history for each ring of each entity from the events that this ring has merged. So
+events that arrive late, or between the reads of two rings, make no difference, and busy entities are checked, too,
+without reading them again until they agree.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from services.feature_service.errors import CheckRunningError
 from services.feature_service.event_log import OpenLog
 from services.feature_service.metrics import CONSISTENCY, CONSISTENCY_CHECKED, CONSISTENCY_ERROR
 from services.feature_service.online import Question
-from services.feature_service.sample import Placed, Sample
+from services.feature_service.sample import Sample, SampledEvent
 from services.feature_service.samples import Samples, boundary
 from services.feature_service.store import FeatureStore, RingQuery, RingsRead
 from shared.clock import Clock
@@ -36,13 +36,14 @@ from shared.clock import Clock
 _POLL_S = 0.05
 _APPLIED_WITHIN_S = 30.0
 _READ_ROWS = 500
-"""Entities whose rings are asked for at a time: Redis answers nobody else meanwhile."""
+"""Entities whose rings one call reads: Redis answers nobody else meanwhile."""
 
 
-class _Served(NamedTuple):
+class _ServedSample(NamedTuple):
     """The served values of a sample as of a time.
 
-    `beyond` has, by ring's name and entity, the marks past the ends of the topic when the check began, by partition.
+    `beyond` has, by ring name and entity, the offset marks past the ends that the topic had when the check began, by
+    partition.
     """
 
     sample: Sample
@@ -62,9 +63,9 @@ class Consistency:
         definitions: the served versions.
         store: holds the served values.
         log: opens the topic.
-        clock: tells the time.
+        clock: the current time.
         partitions: of the topic.
-        write_lag_s: the declared time that an event may take to the store; younger tiles are left out.
+        write_lag_s: the declared time from an event until it is served; younger tiles are left out.
         future_s: how far ahead of the clock an event may be.
     """
 
@@ -83,13 +84,13 @@ class Consistency:
         Skips on-demand features: the same function runs on both sides.
 
         Raises:
-            CheckRunningError: another check has not ended yet.
+            CheckRunningError: another check is running.
             HistoryChangedError: the files have changed since features were filled from them.
             TrainingSetError: the files can't be read.
             Unavailable: the store or the topic can't be read, or the worker does not keep up.
         """
         if self._lock.locked():
-            raise CheckRunningError("another check of served values has not ended yet; ask again when it has")
+            raise CheckRunningError("another check of served values is running; ask again when it has ended")
         async with self._lock:
             reports = await self._check(self.definitions.current, share)
         for metric in (CONSISTENCY, CONSISTENCY_ERROR):
@@ -108,20 +109,20 @@ class Consistency:
         await asyncio.to_thread(samples.take_history)
         async with self.log() as log:
             ends = await log.ends()
-            async for read in log.read({}, ends):
-                await asyncio.to_thread(samples.take, read)
+            async for frames in log.read({}, ends):
+                await asyncio.to_thread(samples.take, frames)
             samples.close()
             await self._wait_until_applied(ends)
-            served = [await self._served(current, sample, ends) for sample in samples.views]
+            served = [await self._read_served(current, sample, ends) for sample in samples.views]
             marks = [mark for part in served for beyond in part.beyond.values() for mark in beyond.items()]
-            newest = await log.ends()  # a mark beyond them is a broken one
+            newest = await log.ends()  # a mark beyond them is broken
             claimed = {
                 partition: min(max([end, *_marks_of(marks, partition)]), newest[partition])
                 for partition, end in ends.items()
             }
-            async for read in log.read(ends, claimed):
-                await asyncio.to_thread(samples.take, read)
-        return [report for part in served for report in await asyncio.to_thread(_compared, current, part, ends)]
+            async for frames in log.read(ends, claimed):
+                await asyncio.to_thread(samples.take, frames)
+        return [report for part in served for report in await asyncio.to_thread(_compare, current, part, ends)]
 
     async def _wait_until_applied(self, ends: Mapping[int, int]) -> None:
         """Return once everything before the ends is in the store."""
@@ -133,7 +134,9 @@ class Consistency:
                     return
                 await asyncio.sleep(_POLL_S)
 
-    async def _served(self, current: DefinitionsSnapshot, sample: Sample, ends: Mapping[int, int]) -> _Served:
+    async def _read_served(
+        self, current: DefinitionsSnapshot, sample: Sample, ends: Mapping[int, int]
+    ) -> _ServedSample:
         # Just before the boundary, because exactly on it the newest tile is empty.
         at = float(np.nextafter(boundary(self.clock.now() - self.write_lag_s, sample.view.hop_s), -np.inf))
         features = [Feature(sample.view, aggregation.name, sample.label) for aggregation in sample.view.aggregations]
@@ -154,12 +157,12 @@ class Consistency:
                 for entity, _ in batch:
                     if marks := _beyond(ring, reader.stored.get((ring.name, entity)), ends):
                         beyond[ring.name, entity] = marks
-        return _Served(sample, at, features, columns, beyond)
+        return _ServedSample(sample, at, features, columns, beyond)
 
 
 @dataclass(frozen=True, slots=True)
 class _RecordingReader:
-    """Reads for a question and keeps the rings: offset marks count only for the ring that they stand in."""
+    """Reads rings for a question and keeps them: offset marks count only for the ring that holds them."""
 
     store: FeatureStore
     stored: dict[tuple[str, str], StoredRing | None] = field(default_factory=dict)
@@ -182,7 +185,7 @@ def _beyond(ring: Ring, stored: StoredRing | None, ends: Mapping[int, int]) -> d
     return {at: int(mark) for at, mark in marks.items() if ends.get(at, mark) < mark < float("inf")}
 
 
-def _compared(current: DefinitionsSnapshot, served: _Served, ends: Mapping[int, int]) -> list[FeatureReport]:
+def _compare(current: DefinitionsSnapshot, served: _ServedSample, ends: Mapping[int, int]) -> list[FeatureReport]:
     """A report per feature."""
     sample = served.sample
     expected = _expected(current, served, ends)
@@ -191,7 +194,7 @@ def _compared(current: DefinitionsSnapshot, served: _Served, ends: Mapping[int, 
         newest[event.entity] = max(newest[event.entity], event.time)
     held_until = tile_of(served.at, sample.view.hop_s) + 1 + sample.view.lateness_tiles
     overtaken = [bool(tile_of(newest[entity], sample.view.hop_s) > held_until) for entity in sample.entities]
-    # As callers name it: without a number for today's version.
+    # The name that callers use: without a number for today's version.
     name = sample.view.name if current.catalogue.today.get(sample.view.name) == sample.label else sample.label
     reports = []
     for feature, values, column in zip(served.features, expected, served.columns, strict=True):
@@ -207,8 +210,8 @@ def _compared(current: DefinitionsSnapshot, served: _Served, ends: Mapping[int, 
     return reports
 
 
-def _expected(current: DefinitionsSnapshot, served: _Served, ends: Mapping[int, int]) -> list[list[FeatureValue]]:
-    """By feature the values that history gives each entity. A ratio's parts may lie in two rings, with two cuts."""
+def _expected(current: DefinitionsSnapshot, served: _ServedSample, ends: Mapping[int, int]) -> list[list[FeatureValue]]:
+    """The values that history gives each entity, by feature. A ratio's parts may lie in two rings, with two cuts."""
     sample = served.sample
     before = [event for event in sample.events if event.offset < ends.get(event.partition, event.offset + 1)]
     after = [event for event in sample.events if event.offset >= ends.get(event.partition, event.offset + 1)]
@@ -234,8 +237,10 @@ def _expected(current: DefinitionsSnapshot, served: _Served, ends: Mapping[int, 
     return answers
 
 
-def _held(ring: Ring, after: Sequence[Placed], beyond: Mapping[tuple[str, str], Mapping[int, int]]) -> tuple[int, ...]:
-    """Indices of events that came during the check and are in a ring; those that its filter drops change nothing."""
+def _held(
+    ring: Ring, after: Sequence[SampledEvent], beyond: Mapping[tuple[str, str], Mapping[int, int]]
+) -> tuple[int, ...]:
+    """Indices of the events since the check began that a ring holds, or that its filter drops: those change nothing."""
     return tuple(
         index
         for index, event in enumerate(after)
@@ -247,7 +252,9 @@ def _held(ring: Ring, after: Sequence[Placed], beyond: Mapping[tuple[str, str], 
     )
 
 
-def _history(served: _Served, parts: Mapping[int, Aggregation], table: pl.DataFrame) -> dict[int, list[FeatureValue]]:
+def _history(
+    served: _ServedSample, parts: Mapping[int, Aggregation], table: pl.DataFrame
+) -> dict[int, list[FeatureValue]]:
     sample = served.sample
     named = [replace(part, name=f"part_{number}") for number, part in parts.items()]
     view = replace(sample.view, features=named, where=None)  # the parts have the view's filter already

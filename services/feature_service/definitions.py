@@ -36,7 +36,7 @@ class DefinitionsSnapshot:
     def of(
         cls, catalogue: Catalogue, registered: RegistryState, filled: Mapping[str, frozenset[int]] | None
     ) -> "DefinitionsSnapshot":
-        """With the rings that follow."""
+        """A snapshot, with the rings of its views."""
         views = {label: view for label, view in catalogue.kept.items() if isinstance(view, FeatureView)}
         return cls(catalogue, _rings(views, registered, registered.generation), registered, filled)
 
@@ -64,14 +64,14 @@ class DefinitionsSnapshot:
 
 @dataclass
 class Definitions:
-    """Holds the current definitions and loads them again.
+    """Holds the current definitions and reloads them.
 
     Args:
         module: the dotted name, or the path, of the definitions' module.
         registry: the registered versions.
         store: knows which rings are filled.
         partitions: of topic entity-events.
-        clock: tells which histories reach into the future.
+        clock: the current time, to refuse histories that reach into the future.
         future_s: how far ahead of the clock an event may be.
     """
 
@@ -125,10 +125,10 @@ class Definitions:
                 if not changed or await self.registry.keep(changed, cutovers):
                     await self._adopt(catalogue, await self.registry.load() if changed else registered)
                     return added
-        raise DefinitionError("other processes register definitions all the time; try again")
+        raise DefinitionError("other processes keep registering definitions; try again")
 
     async def rebuild(self) -> int:
-        """Begin a new generation of rings, filled from histories as they are now and from the topic; its number.
+        """Begin a new generation of rings, filled from today's histories and from the topic; return its number.
 
         Raises:
             DefinitionError: a history can't be read; nothing has changed.
@@ -139,7 +139,7 @@ class Definitions:
         return generation
 
     async def retire(self, labels: Sequence[str]) -> None:
-        """Permanently stop serving and filling versions; one that is retired already stays so.
+        """Permanently stop serving and filling versions; ignores retired ones.
 
         Raises:
             UnknownVersionError: there is no such version; nothing has changed.
@@ -158,10 +158,10 @@ class Definitions:
             await self._adopt(catalogue.again(registered.versions), registered)
 
     async def refresh(self) -> None:
-        """Adopt what other processes have changed. Where that fails the definitions stay, and `fault` says why.
+        """Adopt the changes of other processes. If that fails, the definitions stay and `fault` says why.
 
-        A module that was changed and not applied is not adopted. Where the store has lost everything a new generation
-        of rings begins, which the workers fill.
+        Ignores a module that was changed and not applied. If the store has lost everything, begins a new generation of
+        rings, which the workers fill.
         """
         async with self._lock:
             try:
@@ -178,7 +178,7 @@ class Definitions:
                 self.fault = ""
 
     async def _in_this_store(self, registered: RegistryState) -> RegistryState:
-        """The registered versions, once the store is known to be the one that their rings were filled in."""
+        """The registered versions. Records the store first if it is another than the registered one."""
         epoch = await self.store.epoch(secrets.token_hex(8))
         if epoch == registered.epoch:
             return registered
@@ -217,7 +217,7 @@ class Definitions:
         return catalogue
 
     def _registered_only(self, registered: RegistryState) -> Catalogue:
-        """The module's definitions as they are now, or where those are not all registered, as they were."""
+        """The module's definitions as they are now if all are registered, else as they were."""
         labels = {version.label for version in registered.versions}
         for load in (self._load, lambda registered: self.current.catalogue.again(registered.versions)):
             try:
@@ -244,14 +244,14 @@ def _rings(views: Mapping[str, FeatureView], registered: RegistryState, generati
 
 def _check_unused(catalogue: Catalogue, label: str, retiring: Sequence[str]) -> None:
     if label in catalogue.today.values():
-        raise VersionInUseError(f"{label} is what the definitions say today; change them, or take the view out of them")
+        raise VersionInUseError(f"the definitions use {label}; change or remove the view there and apply them first")
     for user in catalogue.users(label):
         if user not in retiring:
             raise VersionInUseError(f"{user} is computed from {label}; retire it, too")
 
 
 def _cutovers(labels: Sequence[str], catalogue: Catalogue, latest_s: float) -> dict[str, HistoryCutover]:
-    """Where the histories of versions of views end now."""
+    """The cutovers of versions of views as of now, by label."""
     cutovers: dict[str, HistoryCutover] = {}
     known: list[tuple[EventSource, HistoryCutover | None]] = []
     for label in labels:

@@ -1,9 +1,9 @@
-"""What the feature service refuses or can't do.
+"""Errors of the feature service as callers see them.
 
 ServiceError
 ├── UnknownVersionError      no version of a view has that label
 ├── VersionInUseError        the definitions, or another version, need it
-├── CheckRunningError        another check of served values has not ended
+├── CheckRunningError        another check of served values is running
 ├── UnknownReferenceError    no view, feature or feature service has that name
 ├── UnknownSourceError       no event source has that name
 ├── InvalidEventError        an event does not fit its source's schema
@@ -27,7 +27,7 @@ class VersionInUseError(Conflict):
 
 
 class CheckRunningError(Conflict):
-    """Another check of served values has not ended: a check reads the whole topic, so one runs at a time."""
+    """Another check of served values is running: a check reads the whole topic, so one runs at a time."""
 
 
 class UnknownReferenceError(InvalidField):
@@ -55,4 +55,4 @@ PROBLEMS: dict[type[ServiceError], ProblemType] = {
     InvalidEventError: contract.INVALID_EVENT,
     InvalidDefinitionsError: contract.INVALID_DEFINITIONS,
 }
-"""The problem that callers see for each."""
+"""The problem that callers see for each error."""

@@ -17,7 +17,7 @@ class EventLog(Protocol):
     """All frames of the topic, by partition and offset."""
 
     async def ends(self) -> dict[int, int]:
-        """By partition the offset that the next frame gets."""
+        """The offset of the next frame, by partition."""
         ...
 
     def read(self, start: Offsets, ends: Offsets) -> AsyncIterator[Sequence[ReadFrame]]:
@@ -26,17 +26,17 @@ class EventLog(Protocol):
 
 
 OpenLog = Callable[[], AbstractAsyncContextManager[EventLog]]
-"""Opens a log; inside, Unavailable is raised where the topic can't be read."""
+"""Opens a log; reading it raises Unavailable where the topic can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaEventLog:
-    """The topic itself."""
+    """The log in Kafka."""
 
     reader: TopicReader
 
     async def ends(self) -> dict[int, int]:
-        """By partition the offset that the next frame gets."""
+        """The offset of the next frame, by partition."""
         return await self.reader.ends()
 
     async def read(self, start: Offsets, ends: Offsets) -> AsyncIterator[Sequence[ReadFrame]]:
@@ -49,11 +49,11 @@ def kafka_event_log(kafka: str, partitions: int) -> OpenLog:
     """Opens the log on bootstrap servers."""
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[KafkaEventLog]:
+    async def open_log() -> AsyncIterator[KafkaEventLog]:
         try:
             async with open_reader(kafka, ENTITY_EVENTS.name, range(partitions)) as reader:
                 yield KafkaEventLog(reader)
         except (KafkaError, TimeoutError) as error:
             raise Unavailable(f"the topic entity-events can't be read to its end: {error!r}") from error
 
-    return opened
+    return open_log

@@ -42,7 +42,7 @@ _REQUEST_TYPES: Mapping[type, frozenset[type]] = {
     bool: frozenset({bool, _NULL}),
 }
 _REMEMBERED = 128
-"""Lists of features, of which a deployment has about one per model."""
+"""Lists of features that are remembered; a deployment has about one per model."""
 
 _WRITE_TIMESTAMP = "event_timestamp"  # its name in a write, whatever the source calls it
 
@@ -71,7 +71,7 @@ def read_question(
         raise TooLarge.at("features", f"names {len(references)} features; one call takes {settings.feature_limit}")
     selection = _selection(catalogue, references, question.feature_service)
     lengths = {key: len(values) for key, values in question.entities.items()}
-    # Features of the whole need no entity: one row, or as many as there are times.
+    # Features of views without an entity take one row, or as many as there are times.
     rows = next(iter(lengths.values()), len(question.event_timestamps) or 1)
     if rows > settings.row_limit:
         raise TooLarge(f"entities holds {rows} rows; one call takes {settings.row_limit}")
@@ -88,7 +88,7 @@ def read_question(
     names = selection.full_names if question.full_feature_names else selection.names
     if len(set(names)) < len(names):
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
-        raise InvalidField.at("features", f"several are called {', '.join(twice)}; set full_feature_names")
+        raise InvalidField.at("features", f"several features are called {', '.join(twice)}; set full_feature_names")
     times = np.asarray(ends, dtype=np.float64) if ends else np.full(rows, now)
     return FeatureSelection(selection.features, times, names)
 
@@ -171,7 +171,7 @@ class _RequestColumn:
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """The features that a list of references names, what they are called, and the columns that they take."""
+    """The features that a list of references names, their names, and the columns that they need."""
 
     features: tuple[Feature, ...]
     names: Sequence[str]
@@ -195,7 +195,7 @@ def _columns(catalogue: Catalogue, feature: Feature) -> Iterator[_RequestColumn]
     """The join keys and request columns of a feature."""
     for key in catalogue.join_keys(feature):
         missing = f"is missing for {feature.reference}"
-        yield _RequestColumn(key, missing, _KEY_TYPES, "a join key is text or a whole number, or null")
+        yield _RequestColumn(key, missing, _KEY_TYPES, "expected text, a whole number or null")
     for name, kind in catalogue.request_columns(feature).items():
         missing = f"is missing: {feature.reference} is computed from it"
         yield _RequestColumn(name, missing, _REQUEST_TYPES[kind], f"expected {kind.__name__}")
@@ -211,7 +211,7 @@ def _source(catalogue: Catalogue, name: str, field: str) -> EventSource:
 def _events(source: EventSource, df: Mapping[str, Sequence[Scalar]], timestamp: str) -> list[EntityEvent]:
     """The rows of a table as events; columns that the source does not have are left out."""
     if timestamp not in df:
-        raise InvalidEventError.at(f"df.{timestamp}", "is missing: the time of each event")
+        raise InvalidEventError.at(f"df.{timestamp}", "is missing; expected the time of each event")
     rows = len(df[timestamp])
     for column, values in df.items():
         if len(values) != rows:

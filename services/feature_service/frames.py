@@ -33,7 +33,7 @@ def decode_frame(value: bytes) -> list[EntityEvent]:
     """The events of a record: a frame, or one plain event.
 
     Raises:
-        msgspec.DecodeError: neither.
+        msgspec.DecodeError: the value is neither.
     """
     try:
         return ENTITY_EVENTS.decode(value).events

@@ -74,7 +74,7 @@ class Misfits(NamedTuple):
     reason: str
 
 
-class Merged(NamedTuple):
+class MergeResult(NamedTuple):
     """The outcome of merging frames: events merged, events of duplicate frames, late events, and misfits.
 
     `late` is by view; `newest` has the greatest time and the number of events by source; `tokens` has the token of
@@ -103,7 +103,7 @@ class Merging:
     future_s: float
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def merge(self, frames: Sequence[ReadFrame]) -> Merged:
+    async def merge(self, frames: Sequence[ReadFrame]) -> MergeResult:
         """Merge frames of the stream into the rings that it feeds, in the order of their offsets per partition.
 
         Raises:
@@ -114,7 +114,7 @@ class Merging:
             merged = await self.merge_into(frames, is_fed)
             return merged._replace(tokens=tokens)
 
-    async def merge_into(self, frames: Sequence[ReadFrame], is_fed: RingFilter) -> Merged:
+    async def merge_into(self, frames: Sequence[ReadFrame], is_fed: RingFilter) -> MergeResult:
         """Merge frames into the rings for which `is_fed`, given the ring and the frame's partition, is true."""
         fresh = await self.store.claim([frame.position for frame in frames])
         current = self.definitions.current
@@ -123,10 +123,10 @@ class Merging:
         tallies: dict[Ring, dict[str, list[Tally]]] = defaultdict(lambda: defaultdict(list))
         newest: dict[str, tuple[float, int]] = {}
         merged = 0
-        passed: dict[Ring, int] = defaultdict(int)
+        before_cutover: dict[Ring, int] = defaultdict(int)
         for position, events, sent_at in (frame for frame, is_fresh in zip(frames, fresh, strict=True) if is_fresh):
             await asyncio.sleep(0)  # lets other tasks run between large frames
-            # Measured at the record's time, so that reading it again gives the same.
+            # Measured at the record's time, so that reading it again gives the same result.
             latest = min(now, sent_at) + self.future_s
             faults = [fault(event, current.catalogue, latest) for event in events]
             fitting = [event for event, misfit in zip(events, faults, strict=True) if misfit is None]
@@ -136,23 +136,27 @@ class Merging:
             for source, of_source in by_source(fitting).items():
                 time, count = newest.get(source, (0.0, 0))
                 newest[source] = max(time, *(event.time for event in of_source)), count + len(of_source)
-                alike = len(current.catalogue.schemas[source]) == 1
+                has_one_schema = len(current.catalogue.schemas[source]) == 1
                 for ring in current.rings.by_source.get(source, ()):
                     if is_fed(ring, position.partition):
-                        read = of_source if alike else [event for event in of_source if fits(event.values, ring.reads)]
+                        read = (
+                            of_source
+                            if has_one_schema
+                            else [event for event in of_source if fits(event.values, ring.reads)]
+                        )
                         for entity, added in tally(ring, position.partition, position.offset, read).items():
                             tallies[ring][entity].append(added)
                         if ring.has_history and position.partition != HISTORY:
-                            passed[ring] += sum(event.time <= ring.after_s for event in read)
+                            before_cutover[ring] += sum(event.time <= ring.after_s for event in read)
         late: dict[str, int] = {}
         for ring, by_entity in tallies.items():
             # An event is late in all rings of a view, or in those of shorter windows: it counts once.
-            missed = passed.pop(ring, 0) + await self.store.merge(ring, by_entity)
+            missed = before_cutover.pop(ring, 0) + await self.store.merge(ring, by_entity)
             late[ring.view] = max(late.get(ring.view, 0), missed)
-        for ring, events_before in passed.items():
-            late[ring.view] = max(late.get(ring.view, 0), events_before)
+        for ring, missed in before_cutover.items():
+            late[ring.view] = max(late.get(ring.view, 0), missed)
         duplicate = sum(len(frame.events) for frame, is_fresh in zip(frames, fresh, strict=True) if not is_fresh)
-        return Merged(merged, duplicate, late, misfits, newest, {})
+        return MergeResult(merged, duplicate, late, misfits, newest, {})
 
     async def settle(self, positions: Iterable[tuple[FramePosition, str]]) -> None:
         """Record frames as applied and wait until they are on disk; then their offsets may be committed.
@@ -175,7 +179,7 @@ def _encoded(events: Sequence[EntityEvent]) -> bytes:
 
 
 def _repeatable_id(request_id: str, number: int, value: bytes) -> str:
-    """The id of a call's frame: two frames of one call differ, even with the same events."""
+    """The id of a frame of a repeated call: frames of one call differ, even with the same events."""
     counted = b"\0%d" % number if number else b""
     return frame_id_of(hashlib.sha256(request_id.encode() + b"\0" + value + counted).digest())
 

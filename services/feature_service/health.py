@@ -34,7 +34,7 @@ class ViewHealth(msgspec.Struct, frozen=True):
 
 
 class WorkerHealth(msgspec.Struct, frozen=True):
-    """What a worker reports at time `at`.
+    """A worker's report at time `at`.
 
     `waiting_s` is the age of the oldest record that the worker has read and not merged; 0 where none waits. `unfilled`
     says why features could not be filled at the last attempt.
@@ -49,7 +49,7 @@ class WorkerHealth(msgspec.Struct, frozen=True):
 
 @dataclass
 class _ViewRecord:
-    """What a worker has seen of one view."""
+    """A worker's record of one view."""
 
     newest_event_s: float
     lag_s: float = 0.0
@@ -99,7 +99,7 @@ class Health:
         """Note records of a source that were merged.
 
         Args:
-            views: the views that the source feeds, each with the lag in seconds that is its objective.
+            views: the views that the source feeds, each with its objective, a lag in seconds.
             now: the time in seconds.
             sent_at: when each record was put into the topic.
             newest_event_s: the greatest time of their events.
@@ -135,7 +135,7 @@ class Health:
     def not_ready(self, now: float) -> list[str]:
         """Why the worker is not ready: for over a minute a view has missed its objective, or nothing was merged.
 
-        Only after a minute: a worker that starts has to catch up first. A view is on time once nothing comes any more.
+        Only after a minute: a worker that starts has to catch up first. A view without new events is on time.
         """
         missed = [
             (name, now - view.behind_since)
@@ -143,12 +143,12 @@ class Health:
             if view.behind_since is not None and now - view.behind_since > WINDOW_S and not self._is_quiet(view, now)
         ]
         reasons = [f"view {name} has been behind its objective for {since:.0f} s" for name, since in missed]
-        if self._pending and (stood_s := now - self._pending[0].read_at) > WINDOW_S:
-            reasons.append(f"records wait to be merged, the first for {stood_s:.0f} s")
+        if self._pending and (waited_s := now - self._pending[0].read_at) > WINDOW_S:
+            reasons.append(f"records wait to be merged, the first for {waited_s:.0f} s")
         return reasons
 
     def report(self, now: float) -> WorkerHealth:
-        """What other processes may know of this worker."""
+        """This worker's report to other processes."""
         views = {name: ViewHealth(late=late) for name, late in self._late.items()}
         for name, view in self._views.items():
             _drop_before(view.events, now - WINDOW_S)

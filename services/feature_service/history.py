@@ -32,11 +32,11 @@ class HistoryCutover(msgspec.Struct, frozen=True):
 
 
 def cutover_of(source: EventSource, latest_s: float) -> HistoryCutover | None:
-    """The cutover of a source's history as it is now: its last event; None where it has no history, or an empty one.
+    """The cutover at the last event of a source's history as it is now; None if there is no history, or no event.
 
     Args:
-        source: whose history.
-        latest_s: the latest time that an event may have; the topic's events before the cutover do not count.
+        source: the source.
+        latest_s: the latest time that an event may have: the topic's events up to the cutover do not count.
 
     Raises:
         TrainingSetError: the files can't be read, lack a column, or hold invalid events.
@@ -53,7 +53,7 @@ def cutover_of(source: EventSource, latest_s: float) -> HistoryCutover | None:
         return None
     if last > latest_s:
         moment = datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")
-        raise TrainingSetError(f"{opened.where}: the last event is of {moment}, which is in the future; leave it out")
+        raise TrainingSetError(f"{opened.where}: the last event is at {moment}, in the future; leave it out")
     return HistoryCutover(float(last), _sha256(opened.files))
 
 
@@ -68,7 +68,7 @@ def read_history(source: EventSource, cutover: HistoryCutover) -> Iterator[ReadF
     if _sha256(opened.files) != cutover.sha256:
         raise HistoryChangedError(
             f"the history of source {source.name!r} has changed since features were filled from it; "
-            "`contender features rebuild` fills them from it as it is now"
+            "run `contender features rebuild` to fill them from it as it is now"
         )
     times = opened.seconds(time_column(opened, source)).alias("")
     columns = [opened.column(name, kind).alias(name) for name, kind in source.schema.items()]

@@ -109,8 +109,8 @@ def web_resources(settings: FeatureSettings) -> Resources:
                 async with (
                     run_every(definitions.refresh, settings.refresh_s),
                     run_every(Sweeper(definitions, store).sweep, _SWEEP_S),
-                    _counted(state),
-                    _checked(state),
+                    _count_entities(state),
+                    _check_served(state),
                 ):
                     yield state
         finally:
@@ -148,8 +148,8 @@ def serve_worker(settings: FeatureSettings) -> None:
     health, clock = Health(), SystemClock()
 
     async def ready() -> list[str]:
-        away = [] if await store.is_ready() else ["Redis does not answer"]
-        return [*away, *health.not_ready(clock.now())]
+        reasons = [] if await store.is_ready() else ["Redis does not answer"]
+        return [*reasons, *health.not_ready(clock.now())]
 
     asyncio.run(
         ensure_topics(
@@ -175,19 +175,19 @@ async def _ready(state: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-def _counted(state: State) -> AbstractAsyncContextManager[None]:
-    """Count the entities of every view every so often."""
+def _count_entities(state: State) -> AbstractAsyncContextManager[None]:
+    """Count the entities of every view at intervals."""
     every_s = state["settings"].entities_every_s
     return run_every(state["status"].count_entities, every_s) if every_s else nullcontext()
 
 
-def _checked(state: State) -> AbstractAsyncContextManager[None]:
-    """Compare served values with history every so often; /metrics has the results."""
+def _check_served(state: State) -> AbstractAsyncContextManager[None]:
+    """Compare served values with history at intervals; /metrics has the results."""
     settings = state["settings"]
     every_s = settings.consistency_every_s
 
     async def check() -> None:
-        with suppress(CheckRunningError):  # a caller's check, whose results /metrics will have
+        with suppress(CheckRunningError):  # a caller's check runs, and updates /metrics as well
             await state["consistency"].check(settings.consistency_sample)
 
     # Nothing has been served yet at the start.
@@ -200,8 +200,8 @@ def _definitions(settings: FeatureSettings, registry: Registry, store: FeatureSt
 
 def _store(settings: FeatureSettings, timeout_s: float) -> RedisStore:
     timeouts: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-    kept: dict[str, Any] = {"seen_ttl_s": settings.seen_ttl_s, "replicas": settings.redis_replicas}
+    options: dict[str, Any] = {"seen_ttl_s": settings.seen_ttl_s, "replicas": settings.redis_replicas}
     if settings.redis_cluster:
-        return RedisClusterStore(RedisCluster.from_url(settings.redis, **timeouts), **kept)
+        return RedisClusterStore(RedisCluster.from_url(settings.redis, **timeouts), **options)
     client = Redis.from_url(settings.redis, socket_read_size=_READ_BYTES, **timeouts)
-    return RedisStore(client, **kept)
+    return RedisStore(client, **options)

@@ -1,4 +1,4 @@
-"""What the feature service counts."""
+"""Metrics of the feature service."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

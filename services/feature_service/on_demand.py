@@ -1,4 +1,4 @@
-"""On-demand features row by row: a row that a function fails on has no value, and the rows beside it keep theirs."""
+"""On-demand features row by row: where a function fails on a row, only that row has no value."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,16 +17,16 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """Features of rows. `failed`, of shape (rows,), marks the rows that have none; `reason` is the first row's."""
+class RowFeatures:
+    """Features of rows. `failed`, shape (rows,), marks the rows that have none; `reason` is the first one's error."""
 
     features: dict[str, Computed]
     failed: Mask
     reason: str = ""
 
 
-def answered(view: OnDemandView, columns: Columns, rows: int) -> Answered:
-    """The features of all rows that the function can answer, found by halves: n bad rows take about n log2(rows) calls.
+def compute_rows(view: OnDemandView, columns: Columns, rows: int) -> RowFeatures:
+    """Compute all rows that the function can answer, by halving: n bad rows take about n log2(rows) calls.
 
     Args:
         view: the view.
@@ -34,14 +34,14 @@ def answered(view: OnDemandView, columns: Columns, rows: int) -> Answered:
         rows: values in each column.
     """
     try:
-        return Answered(computed(view, columns), np.zeros(rows, dtype=np.bool_))
+        return RowFeatures(computed(view, columns), np.zeros(rows, dtype=np.bool_))
     except DefinitionError as error:
         if rows <= 1:
-            return Answered(_nothing(view, rows), np.ones(rows, dtype=np.bool_), str(error))
+            return RowFeatures(_nothing(view, rows), np.ones(rows, dtype=np.bool_), str(error))
     middle = rows // 2
-    before = answered(view, [(kind, values[:middle]) for kind, values in columns], middle)
-    after = answered(view, [(kind, values[middle:]) for kind, values in columns], rows - middle)
-    return Answered(
+    before = compute_rows(view, [(kind, values[:middle]) for kind, values in columns], middle)
+    after = compute_rows(view, [(kind, values[middle:]) for kind, values in columns], rows - middle)
+    return RowFeatures(
         {name: _joined(before.features[name], after.features[name]) for name in view.features},
         np.concatenate([before.failed, after.failed]),
         before.reason or after.reason,
@@ -50,7 +50,7 @@ def answered(view: OnDemandView, columns: Columns, rows: int) -> Answered:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Counts rows that on-demand functions fail on, and logs the reason, of each view at most every `every_s`."""
+    """Counts the rows that on-demand functions fail on, and logs a reason per view at most every `every_s` seconds."""
 
     every_s: float = 60.0
     monotonic: Callable[[], float] = time.monotonic
@@ -62,7 +62,7 @@ class Failures:
         now = self.monotonic()
         if now - self._logged_at.get(view, -self.every_s) >= self.every_s:
             self._logged_at[view] = now
-            logger(__name__).warning("an on-demand function fails", view=view, rows=rows, reason=reason[:500])
+            logger(__name__).warning("an on-demand function failed", view=view, rows=rows, reason=reason[:500])
 
 
 def _nothing(view: OnDemandView, rows: int) -> dict[str, Computed]:

@@ -16,7 +16,7 @@ from contender.features.arrays import Values, computed
 from contender.features.tiles import Floats
 from services.feature_service.definitions import DefinitionsSnapshot
 from services.feature_service.domain import Column, HeldRing, Ring, RingBatch, RingGroup, StoredRing, entity_texts
-from services.feature_service.on_demand import Failures, answered
+from services.feature_service.on_demand import Failures, compute_rows
 from services.feature_service.store import RingQuery, RingReader
 from shared.errors import TooLarge
 
@@ -24,15 +24,17 @@ _Key = tuple[str, str]  # label with its version, and the feature's name
 _Part = tuple[str, Aggregation]  # label with its version, and what is read from tiles
 _Input = tuple[type, _Key]  # type of an on-demand function's input, and which feature it is
 _REMEMBERED = 128
-"""Lists of features, of which a deployment has about one per model."""
+"""Lists of features that are remembered; a deployment has about one per model."""
 
 
 class TooManyTilesError(TooLarge):
-    """A question takes more tiles than are worked on in one piece."""
+    """A question needs more tiles than one call may read."""
 
     def __init__(self, size_bytes: float, most: float, rows: int) -> None:
-        least = max(1, int(rows * most / size_bytes))
-        super().__init__(f"takes {size_bytes / 1e6:,.0f} MB of tiles for {rows} rows; ask for {least} rows a call")
+        fitting = max(1, int(rows * most / size_bytes))
+        super().__init__(
+            f"the question needs {size_bytes / 1e6:,.0f} MB of tiles for {rows} rows; ask for {fitting} rows a call"
+        )
 
 
 @dataclass
@@ -41,11 +43,11 @@ class Question:
 
     Args:
         current: the definitions.
-        features: which ones; what they take is remembered by this very list.
+        features: the features; the plan for their list is remembered.
         columns: the join keys of the features' entities, and the request columns they need, one value per row.
         times: when each row's windows end, in seconds, shape (rows,).
         partitions: of topic entity-events.
-        most_bytes: of tiles that may be read and worked on.
+        most_bytes: most bytes of tiles that may be read.
         failures: counts the rows that an on-demand function fails on.
     """
 
@@ -64,7 +66,7 @@ class Question:
         A row that an on-demand function fails on has null there, with the status INVALID.
 
         Raises:
-            TooManyTilesError: the rows take more tiles than `most_bytes`; nothing was read.
+            TooManyTilesError: the rows need more tiles than `most_bytes`; nothing was read.
             StoreUnavailableError: the store can't be read.
         """
         plan = _plan(self.current, tuple(self.features), self.partitions)
@@ -80,7 +82,7 @@ class Question:
         rings = [ring for planned in plan.batches for ring in planned.group.rings]
         answer = await store.read([RingQuery(ring, entities[ring.join_keys].distinct) for ring in rings])
         if self.current.registered.epoch not in ("", answer.epoch):
-            # The store has been emptied since the rings were planned: nothing is known then, and no count is 0.
+            # The store was emptied after the rings were planned: every feature is unknown, even a count.
             read = [_nothing(len(self.times))] * sum(len(planned.parts) for planned in plan.batches)
         else:
             read = self._columns(plan, iter(answer.rings), entities)
@@ -94,7 +96,7 @@ class Question:
         stored: Iterator[list[StoredRing | None]],
         entities: Mapping[tuple[str, ...], "_Entities"],
     ) -> list[Column]:
-        """The values of every part of the batches, in order."""
+        """The values of every part of the batches, in their order."""
         columns: list[Column] = []
         for planned in plan.batches:
             held = [HeldRing(next(stored), entities[ring.join_keys].row) for ring in planned.group.rings]
@@ -106,12 +108,12 @@ class Question:
         return columns
 
     def _check(self, plan: "ReadPlan", entities: Mapping[tuple[str, ...], "_Entities"]) -> None:
-        """Refuse what is too much for one piece of work."""
+        """Refuse a question that needs too many tiles."""
         if isinf(self.most_bytes):
             return
-        are_one = bool((self.times == self.times[:1]).all())
+        is_one_time = bool((self.times == self.times[:1]).all())
         size_bytes = sum(
-            planned.group.bytes * (len(entities[ring.join_keys].distinct) if are_one else len(self.times))
+            planned.group.bytes * (len(entities[ring.join_keys].distinct) if is_one_time else len(self.times))
             for planned in plan.batches
             for ring in planned.group.rings
         )
@@ -123,7 +125,7 @@ class Question:
             return _Entities([""], [0] * len(self.times))
         columns = [self.columns[key] for key in join_keys]
         texts = entity_texts(columns)
-        if any(None in column for column in columns):  # a row without a key is about nobody
+        if any(None in column for column in columns):  # a row with a null key names no entity
             texts = ["" if None in keys else text for text, *keys in zip(texts, *columns, strict=True)]
         number = {entity: index for index, entity in enumerate(dict.fromkeys(texts))}
         return _Entities(list(number), list(map(number.__getitem__, texts)))
@@ -135,10 +137,10 @@ class Question:
         try:
             features, invalid = computed(view, columns), frozenset[int]()
         except DefinitionError:
-            # Looking for the rows takes many calls: other questions go on meanwhile.
-            apart = await asyncio.to_thread(answered, view, columns, rows)
-            self.failures.report(label, int(apart.failed.sum()), apart.reason)
-            features, invalid = apart.features, frozenset(np.flatnonzero(apart.failed).tolist())
+            # Finding the failing rows takes many calls; in a thread they don't hold up other questions.
+            by_row = await asyncio.to_thread(compute_rows, view, columns, rows)
+            self.failures.report(label, int(by_row.failed.sum()), by_row.reason)
+            features, invalid = by_row.features, frozenset(np.flatnonzero(by_row.failed).tolist())
         invalid |= {row for _, key in inputs for row in self._answers[key].invalid}
         for name, feature in features.items():
             self._answers[label, name] = Column.of(feature.listed, invalid)
@@ -152,7 +154,7 @@ class _Entities(NamedTuple):
 
 
 class PartRead(NamedTuple):
-    """A part of a feature: the index of its ring in the batch, and what its view says of its values."""
+    """A part of a feature: the index of its ring in the batch, and the type and age that its view declares."""
 
     ring: int
     part: Aggregation
@@ -161,7 +163,7 @@ class PartRead(NamedTuple):
 
 
 class PlannedBatch(NamedTuple):
-    """Rings that are worked on together, and what is read from them."""
+    """Rings that are computed together, and the parts that are read from them."""
 
     group: RingGroup
     parts: Sequence[PartRead]
@@ -169,11 +171,11 @@ class PlannedBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReadPlan:
-    """What it takes to answer some features.
+    """How to answer a list of features.
 
-    `tiled` has the parts of each feature of tiles, by their index among those of all batches, behind which stand the
-    `unfilled` ones: those of rings that are still being filled; `on_demand` the other features' views with their
-    inputs, those that another one takes before it; and `asked` the features in their order.
+    `tiled` has the parts of each feature of tiles, by their index among the parts of all batches. Behind those come
+    the `unfilled` parts (their number), whose rings are still being filled. `on_demand` has the views of the other
+    features with their inputs, each view after those that it needs. `asked` has the features in their order.
     """
 
     join_keys: frozenset[tuple[str, ...]]
@@ -184,7 +186,7 @@ class ReadPlan:
     asked: Sequence[_Key]
 
 
-# As for questions, features come in the same lists: without remembering a row of 15 features takes 70 us more.
+# Questions repeat the same lists of features: without the cache a row of 15 features takes 70 us more.
 @lru_cache(_REMEMBERED)
 def _plan(current: DefinitionsSnapshot, features: tuple[Feature, ...], partitions: int) -> ReadPlan:
     catalogue, rings = current.catalogue, current.rings
@@ -230,7 +232,7 @@ def _plan(current: DefinitionsSnapshot, features: tuple[Feature, ...], partition
 
 
 def _needed(catalogue: Catalogue, feature: Feature) -> Iterator[tuple[_Key, View]]:
-    """What a feature takes, itself last."""
+    """The features that a feature needs, itself last."""
     for needed in catalogue.inputs(feature):
         yield from _needed(catalogue, needed)
     yield _key(catalogue, feature), feature.view

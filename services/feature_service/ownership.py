@@ -12,15 +12,15 @@ RingFilter = Callable[[Ring, int], bool]
 
 
 class PartitionTakenError(Exception):
-    """Another worker owns a partition that this one believed to own: it must start again."""
+    """Another worker owns a partition that this one believed it owned: this one must start again."""
 
 
 @dataclass(slots=True)
 class PartitionOwnership:
     """Which rings the stream feeds from the partitions of this worker.
 
-    The store says which rings are fed only at the moment a worker acquires a partition, before it merges a frame.
-    Later a ring is fed once this worker has filled it: earlier frames passed by without being merged.
+    A worker asks the store which rings are fed only when it acquires a partition, before it merges a frame. Later the
+    stream feeds a ring once this worker has filled it: before that, frames passed the ring without being merged.
 
     Every ring holds the frames of a partition up to some offset, without gaps: offset marks would hide a gap. `owned`
     has the partitions that are this worker's, from the moment they may be read.
@@ -81,8 +81,8 @@ class PartitionOwnership:
     async def fed_rings(self, partitions: Collection[int]) -> tuple[RingFilter, dict[int, str]]:
         """The rings that frames of some partitions go into, and the tokens of those partitions that this worker holds.
 
-        Merges frames of partitions this worker does not own into the rings the owner feeds; offset marks make the
-        double merge harmless. Acquiring the partition for them would take it from its owner.
+        Frames of a partition that this worker does not own go into the rings that its owner feeds; offset marks make
+        the double merge harmless. Acquiring the partition for them would take it from its owner.
         """
         fed: dict[int, Collection[str]] = {}
         tokens: dict[int, str] = {}
@@ -108,7 +108,7 @@ class PartitionOwnership:
         if not owner:  # the store has lost everything
             self.release(partition, token)
         elif owner != token == self.token(partition):
-            raise PartitionTakenError(f"partition {partition} is another worker's")
+            raise PartitionTakenError(f"another worker has acquired partition {partition}")
 
     def note_done(self, partition: int, offset: int) -> None:
         """Remember the position of a partition's stream, whatever happens to the store."""

@@ -1,7 +1,7 @@
 """The sample of a version of a view: some of its entities, and their events.
 
 Entities are sampled by a hash of their key, so that every run looks at the same ones and several processes agree. A
-view without an entity has one row, which is always looked at.
+view without an entity has one row, which every sample includes.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from shared.events import EntityEvent
 _HASHES = 2**32
 
 
-class Placed(NamedTuple):
+class SampledEvent(NamedTuple):
     """An event of a sampled entity, and the frame that it came in."""
 
     entity: str
@@ -40,8 +40,8 @@ class Sample:
         view: the view.
         label: its version, as `view@number`.
         share: of the entities.
-        opens_s: events before this time are in no window that is asked for; they only tell that an entity is there.
-        cutover: up to when events come from files.
+        opens_s: no window of the check reaches events before this time; they only show that an entity exists.
+        cutover: the time up to which events come from files.
         entities: join keys by the entity's text.
         events: in the order in which they were read.
     """
@@ -52,9 +52,9 @@ class Sample:
     opens_s: float
     cutover: HistoryCutover | None
     entities: dict[str, tuple[Scalar, ...]] = field(default_factory=dict)
-    events: list[Placed] = field(default_factory=list)
+    events: list[SampledEvent] = field(default_factory=list)
     is_closed: bool = False
-    """Whether entities that were not seen before are left out."""
+    """Whether new entities are left out."""
     keyed: tuple[tuple[str, ColumnType], ...] = field(init=False)
     """The join keys with their types."""
 
@@ -64,11 +64,11 @@ class Sample:
             self.entities[""] = ()
 
     def take(self, position: FramePosition, event: EntityEvent) -> bool:
-        """Keep a valid event of the view's source if its entity is sampled; whether it is."""
+        """Keep a valid event of the view's source if it belongs to the sample, and return whether it does."""
         if self.cutover is not None and (event.time <= self.cutover.until_s) != (position.partition == HISTORY):
             return False  # up to the cutover only files count, and after it only the topic
         if not fits(event.values, self.keyed):
-            return False  # of another schema, which another version reads
+            return False  # another version reads its schema
         keys = tuple(event.values[name] for name in self.view.join_keys)
         entity = entity_text(keys) if keys else ""
         if entity not in self.entities:
@@ -76,7 +76,7 @@ class Sample:
                 return False
             self.entities[entity] = keys
         if event.time >= self.opens_s:
-            self.events.append(Placed(entity, event.time, event.values, position.partition, position.offset))
+            self.events.append(SampledEvent(entity, event.time, event.values, position.partition, position.offset))
         return True
 
     def rows(self, at: float) -> pl.DataFrame:
@@ -86,8 +86,8 @@ class Sample:
         times = pl.Series(TIME, [at] * len(self.entities), dtype=pl.Float64)
         return pl.DataFrame(columns, schema=schema).with_columns(times) if schema else pl.DataFrame(times)
 
-    def table(self, events: Iterable[Placed]) -> pl.DataFrame:
-        """Events as a training set takes them."""
+    def table(self, events: Iterable[SampledEvent]) -> pl.DataFrame:
+        """Events as a training set reads them."""
         source = self.view.source
         schema = {source.timestamp: pl.Float64, **{name: TYPES[kind] for name, kind in source.schema.items()}}
         rows = [
@@ -96,8 +96,8 @@ class Sample:
         ]
         return pl.DataFrame(rows, schema=schema)
 
-    def columns(self, event: Placed) -> list[tuple[str, ColumnType]]:
-        """Those of the source's columns that an event has: all, unless it is of a former schema."""
+    def columns(self, event: SampledEvent) -> list[tuple[str, ColumnType]]:
+        """The source's columns that an event has: all, unless it follows a former schema."""
         return [column for column in self.view.source.schema.items() if fits(event.values, [column])]
 
     def _has(self, entity: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a check keeps of all events: those of sampled entities, by view, taken from files and from the topic."""
+"""The events that a check keeps: those of sampled entities, by view, from files and from the topic."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ class Samples:
 
     @classmethod
     def of(cls, current: DefinitionsSnapshot, *, share: float, at: float, now: float, future_s: float) -> "Samples":
-        """Nothing read yet; values are asked for as of `at` or later."""
+        """Empty samples, for values as of `at` or later."""
         catalogue = current.catalogue
         views = []
         for label, view in catalogue.kept.items():
@@ -47,24 +47,24 @@ class Samples:
     def take_history(self) -> None:
         """Read the files of the sources that have some, each once.
 
-        A former version whose files are not there any more as it was filled from them is left out: nobody can tell.
+        Leaves out a former version whose files have changed or are gone: nobody knows what it was filled from.
 
         Raises:
             HistoryChangedError: the files of today's definitions have changed since the cutover was decided.
             TrainingSetError: they can't be read.
         """
-        read: list[tuple[EventSource, HistoryCutover, list[Sample]]] = []
+        groups: list[tuple[EventSource, HistoryCutover, list[Sample]]] = []
         for sample in self.views:
             if sample.cutover is not None:
                 source = history_of(self.catalogue, sample.view)
-                alike = next(
-                    (group for known, cutover, group in read if (known, cutover) == (source, sample.cutover)), None
+                same_files = next(
+                    (group for known, cutover, group in groups if (known, cutover) == (source, sample.cutover)), None
                 )
-                if alike is None:
-                    read.append((source, sample.cutover, [sample]))
+                if same_files is None:
+                    groups.append((source, sample.cutover, [sample]))
                 else:
-                    alike.append(sample)
-        for source, cutover, group in read:
+                    same_files.append(sample)
+        for source, cutover, group in groups:
             try:
                 for frame in read_history(source, cutover):
                     for event in frame.events:
@@ -77,12 +77,12 @@ class Samples:
                 self.views = [sample for sample in self.views if sample.label not in left_out]
                 logger(__name__).warning("former versions are not checked", versions=left_out, error=str(error))
 
-    def take(self, read: Iterable[ReadFrame]) -> None:
-        """Take up frames of the topic, each once: of those that hold sampled events the ids are remembered."""
+    def take(self, frames: Iterable[ReadFrame]) -> None:
+        """Add frames of the topic, each once; remembers the ids of those that hold sampled events."""
         by_source: dict[str, list[Sample]] = defaultdict(list)
         for sample in self.views:
             by_source[sample.view.source.name].append(sample)
-        for position, events, sent_at in read:
+        for position, events, sent_at in frames:
             latest = min(self.now, sent_at) + self.future_s
             if position.frame_id in self._seen:
                 continue
@@ -96,7 +96,7 @@ class Samples:
                 self._seen.add(position.frame_id)
 
     def close(self) -> None:
-        """From now on take only events of the entities that are there."""
+        """From now on keep only events of the entities known so far."""
         for sample in self.views:
             sample.is_closed = True
 

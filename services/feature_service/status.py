@@ -16,12 +16,12 @@ from shared.clock import Clock
 
 @dataclass(slots=True)
 class StatusReader:
-    """Puts together what the workers report, what is filled, and how many entities were counted.
+    """Combines the workers' reports, which views are filled, and the counts of entities.
 
     Args:
         definitions: the versions of views.
         store: has the workers' reports and the entities.
-        clock: tells the time.
+        clock: the current time.
     """
 
     definitions: Definitions
@@ -72,12 +72,12 @@ class StatusReader:
 def view_status(
     label: str, name: str, workers: Sequence[WorkerHealth], *, now: float, objective_s: float
 ) -> ViewStatus:
-    """What the workers report of a view, together.
+    """The status of a view from the reports of all workers.
 
     Args:
         label: `view@number`.
-        name: the view's.
-        workers: those that run.
+        name: the view's name.
+        workers: the running workers.
         now: the time in seconds.
         objective_s: the declared longest lag.
     """

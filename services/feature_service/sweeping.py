@@ -25,7 +25,7 @@ class Sweeper:
     _swept: set[str] = field(default_factory=set)
 
     async def sweep(self) -> None:
-        """Delete the rings that were abandoned at the last sweep already: by now every worker knows.
+        """Delete the rings that were already abandoned at the last sweep: by now every worker knows.
 
         Raises:
             StoreUnavailableError: the store can't be reached; the next sweep goes on.
@@ -33,6 +33,6 @@ class Sweeper:
         abandoned = {ring.name: ring for ring in self.definitions.current.abandoned_rings()}
         for name in self._noticed & abandoned.keys() - self._swept:
             if entities := await self.store.forget(abandoned[name]):
-                logger(__name__).info("an abandoned ring is deleted", ring=name, entities=entities)
+                logger(__name__).info("deleted an abandoned ring", ring=name, entities=entities)
             self._swept.add(name)
         self._noticed.update(abandoned)

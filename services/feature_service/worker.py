@@ -1,7 +1,7 @@
 """The worker: reads topic entity-events, merges frames, and commits their offsets once they are on disk.
 
-Three tasks, none of which waits for a timer: read, merge, settle. Frames keep their order in all of them. Any failure
-ends the process: going on after a frame that failed would move the offset marks past it; a restart reads it again.
+Three tasks read, merge and settle; none waits for a timer, and all keep the order of frames. Any failure ends the
+process: going on after a frame that failed would move the offset marks past it; a restart reads it again.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from faust.types import StreamT
 from contender.features import seconds
 from services.feature_service.backfill import Backfill
 from services.feature_service.frames import FramePosition, ReadFrame, decode_frame
-from services.feature_service.handlers import Merged, Merging, Misfits
+from services.feature_service.handlers import MergeResult, Merging, Misfits
 from services.feature_service.health import Health
 from services.feature_service.metrics import EVENTS, MERGE_SECONDS, SETTLE_SECONDS
 from services.feature_service.settings import FeatureSettings
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 class Record(NamedTuple):
-    """A record as it was read."""
+    """A record of the topic."""
 
     source: SourceRecord
     value: bytes
@@ -68,7 +68,7 @@ def create_worker(
     Args:
         settings: limits, and where Kafka is.
         resources: opens what the merging needs.
-        health: keeps how fresh the worker's views are.
+        health: records how fresh the worker's views are.
     """
     app = create_faust(
         GROUP,
@@ -130,7 +130,7 @@ async def _start(consumer: Any, merging: Merging) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Reads, merges and settles records, each stage a bounded queue behind the one before."""
+    """Reads, merges and settles records; a bounded queue leads from each stage to the next."""
 
     merging: Merging
     park: Park
@@ -171,7 +171,7 @@ class Pipeline:
             frames = [ReadFrame(record.position, await self._decoded(record), record.sent_at) for record in records]
             with MERGE_SECONDS.time():
                 done = await self._retried(lambda frames=frames: self.merging.merge(frames))  # type: ignore[misc]
-            await self._set_aside(records, done.misfits)
+            await self._park_misfits(records, done.misfits)
             EVENTS.labels("merged").inc(done.events)
             EVENTS.labels("duplicate").inc(done.duplicate)
             self._note(records, done)
@@ -179,7 +179,7 @@ class Pipeline:
             for record in records:
                 await self.merged.put((record, done.tokens.get(record.source.partition, "")))
 
-    def _note(self, records: Sequence[Record], done: Merged) -> None:
+    def _note(self, records: Sequence[Record], done: MergeResult) -> None:
         catalogue, now = self.merging.definitions.current.catalogue, self.merging.clock.now()
         sent_at = [record.sent_at for record in records]
         for source, (newest, events) in done.newest.items():
@@ -213,7 +213,7 @@ class Pipeline:
             await self.park(record.source, record.value, str(error))
             return []
 
-    async def _set_aside(self, records: Sequence[Record], misfits: Sequence[Misfits]) -> None:
+    async def _park_misfits(self, records: Sequence[Record], misfits: Sequence[Misfits]) -> None:
         sources = {record.position: record.source for record in records}
         for misfit in misfits:
             self.health.note_parked(len(misfit.events.events))
@@ -230,7 +230,7 @@ class Pipeline:
             except StoreUnavailableError as error:
                 if loop.time() + retry_s > until:
                     raise
-                logger(__name__).warning("waits for the store", error=str(error), retry_s=retry_s)
+                logger(__name__).warning("the worker waits for the store", error=str(error), retry_s=retry_s)
                 await asyncio.sleep(retry_s)
                 retry_s = min(2 * retry_s, _LAST_RETRY_S)
 

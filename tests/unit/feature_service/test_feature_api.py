@@ -271,7 +271,7 @@ async def test_a_check_is_refused_while_another_one_runs(client, state):
     await begun.wait()
     second = await client.post("/v1/consistency")
     assert (second.status_code, second.json()["type"]) == (409, "/problems/check-running")
-    assert "has not ended yet" in second.json()["detail"]
+    assert "another check of served values is running" in second.json()["detail"]
     go_on.set()
     assert (await first).status_code == 503
     assert (await client.post("/v1/consistency")).status_code == 503  # it has ended, however it ended

@@ -94,7 +94,7 @@ async def test_what_is_in_use_is_not_retired(definitions: Definitions):
     await define(definitions, FINER + COMPUTED)
     assert labels(definitions) == ["trade@1", "doubled@1", "trade@2", "doubled@2"]
     for wanted, error, said in [
-        (["trade@2"], VersionInUseError, "trade@2 is what the definitions say today"),
+        (["trade@2"], VersionInUseError, "the definitions use trade@2"),
         (["trade@1"], VersionInUseError, "doubled@1 is computed from trade@1; retire it, too"),
         (["doubled@1", "trade@9"], UnknownVersionError, "there is no version 'trade@9'; there are doubled@1"),
     ]:

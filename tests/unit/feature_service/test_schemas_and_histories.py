@@ -15,7 +15,7 @@ from services.feature_service.backfill import Backfill
 from services.feature_service.definitions import Definitions, definitions_for_tests
 from services.feature_service.domain.rings import HISTORY
 from services.feature_service.frames import FramePosition, ReadFrame
-from services.feature_service.handlers import Merged, Merging
+from services.feature_service.handlers import MergeResult, Merging
 from services.feature_service.health import Health
 from services.feature_service.history import HistoryChangedError, cutover_of
 from services.feature_service.online import Question
@@ -40,7 +40,9 @@ def changed(old: FeatureView, *new: FeatureView) -> Merging:
     return Merging(definitions, store, PartitionOwnership(store), FixedClock(NOW), 300.0)
 
 
-async def merge(merging: Merging, *values: dict[str, Scalar], at: float = NOW - 100, sent_at: float = NOW) -> Merged:
+async def merge(
+    merging: Merging, *values: dict[str, Scalar], at: float = NOW - 100, sent_at: float = NOW
+) -> MergeResult:
     events = [EntityEvent("sales", at, one) for one in values]
     frame = ReadFrame(FramePosition("", 0, len(merging.store._applied) + int(sent_at)), events, sent_at)
     return await merging.merge_into([frame], lambda *_: True)
@@ -114,7 +116,7 @@ def source(path: str, name: str = "sales", **schema: type) -> EventSource:
 GOOD = {"event_timestamp": [10.0, 20.0], "shop": ["a", "b"], "items": [1, 2]}
 BAD = {
     "times in milliseconds": ({"event_timestamp": [1.6e12, 1.7e12]}, "divide milliseconds by 1000"),
-    "a time in the future": ({"event_timestamp": [10.0, NOW + 301]}, "which is in the future"),
+    "a time in the future": ({"event_timestamp": [10.0, NOW + 301]}, "in the future"),
     "a time before 1970": ({"event_timestamp": [-10.0, 20.0]}, "goes back before 1970"),
     "a null": ({"shop": ["a", None]}, "holds 1 nulls"),
     "an empty text": ({"shop": ["a", ""]}, "holds 1 values that no event may have"),
