@@ -37,4 +37,4 @@ PROBLEMS: dict[type[ServiceError], ProblemType] = {
     InvalidFeedback: contract.INVALID_FEEDBACK,
     ResultsUnavailable: contract.RESULTS_UNAVAILABLE,
 }
-"""The problem that stands for each in an answer."""
+"""The problem that callers see for each error."""

@@ -49,8 +49,8 @@ class Flusher:
         clock: decides which entries have expired.
         limit: most records between two flushes.
         stalled_s: see STALLED_S.
-        time_s: seconds that have passed, from any beginning.
-        computed_s: seconds that this thread has computed.
+        time_s: a monotonic clock, in seconds.
+        computed_s: CPU seconds of this thread.
     """
 
     app: faust.App
@@ -166,7 +166,7 @@ class Flusher:
             async with asyncio.timeout(_ASK_S):
                 ends = await self.app.consumer.highwaters(*topics)
         except (KafkaError, TimeoutError) as error:
-            logger(__name__).info("Kafka did not answer where its topics end", error=repr(error))
+            logger(__name__).info("Kafka did not answer with the ends of its topics", error=repr(error))
             return
         for number, partition in partitions.items():
             marks = partition.aggregates.marks

@@ -180,7 +180,7 @@ class PartitionJoin:
             return "unmatched"
         if is_fresh:
             is_kept = chunk.add(row, reports, at.offset, self.aggregates.durable.feedback)
-        return "" if is_kept else "refused"  # refused: there are too many, or there were when it was first read
+        return "" if is_kept else "refused"  # refused: there are too many versions, or there were at the first reading
 
     @property
     def _is_caught_up(self) -> bool:

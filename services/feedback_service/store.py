@@ -187,7 +187,7 @@ def encoded_status(status: PartitionStatus | None) -> bytes | None:
 
 
 def decoded_snapshots(statuses: Sequence[bytes | None], fields: dict[str, bytes]) -> list[PartitionSnapshot]:
-    """What a store keeps: the partitions' statuses in their order, and the fields of one experiment."""
+    """Snapshots from what a store keeps: the partitions' statuses in their order, and one experiment's fields."""
     cohorts = {name: _decode(value, CohortSnapshot) for name, value in fields.items() if ":" in name}
     snapshots = []
     for value in statuses:

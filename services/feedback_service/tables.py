@@ -1,4 +1,4 @@
-"""The entries of the worker's table on this machine, in RocksDB; `changelog` is behind them.
+"""The entries of the worker's table on this machine, in RocksDB; `changelog` restores them.
 
 The disk holds the state of a flush that Kafka has, and its offset in the changelog. A worker that starts again
 therefore reads only the records after it.

@@ -49,7 +49,7 @@ class ExperimentDesign:
 
 
 def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[GroupSnapshot]) -> ExperimentDesign:
-    """The design of the experiment of that name; `groups` are its own, and may be none where there is a revision.
+    """The design of the experiment of that name; `groups` are its own, and may be empty if there is a revision.
 
     The router bounds the numbers of a revision, but another program may have written it: they are clipped here.
     """

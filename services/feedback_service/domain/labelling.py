@@ -1,4 +1,4 @@
-"""What the reports for rows come to: the label that counts, how the other reports are counted, and the metrics."""
+"""Labels rows from their reports: which report is the label, how the others are counted, and the metrics."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -48,5 +48,5 @@ class Marks(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def decode(cls, value: bytes | None) -> "Marks":
-        """Read stored marks; None stands for none."""
+        """Read stored marks; None: nothing has been applied yet."""
         return cls() if value is None else msgspec.msgpack.decode(value, type=cls)

@@ -80,11 +80,10 @@ def watermark_of(
 ) -> float | None:
     """The experiment's watermark; None before its first prediction.
 
-    The newest prediction of any partition and not the oldest of the newest, since one set of routers writes to all
-    partitions: one without predictions is idle, not behind, and must not keep the others from maturing. While traffic
-    pauses the time since the newest prediction arrived moves it on, as far as both topics are known to have been read
-    to their end: labels that were not read are no missing labels. Once the experiment has stopped no prediction of it
-    comes any more.
+    It is the newest of all partitions, not the oldest, since one set of routers writes to all partitions: one without
+    predictions is idle, not behind, and must not keep the others from maturing. While traffic pauses, the time since
+    the newest prediction arrived moves it on, but only as far as both topics were read to their end: an unread label
+    must not count as missing. Once the experiment has stopped, the time since then moves it on.
     """
     known = max((group.watermark for group in groups), default=None)
     if known is None:

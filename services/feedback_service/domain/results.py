@@ -98,7 +98,7 @@ def _waiting(groups: Sequence[GroupSnapshot], watermark: float | None) -> Waitin
 
 
 def _since(snapshots: Sequence[PartitionSnapshot], revision: ExperimentRevision | None) -> float | None:
-    """From when the results hold, unless the experiment began later or nothing is missing."""
+    """The time since which the results hold; None if the experiment began later or nothing is missing."""
     missing = [snapshot.status.since for snapshot in snapshots if snapshot.status.since is not None]
     started_at = revision.started_at if revision else None
     since = max(missing, default=None)

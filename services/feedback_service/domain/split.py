@@ -121,10 +121,10 @@ def label_arrival(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> floa
 def _expected_variance(rows: Floats, shares: Floats) -> Floats:
     """The variance of each variant's surplus under the configured split, shape (variants,).
 
-    It is t (1 - t) times the sum of the squared row counts of the units, and the buckets tell that sum without the
-    variants: with units hashed at random the spread of rows over buckets estimates it. The observed surpluses alone
-    would not do: a variant of 1 % that has no row among the first hundred shows hardly any variance. Epochs are added
-    before squaring, since a unit that returns brings its surplus again.
+    It is t (1 - t) times the sum of the squared row counts of the units. The buckets estimate that sum without the
+    variants, by the spread of rows over buckets, since units are hashed at random. The observed surpluses alone would
+    not do: a variant of 1 % that has no row among the first hundred shows hardly any variance. Epochs are added before
+    squaring, since a unit that returns brings its surplus again.
     """
     per_bucket = rows.sum(axis=1)
     spread = per_bucket - per_bucket.mean(axis=1, keepdims=True)

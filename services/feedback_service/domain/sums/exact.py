@@ -96,5 +96,5 @@ def row_additions(metrics: Sequence[Metric], rows: LabelledRows) -> list[RowAddi
 
 
 def nonzero(counter: Counter[int]) -> dict[int, int]:
-    """The counts that are not zero, by key in order."""
+    """The counts that are not zero, in the order of their keys."""
     return {key: count for key, count in sorted(counter.items()) if count}

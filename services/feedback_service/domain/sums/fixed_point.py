@@ -27,9 +27,9 @@ def from_fixed_point(units: int) -> float:
 
 
 def pack(units: int) -> int | bytes:
-    """That many units of 2^-1074 in few bytes: a whole number as it is.
+    """Pack units of 2^-1074 into few bytes: a whole number stays an int.
 
-    Others are the number of zero bits at their end (2 bytes), then the rest.
+    Others become the number of zero bits at their end (2 bytes), then the rest.
     """
     whole = units >> _SHIFT
     if whole << _SHIFT == units and abs(whole) < _LARGEST_WHOLE:

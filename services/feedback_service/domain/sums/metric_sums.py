@@ -1,4 +1,4 @@
-"""What every type of sums must say: what a labelled row adds, and how estimates follow from what was added up."""
+"""The interface of every type of sums: what a labelled row adds, and the estimates from the totals."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
