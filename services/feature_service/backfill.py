@@ -26,7 +26,7 @@ from shared.topic_reading import TopicReader, open_reader
 from shared.topics import ENTITY_EVENTS
 
 _BATCH = 200
-_NEARLY = 400
+_HANDOVER_LAG = 400
 """Records that a filler may lag behind when it holds the stream: a fraction of a second of work."""
 
 
@@ -113,7 +113,7 @@ class Backfill:
         names = {ring.name for ring in rings}
         async with open_reader(self.kafka, ENTITY_EVENTS.name, [partition]) as reader:
             start = 0
-            while (end := (await reader.ends())[partition]) - start > _NEARLY:
+            while (end := (await reader.ends())[partition]) - start > _HANDOVER_LAG:
                 await self._merge(reader, partition, names, start, end)
                 start = end
             async with self.merging.lock:

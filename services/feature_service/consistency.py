@@ -219,13 +219,13 @@ def _expected(current: DefinitionsSnapshot, served: _ServedSample, ends: Mapping
     columns = len(sample.view.source.schema)
     former = [index for index, event in enumerate(before) if len(sample.columns(event)) < columns]
     # Parts by the events of `after` that their rings hold, and those of `before` that they lack.
-    alike: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
+    groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
     for number, part in enumerate(parts):
         ring = current.rings.ring(sample.label, part)
         lacking = tuple(index for index in former if not fits(before[index].values, ring.reads))
-        alike[_held(ring, after, served.beyond), lacking].append(number)
+        groups[_held(ring, after, served.beyond), lacking].append(number)
     values: dict[int, list[FeatureValue]] = {}
-    for (held, lacking), numbers in alike.items():
+    for (held, lacking), numbers in groups.items():
         without = set(lacking)
         known = [event for index, event in enumerate(before) if index not in without]
         table = sample.table([*known, *(after[index] for index in held)])

@@ -87,8 +87,8 @@ def read_question(
         raise InvalidField.at("event_timestamps", "must hold times in seconds since 1970")
     names = selection.full_names if question.full_feature_names else selection.names
     if len(set(names)) < len(names):
-        twice = sorted(name for name, count in Counter(names).items() if count > 1)
-        raise InvalidField.at("features", f"several features are called {', '.join(twice)}; set full_feature_names")
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+        raise InvalidField.at("features", f"several features are called {', '.join(repeated)}; set full_feature_names")
     times = np.asarray(ends, dtype=np.float64) if ends else np.full(rows, now)
     return FeatureSelection(selection.features, times, names)
 

@@ -39,7 +39,7 @@ class TooManyTilesError(TooLarge):
 
 @dataclass
 class Question:
-    """Features of rows.
+    """A question for the features of some rows.
 
     Args:
         current: the definitions.

@@ -33,8 +33,8 @@ def fault(event: EntityEvent, catalogue: Catalogue, latest: float) -> Fault | No
     """
     schemas = catalogue.schemas.get(event.source)
     if schemas is None:
-        there = ", ".join(sorted(catalogue.schemas))
-        return Fault("source", f"is {shortened(event.source)!r}, which is not defined; there are {there}")
+        known = ", ".join(sorted(catalogue.schemas))
+        return Fault("source", f"is {shortened(event.source)!r}, which is not defined; there are {known}")
     if not 0 <= event.time <= latest:
         return Fault("time", f"is {event.time}: expected seconds since 1970, not in the future")
     first = _misfit(event, schemas[0])

@@ -17,7 +17,7 @@ class MemoryStore:
         self._held: dict[tuple[str, str], RingContents] = {}
         self._seen: dict[str, tuple[int, int]] = {}
         self._applied: dict[int, int] = {}
-        self._live: dict[int, set[str]] = {}
+        self._filled: dict[int, set[str]] = {}
         self._owners: dict[int, str] = {}
         self._health: dict[str, tuple[float, bytes]] = {}
         self._epoch = ""
@@ -70,18 +70,18 @@ class MemoryStore:
     async def own(self, partition: int, token: str) -> frozenset[str]:
         """Become the owner of a partition."""
         self._owners[partition] = token
-        return frozenset(self._live.get(partition, ()))
+        return frozenset(self._filled.get(partition, ()))
 
     async def mark_filled(self, names: Sequence[str], partition: int, token: str) -> str:
         """Note that the stream of a partition feeds rings."""
         owner = self._owners.get(partition, "")
         if owner == token:
-            self._live.setdefault(partition, set()).update(names)
+            self._filled.setdefault(partition, set()).update(names)
         return owner
 
     async def filled_rings(self, partitions: Sequence[int]) -> list[frozenset[str]]:
         """Per partition the names of the rings that are fed from it."""
-        return [frozenset(self._live.get(partition, ())) for partition in partitions]
+        return [frozenset(self._filled.get(partition, ())) for partition in partitions]
 
     async def write_health(self, worker: str, health: bytes, at: float) -> None:
         """Replace a worker's health figures, and drop what is old."""

@@ -52,7 +52,7 @@ _OWN = """
 redis.call('SET', KEYS[1], ARGV[1])
 return redis.call('SMEMBERS', KEYS[2])
 """
-_SET_LIVE = """
+_MARK_FILLED = """
 local owner = redis.call('GET', KEYS[1]) or ''
 if owner ~= ARGV[1] then return owner end
 for i = 2, #ARGV do redis.call('SADD', KEYS[2], ARGV[i]) end
@@ -95,7 +95,7 @@ class RedisStore:
         self._merge: AsyncScript = client.register_script(script)
         self._note_applied: AsyncScript = client.register_script(_NOTE_APPLIED)
         self._own: AsyncScript = client.register_script(_OWN)
-        self._set_live: AsyncScript = client.register_script(_SET_LIVE)
+        self._mark_filled: AsyncScript = client.register_script(_MARK_FILLED)
         self._can_persist = True
         self._log = logger(__name__)
 
@@ -199,13 +199,13 @@ class RedisStore:
     @_guarded
     async def own(self, partition: int, token: str) -> frozenset[str]:
         """Become the owner of a partition."""
-        names = await self._own(keys=[_owner(partition), _live(partition)], args=[token])
+        names = await self._own(keys=[_owner(partition), _filled(partition)], args=[token])
         return frozenset(name.decode() for name in names)
 
     @_guarded
     async def mark_filled(self, names: Sequence[str], partition: int, token: str) -> str:
         """Note that the stream of a partition feeds rings."""
-        owner: bytes = await self._set_live(keys=[_owner(partition), _live(partition)], args=[token, *names])
+        owner: bytes = await self._mark_filled(keys=[_owner(partition), _filled(partition)], args=[token, *names])
         return owner.decode()
 
     @_guarded
@@ -213,7 +213,7 @@ class RedisStore:
         """Per partition the names of the rings that are fed from it."""
         pipeline = self._redis.pipeline(transaction=False)
         for partition in partitions:
-            pipeline.smembers(_live(partition))
+            pipeline.smembers(_filled(partition))
         return [frozenset(name.decode() for name in names) for names in await pipeline.execute()]
 
     @_guarded
@@ -370,7 +370,7 @@ def _seen(frame_id: str) -> str:
     return f"seen:{frame_id}"
 
 
-def _live(partition: int) -> str:
+def _filled(partition: int) -> str:
     return f"{{feeds.{partition}}}:live"
 
 

@@ -110,7 +110,7 @@ async def test_what_is_filled_of_a_store_that_has_lost_everything_is_handed_over
     (worker,) = workers(store, 1)
     assert await fill(worker, 0)
     store._owners.clear()
-    store._live.clear()
+    store._filled.clear()
     assert not await fill(worker, 0)
     assert await fill(worker, 0)
     assert await store.filled_rings([0]) == [frozenset(ring.name for ring in worker.definitions.current.rings.all())]
