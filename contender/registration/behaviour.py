@@ -1,4 +1,4 @@
-"""What a version does with rows that training had none of: each is tried with the file and with the pipeline."""
+"""How a version treats rows unlike those of training: each kind is tried with the file and with the pipeline."""
 
 import itertools
 from collections.abc import Collection, Mapping
@@ -23,7 +23,7 @@ _SCORED, _REFUSED, _DEFAULT = "is scored as the pipeline scores it", "is refused
 
 @dataclass
 class Behaviour:
-    """Per column what a null and an unseen category get, and what of it may surprise."""
+    """How each column's nulls and unseen categories are treated, and warnings of what may surprise."""
 
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -40,11 +40,11 @@ def observe(
     never_null: Collection[str],
     tolerance: float,
 ) -> tuple[Behaviour, list[InputColumn]]:
-    """Try nulls and unseen categories; and the columns, of which those that can't have a null are required.
+    """Try nulls and unseen categories; also returns the columns, required where a null has no score.
 
     Raises:
         ExportError: the file scores a category that the pipeline refuses.
-        ParityError: the file scores a category otherwise than the pipeline.
+        ParityError: the file scores a category differently from the pipeline.
     """
     behaviour, inputs = Behaviour(), list(comparer.inputs)
     few = rows.subset(list(range(min(_ROWS, len(rows)))))
@@ -69,8 +69,7 @@ def observe(
 
 def _null_is_scored(comparer: Comparer, rows: Rows, index: int, tolerance: float) -> bool:
     nulls = rows.replaced(index, None)
-    ours, theirs = comparer.refuses(nulls)
-    if ours or theirs:
+    if any(comparer.refuses(nulls)):
         return False
     try:
         return comparer.compare(nulls).worst <= tolerance
@@ -91,30 +90,30 @@ def _unseen_number(rows: Rows, index: int) -> int:
 def _try_unseen(comparer: Comparer, rows: Rows, index: int, behaviour: Behaviour, tolerance: float) -> None:
     column = comparer.inputs[index]
     unseen = rows.replaced(index, UNSEEN if column.dtype == "string" else _unseen_number(rows, index))
-    ours, theirs = comparer.refuses(unseen)
-    if ours and not theirs:
+    pipeline_refuses, file_refuses = comparer.refuses(unseen)
+    if pipeline_refuses and not file_refuses:
         raise ExportError(
             f"column {column.name}: the pipeline refuses an unseen category and the exported file scores it; fit the "
             "encoder with handle_unknown='ignore', an OrdinalEncoder with 'use_encoded_value'"
         )
-    if not theirs and column.dtype == "string" and _is_odd(comparer, rows.replaced(index, _ODD)):
+    if not file_refuses and column.dtype == "string" and _is_odd(comparer, rows.replaced(index, _ODD)):
         behaviour.note(column.name, "capital letters beyond ASCII, signs within words", _REFUSED)
         behaviour.warnings.append(
             f"refuses some texts: a row whose {column.name} has a capital letter beyond ASCII, or a sign such as emoji "
             "right beside a word, gets no score; fit on and send plain words, such as "
             f"frame[{column.name!r}].str.lower().str.replace(r'\\W+', ' ', regex=True)"
         )
-    if theirs:
+    if file_refuses:
         behaviour.note(column.name, "unseen category", _REFUSED)
         behaviour.warnings.append(
-            f"refuses unseen categories: a row whose {column.name} training never had gets no score; fit the encoder "
+            f"refuses unseen categories: a row with a new value of {column.name} gets no score; fit the encoder "
             "with handle_unknown='ignore' to score it"
         )
         return
     compared = comparer.compare(unseen)
     if compared.worst > tolerance or compared.labels_differ.any():
         raise ParityError(
-            f"column {column.name}: an unseen category is scored otherwise than by the pipeline, off by "
+            f"column {column.name}: the file scores an unseen category differently from the pipeline, by "
             f"{compared.worst:.3g}"
         )
     behaviour.note(column.name, "unseen category", _SCORED)

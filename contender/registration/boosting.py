@@ -1,4 +1,4 @@
-"""Boosted trees of LightGBM and XGBoost as ONNX's TreeEnsemble, from what the libraries themselves write of a model.
+"""Boosted trees of LightGBM and XGBoost as ONNX's TreeEnsemble, from the libraries' own dumps of a model.
 
 Needs the extra `boosting`. onnxmltools' converters write 32-bit thresholds, which puts rows behind a scaler, and
 numbers beyond 24 bits, on the other side of a split.
@@ -43,7 +43,7 @@ _XGBOOST = {
 
 @cache
 def register_converters(library: str) -> None:
-    """Tell skl2onnx how a library's trees are converted; once a process.
+    """Register our converters of a library's trees with skl2onnx, once a process.
 
     Raises:
         ImportError: the library is not installed.
@@ -140,7 +140,7 @@ def _xgboost_trees(model: Mapping[str, Any], best: int | None, width: int) -> It
                 "XGBoost treats a column as categories, or several targets at once: encode the column before"
             )
         conditions = np.array(tree["split_conditions"], dtype=np.float32)
-        # XGBoost goes left below a threshold, TreeEnsemble up to one: the number just below is the same question.
+        # XGBoost goes left for x < threshold, TreeEnsemble for x <= threshold: the next smaller number splits alike.
         below = np.nextafter(conditions, np.float32(-np.inf)).astype(np.float64)
         yield (
             target % width,

@@ -94,7 +94,7 @@ def check_scored(pipeline: Any) -> None:
         if name == "VotingClassifier":
             raise ExportError("VotingClassifier has no predict_proba with voting='hard': fit it with voting='soft'")
         raise ExportError(
-            f"{name} has no predict_proba, so that it gives no scores: fit CalibratedClassifierCV({name}(...)) in its "
+            f"{name} has no predict_proba, so it gives no scores: fit CalibratedClassifierCV({name}(...)) in its "
             "place, or a classifier such as LogisticRegression"
         )
 
@@ -118,7 +118,7 @@ def check_labels(labels: Any, rows: int) -> None:
             f"labels have {shape[1]} columns: a version has one target, so fit and register a model for each column"
         )
     if shape[0] != rows:
-        raise ExportError(f"labels have {shape[0]} rows, columns have {rows}: give the labels of these very rows")
+        raise ExportError(f"labels have {shape[0]} rows, columns have {rows}: give the labels of the same rows")
 
 
 def check_named(names: Sequence[str], **by_column: Mapping[str, Any]) -> None:

@@ -70,7 +70,7 @@ class Converted:
 
 
 def conversions(pipeline: Any, columns: Sequence[Column]) -> Iterator[Converted | ExportError]:
-    """Files that may answer as the pipeline does, each made when it is asked for, or why there is none.
+    """Files that may answer as the pipeline does, made one at a time; an error in place of one that can't be made.
 
     Raises:
         ExportError: no way of converting can help: a step or column is named, with what to do instead.
@@ -83,7 +83,7 @@ def conversions(pipeline: Any, columns: Sequence[Column]) -> Iterator[Converted 
 
 
 def register_boosting(pipeline: Any) -> None:
-    """Let skl2onnx know the libraries of boosted trees that steps come from.
+    """Register converters for the boosted trees among a pipeline's steps.
 
     Raises:
         ExportError: the extra that brings them is not installed.
@@ -111,7 +111,7 @@ def _attempt(pipeline: Any, prepared: Prepared, columns: Sequence[Column], way: 
             warnings.simplefilter("ignore")
             model = convert_sklearn(
                 estimator,
-                name="contender",  # else a random one, and no two exports would have the same sha256
+                name="contender",  # the default name is random, and would give every export another sha256
                 initial_types=initial,
                 options=options,
                 target_opset={"": way.opset, "ai.onnx.ml": _ML},
@@ -134,7 +134,7 @@ def _bytes(model: ModelProto) -> bytes:
 
 
 def _dtypes(prepared: Prepared, columns: Sequence[Column]) -> dict[str, Dtype]:
-    """Types for callers: numbers are floats, but for those that an encoder takes as whole ones, and booleans."""
+    """Types for callers: numbers are floats, except booleans and whole numbers that an encoder takes."""
     dtypes: dict[str, Dtype] = {}
     for number, column in enumerate(columns):
         if column.dtype in ("string", "boolean"):
@@ -173,13 +173,13 @@ def _steps(estimator: Any) -> Iterator[Any]:
 
 _ADVICE = {
     "FunctionTransformer": "apply the function to the columns before fit and predict, and leave the step out",
-    "SplineTransformer": "PolynomialFeatures or KBinsDiscretizer(encode='ordinal') behind it are exported",
+    "SplineTransformer": "use PolynomialFeatures, or KBinsDiscretizer(encode='ordinal')",
     "KBinsDiscretizer": "fit it with encode='onehot-dense' or 'ordinal'",
     "CalibratedClassifierCV": "fit it with method='sigmoid'",
-    "PowerTransformer": "QuantileTransformer or a scaler is exported",
-    "IterativeImputer": "SimpleImputer is exported",
-    "HashingVectorizer": "TfidfVectorizer is exported",
-    "DictVectorizer": "OneHotEncoder in a ColumnTransformer is exported",
+    "PowerTransformer": "use QuantileTransformer or a scaler",
+    "IterativeImputer": "use SimpleImputer",
+    "HashingVectorizer": "use TfidfVectorizer",
+    "DictVectorizer": "use OneHotEncoder in a ColumnTransformer",
     "CountVectorizer": "put the text columns into a ColumnTransformer, a vectorizer for each",
 }
 

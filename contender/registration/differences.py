@@ -1,4 +1,4 @@
-"""Explains why an ONNX file answers otherwise than its pipeline, and what to change."""
+"""Explains why an ONNX file answers differently from its pipeline, and what to change."""
 
 import numpy as np
 import pandas as pd
@@ -26,21 +26,20 @@ def difference(parity: Parity | None, tolerance: float, converted: Converted) ->
             f"frame[{texts[0]!r}].str.lower().str.replace(r'\\W+', ' ', regex=True)"
         )
     beyond = _beyond_single(parity.originals.rows) if not converted.way.startswith("64") else []
-    where = (
+    cause = (
         f"{', '.join(beyond[:_COLUMNS_SHOWN])} hold numbers beyond {_FLOAT32_BITS} bits, which 32-bit floats round: "
         "fit on smaller ones, such as days instead of seconds, or differences"
         if beyond
-        else "a step rounds otherwise, or treats ties or missing values otherwise; docs/models.md lists the steps that "
-        "are exported"
+        else "a step treats rounding, ties or missing values differently; docs/models.md lists the exported steps"
     )
     if parity.worst <= tolerance:
         return ParityError(
             f"{parity.labels_differ} of {parity.rows} labels differ from the pipeline's own predict, though the scores "
-            "agree: two classes are even there, and rounding decides"
+            "agree: two classes are tied there, and rounding decides"
         )
     return ParityError(
-        f"the ONNX file's scores differ from the pipeline's by up to {parity.worst:.3g} on {parity.rows} rows, "
-        f"{tolerance:.3g} is accepted: {where}"
+        f"the ONNX file's scores differ from the pipeline's by up to {parity.worst:.3g} on {parity.rows} rows; "
+        f"at most {tolerance:.3g} is accepted: {cause}"
     )
 
 

@@ -37,11 +37,11 @@ def export_pipeline(
     Args:
         pipeline: a fitted scikit-learn pipeline, classifier or regressor, or boosted trees of LightGBM or XGBoost.
         columns: the rows it was fitted on, shape (rows, inputs): a frame of pandas or polars, an array, or texts.
-        labels: what it was fitted to, shape (rows,); only its hash enters the manifest.
+        labels: the labels it was fitted to, shape (rows,); only its hash enters the manifest.
         sources: `view:feature` per column that the router fetches; other columns come with the request.
         defaults: per column the value that stands in for every null, and for a feature that is not served.
         description: one sentence on what the version is.
-        tolerance: largest accepted difference of a score, in units of the largest one where that is beyond 1.
+        tolerance: largest accepted difference of a score, relative to the largest score where that is beyond 1.
         tolerance_reason: why a tolerance above the service's limit is right; recorded.
         training_set: the source of `columns`; its record enters the manifest.
         never_null: columns whose feature always has a value.

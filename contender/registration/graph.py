@@ -49,7 +49,7 @@ class Graph:
         self._label_kind: int = TensorProto.INT64
 
     def finish(self, prepared: Prepared, columns: Sequence[Column], classes: Any) -> Outputs:
-        """Give the graph its inputs and outputs; which of them are scores and labels."""
+        """Give the graph its inputs and outputs; returns which of them are scores and labels."""
         self._inputs(prepared, columns)
         outputs = [output.name for output in self.model.graph.output]
         score, label = outputs[-1], outputs[0] if len(outputs) > 1 else ""
@@ -161,7 +161,7 @@ class Graph:
         return self.add("Sub", values, unit) if more == "minus one" else values
 
     def _rescaled(self, transformer: Any, values: str) -> str:
-        """Undoes a scaler, which is a line: two of its values define it."""
+        """Undo a scaler: it is linear, so two of its values define it."""
         if type(transformer).__name__ not in ("StandardScaler", "MinMaxScaler", "RobustScaler", "MaxAbsScaler"):
             raise ExportError(
                 f"TransformedTargetRegressor has the transformer {type(transformer).__name__}, which has no "

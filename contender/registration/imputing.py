@@ -57,7 +57,7 @@ def _kept(imputer: SimpleImputer) -> NDArray[np.int64]:
 
 
 def shape(operator: Any) -> None:
-    """Tell skl2onnx how wide an imputer's output is."""
+    """Set the type and width of an imputer's output, as skl2onnx asks for it."""
     imputer = operator.raw_operator
     width = len(_kept(imputer)) + (len(imputer.indicator_.features_) if imputer.add_indicator else 0)
     kind = type(operator.inputs[0].type)

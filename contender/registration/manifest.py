@@ -42,7 +42,7 @@ class Export:
 
     @property
     def warnings(self) -> list[str]:
-        """What the version does with rows that training had none of, where a caller may not expect it."""
+        """How the version treats rows unlike those of training, where a caller may not expect it."""
         return list(self.manifest.get("warnings", []))
 
 

@@ -31,9 +31,7 @@ def infer_meaning(
     if not task.takes_classes(len(known_classes)) or width not in task.tensor_widths(len(known_classes)):
         count = max(width, _PAIR)
         if classes or labels is not None:
-            raise ExportError(
-                f"the file tells {count} classes apart, and there are {len(known_classes)}: give classes=[...]"
-            )
+            raise ExportError(f"the file distinguishes {count} classes, not {len(known_classes)}: give classes=[...]")
         known_classes = list(range(count))
     return task, known_classes
 

@@ -13,14 +13,14 @@ Converters = dict[type, Callable[[Any, Any, Any], None]]
 
 
 class Nodes:
-    """Adds nodes to a graph and names what comes out of them."""
+    """Adds nodes to a graph and names their outputs."""
 
     def __init__(self, scope: Any, container: Any) -> None:
         self._scope = scope
         self._container = container
 
     def unique(self, name: str) -> str:
-        """A name for a tensor, which no other has."""
+        """An unused name for a tensor."""
         unique: str = self._scope.get_unique_variable_name(name)
         return unique
 

@@ -61,7 +61,7 @@ class Parity:
         return sum(int(compared.labels_differ.sum()) for compared in (self.originals, *self.changed.values()))
 
     def sample(self, task: Task) -> dict[str, Any]:
-        """Up to SAMPLE_ROWS rows with the pipeline's own answers: the worst of all, and others by chance."""
+        """Up to SAMPLE_ROWS rows with the pipeline's own answers: the worst of all, and random others."""
         parts = [self.originals, *self.changed.values()]
         candidates = [
             (part, row)
@@ -71,7 +71,7 @@ class Parity:
         ]
         if not candidates:
             raise ExportError(
-                f"every row holds a text of more than {TEXT_CHARACTERS} characters: give some that do not"
+                f"every row has a text of more than {TEXT_CHARACTERS} characters: give some rows with shorter texts"
             )
         if len(candidates) <= SAMPLE_ROWS:
             return self._sampled(task, candidates)
@@ -117,37 +117,38 @@ class Comparer:
         Args:
             rows: the rows, in which defaults stand in for nulls already.
             expected: the pipeline's scores of them, where they are known.
-            strict: whether a label may differ where two classes are all but even.
+            strict: whether labels must agree even where two classes are all but tied.
         """
         expected = expected or of_pipeline(self.pipeline, rows, self.task)
         answered = self.file.answer(rows.inputs())
-        both = np.isfinite(expected.scores).all(axis=1), np.isfinite(answered.scores).all(axis=1)
-        scale = max(1.0, float(np.abs(expected.scores[both[0]]).max())) if both[0].any() else 1.0
+        has_expected = np.isfinite(expected.scores).all(axis=1)
+        has_answer = np.isfinite(answered.scores).all(axis=1)
+        scale = max(1.0, float(np.abs(expected.scores[has_expected]).max())) if has_expected.any() else 1.0
         with np.errstate(invalid="ignore"):
             differences = np.abs(answered.scores - expected.scores).max(axis=1) / scale
-        differences[~both[0] & ~both[1]] = 0.0
-        differences[both[0] != both[1]] = np.inf
+        differences[~has_expected & ~has_answer] = 0.0
+        differences[has_expected != has_answer] = np.inf
         differ = np.array(
-            [ours != theirs for ours, theirs in zip(answered.labels, expected.labels, strict=True)], dtype=bool
+            [label != own for label, own in zip(answered.labels, expected.labels, strict=True)], dtype=bool
         )
         if not self.task.has_classes:
             differ[:] = False
         elif not strict:
             ordered = np.sort(expected.scores, axis=1)
             differ &= ordered[:, -1] - ordered[:, -2] > _EVEN
-        return Comparison(rows, expected, differences, differ & both[0])
+        return Comparison(rows, expected, differences, differ & has_expected)
 
     def refuses(self, rows: Rows) -> tuple[bool, bool]:
-        """Whether the pipeline, and whether the file, gives no score to rows."""
+        """Whether the pipeline refuses any of the rows, and whether the file does."""
         try:
-            ours = bool(np.isfinite(of_pipeline(self.pipeline, rows, self.task).scores).all())
+            pipeline_scores = bool(np.isfinite(of_pipeline(self.pipeline, rows, self.task).scores).all())
         except (*FOREIGN, MemoryError):
-            ours = False
+            pipeline_scores = False
         try:
-            theirs = bool(np.isfinite(self.file.answer(rows.inputs()).scores).all())
+            file_scores = bool(np.isfinite(self.file.answer(rows.inputs()).scores).all())
         except (*FOREIGN, ScoreError):
-            theirs = False
-        return not ours, not theirs
+            file_scores = False
+        return not pipeline_scores, not file_scores
 
 
 def compare_all(comparer: Comparer, rows: Rows, expected: Scores, *, strict: bool) -> Parity:
@@ -157,7 +158,7 @@ def compare_all(comparer: Comparer, rows: Rows, expected: Scores, *, strict: boo
         comparer: the file and the pipeline.
         rows: the caller's, in which defaults stand in for nulls already.
         expected: the pipeline's scores of them.
-        strict: whether labels of changed rows may differ where two classes are all but even.
+        strict: whether labels of changed rows must agree even where two classes are all but tied.
     """
     parity = Parity(comparer.compare(rows, expected))
     whole = {number for number, column in enumerate(rows.columns) if column.dtype != "float"}

@@ -11,7 +11,7 @@ from contender.registration.rows import Rows
 
 SEED = 0
 _PERTURBED = 4_000
-"""About how many rows are changed and tried beside the caller's."""
+"""About how many changed rows are tried besides the caller's."""
 _EACH = 40
 
 

@@ -35,7 +35,7 @@ def task_of(pipeline: Any, rows: Rows) -> tuple[Task, list[Scalar]]:
         raise ExportError(
             f"the labels are {type(odd[0]).__name__}, which JSON does not hold: fit on numbers, text or booleans"
         )
-    if len(classes) < 2:  # noqa: PLR2004 - there is nothing to tell apart
+    if len(classes) < 2:  # noqa: PLR2004 - a classifier needs two
         raise ExportError(f"the labels hold one class alone, {classes[0]!r}: fit on rows of two classes at least")
     return fitting_task(len(classes)), classes
 

@@ -22,7 +22,7 @@ _AROUND = {
     "regressor_": TransformedTargetRegressor,
     "estimator": FrozenEstimator,
 }
-"""The attributes that hold the model that answers, and whose they are; None for searches, which are many."""
+"""The attributes that hold the model that answers, by the classes that have them; None: any class, for searches."""
 
 
 def prepare(pipeline: Any, columns: Sequence[Column]) -> Prepared:
@@ -58,7 +58,7 @@ def _unwrapped(estimator: Any, prepared: Prepared) -> Any:
         return constant_model(estimator)
     if isinstance(estimator, VotingClassifier | VotingRegressor):
         copied = copy.copy(estimator)
-        copied.flatten_transform = False  # of the shape of transform alone, which nobody asks a served model for
+        copied.flatten_transform = False  # it shapes the result of transform alone, which a served model never runs
         if estimator.weights is not None:  # skl2onnx takes an array of them
             pairs = zip(estimator.estimators, estimator.weights, strict=True)
             copied.weights = np.array([weight for (_, member), weight in pairs if not isinstance(member, str)], float)

@@ -132,7 +132,7 @@ def input_columns(
 
 
 def output_names(session: onnxruntime.InferenceSession) -> tuple[str, str]:
-    """The outputs that hold scores and labels; empty where there are no labels."""
+    """The names of the outputs that hold scores and labels; the second is empty where there are no labels."""
     outputs = session.get_outputs()
     scores = [output.name for output in outputs if output.type in _FLOATS]
     if not scores:

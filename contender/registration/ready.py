@@ -44,12 +44,12 @@ def export_file(
     training_set: Recorded | None = None,
     never_null: Sequence[str] = (),
 ) -> Export:
-    """Make a ready ONNX file an export: its columns get names and types, and its own answers to the rows a sample.
+    """Export a ready ONNX file: the rows name and type its inputs, and its own answers to them become the sample.
 
     Args:
         model: a path, bytes, or a ModelProto.
-        columns: rows of it, shape (rows, inputs): named as the file's inputs are, or in the order of its one matrix.
-        labels: what is true of the rows, shape (rows,); says which classes there are.
+        columns: rows for it, shape (rows, inputs): named as the file's inputs are, or in the order of its one matrix.
+        labels: the true outcomes of the rows, shape (rows,); they say which classes there are.
         task: the name of its task; default: inferred from the file's outputs and the labels.
         classes: the labels of the probabilities' columns; default: inferred.
         sources: as `export_pipeline` has them, like all that follows.
@@ -59,7 +59,7 @@ def export_file(
         never_null: columns whose feature always has a value.
 
     Raises:
-        ExportError: it is no ONNX file, or rows and file don't fit.
+        ExportError: it is not an ONNX file, or rows and file don't fit.
     """
     rows = Rows.of(columns)
     named = {str(name): plain(value) for name, value in (defaults or {}).items()}
@@ -93,7 +93,9 @@ def export_file(
     }
     scored = np.flatnonzero(np.isfinite(answered.scores).all(axis=1))
     if not len(scored):
-        raise ExportError("the file gives no row a finite score: are the columns in the order that it takes them in?")
+        raise ExportError(
+            "the file gives no row a finite score: check that the columns are in the order that it takes them in"
+        )
     chosen = sorted(np.random.default_rng(0).permutation(scored)[:SAMPLE_ROWS].tolist())
     sample = {"inputs": rows.subset(chosen).inputs(), **answered.sample(inferred_task, chosen)}
     return Export(content, manifest, sample)
@@ -113,7 +115,7 @@ def _run(call: Any) -> Any:
 def _answered(file: File, rows: Rows, label: str) -> Scores:
     answered: Scores = _run(lambda: file.answer(rows.inputs()))
     if label and len(answered.labels) != len(rows):
-        raise ExportError(f"the file's output {label} holds no label for each row")
+        raise ExportError(f"the file's output {label} does not hold one label per row")
     return answered
 
 

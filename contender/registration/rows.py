@@ -60,7 +60,7 @@ class Rows:
             )
         names = [str(name) for name in frame.columns]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ExportError(f"column {repeated[0]} is there twice: give each column a name of its own")
+            raise ExportError(f"several columns are called {repeated[0]}: give each column a name of its own")
         columns = [_column(name, frame.iloc[:, number]) for number, name in enumerate(names)]
         return cls(frame, columns, kind)
 

@@ -19,7 +19,7 @@ _ENCODERS = (OneHotEncoder, OrdinalEncoder, TargetEncoder)
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where the label of a binary model changes, when that is not at one half."""
+    """The probability at which the label of a binary model changes, where it is not one half."""
 
     value: float
     positive: int
@@ -29,11 +29,13 @@ class Threshold:
         """The threshold of a fitted model.
 
         Raises:
-            ExportError: the model cuts at something other than a probability.
+            ExportError: the threshold is not one of a probability.
         """
         name = type(estimator).__name__
         if estimator.response_method == "decision_function":
-            raise ExportError(f"{name} cuts at a decision function: fit it with response_method='predict_proba'")
+            raise ExportError(
+                f"{name} has a threshold of the decision function: fit it with response_method='predict_proba'"
+            )
         value = getattr(estimator, "best_threshold_", None)
         if value is None:
             value = 0.5 if estimator.threshold == "auto" else estimator.threshold
@@ -47,7 +49,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Guard:
-    """Categories outside of which scikit-learn refuses a row: the graph gives such a row no score."""
+    """The categories that scikit-learn accepts in a column: the graph gives a row with another one no score."""
 
     column: int
     categories: list[Any]
@@ -106,8 +108,8 @@ class Tensors:
         name = type(estimator).__name__
         if not name.startswith("Voting"):
             raise ExportError(
-                f"{name} holds pipelines that take the columns each for itself: put the ColumnTransformer in front of "
-                f"all, make_pipeline(ColumnTransformer([...]), {name}(...))"
+                f"{name} holds pipelines that each select columns: put the ColumnTransformer in front of all, "
+                f"make_pipeline(ColumnTransformer([...]), {name}(...))"
             )
         copied = copy.copy(estimator)
         copied.estimators_ = [self.head(member) for member in estimator.estimators_]
@@ -225,7 +227,7 @@ def _members(estimator: Any) -> list[Any]:
 
 
 def working(pipeline: Pipeline) -> list[tuple[str, Any]]:
-    """The steps of a pipeline, and of those in it, that do anything."""
+    """The steps that do anything, of a pipeline and of those in it."""
     steps = []
     for name, step in pipeline.steps:
         inner = Pipeline(working(step)) if isinstance(step, Pipeline) else step

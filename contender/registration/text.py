@@ -16,9 +16,9 @@ _BETWEEN_WORDS = sorted(set(string.punctuation) - {"_"}) + list(
     "\u00a0\u00a7\u00a9\u00ab\u00b0\u00b7\u00bb\u00bf\u00a1\u20ac\u2013\u2014\u2018\u2019\u201c\u201d\u201e\u2026\u2022"
 )
 _PATTERNS = {r"(?u)\b\w\w+\b": r"[\pL\pN_]{2,}", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
-"""scikit-learn's patterns of a token, and what a whole token matches then."""
+"""scikit-learn's patterns of a token, each with the pattern that a whole token matches in ONNX."""
 ODD = "odd_text"
-"""Begins the names of tensors, shape (rows, 1): NaN where a text's words can't be separated, 0 elsewhere."""
+"""Prefix of the names of tensors, shape (rows, 1): NaN where a text's words can't be separated, 0 elsewhere."""
 _GLUED = r"(?s).*[\pL\pN_].*"
 _WORD = r"[\pL\pN_]+"
 _CAPITAL = r"(?s).*[\p{Lu}\p{Lt}\x{2160}-\x{216F}].*"
@@ -32,7 +32,7 @@ def _count(scope: Any, operator: Any, container: Any) -> None:
 def _weigh_words(scope: Any, operator: Any, container: Any) -> None:
     nodes = Nodes(scope, container)
     vectorizer = operator.raw_operator
-    weighed = _weighed(nodes, vectorizer._tfidf, _counts(nodes, operator))  # noqa: SLF001 - no other
+    weighed = _weighed(nodes, vectorizer._tfidf, _counts(nodes, operator))  # noqa: SLF001 - nothing public holds it
     nodes.hand_on(weighed, operator.outputs[0])
 
 
@@ -80,7 +80,7 @@ def _check(vectorizer: Any) -> None:
 
 
 def _tokens(nodes: Nodes, vectorizer: Any, texts: str, size: str) -> tuple[str, str]:
-    """Every token in order, shape (tokens,), and the row it is of."""
+    """Every token in text order, shape (tokens,), and its row."""
     scalar = nodes.add("Squeeze", size)
     tokens, rows = texts, nodes.add("Range", nodes.constant(0), scalar, nodes.constant(1))
     nothing = nodes.constant("")
@@ -122,7 +122,7 @@ def _kept(nodes: Nodes, kept: str, *columns: str) -> tuple[str, str]:
 
 
 def _grams(nodes: Nodes, tokens: str, rows: str, shortest: int, longest: int) -> list[tuple[str, str]]:
-    """Runs of tokens within a row, by their length, and the row they are of."""
+    """Runs of tokens within a row, by their length, and their rows."""
     runs, grams, of_rows = [], tokens, rows
     for length in range(1, longest + 1):
         if length > 1:
@@ -144,7 +144,7 @@ def _grams(nodes: Nodes, tokens: str, rows: str, shortest: int, longest: int) ->
 
 
 def _positions(nodes: Nodes, grams: str, rows: str, terms: list[str]) -> str:
-    """Where the grams that are terms count in the flattened table."""
+    """The indices in the flattened table at which the grams that are terms count."""
     index = _looked_up(nodes, grams, terms)
     begin = nodes.add("Mul", rows, nodes.constant(len(terms)))
     known = nodes.add("GreaterOrEqual", index, nodes.constant(0))

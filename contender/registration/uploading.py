@@ -13,7 +13,7 @@ _TIMEOUT_S = 120.0
 
 
 class RegisteredVersion(VersionDetails, frozen=True, kw_only=True):
-    """A version as the service has it; `warnings` says how it treats rows of kinds that training did not have."""
+    """A version as the service has it; `warnings` says how it treats rows unlike those of training."""
 
     warnings: list[str] = msgspec.field(default_factory=list)
 

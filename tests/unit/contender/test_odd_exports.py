@@ -196,7 +196,7 @@ def test_rare_categories_put_together_are_refused_and_the_advice_works():
 
 def test_a_warning_tells_that_unseen_whole_numbers_are_refused():
     (warning,) = same(encoded(OneHotEncoder(), "rooms"), ROWS).warnings
-    assert warning.startswith("refuses unseen categories: a row whose rooms")
+    assert warning.startswith("refuses unseen categories: a row with a new value of rooms")
 
 
 @pytest.mark.parametrize("vectorizer", [TfidfVectorizer(), CountVectorizer(ngram_range=(1, 2))])

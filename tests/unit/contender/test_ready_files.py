@@ -108,7 +108,7 @@ REFUSED = {
         "the file takes a, b, and the rows have height, width",
     ),
     "text for numbers": (lambda: export_file(net(1, "Sigmoid"), ROWS.astype(str)), "column width is string"),
-    "too few classes": (lambda: export_file(net(3, "Softmax"), ROWS, YES), "tells 3 classes apart, and there are 2"),
+    "too few classes": (lambda: export_file(net(3, "Softmax"), ROWS, YES), "distinguishes 3 classes, not 2"),
     "no such task": (lambda: export_file(net(1, "Sigmoid"), ROWS, task="ranking"), "task is 'ranking'"),
     "labels too short": (lambda: export_file(net(1, "Sigmoid"), ROWS, YES[:3]), "labels have 3 rows, columns have 80"),
 }

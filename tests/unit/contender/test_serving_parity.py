@@ -246,7 +246,7 @@ class Doubled(TransformerMixin, BaseEstimator):
 
 BROKEN = {
     "a step of one's own": (lambda frame: (make_pipeline(Doubled(), Ridge()), frame), "Doubled is a step of your own"),
-    "two names alike": (lambda frame: (Ridge(), frame.set_axis(["a", "a"], axis=1)), "column a is there twice"),
+    "two names alike": (lambda frame: (Ridge(), frame.set_axis(["a", "a"], axis=1)), "several columns are called a"),
     "a list of lists": (lambda frame: (Ridge(), frame.to_numpy().tolist()), "columns are a list"),
     "no rows": (lambda frame: (Ridge(), frame.iloc[:0]), "the frame is empty"),
     "nothing but nulls": (lambda frame: (Ridge(), frame.assign(weight=None)), "column weight holds nothing but nulls"),
