@@ -103,8 +103,8 @@ class Catalogue:
 
         Args:
             definitions: those of today.
-            known: the registered versions, retired ones included; a view that means what no kept version means becomes
-                a new version.
+            known: the registered versions, retired ones included; a view whose meaning no kept version has becomes a
+                new version.
 
         Raises:
             DefinitionError: two definitions share a name, a reference names nothing, or on-demand views need each
@@ -160,13 +160,13 @@ class Catalogue:
         label, name = ref.label, ref.feature
         view = self.views.get(label) or self.on_demand.get(label) or self.kept.get(label)
         if view is None:
-            there = ", ".join(sorted([*self.views, *self.on_demand]))
+            names = ", ".join(sorted([*self.views, *self.on_demand]))
             kept = [version.label for version in self.versions if version.name == ref.view]
-            versions = f"; of that one, {', '.join(kept)}" if kept else ""
-            raise UnknownFeatureError(f"{reference!r} names no view; there are {there}{versions}")
+            versions = f"; versions of {ref.view} are {', '.join(kept)}" if kept else ""
+            raise UnknownFeatureError(f"{reference!r} names no view; there are {names}{versions}")
         if view.feature(name) is None:
-            there = ", ".join(_feature_names(view))
-            raise UnknownFeatureError(f"{reference!r} names no feature; view {label!r} has {there}")
+            names = ", ".join(_feature_names(view))
+            raise UnknownFeatureError(f"{reference!r} names no feature; view {label!r} has {names}")
         return Feature(view, name, label)
 
     def features(self, references: Sequence[str]) -> list[Feature]:
@@ -233,9 +233,9 @@ def _versioned(catalogue: Catalogue, newest: Sequence[View], known: Sequence[Kep
         *catalogue.sources.values(),
         *(view.source for view in kept.values() if isinstance(view, FeatureView)),
     ]:
-        known_ones = schemas.setdefault(source.name, [])
-        if source.schema not in known_ones:
-            known_ones.append(source.schema)
+        known_schemas = schemas.setdefault(source.name, [])
+        if source.schema not in known_schemas:
+            known_schemas.append(source.schema)
     return replace(catalogue, kept=kept, versions=versions, today=today, schemas=schemas)
 
 
@@ -249,7 +249,7 @@ def _ordered(catalogue: Catalogue) -> list[OnDemandView]:
         if view.name in path:
             circle = " -> ".join([*path[path.index(view.name) :], view.name])
             raise DefinitionError(
-                f"on-demand views need each other in a circle, {circle}; take one of these inputs away", view.location
+                f"on-demand views need each other in a circle, {circle}; remove one of these inputs", view.location
             )
         _refer(catalogue, view.inputs, f"on-demand view {view.name!r}", view.location)
         for needed in catalogue.features(view.inputs):
@@ -274,7 +274,7 @@ def _numbered(views: Sequence[View], known: Sequence[KeptVersion]) -> tuple[list
     for view in views:
         document = view_document(view)
         if isinstance(view, OnDemandView):
-            # What it needs is pinned: where that means something else, so does this.
+            # Its inputs are pinned: if the meaning of one changes, the meaning of this view does.
             document["inputs"] = _relabelled(view.inputs, today)
         meaning = digest(_without_numbers(document, {version.label: version.digest for version in versions}))
         own = [version for version in versions if version.name == view.name]

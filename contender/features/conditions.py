@@ -26,7 +26,7 @@ _PARENTHESES = "conditions are joined with conditions: put each comparison in pa
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Says of an event yes or no. `op` is a comparison, `in`, `and`, `or` or `not`; compare with &, | and ~."""
+    """Holds for an event or does not. `op` is a comparison, `in`, `and`, `or` or `not`; compare with &, | and ~."""
 
     op: str
     column: str = ""
@@ -46,7 +46,7 @@ class Condition:
         return Condition("not", parts=(self,))
 
     def __bool__(self) -> bool:
-        """Refuses: `and`, `or` and chained comparisons would lose a part without a word."""
+        """Refuses: `and`, `or` and chained comparisons would silently lose a part."""
         raise DefinitionError("join conditions with & and |, each in parentheses, not with `and` or `or`", caller())
 
     @property
@@ -114,7 +114,7 @@ class Column:
         return self._compared(">=", value)
 
     def __rand__(self, other: object) -> NoReturn:
-        """Refuses: & and | bind closer than comparisons, so this is no comparison yet."""
+        """Refuses: & and | bind closer than comparisons, so nothing has been compared yet."""
         raise DefinitionError(_PARENTHESES, caller())
 
     __ror__ = __rand__
@@ -135,7 +135,7 @@ class Column:
     def _check(self, value: object) -> None:
         if not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
             raise DefinitionError(
-                f"column {self.name!r} is compared with {value!r}; it can be with a number, text, True or False, and "
+                f"column {self.name!r} is compared with {value!r}; compare it with a number, text, True or False, or "
                 "with several of them by among()",
                 caller(),
             )
@@ -147,7 +147,7 @@ def column(name: str) -> Column:
 
 
 def check_filter(where: object, location: str) -> None:
-    """Refuse what is no filter.
+    """Refuse a filter that is not a condition.
 
     Raises:
         DefinitionError: it is neither a condition nor None.

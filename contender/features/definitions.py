@@ -47,7 +47,7 @@ class EventSource:
 
     Args:
         name: what events and pushes call it.
-        schema: type by column, entity columns included, the time not.
+        schema: type by column; it includes the entity columns, but not the time.
         timestamp: the column that holds the time in seconds where events come as a table.
         history: a Parquet or CSV file, or a pattern of several, with what happened before.
         ingested_at: the column of the history that says when an event became known, in seconds.
@@ -69,28 +69,32 @@ class EventSource:
     location: str = field(default_factory=caller, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        where = f"source {self.name!r}"
+        subject = f"source {self.name!r}"
         _check_name("source", self.name, self.location)
-        check_texts(where, self)
+        check_texts(subject, self)
         for what in ("timestamp", "history", "ingested_at"):
             if not isinstance(getattr(self, what), str):
                 raise DefinitionError(
-                    f"{where}: {what}={getattr(self, what)!r} must be text: one name or path", self.location
+                    f"{subject}: {what}={getattr(self, what)!r} must be text: one name or path", self.location
                 )
         if not isinstance(self.schema, Mapping):
-            raise DefinitionError(f"{where}: the schema is a type by column, such as {{'delay': float}}", self.location)
+            raise DefinitionError(
+                f"{subject}: schema must map column to type, such as {{'delay': float}}", self.location
+            )
         for column, kind in self.schema.items():
-            _check_column(where, column, self.location)
+            _check_column(subject, column, self.location)
             if kind not in COLUMN_TYPES:
                 raise DefinitionError(
-                    f"{where}: column {column!r} is {kind!r}, not str, int, float or bool", self.location
+                    f"{subject}: column {column!r} is {kind!r}, not str, int, float or bool", self.location
                 )
         for column in (self.timestamp, self.ingested_at):
             if column in self.schema:
-                raise DefinitionError(f"{where}: the timestamp {column!r} must not be in the schema too", self.location)
+                raise DefinitionError(
+                    f"{subject}: the timestamp {column!r} must not be in the schema too", self.location
+                )
         if self.topic != ENTITY_EVENTS:
             raise DefinitionError(
-                f"{where}: topic {self.topic!r} is not read; live events come from {ENTITY_EVENTS!r}", self.location
+                f"{subject}: topic {self.topic!r} is not read; live events come from {ENTITY_EVENTS!r}", self.location
             )
 
 
@@ -142,7 +146,7 @@ class FeatureView:
             raise error if error.location else DefinitionError(str(error), self.location) from error
 
     def _check_kinds(self) -> None:
-        """A name where the thing itself belongs is the likeliest slip."""
+        """Refuse names in place of entities or the source, the likeliest slip."""
         for entity in self.entities:
             if not isinstance(entity, Entity):
                 raise DefinitionError(
@@ -186,33 +190,33 @@ class FeatureView:
                 self._check_feature(feature, part)
 
     def _check_feature(self, feature: Aggregation, part: Aggregation) -> None:
-        where = f"view {self.name!r}, feature {feature.name!r}"
+        subject = f"view {self.name!r}, feature {feature.name!r}"
         column_type = self._column_type(part)
         if part.column is not None and (column_type is None or (part.needs_numbers and column_type not in NUMBERS)):
             kinds = "int or float " if part.needs_numbers else ""
             raise DefinitionError(
-                f"{where}: source {self.source.name!r} has no {kinds}column {part.column!r}; it has {self._columns}",
+                f"{subject}: source {self.source.name!r} has no {kinds}column {part.column!r}; it has {self._columns}",
                 part.location,
             )
-        self._check_size(where, part)
+        self._check_size(subject, part)
 
-    def _check_size(self, where: str, part: Aggregation) -> None:
+    def _check_size(self, subject: str, part: Aggregation) -> None:
         window_s = 0 if part.window == ALL_TIME else seconds(part.window)
         if window_s % self.hop_s:
             raise DefinitionError(
-                f"{where}: the window {part.window} is not a whole number of hops of {self.hop}; change one of them",
+                f"{subject}: the window {part.window} is not a whole number of hops of {self.hop}; change one of them",
                 part.location,
             )
         if (tiles := self.slots([part])) > MOST_TILES:
             raise DefinitionError(
-                f"{where}: {tiles} tiles of {self.hop} for window and lateness; at most {MOST_TILES}: take a longer "
+                f"{subject}: {tiles} tiles of {self.hop} for window and lateness; at most {MOST_TILES}: take a longer "
                 "hop, less lateness, a shorter window, or 'all' for all time",
                 part.location,
             )
         if (size := tiles * part.layout.cell_bytes) > MOST_RING_BYTES:
             raise DefinitionError(
-                f"{where}: an entity would take {size:,} bytes, at most {MOST_RING_BYTES:,}: take a longer hop or less "
-                "lateness",
+                f"{subject}: an entity would take {size:,} bytes; at most {MOST_RING_BYTES:,}: take a longer hop or "
+                "less lateness",
                 part.location,
             )
 
@@ -222,27 +226,27 @@ class FeatureView:
             where = self._fitted(f"view {self.name!r}, feature {feature.name!r}", where, feature.location)
         return replace(feature, where=where, of=parts)
 
-    def _fitted(self, where: str, condition: Condition, location: str) -> Condition:
-        """The condition with listed values of the columns' types: polars compares no other ones."""
+    def _fitted(self, subject: str, condition: Condition, location: str) -> Condition:
+        """The condition with listed values in the columns' types: polars compares no others."""
 
         def fit(column: str, value: Value) -> Value:
-            kind = self._compared_type(where, column, value, location)
+            kind = self._compared_type(subject, column, value, location)
             if not isinstance(value, tuple):
                 return value
-            return tuple(_listed(where, column, kind, entry, location) for entry in value)
+            return tuple(_listed(subject, column, kind, entry, location) for entry in value)
 
         return condition.fitted(fit)
 
-    def _compared_type(self, where: str, column: str, value: Value, location: str) -> ColumnType:
+    def _compared_type(self, subject: str, column: str, value: Value, location: str) -> ColumnType:
         kind = self.source.schema.get(column)
         if kind is None:
             raise DefinitionError(
-                f"{where}: the filter looks at {column!r}; source {self.source.name!r} has {self._columns}", location
+                f"{subject}: the filter looks at {column!r}; source {self.source.name!r} has {self._columns}", location
             )
         for operand in value if isinstance(value, tuple) else (value,):
             if isinstance(operand, bool) != (kind is bool) or isinstance(operand, str) != (kind is str):
                 raise DefinitionError(
-                    f"{where}: the filter compares column {column!r}, which is {kind.__name__}, with {operand!r}",
+                    f"{subject}: the filter compares column {column!r}, which is {kind.__name__}, with {operand!r}",
                     location,
                 )
         return kind
@@ -328,7 +332,7 @@ class FeatureService:
 Definition = Entity | EventSource | FeatureView | FeatureService | OnDemandView
 
 
-def check_texts(where: str, definition: "Definition") -> None:
+def check_texts(subject: str, definition: "Definition") -> None:
     """Refuse a description, an owner or tags that can't be shown.
 
     Raises:
@@ -336,11 +340,11 @@ def check_texts(where: str, definition: "Definition") -> None:
     """
     for what in ("description", "owner"):
         if not isinstance(getattr(definition, what), str):
-            raise DefinitionError(f"{where}: {what}={getattr(definition, what)!r} must be text", definition.location)
+            raise DefinitionError(f"{subject}: {what}={getattr(definition, what)!r} must be text", definition.location)
     tags: Any = definition.tags
     if not isinstance(tags, Mapping) or not all(isinstance(text, str) for tag in tags.items() for text in tag):
         raise DefinitionError(
-            f"{where}: tags={tags!r}; tags must map str to str, such as {{'team': 'ops'}}", definition.location
+            f"{subject}: tags={tags!r}; tags must map str to str, such as {{'team': 'ops'}}", definition.location
         )
 
 
@@ -364,14 +368,14 @@ def _with(feature: Aggregation, where: Condition | None) -> Aggregation:
     return replace(feature, where=both, of=tuple(_with(part, where) for part in feature.of))
 
 
-def _listed(where: str, column: str, kind: ColumnType, value: Scalar, location: str) -> Scalar:
+def _listed(subject: str, column: str, kind: ColumnType, value: Scalar, location: str) -> Scalar:
     """A value of among() in the type of its column."""
     if kind not in NUMBERS or not isinstance(value, int | float):
         return value
     whole = kind is int or isinstance(value, int)
     if (whole and abs(value) > MOST_EXACT) or kind(value) != value:
         raise DefinitionError(
-            f"{where}: the filter lists {value!r} for column {column!r}, which is {kind.__name__}; list such values, "
+            f"{subject}: the filter lists {value!r} for column {column!r}, which is {kind.__name__}; list such values, "
             "and whole numbers up to 2**53",
             location,
         )
@@ -386,13 +390,16 @@ def _check_name(what: str, name: str, location: str) -> None:
             location,
         )
     if name == REQUEST:
-        raise DefinitionError(f"{what} {name!r}: this word stands for columns of a request", location)
+        raise DefinitionError(
+            f"{what} {name!r}: this name is reserved for columns of a request; choose another", location
+        )
 
 
-def _check_column(where: str, column: str, location: str) -> None:
+def _check_column(subject: str, column: str, location: str) -> None:
     if not column:
-        raise DefinitionError(f"{where}: a column has no name", location)
+        raise DefinitionError(f"{subject}: a column has no name", location)
     if not isinstance(column, str):
         raise DefinitionError(
-            f"{where}: {column!r} names no column; an entity has one, and a view may have several", location
+            f"{subject}: {column!r} is not a column's name; an entity has one, and a view may have several entities",
+            location,
         )

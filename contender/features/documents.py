@@ -64,7 +64,7 @@ def source_document(source: EventSource) -> Document:
 
 def view_of(document: Mapping[str, Any]) -> FeatureView | OnDemandView:
     """The view that a document stands for."""
-    telling = {name: document[name] for name in ("description", "owner", "tags")}
+    annotations = {name: document[name] for name in ("description", "owner", "tags")}
     if document["kind"] == "on_demand":
         return OnDemandView(
             document["name"],
@@ -72,7 +72,7 @@ def view_of(document: Mapping[str, Any]) -> FeatureView | OnDemandView:
             _types(document["request"]),
             _types(document["features"]),
             document["source"],
-            **telling,
+            **annotations,
         )
     source = {name: value for name, value in document["source"].items() if name != "schema"}
     return FeatureView(
@@ -84,15 +84,14 @@ def view_of(document: Mapping[str, Any]) -> FeatureView | OnDemandView:
         lateness=document["lateness"],
         max_age=document["max_age"],
         fresh_within=document["fresh_within"],
-        **telling,
+        **annotations,
     )
 
 
 def digest(document: Mapping[str, Any]) -> str:
     """Names a meaning: equal for documents whose features have the same values, however they are described.
 
-    Descriptions, owners, tags, defaults, histories and objectives change no value; nor does it matter whether a minute
-    is written 60s or 1m.
+    Descriptions, owners, tags, defaults, histories and objectives change no value. A minute may be written 60s or 1m.
     """
     meaning = _on_demand_meaning(document) if document["kind"] == "on_demand" else _view_meaning(document)
     return hashlib.sha256(msgspec.json.encode(meaning, order="deterministic")).hexdigest()[:16]
@@ -127,7 +126,7 @@ def _span(duration: str) -> int | str:
 
 
 def _plain(condition: Any) -> Any:
-    """A condition with every number as float64, as which it is compared."""
+    """A condition with every number as float64, the type that it is compared in."""
     if isinstance(condition, Mapping):
         return {name: _plain(part) for name, part in condition.items()}
     if isinstance(condition, list | tuple):

@@ -3,7 +3,7 @@
 FeatureError
 ├── DefinitionError     a definition contradicts itself or another one
 ├── UnknownFeatureError a reference names no view or feature
-└── TrainingSetError    a table has not the columns or values that the definitions ask for
+└── TrainingSetError    a table lacks columns or values that the definitions ask for
 """
 
 import sys
@@ -34,7 +34,7 @@ class UnknownFeatureError(FeatureError):
 
 
 class TrainingSetError(FeatureError):
-    """A table has not the columns or values that the definitions ask for."""
+    """A table lacks columns or values that the definitions ask for."""
 
 
 def caller() -> str:

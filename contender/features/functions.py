@@ -20,7 +20,7 @@ _REMEMBERED = 256
 
 
 def text_of(function: Function, location: str) -> str:
-    """The text of a function, without what computes nothing.
+    """The text of a function, reduced to what computes.
 
     Raises:
         DefinitionError: the text can't be read, or the function does not stand alone.
@@ -55,7 +55,7 @@ def compiled(source: str, name: str) -> Function:
 
 
 def _computing(source: str) -> str:
-    """The text of a function without what computes nothing: decorators, annotations and its docstring.
+    """The text of a function reduced to what computes: no decorators, annotations or docstring.
 
     A changed description or type hint is then no new version, and hints need not be there where the text runs.
     """
@@ -87,7 +87,9 @@ def _check_alone(function: Function, location: str) -> None:
         at = f"{function.__code__.co_filename}:{min(outside.values())}"
         raise DefinitionError(f"{where} uses {', '.join(sorted(outside))} from outside; {remedy}", at)
     if function.__defaults__ or function.__kwdefaults__:
-        raise DefinitionError(f"{where} has default values of parameters; every parameter is given", location)
+        raise DefinitionError(
+            f"{where} has default values of parameters; leave them out, since every parameter gets a value", location
+        )
 
 
 def _from_outside(code: CodeType) -> Iterator[tuple[str, int]]:
@@ -99,5 +101,5 @@ def _from_outside(code: CodeType) -> Iterator[tuple[str, int]]:
             yield str(step.argval), line
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
-            # What the function around it defines is no stranger to the function within.
+            # Names that the enclosing function defines do not come from outside.
             yield from ((name, at) for name, at in _from_outside(inner) if name not in code.co_cellvars)

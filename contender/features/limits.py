@@ -1,10 +1,10 @@
-"""What names and the values of events may be, online as in training sets: beyond it the two could not be the same."""
+"""Limits of names and of events' values, online and in training sets alike: beyond them the two could differ."""
 
 import re
 
 NAME = re.compile(r"[a-z](?:[a-z0-9]|_(?=[a-z0-9])){0,62}")
 """Names of views and features. Two underscores in a row separate view and feature in the name of a column, so a name
-has none, at its end neither."""
+has no two in a row and none at its end."""
 
 MOST_EXACT = 2**53
 """Whole numbers beyond this are not all float64s, and sums of them could not be exact."""
@@ -13,4 +13,4 @@ MOST_MAGNITUDE = 1e100
 """Squares of larger numbers could leave float64."""
 
 MOST_CHARACTERS = 512
-"""Of a text, which must have one at least: join keys stand in the keys of the store."""
+"""The longest text; an empty one is refused. Join keys are part of the store's keys."""

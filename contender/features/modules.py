@@ -98,7 +98,7 @@ def _check_names(module: ModuleType) -> None:
         for name in _bound(statement) if _defines(statement) else ():
             if name in lines:
                 raise DefinitionError(
-                    f"{name} is defined a second time, so that the one in line {lines[name]} is lost; rename one",
+                    f"{name} is defined a second time, so the one in line {lines[name]} is lost; rename one of them",
                     f"{path}:{statement.lineno}",
                 )
             lines[name] = statement.lineno

@@ -14,7 +14,7 @@ from contender.features.limits import NAME
 
 Array = NDArray[Any]
 REQUEST = "request"
-"""What a reference begins with that names a column of the request: `request:distance`."""
+"""Prefix of a reference to a column of the request: `request:distance`."""
 
 _KINDS = (str, int, float, bool)
 
@@ -142,7 +142,7 @@ def on_demand(
 
 
 def check_references(who: str, references: Iterable[object], location: str) -> None:
-    """Refuse references that have not the form of one.
+    """Refuse references that do not have the form of one.
 
     Raises:
         DefinitionError: they are a single text, or some are not text.

@@ -95,10 +95,10 @@ class _Bounds:
         return cls(least, greatest)
 
     def known(self, spans: Spans, chosen: slice, times: Floats) -> tuple[Indices, Indices, Indices]:
-        """Row, low and high of what is known of some slices.
+        """Row, low and high of the known parts of some slices.
 
-        From the block of all events down: a block of which all is known is taken, one of which nothing is known is
-        left, and only the others are looked into.
+        Descends from the block of all events: takes a block whose events are all known, leaves one without known
+        events, and splits the others.
         """
         span = np.arange(len(spans.row))[chosen]
         block = np.zeros(len(span), dtype=np.int64)
@@ -117,7 +117,7 @@ class _Bounds:
 
 
 def _joined(row: Indices, low: Indices, high: Indices) -> tuple[Indices, Indices, Indices]:
-    """The slices in order, those that touch as one."""
+    """The slices sorted by row and time; those that touch are joined."""
     order = np.lexsort((low, row))
     row, low, high = row[order], low[order], high[order]
     begins = np.ones(len(row), dtype=np.bool_)

@@ -16,10 +16,10 @@ def tile_of(times: ArrayLike, hop_s: ArrayLike) -> Floats:
 
 
 def begun(tiles: Floats, times: Floats, hop_s: Floats) -> Floats:
-    """Number of the first tile of which nothing comes before each time: the tile that it begins, or the one after.
+    """Number of the first tile that begins at or after each time.
 
     Args:
-        tiles: that the times lie in, as `tile_of` says.
+        tiles: those that the times lie in, as `tile_of` returns them.
         times: in seconds.
         hop_s: width of the tiles.
     """

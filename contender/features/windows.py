@@ -79,7 +79,7 @@ class Window:
         return too_old
 
     def remember(self, name: str, compute: Callable[["Window"], Any]) -> Any:
-        """What is the same for all features of a name: computed once, of all moments."""
+        """A result that features share under a name: computed once, for all moments."""
         if name not in self._known:
             self._known[name] = compute(self)
         return self._known[name]

@@ -210,7 +210,7 @@ async def test_a_retired_version_never_comes_back_and_its_meaning_is_filled_anew
         body = {"features": ["trade@1:count_24h"], "entities": {"shop": ["s1"]}}
         refused = await sender.client.post("/get-online-features", json=body)
         assert refused.status_code == 422
-        assert "of that one, trade@2, trade@3" in refused.json()["detail"]
+        assert "versions of trade are trade@2, trade@3" in refused.json()["detail"]
 
 
 @pytest.mark.timeout(180)

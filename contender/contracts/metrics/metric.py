@@ -29,7 +29,7 @@ class Metric:
 
     `sums` names the mergeable sums that hold the metric, such as `MEAN`. `values` has the value per row by the name of
     each task of a mean. `label_values` takes the labels that were served, as class numbers, in place of the scores:
-    for a metric that is about the model's own decision. `scored_tasks` are the tasks of a metric that is no mean.
+    for a metric that is about the model's own decision. `scored_tasks` are the tasks of a metric that is not a mean.
     """
 
     name: str

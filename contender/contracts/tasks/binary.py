@@ -49,7 +49,7 @@ class Binary(Task):
         return class_number(outcome, classes or (0, 1))
 
     def fallback_fault(self, value: float) -> str:
-        """Anything but a probability that is no certainty."""
+        """Anything but a probability strictly between 0 and 1."""
         return "" if 0 < value < 1 else "is not a probability between 0 and 1"
 
     def fallback_label(self, value: float, classes: Sequence[Scalar]) -> Scalar:

@@ -36,7 +36,7 @@ class Multiclass(Task):
         return answered
 
     def score_fault(self, scores: Sequence[Score], classes: int) -> str:
-        """Rows of unequal length, or numbers that are no probabilities."""
+        """Rows of unequal length, or numbers that are not probabilities."""
         widths = {len(score) if isinstance(score, list) else 0 for score in scores}
         if 0 in widths or widths - {classes or max(widths, default=0)}:
             return "must have one probability per class"
@@ -48,8 +48,8 @@ class Multiclass(Task):
         return class_number(outcome, classes)
 
     def fallback_fault(self, value: float) -> str:  # noqa: ARG002 - no number will do
-        """Any: one number is no list of probabilities."""
-        return "is not taken for a multiclass model"
+        """Every value is wrong: one number is not a list of probabilities."""
+        return "is not accepted for a multiclass model"
 
     def fallback_label(self, value: float, classes: Sequence[Scalar]) -> Scalar:  # noqa: ARG002
         """Never asked, since no fallback is accepted: the number itself."""

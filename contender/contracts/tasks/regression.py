@@ -38,7 +38,7 @@ class Regression(Task):
         return "must be one number per row" if any(isinstance(score, list) for score in scores) else ""
 
     def outcome_value(self, outcome: Outcome, classes: Sequence[Scalar]) -> float | None:  # noqa: ARG002
-        """The number; true, false and text are none."""
+        """The number; None for booleans and text."""
         return None if isinstance(outcome, bool | str) else float(outcome)
 
     def fallback_fault(self, value: float) -> str:

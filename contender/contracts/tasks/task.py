@@ -12,7 +12,7 @@ from contender.contracts.values import Outcome, Scalar, Score
 
 EVEN = 0.5
 BEYOND = 1e-3
-"""How far a 32-bit sum of shares may leave [0, 1]; what is farther out is no probability."""
+"""How far a 32-bit sum of shares may leave [0, 1]; a number farther out is not a probability."""
 
 ScoreArray = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ class Task(ABC):
         Probabilities are within [0, 1]. Rows without a finite score stay so.
 
         Raises:
-            ScoreError: the shape does not fit the rows and classes, or a score of a classifier is no probability.
+            ScoreError: the shape does not fit the rows and classes, or a score of a classifier is not a probability.
         """
         width = raw.size // rows if rows else 0
         fits = width in self.tensor_widths(len(classes))
@@ -79,7 +79,9 @@ class Task(ABC):
         try:
             return [known[label] for label in raw.reshape(-1).tolist()]
         except KeyError as error:
-            raise ScoreError(f"has a row that the model labels {error.args[0]!r}, which is no class of it") from error
+            raise ScoreError(
+                f"has a row that the model labels {error.args[0]!r}, which is not one of its classes"
+            ) from error
 
     @abstractmethod
     def labels_from(self, scores: ScoreArray, classes: Sequence[Scalar]) -> list[Scalar]:
@@ -112,14 +114,14 @@ def is_probability(score: float) -> bool:
 
 
 def class_number(outcome: Outcome, classes: Sequence[Scalar]) -> float | None:
-    """The number of the outcome's class; None where it is no class."""
+    """The number of the outcome's class; None for an outcome that is not a class."""
     return float(classes.index(outcome)) if outcome in classes else None
 
 
 def _probabilities(scores: ScoreArray) -> ScoreArray:
     outside = (scores < -BEYOND) | (scores > 1 + BEYOND)
     if outside.any():
-        raise ScoreError(f"has a row that the model answers with {scores[outside][0]:.6g}, which is no probability")
+        raise ScoreError(f"has a row that the model answers with {scores[outside][0]:.6g}, which is not a probability")
     scores = np.clip(scores, 0.0, 1.0)
     return np.column_stack([1.0 - scores, scores]) if scores.shape[1] == 1 else scores
 

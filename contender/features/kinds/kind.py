@@ -72,7 +72,7 @@ class Aggregation:
 
     @property
     def layout(self) -> Layout:
-        """The form of the tiles that the feature is read from; of no meaning for one that is computed from others."""
+        """The form of the tiles that the feature is read from; meaningless for one that is computed from others."""
         return Sums()
 
     @property
@@ -170,7 +170,7 @@ def over_windows(kind: type[Aggregation], windows: Sequence[str], *, name: str, 
     """One feature of a kind per window.
 
     Raises:
-        DefinitionError: there is no window, one is no duration, several have one name, or the filter is no condition.
+        DefinitionError: a window is missing or not a duration, several have one name, or the filter is not a condition.
     """
     location = caller()
     check_filter(values.get("where"), location)
@@ -205,7 +205,7 @@ def with_name(feature: Aggregation, name: str) -> Aggregation:
 def sharing(parts: Iterable[Aggregation]) -> list[list[Aggregation]]:
     """The parts of features in groups that are read from the same tiles: of one filter, column and layout.
 
-    What needs no column rides along with the first sums of its filter. The last of a group has its column and layout.
+    A part without a column joins the first sums of its filter. The last part of a group has its column and layout.
     """
     groups: dict[tuple[str, str, Layout], list[Aggregation]] = {}
     without_column: dict[str, list[Aggregation]] = {}

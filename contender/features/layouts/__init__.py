@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MARKS_BYTES = 128
-"""What stands behind the tiles, for the offsets of history and 15 partitions; as much again for 16 more."""
+"""Bytes behind the tiles, for the offsets of history and 15 partitions; as much again for 16 more."""
 
 MOST_RING_BYTES = 512 * 1024
-"""What one entity may take for one feature's column: Redis answers in one piece."""
+"""Most bytes of an entity for one feature's column: Redis answers them in one piece."""

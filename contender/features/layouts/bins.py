@@ -40,7 +40,7 @@ BINS = len(EDGES) + 1
 
 _MIDDLES = np.concatenate([_POSITIVE[:-1] * 2 * GROWTH / (GROWTH + 1), _POSITIVE[-1:]])
 VALUES: NDArray[np.float64] = np.concatenate([-_MIDDLES[::-1], [0.0], _MIDDLES])
-"""What stands for a value of each bin, shape (BINS,)."""
+"""The value that stands for those of each bin, shape (BINS,)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Counting different values: the k least hashes of a set tell its size, and of two sets that of their union.
+"""Counts different values: the k least hashes of a set give its size, and those of two sets the size of their union.
 
 Source: Beyer, Haas, Reinwald, Sismanis, Gemulla, On synopses for distinct-value estimation under multiset operations,
 SIGMOD 2007: exact below k values; from k on (k - 1) / (the k-th least hash) is unbiased.
@@ -17,7 +17,7 @@ from contender.contracts.values import Scalar
 from contender.features.layouts.layout import HEAD, HEAD_BYTES, Cell, Layout, Pair, entries_of
 
 NONE = 2.0
-"""Stands where there is no hash: greater than any."""
+"""Marks a missing hash: greater than any hash."""
 
 _BITS = 52
 

@@ -59,7 +59,7 @@ class Layout:
         return [tile, float(len(ordered)), ordered[-1][0], *self._body(ordered)]
 
     def merge(self, cell: Cell, other: Cell) -> list[float]:
-        """Both cells as one; of different tiles the newer one's number stands."""
+        """Both cells merged; of different tiles the newer one's number is kept."""
         head = [max(cell[TILE], other[TILE]), cell[COUNT] + other[COUNT], max(cell[LAST_TIME], other[LAST_TIME])]
         return [*head, *self._merged_body(cell, other)]
 

@@ -1,4 +1,4 @@
-"""Events of one column, sorted, and what of them the rows of a training set see."""
+"""Events of one column, sorted, and which of them each row of a training set sees."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class RowQuery:
-    """Rows of one bucket: the entity of each by its number, where the number after the last is nobody; their times.
+    """Rows of one bucket: the number of each one's entity, the number after the last for nobody, and its time.
 
     Both have shape (rows,).
     """
@@ -48,7 +48,7 @@ class History:
             events: columns `code`, `time`, perhaps `ingested`, and `column name` for every column.
             column: which one to keep; none for bare events.
             entities: how many there are.
-            hashed: whether to keep hashes of the values, which only tell whether two are equal.
+            hashed: whether to keep hashes of the values, which only show whether two are equal.
         """
         kept = ["code", "time", *(["ingested"] if "ingested" in events.columns else [])]
         if column is None or hashed:
@@ -94,7 +94,7 @@ class Values:
 
     @classmethod
     def of(cls, feature: Aggregation, history: History, spans: Spans, age: "MaxAge") -> Self:
-        """A feature of the events that rows see; not one that is computed from others."""
+        """A feature of the events that rows see; `combined` is for those computed from others."""
         with np.errstate(all="ignore"):
             values = feature.offline(history.value, spans)
         if feature.never_null:
@@ -142,7 +142,7 @@ class MaxAge:
 
 
 def _hashes(column: pl.Series) -> pl.Expr:
-    """A number per value, the same for the same one; each different value is hashed once."""
+    """A hash per value; each different value is hashed once."""
     different = column.unique()
     known = pl.DataFrame({"value": different, "hash": hashes_of(different.to_list())})
     hashed = column.to_frame("value").join(known, on="value", how="left", maintain_order="left")["hash"]

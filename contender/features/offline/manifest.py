@@ -72,7 +72,7 @@ def _file_sha256(file: Path) -> str:
 
 
 def _version(plan: JoinPlan, label: str) -> tuple[str, str]:
-    """A view's version and the digest of its meaning; its bare name where the catalogue has another view of it."""
+    """A view's version and the digest of its meaning; its bare name where the catalogue has another such view."""
     view, catalogue = plan.labels[label], plan.catalogue
     newest = {**catalogue.views, **catalogue.on_demand}
     if label not in catalogue.kept and newest.get(label) != view:

@@ -36,7 +36,7 @@ class JoinPlan:
     def of(
         cls, asked: Iterable[FeatureService | FeatureView | OnDemandView | str], catalogue: Catalogue | None
     ) -> Self:
-        """Find out what is asked for.
+        """Resolve what is asked for.
 
         Args:
             asked: services, views, references, or names of services.
@@ -81,7 +81,7 @@ class JoinPlan:
         return {**keys, **request}
 
     def _add(self, feature: Feature) -> None:
-        """Take up a feature after what it needs."""
+        """Add a feature after those that it needs."""
         for needed in self.catalogue.inputs(feature):
             self._add(needed)
         held = self.labels.setdefault(feature.label, feature.view)
@@ -98,8 +98,8 @@ def _features(asked: FeatureService | FeatureView | OnDemandView | str, catalogu
         ref = FeatureRef.parse(asked)
         if ref.version and not catalogue.is_numbered:
             raise UnknownFeatureError(
-                f"{asked!r} names a version, and versions are numbered by the service: ask for "
-                f"{ref.view}:{ref.feature}, which is what these definitions say"
+                f"{asked!r} names a version, and only the service numbers versions: ask for {ref.view}:{ref.feature}, "
+                "which is what these definitions say"
             )
         if not ref.feature and ref.view in catalogue.services:
             return catalogue.features(catalogue.services[ref.view].features)

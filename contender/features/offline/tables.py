@@ -104,11 +104,11 @@ class SourceTable:
         return pl.col(name).cast(pl.Float64)
 
     def check(self, times: Iterable[str], columns: Iterable[str]) -> int:
-        """Look through columns for what must not be there, as events are looked through; how many rows there are.
+        """Check columns as events are checked; returns how many rows there are.
 
         Raises:
-            TrainingSetError: a column holds nulls, NaN or infinity, values beyond what events may be, or times that are
-                no seconds since 1970.
+            TrainingSetError: a column holds nulls, NaN or infinity, values that no event may have, or times that are
+                not seconds since 1970.
         """
         seconds = {name: self.seconds(name) for name in times}
         names = list(dict.fromkeys([*seconds, *columns]))
@@ -130,8 +130,8 @@ class SourceTable:
                 raise TrainingSetError(f"{self.where}: column {name!r} holds NaN or infinity; leave those rows out")
             if (counts.get(f"most {name}") or 0.0) > LATEST_S:
                 raise TrainingSetError(
-                    f"{self.where}: column {name!r} goes to {counts[f'most {name}']:.0f}, which is no time in seconds: "
-                    "divide milliseconds by 1000, or give datetimes"
+                    f"{self.where}: column {name!r} goes to {counts[f'most {name}']:.0f}, too far for seconds: divide "
+                    "milliseconds by 1000, or give datetimes"
                 )
             if (counts.get(f"least {name}") or 0.0) < 0.0:
                 raise TrainingSetError(f"{self.where}: column {name!r} goes back before 1970; leave those rows out")
@@ -144,8 +144,8 @@ class SourceTable:
 
     def _type(self, name: str) -> pl.DataType:
         if name not in self.schema:
-            there = ", ".join(self.schema)
-            raise TrainingSetError(f"{self.where} have no column {name!r}; there are {there}")
+            names = ", ".join(self.schema)
+            raise TrainingSetError(f"{self.where} have no column {name!r}; there are {names}")
         return self.schema[name]
 
 
@@ -166,7 +166,7 @@ class TrainingRows:
             types: polars types of join keys and request columns, which a CSV file would leave to be guessed.
 
         Raises:
-            TrainingSetError: they have no usable column `time`, or a CSV file holds something else than the types.
+            TrainingSetError: they have no usable column `time`, or a CSV file holds values of other types.
         """
         opened = SourceTable.of(table, "rows", types)
         opened.check([TIME], [])
@@ -195,7 +195,7 @@ def open_events(source: EventSource, events: Mapping[str, Table]) -> SourceTable
     provided = events.get(source.name)
     if provided is None and not source.history:
         raise TrainingSetError(
-            f"there are no events of source {source.name!r}: give a table or a path in events, or the source a history="
+            f"source {source.name!r} has no events: give a table or a path in events=, or the source a history="
         )
     types = {name: TYPES[kind] for name, kind in source.schema.items()}
     table = source.history if provided is None else provided
@@ -203,7 +203,7 @@ def open_events(source: EventSource, events: Mapping[str, Table]) -> SourceTable
 
 
 def with_features(table: Table, built: pl.DataFrame, columns: Iterable[str]) -> Any:
-    """TrainingRows as they were given, with features beside them: pandas with its index and types, else polars.
+    """The rows as they were given, with features beside them: pandas with its index and types, else polars.
 
     Args:
         table: the rows as they were given.
@@ -217,7 +217,7 @@ def with_features(table: Table, built: pl.DataFrame, columns: Iterable[str]) -> 
 
 
 def time_column(opened: SourceTable, source: EventSource) -> str:
-    """The source's own timestamp, or `time` where the table has not that one."""
+    """The source's own timestamp, or `time` where the table lacks it."""
     return source.timestamp if source.timestamp in opened.schema or TIME not in opened.schema else TIME
 
 
@@ -233,7 +233,7 @@ def _to_pandas(series: pl.Series) -> Any:
 
 
 def _beyond(name: str, kind: pl.DataType) -> pl.Expr:
-    """Where a column's values are none that an event may have."""
+    """Where a column has values that no event may have."""
     column = pl.col(name)
     if kind.is_integer():
         return (column > MOST_EXACT) | (column < -MOST_EXACT)

@@ -66,7 +66,7 @@ class Reading:
         group: the features.
         opened: the events.
         rows: the rows.
-        as_known: whether an event is unseen until it was ingested.
+        as_known: whether a row sees only events that were ingested by its time.
         memory_rows: how many events may be in memory at once, unless a single entity has more.
     """
 
@@ -111,7 +111,7 @@ class Reading:
         return events.filter(pl.col("time").is_between(*self._reach(), closed="left")), size
 
     def _reach(self) -> tuple[float, float]:
-        """From when to when events are seen by any row at all."""
+        """Begin and end of the events that any row sees; the end is excluded."""
         if not len(self.rows.times):
             return 0.0, 0.0
         first = self.rows.times.min()

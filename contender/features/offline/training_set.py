@@ -62,7 +62,7 @@ def build_training_set(
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """A training set and what it was made from, so that a model can tell what it was trained on.
+    """A training set and what it was made from, for the manifest of a model that is trained on it.
 
     `rows` are as they were given: a frame of pandas or polars.
     """
@@ -130,8 +130,8 @@ class _Building:
             raise TrainingSetError(f"rows already have a column {reserved[0]!r}; leave it out")
         sources = {feature.view.source.name: feature.view.source for feature in plan.tiled}
         if unknown := sorted(events.keys() - sources.keys() - plan.catalogue.sources.keys()):
-            there = ", ".join(sorted(sources)) or "none"
-            raise TrainingSetError(f"events name a source {unknown[0]!r}; these features are made from {there}")
+            names = ", ".join(sorted(sources)) or "none"
+            raise TrainingSetError(f"events name a source {unknown[0]!r}; these features are made from {names}")
         return cls(plan, read, {name: open_events(source, events) for name, source in sources.items()})
 
     def table(self, *, as_known: bool, memory_rows: int) -> pl.DataFrame:

@@ -115,7 +115,11 @@ WRONG = {
         "it must take 2, for its request columns and then its inputs: limit, speeds:count_3h",
     ),
     "an input that is not there": (computed("    return limit", 'inputs=["speeds:no"]'), 2, "names no feature"),
-    "an input of itself": (computed("    return limit", 'inputs=["over:over"]'), 2, "in a circle, over -> over; take"),
+    "an input of itself": (
+        computed("    return limit", 'inputs=["over:over"]'),
+        2,
+        "in a circle, over -> over; remove",
+    ),
 }
 
 

@@ -65,7 +65,7 @@ async def test_a_retired_version_is_neither_served_nor_fed(definitions: Definiti
     await definitions.retire(["trade@1"])
     assert labels(definitions) == ["trade@2"]
     assert left not in {ring.name for ring in definitions.current.rings.all()}
-    with pytest.raises(UnknownFeatureError, match="of that one, trade@2"):
+    with pytest.raises(UnknownFeatureError, match="versions of trade are trade@2"):
         definitions.current.catalogue.feature("trade@1:sum_items_24h")
     await definitions.retire(["trade@1"])
     assert labels(definitions) == ["trade@2"]

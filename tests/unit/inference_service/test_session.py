@@ -61,7 +61,7 @@ def test_a_binary_model_may_give_the_probability_of_its_last_class_alone(width):
 
 def test_a_score_that_is_no_probability_is_refused():
     session = Session(graph([COPY], [tensor("x")], [tensor("y")]), [A], "binary", ["no", "yes"])
-    with pytest.raises(AnswerError, match="answers with -3, which is no probability"):
+    with pytest.raises(AnswerError, match="answers with -3, which is not a probability"):
         session.answer({"a": np.array([0.5, -3.0])})
 
 
@@ -91,7 +91,7 @@ def test_the_label_is_the_models_own_where_the_manifest_names_its_output(classes
 
 def test_a_label_that_is_none_of_the_classes_is_refused():
     session = Session(labelled(0.2, [3, 8]), [A], "binary", [3, 7], label_output="label")
-    with pytest.raises(AnswerError, match="labels 8, which is no class of it"):
+    with pytest.raises(AnswerError, match="labels 8, which is not one of its classes"):
         session.answer({"a": np.array([0.9])})
 
 

@@ -59,7 +59,7 @@ def doubled(**options) -> OnDemandView:
         (lambda: view(entity=Entity("driver", "driver")), "no str or int column 'driver'"),
         (lambda: view(entity=[ROAD, ROAD]), "names a join key twice"),
         (lambda: view(name="two__parts"), "single underscores"),
-        (lambda: view(name="request"), "stands for columns of a request"),
+        (lambda: view(name="request"), "reserved for columns of a request"),
         (lambda: EventSource("cars", {"road": list}), "not str, int, float or bool"),
         (lambda: EventSource("cars", {"": str}), "a column has no name"),
         (lambda: EventSource("cars", {"time": float}, timestamp="time"), "must not be in the schema too"),
@@ -73,7 +73,7 @@ def doubled(**options) -> OnDemandView:
         (lambda: distinct_count("road", "1m", exact_to=2), "from 16 to 4096"),
         (lambda: ratio(count_of("1m"), count_of("1m", "2m"), name="share"), "different numbers of windows"),
         (lambda: ratio("count_1m", count_of("1m"), name="share"), "'count_1m' is not a feature"),
-        (lambda: Entity("lane", ["road", "number"]), "names no column; an entity has one"),
+        (lambda: Entity("lane", ["road", "number"]), "is not a column's name; an entity has one"),
         (lambda: ratio(last_n("speed", 2, "1m"), count_of("1m"), name="share"), "last_n is not a number to divide"),
         (lambda: Catalogue.of([view(), view(count_of("2m"))]), r"two different definitions.*the other"),
         (lambda: Catalogue.of([view(), FeatureService("all", ["speeds:none"])]), "feature service 'all'"),
@@ -126,7 +126,7 @@ def test_a_reference_to_nothing_lists_what_there_is():
     catalogue = Catalogue.of([view()])
     with pytest.raises(UnknownFeatureError, match="count_1m"):
         catalogue.feature("speeds:mean")
-    with pytest.raises(UnknownFeatureError, match="there are speeds; of that one, speeds@1"):
+    with pytest.raises(UnknownFeatureError, match="there are speeds; versions of speeds are speeds@1"):
         catalogue.feature("speeds@2:count_1m")
 
 

@@ -277,7 +277,7 @@ def test_a_pinned_version_is_computed_beside_the_newest():
 
 
 def test_a_version_is_not_told_by_definitions_that_no_service_has_numbered():
-    with pytest.raises(UnknownFeatureError, match="numbered by the service: ask for cars:count_1m, which is what"):
+    with pytest.raises(UnknownFeatureError, match="only the service numbers versions: ask for cars:count_1m, which is"):
         build_training_set("cars@1:count_1m", at(65), {"cars": EVENTS}, catalogue=Catalogue.of([MEANS]))
 
 

@@ -108,7 +108,7 @@ def test_rows_that_do_not_fit_are_refused(rows, message):
 
 
 def test_a_source_without_events_or_history_is_told():
-    with pytest.raises(TrainingSetError, match=r"no events of source 'cars'.*history="):
+    with pytest.raises(TrainingSetError, match=r"source 'cars' has no events.*history="):
         build_training_set(view(count("1m")), at(65))
 
 
