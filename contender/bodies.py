@@ -51,7 +51,7 @@ def _number(value: float, field: str) -> float:
 
 def _text(value: str, field: str) -> str:
     try:
-        return value.encode().decode()  # of numpy's strings and enumerations the text alone
+        return value.encode().decode()  # drops the types of numpy's strings and of enumerations
     except UnicodeEncodeError as error:
         raise _fault(field, f"contains a character that UTF-8 can't encode: {value!a}") from error
 

@@ -29,7 +29,7 @@ def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer passes an o
 def main(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Tests machine-learning models against each other on live traffic."""

@@ -37,7 +37,7 @@ class Client:
         transport: another way to send; for tests.
 
     Every call raises RefusedError when a service refuses, UnreachableError when it does not answer, and ContenderError
-    when the arguments can't be sent. Scalars of numpy, and its arrays of one, are sent as the values they hold.
+    when the arguments can't be sent. Scalars of numpy and arrays of one element are sent as plain values.
 
     Raises:
         ContenderError: a URL is invalid.
@@ -55,22 +55,22 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Where the router is."""
+        """The URL of the router."""
         return self._transport.urls["ab_router"]
 
     @property
     def feature_url(self) -> str:
-        """Where the feature service is."""
+        """The URL of the feature service."""
         return self._transport.urls["feature_service"]
 
     @property
     def inference_url(self) -> str:
-        """Where the inference service is."""
+        """The URL of the inference service."""
         return self._transport.urls["inference_service"]
 
     @property
     def feedback_url(self) -> str:
-        """Where the feedback service is."""
+        """The URL of the feedback service."""
         return self._transport.urls["feedback_service"]
 
     def __enter__(self) -> Self:
@@ -92,16 +92,15 @@ class Client:
             model: the model's name; its first version becomes the champion.
             pipeline: a fitted scikit-learn pipeline, or a ready ONNX file: its path, bytes or ModelProto.
             columns: the rows it was fitted on, shape (rows, inputs): a frame of pandas or polars, or an array.
-            labels: what it was fitted to, shape (rows,).
+            labels: the labels it was fitted to, shape (rows,).
             options: `sources`, `defaults`, `description`, `tolerance`, `tolerance_reason`, `training_set`, as
                 `contender.registration.export_pipeline` has them; for a ready file `task` and `classes`, as
                 `contender.registration.export_file` has them. A training set fills the sources of its own columns.
-                Sources are pinned to the feature versions of today, or to those of the training set, and the
-                definitions' own defaults stand in where none is given.
+                Sources are pinned to today's feature versions, or to those of the training set. A source without a
+                default has that of its definition.
 
         Returns:
-            The version. Its `warnings`, which are shown as well, say how it treats rows of kinds that training did not
-            have.
+            The version. Its `warnings`, also shown as Python warnings, say how it treats rows unlike those of training.
 
         Raises:
             ExportError: the pipeline can't be exported.
@@ -148,20 +147,20 @@ class Client:
         missing: Missing = "excluded",
         **more: Any,
     ) -> "Experiment":
-        """The experiment with one challenger: the one that runs with this configuration, else a new draft.
+        """The running experiment or the draft with this configuration, else a new draft.
 
         It assigns no unit until it is started. A script that declares an experiment and starts it may run twice: the
         second run continues the experiment of the first, or its draft.
 
         Args:
             model: the model whose units are split.
-            challenger: the version in question.
+            challenger: the version to test.
             champion: the version it is compared with; default: the model's champion.
             share: the challenger's share of the units.
-            metric: what decides; default: the first metric of the model's task, such as log loss.
-            name: the experiment's name; default: the model's with the time.
-            window_s: how long after its prediction an outcome may come and count.
-            missing: what a label that has not come by then means.
+            metric: the metric that decides; default: the first metric of the model's task, such as log loss.
+            name: the experiment's name; default: the model's name and the time.
+            window_s: how long after its prediction an outcome still counts.
+            missing: whether a row without a label by then is excluded, or counts as negative.
             more: `alpha`, `tuning_n`, `coverage`, `fallback_value`, as the API has them.
 
         Raises:
@@ -212,8 +211,8 @@ class Client:
     def predict_batch(self, model: str, rows: Sequence[Mapping[str, Any]]) -> list[ab_router.Prediction | Refusal]:
         """Predictions of several rows, in order; each row as `predict` takes it.
 
-        A row that the model can't score as it is has a Refusal in place of its prediction. Where that holds for all of
-        them, the call raises RefusedError, whose errors name the rows.
+        A refused row has a Refusal in place of its prediction. If all rows are refused, the call raises RefusedError,
+        whose errors name them.
         """
         answer = self._transport.call("ab_router", ab_router.PREDICT_BATCH, body={"rows": list(rows)}, model=model)
         return [
@@ -222,7 +221,7 @@ class Client:
         ]
 
     def feedback(self, prediction_id: str, outcome: Outcome, *, at: float | None = None) -> None:
-        """Report what came true; safe on disk when this returns. `at` is when, in seconds since 1970; default now."""
+        """Report an outcome, known at `at` (seconds since 1970, default now); it is on disk when this returns."""
         self.feedback_batch([{"prediction_id": prediction_id, "outcome": outcome, "time": at}])
 
     def feedback_batch(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
@@ -252,7 +251,7 @@ class Experiment:
     name: str
 
     def start(self) -> Self:
-        """Assign units to its variants from now on; one that runs continues."""
+        """Assign units to its variants from now on; a running experiment continues."""
         try:
             self.client.change(self.name, "start")
         except RefusedError as error:

@@ -1,4 +1,4 @@
-"""Which versions of features a model is served: the meanings that it was trained on, else those of today."""
+"""Pins a model's features to versions: those that it was trained on, else today's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from contender.features.kinds import KINDS
 
 
 def training_sources(training_set: Any, columns: Any) -> dict[str, str]:
-    """The `view:feature` that serves each column of the rows which a training set has made.
+    """The `view:feature` that serves each column built by a training set.
 
     Args:
         training_set: with its manifest, or None.
@@ -23,7 +23,7 @@ def training_sources(training_set: Any, columns: Any) -> dict[str, str]:
 
 
 def trained_digests(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the views that a training set read, by `view:feature`, and by `view@number:feature` as it counts."""
+    """Digests of the views that a training set read, by `view:feature` and by its own `view@number:feature`."""
     digests = {}
     for reference in manifest["features"].values():
         ref = FeatureRef.parse(reference)
@@ -44,7 +44,7 @@ def pinned_options(
     Args:
         views: every version of each view, as the feature service has them.
         sources: `view:feature` by column; a view without a number and without a digest is the newest version.
-        defaults: by column; they stand before those of the definitions.
+        defaults: by column; they take precedence over those of the definitions.
         digests: the meaning that a reference had in training.
 
     Raises:

@@ -86,7 +86,7 @@ class Transport:
         Args:
             service: who is called.
             operation: what is called.
-            body: sent as JSON; numpy's scalars, and its arrays of one, as the values they hold.
+            body: sent as JSON; scalars of numpy and arrays of one element as plain values.
             query: parameters by name; None leaves one out.
             files: the parts of an upload, in place of `body`.
             timeout_s: longest wait for this answer; default: that of the transport.

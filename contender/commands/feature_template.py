@@ -10,12 +10,12 @@ from contender.commands.terminal import console, fail
 from contender.features.limits import NAME
 
 MOST_NAME = 40
-"""Letters of a name that longer ones are made from: those may have 63."""
+"""Longest name that longer ones, of at most 63 characters, are made from."""
 
 TEMPLATE = Template('''\
 """Features of $name.
 
-Replace names and columns by your own, then run `contender features check $path`.
+Replace names and columns with your own, then run `contender features check $path`.
 """
 
 from contender.features import Entity, EventSource, FeatureService, FeatureView, column, count, last, mean, on_demand

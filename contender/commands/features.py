@@ -15,7 +15,7 @@ from contender.commands.validate import validate
 from contender.extras import MissingExtraError
 from contender.features import Catalogue, FeatureError
 
-app = typer.Typer(no_args_is_help=True, help="Check, list, show, begin and apply feature definitions.")
+app = typer.Typer(no_args_is_help=True, help="Write, check, list, show and apply feature definitions.")
 for command in (
     feature_template.new,
     remote.apply,
@@ -109,7 +109,7 @@ def _fail(message: str) -> typer.Exit:
 
 
 def _here(text: str) -> str:
-    """The text with relative paths for those below the working directory."""
+    """The text with paths below the working directory made relative."""
     return text.replace(f"{Path.cwd()}{os.sep}", "")
 
 

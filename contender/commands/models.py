@@ -33,7 +33,7 @@ def register(
     label: Annotated[str, typer.Option(help="The sample's column with the true outcome; it is not an input.")] = "",
     task: Annotated[str, typer.Option(help=f"One of {_TASKS}; default: read from the file.")] = "",
     classes: Annotated[
-        str, typer.Option(help="Labels of the probabilities, with commas; default: from the file.")
+        str, typer.Option(help="Labels of the probabilities, separated by commas; default: read from the file.")
     ] = "",
     source: Annotated[list[str] | None, typer.Option(help="COLUMN=view:feature, for each served column.")] = None,
     default: Annotated[list[str] | None, typer.Option(help="COLUMN=VALUE, which stands in for nulls.")] = None,
@@ -96,9 +96,12 @@ def show(
     with connected() as client:
         candidates = [known for known in client.versions() if known.model == model]
         matches = [known for known in candidates if (known.version.startswith(version) if version else known.champion)]
-        if len(matches) != 1:
-            message = f"{len(matches)} versions that begin with {version!r}" if candidates else "no version at all"
-            raise fail(f"model {model} has {message}")
+        if not candidates:
+            raise fail(f"there is no model {model}")
+        if not matches:
+            raise fail(f"model {model} has no {f'version that begins with {version!r}' if version else 'champion'}")
+        if len(matches) > 1:
+            raise fail(f"{len(matches)} versions of model {model} begin with {version!r}: give more characters")
         shown = client.version(model, matches[0].version)
     if as_json:
         typer.echo(msgspec.json.encode(shown))
@@ -143,7 +146,7 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> Any:
-    """The number or truth value that a text is, else the text."""
+    """The number or boolean that a text spells, else the text."""
     try:
         value = json.loads(text)
     except ValueError:

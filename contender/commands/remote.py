@@ -18,7 +18,7 @@ from contender.features import format_duration
 _POLL_S = 0.3
 _NAME_WIDTH = 16
 _WHOLE_FROM = 100
-AsJson = Annotated[bool, typer.Option("--json", help="As the service answers it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
 WaitS = Annotated[float, typer.Option(help="Seconds to wait until everything is filled.")]
 
 
@@ -40,7 +40,9 @@ def rebuild(*, wait_s: WaitS = 600) -> None:
 def retire(
     versions: Annotated[list[str], typer.Argument(help="Versions of views, such as origin_delays@1.")],
     *,
-    force: Annotated[bool, typer.Option("--force", help="Even where a registered model is trained on it.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Retire a version even if a registered model was trained on it.")
+    ] = False,
 ) -> None:
     """Permanently stops serving and filling old versions of views, and frees their memory in Redis."""
     if not force:
@@ -48,8 +50,8 @@ def retire(
             views = {FeatureRef.parse(column.source).label for column in model.inputs}
             if used := sorted(views.intersection(versions)):
                 raise fail(
-                    f"{model.model} {model.version} is trained on {used[0]}, and would be served its defaults; "
-                    "nothing has changed. --force retires it all the same."
+                    f"{model.model} {model.version} was trained on {used[0]}, and would be served its defaults; "
+                    "nothing has been retired. --force retires it anyway."
                 )
     retired = call(contract.RETIRE_VERSIONS, body=contract.Retirement(versions)).retired
     console.print(f"Retired: {', '.join(retired)}. Their memory in Redis is freed within minutes.")

@@ -58,7 +58,7 @@ def _view_rows(view: Facts) -> Iterator[tuple[str, str]]:
     yield (
         "entity",
         _listed([f"{entity['name']} by {entity['join_key']}" for entity in view["entities"]])
-        or "none: features of the whole",
+        or "none: features over all events",
     )
     source = view["source"]
     yield "source", f"{source['name']}: {source['description']}" if source["description"] else source["name"]
@@ -148,7 +148,7 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def render_list(features: Sequence[Facts], width: int) -> Table:
-    """A table of features for a terminal of so many columns."""
+    """A table of features for a terminal of `width` columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for title in ("reference", "kind", "window", "keys", "source", "owner", "description"):
         table.add_column(title, overflow="fold")

@@ -44,8 +44,8 @@ def status() -> None:
 def logs(
     name: Annotated[str | None, typer.Argument(help="A process as `status` names it; default: all.")] = None,
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines are written.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing lines as they are written.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines to show.")] = 20,
 ) -> None:
     """Show the last lines of the processes' logs."""
     _import_from_stack("embedded.logs", "logs").logs(name, follow=follow, lines=lines)
@@ -71,7 +71,7 @@ def demo(
 
 def stack_folder() -> Path | None:
     """The folder that holds `services`, `shared`, `embedded` and `examples`; None when it is not installed."""
-    from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415 - slow, and other commands need none
+    from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415 - slow, and only this function needs it
 
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "stack" / "pyproject.toml").is_file():
@@ -86,7 +86,7 @@ def _import_from_stack(module: str, command: str) -> ModuleType:
     """Import a module of the stack, whatever packages of the same names the working directory has.
 
     Raises:
-        typer.Exit: with 1, the extra `stack` is not installed.
+        typer.Exit: with 1, when the extra `stack` is not installed.
     """
     folder = stack_folder()
     purpose = f"`contender {command}`"

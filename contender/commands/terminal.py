@@ -10,7 +10,7 @@ console = Console(highlight=False, markup=False, emoji=False)
 errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
-# C0, C1, half characters, and what turns the direction of the text around it.
+# C0, C1, lone surrogates, line separators, and what changes the direction of text.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 

@@ -112,7 +112,7 @@ def test_a_version_that_a_model_is_trained_on_is_retired_by_force_only(services:
         "GET /v1/models": {"versions": [model("v1", "speeds@1:count_1h")]},
         "POST /v1/definitions/retire": {"retired": ["speeds@1"]},
     }
-    assert "late v1 is trained on speeds@1" in call("retire", "speeds@1", code=1)
+    assert "late v1 was trained on speeds@1" in call("retire", "speeds@1", code=1)
     assert [what for what, _ in services.asked] == ["GET /v1/models"]
     assert "Retired: speeds@1." in call("retire", "speeds@1", "--force")
 
