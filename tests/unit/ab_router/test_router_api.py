@@ -220,10 +220,10 @@ async def test_what_does_not_exist_is_not_found(client, router):
 
 
 async def test_a_method_that_is_not_allowed_is_a_problem_that_names_those_that_are(client):
-    for method, path, allowed in (("GET", PREDICT, "POST"), ("DELETE", "/v1/experiments/e", "GET")):
+    for method, path, allowed in (("GET", PREDICT, {"POST"}), ("DELETE", "/v1/experiments/e", {"GET", "HEAD"})):
         answer = await client.request(method, path)
         assert_problem(answer, 405, "method-not-allowed")
-        assert answer.headers["allow"] == allowed
+        assert set(answer.headers["allow"].split(", ")) == allowed
 
 
 @pytest.mark.parametrize(
