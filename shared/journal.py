@@ -38,7 +38,6 @@ from shared.journal_segment import Segment
 from shared.topics import LARGEST_RECORD_BYTES
 
 __all__ = [
-    "FULL_REASON",
     "Acknowledged",
     "Journal",
     "JournalDamagedError",
@@ -49,7 +48,7 @@ __all__ = [
 ]
 
 SEGMENT_BYTES = 64 * 1024**2
-FULL_REASON = "the journal is full because Kafka has not taken events for a while"
+_FULL_REASON = "the journal is full because Kafka has not taken events for a while"
 _NEARLY_FULL = 0.95
 _FULL = 0.99
 _RETRY_AFTER_S = 5
@@ -125,7 +124,7 @@ class Journal:
                 )
         content = b"".join([framed(record) for record in records])
         if self.unsent_bytes + len(content) > self.limit_bytes:
-            raise JournalFull(FULL_REASON, retry_after_s=_RETRY_AFTER_S)
+            raise JournalFull(_FULL_REASON, retry_after_s=_RETRY_AFTER_S)
         if self._held is not None:
             self._held.append(content)
         else:
@@ -133,9 +132,10 @@ class Journal:
         self.unsent_bytes += len(content)
 
     @property
-    def nearly_full(self) -> bool:
-        """Whether readiness should say no, before anything is refused."""
-        return self.unsent_bytes > _NEARLY_FULL * self.limit_bytes
+    def unready_reasons(self) -> list[str]:
+        """Why the process should get no further calls; a nearly full journal is named before it refuses any."""
+        is_nearly_full = self.unsent_bytes > _NEARLY_FULL * self.limit_bytes
+        return [reason for reason in (_FULL_REASON if is_nearly_full else "", self.fault) if reason]
 
     def check_room(self) -> None:
         """Refuse work early whose result could hardly be appended.
@@ -144,7 +144,7 @@ class Journal:
             JournalFull: the unsent bytes come close to the limit.
         """
         if self.unsent_bytes > _FULL * self.limit_bytes:
-            raise JournalFull(FULL_REASON, retry_after_s=_RETRY_AFTER_S)
+            raise JournalFull(_FULL_REASON, retry_after_s=_RETRY_AFTER_S)
 
     @property
     def fault(self) -> str:

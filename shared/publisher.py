@@ -31,6 +31,7 @@ from shared.background import run_forever
 from shared.journal import Acknowledged, Journal, JournalFull, JournalRecord, Position
 from shared.logs import logger
 from shared.retention import Retention
+from shared.settings import Settings
 from shared.topic_admin import TopicError, ensure_topics
 from shared.topic_lookup import ids_between, name_of_partition, partition_named
 from shared.topic_reading import open_consumer
@@ -100,6 +101,17 @@ class Publisher:
         self._writing: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._log = logger(__name__)
+
+    @classmethod
+    def from_settings(cls, journal: Journal, settings: Settings) -> Self:
+        """The publisher of a service's journal."""
+        return cls(
+            journal,
+            settings.kafka,
+            partitions=settings.partitions,
+            replication=settings.replication,
+            retention=settings.retention,
+        )
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(run_forever(self._ship_until_failure, 0.0))

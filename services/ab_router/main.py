@@ -12,7 +12,7 @@ from services.ab_router.settings import RouterSettings
 from shared import http
 from shared.background import run_every
 from shared.clock import SystemClock
-from shared.journal import FULL_REASON, Journal
+from shared.journal import Journal
 from shared.publisher import Publisher
 
 _READINGS = 4
@@ -38,13 +38,7 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
     folder, clock = settings.folder("ab_router"), SystemClock()
     connections = settings.version_limit * settings.senders + _READINGS  # a version that hangs must not hold another's
     with closing(Journal.open(folder / "journal", limit_bytes=settings.journal_limit_bytes)) as journal:
-        publisher = Publisher(
-            journal,
-            settings.kafka,
-            partitions=settings.partitions,
-            replication=settings.replication,
-            retention=settings.retention,
-        )
+        publisher = Publisher.from_settings(journal, settings)
         async with (
             http.service_client(settings, "feature_service", connections) as features_client,
             http.service_client(settings, "inference_service", connections) as inference_client,
@@ -96,9 +90,7 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
 async def unready(state: Mapping[str, Any]) -> list[str]:
     """Why this router can't answer. While a fallback value answers for an experiment, the router is ready."""
     journal: Journal = state["journal"]
-    reasons = [FULL_REASON] if journal.nearly_full else []
-    if fault := journal.fault:
-        reasons.append(fault)
+    reasons = journal.unready_reasons
     if _is_inference_away(state) and not _fallbacks(state):
         reasons.append("the inference service does not answer, and no running experiment has a fallback value")
     return reasons

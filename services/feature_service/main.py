@@ -29,7 +29,7 @@ from services.feature_service.worker import create_worker
 from shared import http
 from shared.background import run_every
 from shared.clock import Clock, SystemClock
-from shared.journal import FULL_REASON, Journal
+from shared.journal import Journal
 from shared.processes import run_web
 from shared.publisher import Publisher
 from shared.topic_admin import ensure_topics
@@ -95,13 +95,7 @@ def web_resources(settings: FeatureSettings) -> Resources:
             async with (
                 aclosing(_store(settings, settings.store_timeout_s)) as store,
                 open_sql_registry(settings.database_url("feature_service")) as registry,
-                Publisher(
-                    journal,
-                    settings.kafka,
-                    partitions=settings.partitions,
-                    replication=settings.replication,
-                    retention=settings.retention,
-                ),
+                Publisher.from_settings(journal, settings),
             ):
                 definitions = _definitions(settings, registry, store)
                 await definitions.open()
@@ -166,10 +160,7 @@ async def _ready(state: Mapping[str, Any]) -> list[str]:
     store: FeatureStore = state["store"]
     intake: Intake = state["intake"]
     reasons = [] if await store.is_ready() else ["Redis does not answer"]
-    if intake.journal.nearly_full:
-        reasons.append(FULL_REASON)
-    if fault := intake.journal.fault:
-        reasons.append(fault)
+    reasons += intake.journal.unready_reasons
     if fault := intake.definitions.fault:
         reasons.append(fault)
     return reasons

@@ -12,7 +12,7 @@ from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import RedisSnapshots, SnapshotStore
 from shared import clock, http, processes, topic_admin, worker_process
-from shared.journal import FULL_REASON, Journal
+from shared.journal import Journal
 from shared.publisher import Publisher
 
 SERVICE: Final = "feedback_service"
@@ -35,13 +35,7 @@ Resources = Callable[[FeedbackSettings], AbstractAsyncContextManager[State]]
 async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
     """Open the journal, its publisher, Redis and the view of the experiments."""
     journal = Journal.open(settings.folder(SERVICE) / "journal", limit_bytes=settings.journal_limit_bytes)
-    publisher = Publisher(
-        journal,
-        settings.kafka,
-        partitions=settings.partitions,
-        replication=settings.replication,
-        retention=settings.retention,
-    )
+    publisher = Publisher.from_settings(journal, settings)
     snapshots = _snapshots(settings)
     try:
         async with publisher, experiments.ExperimentsFromKafka(settings.kafka) as announced:
@@ -109,13 +103,8 @@ def serve_worker(settings: FeedbackSettings) -> None:
 
 async def unready(state: Mapping[str, Any]) -> list[str]:
     """Why the web process can't do its job; empty if it can."""
-    reasons = await store_faults(state["snapshots"])
     journal: Journal = state["journal"]
-    if journal.nearly_full:
-        reasons.append(FULL_REASON)
-    if fault := journal.fault:
-        reasons.append(fault)
-    return reasons
+    return [*await store_faults(state["snapshots"]), *journal.unready_reasons]
 
 
 def remarks(state: Mapping[str, Any]) -> list[str]:

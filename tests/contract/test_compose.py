@@ -39,7 +39,7 @@ SETTINGS: dict[str, type[Settings]] = {
 }
 # What code says when it needs an address, and the variable that gives it.
 ADDRESSES = {
-    r"settings\.kafka\b": "CONTENDER_KAFKA",
+    r"settings\.kafka\b|Publisher\.from_settings\(": "CONTENDER_KAFKA",
     r"settings\.redis\b": "CONTENDER_REDIS",
     r"settings\.database_url\(": "CONTENDER_DATABASE",
     **{

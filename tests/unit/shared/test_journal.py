@@ -70,6 +70,17 @@ async def test_a_full_journal_refuses_and_writes_nothing(tmp_path: Path):
     journal.close()
 
 
+async def test_a_nearly_full_journal_is_unready_before_it_refuses(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=1_000_000)
+    journal.append("t", 0, None, [], bytes(940_000))
+    assert journal.unready_reasons == []
+    journal.append("t", 0, None, [], bytes(20_000))
+    assert journal.unready_reasons == ["the journal is full because Kafka has not taken events for a while"]
+    journal.check_room()
+    journal.append("t", 0, None, [], b"fits")
+    journal.close()
+
+
 async def test_segments_roll_and_go_once_they_are_acknowledged(tmp_path: Path):
     journal = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=100)
     for number in range(10):
@@ -179,6 +190,7 @@ async def test_a_disk_that_takes_nothing_is_named_until_it_has_room_for_what_it_
         with pytest.raises(JournalFull):
             journal.append("t", 0, None, [], bytes(MIB))
         assert journal.fault == "the journal can't write to its disk: No space left on device"
+        assert journal.unready_reasons == [journal.fault]
         # Nobody appends any more: whoever asks finds out, and room for less than was refused is none.
         first = journal._probed_at
         await until(lambda: bool(journal.fault) and journal._probed_at > first)

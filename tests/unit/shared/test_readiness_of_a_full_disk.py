@@ -16,13 +16,13 @@ async def answers(*_: object) -> bool:
 
 @pytest.mark.parametrize("fault", ["", FAULT])
 async def test_the_disks_own_words_are_a_reason(fault: str):
-    journal = SimpleNamespace(fault=fault, nearly_full=False, unsent_bytes=0, limit_bytes=1)
+    expected = [fault] if fault else []
+    journal = SimpleNamespace(unready_reasons=expected)
     state = {
         "journal": journal,
         "snapshots": SimpleNamespace(ping=answers),
         "store": SimpleNamespace(is_ready=answers),
         "intake": SimpleNamespace(journal=journal, definitions=SimpleNamespace(fault="")),
     }
-    expected = [fault] if fault else []
     assert await feedback_service.unready(state) == expected
     assert await feature_service._ready(state) == expected
