@@ -9,7 +9,7 @@ from shared.errors import Unavailable
 from shared.logs import logger
 
 _WORKED_S = 60.0
-"""An action that ran for this long before it failed had begun to work: it is the beginning of another outage."""
+"""An action that ran for this long before it failed had worked: its failure begins another outage."""
 
 
 @asynccontextmanager
@@ -21,12 +21,12 @@ async def run_every(
     slowest_s: float = 0.0,
     name: str = "",
 ) -> AsyncIterator[None]:
-    """Run an action every so often beside the block. One that fails is tried again, whatever it raised.
+    """Run an action every so often beside the block. A run that fails is repeated, whatever it raised.
 
-    An action may also run for as long as it can, such as one that follows a stream: then it begins anew when it ends.
+    An action may also run for as long as it can, such as one that follows a stream; it starts again when it ends.
 
-    The log has a line when the action begins to fail, with the traceback of what is no outage, and one when it works
-    again: an outage of an hour is two lines, not one every other second.
+    The log gets a line when the action begins to fail, with a traceback unless it is an outage, and a line when it
+    works again. So an outage of an hour takes two lines.
 
     Args:
         action: what to do.

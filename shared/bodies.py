@@ -33,7 +33,7 @@ async def read_body(request: Request, shape: type[ShapeT], limit_bytes: int) -> 
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise UnsupportedMediaType(f"content-type is {media_type or 'missing'}; this reads application/json")
+        raise UnsupportedMediaType(f"content-type is {media_type or 'missing'}; send application/json")
     body = await read_bytes(request, limit_bytes)
     return decode_json(body, shape)
 

@@ -97,7 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin with a connection; where there are too many, another one that waits makes room."""
+        """Begin to watch a connection. Where too many are open, the one that has waited longest makes room."""
         super().connection_made(transport)
         self._look_later()
         if len(self.connections) > self._limits.connections:
@@ -108,13 +108,13 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(Refusal("room", HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End with a connection."""
+        """Stop watching a connection."""
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, or throw it away after a refusal."""
+        """Parse the data, or discard it after a refusal."""
         if self._ended:
             return
         self._unset_keepalive_if_required()
@@ -131,10 +131,10 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(self._large_head())
 
     def _parse(self, data: bytes) -> bytes:
-        """Parse; what remains is a request that offers to speak something else, without its offer.
+        """Parse, and return what to parse next: a request that offers another protocol, without its offer.
 
-        The parser takes whatever follows an offer for another protocol. Nothing but HTTP/1.1 is spoken here, and the
-        body of such a request is a body: Java's client makes this offer with each POST.
+        The parser takes whatever follows such an offer for the other protocol. This server speaks HTTP/1.1 alone, so
+        it is the request's body: Java's client makes this offer with each POST.
         """
         try:
             self.parser.feed_data(data)
@@ -153,7 +153,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._since = True, self.loop.time()
 
     def on_headers_complete(self) -> None:
-        """A head is read: too large it goes no further."""
+        """A head is read: check it before its request goes on."""
         limits = self._limits
         size = (
             sum(len(name) + len(value) for name, value in self.headers) if self._unread_bytes > limits.head_bytes else 0
@@ -167,9 +167,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             raise ValueError(self._refusal.detail)  # ends the parser's step
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
-            return  # it is read again
+            return  # `_parse` has it read again without the offer
         super().on_headers_complete()
-        self.headers = []  # fields behind the body are none of the head's
+        self.headers = []  # trailers behind the body do not belong to the head
         self._in_head, self._in_body, self._since = False, True, self.loop.time()
         self._body_budget_s = limits.body_s
         self._body_bytes = self._unread_bytes = 0
@@ -225,7 +225,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._stalled_s > self._limits.idle_s:
             self.cut("unread answer")
         elif self.flow.read_paused or (self._answering and self.cycle.waiting_for_100_continue):
-            self._since += self._limits.look_s  # it is we who don't read
+            self._since += self._limits.look_s  # this side does not read
         elif self._in_body and self._answering:
             self._look_at_body()
         elif self.loop.time() - self._since > self._allowed_s():
@@ -235,7 +235,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.cut("idle")
 
     def _look_at_body(self) -> None:
-        """Time passes, and the bytes that came buy some of it back."""
+        """Take the time since the last look from the body's budget; the bytes that came buy some of it back."""
         limits = self._limits
         bought_s = self._body_bytes / limits.body_bytes_per_s
         self._body_bytes = 0
@@ -244,7 +244,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Refusal("slow body", HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly"))
 
     def _allowed_s(self) -> float:
-        """How long the present phase, other than a body's that is wanted, may last, in seconds."""
+        """Seconds that the present phase may last; `_look_at_body` limits the body of an unanswered request."""
         limits = self._limits
         if self._in_body:
             return limits.body_s
@@ -261,7 +261,7 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer with a problem, where the turn is this request's and no answer has begun, and end the connection."""
+        """End the connection, with a problem if it is this request's turn and its answer has not begun."""
         others_turn = self._answering and (self.pipeline or not self._in_body or self.cycle.response_started)
         if others_turn or self.transport.is_closing():
             self.cut(refusal.reason)
@@ -322,4 +322,4 @@ async def serving(
         server.close()
         for connection in list(server_state.connections):
             connection.transport.abort()
-        await asyncio.sleep(0)  # in which they are lost
+        await asyncio.sleep(0)  # lets their `connection_lost` run

@@ -12,18 +12,18 @@ from contender.contracts.tasks import TaskName
 from contender.contracts.values import Missing, Outcome, Scalar, Score
 
 FRAME_ID_CHARACTERS = 100
-"""The longest frame id that is read. Ours have 26; the keys of what is kept of a frame must not grow with others."""
+"""The longest frame id that is read. Ours have 26; a longer one would make the keys of its frame in stores grow."""
 
 
 class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Predictions of one model version for one variant; every list has one entry per row.
 
     The block says all that the join needs to judge an outcome, so that a reader needs no other topic.
-    `variant` is what the unit was assigned (intention to treat), `served_variant` what answered: none of them when
-    the experiment's fallback value did.
+    `variant` is what the unit was assigned (intention to treat), `served_variant` what answered: None when the
+    experiment's fallback value did.
     `score` is the probability of the last class for a binary model, the value for a regression, and one
     list of class probabilities per row for a multiclass model. `label` is what the model itself predicts, one of
-    `classes`, or the value for a regression; blocks of a router that recorded none judge by the likelier class.
+    `classes`, or the value for a regression; where a router recorded none, the likelier class counts.
     """
 
     model: str

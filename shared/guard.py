@@ -59,7 +59,7 @@ class Admission:
         """Whether a request with these headers may change something.
 
         The rule is that of Go's `http.CrossOriginProtection`: by Sec-Fetch-Site, which browsers send and pages can't
-        forge, else by Origin; a request with neither is no browser's.
+        forge, else by Origin; a request with neither comes from no browser.
         """
         if site in _OWN_SITE or (not site and origin is None):
             return True
@@ -78,7 +78,7 @@ class Guard:
         self._serves = lru_cache(_KNOWN_HOSTS)(admission.serves)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it before anything of it is read."""
+        """Answer a request, or refuse it before its body is read."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -105,7 +105,7 @@ class Guard:
                 host = value
                 if len(host) > _HOST_CHARACTERS or not self._serves(host):
                     return details(
-                        MISDIRECTED, f"{_shown(host)} is no host that is served here: see CONTENDER_ALLOWED_HOSTS"
+                        MISDIRECTED, f"this service does not serve the host {_shown(host)}: see CONTENDER_ALLOWED_HOSTS"
                     )
             elif name == b"origin":
                 origin = value
@@ -114,7 +114,7 @@ class Guard:
         if scope["method"] in _SAFE_METHODS or self._admission.admits(site=site, origin=origin, host=host):
             return None
         return details(
-            CROSS_SITE, f"pages of {_shown(origin or site)} may change nothing here: see CONTENDER_ALLOWED_ORIGINS"
+            CROSS_SITE, f"pages of {_shown(origin or site)} may not change anything here: see CONTENDER_ALLOWED_ORIGINS"
         )
 
 

@@ -53,7 +53,7 @@ def create_app(
 ) -> FastAPI:
     """A FastAPI application with health, metrics, problem details, /openapi.json and the page /docs.
 
-    A middleware class with a static `problems_of(operation)` has the problems that it answers documented.
+    The OpenAPI document lists the problems of each middleware class that has a static `problems_of(operation)`.
 
     Args:
         service: name of the service.
@@ -63,7 +63,7 @@ def create_app(
         problems: which problem stands for which error of the service's own.
         ready: given that state, the reasons why this process can't do its job; none means ready.
         remarks: given that state, what an operator should know of a process that is ready.
-        progress: counters by name, one of which moves while a worker gets on.
+        progress: counters by name, one of which moves while a worker makes progress.
     """
     table = ProblemTable({**OF_HTTP, **(problems or {})})
     app = FastAPI(
@@ -72,7 +72,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # FastAPI's page loads its assets from a CDN
         redoc_url=None,
-        redirect_slashes=False,  # one path, one answer: what is not there is a problem, and no other address
+        redirect_slashes=False,  # one path, one answer: an unknown path gets a problem, and no redirect
         exception_handlers={ClientDisconnect: _note_disconnect, **renderers(table)},
     )
     app.add_middleware(_Measured)
@@ -133,7 +133,7 @@ def _health(
 
 
 async def _note_disconnect(request: Request, _: Exception) -> Response:
-    """A client that leaves in the middle of its body is no error of ours; nobody reads this answer."""
+    """A client that leaves in the middle of its body has not met an error of ours; nobody reads this answer."""
     logger(__name__).info("the connection ended before the request was read", path=shortened(request.url.path))
     return Response(status_code=_CLIENT_CLOSED)
 

@@ -1,9 +1,9 @@
 """A local append-only journal: what was acknowledged is on disk, and stays there until Kafka has it.
 
 The journal is a folder of segments `<sequence number>.log`. A record is a 4-byte length, a 4-byte CRC-32 and the
-msgpack of a JournalRecord. A crash may leave a partial record at the end of the last segment; nobody was told that it
-was kept, and opening cuts it off. The file `acknowledged` holds how far the publisher got, and `refused` the records
-that Kafka refused.
+msgpack of a JournalRecord. A crash may leave a partial record at the end of the last segment; nobody has acknowledged
+it, and opening cuts it off. The file `acknowledged` holds how far the publisher got, and `refused` the records that
+Kafka refused.
 """
 
 import asyncio
@@ -111,7 +111,7 @@ class Journal:
         self.append_all([JournalRecord(topic, partition, key, headers, value)])
 
     def append_all(self, records: Sequence[JournalRecord]) -> None:
-        """Write records, all or none; they are durable after a flush, to be begun before anything else is awaited.
+        """Write records, all or none; they are durable after a flush, which the caller begins before any other await.
 
         Raises:
             RecordTooLarge: one of them is larger than Kafka takes; nothing was written.
@@ -138,7 +138,7 @@ class Journal:
         return [reason for reason in (_FULL_REASON if is_nearly_full else "", self.fault) if reason]
 
     def check_room(self) -> None:
-        """Refuse work early whose result could hardly be appended.
+        """Refuse work early when there is hardly room for its result.
 
         Raises:
             JournalFull: the unsent bytes come close to the limit.
@@ -150,8 +150,8 @@ class Journal:
     def fault(self) -> str:
         """Why the disk takes no records at the moment; empty while it does.
 
-        While nothing is appended, since work is refused early, this tries at most once a second whether the disk has
-        room for what it did not take the last time.
+        Work is refused early meanwhile, so nothing is appended. Therefore this tries, at most once a second, whether
+        the disk has room for what it did not take the last time.
         """
         if self._fault and time.monotonic() - self._probed_at > _PROBE_S:
             self._probed_at = time.monotonic()
@@ -202,7 +202,7 @@ class Journal:
             self._write_held(b"".join(held))
 
     def _sync_segment(self, segment: Segment, *, opens_next: bool) -> Segment | None:
-        """Make a segment durable; the next one where it is to be opened and the disk has room for another file."""
+        """Make a segment durable. Returns the next one if it should be opened and the disk has room for its file."""
         self.sync_file(segment.file)
         if opens_next:
             with suppress(OSError):
@@ -210,7 +210,7 @@ class Journal:
         return None
 
     def _write_held(self, content: bytes) -> None:
-        """Write what was appended meanwhile; the flushes of its callers raise where the disk does not take it."""
+        """Write what was held during a flush; if the disk does not take it, the flushes of its callers raise."""
         try:
             self._write(content)
         except JournalFull:

@@ -1,4 +1,4 @@
-"""How a journal lies on disk: its records, its segments, and how far the publisher got."""
+"""The files of a journal: its records, its segments, and how far the publisher got."""
 
 import fcntl
 import os
@@ -43,7 +43,7 @@ class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
 class Acknowledged(msgspec.Struct, frozen=True):
     """How far the publisher got: the next record to send, and per topic-partition the last offset Kafka gave.
 
-    `lost` says that this is a guess, since what was stored can't be read: anything may have been sent already.
+    `lost` marks a guess, made because the stored one can't be read: any record may have been sent already.
     """
 
     segment: int = 0
@@ -125,7 +125,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def bytes_from(folder: Path, at: Acknowledged) -> int:
-    """Bytes of records behind what was acknowledged."""
+    """Bytes of the records behind the acknowledged ones."""
     sizes = {
         number: segment_path(folder, number).stat().st_size for number in segments_of(folder) if number >= at.segment
     }
@@ -170,10 +170,10 @@ def read_records(
 
 
 def checked_end(folder: Path, at: Acknowledged) -> Position:
-    """Where the next record goes; all records that are not acknowledged before it can be read.
+    """Check that every record which is not acknowledged can be read; return where the next record goes.
 
     Raises:
-        JournalDamagedError: one of them can't be.
+        JournalDamagedError: a record can't be read.
     """
     segments = segments_of(folder)
     last = segments[-1] if segments else 0
@@ -187,13 +187,13 @@ def checked_end(folder: Path, at: Acknowledged) -> Position:
                     raise _damaged(path, end.byte)
                 break  # the segments behind are empty
     if end < Position(at.segment, at.position):
-        logger(__name__).warning("the journal ends before what was acknowledged", folder=str(folder), at=at.segment)
+        logger(__name__).warning("the journal ends before its acknowledged position", folder=str(folder), at=at.segment)
         return Position(at.segment + 1, 0)
     return end
 
 
 def _whole_bytes(path: Path, start: int) -> int:
-    """Where whole records from `start` on end; behind that there is at most one that was not written to its end."""
+    """Where the whole records from `start` on end; at most one partial record lies behind."""
     size = path.stat().st_size
     with path.open("rb") as file:
         end = min(start, size)
@@ -214,7 +214,7 @@ def _damaged(path: Path, byte: int) -> JournalDamagedError:
 
 
 def _holds_record(content: bytes) -> bool:
-    """Whether a whole record begins anywhere."""
+    """Whether a whole record begins anywhere in it."""
     at = content.find(_ARRAY_OF_FIVE, _HEAD.size)
     while at >= 0:
         length, checksum = _HEAD.unpack_from(content, at - _HEAD.size)
@@ -232,7 +232,9 @@ def read_acknowledged(folder: Path) -> Acknowledged:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Acknowledged)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        logger(__name__).warning("what was acknowledged is looked up in Kafka", path=str(path), error=str(error))
+        logger(__name__).warning(
+            "the acknowledged position can't be read and is looked up in Kafka", path=str(path), error=str(error)
+        )
         return Acknowledged(min(segments_of(folder), default=0), 0, {}, lost=True)
 
 

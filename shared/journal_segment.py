@@ -63,7 +63,7 @@ class Segment:
             self._has_partial_record = False
 
     def forget(self) -> int:
-        """Go back to what is durable; the number of bytes that are lost."""
+        """Go back to what is durable; return the number of bytes that are lost."""
         lost, self.end = self.end - self.durable, self.durable
         self._cut()
         return lost

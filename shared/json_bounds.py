@@ -1,4 +1,4 @@
-"""How many arrays and objects JSON of strangers may hold: each costs fifty times its two bytes once it is read."""
+"""How many arrays and objects a stranger's JSON may hold: decoded, each takes fifty times its two bytes."""
 
 _LARGE_BYTES = 256 * 1024
 

@@ -105,7 +105,7 @@ class MicroBatcher(Generic[ItemT, ResultT]):
         return [_result(result) for result in await call.results]
 
     def _start_sender(self) -> None:
-        """Start a sender, unless one that was started has not taken its batch yet or as many run as may."""
+        """Start a sender for what waits, unless a started one is still to take its batch or the limit runs."""
         if self._waiting and not self._is_starting and self._running < self._senders:
             self._is_starting = True
             self._running += 1
@@ -143,7 +143,7 @@ class MicroBatcher(Generic[ItemT, ResultT]):
         results: Sequence[ResultT | Exception]
         try:
             results = await self._send(items)
-        except Exception as error:  # noqa: BLE001 - whatever failed belongs to the callers, who are told
+        except Exception as error:  # noqa: BLE001 - every caller of the batch gets the error
             results = [error] * len(items)
         start = 0
         for call in calls:

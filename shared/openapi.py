@@ -29,7 +29,7 @@ from contender.contracts.problems import (
 
 Schema = dict[str, Any]
 Gate = Callable[[Operation[Any]], Sequence[ProblemType]]
-"""The problems of an operation's calls that never reach it."""
+"""Gives the problems that an operation's calls may meet before they reach it."""
 
 _SCHEMA = "#/components/schemas/{name}"
 _DESCRIPTION = (
@@ -100,7 +100,7 @@ def _types(operations: Sequence[Operation[Any]]) -> Iterable[Any]:
 
 
 def _schema_of_any(kind: type) -> Schema:
-    """The schema of what the contracts leave open."""
+    """The schema of a type that msgspec does not know: the contracts have `object` for any JSON value."""
     if kind is object:
         return {"description": "any JSON value"}
     raise NotImplementedError

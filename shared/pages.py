@@ -24,7 +24,7 @@ _HEADERS = {
 class Pages(APIRouter):
     """The pages of one service: a route and a template each, which extends `base.html`.
 
-    A route with a `summary` stands in the navigation of all of them, by these words.
+    The navigation of every page links each route that has a `summary`, by these words.
 
     Args:
         templates: folder of the service's templates.

@@ -33,7 +33,7 @@ class BadRequest(ServiceError):  # noqa: N818
 
 
 class UnsupportedMediaType(ServiceError):  # noqa: N818
-    """The content type is not read here."""
+    """The call does not take this content type."""
 
 
 OF_HTTP: dict[type[ServiceError], ProblemType] = {

@@ -16,7 +16,7 @@ from shared.guard import Admission, Guard
 from shared.settings import ServiceName, Settings
 
 _DRAIN_S = 5
-_CHILD_STOP_S = 15  # more than a web process or a worker takes for it
+_CHILD_STOP_S = 15  # longer than a web process or a worker takes to stop
 
 
 def run_web(app: FastAPI, settings: Settings, service: ServiceName) -> None:

@@ -4,8 +4,8 @@ A producer's idempotence covers one session only. So at the start of every sessi
 publisher first reads the tail of each topic-partition from the last offset that it knows was acknowledged, and skips
 the journal records whose event id already lies there.
 
-A record that Kafka refuses for good must not hold up those behind it: what follows a refusal is sent one by one, and a
-record that is refused alone goes to the journal's file `refused`.
+A record that Kafka refuses for good must not hold up those behind it: after a refusal the publisher sends records one
+by one, and a record that is refused alone goes to the journal's file `refused`.
 """
 
 import asyncio
@@ -41,8 +41,8 @@ REQUEST_LIMIT_BYTES = LARGEST_RECORD_BYTES + 64 * 1024
 """What the producer takes: the largest value of a record with its key and headers."""
 
 _CHUNK_BYTES = 1024**2
-# How much of the journal is looked up in the topics at a time: what a session had sent when it ended is a beginning
-# of what is not acknowledged, of a chunk or little more.
+# How much of the journal is looked up in the topics at a time. When a session ends, it has sent the beginning of what
+# is not acknowledged: a chunk or little more.
 _WINDOW_BYTES = 64 * _CHUNK_BYTES
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
@@ -211,7 +211,7 @@ class Publisher:
     async def _store(self) -> None:
         try:
             await self._in_thread(self._journal.store_acknowledged)
-        except OSError as error:  # a full disk gets no emptier by not sending; the next session looks up more
+        except OSError as error:  # sending goes on, because it frees the disk; the next session looks up more
             self._log.warning("publisher can't note what was acknowledged", error=repr(error))
 
     async def _set_aside(self, record: JournalRecord, error: KafkaError, end: Position) -> None:
@@ -236,7 +236,7 @@ class Publisher:
 
     def _set_stalled(self, *, stalled: bool) -> None:
         if self._stalled and not stalled:
-            self._log.info("publisher gets through again")
+            self._log.info("publisher works again")
         self._stalled = stalled
         STALLED.set(stalled)
 
@@ -244,7 +244,7 @@ class Publisher:
         """Send records and return the last offset by topic-partition.
 
         Raises:
-            KafkaError: not all of them were acknowledged; which ones were, the next session looks up.
+            KafkaError: not all of them were acknowledged; the next session looks up which ones were.
         """
         overdue = asyncio.get_running_loop().call_later(_OVERDUE_S, self._warn_overdue)
         try:
@@ -283,9 +283,9 @@ class Publisher:
         await self._store()
 
     async def _already_sent(self) -> tuple[set[bytes], Position]:
-        """Event ids of the journal's next records that lie in the topics, and up to where that was looked up.
+        """Event ids of the journal's next records that lie in the topics, and the position up to which it looked.
 
-        Records go out in order, so where none of these was sent none of those behind was.
+        Records go out in order: if none of these was sent, no later record was.
         """
         start = Position(self._at.segment, self._at.position)
         wanted, partitions, end = await asyncio.to_thread(self._window, start)
@@ -314,7 +314,7 @@ class Publisher:
 
 
 async def _sent(producer: AIOKafkaProducer, records: list[JournalRecord]) -> list[Any]:
-    """Each record's metadata or error, in order; nothing for those behind a record that the producer refuses."""
+    """Each record's metadata or error, in order; ends with the error of a record that the producer refuses."""
     sent: list[asyncio.Future[RecordMetadata]] = []
     refused: list[KafkaError] = []
     try:

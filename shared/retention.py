@@ -15,7 +15,7 @@ COMPACTED: Mapping[str, str] = MappingProxyType(
     {
         # Compaction alone: with a retention time the oldest predictions of a long experiment would fall out.
         "cleanup.policy": "compact",
-        # A worker that was away for less than this hears of every deletion.
+        # A worker that was away for less than this reads every deletion.
         "delete.retention.ms": "86400000",
         # The newest segment is never compacted, and of the others a quarter may be outdated.
         "min.cleanable.dirty.ratio": "0.2",
@@ -41,7 +41,7 @@ class Retention:
         return sum(self.bytes_by_topic.values())
 
     def configuration(self, topic: str, partitions: int) -> dict[str, str]:
-        """The topic's configuration, as Kafka names and counts: bytes by partition, time in milliseconds."""
+        """The topic's configuration in Kafka's names and units: bytes by partition, time in milliseconds."""
         limit = self.bytes_by_topic.get(topic, 0) // partitions
         segment = min(max(limit // _SEGMENTS, SMALLEST_SEGMENT_BYTES), LARGEST_SEGMENT_BYTES)
         return {

@@ -29,7 +29,7 @@ from shared.topics import LARGEST_RECORD_BYTES, PARKED_NAME, Topic
 
 EventT = TypeVar("EventT", bound=msgspec.Struct)
 PARKED_BYTES = 64 * 1024
-"""What is kept of a record that is set aside: enough to see what it is."""
+"""Bytes of a parked record that are kept: enough to see what it is."""
 
 _ROOM_BYTES = 32 * 1024
 """For the key and the headers that a record has beside its value."""
@@ -100,7 +100,7 @@ def create_faust(name: str, *, kafka: str, data: Path, partitions: int, store: s
 async def crash_on_error(app: faust.App) -> AsyncIterator[None]:
     """Ends the application, and its process with it, when the block inside an agent raises.
 
-    Faust alone would start the agent again behind the failed record, whose offset the next commit would pass.
+    Faust alone would start the agent again behind the failed record, and the next commit would skip it.
     """
     try:
         yield
@@ -124,7 +124,7 @@ class Membership:
         return self.app.started and self.app.tables.actives_ready
 
     async def wait_until_stuck(self, stall_timeout_s: float, look_s: float = 1.0) -> None:
-        """Return when it was incomplete for so long, with no rebalance begun and nothing recovered."""
+        """Return when it has been incomplete for so long without progress."""
         known, idle_looks = self.progress(), 0
         while idle_looks * look_s < stall_timeout_s:
             await asyncio.sleep(look_s)
@@ -133,7 +133,7 @@ class Membership:
             known = progress
 
     def progress(self) -> dict[str, int]:
-        """Counters by name, one of which moves while the worker gets on."""
+        """Counters by name, one of which moves while the worker makes progress."""
         tables: Any = self.app.tables  # Faust's interface lacks what its one manager of tables has
         return {
             "rebalances": self.app.rebalancing_count,
@@ -145,15 +145,16 @@ class Membership:
 async def start_at(consumer: Any, start: Mapping[TP, int], committed: Mapping[TP, int | None]) -> None:
     """Read partitions that were just assigned from given offsets on.
 
-    Faust goes to the committed offsets once more after a rebalance, so those are set as well; and aiokafka leaves a
-    partition where it is when 0 is committed, wherever what was fetched and thrown away has taken it: hence the seek.
+    Faust seeks the committed offsets once more after a rebalance, so this commits these offsets, too. Where 0 is
+    committed, aiokafka leaves a partition at its position, which records that were fetched and dropped may have moved:
+    hence the seek.
 
     Args:
         consumer: the application's; Faust's interface lacks what its one consumer has.
         start: by topic and partition the next offset to read.
-        committed: what is committed of them.
+        committed: their committed offsets.
     """
-    # A further rebalance may have taken them. Faust drops those, and aiokafka takes an empty commit for an error.
+    # A further rebalance may have taken some. Faust drops those, and aiokafka takes an empty commit for an error.
     owned = consumer.assignment()
     changed = {at: offset for at, offset in start.items() if at in owned and offset != committed.get(at)}
     if changed:
@@ -214,13 +215,15 @@ class SetAside:
             with self.path.open("ab") as file:
                 file.write(msgspec.json.encode(coordinates) + b"\n")
         except OSError as failure:
-            logger(__name__).error("the record's coordinates stand in this log alone", error=repr(failure))
+            logger(__name__).error(
+                "the record's coordinates can't be written to the file; only this log has them", error=repr(failure)
+            )
 
 
 async def decoded(
     stream: StreamT[bytes], topic: Topic[EventT], park: Park
 ) -> AsyncIterator[tuple[EventT, SourceRecord]]:
-    """The stream's events with their coordinates. Bytes that are no such event are parked, and the stream goes on.
+    """The stream's events with their coordinates. Bytes that can't be read as one are parked, and the stream goes on.
 
     A raised exception would kill the agent, so nothing that a producer can send may raise here.
     """

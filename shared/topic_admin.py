@@ -96,7 +96,7 @@ async def _missing(admin: AIOKafkaAdminClient, plans: Sequence[TopicPlan]) -> li
 
 
 async def _create(admin: AIOKafkaAdminClient, missing: Sequence[TopicPlan], replication: int) -> dict[str, str]:
-    """Create topics; returns why some were refused. A topic that another process created first is not."""
+    """Create topics; return why Kafka refused some. A topic that another process created first counts as created."""
     topics = [
         NewTopic(
             plan.name,
@@ -116,7 +116,7 @@ async def _create(admin: AIOKafkaAdminClient, missing: Sequence[TopicPlan], repl
 
 
 async def _configure(admin: AIOKafkaAdminClient, plans: Sequence[TopicPlan]) -> None:
-    """Change the configuration of topics that an older release or another setting made.
+    """Change the configuration of topics that an older release or another setting created.
 
     A topic that this user may not change stays as it is.
     """
@@ -154,4 +154,9 @@ async def _configurations(
 
 
 def _log_refusal(topic: str, code: int, message: str | None) -> None:
-    logger(__name__).warning("a topic keeps its configuration", topic=topic, error_code=code, reason=message)
+    logger(__name__).warning(
+        "a topic's configuration can't be read or changed, and stays as it is",
+        topic=topic,
+        error_code=code,
+        reason=message,
+    )

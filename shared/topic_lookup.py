@@ -6,10 +6,10 @@ from shared.topic_reading import read_between
 
 
 async def ids_between(consumer: AIOKafkaConsumer, known: dict[TopicPartition, int], wanted: set[bytes]) -> set[bytes]:
-    """Those of the wanted event ids that lie in topics from known offsets up to the present ends.
+    """The wanted event ids that lie in topics between the known offsets and the present ends.
 
     Raises:
-        TimeoutError: nothing comes for too long.
+        TimeoutError: Kafka sends nothing for too long.
     """
     consumer.assign(list(known))
     present: set[bytes] = set()

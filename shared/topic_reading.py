@@ -24,7 +24,7 @@ class TopicReader:
     partitions: Sequence[TopicPartition]
 
     async def ends(self) -> dict[int, int]:
-        """By partition the offset that its next record gets."""
+        """The offset that the next record gets, by partition."""
         return {at.partition: end for at, end in (await self.consumer.end_offsets(self.partitions)).items()}
 
     def read(self, start: Offsets, ends: Offsets, most: int | None = None) -> AsyncIterator[list[ConsumerRecord]]:
@@ -54,7 +54,7 @@ async def open_consumer(kafka: str, *topics: str) -> AsyncIterator[AIOKafkaConsu
 
     Args:
         kafka: bootstrap servers, comma-separated.
-        topics: those of which all partitions are assigned; default: the caller assigns some.
+        topics: all their partitions are assigned; default: the caller assigns some.
     """
     consumer = AIOKafkaConsumer(
         *topics,
@@ -88,7 +88,7 @@ async def read_between(
         consumer: has these partitions assigned.
         start: the offset where each begins, or the first that Kafka still holds.
         ends: the offset where each ends.
-        most: of records at a time.
+        most: records at a time, at most; default: as many as Kafka sends.
 
     Raises:
         TimeoutError: Kafka holds further records and has not sent any for half a minute.
@@ -99,12 +99,12 @@ async def read_between(
         consumer.seek(at, max(first[at], start[at]))
     while behind:
         async with asyncio.timeout(_STALL_TIMEOUT_S):
-            records = await _some(consumer, behind, most)
+            records = await _next_records(consumer, behind, most)
         yield [record for record in records if record.offset < ends[TopicPartition(record.topic, record.partition)]]
         behind = [at for at in behind if await consumer.position(at) < ends[at]]
 
 
-async def _some(
+async def _next_records(
     consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], most: int | None
 ) -> list[ConsumerRecord]:
     while True:

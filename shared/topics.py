@@ -54,13 +54,13 @@ def read_json(value: bytes, shape: type[ShapeT]) -> ShapeT:
     """Read JSON of a record, whoever has sent it.
 
     Raises:
-        msgspec.DecodeError: the bytes are not JSON, or JSON of another shape, of endless depth or of too many parts.
+        msgspec.DecodeError: the bytes are not JSON, or JSON of another shape, too deep or of too many parts.
     """
     if has_too_many_parts(value, _MOST_PARTS):
         raise msgspec.DecodeError(f"there are more than {_MOST_PARTS} arrays and objects")
     try:
         return msgspec.json.decode(value, type=shape)
-    except msgspec.ValidationError as error:  # which quotes a value however long it is, and then names its field
+    except msgspec.ValidationError as error:  # its text quotes the whole value before it names the field
         raise msgspec.ValidationError(_shortened(str(error))) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error
@@ -98,7 +98,7 @@ def cloud_event_headers(topic: Topic[EventT], event_id: str, time_rfc3339: str =
 
 
 class Part(NamedTuple, Generic[EncodedT]):
-    """A frame as it is encoded, and the number of its first row."""
+    """An encoded frame, and the number of its first row."""
 
     start: int
     encoded: EncodedT
@@ -107,7 +107,7 @@ class Part(NamedTuple, Generic[EncodedT]):
 def split(
     rows: Sequence[RowT], encode: Callable[[Sequence[RowT]], EncodedT], limit_bytes: int = FRAME_BYTES
 ) -> list[Part[EncodedT]]:
-    """Rows, in order, in as many frames as it takes for each to have at most `limit_bytes`, or one row.
+    """Encode rows, in order, as frames of at most `limit_bytes` each; a frame of a single row may be longer.
 
     The same rows are always split alike, and rows that fit in one frame are encoded once.
 

@@ -28,13 +28,13 @@ def run_worker(
 ) -> None:
     """Run a Faust application with /livez, /readyz and /metrics until SIGTERM.
 
-    A crash ends the process with 1, and so does a wait for partitions that gets nowhere: a new process may fare better.
+    A crash ends the process with 1, and so does a wait for partitions without progress: a new process may get them.
 
     Args:
         create: makes the application.
-        settings: where health and metrics are served, and how long it may wait for its partitions without a step.
+        settings: where health and metrics are served, and how long it may wait for its partitions without progress.
         service: whose worker it is.
-        ready: why the worker can't do its job, but for the group.
+        ready: gives the reasons why the worker can't do its job, beside those of the group.
     """
     if asyncio.run(_serve_worker(create, settings, service, ready)):
         raise SystemExit(1)
@@ -59,17 +59,17 @@ async def _serve_worker(
 
 
 async def _run(app: faust.App, membership: Membership, stopping: asyncio.Event, stall_timeout_s: float) -> bool:
-    """Run the application until it is asked to stop; whether it ended otherwise."""
+    """Run the application until it is asked to stop; return whether it ended for another reason."""
     app.loop = asyncio.get_running_loop()
     started = asyncio.create_task(app.start())
     ended = asyncio.create_task(app.wait_until_stopped())
     asked = asyncio.create_task(stopping.wait())
-    lost = asyncio.create_task(membership.wait_until_stuck(stall_timeout_s))
-    await asyncio.wait({ended, asked, lost}, return_when=asyncio.FIRST_COMPLETED)
+    stuck = asyncio.create_task(membership.wait_until_stuck(stall_timeout_s))
+    await asyncio.wait({ended, asked, stuck}, return_when=asyncio.FIRST_COMPLETED)
     crashed = not stopping.is_set()
-    if lost.done():
+    if stuck.done():
         logger(__name__).error("the worker ends: its group gives it no partitions", waited_s=stall_timeout_s)
-    for task in (ended, asked, lost):
+    for task in (ended, asked, stuck):
         task.cancel()
     try:
         async with asyncio.timeout(_STOP_S):
@@ -77,7 +77,7 @@ async def _run(app: faust.App, membership: Membership, stopping: asyncio.Event, 
     except TimeoutError:
         crashed = True
     started.cancel()
-    await asyncio.gather(started, ended, asked, lost, return_exceptions=True)
+    await asyncio.gather(started, ended, asked, stuck, return_exceptions=True)
     return crashed
 
 
