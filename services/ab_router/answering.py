@@ -39,11 +39,11 @@ class Answering:
             substitute = row.substitute
             groups.setdefault((row.version.version, substitute.version if substitute else ""), []).append(index)
         if len(groups) == 1:
-            return await self._of_one_version(rows)
+            return await self._answer_by_version(rows)
         results: dict[int, RowResult] = {}
 
         async def answer_group(indices: list[int]) -> None:
-            results.update(zip(indices, await self._of_one_version([rows[at] for at in indices]), strict=True))
+            results.update(zip(indices, await self._answer_by_version([rows[at] for at in indices]), strict=True))
 
         tasks = [asyncio.create_task(answer_group(indices)) for indices in groups.values()]
         try:
@@ -53,26 +53,26 @@ class Answering:
                 task.cancel()
         return [results[index] for index in range(len(rows))]
 
-    async def _of_one_version(self, rows: Sequence[AssignedRow]) -> list[RowResult]:
+    async def _answer_by_version(self, rows: Sequence[AssignedRow]) -> list[RowResult]:
         """Results of rows that share a version and a substitute."""
         version, substitute = rows[0].version, rows[0].substitute
         if substitute is None:
             results = await self._queues.ask(version, rows)
         else:
-            results = await self._of_challenger(version, rows)
+            results = await self._ask_challenger(version, rows)
             failed = [index for index, result in enumerate(results) if not isinstance(result, ScoredRow)]
             if failed:
                 _count_refusals(rows, results)
-                seconds = await self._queues.ask(substitute, [rows[index] for index in failed])
-                for index, second in zip(failed, seconds, strict=True):
-                    results[index] = _after_challenger(results[index], second)
+                substitutes = await self._queues.ask(substitute, [rows[index] for index in failed])
+                for index, result in zip(failed, substitutes, strict=True):
+                    results[index] = _after_challenger(results[index], result)
         _count_refusals(rows, results)
         return [
             _fallback(row) or result if isinstance(result, UnansweredRow) else result
             for row, result in zip(rows, results, strict=True)
         ]
 
-    async def _of_challenger(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[RowResult]:
+    async def _ask_challenger(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[RowResult]:
         try:
             async with asyncio.timeout(self._challenger_deadline_s):
                 return await self._queues.ask(version, rows)
@@ -80,14 +80,14 @@ class Answering:
             return [_CHALLENGER_LATE] * len(rows)
 
 
-def _after_challenger(challengers: RowResult, champions: RowResult) -> RowResult:
+def _after_challenger(from_challenger: RowResult, from_champion: RowResult) -> RowResult:
     """The result of a row that its challenger did not score.
 
-    A row that the champion rejects is refused, unless its own challenger was away: that one may score it later.
+    A row that the champion rejects is refused, unless its challenger did not answer: it may score the row later.
     """
-    if isinstance(champions, RejectedRow) and isinstance(challengers, UnansweredRow):
-        return challengers
-    return champions
+    if isinstance(from_champion, RejectedRow) and isinstance(from_challenger, UnansweredRow):
+        return from_challenger
+    return from_champion
 
 
 def _fallback(row: AssignedRow) -> ScoredRow | None:

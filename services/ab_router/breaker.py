@@ -1,4 +1,4 @@
-"""A circuit breaker: whoever fails again and again is left alone, but for a trial now and then."""
+"""A circuit breaker: a version or service that fails repeatedly gets no calls but a trial now and then."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ Permission = Literal["ask", "try", "wait"]
 class Breaker:
     """Opens after several failures in a row, and closes at the first success.
 
-    While it is open, one trial at a time may be made, a rest after the last failure. Whoever makes a trial notes
+    While it is open, callers may make one trial at a time, a rest after the last failure. Whoever makes a trial notes
     its outcome, and ends it by `end_trial`.
 
     Args:
@@ -28,7 +28,7 @@ class Breaker:
         self._clock = clock
         self._failures = 0
         self._trial_at = 0.0
-        self._is_tried = False
+        self._has_trial = False
 
     @property
     def is_open(self) -> bool:
@@ -39,14 +39,14 @@ class Breaker:
         """What may be done now: ask as usual, make the one trial that is due, or wait."""
         if not self.is_open:
             return "ask"
-        if self._is_tried or self._clock() < self._trial_at:
+        if self._has_trial or self._clock() < self._trial_at:
             return "wait"
-        self._is_tried = True
+        self._has_trial = True
         return "try"
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Note whether the call in the block is answered. A refused question is an answer; a given-up call is none."""
+        """Note whether the call in the block is answered. A refusal is an answer; a cancelled call is not noted."""
         try:
             yield
         except QuestionRefusedError:
@@ -68,4 +68,4 @@ class Breaker:
 
     def end_trial(self) -> None:
         """The trial is over, whatever its outcome: another one may follow."""
-        self._is_tried = False
+        self._has_trial = False

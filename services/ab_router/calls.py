@@ -54,7 +54,7 @@ class Caller:
     async def call(
         self, operation: Operation[AnswerT], check: Callable[[AnswerT], ContentT], body: object = None, **path: str
     ) -> ContentT:
-        """What `check` makes of an operation's answer; it raises ValueError or KeyError for an answer of another shape.
+        """What `check` makes of an operation's answer; `check` raises ValueError or KeyError for one of another shape.
 
         Raises:
             QuestionRefusedError: the service refuses the question.
@@ -77,7 +77,10 @@ class Caller:
         """As `call`, with headers, where `read` decodes the answer itself."""
         content = None if body is None else msgspec.json.encode(body)
         if content is not None and len(content) > self._body_limit_bytes:
-            raise QuestionRefusedError(f"{len(content)} bytes are too many for {self._service}", 413, [])
+            message = (
+                f"a body of {len(content)} bytes is longer than the {self._body_limit_bytes} that {self._service} reads"
+            )
+            raise QuestionRefusedError(message, 413, [])
         url = operation.url(**path)
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -90,7 +90,7 @@ class Catalog:
         return self._inference.silent_s
 
     async def find(self, name: str, versions: Collection[str] = ()) -> Model:
-        """A model. Where it, or one of the versions, is unknown, a reading that begins after this call decides.
+        """A model. If it or one of the versions is unknown, this waits for a reading that begins after the call.
 
         Raises:
             UnknownModelError: no version of it is registered.

@@ -34,7 +34,7 @@ def encode_frame(rows: Sequence[ScoredRow]) -> EncodedFrame:
 
 def _block_key(row: ScoredRow) -> tuple[object, ...]:
     assigned, experiment = row.assigned, row.assigned.experiment
-    # Columns and context keys belong to it, because every list of a block has one entry per row.
+    # Columns and context keys belong to the key, because every list of a block has one entry per row.
     return (
         assigned.model.name,
         row.version.version,

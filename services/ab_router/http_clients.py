@@ -42,7 +42,7 @@ class HttpFeatures:
 
 
 class _UnreadVersions(msgspec.Struct):
-    """A VersionList whose entries are decoded one by one, so that one of another release hides no other."""
+    """A VersionList whose entries are decoded one by one, so that one of another release does not hide the rest."""
 
     versions: list[msgspec.Raw]
 

@@ -19,8 +19,8 @@ async def ask_by_halves(
 
     Args:
         rows: what to ask for.
-        ask: gives one result per row; raises QuestionRefusedError where the question is refused, and another CallError,
-            which is then the result of its rows, where nobody answers.
+        ask: gives one result per row; raises QuestionRefusedError where the question is refused. Any other CallError,
+            where nobody answers, becomes the result of its rows.
         budget_s: seconds after which no further half is asked; a CallError is the result of the remaining rows.
     """
     loop = asyncio.get_running_loop()

@@ -91,7 +91,7 @@ class RowSchema:
         return f"is longer than {self._text_limit} characters" if len(text) > self._text_limit else ""
 
     def _entity_fault(self, value: Scalar) -> str:
-        """The fault of a join key by the features' own limits: rows are looked up together, and none fails others."""
+        """The fault of a join key by the features' own limits: rows are looked up together, so none may fail others."""
         if isinstance(value, str) and len(value) > MOST_CHARACTERS:
             return f"is longer than {MOST_CHARACTERS} characters"
         if isinstance(value, int) and abs(value) > MOST_EXACT:

@@ -210,8 +210,8 @@ def _result(version: ModelVersion, prepared: _PreparedRow, answer: _Answer | Cal
 def _rejected(prepared: _PreparedRow, errors: list[FieldError]) -> RejectedRow | UnansweredRow:
     """A rejection, unless features that are away may be its cause: then the same row may be answered later."""
     columns = {error.field.removeprefix("inputs.") for error in errors}
-    is_own = not prepared.lacking or (columns <= prepared.inputs.keys() and not columns & prepared.lacking)
-    return RejectedRow(errors) if is_own else _FEATURES_AWAY
+    is_rows_fault = not prepared.lacking or (columns <= prepared.inputs.keys() and not columns & prepared.lacking)
+    return RejectedRow(errors) if is_rows_fault else _FEATURES_AWAY
 
 
 def _errors_of(version: ModelVersion, refusal: QuestionRefusedError) -> list[FieldError]:
@@ -231,7 +231,7 @@ def _without_features(error: CallError, inputs: ViewInputs) -> _RowFeatures | Re
         for name in (_own_field(field, inputs) for field in fields)
         if name
     ]
-    return RejectedRow(errors or [FieldError("entities", "are not what features can be looked up by")])
+    return RejectedRow(errors or [FieldError("entities", "are not values that features can be looked up by")])
 
 
 def _own_field(field: str, inputs: ViewInputs) -> str:

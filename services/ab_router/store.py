@@ -22,7 +22,7 @@ class ExperimentStore(Protocol):
     """Revisions of experiments, append-only."""
 
     async def add(self, revision: ExperimentRevision) -> bool:
-        """Keep a revision; false when that number of that experiment is there already."""
+        """Keep a revision; false when the experiment has a revision of that number."""
         ...
 
     async def current(self) -> list[ExperimentRevision]:
@@ -52,7 +52,7 @@ class SqlExperimentStore:
 
     Args:
         engine: the database.
-        timeout_s: longest a question to it may take.
+        timeout_s: longest a query to it may take.
     """
 
     def __init__(self, engine: AsyncEngine, timeout_s: float = 10.0) -> None:
@@ -60,7 +60,7 @@ class SqlExperimentStore:
         self._timeout_s = timeout_s
 
     async def add(self, revision: ExperimentRevision) -> bool:
-        """Keep a revision; false when that number of that experiment is there already."""
+        """Keep a revision; false when the experiment has a revision of that number."""
         row = insert(RevisionRow).values(
             name=revision.name,
             revision=revision.revision,
@@ -89,7 +89,7 @@ class SqlExperimentStore:
                 yield connection
         except exc.IntegrityError:  # its meaning depends on the statement: the caller handles it
             raise
-        except (exc.SQLAlchemyError, OSError) as error:  # of asyncpg both, and a TimeoutError is an OSError
+        except (exc.SQLAlchemyError, OSError) as error:  # asyncpg raises both, and a TimeoutError is an OSError
             raise ExperimentStoreError("experiments can't be read or changed at the moment") from error
 
     async def _all(self) -> list[ExperimentRevision]:
@@ -106,7 +106,7 @@ class InMemoryExperimentStore:
         self._revisions: list[ExperimentRevision] = []
 
     async def add(self, revision: ExperimentRevision) -> bool:
-        """Keep a revision; false when that number of that experiment is there already."""
+        """Keep a revision; false when the experiment has a revision of that number."""
         key = (revision.name, revision.revision)
         if any((known.name, known.revision) == key for known in self._revisions):
             return False

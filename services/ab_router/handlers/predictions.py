@@ -69,7 +69,7 @@ class Predict:
         """A prediction or the refusal of each row, in order; predictions are durable when this returns.
 
         A call that ends early, at its deadline or because its caller left, is not written. Only one that ends while the
-        journal is being written to the disk may be refused and yet be on record.
+        journal is being written may be refused and yet recorded.
 
         Raises:
             UnknownModelError: no version of the model is registered.
