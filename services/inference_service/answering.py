@@ -18,9 +18,9 @@ from shared.errors import shortened
 _WHOLE_SHARE = 0.5
 """Share of a row's time that several rows together get before they are tried one by one."""
 _FIRST_SHARE = 0.05
-"""Share of it that each gets then, before those that took longer get what is left."""
+"""Share of a row's time that each gets at first when rows run one by one; slower rows run again after the others."""
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
-"""As for the columns: whoever reads scores may keep them in 32 bits, whatever the model computes in."""
+"""Readers of scores may keep them as 32-bit floats, whatever the model computes in."""
 _NAMING_SECONDS = 0.5
 """Time that a call may take to find the columns at fault."""
 

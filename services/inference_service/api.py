@@ -16,7 +16,7 @@ from shared.routes import Routes, json_response, json_with_etag
 routes = Routes()
 _PARTS = contract.VersionUpload.__struct_fields__
 _BOUNDARIES_BYTES = 64 * 1024
-"""What a multipart body holds beside its parts, at most."""
+"""Most bytes of a multipart body beside its parts."""
 
 
 @routes.serve(contract.LIST_VERSIONS)
@@ -57,7 +57,7 @@ async def predict_rows(request: Request, model: str, version: str, body: contrac
 async def _read_parts(request: Request, settings: InferenceSettings) -> dict[str, bytes]:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != contract.REGISTER_VERSION.body_media_type:
-        raise UnsupportedMediaType(f"content-type is {media_type or 'missing'}; this reads multipart/form-data")
+        raise UnsupportedMediaType(f"content-type is {media_type or 'missing'}; send multipart/form-data")
     limits = {
         "onnx": settings.model_limit_bytes,
         "manifest": settings.manifest_limit_bytes,

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from services.inference_service.limited_process import LENGTH_BYTES, packed
 
 _NICENESS = 10
-"""Behind the services, which answer for the models whose cost is known."""
+"""Lets the services go first, which answer for the models whose cost is known."""
 
 
 class ParentPipes:
@@ -50,7 +50,7 @@ def limit_memory(size: int) -> None:
 
 @contextmanager
 def growth_limited(size: int) -> Iterator[None]:
-    """Within the block no more than `size` bytes beside those in use now; a larger request fails."""
+    """Take no more within the block than `size` bytes beside those in use now; a larger request fails."""
     before, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = _address_space()
     limit = used + size if used else hard
@@ -63,7 +63,7 @@ def growth_limited(size: int) -> Iterator[None]:
 
 @contextmanager
 def time_limited(seconds: int) -> Iterator[None]:
-    """Within the block no more than so much processor time; the process ends where it takes more."""
+    """Take no more within the block than so much processor time; a process that takes more ends."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     before = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + seconds, before[1]))

@@ -136,7 +136,7 @@ class Models:
 
         Raises:
             UnknownModelError: there is no such model.
-            UnreadableVersionError: there is none that can be read.
+            UnreadableVersionError: none of its versions can be read.
         """
         listing = await self.store.versions(model)
         if not listing.versions:
@@ -201,7 +201,9 @@ def _read_manifest(content: bytes, settings: InferenceSettings) -> tuple[Manifes
 def _check_document(version: VersionDetails) -> None:
     """Refuse a manifest that the registry could not give back, before anything is kept."""
     if msgspec.json.decode(msgspec.json.encode(version), type=VersionDetails) != version:
-        raise ManifestError.at("manifest", "is not read back as it came: write numbers and texts in their plain form")
+        raise ManifestError.at(
+            "manifest", "changes when it is stored and read back: write numbers and texts in their plain form"
+        )
 
 
 def _refuse_unreadable(listing: Listing, version: str = "") -> None:
@@ -251,7 +253,9 @@ def _check_manifest(manifest: Manifest, settings: InferenceSettings) -> None:
     if len(set(manifest.classes)) < len(manifest.classes):
         raise ManifestError.at("manifest.classes", "names a class twice")
     if not task_named(manifest.task).takes_classes(len(manifest.classes)):
-        raise ManifestError.at("manifest.classes", f"has {len(manifest.classes)}, which does not fit {manifest.task}")
+        raise ManifestError.at(
+            "manifest.classes", f"has {len(manifest.classes)} classes, which does not fit {manifest.task}"
+        )
 
 
 def _default_fault(column: InputColumn, text_limit: int) -> str:

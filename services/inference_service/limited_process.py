@@ -1,6 +1,6 @@
 """A child process as its parent sees it: it answers messages, within limits of time and size.
 
-A message is some byte strings, each behind its length. The child's side is `child_process`.
+A message is a number of byte strings, then each of them behind its length. The child's side is `child_process`.
 """
 
 import asyncio
@@ -14,8 +14,7 @@ from typing import Self
 _ROOT = Path(__file__).resolve().parents[2]
 _BUFFER_BYTES = 1024**2
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-"""A thread's own memory is reserved as a whole, which would use up the limits."""
-
+"""Each thread reserves its own memory as a whole, which would use up the limits."""
 
 LENGTH_BYTES = 8
 
@@ -93,7 +92,7 @@ class LimitedProcess:
 
     async def _exchange(self, parts: Sequence[bytes]) -> list[bytes]:
         writer, reader = self._process.stdin, self._process.stdout
-        if writer is None or reader is None:  # never so: both were asked for
+        if writer is None or reader is None:  # never happens: both were asked for
             raise ProcessEndedError("the process has no pipes")
         for piece in packed(parts):
             writer.write(piece)

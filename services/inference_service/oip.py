@@ -136,15 +136,15 @@ def _columns(schema: Sequence[InputColumn], tensors: Sequence[Tensor], row_limit
 
 
 def _check_shape(name: str, shape: list[int], values: int, row_limit: int) -> None:
-    """Refuse a shape that is not [rows] or [rows, 1]; its sizes may be any integers, as long as they like."""
+    """Refuse a shape that is not [rows] or [rows, 1]; its sizes may be integers of any length."""
     if len(shape) > _MOST_DIMENSIONS:
         raise BadRequest(f"input {name} is not one column: its shape has {len(shape)} dimensions")
     if any(size > row_limit for size in shape):
         raise TooLarge(f"input {name} has more rows than the {row_limit} allowed in one request")
     if any(size < 0 for size in shape):
-        raise BadRequest(f"input {name} has {values} values, its shape a size below 0")
+        raise BadRequest(f"input {name} has a shape with a size below 0")
     if math.prod(shape) != values:
-        raise BadRequest(f"input {name} has {values} values, its shape says {shape}")
+        raise BadRequest(f"input {name} has {values} values, which do not fit its shape {shape}")
     if shape[1:] not in ([], [1]):
         raise BadRequest(f"input {name} is not one column: its shape is {shape}")
 
@@ -154,7 +154,7 @@ def _flat(data: Sequence[object]) -> list[Scalar]:
     for value in data:
         for inner in value if isinstance(value, list) else [value]:
             if not (inner is None or isinstance(inner, bool | int | float | str)):
-                raise BadRequest("data is nested deeper than rows of one column")
+                raise BadRequest("data is nested deeper than a list of rows of one value each")
             flat.append(inner)
     return flat
 

@@ -54,7 +54,7 @@ class Runner(Protocol):
 
 
 class ThreadRunner:
-    """A version whose cost is known, in the threads of the web process: a few at once, whatever other versions do."""
+    """A version of known cost, in the threads of the web process. It answers some calls at once, whatever others do."""
 
     def __init__(self, answering: Answering, threads: Executor, settings: InferenceSettings) -> None:
         self._answering = answering
@@ -78,7 +78,7 @@ class ThreadRunner:
             return await loop.run_in_executor(self._threads, self._answering.answer, inputs, seconds)
 
     async def close(self) -> None:
-        """Free nothing: it has memory alone."""
+        """Nothing to do: it holds memory alone."""
 
 
 class ProcessSlots:
@@ -89,7 +89,7 @@ class ProcessSlots:
         self._holders: OrderedDict[ProcessRunner, None] = OrderedDict()
 
     async def take(self, runner: "ProcessRunner") -> None:
-        """A slot for a runner's process.
+        """Give a runner's process a slot.
 
         Raises:
             Overloaded: all processes answer at the moment.
@@ -154,7 +154,7 @@ class ProcessRunner:
             await process.end()
 
     async def _answer(self, inputs: Inputs, ends_at: float) -> ScoredRows:
-        """The process's answers. If they end the process, a new one is asked for each half of the rows."""
+        """The process's answers. If the rows end the process, a new one is asked for each half of them."""
         rows = len(next(iter(inputs.values())))
         seconds = ends_at - time.monotonic()
         if seconds <= 0:

@@ -32,8 +32,8 @@ class Runtime:
     """Opens versions and answers for them; the longest unused is closed first.
 
     Args:
-        files: the ONNX files and what their trials have found.
-        trials: measures versions that came before there were such findings.
+        files: the ONNX files and the records of their trials.
+        trials: measures versions that have no such record under the present rules.
         settings: the limits.
         opener: makes a session of a file; tests give their own.
     """

@@ -261,7 +261,7 @@ class ModelFiles:
         """The path of a version's file.
 
         Raises:
-            FileNotFoundError: the name is no sha256.
+            FileNotFoundError: the name is not a sha256.
         """
         if _SHA256.fullmatch(version) is None:
             raise FileNotFoundError(version)

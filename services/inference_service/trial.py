@@ -27,13 +27,13 @@ _PARSED_PER_BYTE = 16
 _PARSING_BYTES = 64 * 1024**2
 """Memory for parsing: exported models take 9 times their size; a file of nothing but empty parts takes 160 times."""
 _LARGE_RUN_BYTES = 64 * 1024**2
-"""Most memory that the largest run may take of a model that shall run in the web process."""
+"""Most memory that the largest run of a model may take if the model shall run in the web process."""
 _REPEATS = 5
 """Of so many runs the quickest counts: a busy machine interrupts some, and processor time is too coarse a measure."""
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """The order of a trial, beside the file and the sample."""
+    """What to try and within which limits, beside the file and the sample."""
 
     version: ModelVersion
     tolerance: float
@@ -56,7 +56,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def run(trial: Trial, content: bytes, sample: bytes) -> tuple[Finding, bytes]:
-    """Check and load the model, answer the sample, compare, and measure; and the file as it was checked.
+    """Check and load the model, answer the sample, compare, and measure; return the file as it was checked, too.
 
     A trial without a sample opens and measures the model only.
     """
@@ -138,8 +138,8 @@ def _compare(answers: Scores, sample: Sample, tolerance: float) -> Finding:
     ours = np.array(answers.scores, dtype=np.float64)
     try:
         theirs = np.array(sample.scores, dtype=np.float64)
-    except ValueError:  # its rows are not equally long
-        return _differs("sample.scores", "is not of equally long rows")
+    except ValueError:  # its rows have different lengths
+        return _differs("sample.scores", "has rows of different lengths")
     if ours.shape != theirs.shape:
         return _differs("sample.scores", f"has shape {theirs.shape}, the model gives {ours.shape}")
     # A 32-bit score carries seven digits, so that a difference counts in proportion to a regression's values.
@@ -149,8 +149,7 @@ def _compare(answers: Scores, sample: Sample, tolerance: float) -> Finding:
     if not worst <= tolerance:
         return _differs(
             "sample.scores",
-            f"has a row, {row}, that the model answers with a difference of {worst:.3g}; "
-            f"at most {tolerance:.3g} is accepted",
+            f"differs in row {row} from the model's own score by {worst:.3g}; at most {tolerance:.3g} is accepted",
         )
     return Finding(worst, len(ours))
 
@@ -164,7 +163,7 @@ def _compare_labels(answers: Scores, sample: Sample) -> Finding | None:
         return _differs("sample.labels", message)
     for row, (ours, theirs) in enumerate(zip(answers.labels, sample.labels, strict=True)):
         if ours != theirs and not isinstance(ours, float):
-            return _differs("sample.labels", f"has a row, {row}, as {theirs!r}, which the model labels {ours!r}")
+            return _differs("sample.labels", f"has {theirs!r} in row {row}, which the model labels {ours!r}")
     return None
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import onnxruntime
 
 _LOOK_S = 0.02
-"""How often running ones are looked at: the accuracy of their limits, and no cost while nothing runs."""
+"""Pause between two looks at the runs: the accuracy of their limits, and no cost while nothing runs."""
 
 
 class Run:

@@ -15,7 +15,7 @@ KEPT_DEPTH_LIMIT = 100
 """The same for what was kept before there was a limit; Python reads about 950."""
 PART_LIMIT = 100_000
 FREE_LIMIT_BYTES = 256 * 1024
-"""What a manifest may hold beside what the service itself reads."""
+"""Most bytes of the fields of a manifest that the service itself does not read."""
 COLUMN_LIMIT = 2_000
 NAME_LIMIT = 200
 DESCRIPTION_LIMIT = 10_000
@@ -37,7 +37,7 @@ def check_json(content: bytes, field: str) -> None:
 
 
 def depth_of(content: bytes, limit: int) -> int:
-    """How deep lists and objects lie inside one another; not counted on beyond `limit` + 1."""
+    """How deep lists and objects lie inside one another; counting stops at `limit` + 1."""
     if content.count(b"[") + content.count(b"{") <= limit:
         return 0
     depth = deepest = 0

@@ -49,12 +49,12 @@ def follows_from_rows(model: onnx.ModelProto) -> bool:
     """Whether nothing in a row's values decides how large the run's tensors become or how often a node runs.
 
     That is so for a graph without graphs inside (Loop, Scan, If) of operators that are known here, where every shape
-    comes from constants and from the shapes of other tensors. What is not known counts as not so.
+    comes from constants and from the shapes of other tensors. Where this is not known, the answer is no.
     """
     graph = model.graph
     inputs = {value.name for value in graph.input}
     fixed = {tensor.name for tensor in graph.initializer} | {tensor.values.name for tensor in graph.sparse_initializer}
-    fixed -= inputs  # a caller's value stands in for it
+    fixed -= inputs  # a caller may send another value for it
     for node in graph.node:
         if not _is_known(node) or not all(node.input[at] in fixed for at in _shape_inputs(node)):
             return False

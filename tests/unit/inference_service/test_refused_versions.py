@@ -48,7 +48,7 @@ async def test_a_sample_that_the_file_does_not_answer_is_a_parity_problem(refuse
     message = await refused(
         churn.export, 422, "parity", "sample.scores", sample={**churn.export.sample, "scores": scores}
     )
-    assert "row, 7," in message
+    assert "in row 7 from" in message
     assert "0.001" in message
 
 
@@ -58,7 +58,7 @@ async def test_a_label_that_is_not_the_models_own_is_a_parity_problem(refused, c
     message = await refused(
         churn.export, 422, "parity", "sample.labels", sample={**churn.export.sample, "labels": labels}
     )
-    assert f"row, 3, as '{labels[3]}'" in message
+    assert f"has '{labels[3]}' in row 3," in message
 
 
 async def test_labels_of_another_length_than_the_scores_are_a_parity_problem(refused, churn):
