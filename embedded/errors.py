@@ -9,7 +9,7 @@ from embedded.ports import NeededPort
 _LOG_BYTES = 64 * 1024
 _MOST_CHARACTERS = 500
 _CLASS = re.compile(r"^(\w+\.)+\w+: ")
-# Of Java's: lines below errors, its own warnings, and where in the code an exception came from.
+# Lines of Java that are not errors: those of lower levels, its own warnings, and frames of a stack.
 _NO_ERROR = re.compile(r"\S+ (TRACE|DEBUG|INFO|WARN) |WARNING: |\tat ")
 _ERROR_LEVELS = ("error", "critical")
 _WITHOUT_REASON = "Application startup failed"  # uvicorn logs it after the reason
@@ -118,7 +118,7 @@ def last_logged_error(log: Path, since: int | None = None) -> str:
 
     Args:
         log: its path.
-        since: the byte at which the present run begins, where that is known: then its last error, whatever follows.
+        since: the byte at which the present run begins. With it the last error of the run counts, whatever follows.
     """
     for line in reversed(_last_lines(log, since)):
         if _NO_ERROR.match(line):
@@ -143,7 +143,7 @@ def _last_lines(log: Path, since: int | None) -> list[str]:
 
 
 def _error_text(line: str) -> str:
-    """The error in a line: of a service's record its event or exception, of any other line all of it."""
+    """The error in a line: the event or exception of a service's record, or the whole of any other line."""
     try:
         record = json.loads(line)
         is_error = record.get("level") in _ERROR_LEVELS

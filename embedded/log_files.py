@@ -11,7 +11,7 @@ OLDER = ".1"
 """Suffix of the file that holds a log's older part."""
 
 FULL_BYTES = 8 * 1000**2
-"""A disk with less free bytes counts as full, until it has twice as many."""
+"""A disk with fewer free bytes counts as full, until it has twice as many."""
 
 
 class SupervisorLog:
@@ -36,7 +36,7 @@ class DiskWatch:
         self._logs = logs
 
     def look(self) -> str:
-        """Look at the disk; a line for the log when it has become full, or has room again."""
+        """Look at the disk; return a line for the log when it has become full, or has room again."""
         try:
             free = shutil.disk_usage(self._data).free
         except OSError:  # the folder was removed

@@ -29,7 +29,7 @@ def logs(name: str | None, *, follow: bool, lines: int) -> None:
 
 
 def _print_last(path: Path, lines: int, *, titled: bool) -> int:
-    """Print a log's last lines; the position in the file behind them."""
+    """Print a log's last lines; return the position in the file behind them."""
     if titled:
         console.rule(path.stem)
     text = path.read_bytes()
@@ -43,7 +43,7 @@ def _print_last(path: Path, lines: int, *, titled: bool) -> int:
 
 
 def _print_from(path: Path, position: int) -> int:
-    """Print what a log holds from a position on; the position behind that."""
+    """Print what a log holds from a position on; return the position behind that."""
     try:
         with path.open("rb") as file:
             if path.stat().st_size < position:  # the file was cut, and its lines are in the older part

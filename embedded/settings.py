@@ -107,7 +107,7 @@ class StackSettings(Settings):
 
 
 def import_environment() -> dict[str, str]:
-    """Puts the stack's folder first on the path of a process, and the working directory nowhere.
+    """Variables that put the stack's folder first on a process's import path and keep the working directory off it.
 
     The working directory may have a `services`, a `shared` or a `redis` of its own. Feature definitions that lie there
     are found all the same: `contender.features` looks there after everything that is installed.

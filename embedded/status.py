@@ -36,7 +36,7 @@ def status() -> None:
 
 
 def _print_processes(state: StackState) -> bool:
-    """Print the table of processes; whether all are ready."""
+    """Print the table of processes; return whether all are ready."""
     table = Table("process", "pid", "port", "state", "restarts", "up for")
     all_ready = True
     for process in state.processes:

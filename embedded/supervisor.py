@@ -108,15 +108,15 @@ class Supervisor:
         for watched in self._all():
             if watched.started_at:
                 watched.probe_in(pool, now)
-                self._tend(watched, now)
+                self._check(watched, now)
         if now - self._housekept_at > HOUSEKEEPING_S:
             self._housekept_at = now
             self._keep_house()
         self._write_if_changed(now)
 
-    def _tend(self, watched: Watched, now: float) -> None:
+    def _check(self, watched: Watched, now: float) -> None:
         was_ready = watched.announced
-        if line := watched.tend(now):
+        if line := watched.check(now):
             self._report(line)
         if watched.announced and not was_ready and watched in self._stages[0]:  # the other processes need it
             self._start_now(other for other in self._all() if other is not watched)
@@ -146,7 +146,7 @@ class Supervisor:
                 if watched.process.alive:
                     watched.process.terminate()
             asked_at = time.monotonic()
-            for watched in stage:  # their deadlines run side by side, so that `down` has an end in sight
+            for watched in stage:  # their deadlines run side by side, so that a stage takes the longest of them
                 watched.process.stop(max(0.0, asked_at + watched.process.stop_s - time.monotonic()))
         self._ready = False
         self._log.write("the supervisor ends" + (f": {failure}" if failure else ""))

@@ -11,13 +11,13 @@ PONG = b"+PONG\r\n"
 
 
 class Valkey(ManagedProcess):
-    """A Valkey server with its data in `folder`. Writes go to an append-only file, so that WAITAOF has an answer.
+    """A Valkey server with its data in `folder`. Writes go to an append-only file, so that WAITAOF can wait for it.
 
     Args:
         folder: made when it is missing.
         port: on 127.0.0.1.
         log: default: a file in the folder.
-        options: further ones, as in valkey.conf.
+        options: further options, as in valkey.conf.
     """
 
     def __init__(

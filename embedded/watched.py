@@ -39,7 +39,7 @@ class StallTimeouts:
 
 @dataclass
 class Watched:
-    """A process and what its supervisor knows of it. All but `probe` belongs to the supervisor's thread."""
+    """A process and what its supervisor knows of it. Only `probe` may run outside the supervisor's thread."""
 
     process: ManagedProcess
     ports: Sequence[NeededPort]
@@ -120,7 +120,7 @@ class Watched:
             return not hangs and self.ends_in_a_row < LATE_ENDS
         if ended:
             raise DiedError(
-                self.name, f"{_end_of(self.process)} while starting", self.process.log, self.process.log_start
+                self.name, f"{_describe_end(self.process)} while starting", self.process.log, self.process.log_start
             )
         if hangs:
             what = f"was not ready after {self.timeouts.start_s:g} s"
@@ -148,7 +148,7 @@ class Watched:
                 self.progress, self.progressed_at = readiness.progress, time.monotonic()
             self.ready = readiness.ready
 
-    def tend(self, now: float) -> str:
+    def check(self, now: float) -> str:
         """Start it again when it has ended, and end it when it is silent; return a line about what was done."""
         if not self.process.alive:
             if not self.retry_at:
@@ -182,7 +182,7 @@ class Watched:
         if not self.kill_at:
             by_itself = (self.process.exit_code or 0) > 0
             cause = last_logged_error(self.process.log, self.process.log_start) if by_itself else ""
-            self.cause = _end_of(self.process) + (f": {cause}" if cause else "")
+            self.cause = _describe_end(self.process) + (f": {cause}" if cause else "")
         return self._postpone(now)
 
     def _postpone(self, now: float) -> str:
@@ -208,7 +208,7 @@ class Watched:
         return f"{self.name} did not answer /livez for {timeout_s:g} s: it is ended and started again"
 
 
-def _end_of(process: ManagedProcess) -> str:
+def _describe_end(process: ManagedProcess) -> str:
     code = process.exit_code or 0
     if code >= 0:
         return f"ended with exit code {code}"

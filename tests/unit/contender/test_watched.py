@@ -59,10 +59,10 @@ def started(process: Scripted) -> Watched:
 def end_and_start(watched: Watched, process: Scripted, now: float) -> float:
     """Let it end, and return how long it waited for the next start."""
     process.running = False
-    watched.tend(now)
-    assert watched.tend(watched.retry_at - 0.01) == ""
+    watched.check(now)
+    assert watched.check(watched.retry_at - 0.01) == ""
     waited_s = watched.retry_at - now
-    watched.tend(watched.retry_at)
+    watched.check(watched.retry_at)
     assert process.running
     return waited_s
 
@@ -81,25 +81,25 @@ def test_one_that_has_run_steadily_begins_with_short_intervals_again():
     for _ in range(8):
         end_and_start(watched, process, watched.started_at)
     watched.answered_at = watched.started_at + STEADY_S + 1
-    watched.tend(watched.started_at + STEADY_S + 1)
+    watched.check(watched.started_at + STEADY_S + 1)
     assert round(end_and_start(watched, process, watched.started_at + STEADY_S + 2), 1) == 0.2
 
 
 def test_what_can_not_be_started_is_tried_again_later():
     watched = started(process := Scripted())
     process.running, process.fails_to_start = False, True
-    watched.tend(1001.0)
-    line = watched.tend(1002.0)
+    watched.check(1001.0)
+    line = watched.check(1002.0)
     assert line.startswith("scripted can't be started: Command 'format' timed out")
     assert line.endswith("restart 2 in 0.4 s")
     process.fails_to_start = False
-    assert watched.tend(1003.0) == "scripted was started again, restart 2"
+    assert watched.check(1003.0) == "scripted was started again, restart 2"
 
 
 def test_one_that_has_not_listened_yet_is_given_the_time_of_a_start():
     watched = started(process := Scripted())
-    assert watched.tend(1300.0) == ""
-    assert watched.tend(1300.1) == "scripted did not answer /livez for 300 s: it is ended and started again"
+    assert watched.check(1300.0) == ""
+    assert watched.check(1300.1) == "scripted did not answer /livez for 300 s: it is ended and started again"
     assert process.signals == ["terminate"]
 
 
@@ -107,15 +107,15 @@ def test_one_that_answers_nothing_any_more_is_asked_to_end_and_then_killed():
     watched = started(process := Scripted())
     watched.probe(None)
     watched.answered_at = 1300.0
-    assert "ready after" in watched.tend(1301.0)
-    assert watched.tend(1320.0) == ""
-    assert watched.tend(1320.1) == "scripted did not answer /livez for 20 s: it is ended and started again"
-    assert watched.tend(1320.1 + KILL_S - 0.1) == ""
+    assert "ready after" in watched.check(1301.0)
+    assert watched.check(1320.0) == ""
+    assert watched.check(1320.1) == "scripted did not answer /livez for 20 s: it is ended and started again"
+    assert watched.check(1320.1 + KILL_S - 0.1) == ""
     assert process.signals == ["terminate"]
-    watched.tend(1320.1 + KILL_S)
+    watched.check(1320.1 + KILL_S)
     assert process.signals == ["terminate", "kill"]
-    assert watched.tend(1325.2) == "scripted did not answer /livez for 20 s and was ended; restart 1 in 0.2 s"
-    watched.tend(1326.0)
+    assert watched.check(1325.2) == "scripted did not answer /livez for 20 s and was ended; restart 1 in 0.2 s"
+    watched.check(1326.0)
     assert process.running
     assert not watched.listening
 
@@ -125,9 +125,9 @@ def test_time_in_which_the_supervisor_slept_does_not_count():
     watched.probe(None)
     watched.answered_at = 1000.0
     watched.restart_timeouts(1500.0)
-    watched.tend(1519.0)
+    watched.check(1519.0)
     assert process.signals == []
-    watched.tend(1521.0)
+    watched.check(1521.0)
     assert process.signals == ["terminate"]
 
 
@@ -137,10 +137,10 @@ def test_what_waits_for_its_next_start_is_started_at_once_when_what_it_needs_is_
         end_and_start(watched, process, watched.started_at)
     process.running = False
     now = watched.started_at
-    watched.tend(now)
+    watched.check(now)
     assert watched.retry_at - now == LAST_BACKOFF_S
     watched.start_now(now + 1)
-    assert watched.tend(now + 1).startswith("scripted was started again")
+    assert watched.check(now + 1).startswith("scripted was started again")
     assert round(end_and_start(watched, process, now + 2), 1) == 0.2
 
 
