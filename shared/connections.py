@@ -20,7 +20,7 @@ from shared.guard import ANSWER_HEADERS
 from shared.problems import http_problem, problem_response
 from shared.settings import Settings
 
-CUT = Counter("contender_http_connections_cut_total", "Connections ended before their time", ["reason"])
+CUT = Counter("contender_http_connections_cut_total", "Connections that the server cut, by reason", ["reason"])
 _PIPELINED = 16
 """Requests that may wait on one connection: each is 2 kB here and 18 bytes on the wire."""
 

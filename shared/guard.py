@@ -15,7 +15,11 @@ from shared.errors import shortened
 from shared.problems import problem_response
 from shared.settings import SERVICE_NAMES, Settings
 
-REFUSED = Counter("contender_http_refused_total", "Requests of foreign sites or to foreign hosts", ["reason"])
+REFUSED = Counter(
+    "contender_http_refused_total",
+    "Requests refused because they named a foreign host or came from a foreign site",
+    ["reason"],
+)
 _POLICY = b"content-security-policy"
 _FOR_PAGES = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 ANSWER_HEADERS = [*_FOR_PAGES, (_POLICY, b"default-src 'none'; frame-ancestors 'none'")]

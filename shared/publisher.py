@@ -61,7 +61,9 @@ REFUSALS = (
 )
 PUBLISHED = Counter("contender_journal_published_total", "Journal records that Kafka has acknowledged", ["topic"])
 REFUSED = Counter("contender_journal_refused_total", "Journal records that Kafka refused and were set aside", ["topic"])
-SESSIONS = Counter("contender_journal_sessions_total", "Producer sessions begun: one, and one per failure")
+SESSIONS = Counter(
+    "contender_journal_sessions_total", "Producer sessions begun: one at start, and one after each failure"
+)
 STALLED = Gauge("contender_journal_stalled", "1 from a failed producer session until Kafka acknowledges again")
 
 
