@@ -133,7 +133,7 @@ def _health(
 
 
 async def _note_disconnect(request: Request, _: Exception) -> Response:
-    """A client that leaves in the middle of its body has not met an error of ours; nobody reads this answer."""
+    """A client that leaves in the middle of its body is not a fault of ours; nobody reads this answer."""
     logger(__name__).info("the connection ended before the request was read", path=shortened(request.url.path))
     return Response(status_code=_CLIENT_CLOSED)
 

@@ -167,7 +167,7 @@ class Journal:
         """Return once everything appended so far is on disk. Concurrent callers share one fdatasync.
 
         Raises:
-            JournalFull: the disk does not take it; what was not durable yet is not in the journal any more.
+            JournalFull: the disk is full or fails; the journal has dropped what was not durable yet.
         """
         losses = self._losses
         while self._flushing is not None:
@@ -210,7 +210,7 @@ class Journal:
         return None
 
     def _write_held(self, content: bytes) -> None:
-        """Write what was held during a flush; if the disk does not take it, the flushes of its callers raise."""
+        """Write what was held during a flush; if the disk refuses it, the flushes of its callers raise."""
         try:
             self._write(content)
         except JournalFull:
@@ -236,7 +236,7 @@ class Journal:
         """Try the disk with a file of its own, after dropping what Kafka has already.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the disk is full or fails.
         """
         self._drop_sent()
         path = self.folder / "probe"
@@ -271,7 +271,7 @@ class Journal:
         """Make durable how far the publisher got; takes as long as the disk, so it runs in a thread.
 
         Raises:
-            OSError: the disk does not take it; what was stored before still stands.
+            OSError: the disk is full or fails; what was stored before still stands.
         """
         write_acknowledged(self.folder, self._acknowledged)
 
@@ -279,7 +279,7 @@ class Journal:
         """Keep a record that Kafka refuses for good in the file `refused`.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the disk is full or fails.
         """
         add_refused(self.folder, record)
         self._refused.append(name_of(record))

@@ -105,7 +105,7 @@ def open_segment(folder: Path, number: int) -> int:
     """Open a segment without a buffer, and make its name durable.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: the disk is full or fails.
     """
     file = os.open(segment_path(folder, number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -208,7 +208,7 @@ def _whole_bytes(path: Path, start: int) -> int:
 
 def _damaged(path: Path, byte: int) -> JournalDamagedError:
     return JournalDamagedError(
-        f"{path} is damaged at byte {byte}, and whole records lie behind: restore the file, "
+        f"{path} is damaged at byte {byte}, and whole records follow: restore the file, "
         "or move it away and lose what it holds"
     )
 
@@ -242,7 +242,7 @@ def write_acknowledged(folder: Path, at: Acknowledged) -> None:
     """Store how far the publisher got, and return once it is durable.
 
     Raises:
-        OSError: the disk does not take it; what was stored before still stands.
+        OSError: the disk is full or fails; what was stored before still stands.
     """
     temporary = folder / "acknowledged.new"
     with temporary.open("wb") as file:
@@ -256,7 +256,7 @@ def add_refused(folder: Path, record: JournalRecord) -> None:
     """Keep a record that Kafka refused, and return once it is durable.
 
     Raises:
-        OSError: the disk does not take it.
+        OSError: the disk is full or fails.
     """
     with (folder / "refused").open("ab") as file:
         file.write(framed(record))

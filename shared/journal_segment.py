@@ -39,7 +39,7 @@ class Segment:
         """Append all of the content or nothing.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the disk is full or fails.
         """
         self.repair()
         written = 0
@@ -56,7 +56,7 @@ class Segment:
         """Cut off a partial record that could not be cut off before.
 
         Raises:
-            OSError: the disk does not take it.
+            OSError: the disk is full or fails.
         """
         if self._has_partial_record:
             os.ftruncate(self.file, self.end)

@@ -223,7 +223,7 @@ class SetAside:
 async def decoded(
     stream: StreamT[bytes], topic: Topic[EventT], park: Park
 ) -> AsyncIterator[tuple[EventT, SourceRecord]]:
-    """The stream's events with their coordinates. Bytes that can't be read as one are parked, and the stream goes on.
+    """The stream's events with their coordinates. Records that can't be decoded are parked, and the stream goes on.
 
     A raised exception would kill the agent, so nothing that a producer can send may raise here.
     """
