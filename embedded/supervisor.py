@@ -35,12 +35,22 @@ class Supervisor:
         stages: processes by stage, each with every port that it listens on. A stage starts when the stage before it is
             ready, and stages stop in reverse order.
         report: called with a line about a process that ended, hung or was started again; the log has the line, too.
+        clock: seconds that only go forward.
     """
 
-    def __init__(self, settings: StackSettings, stages: Stages, report: Progress = lambda _: None) -> None:
+    def __init__(
+        self,
+        settings: StackSettings,
+        stages: Stages,
+        report: Progress = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         timeouts = StallTimeouts(settings.live_stall_timeout_s, settings.start_stall_timeout_s)
         self._settings = settings
-        self._stages = [[Watched(process, ports, timeouts) for process, ports in stage] for stage in stages]
+        self._clock = clock
+        self._stages = [
+            [Watched(process, ports, timeouts, clock=clock) for process, ports in stage] for stage in stages
+        ]
         self._report_line = report
         self._log = SupervisorLog(settings.supervisor_log)
         self._own = own_state("supervisor")
@@ -91,15 +101,15 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             for watched in stage:
-                watched.start_first(time.monotonic())
+                watched.start_first(self._clock())
             waits = [True]
             while any(waits) and not self._stopping.wait(STARTING_TICK_S):
                 self._tick(pool)
                 progress(describe_start(self._state()))
-                waits = [watched.keeps_waiting(time.monotonic()) for watched in stage]
+                waits = [watched.keeps_waiting(self._clock()) for watched in stage]
 
     def _tick(self, pool: ThreadPoolExecutor) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if self._ticked_at and now - self._ticked_at > OVERSLEPT_S:
             self._report(f"the supervisor was paused for {now - self._ticked_at:.0f} s: all timeouts begin again")
             for watched in self._all():
@@ -129,10 +139,9 @@ class Supervisor:
         if was_full and not self._disk.is_full:
             self._start_now(self._all())
 
-    @staticmethod
-    def _start_now(processes: Iterable[Watched]) -> None:
+    def _start_now(self, processes: Iterable[Watched]) -> None:
         for watched in processes:
-            watched.start_now(time.monotonic())
+            watched.start_now(self._clock())
 
     def _report(self, line: str) -> None:
         self._log.write(line)
@@ -145,9 +154,9 @@ class Supervisor:
             for watched in stage:
                 if watched.process.alive:
                     watched.process.terminate()
-            asked_at = time.monotonic()
+            asked_at = self._clock()
             for watched in stage:  # their deadlines run side by side, so that a stage takes the longest of them
-                watched.process.stop(max(0.0, asked_at + watched.process.stop_s - time.monotonic()))
+                watched.process.stop(max(0.0, asked_at + watched.process.stop_s - self._clock()))
         self._ready = False
         self._log.write("the supervisor ends" + (f": {failure}" if failure else ""))
         self._write(failure)
@@ -170,7 +179,7 @@ class Supervisor:
             write(self._settings.state_file, state)
         except OSError:  # on a full disk `status` sees an older state, and the next tick tries again
             return
-        self._written, self._written_at = state, time.monotonic()
+        self._written, self._written_at = state, self._clock()
 
 
 def stop_on_signals(supervisor: Supervisor) -> None:

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
@@ -58,6 +58,7 @@ class Watched:
     announced: bool = False
     progress: str = ""
     progressed_at: float = 0.0
+    clock: Callable[[], float] = time.monotonic
     _probe_at: float = 0.0
     _probing: "Future[None] | None" = None
 
@@ -138,14 +139,14 @@ class Watched:
         """Ask whether it lives and is ready, and note the answer if it still is the process with that id."""
         if not self.process.is_live(self.timeouts.live_s) or self.process.pid != pid:
             return
-        self.answered_at = time.monotonic()
+        self.answered_at = self.clock()
         self.listening = True
         if self.ready:
             return
         readiness = self.process.readiness()
         if self.process.pid == pid:
             if readiness.progress != self.progress:
-                self.progress, self.progressed_at = readiness.progress, time.monotonic()
+                self.progress, self.progressed_at = readiness.progress, self.clock()
             self.ready = readiness.ready
 
     def check(self, now: float) -> str:

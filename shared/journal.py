@@ -76,6 +76,7 @@ class Journal:
     _acknowledged: Acknowledged
     appended: asyncio.Event = field(default_factory=asyncio.Event)
     sync_file: Callable[[int], None] = os.fdatasync
+    clock: Callable[[], float] = time.monotonic
     _refused: list[str] = field(init=False)
     _flushing: asyncio.Task[None] | None = None
     _held: list[bytes] | None = None
@@ -153,8 +154,8 @@ class Journal:
         Work is refused early meanwhile, so nothing is appended. Therefore this tries, at most once a second, whether
         the disk has room for what it did not take the last time.
         """
-        if self._fault and time.monotonic() - self._probed_at > _PROBE_S:
-            self._probed_at = time.monotonic()
+        if self._fault and self.clock() - self._probed_at > _PROBE_S:
+            self._probed_at = self.clock()
             try:
                 self._probe()
             except OSError as error:
@@ -226,7 +227,7 @@ class Journal:
 
     def _failed(self, error: OSError) -> JournalFull:
         if not self._fault:
-            self._probed_at = time.monotonic()
+            self._probed_at = self.clock()
         self._fault = _fault_of(error)
         with suppress(OSError):
             self._drop_sent()

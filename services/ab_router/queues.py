@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from prometheus_client import Counter, Histogram
 
 from contender.contracts.inference_service import ModelVersion
-from services.ab_router.breaker import Breaker
 from services.ab_router.rows import AssignedRow, RowResult, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
@@ -30,7 +29,7 @@ class VersionQueue:
     def __init__(self, version: ModelVersion, scorer: Scorer, settings: RouterSettings) -> None:
         self._version = version
         self._scorer = scorer
-        self._breaker = Breaker(settings.breaker_failures, settings.breaker_rest_s)
+        self._breaker = scorer.new_breaker()
         self.batcher = MicroBatcher[AssignedRow, RowResult](
             self._send,
             senders=settings.senders,

@@ -1,8 +1,8 @@
 """From rows to the answers of one version: features, then scores, each row on its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault, ScoredRows
 from contender.contracts.values import REQUEST, Scalar, Score
@@ -52,14 +52,27 @@ class Scorer:
         inference: where versions run.
         catalog: knows the inputs of views.
         settings: the deadline, which bounds the search for refused rows, and how breakers open and rest.
+        clock: seconds that only go forward, by which breakers rest.
     """
 
-    def __init__(self, features: Features, inference: Inference, catalog: Catalog, settings: RouterSettings) -> None:
+    def __init__(
+        self,
+        features: Features,
+        inference: Inference,
+        catalog: Catalog,
+        settings: RouterSettings,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._features = features
         self._inference = inference
         self._catalog = catalog
         self._settings = settings
+        self._clock = clock
         self._feature_breakers: dict[frozenset[str], Breaker] = {}
+
+    def new_breaker(self) -> Breaker:
+        """A closed breaker that opens and rests as the settings say."""
+        return Breaker(self._settings.breaker_failures, self._settings.breaker_rest_s, self._clock)
 
     async def score(self, version: ModelVersion, rows: Sequence[AssignedRow], breaker: Breaker) -> list[RowResult]:
         """One result per row, in order; the breaker learns whether the version answers."""
@@ -109,7 +122,7 @@ class Scorer:
         if key not in self._feature_breakers:
             if len(self._feature_breakers) >= self._settings.version_limit:
                 self._feature_breakers.clear()
-            self._feature_breakers[key] = Breaker(self._settings.breaker_failures, self._settings.breaker_rest_s)
+            self._feature_breakers[key] = self.new_breaker()
         return self._feature_breakers[key]
 
     async def _serve(self, rows: Sequence[AssignedRow], references: list[str], inputs: ViewInputs) -> ServedFeatures:

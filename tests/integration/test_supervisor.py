@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import count, takewhile
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +22,7 @@ from embedded.process import ManagedProcess, Readiness, get
 from embedded.settings import StackSettings
 from embedded.state import StackState, describe_late, read, runs
 from embedded.supervisor import OVERSLEPT_S, Supervisor
+from shared.clock import FixedClock
 
 DEADLINE_S = 30
 LIVE_S = 2.5
@@ -45,17 +45,28 @@ StandIn = tuple[ManagedProcess, list[NeededPort]]
 class Asked(ManagedProcess):
     """A stand-in that is live while it answers, and whose readiness a test sets."""
 
-    told = Readiness(ready=True)
+    status = Readiness(ready=True)
 
     def is_live(self, timeout_s: float) -> bool:
         return get("127.0.0.1", self.port, "/", timeout_s)[0] != 0
 
     def readiness(self) -> Readiness:
-        return self.told
+        return self.status
 
 
 class Worker(Asked):
     essential = False
+
+
+class Deaf(Asked):
+    """A stand-in that notes how long it was given to end."""
+
+    deadline_s = -1.0
+
+    def stop(self, deadline_s: float | None = None) -> None:
+        assert deadline_s is not None
+        self.deadline_s = deadline_s
+        super().stop(deadline_s)
 
 
 class PromptWorker(Worker):
@@ -92,11 +103,12 @@ class Running:
         self,
         settings: StackSettings,
         *processes: StandIn,
-        tell: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] = lambda _: None,
         progress: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
-        self.supervisor = Supervisor(settings, [processes], tell)
+        self.supervisor = Supervisor(settings, [processes], report, clock)
         self.ready = threading.Event()
         self.thread = threading.Thread(target=self.supervisor.run, args=(progress, self.ready.set))
 
@@ -140,8 +152,15 @@ def test_a_dead_process_starts_again(settings: StackSettings):
 
 def test_a_process_that_keeps_dying_is_tried_again_and_says_why(settings: StackSettings):
     [port] = free_ports(1)
-    code = "import sys; sys.exit('there is no file b.csv')"
-    with Running(settings, stand_in(settings, "one", port, f"import time; time.sleep(0.3); {code}")) as running:
+    file = settings.home / "b.csv"
+    settings.home.mkdir(exist_ok=True)
+    file.touch()
+    code = (
+        f"import os, sys, time\nwhile os.path.exists({str(file)!r}): time.sleep(0.02)\n"
+        "sys.exit('there is no file b.csv')"
+    )
+    with Running(settings, stand_in(settings, "one", port, code)) as running:
+        file.unlink()
         wait_for(lambda: running.state.processes[0].restarts >= 4)
         assert running.state.processes[0].cause == "ended with exit code 1: there is no file b.csv"
     ends = [line for line in lines_of(settings) if "one ended with exit code 1: there is no file b.csv; " in line]
@@ -151,13 +170,13 @@ def test_a_process_that_keeps_dying_is_tried_again_and_says_why(settings: StackS
 
 def test_a_killed_process_leaves_a_line_with_the_signal_and_the_restart(settings: StackSettings):
     [port] = free_ports(1)
-    told: list[str] = []
-    with Running(settings, stand_in(settings, "one", port), tell=told.append) as running:
+    lines: list[str] = []
+    with Running(settings, stand_in(settings, "one", port), report=lines.append) as running:
         os.kill(running.state.processes[0].pid or 0, signal.SIGTERM)
         wait_for(lambda: running.state.processes[0].restarts == 1)
-        wait_for(lambda: any("one is ready again" in line for line in told))
-    assert told[:2] == ["one was ended by signal 15 (SIGTERM); restart 1 in 0.2 s", "one was started again, restart 1"]
-    for line in told:
+        wait_for(lambda: any("one is ready again" in line for line in lines))
+    assert lines[:2] == ["one was ended by signal 15 (SIGTERM); restart 1 in 0.2 s", "one was started again, restart 1"]
+    for line in lines:
         assert any(kept.endswith(line) for kept in lines_of(settings))
 
 
@@ -188,7 +207,7 @@ def test_the_next_stage_is_not_started_where_the_start_is_interrupted(settings: 
     never, _ = asked(Asked, settings, "one", first, "import time; time.sleep(600)")
     later, _ = asked(Asked, settings, "two", second)
     supervisor = Supervisor(settings, [[(never, [])], [(later, [])]])
-    supervisor.run(lambda said: supervisor.stop() if "one" in said else None, lambda: None)
+    supervisor.run(lambda line: supervisor.stop() if "one" in line else None, lambda: None)
     assert (never.exit_code, later.exit_code) == (-signal.SIGTERM, None)
     assert not later.log.exists()
 
@@ -197,20 +216,20 @@ def test_processes_that_ignore_their_end_are_given_their_time_side_by_side(setti
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
-    some = [asked(Asked, settings, f"deaf-{port}", port, deaf) for port in free_ports(4)]
+    some = [asked(Deaf, settings, f"deaf-{port}", port, deaf) for port in free_ports(4)]
     for process, _ in some:
         process.stop_s = 1.5
     supervisor = Supervisor(settings, [some])
-    asked_at: list[float] = []
 
     def stop_once_all_are_deaf(_: str) -> None:
-        if all(process.log.exists() and process.log.stat().st_size for process, _ in some) and not asked_at:
-            asked_at.append(time.monotonic())
+        if all(process.log.exists() and process.log.stat().st_size for process, _ in some):
             supervisor.stop()
 
     supervisor.run(stop_once_all_are_deaf, lambda: None)
     assert {process.exit_code for process, _ in some} == {-signal.SIGKILL}
-    assert time.monotonic() - asked_at[0] < len(some) * 1.5  # one after the other would take longer
+    first_s, *others_s = [process.deadline_s for process, _ in some]
+    assert 0 < first_s <= 1.5
+    assert others_s == pytest.approx([0] * 3, abs=1e-6)  # their time ran out beside the first one's
 
 
 def test_a_supervisor_that_was_stopped_itself_gives_its_processes_time_anew(
@@ -252,16 +271,18 @@ def test_a_worker_that_gets_on_is_waited_for_beyond_the_stall_timeout(tmp_path: 
     settings = StackSettings(home=tmp_path, start_stall_timeout_s=3)
     [port] = free_ports(1)
     worker, ports = asked(PromptWorker, settings, "worker", port)
-    worker.told = Readiness(ready=False, progress="0 recovered")
-    told: list[str] = []
-    running = Running(settings, (worker, ports), progress=told.append)
+    worker.status = Readiness(ready=False, progress="0 recovered")
+    lines: list[str] = []
+    clock = FixedClock(1000.0)
+    running = Running(settings, (worker, ports), progress=lines.append, clock=clock.now)
     running.thread.start()
-    begin = time.monotonic()
-    for number in takewhile(lambda _: time.monotonic() - begin < 4, count(1)):
-        worker.told = Readiness(ready=False, progress=f"{number} recovered")
-        wait_for(lambda number=number: told[-1:] == [f"waiting for worker ({number} recovered)"])
-        assert not running.ready.wait(0.1)
-    worker.told = Readiness(ready=True)
+    for number in range(1, 7):  # seconds
+        worker.status = Readiness(ready=False, progress=f"{number} recovered")
+        clock.advance(1)
+        wait_for(lambda number=number: lines[-1:] == [f"waiting for worker ({number} recovered)"])
+        assert not running.ready.is_set()
+    worker.status = Readiness(ready=True)
+    clock.advance(1)
     assert running.ready.wait(DEADLINE_S)
     assert running.state.processes[0].ready
     running.__exit__()
@@ -271,7 +292,7 @@ def test_a_worker_that_stands_still_is_waited_for_only_until_the_stall_timeout(t
     settings = StackSettings(home=tmp_path, start_stall_timeout_s=0.5)
     [port] = free_ports(1)
     worker, ports = asked(PromptWorker, settings, "worker", port)
-    worker.told = Readiness(ready=False, progress="7 recovered")
+    worker.status = Readiness(ready=False, progress="7 recovered")
     with Running(settings, (worker, ports)) as running:
         assert describe_late(running.state)[0].startswith("worker is not ready (it shows no progress)")
         assert runs(running.state.processes[0])
@@ -280,7 +301,7 @@ def test_a_worker_that_stands_still_is_waited_for_only_until_the_stall_timeout(t
 def test_what_the_stack_is_of_no_use_without_stops_a_start_that_stands_still(tmp_path: Path):
     settings = StackSettings(home=tmp_path, start_stall_timeout_s=0.5)
     process, ports = asked(Asked, settings, "one", free_ports(1)[0])
-    process.told = Readiness(ready=False)
+    process.status = Readiness(ready=False)
     with pytest.raises(DiedError, match=r"one was not ready after 0\.5 s"):
         Supervisor(settings, [[(process, ports)]]).run(lambda _: None, lambda: None)
     assert not process.alive

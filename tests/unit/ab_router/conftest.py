@@ -219,7 +219,7 @@ async def _router(
         predict = Predict(
             catalog=catalog,
             experiments=experiments,
-            scorer=Scorer(features, inference, catalog, settings),
+            scorer=Scorer(features, inference, catalog, settings, clock.now),
             journal=journal,
             clock=clock,
             settings=settings,

@@ -378,6 +378,6 @@ async def test_experiments_are_read_again_after_an_outage_of_the_database(router
     store = Store()
     experiments = Experiments(store, router.journal, router.catalog, router.clock)
     await store.add(drafted())
-    async with _kept_fresh(experiments, 0.001), asyncio.timeout(5):
+    async with _kept_fresh(experiments, 0.001), asyncio.timeout(60):
         while not experiments.all():
             await asyncio.sleep(0.001)

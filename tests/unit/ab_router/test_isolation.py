@@ -377,22 +377,21 @@ def test_a_trial_that_asks_nothing_leaves_room_for_another():
 
 
 async def test_a_version_that_fails_again_and_again_is_left_alone_and_comes_back(
-    open_router, settings, journal, features, inference
+    router,
 ):
-    restless = settings.model_copy(update={"breaker_rest_s": 0.05})
-    async with open_router(restless, journal, features, inference) as router:
-        inference.failing = {"linear"}
-        for _ in range(20):
-            with pytest.raises(ModelUnavailableError) as failed:
-                await router.predict.rows("delay", [seats(1)])
-        assert "linear" not in failed.value.detail
-        assert restless.breaker_failures <= len(inference.asked) < 10
-        assert kinds(await router.predict.rows("late", [row()])) == [True]
-        inference.failing = set()
-        async with asyncio.timeout(5):
-            while not await answered(router, "delay", [seats(1), seats(2)]):
-                await asyncio.sleep(0.005)
-        assert await answered(router, "delay", [seats(1)])
+    inference = router.inference
+    inference.failing = {"linear"}
+    for _ in range(20):
+        with pytest.raises(ModelUnavailableError) as failed:
+            await router.predict.rows("delay", [seats(1)])
+    assert "linear" not in failed.value.detail
+    assert len(inference.asked) == router.settings.breaker_failures
+    assert kinds(await router.predict.rows("late", [row()])) == [True]
+    inference.failing = set()
+    assert not await answered(router, "delay", [seats(1), seats(2)])
+    router.clock.advance(router.settings.breaker_rest_s)
+    assert await answered(router, "delay", [seats(1), seats(2)])
+    assert await answered(router, "delay", [seats(1)])
 
 
 async def test_a_caller_is_asked_to_wait_for_as_long_as_a_version_rests(
@@ -435,27 +434,27 @@ async def test_refusals_never_make_a_version_be_left_alone(router):
 
 
 async def test_features_that_fail_again_and_again_are_left_alone_by_all_who_share_them_and_come_back(
-    open_router, settings, journal, features, inference
+    router,
 ):
-    restless = settings.model_copy(update={"breaker_rest_s": 0.05})
+    features, inference = router.features, router.inference
     twin = msgspec.structs.replace(inference.registered[1], model="twin", champion=True)
     inference.registered.append(twin)
-    async with open_router(restless, journal, features, inference) as router:
-        await run(router)
-        new = router.unit_of("new")
-        features.down = True
-        for _ in range(20):
-            for model in ("late", "twin"):
-                (answer,) = await router.predict.rows(model, [row(new)])
-                assert (answer.degraded, answer.version) == (True, "streaming")
-        assert restless.breaker_failures <= len(features.asked) < 10
-        features.down = False
-        async with asyncio.timeout(5):
-            while (await router.predict.rows("late", [row(new)]))[0].degraded:
-                await asyncio.sleep(0.005)
-        asked = len(features.asked)
-        (answer,) = await router.predict.rows("twin", [row(new)])
-        assert (answer.degraded, len(features.asked)) == (False, asked + 1)
+    await router.catalog.refresh()
+    await run(router)
+    new = router.unit_of("new")
+    features.down = True
+    for _ in range(20):
+        for model in ("late", "twin"):
+            (answer,) = await router.predict.rows(model, [row(new)])
+            assert (answer.degraded, answer.version) == (True, "streaming")
+    assert len(features.asked) == router.settings.breaker_failures
+    features.down = False
+    router.clock.advance(router.settings.breaker_rest_s)
+    (answer,) = await router.predict.rows("late", [row(new)])
+    assert not answer.degraded
+    asked = len(features.asked)
+    (answer,) = await router.predict.rows("twin", [row(new)])
+    assert (answer.degraded, len(features.asked)) == (False, asked + 1)
 
 
 async def test_features_without_a_default_that_are_left_alone_refuse_the_call_at_once(router):

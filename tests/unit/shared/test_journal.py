@@ -5,8 +5,7 @@ import os
 import resource
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EIO
 from itertools import pairwise
@@ -17,12 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.clock import FixedClock
 from shared.errors import JournalFull, RecordTooLarge
 from shared.journal import Acknowledged, Journal, JournalDamagedError, JournalInUseError, JournalRecord, Position
 from shared.topics import LARGEST_RECORD_BYTES
 
 START = Position(0, 0)
 MIB = 1024**2
+PROBE_S = 1.0
+DEADLINE_S = 60
 
 
 def values(journal: Journal) -> list[bytes]:
@@ -184,7 +186,8 @@ async def test_records_that_belong_together_are_appended_all_or_none(tmp_path: P
 
 
 async def test_a_disk_that_takes_nothing_is_named_until_it_has_room_for_what_it_refused(tmp_path: Path):
-    journal = Journal.open(tmp_path, limit_bytes=20 * MIB)
+    journal, clock = Journal.open(tmp_path, limit_bytes=20 * MIB), FixedClock()
+    journal.clock = clock.now
     assert journal.fault == ""
     with disk_with_room(journal, 300_000):
         with pytest.raises(JournalFull):
@@ -192,9 +195,11 @@ async def test_a_disk_that_takes_nothing_is_named_until_it_has_room_for_what_it_
         assert journal.fault == "the journal can't write to its disk: No space left on device"
         assert journal.unready_reasons == [journal.fault]
         # Nobody appends any more: whoever asks finds out, and room for less than was refused is none.
-        first = journal._probed_at
-        await until(lambda: bool(journal.fault) and journal._probed_at > first)
-    await until(lambda: not journal.fault)
+        clock.advance(PROBE_S + 0.1)
+        assert journal.fault
+    assert journal.fault  # it was tried just now
+    clock.advance(PROBE_S + 0.1)
+    assert not journal.fault
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000000000000.log", "lock"]
     journal.append("t", 0, None, [], bytes(MIB))
     await journal.flush()
@@ -203,26 +208,30 @@ async def test_a_disk_that_takes_nothing_is_named_until_it_has_room_for_what_it_
 
 
 async def test_a_disk_that_fails_is_tried_no_more_than_once_a_second(tmp_path: Path):
-    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    journal, clock = Journal.open(tmp_path, limit_bytes=MIB), FixedClock()
+    journal.clock = clock.now
     tried: list[float] = []
 
     def fail(_: int) -> None:
-        tried.append(time.monotonic())
+        tried.append(clock.now())
         raise OSError(EIO, os.strerror(EIO))
 
     journal.sync_file = fail
     journal.append("t", 0, None, [], b"lost")
     with pytest.raises(JournalFull):
         await journal.flush()
-    await until(lambda: not journal.fault or len(tried) == 3)
-    assert journal.fault == "the journal can't write to its disk: Input/output error"
-    assert all(later - sooner >= 1 for sooner, later in pairwise(tried))
+    for _ in range(50):
+        assert journal.fault == "the journal can't write to its disk: Input/output error"
+        clock.advance(0.05)
+    assert len(tried) == 3
+    assert all(later - sooner >= PROBE_S for sooner, later in pairwise(tried))
     journal.sync_file = os.fdatasync
     journal.close()
 
 
 async def test_a_flush_that_works_again_clears_the_fault(tmp_path: Path):
     journal = Journal.open(tmp_path, limit_bytes=MIB)
+    journal.clock = FixedClock().now
     journal.sync_file = failing
     journal.append("t", 0, None, [], b"lost")
     with pytest.raises(JournalFull):
@@ -263,12 +272,6 @@ async def test_a_full_disk_gets_back_what_kafka_has(tmp_path: Path):
     again.close()
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not holds():
-            await asyncio.sleep(0.02)
-
-
 def failing(_: int) -> None:
     raise OSError(EIO, os.strerror(EIO))
 
@@ -300,7 +303,7 @@ async def test_what_waits_for_its_flush_is_told_when_the_disk_fails_before(tmp_p
 
     def slow(_: int) -> None:
         begun.set()
-        released.wait(10)
+        released.wait(DEADLINE_S)
         journal.sync_file = failing
 
     journal.sync_file = slow
@@ -326,7 +329,7 @@ async def test_what_comes_while_a_segment_ends_waits_for_the_next_one(tmp_path: 
 
     def slow(file: int) -> None:
         begun.set()
-        released.wait(10)
+        released.wait(DEADLINE_S)
         os.fdatasync(file)
 
     journal.sync_file = slow
@@ -353,7 +356,7 @@ async def test_what_comes_while_a_segment_ends_is_lost_with_it_and_its_callers_k
 
     def slow(file: int) -> None:
         begun.set()
-        released.wait(10)
+        released.wait(DEADLINE_S)
         failing(file)
 
     journal.sync_file = slow
