@@ -128,12 +128,12 @@ class Worker:
 
     def kill_and_restart(self) -> None:
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         self.process = self.start()
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def workers(kafka: str, valkey: str, tmp_path: Path) -> Iterator[list[Worker]]:
     finally:
         for worker in started:
             worker.process.kill()
-            worker.process.wait(10)
+            worker.process.wait(60)
 
 
 @pytest.fixture

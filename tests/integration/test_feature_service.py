@@ -46,7 +46,7 @@ def url(kafka: str, valkey: str, tmp_path: Path) -> Iterator[str]:
     finally:
         for process in processes:
             process.kill()
-            process.wait(10)
+            process.wait(60)
 
 
 async def ready(client: httpx.AsyncClient) -> bool:

@@ -73,12 +73,12 @@ class Workers:
 
     def kill(self, number: int) -> None:
         self.processes[number].kill()
-        self.processes[number].wait(10)
+        self.processes[number].wait(60)
 
     def stop(self) -> list[int]:
         for process in self.processes.values():
             process.terminate()
-        return [process.wait(20) for process in self.processes.values()]
+        return [process.wait(60) for process in self.processes.values()]
 
 
 @dataclass

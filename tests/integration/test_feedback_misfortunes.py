@@ -96,7 +96,7 @@ def worker(own_kafka: KafkaBroker, valkey: str, tmp_path: Path) -> Iterator[Work
     yield worker
     if worker.process is not None:
         worker.process.kill()
-        worker.process.wait(10)
+        worker.process.wait(60)
 
 
 async def until(holds: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
@@ -241,7 +241,7 @@ async def test_a_worker_whose_kafka_dies_while_it_starts_ends_and_the_next_one_i
         worker.start()
         await until(lambda: worker.reasons() == "")
     worker.process.terminate()
-    assert worker.process.wait(20) == 0
+    assert worker.process.wait(60) == 0
 
 
 @pytest.mark.timeout(90)

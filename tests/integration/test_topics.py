@@ -31,7 +31,7 @@ def empty_kafka(kafka_jars: list[Path], tmp_path: Path) -> Iterator[str]:
 
 async def settled(bootstrap: str, wanted: Callable[[dict[str, dict[str, str]]], bool]) -> dict[str, dict[str, str]]:
     """What is set for each topic, once the broker tells of what was changed just before."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not wanted(found := await own_settings(bootstrap)):
             await asyncio.sleep(0.05)
     return found
