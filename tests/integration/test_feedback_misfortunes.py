@@ -19,7 +19,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from redis.asyncio import Redis
 
-from contender.contracts.ab_router import ExperimentRevision
 from contender.contracts.feedback_service import Counts
 from embedded.kafka import KafkaBroker
 from embedded.ports import free_ports
@@ -31,6 +30,7 @@ from shared.ids import new_frame_id
 from shared.streams import PARKED_BYTES
 from shared.topic_admin import ensure_topics
 from shared.topics import EXPERIMENTS, FEEDBACK, PARKED_NAME, PREDICTIONS, cloud_event_headers
+from tests.experiment_revisions import revision
 
 DEADLINE_S = 40.0
 PATIENCE_S = 6.0
@@ -262,23 +262,11 @@ async def test_a_worker_outlives_a_kafka_that_is_away_for_longer_than_a_session(
 @pytest.mark.timeout(90)
 async def test_experiments_are_followed_past_records_that_are_none(own_kafka: KafkaBroker):
     await ensure_topics(own_kafka.bootstrap, partitions=1, replication=1)
-    revision = ExperimentRevision(
-        name="e",
-        model="m",
-        revision=1,
-        epoch=1,
-        status="running",
-        seed="s",
-        champion="a",
-        variants=[],
-        metric="log_loss",
-        window_s=60.0,
-        changed_at=1.0,
-    )
+    experiment = revision()
     async with ExperimentsFromKafka(own_kafka.bootstrap) as experiments, producing(own_kafka.bootstrap) as producer:
-        for value in (b'{"name":"\xff"}', b'{"x":' + b"[" * 100_000, None, EXPERIMENTS.encode(revision)):
+        for value in (b'{"name":"\xff"}', b'{"x":' + b"[" * 100_000, None, EXPERIMENTS.encode(experiment)):
             await producer.send_and_wait(EXPERIMENTS.name, value, key=b"e")
-        await until(lambda: experiments.all() == [revision])
+        await until(lambda: experiments.all() == [experiment])
 
 
 @pytest.mark.timeout(150)

@@ -1,12 +1,9 @@
 """A further metric is one module and one line: in a copy of the packages that has one, everything else knows it."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.layout.package_copy import add_entry, copy_packages, run_checks
+
 TUPLE = "METRICS: tuple[Metric, ...] = ("
 TOY = '''"""How far a probability is from the outcome."""
 
@@ -25,23 +22,10 @@ DISTANCE = Metric("distance", "distance to the outcome", values={BINARY.name: di
 '''
 
 
-def copy_with_a_metric(folder: Path) -> None:
-    for package in ("contender", "services", "shared"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    metrics = folder / "contender" / "contracts" / "metrics"
-    (metrics / "distance.py").write_text(TOY)
-    table = (metrics / "__init__.py").read_text()
-    assert table.count(TUPLE) == 1
-    line = "from contender.contracts.metrics.distance import DISTANCE\n\n"
-    (metrics / "__init__.py").write_text(table.replace(TUPLE, line + TUPLE + "DISTANCE, "))
-
-
 def test_a_metric_that_is_a_mean_is_one_module_and_one_line(tmp_path: Path) -> None:
-    copy_with_a_metric(tmp_path)
-    checks = shutil.copy(Path(__file__).with_name("metric_checks.py"), tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run(
-        [sys.executable, checks], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout == "distance decides\n"
+    copy_packages(tmp_path)
+    metrics = tmp_path / "contender" / "contracts" / "metrics"
+    (metrics / "distance.py").write_text(TOY)
+    line = "from contender.contracts.metrics.distance import DISTANCE"
+    add_entry(metrics / "__init__.py", TUPLE, line, "DISTANCE")
+    assert run_checks(tmp_path, "metric_checks.py") == "distance decides\n"

@@ -1,12 +1,9 @@
 """A further task is one module and one line: in a copy of the packages that has one, everything else knows it."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.layout.package_copy import add_entry, copy_packages, run_checks
+
 TUPLE = "TASKS: tuple[Task, ...] = ("
 TOY = '''"""Several numbers a row; the score is a list of them."""
 
@@ -49,23 +46,10 @@ SEVERAL = Several("several", "the predicted values", has_classes=False)
 '''
 
 
-def copy_with_a_task(folder: Path) -> None:
-    for package in ("contender", "services", "shared"):
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    tasks = folder / "contender" / "contracts" / "tasks"
-    (tasks / "several.py").write_text(TOY)
-    table = (tasks / "__init__.py").read_text()
-    assert table.count(TUPLE) == 1
-    line = "from contender.contracts.tasks.several import SEVERAL\n\n"
-    (tasks / "__init__.py").write_text(table.replace(TUPLE, line + TUPLE + "SEVERAL, "))
-
-
 def test_a_task_is_one_module_and_one_line(tmp_path: Path) -> None:
-    copy_with_a_task(tmp_path)
-    checks = shutil.copy(Path(__file__).with_name("task_checks.py"), tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run(
-        [sys.executable, checks], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout == "several numbers are served\n"
+    copy_packages(tmp_path)
+    tasks = tmp_path / "contender" / "contracts" / "tasks"
+    (tasks / "several.py").write_text(TOY)
+    line = "from contender.contracts.tasks.several import SEVERAL"
+    add_entry(tasks / "__init__.py", TUPLE, line, "SEVERAL")
+    assert run_checks(tmp_path, "task_checks.py") == "several numbers are served\n"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.ab_router import VariantAllocation
 from contender.contracts.feedback_service import FeedbackItem
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.errors import ResultsUnavailable
@@ -28,6 +28,7 @@ from shared.ids import new_frame_id
 from shared.journal import Journal, Position
 from shared.testing import client_for
 from shared.topics import EXPERIMENTS, FEEDBACK, FRAME_BYTES
+from tests.experiment_revisions import revision
 
 FRAME = new_frame_id(1.0)
 ID = f"{FRAME}-2-7"
@@ -56,8 +57,8 @@ def experiments() -> InMemoryExperiments:
     return InMemoryExperiments()
 
 
-@pytest.fixture
-async def client(settings, journal, snapshots, experiments) -> AsyncIterator[httpx.AsyncClient]:
+@asynccontextmanager
+async def client_over(settings, journal, snapshots, experiments) -> AsyncIterator[httpx.AsyncClient]:
     @asynccontextmanager
     async def resources(settings: FeedbackSettings) -> AsyncIterator[State]:
         yield State(
@@ -71,6 +72,12 @@ async def client(settings, journal, snapshots, experiments) -> AsyncIterator[htt
         )
 
     async with client_for(create_app(settings, resources)) as client:
+        yield client
+
+
+@pytest.fixture
+async def client(settings, journal, snapshots, experiments) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_over(settings, journal, snapshots, experiments) as client:
         yield client
 
 
@@ -225,23 +232,6 @@ async def test_live_log_loss_is_scikit_learns(client, snapshots):
     assert results.offsets == {"predictions": {"0": 0}, "feedback": {"0": 0}}
 
 
-def revision(**changes) -> ExperimentRevision:
-    given = {
-        "name": "e",
-        "model": "m",
-        "revision": 1,
-        "epoch": 1,
-        "status": "running",
-        "seed": "s",
-        "champion": "a",
-        "variants": [VariantAllocation("a", "v1", 0.5), VariantAllocation("b", "v2", 0.5)],
-        "metric": "log_loss",
-        "window_s": 60.0,
-        "changed_at": 1.0,
-    }
-    return ExperimentRevision(**{**given, **changes})
-
-
 async def test_an_experiment_without_predictions_has_results_that_say_so(client, experiments):
     experiments.put(revision())
     results = (await client.get("/v1/experiments/e/results")).json()
@@ -342,20 +332,7 @@ class FrozenSnapshots(InMemorySnapshots):
 
 @pytest.fixture
 async def frozen(settings, journal, experiments) -> AsyncIterator[httpx.AsyncClient]:
-    @asynccontextmanager
-    async def resources(settings: FeedbackSettings) -> AsyncIterator[State]:
-        snapshots = FrozenSnapshots()
-        yield State(
-            settings=settings,
-            submit_feedback=SubmitFeedback(
-                journal, FixedClock(50.0), settings.partitions, settings.feedback_rows_limit
-            ),
-            read_results=ReadResults(snapshots, experiments, FixedClock(50.0)),
-            snapshots=snapshots,
-            journal=journal,
-        )
-
-    async with client_for(create_app(settings, resources)) as client:
+    async with client_over(settings, journal, FrozenSnapshots(), experiments) as client:
         yield client
 
 

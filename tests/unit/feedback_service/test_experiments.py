@@ -3,23 +3,11 @@
 import msgspec
 import pytest
 
-from contender.contracts.ab_router import ExperimentRevision
 from services.feedback_service.experiments import ExperimentsFromKafka
 from shared.topics import EXPERIMENTS
+from tests.experiment_revisions import revision
 
-REVISION = ExperimentRevision(
-    name="e",
-    model="m",
-    revision=1,
-    epoch=1,
-    status="running",
-    seed="s",
-    champion="a",
-    variants=[],
-    metric="log_loss",
-    window_s=60.0,
-    changed_at=1.0,
-)
+REVISION = revision()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.ab_router import VariantAllocation
 from contender.contracts.feedback_service import Counts
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.cells import Cell
@@ -23,6 +23,7 @@ from services.feedback_service.domain.snapshots import PartitionSnapshot, SumsSn
 from services.feedback_service.domain.sums.score_histogram import BINS
 from services.feedback_service.join import Join, Limits, PartitionJoin, SourceOffset
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
+from tests.experiment_revisions import revision
 
 WINDOW_S = 100.0
 Record = tuple[str, SourceOffset, str, PredictionFrame | FeedbackFrame]
@@ -454,16 +455,11 @@ def test_an_experiment_matures_by_its_own_predictions_alone():
 def test_the_last_rows_of_a_stopped_experiment_mature_as_time_goes_on():
     join = joined()
     apply(join, predictions("f", block(rows=1, at=0.0), block("challenger", rows=1, at=0.0)))
-    stopped = ExperimentRevision(
-        name="e",
-        model="m",
+    stopped = revision(
         revision=3,
-        epoch=1,
         status="stopped",
-        seed="s",
         champion="champion",
         variants=[VariantAllocation("champion", "v1", 0.5), VariantAllocation("challenger", "v2", 0.5)],
-        metric="log_loss",
         window_s=WINDOW_S,
         changed_at=1_000.0,
         stopped_at=1_000.0,

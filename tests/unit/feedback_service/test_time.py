@@ -6,6 +6,7 @@ import pytest
 from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.join import Join
+from tests.experiment_revisions import revision
 from tests.unit.feedback_service.test_join import WINDOW_S, apply, block, flush, joined, numbers, predictions
 
 NOW = 1_800_000_000.0
@@ -74,16 +75,9 @@ def test_an_idle_experiments_last_cohorts_fold_after_a_day():
     assert not [key for key in join.partitions[0].table.local.values if key.startswith(b"c/")]
 
 
-REVISION = ExperimentRevision(
-    name="e",
-    model="m",
-    revision=1,
-    epoch=1,
-    status="running",
-    seed="s",
+REVISION = revision(
     champion="champion",
     variants=[VariantAllocation("champion", "v1", 0.5), VariantAllocation("challenger", "v2", 0.5)],
-    metric="log_loss",
     window_s=WINDOW_S,
     changed_at=NOW,
     started_at=NOW,

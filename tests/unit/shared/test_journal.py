@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EIO
 from itertools import pairwise
@@ -297,24 +297,37 @@ async def test_what_a_failed_flush_did_not_keep_is_not_in_the_journal(tmp_path: 
     again.close()
 
 
+class SlowDisk:
+    """A flush that waits until it is released, and then does what it is given."""
+
+    def __init__(self, finish: Callable[[int], None]) -> None:
+        self.begun, self.released = threading.Event(), threading.Event()
+        self.finish = finish
+
+    def __call__(self, file: int) -> None:
+        self.begun.set()
+        self.released.wait(DEADLINE_S)
+        self.finish(file)
+
+    async def reached(self) -> None:
+        while not self.begun.is_set():
+            await asyncio.sleep(0)
+
+
 async def test_what_waits_for_its_flush_is_told_when_the_disk_fails_before(tmp_path: Path):
     journal = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=100)
-    begun, released = threading.Event(), threading.Event()
 
-    def slow(_: int) -> None:
-        begun.set()
-        released.wait(DEADLINE_S)
+    def fail_from_now_on(_: int) -> None:
         journal.sync_file = failing
 
-    journal.sync_file = slow
+    journal.sync_file = disk = SlowDisk(fail_from_now_on)
     journal.append("t", 0, None, [], b"x" * 100)
     first = asyncio.create_task(journal.flush())
-    while not begun.is_set():
-        await asyncio.sleep(0)
+    await disk.reached()
     journal.append("t", 0, None, [], b"y")  # held until the next segment is there; its own flush fails
     second = asyncio.create_task(journal.flush())
     await asyncio.sleep(0)
-    released.set()
+    disk.released.set()
     assert await first is None
     with pytest.raises(JournalFull):
         await second
@@ -325,23 +338,15 @@ async def test_what_waits_for_its_flush_is_told_when_the_disk_fails_before(tmp_p
 
 async def test_what_comes_while_a_segment_ends_waits_for_the_next_one(tmp_path: Path):
     journal = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=100)
-    begun, released = threading.Event(), threading.Event()
-
-    def slow(file: int) -> None:
-        begun.set()
-        released.wait(DEADLINE_S)
-        os.fdatasync(file)
-
-    journal.sync_file = slow
+    journal.sync_file = disk = SlowDisk(os.fdatasync)
     journal.append("t", 0, None, [], b"x" * 100)
     flushes = [asyncio.create_task(journal.flush())]
-    while not begun.is_set():
-        await asyncio.sleep(0)
+    await disk.reached()
     journal.append("t", 0, None, [], b"y")
     flushes.append(asyncio.create_task(journal.flush()))
     await asyncio.sleep(0)
     assert values(journal) == []
-    released.set()
+    disk.released.set()
     await asyncio.gather(*flushes)
     first, second = sorted(tmp_path.glob("*.log"))
     assert (b"y" in first.read_bytes(), b"y" in second.read_bytes()) == (False, True)
@@ -352,22 +357,14 @@ async def test_what_comes_while_a_segment_ends_waits_for_the_next_one(tmp_path: 
 
 async def test_what_comes_while_a_segment_ends_is_lost_with_it_and_its_callers_know(tmp_path: Path):
     journal = Journal.open(tmp_path, limit_bytes=MIB, segment_bytes=100)
-    begun, released = threading.Event(), threading.Event()
-
-    def slow(file: int) -> None:
-        begun.set()
-        released.wait(DEADLINE_S)
-        failing(file)
-
-    journal.sync_file = slow
+    journal.sync_file = disk = SlowDisk(failing)
     journal.append("t", 0, None, [], b"x" * 100)
     flushes = [asyncio.create_task(journal.flush())]
-    while not begun.is_set():
-        await asyncio.sleep(0)
+    await disk.reached()
     journal.append("t", 0, None, [], b"y")
     flushes.append(asyncio.create_task(journal.flush()))
     await asyncio.sleep(0)
-    released.set()
+    disk.released.set()
     failures = await asyncio.gather(*flushes, return_exceptions=True)
     assert [type(failure) for failure in failures] == [JournalFull] * 2
     assert (values(journal), journal.unsent_bytes) == ([], 0)

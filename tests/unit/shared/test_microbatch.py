@@ -8,24 +8,31 @@ from shared.errors import Overloaded
 from shared.microbatch import MicroBatcher
 
 
+class GatedSend:
+    """Notes its batches, and answers them once its gate is open."""
+
+    def __init__(self, factor: int = 1) -> None:
+        self.factor = factor
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+
+    async def __call__(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        await self.gate.wait()
+        return [item * self.factor for item in items]
+
+
 async def test_what_waits_during_a_call_goes_out_together():
-    batches: list[list[int]] = []
-    gate = asyncio.Event()
-
-    async def send(items: list[int]) -> list[int]:
-        batches.append(items)
-        await gate.wait()
-        return [item * 10 for item in items]
-
+    send = GatedSend(factor=10)
     async with MicroBatcher(send, senders=1) as batcher:
         first = asyncio.create_task(batcher.submit(0))
-        while not batches:
+        while not send.batches:
             await asyncio.sleep(0)
         rest = [asyncio.create_task(batcher.submit(number)) for number in range(1, 6)]
         await asyncio.sleep(0)
-        gate.set()
+        send.gate.set()
         assert await asyncio.gather(first, *rest) == [0, 10, 20, 30, 40, 50]
-    assert batches == [[0], [1, 2, 3, 4, 5]]
+    assert send.batches == [[0], [1, 2, 3, 4, 5]]
 
 
 async def test_one_items_failure_is_its_callers_alone():
@@ -54,12 +61,7 @@ async def test_a_failed_call_fails_all_its_callers_and_the_next_goes_on():
 
 
 async def test_a_full_queue_is_refused_at_once():
-    gate = asyncio.Event()
-
-    async def send(items: list[int]) -> list[int]:
-        await gate.wait()
-        return items
-
+    send = GatedSend()
     async with MicroBatcher(send, senders=1, queue_limit=1) as batcher:
         sent = asyncio.create_task(batcher.submit(1))
         await asyncio.sleep(0)
@@ -68,27 +70,20 @@ async def test_a_full_queue_is_refused_at_once():
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="more calls wait"):
             await batcher.submit(3)
-        gate.set()
+        send.gate.set()
         assert await asyncio.gather(sent, waiting) == [1, 2]
 
 
 async def test_no_more_batches_are_in_flight_than_there_are_senders():
-    batches: list[list[int]] = []
-    gate = asyncio.Event()
-
-    async def send(items: list[int]) -> list[int]:
-        batches.append(items)
-        await gate.wait()
-        return items
-
+    send = GatedSend()
     async with MicroBatcher(send, senders=2, batch_limit=2) as batcher:
         calls = [asyncio.create_task(batcher.submit(number)) for number in range(7)]
         for _ in range(20):
             await asyncio.sleep(0)
-        assert batches == [[0, 1], [2, 3]]
-        gate.set()
+        assert send.batches == [[0, 1], [2, 3]]
+        send.gate.set()
         assert await asyncio.gather(*calls) == list(range(7))
-    assert batches == [[0, 1], [2, 3], [4, 5], [6]]
+    assert send.batches == [[0, 1], [2, 3], [4, 5], [6]]
 
 
 async def test_a_batch_holds_what_fits_by_weight():
@@ -130,45 +125,31 @@ async def test_leaving_waits_until_everything_is_answered():
 
 
 async def test_the_items_of_one_call_never_lie_in_two_batches():
-    batches: list[list[int]] = []
-    gate = asyncio.Event()
-
-    async def send(items: list[int]) -> list[int]:
-        batches.append(items)
-        await gate.wait()
-        return items
-
+    send = GatedSend()
     async with MicroBatcher(send, senders=1, batch_limit=4) as batcher:
         first = asyncio.create_task(batcher.submit(0))
-        while not batches:
+        while not send.batches:
             await asyncio.sleep(0)
         calls = [[1, 2, 3], [4, 5], [6, 7], [8, 9, 10, 11, 12], [13]]
         rest = [asyncio.create_task(batcher.submit_all(call)) for call in calls]
         await asyncio.sleep(0)
-        gate.set()
+        send.gate.set()
         assert await asyncio.gather(first, *rest) == [0, *calls]
-    assert batches == [[0], [1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11, 12], [13]]
+    assert send.batches == [[0], [1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11, 12], [13]]
 
 
 async def test_a_call_that_was_given_up_is_not_sent_and_makes_room():
-    batches: list[list[int]] = []
-    gate = asyncio.Event()
-
-    async def send(items: list[int]) -> list[int]:
-        batches.append(items)
-        await gate.wait()
-        return items
-
+    send = GatedSend()
     async with MicroBatcher(send, senders=1, queue_limit=2) as batcher:
         first = asyncio.create_task(batcher.submit(0))
-        while not batches:
+        while not send.batches:
             await asyncio.sleep(0)
         waiting = asyncio.create_task(batcher.submit_all([1, 2]))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        gate.set()
+        send.gate.set()
         assert await first == 0
         assert await batcher.submit_all([3, 4]) == [3, 4]
         assert await batcher.submit_all([]) == []
-    assert batches == [[0], [3, 4]]
+    assert send.batches == [[0], [3, 4]]

@@ -1,6 +1,5 @@
 """On-demand views, documents of definitions, and a changed meaning that is a new version."""
 
-from pathlib import Path
 from textwrap import dedent
 
 import msgspec
@@ -9,7 +8,6 @@ import pytest
 
 from contender.features import (
     DefinitionError,
-    Entity,
     EventSource,
     FeatureView,
     column,
@@ -25,25 +23,7 @@ from contender.features import count as count_of
 from contender.features import sum as sum_of
 from contender.features.catalogue import Catalogue
 from contender.features.documents import digest, view_document, view_of
-from contender.features.on_demand import OnDemandView
-
-HERE = Path(__file__).name
-ROAD = Entity("road", "road")
-LANE = Entity("lane", "lane")
-CARS = EventSource("cars", {"road": str, "lane": int, "speed": float, "seats": int, "electric": bool})
-FAST = column("speed") > 50
-
-
-def view(*features, hop="10s", entity=ROAD, name="speeds", **options) -> FeatureView:
-    return FeatureView(name, entity, CARS, features or [count_of("1m")], hop=hop, **options)
-
-
-def doubled(**options) -> OnDemandView:
-    def twice(value):
-        return value * 2
-
-    return on_demand(**{"request": {"value": float}, "features": {"double": float}, **options})(twice)
-
+from tests.unit.contender.features.speeds import FAST, LANE, ROAD, doubled, view
 
 # On demand
 
