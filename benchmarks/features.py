@@ -39,23 +39,23 @@ PARTS = ("row", "feast", "frames", "single", "freshness", "training")
 
 def measure(parts: Sequence[str]) -> dict[str, Any]:
     """Every figure of some parts, targets and details together."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     if set(parts) - {"training"}:
         with open_stack() as stack:
-            for part, run in _runs(stack, found).items():
+            for part, run in _runs(stack, figures).items():
                 if part in parts:
-                    found.update(run())
+                    figures.update(run())
     if "training" in parts:
-        found.update(_training())
-    return found
+        figures.update(_training())
+    return figures
 
 
-def _runs(stack: Stack, found: Mapping[str, Any]) -> dict[str, Callable[[], dict[str, Any]]]:
+def _runs(stack: Stack, figures: Mapping[str, Any]) -> dict[str, Callable[[], dict[str, Any]]]:
     """What measures each part; freshness comes after frames, whose rate it halves."""
     departures = Departures()
 
     def freshness() -> dict[str, Any]:
-        rate = max(LEAST_EVENTS_PER_S, found.get("events_per_s_frames", 0.0) / 2)
+        rate = max(LEAST_EVENTS_PER_S, figures.get("events_per_s_frames", 0.0) / 2)
         return measure_freshness(stack, departures, rate)
 
     return {
@@ -73,8 +73,8 @@ def _training() -> dict[str, Any]:
         path = Path(folder) / "figures.json"
         command = [sys.executable, "-m", training_set.__name__, "--json", str(path)]
         subprocess.run(command, stdout=subprocess.DEVNULL, timeout=TRAINING_DEADLINE_S, check=True)  # noqa: S603 - our own
-        found: dict[str, Any] = json.loads(path.read_text())
-    return found
+        figures: dict[str, Any] = json.loads(path.read_text())
+    return figures
 
 
 def main() -> None:
@@ -83,17 +83,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--only", choices=PARTS, action="append", help="one part alone; may be repeated")
     arguments = parser.parse_args()
-    found = measure(arguments.only or PARTS)
+    measured = measure(arguments.only or PARTS)
     for name, (sign, target) in TARGETS.items():
-        value = found.get(name)
-        told = "-" if value is None else f"{value:,.2f}"
-        print(f"{name:24} {told:>12}   target {sign} {target:,.0f}")
-    for name, value in found.items():
+        value = measured.get(name)
+        shown = "-" if value is None else f"{value:,.2f}"
+        print(f"{name:24} {shown:>12}   target {sign} {target:,.0f}")
+    for name, value in measured.items():
         if name not in TARGETS:
             print(f"  {name}: {value}")
     if arguments.json:
-        details = {name: value for name, value in found.items() if name not in TARGETS}
-        figures = {name: found.get(name) for name in TARGETS}
+        details = {name: value for name, value in measured.items() if name not in TARGETS}
+        figures = {name: measured.get(name) for name in TARGETS}
         arguments.json.write_text(json.dumps({**figures, "details": details}, indent=2) + "\n")
 
 

@@ -91,12 +91,12 @@ class Caller:
         """Seconds that each of some calls took, on a connection of their own: an idle one may have been closed."""
         self._connection.close()
         self._connection.connect()
-        found = []
+        seconds = []
         for _ in range(calls):
             started = time.perf_counter()
             self.call()
-            found.append(time.perf_counter() - started)
-        return found
+            seconds.append(time.perf_counter() - started)
+        return seconds
 
 
 class Probed(ManagedProcess):

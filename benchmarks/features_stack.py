@@ -82,7 +82,7 @@ class Stack:
     def applied(self, redis: Redis) -> dict[int, int]:
         """Per partition the last offset that is merged and on disk; -1: none."""
         held = redis.mget([f"{{feeds.{partition}}}:applied" for partition in range(self.partitions)])
-        return {partition: -1 if one is None else int(one) for partition, one in enumerate(held)}
+        return {partition: -1 if offset is None else int(offset) for partition, offset in enumerate(held)}
 
     def cpu_s(self, process: ManagedProcess) -> float:
         """The processor time that a process has taken so far, in seconds."""
@@ -123,7 +123,7 @@ def _rings() -> Rings:
 
 def _members(redis: Redis, partition: int) -> set[bytes]:
     members = redis.smembers(f"{{feeds.{partition}}}:live")
-    return {one if isinstance(one, bytes) else one.encode() for one in members}
+    return {member if isinstance(member, bytes) else member.encode() for member in members}
 
 
 def _port_pair() -> int:

@@ -127,9 +127,9 @@ def _expect_merged(stack: Stack, events: int) -> None:
         RuntimeError: some were set aside.
     """
     with urlopen(f"http://127.0.0.1:{stack.worker.port}/metrics", timeout=_DEADLINE_S) as answer:
-        told = [line.split()[-1] for line in answer.read().decode().splitlines() if line.startswith(_MERGED)]
-    if sum(float(one) for one in told) != events:
-        raise RuntimeError(f"{told} events are merged where {events} were sent: see {stack.worker.log}")
+        counts = [line.split()[-1] for line in answer.read().decode().splitlines() if line.startswith(_MERGED)]
+    if sum(float(count) for count in counts) != events:
+        raise RuntimeError(f"{counts} events are merged where {events} were sent: see {stack.worker.log}")
 
 
 def _merged(stack: Stack, redis: Redis) -> dict[int, int]:
@@ -145,7 +145,7 @@ async def _prefill(stack: Stack, values: Sequence[bytes]) -> dict[int, int]:
         await producer.flush()
     places = [TopicPartition(ENTITY_EVENTS.name, partition) for partition in range(stack.partitions)]
     async with AIOKafkaConsumer(bootstrap_servers=stack.kafka) as consumer:
-        return {place.partition: end for place, end in (await consumer.end_offsets(places)).items()}
+        return {partition.partition: end for partition, end in (await consumer.end_offsets(places)).items()}
 
 
 def _headers(value: bytes) -> list[tuple[str, bytes]]:

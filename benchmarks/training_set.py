@@ -44,13 +44,13 @@ def main() -> None:
     if asked.measure:
         print(json.dumps(MEASUREMENTS[asked.measure](asked.folder)))
         return
-    found = _in_a_process("flights", Path())
+    measured = _in_a_process("flights", Path())
     if asked.history_rows:
         with _history(asked.history_rows) as folder:
-            found.update(_in_a_process("history", folder), history_events=asked.history_rows)
-    print(json.dumps(found, indent=2))
+            measured.update(_in_a_process("history", folder), history_events=asked.history_rows)
+    print(json.dumps(measured, indent=2))
     if asked.json:
-        asked.json.write_text(json.dumps(found, indent=2) + "\n")
+        asked.json.write_text(json.dumps(measured, indent=2) + "\n")
 
 
 def measure_flights(_: Path) -> Measured:
@@ -87,8 +87,8 @@ MEASUREMENTS: dict[str, Callable[[Path], Measured]] = {"flights": measure_flight
 def _in_a_process(measurement: str, folder: Path) -> Measured:
     command = [sys.executable, "-m", "benchmarks.training_set", "--measure", measurement, "--folder", str(folder)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own module
-    found: Measured = json.loads(done.stdout)
-    return found
+    measured: Measured = json.loads(done.stdout)
+    return measured
 
 
 @contextmanager

@@ -75,7 +75,12 @@ def totals(client: Client) -> dict[str, int]:
 def test_the_stack_says_that_it_is_ready(stack: Stack):
     status = stack.run("status")
     assert status.returncode == 0, status.stdout
-    for name in ("kafka", "valkey", *(f"{one}_service" for one in ("inference", "feature", "feedback")), "ab_router"):
+    for name in (
+        "kafka",
+        "valkey",
+        *(f"{service}_service" for service in ("inference", "feature", "feedback")),
+        "ab_router",
+    ):
         assert name in status.stdout
     assert "Uvicorn running" in stack.run("logs", "ab_router").stdout
 
@@ -117,9 +122,9 @@ def test_the_code_of_the_readme_runs_and_goes_on_when_it_runs_again(stack: Stack
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.startswith("No verdict yet")
     with stack.client() as client:
-        (name,) = [one.name for one in client.experiments() if one.model == "tumour"]
-        results = seen(client, name, lambda results: sum(one.labelled for one in results.variants) == 2 * 269)
-    champion, challenger = (one.live["log_loss"].mean for one in results.variants)
+        (name,) = [experiment.name for experiment in client.experiments() if experiment.model == "tumour"]
+        results = seen(client, name, lambda results: sum(variant.labelled for variant in results.variants) == 2 * 269)
+    champion, challenger = (variant.live["log_loss"].mean for variant in results.variants)
     assert challenger < champion
 
 
@@ -183,14 +188,14 @@ async def test_bytes_that_are_no_frame_are_parked_and_listed(stack: Stack):
     async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
         for topic in topics:
             await producer.send_and_wait(topic, b"\xff no frame", partition=0)
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
 
     def listed() -> bool:
-        found[:] = [json.loads(line) for line in stack.run("parked", "--json").stdout.splitlines()]
-        return {record["topic"] for record in found} == set(topics)
+        records[:] = [json.loads(line) for line in stack.run("parked", "--json").stdout.splitlines()]
+        return {record["topic"] for record in records} == set(topics)
 
     wait_for(listed)
-    assert all("no frame" in record["begins"] and record["reason"] for record in found)
+    assert all("no frame" in record["begins"] and record["reason"] for record in records)
     assert PREDICTIONS.name in stack.run("parked").stdout
 
 
@@ -203,7 +208,9 @@ def test_a_process_that_dies_starts_again_and_the_numbers_are_the_same(stack: St
     client.predict("churn", unit="after the crash", inputs={"age": 30.0, "spend": 5.0})
     counted = sum(variant.n for variant in before.variants)
     after = seen(client, churn, lambda results: sum(variant.n for variant in results.variants) == counted + 1)
-    assert {one.name: one.live for one in after.variants} == {one.name: one.live for one in before.variants}
+    assert {variant.name: variant.live for variant in after.variants} == {
+        variant.name: variant.live for variant in before.variants
+    }
     wait_for(lambda: stack.run("status").returncode == 0)
 
 

@@ -22,17 +22,17 @@ def outcomes(supported):
 
 
 def test_most_ordinary_pipelines_answer_as_scikit_learn_does(supported, outcomes):
-    registered = [one for one in outcomes if not one.refusal]
+    registered = [outcome for outcome in outcomes if not outcome.refusal]
     assert len(outcomes) >= 60
     assert len(registered) >= 50
-    assert [one.case.name for one in registered if one.off > supported["TOLERANCE"] or one.labels] == []
+    assert [outcome.case.name for outcome in registered if outcome.off > supported["TOLERANCE"] or outcome.labels] == []
 
 
 def test_each_refusal_names_the_step_and_what_to_do(outcomes):
     foreign = ("skl2onnx", "sklearn-onnx", "ONNXRuntimeError", "shape calculator")
-    refused = [one.refusal for one in outcomes if one.refusal]
+    refused = [outcome.refusal for outcome in outcomes if outcome.refusal]
     assert refused  # their advice was tried: outcomes would have raised where it does not work
-    assert [told for told in refused if any(word in told for word in foreign)] == []
+    assert [refusal for refusal in refused if any(word in refusal for word in foreign)] == []
 
 
 def test_the_page_is_what_came(supported, outcomes):

@@ -49,19 +49,19 @@ class Sdk:
     def read(self, features: list[str] | str, entity_rows: list[dict[str, Any]], **options: bool) -> dict[str, Any]:
         """Ask `get_online_features`; one name stands for the registered feature service."""
         asked = self.store.get_feature_service(features) if isinstance(features, str) else features
-        found = self.store.get_online_features(features=asked, entity_rows=entity_rows, **options)
-        results = found.proto.results
+        response = self.store.get_online_features(features=asked, entity_rows=entity_rows, **options)
+        results = response.proto.results
         return {
-            "names": list(found.proto.metadata.feature_names.val),
-            "views": [view.name for view in found.proto.metadata.feature_view_metadata],
-            "values": list(found.to_dict().values()),
+            "names": list(response.proto.metadata.feature_names.val),
+            "views": [view.name for view in response.proto.metadata.feature_view_metadata],
+            "values": list(response.to_dict().values()),
             "types": [[value.WhichOneof("val") for value in result.values] for result in results],  # noqa: PD011 - no table
             "statuses": [[FieldStatus.Name(status) for status in result.statuses] for result in results],
         }
 
     def read_view(self, view: str, join_key: str, entities: list[str], features: list[str]) -> list[Any]:
         """Ask the online store for one view, as older versions of the SDK do for every question."""
-        keys = [EntityKey(join_keys=[join_key], entity_values=[Value(string_val=one)]) for one in entities]
+        keys = [EntityKey(join_keys=[join_key], entity_values=[Value(string_val=entity)]) for entity in entities]
         provider = self.store._get_provider()
         rows = provider.online_read(self.store.config, self.store.get_feature_view(view), keys, features)
         return [[time.timestamp(), {name: _plain(value) for name, value in row.items()}] for time, row in rows]

@@ -54,11 +54,11 @@ each_process = pytest.mark.parametrize("process", SERVICES, ids=lambda process: 
 def containers() -> dict[str, dict[str, Any]]:
     text = (ROOT / "docker-compose.yml").read_text()
     assert PASSWORD not in text
-    found: dict[str, dict[str, Any]] = yaml.safe_load(re.sub(r"\$\{POSTGRES_PASSWORD:\?[^}]+\}", PASSWORD, text))[
+    services: dict[str, dict[str, Any]] = yaml.safe_load(re.sub(r"\$\{POSTGRES_PASSWORD:\?[^}]+\}", PASSWORD, text))[
         "services"
     ]
-    assert "${" not in str(found)
-    return found
+    assert "${" not in str(services)
+    return services
 
 
 @pytest.fixture
@@ -137,8 +137,8 @@ def test_a_process_gets_the_address_of_all_that_its_code_asks_for_and_of_nothing
 
 @each_process
 def test_a_process_waits_until_every_container_that_its_addresses_name_is_healthy(process, containers):
-    given = variables(containers[process.name])
-    hosts = {address(given[variable])[0] for variable in ADDRESSES.values() if variable in given}
+    environment = variables(containers[process.name])
+    hosts = {address(environment[variable])[0] for variable in ADDRESSES.values() if variable in environment}
     assert containers[process.name]["depends_on"] == {host: {"condition": "service_healthy"} for host in hosts}
 
 
@@ -215,19 +215,19 @@ def test_every_volume_is_declared_and_used_by_one_container(containers):
 
 
 def test_kafka_is_set_as_the_embedded_one_is(containers):
-    given = variables(containers["kafka"], "KAFKA_")
+    environment = variables(containers["kafka"], "KAFKA_")
     expected = {f"KAFKA_{name.upper().replace('.', '_')}": str(value) for name, value in BROKER_SETTINGS.items()}
-    assert {name: given.get(name) for name in expected} == expected
-    assert f"{containers['kafka']['volumes'][0]}".endswith(":" + given["KAFKA_LOG_DIRS"])
+    assert {name: environment.get(name) for name in expected} == expected
+    assert f"{containers['kafka']['volumes'][0]}".endswith(":" + environment["KAFKA_LOG_DIRS"])
 
 
 def test_valkey_is_set_as_the_embedded_one_is(containers):
     embedded = Valkey._arguments(Path("unused"), 0, {})[1:]
     options = dict(zip(embedded[::2], embedded[1::2], strict=True))
     kept = {name: options[name] for name in options if name not in ("--bind", "--port", "--dir", "--daemonize")}
-    program, *given = containers["valkey"]["command"]
+    program, *arguments = containers["valkey"]["command"]
     assert program == "valkey-server"
-    assert dict(zip(given[::2], given[1::2], strict=True)) == kept
+    assert dict(zip(arguments[::2], arguments[1::2], strict=True)) == kept
 
 
 def test_images_are_pinned_and_of_the_versions_that_up_runs(containers):

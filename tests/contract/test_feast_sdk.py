@@ -129,51 +129,51 @@ def departures(feast_python: Path, api: httpx.Client) -> None:
         assert api.get(f"/v1/frames/{frame_id}?wait_s={DEADLINE_S}").json()["applied"] is True
 
 
-def same_over_http(api: httpx.Client, found: dict[str, Any], question: dict[str, Any]) -> bool:
+def same_over_http(api: httpx.Client, response: dict[str, Any], question: dict[str, Any]) -> bool:
     answer = api.post("/get-online-features", json=question).json()
     results = answer["results"]
-    return (found["names"], found["values"], found["statuses"]) == (
+    return (response["names"], response["values"], response["statuses"]) == (
         answer["metadata"]["feature_names"],
-        [one["values"] for one in results],
-        [one["statuses"] for one in results],
+        [column["values"] for column in results],
+        [column["statuses"] for column in results],
     )
 
 
 def test_the_sdk_reads_the_values_and_statuses_of_known_idle_and_unknown_entities(sdk, api):
     origins = ["DTW", "MSP", "LAX"]
-    found = sdk("read", features=ORIGIN, entity_rows=[{"origin": origin} for origin in origins])
-    assert found["names"] == ["origin", "mean_dep_delay_1h", "count_1h", "mean_dep_delay_3h"]
-    assert found["values"] == [origins, [15.0, None, None], [2, 0, 0], [15.0, -4.0, None]]
-    assert found["types"] == [
+    response = sdk("read", features=ORIGIN, entity_rows=[{"origin": origin} for origin in origins])
+    assert response["names"] == ["origin", "mean_dep_delay_1h", "count_1h", "mean_dep_delay_3h"]
+    assert response["values"] == [origins, [15.0, None, None], [2, 0, 0], [15.0, -4.0, None]]
+    assert response["types"] == [
         ["string_val"] * 3,
         ["double_val", None, None],
         ["int64_val"] * 3,
         ["double_val", "double_val", None],
     ]
-    assert found["statuses"] == [
+    assert response["statuses"] == [
         ["PRESENT"] * 3,
         ["PRESENT", "NULL_VALUE", "NOT_FOUND"],
         ["PRESENT"] * 3,
         ["PRESENT", "PRESENT", "NOT_FOUND"],
     ]
-    assert same_over_http(api, found, {"features": ORIGIN, "entities": {"origin": origins}})
+    assert same_over_http(api, response, {"features": ORIGIN, "entities": {"origin": origins}})
 
 
 def test_the_sdk_reads_several_views_by_several_entities_under_full_names(sdk, api):
     features = ["origin_delays:mean_dep_delay_3h", "carrier_delays:mean_dep_delay_3h", "carrier_delays:count_24h"]
     rows = [{"origin": "DTW", "carrier": "WN"}, {"origin": "MSP", "carrier": "XX"}]
-    found = sdk("read", features=features, entity_rows=rows, full_feature_names=True)
-    assert found["names"] == ["origin", "carrier", *(feature.replace(":", "__") for feature in features)]
-    assert found["values"] == [["DTW", "MSP"], ["WN", "XX"], [15.0, -4.0], [-4.0, None], [1, 0]]
-    assert found["statuses"][2:] == [["PRESENT", "PRESENT"], ["PRESENT", "NOT_FOUND"], ["PRESENT", "PRESENT"]]
+    response = sdk("read", features=features, entity_rows=rows, full_feature_names=True)
+    assert response["names"] == ["origin", "carrier", *(feature.replace(":", "__") for feature in features)]
+    assert response["values"] == [["DTW", "MSP"], ["WN", "XX"], [15.0, -4.0], [-4.0, None], [1, 0]]
+    assert response["statuses"][2:] == [["PRESENT", "PRESENT"], ["PRESENT", "NOT_FOUND"], ["PRESENT", "PRESENT"]]
     entities = {"origin": ["DTW", "MSP"], "carrier": ["WN", "XX"]}
-    assert same_over_http(api, found, {"features": features, "entities": entities, "full_feature_names": True})
+    assert same_over_http(api, response, {"features": features, "entities": entities, "full_feature_names": True})
 
 
 def test_the_sdk_reads_a_feature_service(sdk, api):
     row = {"origin": "MSP", "carrier": "WN", "tail_number": "N18"}
-    found = sdk("read", features="streaming", entity_rows=[row], full_feature_names=True)
-    assert dict(zip(found["names"], found["values"], strict=True)) == {
+    response = sdk("read", features="streaming", entity_rows=[row], full_feature_names=True)
+    assert dict(zip(response["names"], response["values"], strict=True)) == {
         "origin": ["MSP"],
         "carrier": ["WN"],
         "tail_number": ["N18"],
@@ -189,7 +189,7 @@ def test_the_sdk_reads_a_feature_service(sdk, api):
     }
     entities = {name: [value] for name, value in row.items()}
     question = {"feature_service": "streaming", "entities": entities, "full_feature_names": True}
-    assert same_over_http(api, found, question)
+    assert same_over_http(api, response, question)
 
 
 def test_the_sdk_is_told_which_views_answered(sdk):
@@ -229,13 +229,13 @@ def table_of(origin: str, *, rows: int) -> dict[str, list[Any]]:
 def test_events_that_the_sdk_pushes_or_writes_reach_the_features(sdk, origin, call):
     assert sdk("push" if "source" in call else "write", df=table_of(origin, rows=3), **call) is None
     end = time.monotonic() + DEADLINE_S
-    while (found := sdk("read", features=ORIGIN, entity_rows=[{"origin": origin}])["values"]) != [
+    while (values := sdk("read", features=ORIGIN, entity_rows=[{"origin": origin}])["values"]) != [
         [origin],
         [10.0],
         [3],
         [10.0],
     ]:
-        assert time.monotonic() < end, found
+        assert time.monotonic() < end, values
 
 
 def test_the_sdk_is_told_that_the_features_of_a_view_are_computed(sdk):

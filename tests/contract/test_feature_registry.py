@@ -40,19 +40,19 @@ async def test_a_new_registry_is_empty(registry: Registry):
 async def test_versions_are_read_as_they_were_kept_and_seams_with_them(registry: Registry):
     assert await registry.keep([ONE], {"trade@1": HistoryCutover(5.5, "cc")})
     assert await registry.keep([ONE, TWO], {})
-    found = await registry.load()
-    assert found.versions == [ONE, TWO]
-    assert found.cutovers == {"trade@1": HistoryCutover(5.5, "cc")}
-    assert (found.generation, found.revision) == (0, 2)
+    state = await registry.load()
+    assert state.versions == [ONE, TWO]
+    assert state.cutovers == {"trade@1": HistoryCutover(5.5, "cc")}
+    assert (state.generation, state.revision) == (0, 2)
 
 
 async def test_what_is_told_of_a_version_may_change_and_its_meaning_may_not(registry: Registry):
     assert await registry.keep([ONE], {})
-    told = KeptVersion("trade", 1, "aa", {"hop": "1h", "note": "otherwise"})
-    assert await registry.keep([told], {"trade@1": HistoryCutover(1.0, "dd")})
+    redescribed = KeptVersion("trade", 1, "aa", {"hop": "1h", "note": "otherwise"})
+    assert await registry.keep([redescribed], {"trade@1": HistoryCutover(1.0, "dd")})
     assert not await registry.keep([KeptVersion("trade", 1, "zz", {})], {})
-    found = await registry.load()
-    assert (found.versions, found.cutovers) == ([told], {})
+    state = await registry.load()
+    assert (state.versions, state.cutovers) == ([redescribed], {})
 
 
 async def test_of_two_processes_that_give_one_number_one_is_refused(registry: Registry):
@@ -64,8 +64,8 @@ async def test_of_two_processes_that_give_one_number_one_is_refused(registry: Re
 
 async def test_a_rebuild_is_seen_by_everybody(registry: Registry):
     assert [await registry.rebuild({}) for _ in range(2)] == [1, 2]
-    found = await registry.load()
-    assert (found.generation, found.revision) == (2, 2)
+    state = await registry.load()
+    assert (state.generation, state.revision) == (2, 2)
 
 
 async def test_a_retired_version_says_after_which_number_and_for_good(registry: Registry):
@@ -74,14 +74,14 @@ async def test_a_retired_version_says_after_which_number_and_for_good(registry: 
     three = KeptVersion("trade", 3, "aa", {})
     assert await registry.keep([three], {})
     await asyncio.gather(*(registry.retire(["trade@1", "trade@2"]) for _ in range(2)))
-    found = await registry.load()
-    assert [(one.label, one.retired_after) for one in found.versions] == [
+    state = await registry.load()
+    assert [(version.label, version.retired_after) for version in state.versions] == [
         ("trade@1", 2),
         ("trade@2", 3),
         ("trade@3", 0),
     ]
-    assert found.cutovers == {"trade@1": HistoryCutover(5.5, "cc")}
-    assert found.revision >= 4
+    assert state.cutovers == {"trade@1": HistoryCutover(5.5, "cc")}
+    assert state.revision >= 4
 
 
 async def test_changes_of_several_processes_at_once_are_all_counted(registry: Registry):
@@ -89,16 +89,16 @@ async def test_changes_of_several_processes_at_once_are_all_counted(registry: Re
     before = (await registry.load()).revision
     changes = (partial(registry.rebuild, {}), partial(registry.retire, ["trade@1"]))
     await asyncio.gather(*(change() for _ in range(10) for change in changes))
-    found = await registry.load()
-    assert (found.generation, found.revision) == (10, before + 20)
+    state = await registry.load()
+    assert (state.generation, state.revision) == (10, before + 20)
 
 
 async def test_who_reads_while_others_register_never_holds_a_revision_without_its_versions(registry: Registry):
     read: list[RegistryState] = []
 
     async def reading() -> None:
-        while len((found := await registry.load()).versions) < 60:
-            read.append(found)
+        while len((state := await registry.load()).versions) < 60:
+            read.append(state)
             await asyncio.sleep(0)
 
     async def writing() -> None:
@@ -106,7 +106,7 @@ async def test_who_reads_while_others_register_never_holds_a_revision_without_it
             assert await registry.keep([KeptVersion("trade", number, f"{number}", {})], {})
 
     await asyncio.gather(reading(), reading(), writing())
-    assert [one.revision for one in read if one.revision > len(one.versions)] == []
+    assert [state.revision for state in read if state.revision > len(state.versions)] == []
     assert read
 
 
@@ -114,18 +114,18 @@ async def test_another_store_begins_a_generation_once_and_the_first_one_none(reg
     assert await registry.keep([ONE], {"trade@1": HistoryCutover(5.5, "cc")})
     assert await registry.move("", "first", {})
     assert not await registry.move("", "late", {})
-    found = await registry.load()
-    assert (found.epoch, found.generation, found.cutovers) == ("first", 0, {"trade@1": HistoryCutover(5.5, "cc")})
+    state = await registry.load()
+    assert (state.epoch, state.generation, state.cutovers) == ("first", 0, {"trade@1": HistoryCutover(5.5, "cc")})
     moved = await asyncio.gather(*(registry.move("first", name, {}) for name in ("second", "third")))
     assert sorted(moved) == [False, True]
-    found = await registry.load()
-    assert (found.epoch in ("second", "third"), found.generation, found.cutovers) == (True, 1, {})
+    state = await registry.load()
+    assert (state.epoch in ("second", "third"), state.generation, state.cutovers) == (True, 1, {})
 
 
 async def test_two_processes_that_start_at_once_agree_on_the_versions(registry: Registry):
     store = MemoryStore()
     both = [Definitions("examples.flights.features", registry, store, 4) for _ in range(2)]
-    await asyncio.gather(*(one.open() for one in both))
-    labels = [[version.label for version in one.current.catalogue.versions] for one in both]
+    await asyncio.gather(*(definitions.open() for definitions in both))
+    labels = [[version.label for version in definitions.current.catalogue.versions] for definitions in both]
     assert labels[0] == labels[1] == ["origin_delays@1", "carrier_delays@1", "tail_delays@1"]
     assert not both[0].is_complete

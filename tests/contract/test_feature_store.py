@@ -78,7 +78,7 @@ def car(time: float, speed: float, road: str = "a") -> EntityEvent:
 
 async def merge(store: FeatureStore, offset: int, *events: EntityEvent, partition: int = 0, ring: Ring = RING) -> int:
     tallies = tally(ring, partition, offset, events)
-    return await store.merge(ring, {entity: [one] for entity, one in tallies.items()})
+    return await store.merge(ring, {entity: [tally] for entity, tally in tallies.items()})
 
 
 async def packed(store: FeatureStore, ring: Ring, road: str = "a") -> bytes | None:
@@ -169,9 +169,9 @@ async def test_tiles_that_are_replaced_or_late_go_into_the_base_of_all_time(stor
     assert await merge(store, 0, car(1, 10.0), car(2, 20.0), ring=ring) == 0
     assert await merge(store, 1, car(1 + lap, 30.0), ring=ring) == 0
     assert await merge(store, 2, car(3, 40.0), ring=ring) == 1
-    found = await rows(store, ring)
-    assert found[-1][:3].tolist() == [0.0, 3.0, 3.0]
-    assert found[0][:3].tolist() == [float(ring.slots), 1.0, 1.0 + lap]
+    cells = await rows(store, ring)
+    assert cells[-1][:3].tolist() == [0.0, 3.0, 3.0]
+    assert cells[0][:3].tolist() == [float(ring.slots), 1.0, 1.0 + lap]
 
 
 async def test_the_latest_values_stand_in_order_and_are_no_more_than_asked(store: FeatureStore):
@@ -225,7 +225,7 @@ async def test_more_cells_than_one_call_takes_all_arrive(store: FeatureStore):
     events = [car(1, float(number), f"road-{number}") for number in range(1300)]
     await merge(store, 0, *events)
     ((*held,),) = (await store.read([RingQuery(RING, [f"road-{number}" for number in range(1300)])])).rings
-    assert [struct.unpack_from(f"<{len(Sums.fields)}d", one.packed)[6] for one in held] == [
+    assert [struct.unpack_from(f"<{len(Sums.fields)}d", entry.packed)[6] for entry in held] == [
         float(number) for number in range(1300)
     ]
 
@@ -337,7 +337,7 @@ async def test_what_a_cluster_kept_outlives_a_primary(valkey_cluster: ValkeyClus
         await store.persist()
         ((*before,),) = (await store.read([RingQuery(RING, shops)])).rings
         assert None not in before
-        failed = next(one for one in valkey_cluster.servers if one.port == client.get_primaries()[0].port)
+        failed = next(server for server in valkey_cluster.servers if server.port == client.get_primaries()[0].port)
         failed.kill()
         try:
             # Its replica takes over, and has none of its own: what is written now is in one place only.

@@ -18,12 +18,12 @@ Stage = list[tuple[str, str]]
 def stages() -> list[Stage]:
     """Per stage its instructions, each a keyword and the rest."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
-    found: list[Stage] = []
+    stages_so_far: list[Stage] = []
     for keyword, rest in (line.split(maxsplit=1) for line in text.splitlines() if line.strip()):
         if keyword == "FROM":
-            found.append([])
-        found[-1].append((keyword, rest))
-    return found
+            stages_so_far.append([])
+        stages_so_far[-1].append((keyword, rest))
+    return stages_so_far
 
 
 @pytest.fixture(scope="module")

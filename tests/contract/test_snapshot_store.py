@@ -76,7 +76,7 @@ def update(partition: int, changed: dict[str, int], present: list[str], **change
 async def rows(store: SnapshotStore) -> dict[int, list[list[int]]]:
     """By partition the predictions of each cohort of each group."""
     return {
-        snapshot.partition: [[one.counts.predictions for one in group.cohorts] for group in snapshot.groups]
+        snapshot.partition: [[cohort.counts.predictions for cohort in group.cohorts] for group in snapshot.groups]
         for snapshot in await store.read(NAME)
     }
 

@@ -77,10 +77,10 @@ async def version_store(request: pytest.FixtureRequest, tmp_path: Path) -> Async
 
 
 def champions(versions: list[ModelVersion]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {one.model: [] for one in versions}
-    for one in versions:
-        found[one.model] += [one.version] if one.champion else []
-    return found
+    champions_by_model: dict[str, list[str]] = {version.model: [] for version in versions}
+    for version in versions:
+        champions_by_model[version.model] += [version.version] if version.champion else []
+    return champions_by_model
 
 
 async def test_a_new_experiment_store_is_empty(experiment_store: ExperimentStore):
@@ -95,14 +95,14 @@ async def test_a_revision_is_read_as_it_was_added(experiment_store: ExperimentSt
 
 
 async def test_the_newest_revision_of_each_experiment_is_current_and_the_oldest_experiment_first(experiment_store):
-    for one in (revision(1, "z"), revision(1, "a"), revision(2, "z", status="running")):
-        assert await experiment_store.add(one)
+    for change in (revision(1, "z"), revision(1, "a"), revision(2, "z", status="running")):
+        assert await experiment_store.add(change)
     assert await experiment_store.current() == [revision(2, "z", status="running"), revision(1, "a")]
 
 
 async def test_the_history_holds_all_revisions_of_one_experiment_oldest_first(experiment_store: ExperimentStore):
-    for one in (revision(1), revision(1, "other"), revision(2), revision(3)):
-        await experiment_store.add(one)
+    for change in (revision(1), revision(1, "other"), revision(2), revision(3)):
+        await experiment_store.add(change)
     assert await experiment_store.history("e") == [revision(1), revision(2), revision(3)]
 
 
@@ -121,11 +121,11 @@ async def test_of_changes_at_the_same_time_exactly_one_gets_the_number(experimen
 
 
 async def test_of_two_routers_that_change_an_experiment_at_the_same_time_one_is_refused(database: str):
-    async with experiments.open_sql_store(database) as one, experiments.open_sql_store(database) as other:
+    async with experiments.open_sql_store(database) as first, experiments.open_sql_store(database) as second:
         for number in range(1, 11):
-            added = await asyncio.gather(one.add(revision(number)), other.add(revision(number)))
+            added = await asyncio.gather(first.add(revision(number)), second.add(revision(number)))
             assert sorted(added) == [False, True]
-        assert await one.history("e") == await other.history("e") == [revision(number) for number in range(1, 11)]
+        assert await first.history("e") == await second.history("e") == [revision(number) for number in range(1, 11)]
 
 
 async def test_experiments_are_there_when_the_store_is_opened_again(database: str):
@@ -161,7 +161,7 @@ async def test_versions_are_listed_oldest_first_across_models(version_store: Ver
     order = [("z", NEW), ("a", NEWEST), ("z", OLD)]
     for model, name in order:
         await version_store.add(details(name, model))
-    assert [(one.model, one.version) for one in (await version_store.models()).versions] == order
+    assert [(version.model, version.version) for version in (await version_store.models()).versions] == order
 
 
 async def test_a_version_is_written_once_and_never_changed(version_store: VersionStore):
@@ -181,13 +181,13 @@ async def test_of_first_versions_registered_at_the_same_time_one_becomes_champio
     names = [f"{number:064d}" for number in range(8)]
     assert all(await asyncio.gather(*(version_store.add(details(name)) for name in names)))
     kept = (await version_store.models()).versions
-    assert sorted(one.version for one in kept) == names
-    assert [len(found) for found in champions(kept).values()] == [1]
+    assert sorted(version.version for version in kept) == names
+    assert [len(names_of_model) for names_of_model in champions(kept).values()] == [1]
 
 
 async def test_a_promoted_version_is_the_only_champion_of_its_model(version_store: VersionStore):
-    for one in (details(OLD), details(NEW), details(OLD, "other"), details(NEW, "other")):
-        await version_store.add(one)
+    for version in (details(OLD), details(NEW), details(OLD, "other"), details(NEW, "other")):
+        await version_store.add(version)
     assert await version_store.promote("churn", NEW)
     assert await version_store.promote("churn", NEW)
     assert champions((await version_store.models()).versions) == {"churn": [NEW], "other": [OLD]}
@@ -217,18 +217,20 @@ async def test_whoever_reads_meanwhile_finds_one_champion_in_every_model(version
     async with asyncio.TaskGroup() as group:
         writing = [group.create_task(register(f"m-{number}")) for number in range(20)]
         while not all(task.done() for task in writing):
-            found = champions((await version_store.models()).versions)
-            assert {model: len(names) for model, names in found.items()} == dict.fromkeys(found, 1)
+            champions_by_model = champions((await version_store.models()).versions)
+            assert {model: len(names) for model, names in champions_by_model.items()} == dict.fromkeys(
+                champions_by_model, 1
+            )
             await asyncio.sleep(0)
     assert champions((await version_store.models()).versions) == {f"m-{number}": [NEW] for number in range(20)}
 
 
 async def test_two_processes_that_register_the_same_version_keep_it_once(database: str):
-    async with models.open_sql_store(database) as one, models.open_sql_store(database) as other:
+    async with models.open_sql_store(database) as first, models.open_sql_store(database) as second:
         for number in range(10):
             same = details(f"{number:064d}")
-            assert sorted(await asyncio.gather(one.add(same), other.add(same))) == [False, True]
-        assert len((await one.models()).versions) == 10
+            assert sorted(await asyncio.gather(first.add(same), second.add(same))) == [False, True]
+        assert len((await first.models()).versions) == 10
 
 
 async def test_versions_and_champions_are_there_when_the_store_is_opened_again(database: str):
@@ -248,12 +250,12 @@ DEEP = '{"model": "churn", "manifest": ' + "[" * 400 + "]" * 400 + "}"
 )
 async def test_a_row_that_can_not_be_read_hides_no_other_and_is_named(database: str, document: str):
     async with models.open_sql_store(database) as store:
-        for one in (details(OLD), details(NEW), details(OLD, "other")):
-            await store.add(one)
+        for version in (details(OLD), details(NEW), details(OLD, "other")):
+            await store.add(version)
         await spoil(database, NEW, document)
         whole, own = await store.models(), await store.versions("churn")
-        assert [(one.model, one.version) for one in whole.versions] == [("churn", OLD), ("other", OLD)]
-        assert [one.version for one in own.versions] == [OLD]
+        assert [(version.model, version.version) for version in whole.versions] == [("churn", OLD), ("other", OLD)]
+        assert [version.version for version in own.versions] == [OLD]
         for listing in (whole, own):
             assert [(row.model, row.version) for row in listing.unreadable] == [("churn", NEW)]
             assert listing.unreadable[0].reason
@@ -266,7 +268,7 @@ async def test_a_row_of_other_bytes_than_text_hides_no_other(tmp_path: Path):
         await store.add(details(NEW))
         await spoil(database, NEW, "\udcff\udcfe".encode(errors="surrogateescape"))
         listing = await store.models()
-        assert [one.version for one in listing.versions] == [OLD]
+        assert [version.version for version in listing.versions] == [OLD]
         assert [row.version for row in listing.unreadable] == [NEW]
 
 

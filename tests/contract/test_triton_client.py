@@ -83,12 +83,12 @@ def client(url, version) -> Iterator[InferenceServerClient]:
 
 
 def inputs(columns: pd.DataFrame, *, binary: bool = False) -> list[InferInput]:
-    given = []
+    tensors = []
     for name, datatype in DATATYPES.items():
-        one = InferInput(name, [len(columns), 1], datatype)
-        one.set_data_from_numpy(columns[name].to_numpy().astype(ARRAYS[name]).reshape(-1, 1), binary_data=binary)
-        given.append(one)
-    return given
+        tensor = InferInput(name, [len(columns), 1], datatype)
+        tensor.set_data_from_numpy(columns[name].to_numpy().astype(ARRAYS[name]).reshape(-1, 1), binary_data=binary)
+        tensors.append(tensor)
+    return tensors
 
 
 SCORES = [InferRequestedOutput("scores", binary_data=False)]
@@ -107,7 +107,7 @@ def test_the_server_and_the_model_describe_themselves(client, version):
     assert client.get_server_metadata()["name"] == "contender"
     described = client.get_model_metadata(MODEL)
     assert described["versions"] == [version]
-    assert {one["name"]: one["datatype"] for one in described["inputs"]} == DATATYPES
+    assert {column["name"]: column["datatype"] for column in described["inputs"]} == DATATYPES
     assert described["outputs"] == [{"name": "scores", "datatype": "FP64", "shape": [-1, 1]}]
 
 

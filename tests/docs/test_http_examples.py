@@ -69,8 +69,8 @@ def differing(shown: Any, answer: Any, where: str = "") -> Iterator[str]:
         for name in shown.keys() & answer.keys():
             yield from differing(shown[name], answer[name], f"{where}.{name}")
     elif isinstance(shown, list) and isinstance(answer, list) and len(shown) == len(answer):
-        for index, (element, found) in enumerate(zip(shown, answer, strict=True)):
-            yield from differing(element, found, f"{where}[{index}]")
+        for index, (element, actual) in enumerate(zip(shown, answer, strict=True)):
+            yield from differing(element, actual, f"{where}[{index}]")
     elif not is_alike(shown, answer):
         yield f"{where} is {answer!r}, shown is {shown!r}"
 

@@ -60,7 +60,7 @@ def budget(budget, price, count):
 def stock(units, note, latest, sold):
     """What is left of the units at hand, and what is said of it."""
     oldest = [None if items is None else items.pop() for items in latest]
-    remarks = [None if one is None else f"{one}: {number:g}" for one, number in zip(note, units, strict=True)]
+    remarks = [None if text is None else f"{text}: {number:g}" for text, number in zip(note, units, strict=True)]
     return {
         "oldest": np.array(oldest, dtype=object),
         "left": units - sold,
@@ -72,4 +72,4 @@ def stock(units, note, latest, sold):
 def remarks(remark, left):
     """How much is said for each unit that is left."""
     left[left == 0] = np.nan
-    return np.array([np.nan if one is None else len(one) for one in remark]) / left
+    return np.array([np.nan if text is None else len(text) for text in remark]) / left

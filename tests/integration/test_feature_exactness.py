@@ -171,15 +171,15 @@ async def clients(kafka: str, valkey: str) -> AsyncIterator[tuple[AIOKafkaProduc
 
 async def ends(kafka: str, topic: str) -> dict[int, int]:
     async with AIOKafkaConsumer(bootstrap_servers=kafka) as consumer:
-        found = await consumer.end_offsets([TopicPartition(topic, number) for number in range(PARTITIONS)])
-        return {partition.partition: end for partition, end in found.items()}
+        offsets = await consumer.end_offsets([TopicPartition(topic, number) for number in range(PARTITIONS)])
+        return {partition.partition: end for partition, end in offsets.items()}
 
 
 async def wait_applied(redis: Redis, until: dict[int, int]) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while True:
             applied = await redis.mget([f"{{feeds.{partition}}}:applied" for partition in until])
-            if all(int(one or -1) >= end - 1 for one, end in zip(applied, until.values(), strict=True)):
+            if all(int(offset or -1) >= end - 1 for offset, end in zip(applied, until.values(), strict=True)):
                 return
             await asyncio.sleep(0.1)
 
@@ -212,10 +212,10 @@ async def test_every_event_counts_once_whatever_dies(kafka, valkey, workers, rin
         shops = [f"shop-{number}" for number in range(SHOPS)]
         held = await redis.mget(ring_keys(ring, shops))
         parked = sum((await ends(kafka, PARKED_NAME)).values()) - parked_before
-    found = {}
+    served = {}
     for shop, value in zip(shops, held, strict=True):
         cells = np.frombuffer(value[: ring.cells_bytes]).reshape(ring.slots, len(Sums.fields))
-        found.update({(shop, int(cell[TILE])): tuple(cell[[COUNT, TOTAL]]) for cell in cells if cell[COUNT]})
-    assert found == {key: tuple(sums) for key, sums in sender.sent.items()}
+        served.update({(shop, int(cell[TILE])): tuple(cell[[COUNT, TOTAL]]) for cell in cells if cell[COUNT]})
+    assert served == {key: tuple(sums) for key, sums in sender.sent.items()}
     assert parked >= sender.parked
     assert [await asyncio.to_thread(worker.terminate) for worker in workers] == [0, 0]

@@ -94,8 +94,8 @@ def test_served_values_are_those_of_a_training_set(service, events, asked, order
 def assert_same(offline: dict[str, list[Any]], online: list[list[Any]], asked: Sequence[tuple[Any, ...]]) -> None:
     for number, row in enumerate(asked):
         for position, feature in enumerate(FEATURES):
-            expected, found = offline[feature.column][number], online[number][position]
-            assert same(expected, found), (row, feature.reference, expected, found)
+            expected, actual = offline[feature.column][number], online[number][position]
+            assert same(expected, actual), (row, feature.reference, expected, actual)
 
 
 def test_every_aggregation_is_held_to_it():
@@ -103,17 +103,17 @@ def test_every_aggregation_is_held_to_it():
     assert kinds == set(KINDS)
 
 
-def same(expected: float | None, found: Any) -> bool:
+def same(expected: float | None, actual: Any) -> bool:
     """Whole numbers bit for bit; floats to 1e-9, or to 1e-13 of the largest value where they cancel out."""
-    if isinstance(expected, float) and isinstance(found, float):
-        return isclose(expected, found, rel_tol=1e-9, abs_tol=1e-7)
-    return bool(expected == found) and type(expected) is type(found)
+    if isinstance(expected, float) and isinstance(actual, float):
+        return isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-7)
+    return bool(expected == actual) and type(expected) is type(actual)
 
 
 def trained(events: Sequence[EntityEvent], asked: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
     kinds = {str: pl.String, int: pl.Int64, float: pl.Float64, bool: pl.Boolean}
     schema = {"event_timestamp": pl.Float64, **{name: kinds[kind] for name, kind in SALES.schema.items()}}
-    history = pl.DataFrame([{"event_timestamp": one.time, **one.values} for one in events], schema=schema)
+    history = pl.DataFrame([{"event_timestamp": event.time, **event.values} for event in events], schema=schema)
     names = {"shop": pl.String, "clerk": pl.Int64, "budget": pl.Float64, "units": pl.Int64, "note": pl.String}
     table = pl.DataFrame(asked, schema={"time": pl.Float64, **names}, orient="row")
     return build_training_set(REFERENCES, table, {SALES.name: history}, catalogue=CATALOGUE).to_dict(as_series=False)
@@ -122,7 +122,7 @@ def trained(events: Sequence[EntityEvent], asked: Sequence[tuple[Any, ...]]) -> 
 def arriving(events: Sequence[EntityEvent], asked, order: Random) -> Iterator[tuple[int, list[EntityEvent]]]:
     """Rows as of now: in the order of their times, each with the events that happened since the row before."""
     waiting = list(events)
-    for number in sorted(range(len(asked)), key=lambda one: asked[one][0]):
+    for number in sorted(range(len(asked)), key=lambda number: asked[number][0]):
         fresh = [event for event in waiting if event.time < asked[number][0]]
         waiting = [event for event in waiting if event.time >= asked[number][0]]
         order.shuffle(fresh)
@@ -169,7 +169,7 @@ class FeatureProcesses:
                 await tiles.delete(held)  # those of the history before
             values: list[list[Any]] = [[] for _ in asked]
             for number, fresh in arriving(events, asked, order):
-                for frame_id in [one for part in parts_of(fresh, order) for one in await send(client, part, order)]:
+                for frame_id in [frame for part in parts_of(fresh, order) for frame in await send(client, part, order)]:
                     answer = await client.get(f"/v1/frames/{frame_id}?wait_s=30")
                     assert answer.json()["applied"], answer.text
                 values[number] = await ask(client, asked[number])

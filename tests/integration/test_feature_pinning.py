@@ -97,7 +97,7 @@ def test_each_version_is_served_the_features_that_it_was_registered_with(stack: 
     (frame,) = httpx.post(f"{url}/v1/events", json={"events": events}).json()["frame_ids"]
     assert httpx.get(f"{url}/v1/frames/{frame}?wait_s=30", timeout=40).json()["applied"]
     old = register(client, 1.0)
-    assert {one.name: one.source for one in old.inputs} == {"items": "trade@1:items", "load": "work@1:load"}
+    assert {column.name: column.source for column in old.inputs} == {"items": "trade@1:items", "load": "work@1:load"}
     assert old.inputs[0].default == 0
     with pytest.raises(ContenderError, match="there is no feature trade:none"):
         client.register("sell_out", None, None, sources={"items": "trade:none"})
@@ -106,7 +106,7 @@ def test_each_version_is_served_the_features_that_it_was_registered_with(stack: 
     assert added == {"added": ["trade@2", "work@2"]}  # what is computed from it means something else too
     wait_for(lambda: all(view["complete"] for view in httpx.get(f"{url}/v1/definitions").json()["views"]))
     new = register(client, 0.01)
-    assert {one.source for one in new.inputs} == {"trade@2:items", "work@2:load"}
+    assert {column.source for column in new.inputs} == {"trade@2:items", "work@2:load"}
     client.experiment("sell_out", challenger=new, champion=old).start()
     # The champion answers for the challenger until the router knows the views of both.
     wanted = {"champion": {"items": 8, "load": 2.0}, "challenger": {"items": 48, "load": 12.0}}
@@ -122,4 +122,4 @@ def served(client: Client) -> dict[str, Any]:
         for n in range(20)
     ]
     answers = client.predict_batch("sell_out", rows)
-    return {one.variant or "": "degraded" if one.degraded else dict(one.inputs) for one in answers}
+    return {answer.variant or "": "degraded" if answer.degraded else dict(answer.inputs) for answer in answers}

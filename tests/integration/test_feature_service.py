@@ -66,6 +66,6 @@ async def test_an_event_is_in_the_features_when_its_frame_is_applied(url: str):
         (frame_id,) = (await client.post("/v1/events", json=body)).json()["frame_ids"]
         assert (await client.get(f"/v1/frames/{frame_id}?wait_s=30")).json()["applied"] is True
         question = {"features": ["origin_delays:mean_dep_delay_1h"], "entities": {"origin": ["EWR"]}}
-        found = (await client.post("/get-online-features", json=question)).json()
-        assert found["results"][1]["values"] == [30.0]
+        response = (await client.post("/get-online-features", json=question)).json()
+        assert response["results"][1]["values"] == [30.0]
         assert "contender_http_request_seconds" in (await client.get("/metrics")).text

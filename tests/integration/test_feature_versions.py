@@ -71,7 +71,7 @@ def parts(
         for port in ports
     ]
     web = Service(ServiceProcess("feature_service", "web"), settings[0])
-    workers = [Service(ServiceProcess("feature_service", "worker"), one) for one in settings]
+    workers = [Service(ServiceProcess("feature_service", "worker"), own_settings) for own_settings in settings]
     processes = [valkey, web, *workers]
     try:
         for process in processes:
@@ -164,9 +164,9 @@ async def lost(client: httpx.AsyncClient, *labels: str) -> None:
 async def check(sender: Sender, view: str) -> None:
     shops = [f"s{number}" for number in range(SHOPS)]
     body = {"features": [f"{view}:sum_items_24h", f"{view}:count_24h"], "entities": {"shop": shops}}
-    found = (await sender.client.post("/get-online-features", json=body)).json()["results"]
-    assert found[2]["values"] == [sender.counts[shop] for shop in shops], view
-    assert found[1]["values"] == [sender.sums[shop] for shop in shops], view
+    results = (await sender.client.post("/get-online-features", json=body)).json()["results"]
+    assert results[2]["values"] == [sender.counts[shop] for shop in shops], view
+    assert results[1]["values"] == [sender.sums[shop] for shop in shops], view
 
 
 @pytest.mark.timeout(180)
@@ -185,8 +185,8 @@ async def test_a_changed_view_is_filled_beside_the_old_one_while_events_stream_i
         for view in ("trade@1", "trade@2", "trade"):
             await check(sender, view)
         body = {"features": ["whole:count_all"], "entities": {"shop": ["anyone"]}}
-        found = (await sender.client.post("/get-online-features", json=body)).json()
-        assert found["results"][1]["values"] == [sender.counts.total()]
+        response = (await sender.client.post("/get-online-features", json=body)).json()
+        assert response["results"][1]["values"] == [sender.counts.total()]
 
 
 @pytest.mark.timeout(180)
@@ -256,7 +256,7 @@ async def test_history_from_a_file_is_counted_once_across_the_seam(parts: Parts,
             {"time": seam - 60 * number, "values": {"shop": f"s{number % SHOPS}", "items": number}}
             for number in range(200)
         ]
-        rows = [{"event_timestamp": one["time"], **one["values"]} for one in [*before, *older]]
+        rows = [{"event_timestamp": event["time"], **event["values"]} for event in [*before, *older]]
         pl.DataFrame(rows).write_parquet(tmp_path / "history.parquet")
         sender.done.set()
         parts.define(SECOND.replace('"items": int}', f'"items": int}}, history={str(tmp_path / "history.parquet")!r}'))
@@ -282,8 +282,10 @@ async def test_history_from_a_file_is_counted_once_across_the_seam(parts: Parts,
         await complete(sender.client, "trade@1", "trade@2", "whole@1")
         await check(sender, "trade@2")
         reports = await checked(sender)
-        assert {one["compared"] for one in reports.values()} == {SHOPS, 1}
-        assert not any(one["mismatch"] or one["missing"] or one["extra"] for one in reports.values()), reports
+        assert {report["compared"] for report in reports.values()} == {SHOPS, 1}
+        assert not any(report["mismatch"] or report["missing"] or report["extra"] for report in reports.values()), (
+            reports
+        )
 
 
 @pytest.mark.timeout(180)
@@ -297,10 +299,12 @@ async def test_a_check_beside_a_stream_finds_nothing_but_what_was_changed_behind
             before = sender.counts.total()
             reports = await checked(sender)
             assert set(reports) == {"trade:sum_items_24h", "trade:count_24h", "whole:count_all"}
-            assert {name: one["compared"] for name, one in reports.items()} == {
+            assert {name: report["compared"] for name, report in reports.items()} == {
                 name: 1 if name.startswith("whole") else SHOPS for name in reports
             }
-            assert not any(one["mismatch"] or one["missing"] or one["extra"] for one in reports.values()), reports
+            assert not any(report["mismatch"] or report["missing"] or report["extra"] for report in reports.values()), (
+                reports
+            )
             assert sender.counts.total() > before
         async with Redis.from_url(parts.redis) as redis:
             (wrong, gone, *_) = [key async for key in redis.scan_iter("f:{trade*")]
@@ -321,7 +325,7 @@ async def test_a_check_beside_a_stream_finds_nothing_but_what_was_changed_behind
 async def checked(sender: Sender) -> dict[str, dict]:
     answer = await sender.client.post("/v1/consistency?sample=1", json={})
     assert answer.status_code == 200, answer.text
-    return {one["feature"]: one for one in answer.json()["features"]}
+    return {feature["feature"]: feature for feature in answer.json()["features"]}
 
 
 @pytest.mark.timeout(180)
@@ -343,17 +347,17 @@ async def test_checks_and_counts_are_repeated_and_the_metrics_carry_their_last_r
         sender.client = client
         await applied(sender)
         share = 'contender_feature_consistency_ratio{feature="trade:sum_items_24h",kind="missing"}'
-        await told(client, f"{share} 0.0")
-        await told(client, f'contender_feature_entities{{view="trade@1"}} {float(SHOPS)}')
+        await wait_for_line(client, f"{share} 0.0")
+        await wait_for_line(client, f'contender_feature_entities{{view="trade@1"}} {float(SHOPS)}')
         async with Redis.from_url(parts.redis) as redis:
             await redis.delete(*[key async for key in redis.scan_iter("f:{trade*")][:2])
-        await told(client, f"{share} {2 / SHOPS}")
+        await wait_for_line(client, f"{share} {2 / SHOPS}")
         async with Redis.from_url(parts.redis) as redis:
             await redis.delete(*[key async for key in redis.scan_iter("f:{trade*")])
-        await told(client, f"{share} 1.0")
+        await wait_for_line(client, f"{share} 1.0")
 
 
-async def told(client: httpx.AsyncClient, line: str) -> None:
+async def wait_for_line(client: httpx.AsyncClient, line: str) -> None:
     """Return once the metrics have a line."""
     async with asyncio.timeout(DEADLINE_S):
         while line not in (await client.get("/metrics")).text:
@@ -371,7 +375,7 @@ async def test_the_status_tells_how_fresh_and_how_full_each_view_is(parts: Parts
         await client.post("/v1/events", json={"events": [late(parts.source)]})
         async with asyncio.timeout(DEADLINE_S):
             while True:
-                (trade,) = (found := (await client.get("/v1/features/status")).json())["views"]
+                (trade,) = (status := (await client.get("/v1/features/status")).json())["views"]
                 if trade["late"] and trade["events_per_s"] > 0 and trade["entities"] == SHOPS:
                     break
                 await asyncio.sleep(0.2)
@@ -379,8 +383,8 @@ async def test_the_status_tells_how_fresh_and_how_full_each_view_is(parts: Parts
         assert 0 <= trade["newest_event_age_s"] < 60
         assert trade["lag_s"] is None or trade["lag_s"] > 0
         assert trade["objective_s"] == 1.0
-        assert not trade["behind"] or max(trade["lag_s"] or 0, found["waiting_s"]) > trade["objective_s"]
-        assert (found["workers"], trade["late"]) == (2, 1)
+        assert not trade["behind"] or max(trade["lag_s"] or 0, status["waiting_s"]) > trade["objective_s"]
+        assert (status["workers"], trade["late"]) == (2, 1)
         page = await client.get("/")
         assert page.status_code == 200
         assert "trade@1" in page.text

@@ -111,11 +111,11 @@ class Sender:
         for first, variant in enumerate(VARIANTS):
             half = FRAME_EVENTS // 2
             self.clock += 10.0
-            made = [
+            predicted = [
                 Row(variant, self.clock + self.chance.random(), self.chance.random(), f"u{self.chance.randrange(5000)}")
                 for _ in range(half)
             ]
-            self.rows.update({(frame_id, first * half + number): row for number, row in enumerate(made)})
+            self.rows.update({(frame_id, first * half + number): row for number, row in enumerate(predicted)})
             blocks.append(
                 PredictionBlock(
                     model="m",
@@ -127,10 +127,10 @@ class Sender:
                     variant=variant,
                     served_variant="champion",
                     assignment_probability=0.5,
-                    unit=[row.unit for row in made],
-                    time=[row.time for row in made],
-                    score=[row.score for row in made],
-                    degraded=[row.score > 0.9 for row in made],
+                    unit=[row.unit for row in predicted],
+                    time=[row.time for row in predicted],
+                    score=[row.score for row in predicted],
+                    degraded=[row.score > 0.9 for row in predicted],
                 )
             )
         return frame_id, shard, PredictionFrame(blocks)
@@ -176,7 +176,7 @@ class Sender:
             tally["duplicates"] += len(row.reports) - len(last)
             valid = [(at, number, outcome) for (at, outcome), number in last.items() if outcome != "perhaps"]
             tally["refused"] += len(last) - len(valid)
-            timely = [one for one in valid if one[0] <= row.time + WINDOW_S]
+            timely = [report for report in valid if report[0] <= row.time + WINDOW_S]
             tally["late"] += len(valid) - len(timely)
             if timely:
                 tally["labelled"] += 1
@@ -262,8 +262,8 @@ async def settled(store: RedisSnapshots, sender: Sender) -> list[PartitionSnapsh
         async with asyncio.timeout(SETTLED_WITHIN_S):
             while True:
                 snapshots = await store.read("e")
-                found = totals(snapshots)
-                if (found.predictions, found.reports) == (len(sender.rows), reports) and folded(snapshots):
+                sums = totals(snapshots)
+                if (sums.predictions, sums.reports) == (len(sender.rows), reports) and folded(snapshots):
                     return snapshots
                 await asyncio.sleep(0.2)
     except TimeoutError:
@@ -341,9 +341,9 @@ async def test_every_count_and_sum_is_the_senders_own_through_kills(quiet_kafka:
 
 def compare(snapshots: list[PartitionSnapshot], sender: Sender) -> None:
     counts, losses = sender.expected()
-    found = totals(snapshots)
-    assert (found.unmatched, found.no_experiment) == (sender.stray["unmatched"], 0)
-    assert found.refused == sender.stray["refused"] + sum(tally["refused"] for tally in counts.values())
+    sums = totals(snapshots)
+    assert (sums.unmatched, sums.no_experiment) == (sender.stray["unmatched"], 0)
+    assert sums.refused == sender.stray["refused"] + sum(tally["refused"] for tally in counts.values())
     results = results_of("e", None, snapshots, sender.clock)
     assert results is not None
     for variant in results.variants:

@@ -124,7 +124,9 @@ async def counted(worker: Worker, wanted: Callable[[Counts], bool]) -> Counts:
             while not wanted(counts):
                 assert worker.alive, worker.log.read_text()[-3000:]
                 await asyncio.sleep(0.1)
-                counts = sum((one.counts for one in await RedisSnapshots(redis, partitions=1).read("e")), Counts())
+                counts = sum(
+                    (snapshot.counts for snapshot in await RedisSnapshots(redis, partitions=1).read("e")), Counts()
+                )
     except TimeoutError:
         pytest.fail(f"found {counts}")
     finally:
@@ -139,21 +141,21 @@ async def parked(kafka: str) -> dict[str, tuple[int, int]]:
     await consumer.start()
     try:
         ends = await consumer.end_offsets(consumer.assignment())
-        found: dict[str, tuple[int, int]] = {}
+        lengths: dict[str, tuple[int, int]] = {}
         read = 0
         while read < sum(ends.values()):
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 read += len(records)
                 for record in records:
                     headers = dict(record.headers)
-                    found[headers["reason"].decode()] = (len(record.value), int(headers["length"]))
+                    lengths[headers["reason"].decode()] = (len(record.value), int(headers["length"]))
     finally:
         await consumer.stop()
-    return found
+    return lengths
 
 
 def block(**changes: object) -> PredictionBlock:
-    given = {
+    fields = {
         "model": "m",
         "version": "v",
         "task": "binary",
@@ -166,7 +168,7 @@ def block(**changes: object) -> PredictionBlock:
         "time": [0.0],
         "score": [0.5],
     }
-    return PredictionBlock(**{**given, **changes})
+    return PredictionBlock(**{**fields, **changes})
 
 
 @pytest.mark.timeout(150)

@@ -35,22 +35,22 @@ def append(journal: Journal, count: int) -> list[str]:
 async def records_in_topic(bootstrap: str) -> list[ConsumerRecord]:
     consumer = AIOKafkaConsumer(FEEDBACK.name, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
-    found: list[ConsumerRecord] = []
+    fetched: list[ConsumerRecord] = []
     try:
         ends = await consumer.end_offsets(consumer.assignment())
         behind = {partition for partition, end in ends.items() if end > 0}
         while behind:
             for records in (await consumer.getmany(*behind, timeout_ms=500)).values():
-                found += records
+                fetched += records
             behind = {p for p in behind if await consumer.position(p) < ends[p]}
     finally:
         await consumer.stop()
-    return found
+    return fetched
 
 
 async def ids_in_topic(bootstrap: str) -> list[str]:
     headers = [dict(record.headers)["ce_id"] for record in await records_in_topic(bootstrap)]
-    return [(one or b"").decode("ascii", "replace") for one in headers]
+    return [(header or b"").decode("ascii", "replace") for header in headers]
 
 
 def publisher(journal: Journal, kafka: str) -> Publisher:
@@ -64,8 +64,8 @@ async def test_everything_flushed_arrives_once_and_leaves_the_journal(kafka: str
         await shipping.drained(DEADLINE_S)
         ids += append(journal, 500)
         await shipping.drained(DEADLINE_S)
-    found = await ids_in_topic(kafka)
-    assert [found.count(one) for one in ids] == [1] * len(ids)
+    arrived = await ids_in_topic(kafka)
+    assert [arrived.count(record_id) for record_id in ids] == [1] * len(ids)
     assert journal.unsent_bytes == 0
     journal.close()
 
@@ -86,8 +86,8 @@ async def test_what_was_sent_but_not_noted_before_a_crash_is_not_sent_again(kafk
     ids += append(again, 10)
     async with publisher(again, kafka) as shipping:
         await shipping.drained(DEADLINE_S)
-    found = await ids_in_topic(kafka)
-    assert [found.count(one) for one in ids] == [1] * len(ids)
+    arrived = await ids_in_topic(kafka)
+    assert [arrived.count(record_id) for record_id in ids] == [1] * len(ids)
     again.close()
 
 
@@ -108,8 +108,8 @@ async def test_what_a_full_disk_gets_back_holds_up_nothing_that_comes_after(kafk
     ids += append(again, 50)
     async with publisher(again, kafka) as shipping:
         await shipping.drained(DEADLINE_S)
-    found = await ids_in_topic(kafka)
-    assert [found.count(one) for one in ids] == [1] * len(ids)
+    arrived = await ids_in_topic(kafka)
+    assert [arrived.count(record_id) for record_id in ids] == [1] * len(ids)
     assert again.unsent_bytes == 0
     again.close()
 
@@ -189,9 +189,9 @@ async def test_a_record_that_kafka_refuses_is_set_aside_and_the_rest_goes_on(kaf
         await shipping.drained(DEADLINE_S)
         assert journal.unsent_bytes == 0
         assert refused in journal.remarks[0]
-    found = await ids_in_topic(kafka)
-    assert [found.count(one) for one in ids] == [1] * len(ids)
-    assert refused not in found
+    arrived = await ids_in_topic(kafka)
+    assert [arrived.count(record_id) for record_id in ids] == [1] * len(ids)
+    assert refused not in arrived
     assert (tmp_path / "refused").stat().st_size > size
     journal.close()
 
@@ -223,9 +223,9 @@ async def test_a_record_that_the_broker_refuses_is_set_aside_and_the_rest_goes_o
         ids += append(journal, 50)
     async with publisher(journal, kafka) as shipping:
         await shipping.drained(DEADLINE_S)
-    found = await ids_in_topic(kafka)
-    assert [found.count(one) for one in ids] == [1] * len(ids)
-    assert not set(found) & set(refused)
+    arrived = await ids_in_topic(kafka)
+    assert [arrived.count(record_id) for record_id in ids] == [1] * len(ids)
+    assert not set(arrived) & set(refused)
     assert "refused 3 records" in journal.remarks[0]
     journal.close()
 
@@ -241,8 +241,8 @@ async def test_headers_that_anybody_wrote_stop_nobody(kafka: str, tmp_path: Path
     ids += append(journal, 10)
     async with publisher(journal, kafka) as shipping:
         await shipping.drained(DEADLINE_S)
-    found = await ids_in_topic(kafka)
-    assert [found.count(one) for one in ids] == [1] * len(ids)
+    arrived = await ids_in_topic(kafka)
+    assert [arrived.count(record_id) for record_id in ids] == [1] * len(ids)
     journal.close()
 
 
@@ -261,8 +261,8 @@ async def test_a_lost_note_of_what_was_acknowledged_sends_nothing_twice(kafka: s
     ids += append(again, 100)
     async with publisher(again, kafka) as shipping:
         await shipping.drained(DEADLINE_S)
-    found = await ids_in_topic(kafka)
-    assert [found.count(one) for one in ids] == [1] * len(ids)
+    arrived = await ids_in_topic(kafka)
+    assert [arrived.count(record_id) for record_id in ids] == [1] * len(ids)
     again.close()
 
 

@@ -121,7 +121,7 @@ async def loaded(url: str) -> AsyncIterator[Load]:
 async def frames_in_topic(bootstrap: str) -> Counter:
     """How often each frame id stands in the topic, with the number of its rows."""
     partitions = [TopicPartition(PREDICTIONS.name, number) for number in range(PARTITIONS)]
-    found: Counter = Counter()
+    counts: Counter = Counter()
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
@@ -131,14 +131,14 @@ async def frames_in_topic(bootstrap: str) -> Counter:
             for partition, records in (await consumer.getmany(*behind, timeout_ms=500)).items():
                 for record in records:
                     rows = sum(len(block) for block in PREDICTIONS.decode(record.value).blocks)
-                    found[dict(record.headers)["ce_id"].decode(), partition.partition, rows] += 1
+                    counts[dict(record.headers)["ce_id"].decode(), partition.partition, rows] += 1
             behind = [partition for partition in behind if await consumer.position(partition) < ends[partition]]
-    return found
+    return counts
 
 
 async def arrived(parts: Parts, answered: list[str]) -> Counter:
     """The topic's frames, once every answered prediction is among them."""
-    wanted = {(one.frame_id, one.shard) for one in map(PredictionId.parse, answered)}
+    wanted = {(prediction.frame_id, prediction.shard) for prediction in map(PredictionId.parse, answered)}
     async with asyncio.timeout(DEADLINE_S):
         while True:
             frames = await frames_in_topic(parts.broker.bootstrap)
@@ -152,7 +152,9 @@ def check_once(answered: list[str], frames: Counter) -> None:
     assert set(frames.values()) == {1}
     rows = {(frame_id, shard): size for frame_id, shard, size in frames}
     assert len(rows) == len(frames)
-    assert all(one.row < rows[one.frame_id, one.shard] for one in map(PredictionId.parse, answered))
+    assert all(
+        prediction.row < rows[prediction.frame_id, prediction.shard] for prediction in map(PredictionId.parse, answered)
+    )
 
 
 @pytest.mark.timeout(180)

@@ -378,8 +378,8 @@ def test_ctrl_c_while_it_starts_in_the_background_leaves_no_process(settings: St
         assert state is not None
         assert not state.ready
         up.send_signal(signal.SIGINT)
-        _, said = up.communicate(timeout=DEADLINE_S)
-    assert (up.returncode, said) == (130, "Interrupted: nothing was left running.\n")
+        _, output = up.communicate(timeout=DEADLINE_S)
+    assert (up.returncode, output) == (130, "Interrupted: nothing was left running.\n")
     assert not any(runs(process) for process in (state.supervisor, *state.processes))
     with exclusive(settings):
         pass
@@ -393,8 +393,8 @@ def test_ctrl_c_while_kafka_prepares_its_folder_is_no_failure(settings: StackSet
     ) as up:
         wait_for((settings.data_folder / "kafka" / "server.properties").exists)
         os.killpg(up.pid, signal.SIGINT)
-        _, said = up.communicate(timeout=DEADLINE_S)
-    assert (up.returncode, said) == (0, "")
+        _, output = up.communicate(timeout=DEADLINE_S)
+    assert (up.returncode, output) == (0, "")
     with exclusive(settings):
         pass
 

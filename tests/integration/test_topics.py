@@ -32,9 +32,9 @@ def empty_kafka(kafka_jars: list[Path], tmp_path: Path) -> Iterator[str]:
 async def settled(bootstrap: str, wanted: Callable[[dict[str, dict[str, str]]], bool]) -> dict[str, dict[str, str]]:
     """What is set for each topic, once the broker tells of what was changed just before."""
     async with asyncio.timeout(60):
-        while not wanted(found := await own_settings(bootstrap)):
+        while not wanted(topics := await own_settings(bootstrap)):
             await asyncio.sleep(0.05)
-    return found
+    return topics
 
 
 async def own_settings(bootstrap: str) -> dict[str, dict[str, str]]:
@@ -53,15 +53,15 @@ async def test_new_topics_have_their_limits_and_a_changed_setting_reaches_them(e
     settings = Settings()
     kept = settings.retention
     await ensure_topics(empty_kafka, partitions=4, replication=1, retention=kept, changelogs=["a-changelog"])
-    found = await own_settings(empty_kafka)
-    assert {name: found[name] for name in kept.bytes_by_topic} == {
+    topics = await own_settings(empty_kafka)
+    assert {name: topics[name] for name in kept.bytes_by_topic} == {
         name: kept.configuration(name, 4) for name in kept.bytes_by_topic
     }
-    assert found["experiments"] == found["a-changelog"] == dict(COMPACTED)
+    assert topics["experiments"] == topics["a-changelog"] == dict(COMPACTED)
     less = Retention(3600, {**kept.bytes_by_topic, "predictions": 0})
     await ensure_topics(empty_kafka, partitions=4, replication=1, retention=less)
-    found = await settled(empty_kafka, lambda found: found["parked"]["retention.ms"] == "3600000")
-    assert (found["predictions"]["retention.bytes"], found["feedback"]["retention.ms"]) == ("-1", "3600000")
+    topics = await settled(empty_kafka, lambda topics: topics["parked"]["retention.ms"] == "3600000")
+    assert (topics["predictions"]["retention.bytes"], topics["feedback"]["retention.ms"]) == ("-1", "3600000")
 
 
 async def test_topics_of_an_older_installation_get_limits_and_keep_what_else_is_set(empty_kafka: str):
@@ -82,14 +82,14 @@ async def test_topics_of_an_older_installation_get_limits_and_keep_what_else_is_
     await admin.close()
     kept = Retention(7 * DAY_MS / 1000, {"predictions": 2 * 1024**3})
     await ensure_topics(empty_kafka, partitions=4, replication=1, retention=kept, changelogs=["a-changelog"])
-    found = await settled(empty_kafka, lambda found: len(found["a-changelog"]) == len(COMPACTED))
-    assert found["predictions"] == {**kept.configuration("predictions", 4), "max.compaction.lag.ms": "7000"}
-    assert found["experiments"] == {**COMPACTED, "max.compaction.lag.ms": "7000"}
-    assert found["a-changelog"] == dict(COMPACTED)
+    topics = await settled(empty_kafka, lambda topics: len(topics["a-changelog"]) == len(COMPACTED))
+    assert topics["predictions"] == {**kept.configuration("predictions", 4), "max.compaction.lag.ms": "7000"}
+    assert topics["experiments"] == {**COMPACTED, "max.compaction.lag.ms": "7000"}
+    assert topics["a-changelog"] == dict(COMPACTED)
 
 
 async def test_without_a_retention_topics_of_events_stay_as_the_cluster_has_them(empty_kafka: str):
     await ensure_topics(empty_kafka, partitions=2, replication=1)
-    found = await own_settings(empty_kafka)
-    assert found["predictions"].get("retention.bytes") is None
-    assert found["experiments"] == dict(COMPACTED)
+    topics = await own_settings(empty_kafka)
+    assert topics["predictions"].get("retention.bytes") is None
+    assert topics["experiments"] == dict(COMPACTED)

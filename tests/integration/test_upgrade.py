@@ -42,13 +42,13 @@ def variants(stack: Stack) -> dict[str, dict]:
 
 def test_results_are_those_of_the_release_before(upgraded: Stack):
     wait_for(lambda: sum(variant["labelled"] for variant in variants(upgraded).values()) == 270)
-    found = variants(upgraded)
-    assert {name: (variant["n"], variant["labelled"]) for name, variant in found.items()} == {
+    by_name = variants(upgraded)
+    assert {name: (variant["n"], variant["labelled"]) for name, variant in by_name.items()} == {
         "champion": (153, 137),
         "challenger": (147, 133),
     }
-    assert sum(variant["corrections"] for variant in found.values()) == 2
-    assert found["champion"]["live"]["log_loss"]["mean"] == pytest.approx(0.5040042129775086, rel=1e-9)
+    assert sum(variant["corrections"] for variant in by_name.values()) == 2
+    assert by_name["champion"]["live"]["log_loss"]["mean"] == pytest.approx(0.5040042129775086, rel=1e-9)
     wait_for(lambda: all(variant["matured"] == variant["n"] for variant in variants(upgraded).values()))
 
 

@@ -169,8 +169,8 @@ def test_without_the_stack_its_commands_name_the_extra(base: Environment, folder
     ],
 )
 def test_without_the_notebook_its_parts_name_the_extra(base: Environment, folder: Path, code: str, purpose: str):
-    said = base.run("-c", code, folder=folder, code=1).splitlines()[-1]
-    assert f"{purpose} needs the extra `notebook`: pip install 'contender-ml[notebook]'" in said
+    output = base.run("-c", code, folder=folder, code=1).splitlines()[-1]
+    assert f"{purpose} needs the extra `notebook`: pip install 'contender-ml[notebook]'" in output
 
 
 NOTEBOOK = """
@@ -248,9 +248,9 @@ subprocess.run([sys.executable, "-c", code], env=import_environment(), check=Tru
 
 
 def test_the_stack_runs_its_commands_and_starts_its_own_services(stack: Environment, folder: Path):
-    said = stack.contender("status", folder=folder, code=1)
-    assert said.startswith("Nothing is running: start it with `contender up`.\n")
-    assert "Java" not in said
+    output = stack.contender("status", folder=folder, code=1)
+    assert output.startswith("Nothing is running: start it with `contender up`.\n")
+    assert "Java" not in output
     assert "How many flights" in stack.contender("demo", "--help", folder=folder)
     (folder / "started.py").write_text(STARTED)
     site_packages = next((stack.bin.parent / "lib").glob("python3*")) / "site-packages"

@@ -90,12 +90,16 @@ class FakeFeatures:
         if self.refused & set(origins):
             status, named = self.refusal
             raise QuestionRefusedError("secret words of the feature service", status, [FieldError(named, "is odd")])
-        served = [one for one in references if one not in self.missing]
+        served = [reference for reference in references if reference not in self.missing]
         statuses = {
-            one: ["INVALID" if origin in self.invalid else self.nulls.get(one, "PRESENT") for origin in origins]
-            for one in served
+            reference: [
+                "INVALID" if origin in self.invalid else self.nulls.get(reference, "PRESENT") for origin in origins
+            ]
+            for reference in served
         }
-        values = {one: [30.0 if status == "PRESENT" else None for status in statuses[one]] for one in served}
+        values = {
+            reference: [30.0 if status == "PRESENT" else None for status in statuses[reference]] for reference in served
+        }
         return ServedFeatures(values, statuses)
 
 
@@ -189,7 +193,7 @@ class Router:
     def kept(self, prediction_id: str) -> tuple[PredictionBlock, int]:
         """The block that an id leads to, and the row in it."""
         wanted = PredictionId.parse(prediction_id)
-        ((_, shard, frame),) = [one for one in self.frames() if one[0] == wanted.frame_id]
+        ((_, shard, frame),) = [entry for entry in self.frames() if entry[0] == wanted.frame_id]
         assert shard == wanted.shard
         row = wanted.row
         for block in frame.blocks:
@@ -201,8 +205,10 @@ class Router:
     def unit_of(self, variant: str | None) -> str:
         """A unit that experiment `e`, whose seed is random, assigns to the variant."""
         experiment = self.experiments.find("e")
-        found = ((unit, assign(experiment, unit)) for unit in map("user-{}".format, range(1000)))
-        return next(unit for unit, one in found if (one and one.name) == variant)
+        assigned = ((unit, assign(experiment, unit)) for unit in map("user-{}".format, range(1000)))
+        return next(
+            unit for unit, variant_assigned in assigned if (variant_assigned and variant_assigned.name) == variant
+        )
 
 
 OpenRouter = Callable[..., AsyncIterator[Router]]

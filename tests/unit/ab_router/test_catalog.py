@@ -72,8 +72,8 @@ async def test_a_question_is_answered_from_a_reading_that_began_after_it(inferen
         inference.listing.set()
         with pytest.raises(UnknownModelError):
             await before
-        found = await asyncio.gather(*after, return_exceptions=True)
-        assert [getattr(model, "name", type(model)) for model in found] == ["late", "delay", "late", UnknownModelError]
+        models = await asyncio.gather(*after, return_exceptions=True)
+        assert [getattr(model, "name", type(model)) for model in models] == ["late", "delay", "late", UnknownModelError]
         assert inference.listed == 3
 
 
@@ -107,8 +107,8 @@ async def test_calls_for_unknown_names_share_readings_and_leave_pauses_between_t
         loop = asyncio.get_running_loop()
         began = loop.time()
         for _ in range(5):
-            found = await asyncio.gather(*(catalog.find(f"m-{at}") for at in range(50)), return_exceptions=True)
-            assert {type(error) for error in found} == {UnknownModelError}
+            errors = await asyncio.gather(*(catalog.find(f"m-{at}") for at in range(50)), return_exceptions=True)
+            assert {type(error) for error in errors} == {UnknownModelError}
         assert inference.listed == 6
         assert loop.time() - began >= 4 * 0.05
 

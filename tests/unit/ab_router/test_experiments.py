@@ -33,7 +33,7 @@ def version(name: str, task: TaskName = "binary", classes: tuple[str, ...] = ("n
 
 
 VERSIONS = {
-    one.version: one for one in (version("v1"), version("v2"), version("v3"), version("v4", classes=("a", "b")))
+    known.version: known for known in (version("v1"), version("v2"), version("v3"), version("v4", classes=("a", "b")))
 }
 
 
@@ -49,20 +49,20 @@ def of_task(task: TaskName) -> dict[str, ModelVersion]:
     return {name: version(name, task) for name in ("v1", "v2")}
 
 
-def refused_fields(given: NewExperiment, versions: dict[str, ModelVersion] = VERSIONS) -> list[str]:
+def refused_fields(experiment: NewExperiment, versions: dict[str, ModelVersion] = VERSIONS) -> list[str]:
     with pytest.raises(InvalidField) as refused:
-        draft(given, versions, seed="seed", now=10.0)
+        draft(experiment, versions, seed="seed", now=10.0)
     assert all(error.field in refused.value.detail for error in refused.value.errors)
     return [error.field for error in refused.value.errors]
 
 
 def test_a_draft_is_the_first_revision_and_assigns_in_no_epoch():
-    given = new(metric="brier", window_s=60.0, missing="negative", alpha=0.1, tuning_n=7, coverage=0.4)
-    revision = draft(given, VERSIONS, seed="seed", now=10.0)
+    asked = new(metric="brier", window_s=60.0, missing="negative", alpha=0.1, tuning_n=7, coverage=0.4)
+    revision = draft(asked, VERSIONS, seed="seed", now=10.0)
     assert (revision.revision, revision.epoch, revision.status) == (1, 0, "draft")
     assert (revision.seed, revision.changed_at, revision.started_at) == ("seed", 10.0, None)
     for name in ("name", "model", "variants", "metric", "window_s", "missing", "alpha", "tuning_n", "coverage"):
-        assert getattr(revision, name) == getattr(given, name)
+        assert getattr(revision, name) == getattr(asked, name)
 
 
 def test_the_first_variant_is_the_champion_unless_another_is_named():
@@ -83,15 +83,15 @@ def test_a_draft_starts_and_then_stops_for_good():
 
 def test_an_experiment_never_runs_twice():
     running = started(drafted(), 20.0)
-    for one in (running, stopped(running, 30.0)):
-        with pytest.raises(ExperimentStateError, match=one.status):
-            started(one, 40.0)
+    for revision in (running, stopped(running, 30.0)):
+        with pytest.raises(ExperimentStateError, match=revision.status):
+            started(revision, 40.0)
 
 
 def test_only_what_runs_can_be_stopped():
-    for one in (drafted(), stopped(started(drafted(), 20.0), 30.0)):
-        with pytest.raises(ExperimentStateError, match=one.status):
-            stopped(one, 40.0)
+    for revision in (drafted(), stopped(started(drafted(), 20.0), 30.0)):
+        with pytest.raises(ExperimentStateError, match=revision.status):
+            stopped(revision, 40.0)
 
 
 @pytest.mark.parametrize(
@@ -222,9 +222,9 @@ def test_a_fallback_value_is_an_answer_that_the_model_could_give():
 @given(unit=st.text(min_size=1), weight=st.floats(0.01, 0.99), coverage=st.floats(0.01, 1))
 def test_a_unit_keeps_its_variant_through_every_revision(unit, weight, coverage):
     shares = [VariantAllocation("old", "v1", 1 - weight), VariantAllocation("new", "v2", weight)]
-    one = drafted(variants=shares, coverage=coverage)
-    running = started(one, 20.0)
-    assert assign(one, unit) == assign(running, unit) == assign(stopped(running, 30.0), unit)
+    draft_revision = drafted(variants=shares, coverage=coverage)
+    running = started(draft_revision, 20.0)
+    assert assign(draft_revision, unit) == assign(running, unit) == assign(stopped(running, 30.0), unit)
 
 
 @given(unit=st.text(min_size=1), coverages=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)))
@@ -239,16 +239,16 @@ def test_shares_of_many_units_are_close_to_the_weights(weights, coverage):
     variants = [VariantAllocation(f"arm-{at}", "v1", weight) for at, weight in enumerate(weights)]
     experiment = drafted(variants=variants, coverage=coverage)
     units = 20_000
-    found = Counter(one.name if (one := assign(experiment, f"user-{at}")) else None for at in range(units))
+    counts = Counter(variant.name if (variant := assign(experiment, f"user-{at}")) else None for at in range(units))
     expected = {variant.name: coverage * variant.weight for variant in variants} | {None: 1 - coverage}
     for name, share in expected.items():
         error = (share * (1 - share) / units) ** 0.5
-        assert found[name] / units == pytest.approx(share, abs=4 * error)
+        assert counts[name] / units == pytest.approx(share, abs=4 * error)
 
 
 def test_another_seed_assigns_independently():
-    one, other = drafted(), msgspec.structs.replace(drafted(), seed="another")
-    same = sum(assign(one, f"user-{at}") == assign(other, f"user-{at}") for at in range(4_000))
+    first, second = drafted(), msgspec.structs.replace(drafted(), seed="another")
+    same = sum(assign(first, f"user-{at}") == assign(second, f"user-{at}") for at in range(4_000))
     assert same / 4_000 == pytest.approx(0.5, abs=0.04)
 
 
@@ -269,7 +269,7 @@ async def test_every_revision_is_kept_and_sent(router):
     await router.experiments.create(IN_USE)
     await router.experiments.start("e")
     await router.experiments.stop("e")
-    assert [one.status for one in sent(router)] == ["draft", "running", "stopped"]
+    assert [revision.status for revision in sent(router)] == ["draft", "running", "stopped"]
     assert await router.store.history("e") == sent(router)
 
 

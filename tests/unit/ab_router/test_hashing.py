@@ -13,7 +13,9 @@ from services.ab_router.domain.hashing import bucket, choose, fnv1a32, in_namesp
 CASES = Path(__file__).parents[4] / "shared" / "data" / "growthbook_cases.json"
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too, as JavaScript has them
 UNIT_TEXT = st.one_of(st.text(), ANY_TEXT, st.text(st.characters(min_codepoint=0x10000)), st.uuids().map(str))
-SHARES = st.lists(st.integers(1, 1000), min_size=1, max_size=10).map(lambda parts: [one / sum(parts) for one in parts])
+SHARES = st.lists(st.integers(1, 1000), min_size=1, max_size=10).map(
+    lambda parts: [part / sum(parts) for part in parts]
+)
 WEIGHTS = st.one_of(st.none(), SHARES, st.lists(st.floats(0, 1), max_size=10))
 PLACES = st.integers(0, 9_999).map(lambda step: step / 10_000)
 
@@ -26,22 +28,22 @@ def cases() -> dict[str, list]:
 
 
 def test_buckets_are_those_of_growthbooks_cases(cases):
-    found = [[seed, unit, version, bucket(seed, unit, version)] for seed, unit, version, _ in cases["hash"]]
-    assert len(found) == 15
-    assert found == cases["hash"]
+    buckets = [[seed, unit, version, bucket(seed, unit, version)] for seed, unit, version, _ in cases["hash"]]
+    assert len(buckets) == 15
+    assert buckets == cases["hash"]
 
 
 def test_ranges_are_those_of_growthbooks_cases(cases):
     assert len(cases["getBucketRange"]) == 13
     for name, (count, coverage, weights), expected in cases["getBucketRange"]:
-        found = ranges(count, coverage, weights)
-        assert found == [pytest.approx(tuple(one), abs=1e-12) for one in expected], name
+        computed = ranges(count, coverage, weights)
+        assert computed == [pytest.approx(tuple(limits), abs=1e-12) for limits in expected], name
 
 
 def test_choices_are_those_of_growthbooks_cases(cases):
     assert len(cases["chooseVariation"]) == 13
-    for name, place, among, expected in cases["chooseVariation"]:
-        assert choose(place, among) == expected, name
+    for name, point, among, expected in cases["chooseVariation"]:
+        assert choose(point, among) == expected, name
 
 
 def test_namespaces_are_those_of_growthbooks_cases(cases):
@@ -69,10 +71,10 @@ def test_any_weights_have_the_ranges_that_growthbook_gives_them(count, coverage,
     assert ranges(count, coverage, weights) == getBucketRanges(count, coverage, weights)
 
 
-@given(shares=SHARES, coverage=st.floats(0, 1), place=PLACES)
-def test_any_place_falls_to_the_variant_that_growthbook_chooses(shares, coverage, place):
-    theirs = chooseVariation(place, getBucketRanges(len(shares), coverage, shares))
-    assert choose(place, ranges(len(shares), coverage, shares)) == theirs
+@given(shares=SHARES, coverage=st.floats(0, 1), point=PLACES)
+def test_any_place_falls_to_the_variant_that_growthbook_chooses(shares, coverage, point):
+    theirs = chooseVariation(point, getBucketRanges(len(shares), coverage, shares))
+    assert choose(point, ranges(len(shares), coverage, shares)) == theirs
 
 
 @given(unit=UNIT_TEXT, name=UNIT_TEXT, low=st.floats(0, 1), high=st.floats(0, 1))
@@ -80,10 +82,10 @@ def test_any_unit_is_in_the_namespaces_that_growthbook_puts_it_in(unit, name, lo
     assert in_namespace(unit, (name, low, high)) == inNamespace(unit, (name, low, high))
 
 
-@given(shares=SHARES, place=PLACES)
-def test_full_coverage_leaves_no_place_between_the_ranges(shares, place):
+@given(shares=SHARES, point=PLACES)
+def test_full_coverage_leaves_no_place_between_the_ranges(shares, point):
     among = ranges(len(shares), 1.0, shares)
-    assert choose(place, among) >= 0 or place >= among[-1][1]
+    assert choose(point, among) >= 0 or point >= among[-1][1]
 
 
 def test_additions_are_made_one_after_another_as_growthbook_makes_them():

@@ -60,8 +60,8 @@ async def test_a_row_that_the_model_refuses_is_refused_alone(router, whole):
             if (at, number) in {(2, 0), (5, 3)}:
                 assert fields(answer) == ["inputs.distance"]
             else:
-                block, place = router.kept(answer.prediction_id)
-                assert (block.unit[place], block.score[place]) == (f"u{at}-{number}", 0.2)
+                block, index = router.kept(answer.prediction_id)
+                assert (block.unit[index], block.score[index]) == (f"u{at}-{number}", 0.2)
     assert sum(len(block) for _, _, frame in router.frames() for block in frame.blocks) == 30
 
 
@@ -81,7 +81,8 @@ async def test_questions_that_are_too_large_only_in_sum_are_answered(router):
 async def test_rows_are_cut_by_their_bytes_before_they_are_asked(open_router, settings, journal, features, inference):
     wide = settings.model_copy(update={"text_limit": 1000, "body_limit_bytes": 4000, "senders": 1})
     inference.registered = [
-        msgspec.structs.replace(one, inputs=[InputColumn("carrier", "string")]) for one in inference.registered[:1]
+        msgspec.structs.replace(registered, inputs=[InputColumn("carrier", "string")])
+        for registered in inference.registered[:1]
     ]
     async with open_router(wide, journal, features, inference) as router:
         calls = [PredictionRow(f"u{at}", inputs={"carrier": "🙂" * 250}) for at in range(9)]

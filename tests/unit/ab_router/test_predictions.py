@@ -126,8 +126,8 @@ async def test_a_default_stands_in_for_a_feature_that_is_null_which_is_no_fault_
 def with_inputs(inference, version: str, *columns: InputColumn) -> None:
     """Register a version with other columns."""
     inference.registered = [
-        msgspec.structs.replace(one, inputs=list(columns)) if one.version == version else one
-        for one in inference.registered
+        msgspec.structs.replace(registered, inputs=list(columns)) if registered.version == version else registered
+        for registered in inference.registered
     ]
 
 
@@ -253,28 +253,32 @@ async def test_frames_hold_answered_rows_and_their_ids_lead_to_them(router):
     contexts = [{}, {"country": "US"}, {"country": "DE", "age": 3}]
     calls = [row(unit, context=contexts[at % 3], time=float(at)) for at, unit in enumerate(units)]
     seats = [PredictionRow(f"plane-{at}", inputs={"seats": at}) for at in (180, 90)]
-    found = await asyncio.gather(
+    results = await asyncio.gather(
         router.predict.rows("late", calls[:5]),
-        *(router.predict.rows("late", [one]) for one in calls[5:]),
+        *(router.predict.rows("late", [call_row]) for call_row in calls[5:]),
         router.predict.rows("delay", seats),
     )
-    late, delay = [answer for answers in found[:-1] for answer in answers], found[-1]
+    late, delay = [answer for answers in results[:-1] for answer in answers], results[-1]
     blocks = [block for _, _, frame in router.frames() for block in frame.blocks]
-    assert sum(map(len, blocks)) == len(calls) + len(seats) == len({one.prediction_id for one in [*late, *delay]})
-    assert len({PredictionId.parse(one.prediction_id).frame_id for one in late[:5]}) == 1
+    assert (
+        sum(map(len, blocks))
+        == len(calls) + len(seats)
+        == len({answer_row.prediction_id for answer_row in [*late, *delay]})
+    )
+    assert len({PredictionId.parse(answer_row.prediction_id).frame_id for answer_row in late[:5]}) == 1
     for at, answer in enumerate(late):
-        block, place = router.kept(answer.prediction_id)
+        block, index = router.kept(answer.prediction_id)
         assigned = assign(experiment, units[at])
-        assert (block.unit[place], block.time[place]) == (units[at], float(at))
-        assert {name: values[place] for name, values in block.context.items()} == contexts[at % 3]
+        assert (block.unit[index], block.time[index]) == (units[at], float(at))
+        assert {name: values[index] for name, values in block.context.items()} == contexts[at % 3]
         assert (block.variant, block.version) == (assigned.name, assigned.version) == (answer.variant, answer.version)
-        assert block.score[place] == answer.outputs.score
+        assert block.score[index] == answer.outputs.score
     assert [answer.outputs.score for answer in delay] == [180.0, 90.0]
-    assert [router.kept(one.prediction_id)[0].model for one in delay] == ["delay", "delay"]
+    assert [router.kept(answer_row.prediction_id)[0].model for answer_row in delay] == ["delay", "delay"]
     for block in blocks:
         columns = [*block.inputs.values(), *block.context.values(), *block.statuses.values()]
         lists = [block.time, block.score, block.label, block.degraded, block.latency_ms, *columns]
-        assert {len(one) for one in lists} == {len(block)}
+        assert {len(column) for column in lists} == {len(block)}
     assert Counter(version for version, _ in router.inference.asked) == {"plain": 1, "streaming": 1, "linear": 1}
 
 
@@ -293,7 +297,7 @@ async def test_a_row_that_waited_while_an_experiment_started_is_not_in_it(
         await run(router)
         inference.answering.set()
         await first
-        assert {(one.version, one.variant) for one in await second} == {("plain", None)}
+        assert {(answer.version, answer.variant) for answer in await second} == {("plain", None)}
     assert {version for version, _ in inference.asked} == {"linear", "plain"}
 
 
@@ -328,7 +332,9 @@ async def test_a_latency_is_each_rows_own_however_slow_the_other_variant_is(rout
         await asyncio.sleep(0)
     inference.answering.set()
     old, new = await asked
-    latencies = [router.kept(one.prediction_id)[0].latency_ms[router.kept(one.prediction_id)[1]] for one in (old, new)]
+    latencies = [
+        router.kept(answer.prediction_id)[0].latency_ms[router.kept(answer.prediction_id)[1]] for answer in (old, new)
+    ]
     assert latencies[0] < latencies[1] >= 50
     assert fast.version == "plain"
 
@@ -380,17 +386,17 @@ async def test_a_micro_batch_of_large_rows_goes_out_as_several_frames(roomy):
     units = [f"user-{number}" for number in range(40)]
     contexts = [{"small": at} if at % 3 else {"large": f"{at}" * 50_000} for at in range(40)]
     rows = [row(unit, context=context) for unit, context in zip(units, contexts, strict=True)]
-    found = await asyncio.gather(*(roomy.predict.rows("late", rows[first : first + 5]) for first in range(0, 40, 5)))
-    answers = [answer for call in found for answer in call]
+    calls = await asyncio.gather(*(roomy.predict.rows("late", rows[first : first + 5]) for first in range(0, 40, 5)))
+    answers = [answer for call in calls for answer in call]
     values = [record.value for record in roomy.records()]
     assert sum(map(len, values)) > FRAME_BYTES
     assert len(values) < 8
     assert max(map(len, values)) <= FRAME_BYTES
     assert len({answer.prediction_id for answer in answers}) == len(units)
     for answer, unit, context in zip(answers, units, contexts, strict=True):
-        block, place = roomy.kept(answer.prediction_id)
-        assert block.unit[place] == unit
-        assert {name: column[place] for name, column in block.context.items()} == context
+        block, index = roomy.kept(answer.prediction_id)
+        assert block.unit[index] == unit
+        assert {name: column[index] for name, column in block.context.items()} == context
 
 
 async def test_a_row_that_is_larger_than_a_record_takes_nobody_else_with_it(roomy):

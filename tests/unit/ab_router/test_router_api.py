@@ -36,10 +36,10 @@ def assert_problem(answer: httpx.Response, status: int, slug: str, *fields: str)
 async def test_a_prediction_is_answered_with_the_id_that_feedback_refers_to(client, router):
     answer = await client.post(PREDICT, json=RIGHT)
     assert answer.status_code == 200
-    found = answer.json()
-    block, at = router.kept(found.pop("prediction_id"))
+    prediction = answer.json()
+    block, at = router.kept(prediction.pop("prediction_id"))
     assert (block.unit[at], block.score[at]) == ("user-1", 0.2)
-    assert found == {
+    assert prediction == {
         "model": "late",
         "version": "plain",
         "variant": None,
@@ -61,11 +61,11 @@ async def test_a_batch_is_answered_in_its_order(client, router):
     units = [router.unit_of(variant) for variant in variants]
     rows = [{**RIGHT, "unit": unit, "time": float(at)} for at, unit in enumerate(units)]
     answer = await client.post(BATCH, json={"rows": rows})
-    found = answer.json()["predictions"]
-    assert [one["variant"] for one in found] == variants
-    for at, one in enumerate(found):
-        block, place = router.kept(one["prediction_id"])
-        assert (block.unit[place], block.time[place], block.variant) == (units[at], float(at), variants[at])
+    predictions = answer.json()["predictions"]
+    assert [prediction["variant"] for prediction in predictions] == variants
+    for at, prediction in enumerate(predictions):
+        block, index = router.kept(prediction["prediction_id"])
+        assert (block.unit[index], block.time[index], block.variant) == (units[at], float(at), variants[at])
 
 
 async def test_an_experiment_goes_from_draft_to_running_to_stopped(client, router):
@@ -87,7 +87,7 @@ async def test_experiments_are_listed_oldest_first(client):
     for name in ("second", "first"):
         await client.post("/v1/experiments", json={**NEW, "name": name})
     listed = (await client.get("/v1/experiments")).json()["experiments"]
-    assert [one["name"] for one in listed] == ["second", "first"]
+    assert [experiment["name"] for experiment in listed] == ["second", "first"]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ async def test_a_method_that_is_not_allowed_is_a_problem_that_names_those_that_a
     ("changes", "fields"),
     [
         (
-            {"variants": [{**one, "version": "none"} for one in NEW["variants"]]},
+            {"variants": [{**variant, "version": "none"} for variant in NEW["variants"]]},
             [f"variants[{at}].version" for at in (0, 1)],
         ),
         (

@@ -64,7 +64,7 @@ class Services:
     """What the client has sent, and what it is answered: the given answers in turn, the last one again and again."""
 
     def __init__(self, *answers: Any, status: int = 200) -> None:
-        self.answers = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in answers]
+        self.answers = [answer if isinstance(answer, bytes) else json.dumps(answer).encode() for answer in answers]
         self.status = status
         self.requests: list[httpx.Request] = []
         self.client = Client(transport=httpx.MockTransport(self._answer))
@@ -75,7 +75,7 @@ class Services:
         return httpx.Response(self.status, content=answer)
 
     @property
-    def told(self) -> list[tuple[str, str]]:
+    def calls(self) -> list[tuple[str, str]]:
         return [(request.method, str(request.url)) for request in self.requests]
 
     @property
@@ -86,7 +86,7 @@ class Services:
 def test_a_prediction_is_asked_of_the_router():
     services = Services(PREDICTED)
     answer = services.client.predict("churn/1", unit="u", entities={"shop": 7}, inputs={"age": 3.5, "plan": None})
-    assert services.told == [("POST", f"{ROUTER}/v1/models/churn%2F1/predict")]
+    assert services.calls == [("POST", f"{ROUTER}/v1/models/churn%2F1/predict")]
     assert services.requests[0].headers["content-type"] == "application/json"
     assert services.body == {"unit": "u", "entities": {"shop": 7}, "inputs": {"age": 3.5, "plan": None}, "context": {}}
     assert answer == Prediction(
@@ -103,7 +103,7 @@ def test_a_prediction_is_asked_of_the_router():
 def test_a_batch_is_answered_in_order():
     services = Services({"predictions": [PREDICTED, {**PREDICTED, "prediction_id": "p-1"}]})
     answers = services.client.predict_batch("churn", ({"unit": "a"}, MappingProxyType({"unit": "b"})))
-    assert services.told == [("POST", f"{ROUTER}/v1/models/churn/predict/batch")]
+    assert services.calls == [("POST", f"{ROUTER}/v1/models/churn/predict/batch")]
     assert services.body == {"rows": [{"unit": "a"}, {"unit": "b"}]}
     assert [answer.prediction_id for answer in answers] == ["p-0", "p-1"]
 
@@ -129,7 +129,7 @@ def test_a_row_of_a_batch_that_is_neither_is_an_answer_of_something_else(answer)
 def test_feedback_goes_to_the_feedback_service():
     services = Services({"accepted": 1})
     services.client.feedback("p-0", outcome="leaves", at=12.5)
-    assert services.told == [("POST", f"{FEEDBACK}/v1/feedback")]
+    assert services.calls == [("POST", f"{FEEDBACK}/v1/feedback")]
     assert services.body == {"feedback": [{"prediction_id": "p-0", "outcome": "leaves", "time": 12.5}]}
     services.client.feedback_batch([{"prediction_id": "p-0", "outcome": 1}])
     assert services.body == {"feedback": [{"prediction_id": "p-0", "outcome": 1}]}
@@ -139,7 +139,7 @@ def test_feedback_goes_to_the_feedback_service():
 def test_a_version_is_promoted_by_its_name_or_itself(version):
     services = Services(VERSION, PROMOTED) if version is None else Services(PROMOTED)
     services.client.promote("churn", version or services.client.version("churn"))
-    assert services.told[-1] == ("PUT", f"{INFERENCE}/v1/models/churn/aliases/champion")
+    assert services.calls[-1] == ("PUT", f"{INFERENCE}/v1/models/churn/aliases/champion")
     assert services.body == {"version": SHA}
 
 
@@ -149,7 +149,7 @@ NOTHING_RUNS: dict[str, Any] = {"experiments": []}
 def test_an_experiment_takes_the_versions_that_aliases_stand_for():
     services = Services(VERSION, {**VERSION, "version": "b" * 64}, NOTHING_RUNS, REVISION)
     experiment = services.client.experiment("churn", challenger="new", share=0.25, name="e", window_s=60.0, alpha=0.1)
-    assert services.told == [
+    assert services.calls == [
         ("GET", f"{INFERENCE}/v1/models/churn/versions/champion"),
         ("GET", f"{INFERENCE}/v1/models/churn/versions/new"),
         ("GET", f"{ROUTER}/v1/experiments"),
@@ -201,7 +201,7 @@ def test_an_experiment_that_is_there_with_the_same_configuration_goes_on(status:
     others = [{**DECLARED, "name": "other", "model": "other"}, {**DECLARED, "name": "old", "status": "stopped"}]
     services, call = declare(*others, {**DECLARED, "status": status}, {**DECLARED, "metric": "brier", "name": "z"})
     assert call().name == "churn-1"
-    assert "POST" not in [method for method, _ in services.told]
+    assert "POST" not in [method for method, _ in services.calls]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_another_configuration_that_runs_is_named_with_what_differs_and_how_to_s
         call()
     for part in ("experiment churn-1 runs on model churn", difference, "client.change('churn-1', 'stop')", "/stop"):
         assert part in str(conflict.value)
-    assert "POST" not in [method for method, _ in services.told]
+    assert "POST" not in [method for method, _ in services.calls]
 
 
 def test_a_draft_is_gone_on_with_only_under_its_own_name_and_configuration():
@@ -243,7 +243,7 @@ def test_an_experiment_is_started_stopped_and_told_of():
     services = Services(REVISION, REVISION, REVISION, RESULTS)
     experiment = services.client.create({"name": "e"})
     results = experiment.start().stop().results()
-    assert services.told == [
+    assert services.calls == [
         ("POST", f"{ROUTER}/v1/experiments"),
         ("POST", f"{ROUTER}/v1/experiments/e/start"),
         ("POST", f"{ROUTER}/v1/experiments/e/stop"),
@@ -273,8 +273,8 @@ def test_starting_what_runs_is_no_error(status, raises):
 
 def test_experiments_are_listed():
     services = Services({"experiments": [REVISION]})
-    assert [(one.name, one.status) for one in services.client.experiments()] == [("e", "draft")]
-    assert services.told == [("GET", f"{ROUTER}/v1/experiments")]
+    assert [(experiment.name, experiment.status) for experiment in services.client.experiments()] == [("e", "draft")]
+    assert services.calls == [("GET", f"{ROUTER}/v1/experiments")]
 
 
 def fitted() -> tuple[Any, pd.DataFrame, pd.Series]:
@@ -292,7 +292,7 @@ def test_a_model_can_not_be_registered_where_nothing_answers(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("value", "sent"),
     [
         (pd.Series([1, 0]).iloc[0], 1),
         (np.float32(0.5), 0.5),
@@ -306,35 +306,44 @@ def test_a_model_can_not_be_registered_where_nothing_answers(monkeypatch):
     ],
     ids=lambda value: f"{type(value).__name__} {value}",
 )
-def test_numpys_scalars_and_arrays_of_one_are_sent_as_their_values(given, sent):
+def test_numpys_scalars_and_arrays_of_one_are_sent_as_their_values(value, sent):
     services = Services({"accepted": 1}, PREDICTED)
-    services.client.feedback("p-0", outcome=given)
+    services.client.feedback("p-0", outcome=value)
     assert services.body["feedback"][0]["outcome"] == sent
     assert type(services.body["feedback"][0]["outcome"]) is type(sent)
-    services.client.predict("churn", unit="u", inputs={np.str_("age"): given})
+    services.client.predict("churn", unit="u", inputs={np.str_("age"): value})
     assert services.body["inputs"] == {"age": sent}
 
 
 FAULTS: dict[str, tuple[Callable[[Client], Any], str]] = {
-    "NaN": (lambda one: one.predict("m", unit="u", inputs={"age": math.nan}), "inputs.age is nan, .*pass None"),
-    "infinity of numpy": (lambda one: one.predict("m", unit="u", inputs={"age": np.float32(np.inf)}), "inputs.age is"),
+    "NaN": (lambda client: client.predict("m", unit="u", inputs={"age": math.nan}), "inputs.age is nan, .*pass None"),
+    "infinity of numpy": (
+        lambda client: client.predict("m", unit="u", inputs={"age": np.float32(np.inf)}),
+        "inputs.age is",
+    ),
     "NaN in a batch": (
-        lambda one: one.predict_batch("m", [{"unit": "u"}, {"unit": "u", "inputs": {"age": np.nan}}]),
+        lambda client: client.predict_batch("m", [{"unit": "u"}, {"unit": "u", "inputs": {"age": np.nan}}]),
         r"rows\[1\]\.inputs\.age is nan",
     ),
-    "NaN as the outcome": (lambda one: one.feedback("p", outcome=math.nan), r"feedback\[0\]\.outcome is nan"),
-    "an array": (lambda one: one.feedback("p", outcome=np.array([1, 2])), "outcome has the type ndarray"),
-    "pandas' missing value": (lambda one: one.feedback("p", outcome=pd.NA), "outcome has the type NAType"),
-    "half a character": (lambda one: one.predict("m", unit="\ud800"), r"unit contains .* can't encode: '\\ud800'"),
-    "half a character as a key": (lambda one: one.predict("m", unit="u", context={"\ud800": 1}), "context contains"),
-    "half a character as a name": (lambda one: one.predict("\ud800", unit="u"), "can't be used as a name"),
+    "NaN as the outcome": (lambda client: client.feedback("p", outcome=math.nan), r"feedback\[0\]\.outcome is nan"),
+    "an array": (lambda client: client.feedback("p", outcome=np.array([1, 2])), "outcome has the type ndarray"),
+    "pandas' missing value": (lambda client: client.feedback("p", outcome=pd.NA), "outcome has the type NAType"),
+    "half a character": (
+        lambda client: client.predict("m", unit="\ud800"),
+        r"unit contains .* can't encode: '\\ud800'",
+    ),
+    "half a character as a key": (
+        lambda client: client.predict("m", unit="u", context={"\ud800": 1}),
+        "context contains",
+    ),
+    "half a character as a name": (lambda client: client.predict("\ud800", unit="u"), "can't be used as a name"),
 }
 
 
-@pytest.mark.parametrize(("call", "said"), FAULTS.values(), ids=FAULTS)
-def test_what_json_has_no_word_for_is_refused_by_field_before_it_is_sent(call, said):
+@pytest.mark.parametrize(("call", "message"), FAULTS.values(), ids=FAULTS)
+def test_what_json_has_no_word_for_is_refused_by_field_before_it_is_sent(call, message):
     services = Services(PREDICTED)
-    with pytest.raises(ContenderError, match=said):
+    with pytest.raises(ContenderError, match=message):
         call(services.client)
     assert services.requests == []
 
@@ -367,8 +376,8 @@ def test_a_service_that_does_not_answer_is_unreachable():
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
 
-    said = f"{ROUTER}/v1/experiments does not answer: refused"
-    with Client(transport=httpx.MockTransport(refuse)) as client, pytest.raises(UnreachableError, match=said):
+    message = f"{ROUTER}/v1/experiments does not answer: refused"
+    with Client(transport=httpx.MockTransport(refuse)) as client, pytest.raises(UnreachableError, match=message):
         client.experiments()
 
 

@@ -12,8 +12,8 @@ TRACEBACK = (
 )
 
 
-def line(**said: str) -> str:
-    return json.dumps({"level": "error", **said}) + "\n"
+def line(**fields: str) -> str:
+    return json.dumps({"level": "error", **fields}) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_a_process_that_died_says_why(tmp_path: Path, log: str | None, cause: st
     path = tmp_path / "service.log"
     if log is not None:
         path.write_text(log)
-    said = str(DiedError("feature_service", "ended with exit code 3", path))
-    assert said.startswith("feature_service ended with exit code 3: ")
-    assert f"{cause}{path}" in said
+    message = str(DiedError("feature_service", "ended with exit code 3", path))
+    assert message.startswith("feature_service ended with exit code 3: ")
+    assert f"{cause}{path}" in message

@@ -35,10 +35,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*arguments: str, code: int = 0):
-    found = CliRunner().invoke(app, ["features", *arguments])
-    assert found.exit_code == code, found.output
-    assert code == 0 or isinstance(found.exception, SystemExit)
-    return found
+    result = CliRunner().invoke(app, ["features", *arguments])
+    assert result.exit_code == code, result.output
+    assert code == 0 or isinstance(result.exception, SystemExit)
+    return result
 
 
 def view(features: str, more: str = 'hop="5m"') -> str:
@@ -129,11 +129,11 @@ def test_what_is_wrong_is_told_with_its_line_and_what_to_do(here, monkeypatch, t
     text, line, message = wrong
     (here / "wrong.py").write_text(HEAD + text)
     monkeypatch.delitem(sys.modules, "wrong", raising=False)
-    found = call("check", target, code=1)
-    assert found.stdout == ""
-    assert found.stderr.startswith(f"wrong.py:{FIRST + line}: ")
-    assert message in found.stderr
-    assert len(found.stderr.splitlines()) == 1
+    result = call("check", target, code=1)
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"wrong.py:{FIRST + line}: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_on_demand_views_that_need_each_other_are_refused(here):
@@ -155,9 +155,9 @@ def test_a_fault_in_a_module_that_is_imported_is_told_with_its_own_line(here, mo
 
 @pytest.mark.parametrize("target", ["no_such.module", "no_such.py", "no_such", ""])
 def test_a_module_that_is_not_there_is_told_in_one_line(target):
-    found = call("check", target, code=1)
-    assert len(found.stderr.splitlines()) == 1
-    assert "Traceback" not in found.stderr
+    result = call("check", target, code=1)
+    assert len(result.stderr.splitlines()) == 1
+    assert "Traceback" not in result.stderr
 
 
 def test_the_variable_names_what_is_checked_and_the_example_is_usual(here, monkeypatch):
@@ -220,7 +220,7 @@ def test_tables_fit_eighty_columns_and_have_no_colour_without_a_terminal(argumen
 def test_a_view_is_shown_with_all_that_it_is_made_of(here):
     (here / "own.py").write_text(HEAD + VIEW)
     words = " ".join(call("show", "speeds", "own.py").stdout.split())
-    for said in (
+    for part in (
         "meaning digest ",
         "road by road",
         "road str, speed float, electric bool",
@@ -230,7 +230,7 @@ def test_a_view_is_shown_with_all_that_it_is_made_of(here):
         "An entity takes 3,656 bytes of memory, its offsets included.",
         f"defined at own.py:{FIRST}",
     ):
-        assert said in words
+        assert part in words
 
 
 def test_a_feature_is_shown_with_its_window_cost_and_what_shares_it(here):
@@ -238,8 +238,8 @@ def test_a_feature_is_shown_with_its_window_cost_and_what_shares_it(here):
     words = " ".join(call("show", "speeds@1:count_3h", "own.py").stdout.split())
     assert "covers the last 3 h in steps of 5 m" in words
     assert "3,528 bytes per entity, shared with mean_speed_1h, mean_speed_3h" in words
-    found = json.loads(call("show", "speeds:count_3h", "own.py", "--json").stdout)
-    assert (found["what"], found["over_an_empty_window"], found["view"]["name"]) == ("feature", 0, "speeds")
+    shown = json.loads(call("show", "speeds:count_3h", "own.py", "--json").stdout)
+    assert (shown["what"], shown["over_an_empty_window"], shown["view"]["name"]) == ("feature", 0, "speeds")
 
 
 def test_an_on_demand_view_is_shown_with_its_function(here):
@@ -252,8 +252,8 @@ def test_an_on_demand_view_is_shown_with_its_function(here):
 
 def test_what_shares_a_name_is_all_shown_and_what_is_nowhere_has_a_hint(here):
     (here / "own.py").write_text(HEAD + VIEW + 'few = FeatureService("road", ["speeds:count_3h"])\n')
-    found = [json.loads(line)["what"] for line in call("show", "road", "own.py", "--json").stdout.splitlines()]
-    assert found == ["entity", "feature service"]
+    kinds = [json.loads(line)["what"] for line in call("show", "road", "own.py", "--json").stdout.splitlines()]
+    assert kinds == ["entity", "feature service"]
     assert "did you mean speeds?" in call("show", "speed", "own.py", code=1).stderr
     assert "names no feature; view 'speeds' has" in call("show", "speeds:no", "own.py", code=1).stderr
     assert "names no view" in call("show", "speeds@2", "own.py", code=1).stderr
@@ -267,9 +267,9 @@ def test_the_bytes_that_are_told_are_those_that_the_store_keeps(here):
         'ratio(count("1h", where=column("electric") == True), count("1h"), name="electric_share")'
     )
     (here / "own.py").write_text(HEAD + view(features))
-    one = Catalogue.load("own.py").views["speeds"]
-    kept = Rings.of({"speeds@1": one}).all()
-    assert sorted(group["bytes"] for group in tiles(one)) == sorted(ring.cells_bytes for ring in kept)
+    speeds = Catalogue.load("own.py").views["speeds"]
+    kept = Rings.of({"speeds@1": speeds}).all()
+    assert sorted(group["bytes"] for group in tiles(speeds)) == sorted(ring.cells_bytes for ring in kept)
 
 
 def test_a_mean_and_a_deviation_of_one_column_take_tiles_of_their_own(here):

@@ -95,8 +95,8 @@ def test_the_library_loads_its_parts_when_they_are_used():
 )
 def test_a_part_whose_packages_are_missing_names_its_extra(module: str, package: str, sentence: str):
     code = f"import sys; sys.modules[{package!r}] = None\ntry: import {module}\nexcept ImportError as e: print(e)"
-    said = run(ROOT, "-c", code)
-    assert said == f"{sentence}: pip install 'contender-ml[notebook]' (missing: {package})\n"
+    output = run(ROOT, "-c", code)
+    assert output == f"{sentence}: pip install 'contender-ml[notebook]' (missing: {package})\n"
 
 
 def test_an_editable_install_is_a_plain_entry_of_the_path(tmp_path: Path):

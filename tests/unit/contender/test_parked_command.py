@@ -17,9 +17,9 @@ def record(value: bytes | None, headers: list[tuple[str, Any]]) -> "ConsumerReco
     return ConsumerRecord("parked", 0, 0, 0, 0, None, value, None, -1, -1, headers)
 
 
-def shown(one: ParkedRecord) -> str:
+def shown(parked: ParkedRecord) -> str:
     console = Console(width=200, file=io.StringIO(), force_terminal=True, color_system=None)
-    console.print(table_of([one]))
+    console.print(table_of([parked]))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -38,8 +38,10 @@ def test_control_characters_are_replaced(text):
 
 @pytest.mark.parametrize("number", [None, b"", b"one", b"1.5", b"\xff", b"9" * 5000])
 def test_an_invalid_number_does_not_hide_the_record(number):
-    found = parked_record(record(None, [("partition", number), ("offset", b"7"), ("reason", None), ("topic", b"\xff")]))
-    assert found == ParkedRecord("\N{REPLACEMENT CHARACTER}", -1, 7, "", "")
+    parked = parked_record(
+        record(None, [("partition", number), ("offset", b"7"), ("reason", None), ("topic", b"\xff")])
+    )
+    assert parked == ParkedRecord("\N{REPLACEMENT CHARACTER}", -1, 7, "", "")
 
 
 def test_the_beginning_of_the_bytes_is_shown():
@@ -48,8 +50,8 @@ def test_the_beginning_of_the_bytes_is_shown():
 
 
 def test_of_long_headers_the_beginning_is_shown():
-    found = parked_record(record(b"x", [("topic", b"t" * 8_000_000), ("reason", b"r" * 8_000_000)]))
-    assert (found.topic, found.reason) == ("t" * 2_000, "r" * 2_000)
+    parked = parked_record(record(b"x", [("topic", b"t" * 8_000_000), ("reason", b"r" * 8_000_000)]))
+    assert (parked.topic, parked.reason) == ("t" * 2_000, "r" * 2_000)
 
 
 def test_without_kafka_there_is_one_sentence(tmp_path):
@@ -58,5 +60,5 @@ def test_without_kafka_there_is_one_sentence(tmp_path):
     command = [sys.executable, "-m", "contender.cli", "parked"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
-    said = f"Kafka on 127.0.0.1:{port} does not answer (KafkaConnectionError): is `contender up` running?\n"
-    assert ended.stderr == said
+    message = f"Kafka on 127.0.0.1:{port} does not answer (KafkaConnectionError): is `contender up` running?\n"
+    assert ended.stderr == message

@@ -27,13 +27,13 @@ def net(outputs: int, last: str, inputs: tuple[str, ...] = ()) -> Any:
     """What PyTorch writes of a small network: a matrix or a tensor per column, a product, and a last step."""
     chance = np.random.default_rng(outputs)
     shape = [None, 1] if inputs else [None, 2]
-    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in inputs or ("input",)]
+    inputs_info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in inputs or ("input",)]
     weights = numpy_helper.from_array(chance.normal(0, 1, (2, outputs)).astype(np.float32), "weights")
     nodes = [helper.make_node("Concat", list(inputs), ["joined"], axis=1)] if inputs else []
     nodes.append(helper.make_node("MatMul", ["joined" if inputs else "input", "weights"], ["raw"]))
     nodes.append(helper.make_node(last, ["raw"], ["output"]))
     wanted = [helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, outputs])]
-    graph = helper.make_graph(nodes, "net", given, wanted, [weights])
+    graph = helper.make_graph(nodes, "net", inputs_info, wanted, [weights])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -94,9 +94,9 @@ def test_a_path_bytes_and_a_model_are_files_and_a_pipeline_is_none(tmp_path):
     content = net(1, "Sigmoid").SerializeToString()
     path = tmp_path / "net.onnx"
     path.write_bytes(content)
-    given = [path, str(path), content, net(1, "Sigmoid")]
-    assert [is_file(one) for one in [*given, LogisticRegression()]] == [True, True, True, True, False]
-    assert {export_file(one, ROWS, YES).version for one in given[:3]} == {export_file(content, ROWS, YES).version}
+    files = [path, str(path), content, net(1, "Sigmoid")]
+    assert [is_file(file) for file in [*files, LogisticRegression()]] == [True, True, True, True, False]
+    assert {export_file(file, ROWS, YES).version for file in files[:3]} == {export_file(content, ROWS, YES).version}
 
 
 REFUSED = {

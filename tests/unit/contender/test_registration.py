@@ -97,14 +97,14 @@ def test_a_regression_is_exported_with_its_values_however_large_they_are(columns
 def test_a_bare_estimator_is_exported_with_its_columns_by_name(columns, amount):
     numbers = columns.select_dtypes("number").dropna(axis=1)
     export = export_pipeline(LogisticRegression(max_iter=1000).fit(numbers, amount > amount.median()), numbers)
-    assert [one["name"] for one in export.manifest["inputs"]] == list(numbers.columns)
+    assert [column["name"] for column in export.manifest["inputs"]] == list(numbers.columns)
     assert len(numbers.columns) > 1
 
 
 def test_every_column_has_its_own_type(columns, amount):
     export = export_pipeline(fitted(LinearRegression(), columns, amount), columns)
-    found = {column["name"]: column["dtype"] for column in export.manifest["inputs"]}
-    assert found == {"plan": "string", "seats": "float", "usage": "float", "trial": "boolean"}
+    types = {column["name"]: column["dtype"] for column in export.manifest["inputs"]}
+    assert types == {"plan": "string", "seats": "float", "usage": "float", "trial": "boolean"}
     assert {name: type(values[0]) for name, values in export.sample["inputs"].items()} == {
         "plan": str,
         "seats": float,
@@ -180,7 +180,7 @@ def test_sources_and_defaults_are_in_the_inputs(columns, amount):
         description="who stays",
     )
     usage, seats = (
-        next(one for one in export.manifest["inputs"] if one["name"] == name) for name in ("usage", "seats")
+        next(column for column in export.manifest["inputs"] if column["name"] == name) for name in ("usage", "seats")
     )
     assert (usage["source"], usage["default"], usage["required"]) == ("activity:usage_1h", 100.0, False)
     assert (seats["source"], seats["default"], type(seats["default"])) == ("account:seats", 1, int)
@@ -217,6 +217,6 @@ def test_the_hash_of_the_data_changes_with_a_value_a_label_and_the_order_of_rows
     changed.loc[0, "seats"] += 1
     other = labels.copy()
     other[0] = not other[0]
-    found = [digest(columns, labels), digest(changed, labels), digest(columns, other), digest(columns[::-1], labels)]
-    assert len(set(found)) == 4
-    assert digest(columns, labels) == found[0]
+    digests = [digest(columns, labels), digest(changed, labels), digest(columns, other), digest(columns[::-1], labels)]
+    assert len(set(digests)) == 4
+    assert digest(columns, labels) == digests[0]

@@ -30,13 +30,13 @@ class Services:
 
 @pytest.fixture
 def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
-    told = Services()
+    services_asked = Services()
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            told.asked.append((f"{self.command} {self.path}", json.loads(body) if body else None))
-            answer = told.answers[f"{self.command} {self.path}"]
+            services_asked.asked.append((f"{self.command} {self.path}", json.loads(body) if body else None))
+            answer = services_asked.answers[f"{self.command} {self.path}"]
             status = answer.get("status", 200) if isinstance(answer, dict) else 200
             self.send_response(status if isinstance(status, int) else 200)
             self.end_headers()
@@ -54,32 +54,32 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
             monkeypatch.setenv(f"CONTENDER_{service}_URL", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("COLUMNS", "160")
         try:
-            yield told
+            yield services_asked
         finally:
             server.shutdown()
             thread.join()
 
 
 def call(*arguments: str, code: int = 0) -> str:
-    found = CliRunner().invoke(app, ["features", *arguments])
-    assert found.exit_code == code, found.output
-    assert code == 0 or isinstance(found.exception, SystemExit)
-    return found.output
+    result = CliRunner().invoke(app, ["features", *arguments])
+    assert result.exit_code == code, result.output
+    assert code == 0 or isinstance(result.exception, SystemExit)
+    return result.output
 
 
 def test_what_has_changed_is_applied_and_filled(services: Services):
     services.answers = {"POST /v1/definitions/apply": {"added": ["speeds@2"]}, "GET /v1/definitions": FILLED}
-    said = call("apply")
-    assert "New versions: speeds@2." in said
-    assert "All 2 versions are filled." in said
+    output = call("apply")
+    assert "New versions: speeds@2." in output
+    assert "All 2 versions are filled." in output
 
 
 def test_what_is_not_filled_in_time_is_named(services: Services):
     filling = {"views": [{**VIEW, "label": "speeds@2", "complete": False}]}
     services.answers = {"POST /v1/definitions/apply": {"added": []}, "GET /v1/definitions": filling}
-    said = call("apply", "--wait-s", "0", code=1)
-    assert "No definition changed, so there is no new version." in said
-    assert "Not filled after 0 s: speeds@2; the service goes on filling them." in said
+    output = call("apply", "--wait-s", "0", code=1)
+    assert "No definition changed, so there is no new version." in output
+    assert "Not filled after 0 s: speeds@2; the service goes on filling them." in output
 
 
 def test_a_refusal_of_the_service_is_said_in_its_words(services: Services):
@@ -126,16 +126,16 @@ def test_a_check_without_differences_ends_well(services: Services):
 def test_a_check_that_finds_differences_ends_with_1(services: Services, kind: str):
     services.answers = {"POST /v1/consistency": {"sample": 0.1, "features": [{**REPORT, kind: 0.125}]}}
     assert "12.50%" in call("consistency", code=1)
-    (found,) = json.loads(call("consistency", "--json", code=1))["features"]
-    assert found[kind] == 0.125
+    (report,) = json.loads(call("consistency", "--json", code=1))["features"]
+    assert report[kind] == 0.125
 
 
 def test_the_status_is_a_line_a_view_and_ends_with_1_where_one_is_behind(services: Services):
     answer = {"views": [STATUS], "workers": 2, "parked": 5, "waiting_s": 0.0, "unfilled": []}
     services.answers = {"GET /v1/features/status": answer}
-    said = call("status")
+    output = call("status")
     for part in ("speeds@1", "filled", "1.5 s ago", "10 ms", "1,234", "Parked: 5 events. Workers: 2."):
-        assert part in said
+        assert part in output
     assert json.loads(call("status", "--json")) == answer
     services.answers = {"GET /v1/features/status": {**answer, "views": [{**STATUS, "behind": True}]}}
     call("status", code=1)

@@ -94,7 +94,7 @@ def test_a_column_that_an_encoder_and_a_scaler_take_is_whole_for_one_and_exact_f
     )
     pipeline = make_pipeline(columns, LogisticRegression(max_iter=1000)).fit(trips, late)
     export = export_pipeline(pipeline, trips, late)
-    assert {one["name"]: one["dtype"] for one in export.manifest["inputs"]}["stops"] == "integer"
+    assert {column["name"]: column["dtype"] for column in export.manifest["inputs"]}["stops"] == "integer"
     live = trips.assign(minutes=trips.minutes + 0.75)
     assert np.abs(served(export, lists(live))[0] - pipeline.predict_proba(live)[:, 1]).max() < 1e-6
     with pytest.raises(InvalidField, match="is not a whole number"):
@@ -122,9 +122,9 @@ def test_the_label_is_the_pipelines_own(trips, late, model, classes):
     labels = np.array(classes)[late]
     coarse = trips.assign(minutes=trips.minutes.round(-1))
     pipeline = make_pipeline(StandardScaler(), model).fit(coarse, labels)
-    scores, found = served(export_pipeline(pipeline, coarse, labels), lists(coarse))
-    assert found == pipeline.predict(coarse).tolist()
-    assert {type(label) for label in found} == {type(classes[0])}
+    scores, answered = served(export_pipeline(pipeline, coarse, labels), lists(coarse))
+    assert answered == pipeline.predict(coarse).tolist()
+    assert {type(label) for label in answered} == {type(classes[0])}
     assert ((scores >= 0) & (scores <= 1)).all()
 
 
@@ -217,7 +217,7 @@ def test_rows_of_any_kind_are_served_alike(goods):
     for kind, rows in kinds.items():
         pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, labels)
         export = export_pipeline(pipeline, rows, labels)
-        names = [one["name"] for one in export.manifest["inputs"]]
+        names = [column["name"] for column in export.manifest["inputs"]]
         assert names == (["x0", "x1"] if kind == "numpy" else ["price", "weight"])
         live = dict(zip(names, lists(numbers).values(), strict=True))
         assert served(export, live)[0] == pytest.approx(pipeline.predict_proba(rows)[:, 1])
@@ -278,6 +278,6 @@ def test_other_sources_or_defaults_make_another_version_of_the_same_pipeline(goo
     numbers = goods[["price"]].assign(weight=goods.price * 2)
     model = HistGradientBoostingClassifier(max_iter=3).fit(numbers, goods.price > 15)
     options = [{}, {"sources": SOURCES}, {"sources": SOURCES, "defaults": {"price": 1.0}}, {"description": "told anew"}]
-    first, second, third, fourth = (export_pipeline(model, numbers, **one).version for one in options)
+    first, second, third, fourth = (export_pipeline(model, numbers, **option).version for option in options)
     assert len({first, second, third}) == 3
     assert fourth == first

@@ -27,10 +27,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*arguments: str, code: int) -> Result:
-    found = CliRunner().invoke(app, arguments)
-    assert found.exit_code == code, found.output
-    assert code == 0 or isinstance(found.exception, SystemExit)
-    return found
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    assert code == 0 or isinstance(result.exception, SystemExit)
+    return result
 
 
 VERSION = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["version"]
@@ -49,9 +49,9 @@ COMMANDS = [["up"], ["up", "-d"], ["down"], ["status"], ["logs"], ["parked"], ["
 )
 def test_a_variable_that_can_not_be_is_named_with_what_it_takes(monkeypatch, command, variable, value, takes):
     monkeypatch.setenv(variable, value)
-    said = call(*command, code=1).output
-    assert f"{variable} is '{value}', and takes {takes}" in said
-    assert len(said.splitlines()) == 1
+    output = call(*command, code=1).output
+    assert f"{variable} is '{value}', and takes {takes}" in output
+    assert len(output.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", [["up"], ["up", "-d"], ["demo", "--flights", "1"]], ids=" ".join)
@@ -59,9 +59,9 @@ def test_a_variable_that_can_not_be_is_named_with_what_it_takes(monkeypatch, com
 def test_a_home_that_can_not_be_written_is_said_first(home, monkeypatch, command, place):
     (home / "a file").touch()
     monkeypatch.setenv("CONTENDER_HOME", str(home / place))
-    said = call(*command, code=1).output.splitlines()[-1]
-    assert f"{home / place}/data can't be written (No" in said
-    assert "set CONTENDER_HOME to another folder." in said
+    output = call(*command, code=1).output.splitlines()[-1]
+    assert f"{home / place}/data can't be written (No" in output
+    assert "set CONTENDER_HOME to another folder." in output
 
 
 def test_nothing_runs_in_a_home_that_is_a_file(home, monkeypatch):
@@ -97,9 +97,9 @@ def test_data_stay_where_a_supervisor_runs_that_the_state_does_not_name(home, co
         if content is not None:
             settings.state_file.write_bytes(content)
         for command in (["down"], ["down", "--purge", "--yes"]):
-            said = call(*command, code=1).output
-            assert "A supervisor holds the data folder" in said
-            assert "try again in a moment" in said
+            output = call(*command, code=1).output
+            assert "A supervisor holds the data folder" in output
+            assert "try again in a moment" in output
         assert settings.data_folder.is_dir()
     assert "Removed" in call("down", "--purge", "--yes", code=0).output
     assert not settings.data_folder.exists()
@@ -130,16 +130,18 @@ def test_logs_are_text(home):
 
 def test_the_port_of_a_worker_is_told_as_the_web_port_and_ten():
     [worker] = [one for one in SERVICES if one.name == "feedback_worker"]
-    said = str(PortInUseError(worker.name, worker.needed_port(StackSettings(feedback_service_port=9000))))
-    assert said.startswith("Port 9010, the web port plus 10, which feedback_worker needs, is in use: free it, or move")
-    assert said.endswith("CONTENDER_FEEDBACK_SERVICE_PORT=<another port>.")
+    output = str(PortInUseError(worker.name, worker.needed_port(StackSettings(feedback_service_port=9000))))
+    assert output.startswith(
+        "Port 9010, the web port plus 10, which feedback_worker needs, is in use: free it, or move"
+    )
+    assert output.endswith("CONTENDER_FEEDBACK_SERVICE_PORT=<another port>.")
 
 
 @pytest.mark.parametrize("place", ["missing/report.json", "."])
 def test_a_report_that_can_not_be_written_is_said_before_the_demo_starts(home, place):
-    said = call("demo", "--json", str(home / place), code=1).output
-    assert said.startswith(f"The demo has stopped: {home / place} can't be written: ")
-    assert len(said.splitlines()) == 1
+    output = call("demo", "--json", str(home / place), code=1).output
+    assert output.startswith(f"The demo has stopped: {home / place} can't be written: ")
+    assert len(output.splitlines()) == 1
     assert not (home / "data").exists()
 
 
@@ -150,8 +152,8 @@ def test_the_version_is_told():
 def test_data_are_not_removed_where_nobody_can_be_asked(home):
     data = StackSettings(home=home).data_folder
     (data / "ab_router").mkdir(parents=True)
-    said = call("down", "--purge", code=2).output
-    assert said == (
+    output = call("down", "--purge", code=2).output
+    assert output == (
         f"--purge removes {data} for good, and there is no terminal to ask on: "
         "add --yes to remove it without being asked.\n"
     )
@@ -168,11 +170,11 @@ def test_a_person_is_asked_before_data_are_removed(home, answer, code, stays):
     command = [sys.executable, "-m", "contender.cli", "down", "--purge"]
     with subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as down:
         os.write(master, f"{answer}\n".encode())
-        said, _ = down.communicate(timeout=30)
+        output, _ = down.communicate(timeout=30)
     os.close(master)
     os.close(terminal)
-    assert down.returncode == code, said
-    assert b"for good?" in said
+    assert down.returncode == code, output
+    assert b"for good?" in output
     assert data.exists() == stays
 
 

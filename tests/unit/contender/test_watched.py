@@ -12,7 +12,7 @@ class Scripted(ManagedProcess):
 
     running = False
     live = True
-    told = Readiness(ready=True)
+    status = Readiness(ready=True)
     fails_to_start = False
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Scripted(ManagedProcess):
         return self.live
 
     def readiness(self) -> Readiness:
-        return self.told
+        return self.status
 
     def terminate(self) -> None:
         self.signals.append("terminate")
@@ -147,13 +147,13 @@ def test_what_waits_for_its_next_start_is_started_at_once_when_what_it_needs_is_
 def test_a_worker_is_waited_for_while_its_counters_move():
     watched = started(process := Scripted())
     process.essential = False
-    process.told = Readiness(ready=False, progress="1 recovered")
+    process.status = Readiness(ready=False, progress="1 recovered")
     watched.probe(None)
     watched.progressed_at = 2000.0
     assert watched.keeps_waiting(2299.0)
     watched.probe(None)  # the same counter again
     assert watched.progressed_at == 2000.0
     assert not watched.keeps_waiting(2301.0)
-    process.told = Readiness(ready=False, progress="2 recovered")
+    process.status = Readiness(ready=False, progress="2 recovered")
     watched.probe(None)
     assert watched.progressed_at != 2000.0

@@ -85,7 +85,7 @@ class Stream:
         return await Consistency(self.definitions, self.store, self.opened, clock, 1, 1.0, 300.0).check(share)
 
     async def check(self, share: float = 1.0) -> dict[str, FeatureReport]:
-        return {one.feature.partition(":")[2]: one for one in await self.reports(share)}
+        return {report.feature.partition(":")[2]: report for report in await self.reports(share)}
 
 
 def streamed(*views: FeatureView) -> Stream:
@@ -95,7 +95,7 @@ def streamed(*views: FeatureView) -> Stream:
 
 
 def wrong(reports: Iterable[FeatureReport]) -> list[FeatureReport]:
-    return [one for one in reports if one.mismatch or one.missing or one.extra]
+    return [report for report in reports if report.mismatch or report.missing or report.extra]
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ async def test_what_lies_in_the_tile_that_has_just_begun_is_no_difference(stream
     await stream.send(sale(600), sale(60, 2), sale(0.3, 3))
     reports = await stream.check()
     assert wrong(reports.values()) == []
-    assert {one.compared for one in reports.values()} == {1}
+    assert {report.compared for report in reports.values()} == {1}
 
 
 @pytest.mark.parametrize("torn", [None, 0, 1, 2, 3])
@@ -123,10 +123,14 @@ async def test_what_arrives_before_and_between_the_reading_of_rings_is_no_differ
 async def test_what_is_wrong_is_found_while_events_arrive(stream: Stream):
     await stream.send(sale(600, 2, "a"), sale(600, 3, "b"))
     stream.store.arriving = [sale(700, 4, "a")]
-    (ring,) = [one for one in stream.definitions.current.rings.all() if one.layout.name == "sums" and one.where is None]
+    (ring,) = [
+        ring_of_sums
+        for ring_of_sums in stream.definitions.current.rings.all()
+        if ring_of_sums.layout.name == "sums" and ring_of_sums.where is None
+    ]
     held = stream.store._held[ring.name, "a"]
     held.cells = {slot: [*cell[:6], cell[6] + 1, *cell[7:]] for slot, cell in held.cells.items()}
-    assert {one.feature for one in wrong((await stream.check()).values())} == {
+    assert {report.feature for report in wrong((await stream.check()).values())} == {
         f"trade:{kind}_items_{window}" for kind in ("sum", "mean") for window in ("1h", "all")
     }
 
@@ -175,11 +179,13 @@ async def test_every_kept_version_is_compared_under_its_own_name(trade: FeatureV
     (ring,) = stream.definitions.current.rings.of_view("trade@1")
     del store._held[ring.name, "b"]
     reports = await stream.reports()
-    assert {one.feature for one in reports} == {
+    assert {report.feature for report in reports} == {
         "trade@1:count_1h",
-        *(f"trade:{one.name}" for one in trade.aggregations),
+        *(f"trade:{feature.name}" for feature in trade.aggregations),
     }
-    assert [(one.feature, one.compared, one.mismatch) for one in wrong(reports)] == [("trade@1:count_1h", 2, 0.5)]
+    assert [(report.feature, report.compared, report.mismatch) for report in wrong(reports)] == [
+        ("trade@1:count_1h", 2, 0.5)
+    ]
     labels = {"feature": "trade@1:count_1h", "kind": "mismatch"}
     assert REGISTRY.get_sample_value("contender_feature_consistency_ratio", labels) == 0.5
     await streamed(trade).check()
@@ -201,22 +207,22 @@ async def test_versions_whose_join_key_changed_its_type_are_compared_by_their_ow
     await stream.send(*sent)
     reports = await stream.reports()
     assert wrong(reports) == []
-    assert sorted(one.compared for one in reports) == [1, 2]
+    assert sorted(report.compared for report in reports) == [1, 2]
 
 
 async def test_a_check_without_entities_compares_nothing(stream: Stream):
     reports = await stream.check()
-    assert {(one.compared, one.mismatch) for one in reports.values()} == {(0, 0.0)}
+    assert {(report.compared, report.mismatch) for report in reports.values()} == {(0, 0.0)}
     await stream.send(sale(600))
-    assert {one.compared for one in (await stream.check(0.000001)).values()} == {0}
+    assert {report.compared for report in (await stream.check(0.000001)).values()} == {0}
 
 
 async def test_a_view_without_an_entity_is_looked_at_however_small_the_sample(trade: FeatureView):
     stream = streamed(replace(trade, entity=None))
-    assert {one.compared for one in (await stream.check(0.000001)).values()} == {1}
+    assert {report.compared for report in (await stream.check(0.000001)).values()} == {1}
     await stream.send(sale(600, shop="a"), sale(600, shop="b"))
     assert wrong((reports := await stream.check(0.000001)).values()) == []
-    assert {one.compared for one in reports.values()} == {1}
+    assert {report.compared for report in reports.values()} == {1}
     stream.store._held.clear()
     assert wrong((await stream.check(0.000001)).values())
 
@@ -251,7 +257,7 @@ async def test_up_to_the_seam_files_count_and_after_it_the_topic(trade: FeatureV
     registered = RegistryState(list(catalogue.versions), {"trade@1": seam})
     stream.definitions._current = DefinitionsSnapshot.of(catalogue, registered, None)
     merging = Merging(stream.definitions, stream.store, PartitionOwnership(stream.store), FixedClock(NOW), 300.0)
-    events = [EntityEvent("sales", one.pop("event_timestamp"), one) for one in old]
+    events = [EntityEvent("sales", sale.pop("event_timestamp"), sale) for sale in old]
     await merging.merge_into([ReadFrame(FramePosition("", -1, 0), events)], lambda *_: True)
     await stream.send(sale(7200, 9), sale(600, 5))  # the first lies before the seam: nobody counts it
     stream.store.arriving = [sale(700, 3)]
@@ -275,9 +281,9 @@ async def test_a_former_version_whose_files_are_gone_is_left_out_and_one_of_toda
     stream.definitions._current = DefinitionsSnapshot.of(
         catalogue, RegistryState(list(catalogue.versions), cutovers), None
     )
-    assert [one.feature for one in await stream.reports()] == ["trade@1:count_1h", "trade:count_1h"]
+    assert [report.feature for report in await stream.reports()] == ["trade@1:count_1h", "trade:count_1h"]
     files[0].unlink()
-    assert [one.feature for one in await stream.reports()] == ["trade:count_1h"]
+    assert [report.feature for report in await stream.reports()] == ["trade:count_1h"]
     files[1].unlink()
     with pytest.raises(TrainingSetError):
         await stream.reports()

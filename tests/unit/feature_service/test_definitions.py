@@ -31,10 +31,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def opened(*registries: InMemoryRegistry) -> list[Definitions]:
     store = MemoryStore()
-    found = [Definitions("told_definitions", registry, store, 1) for registry in registries]
-    for one in found:
-        await one.open()
-    return found
+    opened_definitions = [Definitions("told_definitions", registry, store, 1) for registry in registries]
+    for definitions in opened_definitions:
+        await definitions.open()
+    return opened_definitions
 
 
 def write(folder: Path, text: str, name: str = "told_definitions") -> None:
@@ -42,7 +42,7 @@ def write(folder: Path, text: str, name: str = "told_definitions") -> None:
 
 
 def labels(definitions: Definitions) -> list[str]:
-    return [one.label for one in definitions.current.catalogue.versions]
+    return [version.label for version in definitions.current.catalogue.versions]
 
 
 async def test_what_is_not_applied_is_not_taken_up(folder: Path):
@@ -76,7 +76,7 @@ async def test_releases_that_start_in_turn_register_each_meaning_once(folder: Pa
         write(folder, text)
         (release,) = await opened(registry)
         assert release.current.catalogue.newest("trade") == ("trade@1" if text == HOURLY else "trade@2")
-    assert [one.label for one in (await registry.load()).versions] == ["trade@1", "trade@2"]
+    assert [version.label for version in (await registry.load()).versions] == ["trade@1", "trade@2"]
 
 
 async def test_a_definition_that_was_taken_out_or_renamed_is_gone(folder: Path):
@@ -104,9 +104,9 @@ async def test_a_change_while_another_is_read_is_taken_up_the_next_time(folder: 
         """Where another process registers something each time that somebody has read it."""
 
         async def load(self):
-            found = await super().load()
+            state = await super().load()
             await self.rebuild({})
-            return found
+            return state
 
     (web,) = await opened(Changing())
     assert web.current.registered.revision < (await web.registry.load()).revision

@@ -86,11 +86,14 @@ async def test_accepted_events_are_answered_as_features_once_their_frame_is_appl
         "features": ["origin_delays:mean_dep_delay_1h", "origin_delays:count_1h"],
         "entities": {"origin": ["EWR", "JFK"]},
     }
-    found = (await client.post("/get-online-features", json=question)).json()
-    assert found["metadata"]["feature_names"] == ["origin", "mean_dep_delay_1h", "count_1h"]
-    assert [one["values"] for one in found["results"]] == [["EWR", "JFK"], [12.5, None], [1, 0]]
-    assert [one["statuses"] for one in found["results"]][1:] == [["PRESENT", "NOT_FOUND"], ["PRESENT", "PRESENT"]]
-    assert found["results"][1]["event_timestamps"] == ["2023-11-14T22:13:20Z"] * 2
+    response = (await client.post("/get-online-features", json=question)).json()
+    assert response["metadata"]["feature_names"] == ["origin", "mean_dep_delay_1h", "count_1h"]
+    assert [result["values"] for result in response["results"]] == [["EWR", "JFK"], [12.5, None], [1, 0]]
+    assert [result["statuses"] for result in response["results"]][1:] == [
+        ["PRESENT", "NOT_FOUND"],
+        ["PRESENT", "PRESENT"],
+    ]
+    assert response["results"][1]["event_timestamps"] == ["2023-11-14T22:13:20Z"] * 2
 
 
 async def test_windows_end_at_the_time_a_row_gives(client, state):
@@ -102,15 +105,15 @@ async def test_windows_end_at_the_time_a_row_gives(client, state):
         "event_timestamps": [NOW, NOW + 7200],
         "full_feature_names": True,
     }
-    found = (await client.post("/get-online-features", json=question)).json()
-    assert found["metadata"]["feature_names"][1] == "origin_delays__mean_dep_delay_1h"
-    assert found["results"][1]["values"] == [12.5, None]
-    assert found["results"][1]["statuses"] == ["PRESENT", "NULL_VALUE"]
+    response = (await client.post("/get-online-features", json=question)).json()
+    assert response["metadata"]["feature_names"][1] == "origin_delays__mean_dep_delay_1h"
+    assert response["results"][1]["values"] == [12.5, None]
+    assert response["results"][1]["statuses"] == ["PRESENT", "NULL_VALUE"]
 
 
 async def test_no_rows_are_answered_with_none_for_every_kind_of_feature(state, trade: FeatureView):
-    names = [one.name for one in trade.aggregations]
-    assert {one.kind for one in trade.aggregations} == set(KINDS)
+    names = [feature.name for feature in trade.aggregations]
+    assert {feature.kind for feature in trade.aggregations} == set(KINDS)
     state["definitions"] = definitions_for_tests(Catalogue.of([trade]), state["store"], InMemoryRegistry())
     async with serving(state) as client:
         for name in names:
@@ -118,7 +121,7 @@ async def test_no_rows_are_answered_with_none_for_every_kind_of_feature(state, t
                 "/get-online-features", json={"features": [f"trade:{name}"], "entities": {"shop": []}}
             )
             assert answer.status_code == 200, name
-            assert [(one["values"], one["statuses"]) for one in answer.json()["results"]] == [([], [])] * 2
+            assert [(result["values"], result["statuses"]) for result in answer.json()["results"]] == [([], [])] * 2
         question = {"features": [f"trade:{name}" for name in names], "entities": {"shop": []}}
         assert len((await client.post("/get-online-features", json=question)).json()["results"]) == 1 + len(names)
 
@@ -126,8 +129,8 @@ async def test_no_rows_are_answered_with_none_for_every_kind_of_feature(state, t
 async def test_a_feature_service_names_its_features(client):
     entities = {"origin": ["EWR"], "carrier": ["UA"], "tail_number": ["N1"]}
     question = {"feature_service": "streaming", "entities": entities, "full_feature_names": True}
-    found = (await client.post("/get-online-features", json=question)).json()
-    assert len(found["results"]) == 3 + 9
+    response = (await client.post("/get-online-features", json=question)).json()
+    assert len(response["results"]) == 3 + 9
 
 
 async def test_a_repeated_request_id_gives_the_same_frame(client):
@@ -216,7 +219,7 @@ async def test_a_push_takes_the_rows_of_a_table(client, state):
     assert answer.status_code == 200
     assert answer.json()["accepted"] == 2
     (record,) = [record for record, _ in state["intake"].journal.read(Position(0, 0), 1024**2)]
-    assert [one.time for one in decode_frame(record.value)] == [NOW - 5, NOW - 20]
+    assert [event.time for event in decode_frame(record.value)] == [NOW - 5, NOW - 20]
 
 
 async def test_a_push_without_times_is_refused(client):
@@ -225,18 +228,26 @@ async def test_a_push_without_times_is_refused(client):
 
 
 async def test_definitions_are_listed(client):
-    found = (await client.get("/v1/definitions")).json()
-    assert {view["name"] for view in found["views"]} == {"origin_delays", "carrier_delays", "tail_delays"}
-    assert found["sources"][0]["schema"]["dep_delay"] == "float"
+    definitions = (await client.get("/v1/definitions")).json()
+    assert {view["name"] for view in definitions["views"]} == {"origin_delays", "carrier_delays", "tail_delays"}
+    assert definitions["sources"][0]["schema"]["dep_delay"] == "float"
 
 
 async def test_without_a_worker_every_view_is_behind_and_the_page_says_why(client, state):
-    found = (await client.get("/v1/features/status")).json()
-    assert (found["workers"], found["waiting_s"], [view["behind"] for view in found["views"]]) == (0, 0.0, [True] * 3)
+    status = (await client.get("/v1/features/status")).json()
+    assert (status["workers"], status["waiting_s"], [view["behind"] for view in status["views"]]) == (
+        0,
+        0.0,
+        [True] * 3,
+    )
     assert "No worker runs" in (await client.get("/")).text
     await state["store"].write_health("one", msgspec.json.encode(WorkerHealth(NOW, waiting_s=0.25)), NOW)
-    found = (await client.get("/v1/features/status")).json()
-    assert (found["workers"], found["waiting_s"], [view["behind"] for view in found["views"]]) == (1, 0.25, [False] * 3)
+    status = (await client.get("/v1/features/status")).json()
+    assert (status["workers"], status["waiting_s"], [view["behind"] for view in status["views"]]) == (
+        1,
+        0.25,
+        [False] * 3,
+    )
     assert "No worker runs" not in (await client.get("/")).text
     for worker in ("one", "two"):
         await state["store"].write_health(

@@ -164,10 +164,10 @@ class GivenUpMeanwhile(MemoryStore):
         self.feeds: PartitionOwnership | None = None
 
     async def own(self, partition: int, token: str) -> frozenset[str]:
-        found = await super().own(partition, token)
+        owned = await super().own(partition, token)
         if self.feeds:
             self.feeds.forget([partition])
-        return found
+        return owned
 
     async def mark_filled(self, names, partition: int, token: str) -> str:
         done = await super().mark_filled(names, partition, token)

@@ -34,13 +34,13 @@ def test_a_view_is_behind_when_its_slowest_records_miss_the_objective():
 
 
 def test_several_workers_are_put_together_and_one_that_is_gone_is_left_out():
-    one, other = Health(), Health()
-    merged(one, 100.0, 0.1, events=60)
-    merged(other, 90.0, 0.1, events=60)
-    one.note_late("trade", 2)
-    other.note_late("trade", 3)
-    other.note_parked(4)
-    reports = [msgspec.json.encode(one.report(100.0)), msgspec.json.encode(other.report(90.0))]
+    first, second = Health(), Health()
+    merged(first, 100.0, 0.1, events=60)
+    merged(second, 90.0, 0.1, events=60)
+    first.note_late("trade", 2)
+    second.note_late("trade", 3)
+    second.note_parked(4)
+    reports = [msgspec.json.encode(first.report(100.0)), msgspec.json.encode(second.report(90.0))]
     both = live_workers(reports, 100.0)
     assert (status(*both).events_per_s, status(*both).late, sum(worker.parked for worker in both)) == (2.0, 5, 4)
     assert len(live_workers(reports, 90.0 + STALE_S + 1)) == 1

@@ -46,27 +46,27 @@ def filling(x):
 
 @on_demand(request={"name": str}, features={"is_none": bool})
 def nameless(name):
-    return np.array([one is None for one in name], dtype=bool)
+    return np.array([text is None for text in name], dtype=bool)
 
 
 @on_demand(request={"x": float}, features={"size": str})
 def sized(x):
-    return np.array([None if one > 1 else "small" for one in x], dtype=object)
+    return np.array([None if number > 1 else "small" for number in x], dtype=object)
 
 
 @on_demand(inputs=["sized:size"], features={"known": float})
 def knowing(size):
-    return np.array([0.0 if one is None else 1.0 for one in size])
+    return np.array([0.0 if text is None else 1.0 for text in size])
 
 
 @on_demand(inputs=["trade:last_3_items_1h"], features={"n": float})
 def lengths(lists):
-    return np.array([-1.0 if one is None else len(one) for one in lists])
+    return np.array([-1.0 if items is None else len(items) for items in lists])
 
 
 @on_demand(inputs=["trade:last_3_items_1h"], features={"latest": int})
 def popping(lists):
-    return np.array([None if one is None else one.pop(0) for one in lists], dtype=object)
+    return np.array([None if items is None else items.pop(0) for items in lists], dtype=object)
 
 
 @on_demand(request={"n": int, "is_open": bool}, inputs=["trade:sum_items_1h", "trade:count_1h"], features={"told": str})
@@ -108,7 +108,7 @@ def trained(references: Sequence[str], rows: Mapping[str, Sequence[Any]], views:
     length = len(next(iter(rows.values())))
     columns = {name: pl.Series(values, dtype=TYPES[kinds.get(name, str)]) for name, values in rows.items()}
     table = pl.DataFrame({"time": pl.Series([NOW] * length, dtype=pl.Float64), **columns})
-    history = pl.DataFrame([{"time": one.time, **one.values} for one in EVENTS])
+    history = pl.DataFrame([{"time": event.time, **event.values} for event in EVENTS])
     built = build_training_set(references, table, {"sales": history}, catalogue=catalogue)
     return [built[reference.replace(":", "__")].to_list() for reference in references]
 
@@ -178,8 +178,8 @@ async def test_what_does_not_fit_its_type_is_invalid_online_and_refused_in_a_tra
     assert failing
     assert column.invalid == frozenset(failing)
     assert all(column.values[row] is None for row in failing)
-    told = rf"^mine\.py:7: on-demand view 'wrong': feature 'given' {message}"
-    with pytest.raises(DefinitionError, match=told):
+    message = rf"^mine\.py:7: on-demand view 'wrong': feature 'given' {message}"
+    with pytest.raises(DefinitionError, match=message):
         trained(["wrong:given"], rows, views)
 
 
@@ -196,7 +196,7 @@ async def test_no_rows_have_no_values():
 
 @on_demand(request={"code": str}, features={"area": int, "half": float})
 def postal(code):
-    area = np.array([int(one[:2]) for one in code])
+    area = np.array([int(text[:2]) for text in code])
     return {"area": area, "half": area / 2}
 
 

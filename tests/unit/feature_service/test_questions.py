@@ -46,8 +46,8 @@ async def store() -> MemoryStore:
 async def ask(store: MemoryStore, question: OnlineFeaturesQuestion, most_bytes: float = float("inf")) -> list[tuple]:
     asked = feast.read_question(question, CATALOGUE, NOW, FeatureSettings())
     current = definitions_for_tests(CATALOGUE, store, InMemoryRegistry()).current
-    found = await Question(current, asked.features, question.entities, asked.times, 1, most_bytes).answer(store)
-    return [(column.values, column.statuses) for column in found]
+    columns = await Question(current, asked.features, question.entities, asked.times, 1, most_bytes).answer(store)
+    return [(column.values, column.statuses) for column in columns]
 
 
 @pytest.mark.parametrize(("times", "rows"), [([], 1), ([NOW], 1), ([NOW, NOW - 200, NOW], 3)])
@@ -77,8 +77,8 @@ async def test_more_tiles_than_may_be_worked_on_are_refused_with_what_may_be_ask
     with pytest.raises(TooManyTilesError, match="MB of tiles for 100 rows; ask for 49 rows a call"):
         await ask(store, question, most_bytes=cells_bytes() * 49.5)
     # Rows of one entity at one time are one piece of work, and at several times they are several.
-    one = OnlineFeaturesQuestion({"shop": ["a"] * 100}, ["shops:count_1h"])
-    assert len((await ask(store, one, most_bytes=cells_bytes()))[0][0]) == 100
+    question = OnlineFeaturesQuestion({"shop": ["a"] * 100}, ["shops:count_1h"])
+    assert len((await ask(store, question, most_bytes=cells_bytes()))[0][0]) == 100
     several = OnlineFeaturesQuestion({"shop": ["a"] * 100}, ["shops:count_1h"], event_timestamps=list(np.arange(100.0)))
     with pytest.raises(TooManyTilesError):
         await ask(store, several, most_bytes=cells_bytes())
@@ -123,7 +123,7 @@ async def test_however_many_layouts_are_asked_for_there_is_one_read():
     events = [EntityEvent("sales", NOW + number, {"shop": "a", "clerk": 1, "items": number}) for number in range(3)]
     merging = Merging(definitions, store, PartitionOwnership(store), FixedClock(NOW), 300.0)
     await merging.merge_into([ReadFrame(FramePosition("", 0, 0), events)], lambda *_: True)
-    features = catalogue.features([f"trade:{one.name}" for one in view.aggregations])
+    features = catalogue.features([f"trade:{feature.name}" for feature in view.aggregations])
     question = Question(definitions.current, features, {"shop": ["a"]}, np.array([NOW + 3]), 1)
     assert [column.values[0] for column in await question.answer(store)] == [3, 1.0, [2, 1]]
     assert store.reads == 1
@@ -135,8 +135,8 @@ async def test_of_a_store_that_was_emptied_nothing_is_known_and_no_count_is_zero
     features = CATALOGUE.features(["shops:count_1h", "shops:sum_items_1h", "whole:count_1h"])
 
     async def asked() -> list[tuple]:
-        found = await Question(current, features, {"shop": ["None"]}, np.array([NOW]), 1).answer(store)
-        return [(column.values, column.statuses) for column in found]
+        columns = await Question(current, features, {"shop": ["None"]}, np.array([NOW]), 1).answer(store)
+        return [(column.values, column.statuses) for column in columns]
 
     assert [values for values, _ in await asked()] == [[1], [2], [1]]
     for epoch in ("", "second"):

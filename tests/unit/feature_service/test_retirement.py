@@ -47,7 +47,7 @@ async def define(definitions: Definitions, text: str) -> list[str]:
 
 
 def labels(definitions: Definitions) -> list[str]:
-    return [one.label for one in definitions.current.catalogue.versions]
+    return [version.label for version in definitions.current.catalogue.versions]
 
 
 def all_time(definitions: Definitions, label: str) -> Ring:
@@ -56,7 +56,7 @@ def all_time(definitions: Definitions, label: str) -> Ring:
 
 async def hold(definitions: Definitions, ring: Ring) -> None:
     tallies = tally(ring, 0, 0, [EntityEvent("sales", 10.0, {"shop": "s", "items": 1})])
-    await definitions.store.merge(ring, {entity: [one] for entity, one in tallies.items()})
+    await definitions.store.merge(ring, {entity: [tally] for entity, tally in tallies.items()})
 
 
 async def test_a_retired_version_is_neither_served_nor_fed(definitions: Definitions):
@@ -76,10 +76,10 @@ async def test_a_meaning_that_comes_back_is_a_new_version_with_rings_of_its_own(
     await define(definitions, FINER)
     await definitions.retire(["trade@1"])
     assert await define(definitions, HOURLY) == ["trade@3"]
-    mine = all_time(definitions, "trade@3").name
-    assert mine != left
+    own = all_time(definitions, "trade@3").name
+    assert own != left
     await definitions.retire(["trade@2"])
-    assert all_time(definitions, "trade@3").name == mine
+    assert all_time(definitions, "trade@3").name == own
 
 
 async def test_a_view_that_was_taken_out_may_be_retired_and_its_number_is_not_given_again(definitions: Definitions):

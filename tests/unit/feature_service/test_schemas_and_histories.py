@@ -43,15 +43,15 @@ def changed(old: FeatureView, *new: FeatureView) -> Merging:
 async def merge(
     merging: Merging, *values: dict[str, Scalar], at: float = NOW - 100, sent_at: float = NOW
 ) -> MergeResult:
-    events = [EntityEvent("sales", at, one) for one in values]
+    events = [EntityEvent("sales", at, fields) for fields in values]
     frame = ReadFrame(FramePosition("", 0, len(merging.store._applied) + int(sent_at)), events, sent_at)
     return await merging.merge_into([frame], lambda *_: True)
 
 
 async def asked(merging: Merging, reference: str, **keys: str) -> object:
     current = merging.definitions.current
-    given = {name: [value] for name, value in keys.items()}
-    question = Question(current, current.catalogue.features([reference]), given, np.array([NOW]), 1)
+    entities = {name: [value] for name, value in keys.items()}
+    question = Question(current, current.catalogue.features([reference]), entities, np.array([NOW]), 1)
     return (await question.answer(merging.store))[0].values[0]
 
 
@@ -95,7 +95,7 @@ async def test_a_kept_version_whose_source_is_defined_no_longer_is_fed():
 async def test_how_far_ahead_an_event_was_counts_by_when_it_was_sent():
     merging = changed(view({"shop": str}, count("1h")))
     done = await merge(merging, {"shop": "a"}, at=NOW - 100, sent_at=NOW - 1000)
-    assert [one.reason for one in done.misfits] == [
+    assert [misfit.reason for misfit in done.misfits] == [
         f"events[0].time is {NOW - 100}: expected seconds since 1970, not in the future"
     ]
     assert (await merge(merging, {"shop": "a"}, at=NOW + 200, sent_at=NOW + 500)).misfits == []

@@ -41,11 +41,11 @@ async def values(events: list[tuple[float, int]], *times: float, max_age_s: floa
     for ring in RINGS.all():
         for offset, car in enumerate(cars):
             await store.merge(ring, {"a": [tally(ring, 0, offset, [car])["a"]]})
-    found = []
-    for one in VIEW.aggregations:
-        stack = await stacked(store, RINGS.ring("speeds@1", one), one.window, *times)
-        found.append(stack.column(0, one, integer=VIEW.is_integer(one), max_age_s=max_age_s))
-    return found
+    columns = []
+    for feature in VIEW.aggregations:
+        stack = await stacked(store, RINGS.ring("speeds@1", feature), feature.window, *times)
+        columns.append(stack.column(0, feature, integer=VIEW.is_integer(feature), max_age_s=max_age_s))
+    return columns
 
 
 async def stacked(store: MemoryStore, ring: Ring, window: str, *times: float) -> RingBatch:
@@ -62,7 +62,7 @@ async def test_on_a_boundary_the_tile_that_begins_contributes_nothing():
 
 async def test_the_tile_of_the_asked_time_is_read_whole_and_later_ones_are_not():
     events = [(95.0, 9), (101.0, 4), (103.0, 6), (105.0, 2), (112.0, 5)]
-    counts, means, lasts, deviations = (one.values for one in await values(events, 100.0, 101.0, 110.0, 113.0))
+    counts, means, lasts, deviations = (column.values for column in await values(events, 100.0, 101.0, 110.0, 113.0))
     assert counts == [1, 4, 4, 5]
     assert means == [9.0, 5.25, 5.25, 5.2]
     assert lasts == [9, 2, 2, 5]
@@ -74,8 +74,8 @@ async def test_a_base_with_a_later_event_has_lost_what_was_before():
     ring = Rings.of({"speeds@1": view}).ring("speeds@1", view.aggregations[0])
     store = MemoryStore()
     for offset, time in enumerate((1.0, 5.0, 5.0 + ring.slots * ring.hop_s)):
-        (one,) = tally(ring, 0, offset, [EntityEvent("cars", time, {"road": "a", "speed": 1})]).values()
-        await store.merge(ring, {"a": [one]})
+        (added,) = tally(ring, 0, offset, [EntityEvent("cars", time, {"road": "a", "speed": 1})]).values()
+        await store.merge(ring, {"a": [added]})
     stack = await stacked(store, ring, "all", 4.0, 6.0)
     column = stack.column(0, view.aggregations[0], integer=True, max_age_s=math.inf)
     assert (column.values, column.statuses) == ([None, 2], ["OUTSIDE_MAX_AGE", "PRESENT"])
@@ -129,7 +129,7 @@ def test_a_deviation_is_exact_however_far_from_zero_its_values_are(events, frame
     stack = asyncio.run(stacked(store, ring, "1m", 59.5))
     (online,) = stack.column(0, deviation, integer=False, max_age_s=float("inf")).values
     rows = pl.DataFrame({"time": [59.5], "road": ["a"]})
-    history = pl.DataFrame([{"time": one.time, **one.values} for one in cars])
+    history = pl.DataFrame([{"time": event.time, **event.values} for event in cars])
     (offline,) = build_training_set(view, rows, {"cars": history})["speeds__std_speed_1m"]
     exact = math.sqrt(variance(Fraction(speed) for _, speed in events))
     assert online == pytest.approx(exact, rel=1e-12, abs=0)
@@ -152,7 +152,7 @@ def test_rings_are_stacked_by_layout_and_where_little_is_filled_up():
     view = replace(VIEW, features=[*(mean("speed", span, where=column("speed") > n) for n, span in enumerate(spans))])
     view = replace(view, features=[*view.aggregations, std("speed", "1m")])
     rings = Rings.of({"speeds@1": view})
-    shapes = RingGroup.all_of({rings.ring("speeds@1", one): [one.window] for one in view.aggregations})
+    shapes = RingGroup.all_of({rings.ring("speeds@1", feature): [feature.window] for feature in view.aggregations})
     assert sorted([ring.cells for ring in shape.rings] for shape in shapes) == [[8], [8, 26], [56, 62]]
     assert max(shape.cells / min(ring.cells for ring in shape.rings) for shape in shapes) <= 4
 
@@ -172,8 +172,8 @@ async def test_rings_of_a_stack_keep_to_their_own_entities_times_and_bases():
     for ring in rings.all():
         for offset, time in enumerate((5.0, 100.0, 130.0, 500.0)):
             cars = [EntityEvent("cars", time, {"road": road, "speed": offset + 1}) for road in "ab"[: 2 - offset % 2]]
-            await store.merge(ring, {road: [one] for road, one in tally(ring, 0, offset, cars).items()})
-    asked = {rings.ring("speeds@1", one): [one.window] for one in view.aggregations}
+            await store.merge(ring, {road: [added] for road, added in tally(ring, 0, offset, cars).items()})
+    asked = {rings.ring("speeds@1", feature): [feature.window] for feature in view.aggregations}
     (shape,) = RingGroup.all_of(asked)
     held = [HeldRing(*(await store.read([RingQuery(ring, ["a", "b"])])).rings, [1, 0, 1]) for ring in shape.rings]
     for times, expected in (
@@ -181,6 +181,8 @@ async def test_rings_of_a_stack_keep_to_their_own_entities_times_and_bases():
         ([139.0, 505.0, 600.0], {"mean_speed_1m": [3.0, 4.0, None], "fast": [3.0, 4.0, None], "ever": [3.0, 3.5, 3.0]}),
     ):
         stack = RingBatch.of(shape, held, np.array(times))
-        for one in view.aggregations:
-            place = list(shape.rings).index(rings.ring("speeds@1", one))
-            assert stack.column(place, one, integer=False, max_age_s=math.inf).values == expected[one.name], one.name
+        for feature in view.aggregations:
+            index = list(shape.rings).index(rings.ring("speeds@1", feature))
+            assert stack.column(index, feature, integer=False, max_age_s=math.inf).values == expected[feature.name], (
+                feature.name
+            )

@@ -144,8 +144,8 @@ async def test_a_call_has_one_outcome_or_many_but_never_both_or_none(client, jou
 async def test_a_large_call_goes_in_several_frames_per_shard_or_not_at_all(tmp_path):
     journal = Journal.open(tmp_path / "roomy", limit_bytes=8 * 1024**2)
     take = SubmitFeedback(journal, FixedClock(50.0), 4, 10_000)
-    given = [FeedbackItem(f"{FRAME}-{number % 2}-{number}", f"{number} " + "x" * 990) for number in range(3000)]
-    assert await take.submit(given) == 3000
+    items = [FeedbackItem(f"{FRAME}-{number % 2}-{number}", f"{number} " + "x" * 990) for number in range(3000)]
+    assert await take.submit(items) == 3000
     records = [record for record, _ in journal.read(Position(0, 0), 10**8)]
     assert [record.partition for record in records] == sorted(record.partition for record in records)
     assert len(records) == 4
@@ -156,7 +156,7 @@ async def test_a_large_call_goes_in_several_frames_per_shard_or_not_at_all(tmp_p
     for _ in range(2):  # no room for all of them: then for none
         held = journal.unsent_bytes
         with suppress(JournalFull):
-            await take.submit(given)
+            await take.submit(items)
         assert journal.unsent_bytes in (held, 2 * held)
     assert len(list(journal.read(Position(0, 0), 10**8))) == 8
     journal.close()
@@ -199,8 +199,8 @@ async def publish(snapshots: InMemorySnapshots, rows: int = 400, labelled: int =
     join = Join([InMemoryTable(), InMemoryTable()].__getitem__)
     join.assign([0, 1])
     join.partitions[0].record_predictions(FRAME, PredictionFrame(blocks), SourceOffset(0))
-    given = [*range(labelled), *range(rows, rows + labelled)]
-    events = [FeedbackGiven(FRAME, row, ["no", "yes"][outcomes[row]], row % rows + 1.0) for row in given]
+    row_numbers = [*range(labelled), *range(rows, rows + labelled)]
+    events = [FeedbackGiven(FRAME, row, ["no", "yes"][outcomes[row]], row % rows + 1.0) for row in row_numbers]
     join.partitions[0].record_feedback(FeedbackFrame(events), SourceOffset(0))
     for joined in join.partitions.values():
         for update in joined.aggregates.updates(10):
@@ -212,7 +212,7 @@ async def publish(snapshots: InMemorySnapshots, rows: int = 400, labelled: int =
 async def test_an_experiment_is_known_and_reached_by_whatever_name_it_has(client, snapshots):
     await publish(snapshots)
     known = (await client.get("/v1/experiments")).json()["experiments"]
-    assert [one["name"] for one in known] == [NAME]
+    assert [experiment["name"] for experiment in known] == [NAME]
     results = await client.get(f"/v1/experiments/{quote(NAME, safe='')}/results")
     assert results.json()["experiment"] == NAME
 
@@ -271,8 +271,8 @@ async def test_a_revision_from_elsewhere_that_makes_no_sense_has_results_all_the
 ):
     await publish(snapshots)
     for name in (NAME, "without predictions"):
-        given = revision(**{"name": name, "champion": "champion", "epoch": 0, **changes})
-        experiments.put(EXPERIMENTS.decode(EXPERIMENTS.encode(given)))
+        odd = revision(**{"name": name, "champion": "champion", "epoch": 0, **changes})
+        experiments.put(EXPERIMENTS.decode(EXPERIMENTS.encode(odd)))
         for path in (f"/v1/experiments/{quote(name, safe='')}/results", f"/experiments/{quote(name, safe='')}", "/"):
             assert (await client.get(path)).status_code == 200
 

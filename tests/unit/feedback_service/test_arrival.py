@@ -23,7 +23,7 @@ def smallest_p(rng: np.random.Generator, champion_rate: float, challenger_rate: 
     challenger = rng.binomial(400, share, 50)
     arms = ((400 - challenger, champion_rate), (challenger, challenger_rate))
     looks = zip(*(np.stack([rows, rng.binomial(rows, rate)]).cumsum(axis=1).T for rows, rate in arms), strict=True)
-    arrivals = [label_arrival([(counted(*one), counted(*two))]) for one, two in looks]
+    arrivals = [label_arrival([(counted(*first), counted(*second))]) for first, second in looks]
     return min(1.0 if arrival is None else arrival for arrival in arrivals)
 
 

@@ -97,9 +97,9 @@ def test_a_small_arm_with_rare_events_raises_few_false_alarms() -> None:
         arms = [step - challenger_rows, challenger_rows]
         looks = zip(*(np.stack([rows, rng.binomial(rows, 0.01)]).cumsum(axis=1).T for rows in arms), strict=True)
         alarms += any(
-            confidence_sequence(one.effect, alpha=ALPHA, tuning_n=TUNING_N).excludes_zero
+            confidence_sequence(comparison.effect, alpha=ALPHA, tuning_n=TUNING_N).excludes_zero
             for champion, challenger in looks
-            if challenger[0] >= 100 and (one := compare([(share(*champion), share(*challenger))]))
+            if challenger[0] >= 100 and (comparison := compare([(share(*champion), share(*challenger))]))
         )
     assert alarms / 150 <= 0.04
 

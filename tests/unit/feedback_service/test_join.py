@@ -30,7 +30,7 @@ Record = tuple[str, SourceOffset, str, PredictionFrame | FeedbackFrame]
 
 
 def block(variant="champion", rows=2, at=0.0, **changes) -> PredictionBlock:
-    given = {
+    fields = {
         "model": "m",
         "version": f"v-{variant}",
         "task": "binary",
@@ -43,7 +43,7 @@ def block(variant="champion", rows=2, at=0.0, **changes) -> PredictionBlock:
         "time": [at + number for number in range(rows)],
         "score": [0.1 + 0.7 * number / rows for number in range(rows)],
     }
-    return PredictionBlock(**{**given, **changes})
+    return PredictionBlock(**{**fields, **changes})
 
 
 def joined(limits: Limits | None = None, predictions_end: float = 0) -> Join:

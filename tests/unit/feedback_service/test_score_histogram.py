@@ -27,13 +27,13 @@ def histogram_of(outcomes: np.ndarray, scores: np.ndarray, buckets: np.ndarray |
     """The histogram of rows; by default each is of a unit of its own."""
     buckets = np.arange(len(scores)) % BUCKETS if buckets is None else buckets
     labelled = LabelledRows("binary", outcomes, scores, None, buckets.astype(np.uint8))
-    keys, ones = ScoreHistogram.additions(AUC, labelled)
-    assert set(ones) <= {1.0}
+    keys, counted = ScoreHistogram.additions(AUC, labelled)
+    assert set(counted) <= {1.0}
     return ScoreHistogram.read(Counter(buckets.tolist()), Counter(keys.tolist()))
 
 
-def counts(one: ScoreHistogram) -> list[float]:
-    return [*one.negatives, *one.positives]
+def counts(histogram: ScoreHistogram) -> list[float]:
+    return [*histogram.negatives, *histogram.positives]
 
 
 def scored(seed: int, rows: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
@@ -46,10 +46,10 @@ def scored(seed: int, rows: int, strength: float) -> tuple[np.ndarray, np.ndarra
 def test_merging_is_associative_and_commutative(
     a: list[tuple[int, float]], b: list[tuple[int, float]], c: list[tuple[int, float]]
 ) -> None:
-    one, two, three = histogram(a), histogram(b), histogram(c)
-    assert counts((one + two) + three) == counts(one + (two + three)) == counts(histogram(c + a + b))
-    assert counts(one + two) == counts(two + one)
-    assert counts(one + ScoreHistogram()) == counts(one)
+    first, second, third = histogram(a), histogram(b), histogram(c)
+    assert counts((first + second) + third) == counts(first + (second + third)) == counts(histogram(c + a + b))
+    assert counts(first + second) == counts(second + first)
+    assert counts(first + ScoreHistogram()) == counts(first)
 
 
 def test_the_area_is_that_of_scikit_learn_on_binned_scores() -> None:
@@ -72,8 +72,8 @@ def test_the_standard_error_is_delongs_written_out_over_all_pairs() -> None:
 
 def test_the_standard_error_is_the_spread_over_repetitions() -> None:
     estimates = [histogram_of(*scored(seed=seed, rows=1000, strength=1.0)).area for seed in range(300)]
-    spread = np.std([one.value for one in estimates], ddof=1)
-    assert np.mean([one.standard_error for one in estimates]) == pytest.approx(spread, rel=0.12)
+    spread = np.std([estimate.value for estimate in estimates], ddof=1)
+    assert np.mean([estimate.standard_error for estimate in estimates]) == pytest.approx(spread, rel=0.12)
 
 
 def test_two_areas_compare_like_two_means() -> None:

@@ -21,8 +21,8 @@ def clustered(rows: list[tuple[int, int]]) -> ClusteredSums:
     return ClusteredSums.of(table[:, 0], table[:, 1])
 
 
-def parts(one: ClusteredSums) -> list[float]:
-    return [*one.rows, *one.totals]
+def parts(sums: ClusteredSums) -> list[float]:
+    return [*sums.rows, *sums.totals]
 
 
 def z_score(comparison: Comparison | None) -> float:
@@ -34,23 +34,23 @@ def z_score(comparison: Comparison | None) -> float:
 def test_merging_buckets_is_associative_and_commutative(
     a: list[tuple[int, int]], b: list[tuple[int, int]], c: list[tuple[int, int]]
 ) -> None:
-    one, two, three = clustered(a), clustered(b), clustered(c)
-    assert parts((one + two) + three) == parts(one + (two + three)) == parts(clustered(a + b + c))
-    assert parts(one + two) == parts(two + one)
-    assert parts(one + ClusteredSums()) == parts(one)
+    first, second, third = clustered(a), clustered(b), clustered(c)
+    assert parts((first + second) + third) == parts(first + (second + third)) == parts(clustered(a + b + c))
+    assert parts(first + second) == parts(second + first)
+    assert parts(first + ClusteredSums()) == parts(first)
 
 
 def test_the_effect_of_arms_of_one_size_is_welchs() -> None:
     rng = np.random.default_rng(2)
     champion, challenger = rng.normal(1.0, 1.0, 800), rng.normal(1.1, 2.0, 800)
-    one = effect(estimate_of(champion), estimate_of(challenger))
+    difference = effect(estimate_of(champion), estimate_of(challenger))
     welch = stats.ttest_ind(challenger, champion, equal_var=False)
-    assert one.value / one.standard_error == pytest.approx(welch.statistic)
+    assert difference.value / difference.standard_error == pytest.approx(welch.statistic)
 
 
 def test_the_effect_of_a_small_steady_arm_takes_the_common_variance() -> None:
-    one = effect(share(10_000, 100), share(100, 0))
-    assert one.standard_error == pytest.approx(math.sqrt(0.01 / 100), rel=0.02)
+    difference = effect(share(10_000, 100), share(100, 0))
+    assert difference.standard_error == pytest.approx(math.sqrt(0.01 / 100), rel=0.02)
 
 
 def test_no_rows_and_one_row_have_no_spread_yet() -> None:
@@ -133,9 +133,9 @@ def test_a_ramp_over_a_drifting_base_rate_needs_the_epochs() -> None:
             tuple((n, rng.binomial(n, rate)) for n in (round(4000 * (1 - part)), round(4000 * part)))
             for part, rate in ((0.1, 0.10), (0.3, 0.15), (0.5, 0.20))
         ]
-        stratified.append(abs(z_score(compare([(share(*one), share(*two)) for one, two in epochs]))) > 1.96)
-        one, two = np.array(epochs).sum(axis=0)
-        pooled.append(abs(z_score(compare([(share(*one), share(*two))]))) > 1.96)
+        stratified.append(abs(z_score(compare([(share(*first), share(*second)) for first, second in epochs]))) > 1.96)
+        first, second = np.array(epochs).sum(axis=0)
+        pooled.append(abs(z_score(compare([(share(*first), share(*second))]))) > 1.96)
     assert np.mean(pooled) > 0.7
     assert np.mean(stratified) < 0.08
 

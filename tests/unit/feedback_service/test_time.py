@@ -26,9 +26,9 @@ def test_a_row_from_the_future_matures_nothing():
     join = joined()
     apply(join, predictions("ahead", block(rows=1, at=NOW + 299), sent_at=NOW))
     apply(join, predictions("now", *both(), offset=1, sent_at=NOW + 2))
-    found = results(join, NOW + 5, NOW + 5)
-    assert found.watermark == NOW + 5
-    assert [variant.matured for variant in found.variants] == [0, 0]
+    answer = results(join, NOW + 5, NOW + 5)
+    assert answer.watermark == NOW + 5
+    assert [variant.matured for variant in answer.variants] == [0, 0]
 
 
 def test_rows_mature_by_the_wall_clock_while_traffic_pauses():
@@ -50,8 +50,8 @@ def test_a_replay_runs_in_its_own_time():
     join = joined()
     for number, at in enumerate((0.0, 5_000.0, 10_000.0)):
         apply(join, predictions(f"f{number}", *both(at=at), offset=number, sent_at=NOW + number))
-    found = results(join, NOW + 3, NOW + 3)
-    assert (found.watermark, found.variants[0].matured) == (10_001.0, 2)
+    answer = results(join, NOW + 3, NOW + 3)
+    assert (answer.watermark, answer.variants[0].matured) == (10_001.0, 2)
 
 
 @pytest.mark.parametrize("folded", [False, True])

@@ -78,7 +78,7 @@ async def test_a_null_is_what_scikit_learn_takes_for_missing(client, keep, price
 
 
 def _optional(fitted, name: str) -> list[dict[str, object]]:
-    return [{**one, "required": one["name"] != name} for one in fitted.export.manifest["inputs"]]
+    return [{**column, "required": column["name"] != name} for column in fitted.export.manifest["inputs"]]
 
 
 async def test_models_and_versions_are_shown_with_their_manifest(client, upload, keep, churn, later_churn):
@@ -86,11 +86,11 @@ async def test_models_and_versions_are_shown_with_their_manifest(client, upload,
     await keep("churn", later_churn.export)
     shown = (await client.get("/v1/models/churn")).json()
     assert shown["champion"] == churn.export.version
-    assert [one["version"] for one in shown["versions"]] == [churn.export.version, later_churn.export.version]
+    assert [version["version"] for version in shown["versions"]] == [churn.export.version, later_churn.export.version]
     version = (await client.get(f"/v1/models/churn/versions/{churn.export.version}")).json()
     assert version["manifest"]["data"] == churn.export.manifest["data"]
     assert version["manifest"]["server_parity"]["rows"] == len(churn.export.sample["scores"])
-    assert [one["name"] for one in version["inputs"]] == ["plan", "seats", "usage", "trial"]
+    assert [column["name"] for column in version["inputs"]] == ["plan", "seats", "usage", "trial"]
     assert (await client.get("/v1/models/churn/versions/champion")).json() == version
 
 
@@ -289,7 +289,7 @@ async def test_a_row_of_the_registry_that_can_not_be_read_hides_no_other_and_is_
         files = {name: part if isinstance(part, bytes) else json.dumps(part) for name, part in parts.items()}
         assert (await client.post("/v1/models/churn/versions", files=files)).status_code == 201
         listed = (await client.get("/v1/models")).json()["versions"]
-        assert [one["model"] for one in listed] == ["churn"]
+        assert [model["model"] for model in listed] == ["churn"]
         predict = "/v1/models/churn/versions/champion/predict"
         assert (await client.post(predict, json={"inputs": churn.inputs(1)})).status_code == 200
         ready = await client.get("/readyz")
@@ -303,5 +303,5 @@ async def test_a_row_of_the_registry_that_can_not_be_read_hides_no_other_and_is_
         answer = await client.post("/v1/models/orders/versions", files=files)
         assert answer.status_code == 201  # another version of the model than the one that can't be read
         shown = (await client.get("/v1/models/orders")).json()
-        assert [one["version"] for one in shown["versions"]] == [churn.export.version]
+        assert [version_shown["version"] for version_shown in shown["versions"]] == [churn.export.version]
     await state["models"].runtime.close()

@@ -29,7 +29,7 @@ def tensors(fitted, rows: int, *, nested: bool = False) -> list[dict[str, object
 
 def changed(fitted, **change: object) -> dict[str, object]:
     """A request for two rows whose column usage is changed."""
-    return {"inputs": [{**one, **change} if one["name"] == "usage" else one for one in tensors(fitted, 2)]}
+    return {"inputs": [{**tensor, **change} if tensor["name"] == "usage" else tensor for tensor in tensors(fitted, 2)]}
 
 
 async def test_the_server_says_what_it_is_and_that_it_lives_and_is_ready(client):
@@ -44,7 +44,7 @@ async def test_a_model_and_its_version_are_ready_and_describe_themselves(client,
     assert (await client.get(f"{path}/ready")).status_code == 200
     described = (await client.get(path)).json()
     assert (described["name"], described["versions"]) == ("churn", [churn.export.version])
-    assert {one["name"]: one["datatype"] for one in described["inputs"]} == DATATYPES
+    assert {tensor["name"]: tensor["datatype"] for tensor in described["inputs"]} == DATATYPES
     assert described["outputs"] == [{"name": "scores", "datatype": "FP64", "shape": [-1, 1]}]
 
 
@@ -85,15 +85,15 @@ async def test_the_output_that_there_is_may_be_asked_for(client, churn):
     assert (await client.post(INFER, json=body)).status_code == 200
 
 
-def refused(answer, status: int, said: str) -> None:
+def refused(answer, status: int, message: str) -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
     assert list(answer.json()) == ["error"]
-    assert said in answer.json()["error"]
+    assert message in answer.json()["error"]
     assert len(answer.content) < 1000
 
 
 @pytest.mark.parametrize(
-    ("change", "status", "said"),
+    ("change", "status", "message"),
     [
         ({"datatype": "BYTES"}, 400, "usage has datatype BYTES, not FP64"),
         ({"datatype": "BOOL"}, 400, "usage has datatype BOOL, not FP64"),
@@ -123,12 +123,12 @@ def refused(answer, status: int, said: str) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_a_tensor_that_does_not_fit_is_an_error_that_names_it(client, churn, change, status, said):
-    refused(await client.post(INFER, json=changed(churn, **change)), status, said)
+async def test_a_tensor_that_does_not_fit_is_an_error_that_names_it(client, churn, change, status, message):
+    refused(await client.post(INFER, json=changed(churn, **change)), status, message)
 
 
 @pytest.mark.parametrize(
-    ("content", "headers", "status", "said"),
+    ("content", "headers", "status", "message"),
     [
         (b"{", {}, 400, "not JSON"),
         (b'{"inputs": [{"name": "usage", "data": [NaN]}]}', {}, 400, "not JSON"),
@@ -143,14 +143,16 @@ async def test_a_tensor_that_does_not_fit_is_an_error_that_names_it(client, chur
     ],
     ids=lambda value: str(value)[:30],
 )
-async def test_a_body_that_can_not_be_read_is_an_error(client, content, headers, status, said):
+async def test_a_body_that_can_not_be_read_is_an_error(client, content, headers, status, message):
     refused(
-        await client.post(INFER, content=content, headers={"content-type": "application/json"} | headers), status, said
+        await client.post(INFER, content=content, headers={"content-type": "application/json"} | headers),
+        status,
+        message,
     )
 
 
 async def test_more_rows_than_the_limit_are_an_error(client, churn):
-    body = {"inputs": [{**one, "data": one["data"] * 501, "shape": [501]} for one in tensors(churn, 1)]}
+    body = {"inputs": [{**tensor, "data": tensor["data"] * 501, "shape": [501]} for tensor in tensors(churn, 1)]}
     refused(await client.post(INFER, json=body), 413, "more rows than the 500 allowed")
 
 

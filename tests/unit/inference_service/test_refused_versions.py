@@ -12,9 +12,9 @@ X_ONLY = [{"name": "x", "dtype": "float"}]
 
 def one_column(*nodes: NodeProto) -> bytes:
     """A model that takes x and answers y, both of shape [rows, 1]; without nodes y is x."""
-    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])
     wanted = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])
-    graph = helper.make_graph(list(nodes) or [helper.make_node("Identity", ["x"], ["y"])], "g", [given], [wanted])
+    graph = helper.make_graph(list(nodes) or [helper.make_node("Identity", ["x"], ["y"])], "g", [x], [wanted])
     built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     content: bytes = built.SerializeToString()
     return content
@@ -122,7 +122,9 @@ async def test_a_file_that_onnxruntime_does_not_load_is_refused(refused):
 
 
 def _inputs(churn, **changed: object) -> list[dict[str, object]]:
-    return [{**one, **changed} if one["name"] == "seats" else one for one in churn.export.manifest["inputs"]]
+    return [
+        {**column, **changed} if column["name"] == "seats" else column for column in churn.export.manifest["inputs"]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -202,4 +204,4 @@ async def test_the_same_file_with_other_inputs_is_a_conflict_and_the_first_stays
     answer = await upload(replace(churn.export, manifest={**churn.export.manifest, "inputs": inputs}))
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (409, "manifest")
     kept = (await client.get("/v1/models/churn/versions/champion")).json()
-    assert {one.get("source", "request") for one in kept["inputs"]} == {"request"}
+    assert {column.get("source", "request") for column in kept["inputs"]} == {"request"}

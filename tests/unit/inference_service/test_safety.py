@@ -31,8 +31,8 @@ def outside() -> TensorProto:
 
 def graph(nodes: list[NodeProto], initialisers: list[TensorProto] | None = None) -> GraphProto:
     value = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])
-    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])
-    return helper.make_graph(nodes, "g", [given], [value], initialisers or [])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])
+    return helper.make_graph(nodes, "g", [x], [value], initialisers or [])
 
 
 def model(*nodes: NodeProto, initialisers: list[TensorProto] | None = None) -> ModelProto:

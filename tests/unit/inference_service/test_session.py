@@ -22,9 +22,9 @@ def tensor(name: str, width: int | None = 1, kind: int = TensorProto.FLOAT) -> V
     return helper.make_tensor_value_info(name, kind, [None, width])
 
 
-def graph(nodes: list[NodeProto], given: list[ValueInfoProto], answers: list[ValueInfoProto]) -> bytes:
+def graph(nodes: list[NodeProto], inputs: list[ValueInfoProto], answers: list[ValueInfoProto]) -> bytes:
     built = helper.make_model(
-        helper.make_graph(nodes, "g", given, answers), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+        helper.make_graph(nodes, "g", inputs, answers), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
     )
     content: bytes = built.SerializeToString()
     return content

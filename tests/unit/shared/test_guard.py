@@ -58,10 +58,10 @@ async def test_every_answer_forbids_sniffing_and_everything_a_page_could_do(path
     async with client() as http:
         answer = await http.get(path)
         refused = await http.get(path, headers={"Host": "evil.example"})
-    for one in (answer, refused):
-        assert one.headers.get_list("x-content-type-options") == [NOSNIFF]
-        assert one.headers.get_list("content-security-policy") == [CLOSED]
-        assert one.headers.get_list("referrer-policy") == ["no-referrer"]
+    for response in (answer, refused):
+        assert response.headers.get_list("x-content-type-options") == [NOSNIFF]
+        assert response.headers.get_list("content-security-policy") == [CLOSED]
+        assert response.headers.get_list("referrer-policy") == ["no-referrer"]
     assert refused.status_code == 421
 
 

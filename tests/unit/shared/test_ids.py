@@ -8,8 +8,8 @@ from shared.ids import FRAME_ID_LENGTH, PredictionId, new_frame_id
 
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))
-def test_ids_sort_by_their_millisecond(one: float, other: float):
-    earlier, later = sorted((one, other))
+def test_ids_sort_by_their_millisecond(first: float, second: float):
+    earlier, later = sorted((first, second))
     if int(earlier * 1000) < int(later * 1000):
         assert new_frame_id(earlier) < new_frame_id(later)
 

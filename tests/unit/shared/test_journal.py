@@ -287,7 +287,7 @@ async def test_what_a_failed_flush_did_not_keep_is_not_in_the_journal(tmp_path: 
 
     journal.sync_file = failing
     failures = await asyncio.gather(*(write(b"lost") for _ in range(5)), return_exceptions=True)
-    assert [type(one) for one in failures] == [JournalFull] * 5
+    assert [type(failure) for failure in failures] == [JournalFull] * 5
     journal.sync_file = os.fdatasync
     await write(b"after")
     assert values(journal) == [b"kept", b"after"]

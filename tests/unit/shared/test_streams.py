@@ -43,8 +43,8 @@ class FakeStream:
     sent: list[SimpleNamespace]
 
     async def events(self) -> AsyncIterator[SimpleNamespace]:
-        for one in self.sent:
-            yield one
+        for message in self.sent:
+            yield message
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ async def test_bytes_that_are_no_event_are_set_aside_and_the_stream_goes_on(valu
         parked.append((source.offset, value))
 
     stream = FakeStream([event(value, offset=3), event(FEEDBACK.encode(FRAME), offset=4)])
-    found = [(frame, source.offset) async for frame, source in decoded(stream, FEEDBACK, park)]
+    frames = [(frame, source.offset) async for frame, source in decoded(stream, FEEDBACK, park)]
     assert parked == [(3, value or b"")]
-    assert found == [(FRAME, 4)]
+    assert frames == [(FRAME, 4)]
 
 
 class Level(msgspec.Struct):
@@ -210,8 +210,8 @@ async def test_a_record_that_can_not_even_be_parked_is_noted_with_its_coordinate
         for offset in (7, 8):
             await park(SourceRecord("feedback", 1, offset, "f", lambda: True), b"x", "why")
     noted = (tmp_path / "worker" / "set-aside.jsonl").read_text().splitlines()
-    told = [json.loads(line) for line in noted]
-    assert [(one["topic"], one["partition"], one["offset"], one["reason"]) for one in told] == [
+    records = [json.loads(line) for line in noted]
+    assert [(line["topic"], line["partition"], line["offset"], line["reason"]) for line in records] == [
         ("feedback", 1, offset, "why") for offset in (7, 8)
     ]
     assert all(len(line) < 1_500 for line in noted)

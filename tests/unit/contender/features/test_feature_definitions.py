@@ -175,13 +175,13 @@ def test_listed_values_are_those_of_the_column():
     wheres = [view(share).aggregations[0].parts[0].where, of_all.aggregations[0].where, of_all.where]
     for where in wheres:
         assert where == fitted
-        types = [[type(one) for one in value] for _, value in where.columns]
+        types = [[type(element) for element in value] for _, value in where.columns]
         assert types == [[float, float], [int, int]]
         events = [{"speed": 50.0, "seats": 3}, {"speed": 50.0, "seats": 2}, {"speed": 60.5, "seats": 1}]
         assert [where.holds(event) for event in events] == [True, False, True]
         looked_at = {name: pl.col(name) for name in ("speed", "seats")}
-        found = pl.DataFrame(events).select(where.holds(looked_at).alias("holds"))["holds"]
-        assert found.to_list() == [True, False, True]
+        holds = pl.DataFrame(events).select(where.holds(looked_at).alias("holds"))["holds"]
+        assert holds.to_list() == [True, False, True]
 
 
 def test_the_filter_of_a_view_is_that_of_all_its_features_too():
@@ -209,8 +209,8 @@ def test_features_describe_one_entity_several_or_the_whole():
 
 def test_the_join_keys_of_an_on_demand_feature_are_those_of_its_inputs():
     @on_demand(request={"limit": float}, inputs=["speeds:count_1m", "lanes:count_1m"], features={"share": float})
-    def shares(limit, one, other):
-        return limit * one / other
+    def shares(limit, value, other):
+        return limit * value / other
 
     catalogue = Catalogue.of([view(), view(name="lanes", entity=[ROAD, LANE]), shares])
     assert catalogue.join_keys(catalogue.feature("shares:share")) == ["road", "lane"]
@@ -219,4 +219,12 @@ def test_the_join_keys_of_an_on_demand_feature_are_those_of_its_inputs():
 
 def test_a_stretch_of_time_is_told_in_the_unit_that_people_would_use():
     stretches = (None, 0.0123, 1.5, 119.9, 2_100.0, 25_200.0, 104_025_600.0)
-    assert [format_duration(one) for one in stretches] == ["-", "12 ms", "1.5 s", "119.9 s", "35 min", "7 h", "1,204 d"]
+    assert [format_duration(seconds) for seconds in stretches] == [
+        "-",
+        "12 ms",
+        "1.5 s",
+        "119.9 s",
+        "35 min",
+        "7 h",
+        "1,204 d",
+    ]

@@ -35,9 +35,9 @@ def test_an_on_demand_view_is_its_function_and_its_docstring():
         return {"km": distance * 1.609, "is_far": distance > 100}
 
     assert (trips.name, trips.description) == ("trips", "How far it is.")
-    found = trips.compute([np.array([10.0, 1000.0])])
-    assert found["km"].tolist() == pytest.approx([16.09, 1609.0])
-    assert found["is_far"].tolist() == [False, True]
+    columns = trips.compute([np.array([10.0, 1000.0])])
+    assert columns["km"].tolist() == pytest.approx([16.09, 1609.0])
+    assert columns["is_far"].tolist() == [False, True]
 
 
 LIMIT = 50
@@ -111,18 +111,22 @@ RICH = view(
 )
 
 
-@pytest.mark.parametrize("one", [RICH, view(), view(entity=None), doubled()])
-def test_a_view_comes_back_from_its_document(one):
-    document = msgspec.json.decode(msgspec.json.encode(view_document(one)))
+@pytest.mark.parametrize("defined", [RICH, view(), view(entity=None), doubled()])
+def test_a_view_comes_back_from_its_document(defined):
+    document = msgspec.json.decode(msgspec.json.encode(view_document(defined)))
     again = view_of(document)
-    assert view_document(again) == view_document(one)
-    assert digest(document) == digest(view_document(one))
-    if isinstance(one, FeatureView):
-        assert (again.aggregations, again.entities, again.source) == (one.aggregations, one.entities, one.source)
+    assert view_document(again) == view_document(defined)
+    assert digest(document) == digest(view_document(defined))
+    if isinstance(defined, FeatureView):
+        assert (again.aggregations, again.entities, again.source) == (
+            defined.aggregations,
+            defined.entities,
+            defined.source,
+        )
 
 
 def numbered(*definitions, known=()) -> list[str]:
-    return [one.label for one in Catalogue.of(definitions, known).versions]
+    return [version.label for version in Catalogue.of(definitions, known).versions]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ def test_a_changed_meaning_is_a_new_version(changed):
 )
 def test_what_only_tells_about_a_view_is_no_new_version(changed):
     catalogue = Catalogue.of([changed], Catalogue.of([view()]).versions)
-    assert [one.label for one in catalogue.versions] == ["speeds@1"]
+    assert [version.label for version in catalogue.versions] == ["speeds@1"]
     assert catalogue.kept["speeds@1"] == changed or view_document(catalogue.kept["speeds@1"]) == view_document(changed)
 
 
@@ -163,7 +167,7 @@ def test_columns_that_are_called_as_what_only_tells_count_as_any_other():
     assert digest(view_document(of())) != digest(view_document(of(default=float)))
     assert digest(view_document(of())) != digest(view_document(of(owner=int)))
     features = [doubled(features={"owner": kind}) for kind in (int, float)]
-    assert len({digest(view_document(one)) for one in features}) == 2
+    assert len({digest(view_document(feature)) for feature in features}) == 2
 
 
 def test_the_same_written_otherwise_is_no_new_version():
@@ -176,7 +180,7 @@ def test_a_meaning_that_comes_back_is_the_version_that_it_was():
     first_one = Catalogue.of([view()])
     second = Catalogue.of([view(count_of("2m"))], first_one.versions)
     again = Catalogue.of([view()], second.versions)
-    assert [one.label for one in again.versions] == ["speeds@1", "speeds@2"]
+    assert [version.label for version in again.versions] == ["speeds@1", "speeds@2"]
     assert (second.newest("speeds"), again.newest("speeds")) == ("speeds@2", "speeds@1")
     assert again.pinned("speeds:count_1m") == "speeds@1:count_1m"
 
@@ -196,7 +200,7 @@ def test_references_mean_the_newest_version_unless_they_pin_one():
     assert new.pinned("speeds@1:count_1m") == "speeds@1:count_1m"
     assert (new.feature("speeds:count_1m").view.hop, new.feature("speeds@1:count_1m").view.hop) == ("20s", "10s")
     assert new.feature("speeds@1:count_1m").column == "speeds@1__count_1m"
-    assert [one.hop for one in new.kept.values()] == ["10s", "20s"]
+    assert [kept.hop for kept in new.kept.values()] == ["10s", "20s"]
 
 
 def test_an_on_demand_view_is_a_new_version_when_what_it_needs_is():
@@ -229,5 +233,5 @@ def test_a_kept_function_runs_without_the_module_it_came_from(tmp_path):
         )
     )
     kept = Catalogue.load(str(module)).versions
-    logs = view_of(next(one.document for one in kept if one.name == "logs"))
+    logs = view_of(next(kept_version.document for kept_version in kept if kept_version.name == "logs"))
     assert logs.compute([np.array([2.0]), np.array([0.0])])["log"].tolist() == [0.0]

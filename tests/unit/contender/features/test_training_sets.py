@@ -66,8 +66,8 @@ def test_all_time_has_no_beginning():
     ],
 )
 def test_each_aggregation_over_a_window_with_and_without_events(feature, expected):
-    found = values(feature, EVENTS, 65, 500)
-    assert found == expected
+    built = values(feature, EVENTS, 65, 500)
+    assert built == expected
 
 
 def test_types_are_whole_numbers_numbers_and_lists():

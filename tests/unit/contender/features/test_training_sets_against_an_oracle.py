@@ -61,7 +61,7 @@ VIEWS = [
 )
 def trips(distance, town, price, sales):
     """What a trip to the shop is worth."""
-    names = np.array([None if one is None else one.upper() for one in town], dtype=object)
+    names = np.array([None if text is None else text.upper() for text in town], dtype=object)
     return {"reach": distance / price, "parts": sales * 2, "is_far": distance > 2, "name": names}
 
 
@@ -74,12 +74,12 @@ def value_of(
 ) -> Any:
     """A feature by the table of the semantics, one event after the other."""
     if feature.kind == "ratio":
-        one, other = (value_of(view, part, row, events, known=known) for part in feature.of)
-        return None if one is None or not other else one / other
+        dividend, divisor = (value_of(view, part, row, events, known=known) for part in feature.of)
+        return None if dividend is None or not divisor else dividend / divisor
     seen = sorted(
-        inside(view, feature, row, events, known=known), key=lambda one: (one["time"], one.get(feature.column, 0))
+        inside(view, feature, row, events, known=known), key=lambda event: (event["time"], event.get(feature.column, 0))
     )
-    values = [one[feature.column] for one in seen] if feature.column else []
+    values = [event[feature.column] for event in seen] if feature.column else []
     if feature.kind == "count":
         return len(seen)
     if feature.kind == "distinct_count":
@@ -119,12 +119,12 @@ def distinct(values: Sequence[Any], exact_to: int) -> int:
     return len(hashes) if len(hashes) < exact_to else round((exact_to - 1) / hashes[exact_to - 1])
 
 
-def same(expected: Any, found: Any) -> bool:
-    if isinstance(expected, list) and isinstance(found, list):
-        return len(expected) == len(found) and all(map(same, expected, found))
-    if isinstance(expected, float) and isinstance(found, float):
-        return isclose(expected, found, rel_tol=1e-9, abs_tol=1e-6)  # values go to 1e5: where they cancel out, 1e-11
-    return type(expected) is type(found) and bool(expected == found)
+def same(expected: Any, actual: Any) -> bool:
+    if isinstance(expected, list) and isinstance(actual, list):
+        return len(expected) == len(actual) and all(map(same, expected, actual))
+    if isinstance(expected, float) and isinstance(actual, float):
+        return isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-6)  # values go to 1e5: where they cancel out, 1e-11
+    return type(expected) is type(actual) and bool(expected == actual)
 
 
 moments = st.one_of(
@@ -143,7 +143,7 @@ sales = st.fixed_dictionaries(
         "buyer": st.sampled_from(["zoe", "yan"]) | st.text(min_size=1, max_size=2),
         "delay": st.sampled_from([0.0, 1.0, 30.0, 500.0]),
     }
-).map(lambda one: {**one, "ingested_at": one["time"] + one["delay"]})
+).map(lambda sale: {**sale, "ingested_at": sale["time"] + sale["delay"]})
 rows = st.fixed_dictionaries(
     {
         "time": moments,
@@ -170,16 +170,18 @@ EVENT_TYPES = {
 @settings(max_examples=60, deadline=None)
 @given(events=st.lists(sales, max_size=50), asked=st.lists(rows, max_size=6), memory_rows=st.integers(1, 60))
 def test_every_feature_is_what_a_loop_over_all_events_gives(as_known, events, asked, memory_rows):
-    history = pl.DataFrame([{name: one[name] for name in EVENT_TYPES} for one in events], schema=EVENT_TYPES)
-    found = build_training_set(
+    history = pl.DataFrame([{name: event[name] for name in EVENT_TYPES} for event in events], schema=EVENT_TYPES)
+    built = build_training_set(
         [*VIEWS, trips],
         pl.DataFrame(asked, schema=ROW_TYPES),
         {"sales": history},
         as_known=as_known,
         memory_rows=memory_rows,
     )
-    for row, got in zip(asked, found.rows(named=True), strict=True):
-        expected = {name: value_of(view, one, row, events, known=as_known) for name, (view, one) in COLUMNS.items()}
+    for row, got in zip(asked, built.rows(named=True), strict=True):
+        expected = {
+            name: value_of(view, feature, row, events, known=as_known) for name, (view, feature) in COLUMNS.items()
+        }
         for name, value in expected.items():
             assert same(plain(value), got[name]), (name, row, value, got[name])
         for name, value in trip(row, expected).items():

@@ -142,12 +142,12 @@ def test_a_history_larger_than_memory_gives_the_same_values(files, pattern, as_k
     assert in_one["roads__mean_speed_1m"].null_count() < 100
     assert by_bucket.columns == in_one.columns
     for name in in_one.columns:
-        one, other = in_one[name], by_bucket[name]
-        assert one.dtype == other.dtype
-        if one.dtype == pl.Float64:
-            assert ((one - other).abs().fill_null(0) <= 1e-9 * one.abs().fill_null(0) + 1e-12).all()
+        whole, split = in_one[name], by_bucket[name]
+        assert whole.dtype == split.dtype
+        if whole.dtype == pl.Float64:
+            assert ((whole - split).abs().fill_null(0) <= 1e-9 * whole.abs().fill_null(0) + 1e-12).all()
         else:
-            assert one.equals(other)
+            assert whole.equals(split)
     assert by_bucket["time"].to_list() == rows["time"].to_list()
 
 
@@ -161,12 +161,14 @@ def test_text_keys_of_csv_files_keep_their_zeros(tmp_path):
 
 def test_request_columns_of_csv_files_are_read_in_their_types(tmp_path):
     @on_demand(request={"limit": float, "lanes": int, "wet": bool, "town": str}, features={"told": str})
-    def told(limit, lanes, wet, town):
+    def described(limit, lanes, wet, town):
         listed = zip(limit, lanes, wet, town, strict=True)
-        return np.array([f"{one} {lane} {is_wet} {name}" for one, lane, is_wet, name in listed], dtype=object)
+        return np.array(
+            [f"{limit_of_row} {lane} {is_wet} {name}" for limit_of_row, lane, is_wet, name in listed], dtype=object
+        )
 
     (tmp_path / "rows.csv").write_text("time,limit,lanes,wet,town\n60,50,2,true,007\n61,2.5,,false,\n")
-    built = build_training_set(told, tmp_path / "rows.csv")
+    built = build_training_set(described, tmp_path / "rows.csv")
     assert built["told__told"].to_list() == ["50.0 2.0 1.0 007", "2.5 nan 0.0 None"]
 
 
@@ -215,7 +217,7 @@ def test_a_training_set_tells_what_it_was_made_from(files):
     history = str(files / "*.parquet")
     asked = ["cars:count_1m", "limits:over"]
     built = TrainingSet.build(asked, LIMITED, {"cars": history}, catalogue=catalogue, as_known=True, seed=7)
-    digests = {one.label: one.digest for one in catalogue.versions}
+    digests = {version.label: version.digest for version in catalogue.versions}
     record = built.manifest
     assert record["features"] == {"cars__count_1m": "cars@1:count_1m", "limits__over": "limits@1:over"}
     assert record["definitions"] == {"cars@1": digests["cars@1"], "limits@1": digests["limits@1"]}
@@ -258,12 +260,12 @@ def test_rows_of_pandas_come_back_as_pandas_with_their_index_and_types():
         {"time": pd.to_datetime([25, 5], unit="s", utc=True), "road": ["a", "b"], "label": [True, False]}, index=[7, 3]
     )
     features = view(count("20s"), mean("speed", "20s"), last_n("speed", 2, "20s"))
-    made = TrainingSet.build(features, rows, {"cars": cars((11, 4.0), (12, 8.0))}).rows
-    assert isinstance(made, pd.DataFrame)
-    pd.testing.assert_frame_equal(made[rows.columns], rows)
-    assert made["cars__count_20s"].tolist() == [2, 0]
-    assert made["cars__count_20s"].dtype == np.int64
-    assert made["cars__mean_speed_20s"].tolist()[0] == 6.0
-    assert np.isnan(made["cars__mean_speed_20s"].tolist()[1])
-    assert made["cars__last_2_speed_20s"].tolist()[0] == [8.0, 4.0]
+    built = TrainingSet.build(features, rows, {"cars": cars((11, 4.0), (12, 8.0))}).rows
+    assert isinstance(built, pd.DataFrame)
+    pd.testing.assert_frame_equal(built[rows.columns], rows)
+    assert built["cars__count_20s"].tolist() == [2, 0]
+    assert built["cars__count_20s"].dtype == np.int64
+    assert built["cars__mean_speed_20s"].tolist()[0] == 6.0
+    assert np.isnan(built["cars__mean_speed_20s"].tolist()[1])
+    assert built["cars__last_2_speed_20s"].tolist()[0] == [8.0, 4.0]
     assert isinstance(build_training_set(features, rows, {"cars": cars((11, 4.0))}), pd.DataFrame)
