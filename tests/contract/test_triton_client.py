@@ -144,7 +144,7 @@ def test_an_answer_that_may_be_binary_comes_in_json(client, pipeline, columns):
 def test_a_notebook_is_told_why_a_version_is_refused(url, pipeline, columns):
     export = export_pipeline(pipeline, columns)
     export.sample["scores"][3] += 0.25
-    with pytest.raises(RefusedError, match=r"row, 3, .*difference of 0\.25") as caught:
+    with pytest.raises(RefusedError, match=r"differs in row 3 .* by 0\.25") as caught:
         upload(url, "other", export)
     assert caught.value.status == 422
     assert [error.field for error in caught.value.errors] == ["sample.scores"]

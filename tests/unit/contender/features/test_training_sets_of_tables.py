@@ -161,14 +161,14 @@ def test_text_keys_of_csv_files_keep_their_zeros(tmp_path):
 
 def test_request_columns_of_csv_files_are_read_in_their_types(tmp_path):
     @on_demand(request={"limit": float, "lanes": int, "wet": bool, "town": str}, features={"told": str})
-    def described(limit, lanes, wet, town):
+    def told(limit, lanes, wet, town):
         listed = zip(limit, lanes, wet, town, strict=True)
         return np.array(
             [f"{limit_of_row} {lane} {is_wet} {name}" for limit_of_row, lane, is_wet, name in listed], dtype=object
         )
 
     (tmp_path / "rows.csv").write_text("time,limit,lanes,wet,town\n60,50,2,true,007\n61,2.5,,false,\n")
-    built = build_training_set(described, tmp_path / "rows.csv")
+    built = build_training_set(told, tmp_path / "rows.csv")
     assert built["told__told"].to_list() == ["50.0 2.0 1.0 007", "2.5 nan 0.0 None"]
 
 
