@@ -9,7 +9,7 @@ import msgspec
 
 from contender.contracts.feature_service import EntityEvent as EntityEvent  # noqa: PLC0414 - an event as those here
 from contender.contracts.tasks import TaskName
-from contender.contracts.values import Missing, Outcome, Scalar, Score
+from contender.contracts.values import ClockName, Missing, Outcome, Scalar, Score
 
 FRAME_ID_CHARACTERS = 100
 """The longest frame id that is read. Ours have 26; a longer one would make the keys of its frame in stores grow."""
@@ -35,6 +35,11 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     epoch: int = 0
     window_s: float = 0.0
     missing: Missing = "excluded"
+    early_s: float = 2.0
+    clock: ClockName = "event"
+    time_zone: str = "UTC"
+    log_loss_clip: float = 1e-7
+    label_range: tuple[float, float] | None = None
     variant: str | None = None
     served_variant: str | None = None
     assignment_probability: float = 1.0
@@ -52,10 +57,36 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         return len(self.unit)
 
 
-class PredictionFrame(msgspec.Struct, frozen=True):
-    """One micro-batch of the router. Row numbers run on through the blocks."""
+class UnansweredBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Rows that were assigned a variant and got no prediction; every list has one entry per row.
+
+    `reason` is `refused` where the version refuses the row itself, else `failed`: nobody could answer at that moment.
+    """
+
+    model: str
+    experiment: str
+    revision: int = 0
+    epoch: int
+    window_s: float
+    missing: Missing = "excluded"
+    clock: ClockName = "event"
+    time_zone: str = "UTC"
+    task: TaskName
+    variant: str
+    assignment_probability: float = 1.0
+    unit: list[str]
+    time: list[float]
+    reason: list[str]
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+
+class PredictionFrame(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One micro-batch of the router. Row numbers run on through the blocks; unanswered rows have none."""
 
     blocks: list[PredictionBlock]
+    unanswered: list[UnansweredBlock] = []
 
 
 class FeedbackGiven(msgspec.Struct, frozen=True, omit_defaults=True):

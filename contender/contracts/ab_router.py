@@ -15,7 +15,7 @@ from contender.contracts.problems import (
     ProblemDetails,
     ProblemType,
 )
-from contender.contracts.values import Missing, Scalar, Score
+from contender.contracts.values import ClockName, Hypothesis, Missing, Scalar, Score
 
 UNKNOWN_MODEL = ProblemType("unknown-model", 404, "No model of that name is registered.")
 UNKNOWN_EXPERIMENT = ProblemType("unknown-experiment", 404, "No experiment has that name.")
@@ -45,7 +45,55 @@ class VariantAllocation(msgspec.Struct, frozen=True):
     weight: Annotated[float, _between(limits.SHARES)]
 
 
-class ExperimentRevision(msgspec.Struct, frozen=True, kw_only=True):
+class Guardrail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A metric that the challenger must not harm by more than `margin`, in the metric's own unit."""
+
+    metric: str
+    margin: Annotated[float, _between(limits.MARGINS)] = 0.0
+
+
+class Design(msgspec.Struct, frozen=True, kw_only=True):
+    """What an experiment measures and how it decides: fixed before it starts.
+
+    Attributes:
+        metric: what decides.
+        hypothesis: what a verdict claims; all but `superiority` need a `margin`.
+        margin: in the metric's own unit, how much worse is still no harm, or how large a difference does not matter.
+        guardrails: metrics that end the experiment when the challenger harms them.
+        window_s: how long after its prediction an outcome may come and count.
+        missing: what a label that has not come by then means; `negative` is for binary models.
+        early_s: how long before its prediction an outcome may be known: clocks differ.
+        clock: `wall`, or `event` for a replay.
+        time_zone: an IANA name; a day of the experiment begins at midnight there.
+        cycle_days: days after which conditions repeat; a verdict takes whole cycles. 0: none, with a `cycle_reason`.
+        cycle_reason: why days do not matter; every sentence of the experiment repeats it.
+        alpha: the probability of a wrong verdict, all looks and challengers together.
+        tuning_n: the rows at which the interval is tightest.
+        horizon_rows: a planned end: half of alpha is spent on one look at so many rows.
+        log_loss_clip: probabilities count as at least this, and at most 1 minus this.
+        label_range: the lowest and the highest outcome of a regression; others are refused. Default: the range of the
+            champion's training, widened by its own width on both sides.
+    """
+
+    metric: str
+    hypothesis: Hypothesis = "superiority"
+    margin: Annotated[float, _between(limits.MARGINS)] = 0.0
+    guardrails: Annotated[list[Guardrail], msgspec.Meta(extra_json_schema={"maxItems": limits.GUARDRAILS})] = []
+    window_s: Annotated[float, _between(limits.WINDOWS_S)]
+    missing: Missing = "excluded"
+    early_s: Annotated[float, _between(limits.EARLY_S)] = 2.0
+    clock: ClockName = "wall"
+    time_zone: str = "UTC"
+    cycle_days: Annotated[int, _between(limits.CYCLE_DAYS)] = 7
+    cycle_reason: Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.REASON_CHARACTERS})] = ""
+    alpha: Annotated[float, _between(limits.ALPHAS)] = 0.05
+    tuning_n: Annotated[int, _between(limits.TUNING_ROWS)] = 5000
+    horizon_rows: Annotated[int, _between(limits.HORIZON_ROWS)] | None = None
+    log_loss_clip: Annotated[float, _between(limits.CLIPS)] = 1e-7
+    label_range: tuple[float, float] | None = None
+
+
+class ExperimentRevision(Design, frozen=True, kw_only=True):
     """An experiment after a change; the newest revision of a name is the valid one."""
 
     name: str
@@ -56,11 +104,6 @@ class ExperimentRevision(msgspec.Struct, frozen=True, kw_only=True):
     seed: str
     champion: str
     variants: list[VariantAllocation]
-    metric: str
-    window_s: float
-    missing: Missing = "excluded"
-    alpha: float = 0.05
-    tuning_n: int = 5000
     coverage: float = 1.0
     fallback_value: float | None = None
     changed_at: float
@@ -68,7 +111,7 @@ class ExperimentRevision(msgspec.Struct, frozen=True, kw_only=True):
     stopped_at: float | None = None
 
 
-class NewExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class NewExperiment(Design, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An experiment as a caller declares it; `champion` is the name of a variant, by default the first.
 
     `fallback_value` is the score of the answer when the champion fails: a probability for a binary model, the value for
@@ -81,9 +124,6 @@ class NewExperiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     champion: str | None = None
     metric: MetricName = "log_loss"
     window_s: Annotated[float, _between(limits.WINDOWS_S)] = 86_400.0
-    missing: Missing = "excluded"
-    alpha: Annotated[float, _between(limits.ALPHAS)] = 0.05
-    tuning_n: Annotated[int, _between(limits.TUNING_ROWS)] = 5000
     coverage: Annotated[float, _between(limits.SHARES)] = 1.0
     fallback_value: float | None = None
 

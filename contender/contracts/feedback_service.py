@@ -91,10 +91,28 @@ class VariantResult(msgspec.Struct, frozen=True, kw_only=True):
     degraded: int
     metrics: dict[str, Interval]
     live: dict[str, Interval]
+    unanswered: int = 0
+
+
+class Sequence(msgspec.Struct, frozen=True):
+    """A confidence sequence: the interval that all looks so far leave (`low` and `high` are null while unknown).
+
+    `p` is the least of all looks, and `n` the observations of this one: rows, or days.
+    """
+
+    low: float | None
+    high: float | None
+    p: float
+    n: int
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """Challenger minus champion in one metric; `better` is null while the interval holds zero."""
+    """Challenger minus champion in one metric; `better` is null while the interval holds zero.
+
+    The interval is the one that all looks so far leave, and `p` the least of them. `days` is the sequence over whole
+    days, as of the last whole cycle. `decides` marks the metric of the verdict; the others are not corrected for their
+    number.
+    """
 
     estimate: float | None
     low: float | None
@@ -103,6 +121,8 @@ class Effect(msgspec.Struct, frozen=True):
     n: int
     better: bool | None
     lower_is_better: bool
+    days: Sequence | None = None
+    decides: bool = False
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -116,6 +136,26 @@ class Arrival(msgspec.Struct, frozen=True):
     """The p-value of labels arriving alike, the lowest of all challengers; null while it can't be tested."""
 
     p: float | None
+
+
+class Checks(msgspec.Struct, frozen=True):
+    """Whether a challenger may be compared with the champion: p-values, each the least of all looks.
+
+    `arrival` is about labels within the window, `tail` about those after it, `unanswered` about rows without a
+    prediction. Null: it can't be tested yet, or has no meaning.
+    """
+
+    arrival: float | None = None
+    tail: float | None = None
+    unanswered: float | None = None
+
+
+class Days(msgspec.Struct, frozen=True):
+    """The whole days of an experiment, in its time zone, and how many a verdict takes at least (0: none)."""
+
+    whole: int
+    wanted: int
+    time_zone: str
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -134,31 +174,77 @@ class Health(msgspec.Struct, frozen=True):
     expired: int = 0
 
 
+LASTING = ("challenger better", "champion better", "no worse", "no difference", "stopped: guardrail")
+"""What a verdict can say; it is kept."""
+
 _STATUSES = (
+    "not started",
     "collecting",
-    "challenger better",
-    "champion better",
+    "leading",
+    *LASTING,
+    "ended",
     "withheld: split",
     "withheld: label arrival",
+    "withheld: label tail",
+    "withheld: unanswered rows",
+    "withheld: dominant unit",
     "withheld: too few",
 )
+VerdictStatus = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(_STATUSES)})]
+EventKind = Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["decided", "questioned", "contradicted"]})]
+
+
+class VerdictEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was found once and stays: a verdict, or a later finding that puts it in question.
+
+    `number` counts the events of an experiment from 1. `at` is when it was found, in seconds since the Unix epoch;
+    `?as_of=` with it shows the results that it rests on.
+    """
+
+    experiment: str
+    number: int
+    kind: EventKind
+    challenger: str
+    status: VerdictStatus
+    sentence: str
+    at: float
+    model: str
+    metric: str
+    revision: int
+    effect: Effect | None = None
+    whole_days: int = 0
+    offsets: dict[str, dict[str, int]] = {}
+
+
+class VerdictEvents(msgspec.Struct, frozen=True):
+    """What was found of an experiment, in order."""
+
+    verdicts: list[VerdictEvent]
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Where the experiment stands, in one word for programs and one sentence with its numbers for people."""
+    """Where a comparison stands, in one word for programs and one sentence with its numbers for people.
 
-    status: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(_STATUSES)})]
+    A verdict that was reached stays, with when (`decided_at`, seconds since the Unix epoch); `findings` are sentences
+    about what was found later. Of a summary `challenger` is the one that it is about.
+    """
+
+    status: VerdictStatus
     sentence: str
+    challenger: str = ""
+    decided_at: float | None = None
+    findings: list[str] = []
 
     @property
     def decided(self) -> bool:
-        """Whether one of the two is better."""
-        return self.status in {"challenger better", "champion better"}
+        """Whether it lasts."""
+        return self.status in LASTING
 
 
 class Counts(msgspec.Struct, frozen=True):
     """What became of predictions and of the reports on them. Every report is in exactly one of the last eight.
 
+    `unanswered` rows were assigned a variant and got no prediction; `predictions` leaves them out.
     `unmatched` counts reports without a prediction, `no_experiment` (`outside` in JSON) those on predictions of no
     experiment, and `expired` late reports whose prediction had been deleted after its retention.
     """
@@ -166,6 +252,7 @@ class Counts(msgspec.Struct, frozen=True):
     predictions: int = 0
     degraded: int = 0
     fallbacks: int = 0
+    unanswered: int = 0
     labelled: int = 0
     corrections: int = 0
     late: int = 0
@@ -182,7 +269,7 @@ class Counts(msgspec.Struct, frozen=True):
     @property
     def reports(self) -> int:
         """All reports that were applied."""
-        return sum(getattr(self, name) for name in self.__struct_fields__[3:])
+        return sum(getattr(self, name) for name in self.__struct_fields__[4:])
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,7 +277,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     `offsets` are the offsets of the topics up to which records are counted, by topic and partition. `since`, in seconds
     since the Unix epoch, is set where older predictions are not counted: when the counts were begun, the topics did not
-    hold them any more.
+    hold them any more. `verdicts` has one for each challenger, and `verdict` sums them up; `checks` is by challenger.
     """
 
     experiment: str
@@ -212,6 +299,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     offsets: dict[str, dict[str, int]]
     updated_at: float | None
     since: float | None = None
+    verdicts: list[Verdict] = []
+    checks: dict[str, Checks] = {}
+    days: Days | None = None
 
     def __str__(self) -> str:
         return self.verdict.sentence

@@ -28,5 +28,15 @@ SHARES = (1e-6, 1.0)
 """A variant's weight, and an experiment's coverage."""
 ALPHAS = (1e-9, 0.5)
 TUNING_ROWS = (1, 10**9)
+CYCLE_DAYS = (0, 366)
+"""Days of a cycle; 0: none, for which an experiment gives a reason."""
+MARGINS = (0.0, 1e12)
+HORIZON_ROWS = (200, 10**9)
+GUARDRAILS = 10
+EARLY_S = (0.0, 86_400.0)
+CLIPS = (1e-15, 0.1)
+REASON_CHARACTERS = 500
+WALL_S = 300.0
+"""How far the own time of a row may be off under the clock `wall`."""
 WINDOWS_S = (1.0, 10 * 365.25 * 86_400)
 """From one second to ten years."""

@@ -8,6 +8,13 @@ Score = float | list[float]
 """A number, or one probability per class; the task says which."""
 
 Missing = Literal["excluded", "negative"]
+"""What a label means that has not come within the window: nothing, or the negative outcome."""
+
+ClockName = Literal["wall", "event"]
+"""Which time an experiment goes by: this world's, in which rows carry about the present, or that of a replay's rows."""
+
+Hypothesis = Literal["superiority", "non-inferiority", "no difference"]
+"""What a verdict claims: one is better, the challenger is not worse by a margin, or the two differ by less than it."""
 Dtype = Literal["float", "integer", "string", "boolean"]
 
 REQUEST = "request"

@@ -4,7 +4,7 @@ import msgspec
 
 from contender.contracts.feedback_service import Counts
 from contender.contracts.tasks import TaskName
-from contender.contracts.values import Missing
+from contender.contracts.values import ClockName, Missing
 
 
 class SumsSnapshot(msgspec.Struct, frozen=True, array_like=True):
@@ -18,10 +18,11 @@ class SumsSnapshot(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CohortSnapshot(msgspec.Struct, frozen=True, array_like=True):
-    """Predictions of one span of time, which mature when the watermark reaches `matures_at`.
+    """Predictions of one span of time, which mature at `matures_at`; or all that have matured (`is_matured`).
 
-    `rows` counts predictions by bucket. `assumed` holds unlabelled rows taken for negative, for experiments whose
-    missing labels mean that.
+    `rows` counts predictions by bucket, and `unanswered` the rows that got none. `assumed` holds unlabelled rows taken
+    for negative, for experiments whose missing labels mean that. `late` counts rows by bucket whose label came after
+    the window.
     """
 
     matures_at: float
@@ -29,13 +30,28 @@ class CohortSnapshot(msgspec.Struct, frozen=True, array_like=True):
     rows: dict[int, int]
     labelled: SumsSnapshot
     assumed: SumsSnapshot
+    is_matured: bool = False
+    unanswered: dict[int, int] = {}
+    late: dict[int, int] = {}
+
+
+class DaySnapshot(msgspec.Struct, frozen=True, array_like=True):
+    """The matured rows of one day, whose number counts from 1970-01-01 in the experiment's time zone.
+
+    `rows` are predictions. `totals` has by metric the compact totals that `MetricSums.day_totals` gives, with the rows
+    whose missing label counts as negative.
+    """
+
+    day: int
+    rows: int
+    totals: dict[str, dict[int, float]]
 
 
 class GroupSnapshot(msgspec.Struct, frozen=True):
     """One variant of an experiment in one epoch.
 
-    `watermark` is the experiment's time in this partition, and `arrived_at` when the prediction that set it was sent,
-    both in seconds since the Unix epoch.
+    `watermark` is the time up to which the rows of this partition have matured, but for their window, and `arrived_at`
+    when the prediction that set it was sent, both in seconds since the Unix epoch.
     """
 
     experiment: str
@@ -50,6 +66,9 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     watermark: float
     cohorts: list[CohortSnapshot]
     arrived_at: float | None = None
+    days: list[DaySnapshot] = []
+    clock: ClockName = "event"
+    time_zone: str = "UTC"
 
 
 class PartitionStatus(msgspec.Struct, frozen=True):

@@ -38,7 +38,7 @@ VERSIONS = {
 
 
 def new(**changes: object) -> NewExperiment:
-    return msgspec.structs.replace(NewExperiment("e", "m", HALVES), **changes)
+    return msgspec.structs.replace(NewExperiment(name="e", model="m", variants=HALVES), **changes)
 
 
 def drafted(**changes: object) -> ExperimentRevision:
@@ -253,7 +253,9 @@ def test_another_seed_assigns_independently():
 
 
 IN_USE = NewExperiment(
-    "e", "late", [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "streaming", 0.5)]
+    name="e",
+    model="late",
+    variants=[VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "streaming", 0.5)],
 )
 
 

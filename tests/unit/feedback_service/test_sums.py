@@ -148,7 +148,7 @@ def test_the_arms_of_a_comparison_differ_by_its_effect() -> None:
     comparison = compare(epochs)
     assert comparison is not None
     assert comparison.challenger.value - comparison.champion.value == pytest.approx(comparison.effect.value)
-    assert comparison.effect.value == pytest.approx(0.5 * 0.05 + 0.5 * 0.06)
+    assert comparison.effect.value == pytest.approx((90 * 0.05 + 250 * 0.06) / (90 + 250))  # n p (1 - p)
 
 
 def test_buckets_and_sums_give_one_effect() -> None:

@@ -59,7 +59,7 @@ def effect(champion: Estimate, challenger: Estimate) -> Estimate:
 def compare(epochs: Sequence[tuple[Estimate, Estimate]]) -> Comparison | None:
     """Champion against challenger over epochs, each epoch a pair (champion, challenger), rows all independent.
 
-    The effect is taken within epochs and combined with weights n_e / n and variance sum (n_e / n)^2 se_e^2
+    The effect is taken within epochs and combined with the weights w_e of `weights_of` and variance sum w_e^2 se_e^2
     (post-stratification; Miratrix, Sekhon, Yu, JRSS B 2013), so a base rate that drifts while the allocation changes
     does not pass for an effect. The arms' own means carry the same weights, and so differ by the effect.
 
@@ -70,7 +70,7 @@ def compare(epochs: Sequence[tuple[Estimate, Estimate]]) -> Comparison | None:
     if not counted:
         return None
     effects = [effect(champion, challenger) for champion, challenger in counted]
-    weights = weights_of(effects)
+    weights = weights_of([(champion.n, challenger.n) for champion, challenger in counted])
     champion, challenger = (_combined([epoch[arm] for epoch in counted], weights) for arm in (0, 1))
     return Comparison(champion, challenger, _combined(effects, weights))
 
@@ -85,11 +85,20 @@ def _combined(estimates: Sequence[Estimate], weights: Floats) -> Estimate:
     return Estimate(value, standard_error, sum(estimate.n for estimate in estimates))
 
 
-def weights_of(effects: Sequence[Estimate]) -> Floats:
-    """The weight of each epoch's effect: its share of the rows, shape (epochs,)."""
-    rows = np.array([effect.n for effect in effects], dtype=np.float64)
-    weights: Floats = rows / rows.sum()
-    return weights
+def weights_of(rows: Sequence[tuple[float, float]]) -> Floats:
+    """The weights of epochs by the rows of champion and challenger, shape (epochs,); they add up to 1."""
+    weights = np.array([overlap_weight(*arms) for arms in rows])
+    normalised: Floats = weights / weights.sum()
+    return normalised
+
+
+def overlap_weight(champion_rows: float, challenger_rows: float) -> float:
+    """What an epoch's effect weighs: n p (1 - p), the inverse of its variance for rows that vary alike.
+
+    Weights by rows alone would have several times the variance over a ramp (Li, Morgan, Zaslavsky, Balancing covariates
+    via propensity score weighting, JASA 2018).
+    """
+    return champion_rows * challenger_rows / (champion_rows + challenger_rows)
 
 
 def length(vector: Floats) -> float:

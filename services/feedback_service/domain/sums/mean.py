@@ -16,10 +16,21 @@ from services.feedback_service.domain.sums.estimates import (
     effect,
     length,
     never_certain,
+    overlap_weight,
     weights_of,
 )
-from services.feedback_service.domain.sums.metric_sums import Additions, LabelledRows, MetricSums, dense
+from services.feedback_service.domain.sums.metric_sums import (
+    Additions,
+    DayEffect,
+    DayTotals,
+    LabelledRows,
+    MetricSums,
+    dense,
+)
 from services.feedback_service.domain.sums.units import BUCKETS
+
+_ROWS, _TOTAL = 0, 1
+"""The keys of a day's totals."""
 
 _ROUNDING = 1e-12
 """The share of a sum of squares that rounding alone can leave over: values that differ by less are constant."""
@@ -55,6 +66,32 @@ class ClusteredSums(MetricSums):
     def read(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> "ClusteredSums":
         """The sums of what was added up by bucket."""
         return cls(dense(rows, BUCKETS), dense(totals, BUCKETS))
+
+    @classmethod
+    def day_totals(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> dict[int, float]:
+        """The day's rows, and the sum of their values."""
+        return {_ROWS: float(sum(rows.values())), _TOTAL: float(sum(totals.values()))}
+
+    @classmethod
+    def day_effect(cls, epochs: Sequence[tuple[DayTotals, DayTotals]]) -> DayEffect | None:
+        """As `compare_clustered`, with days in place of the units' buckets."""
+        numbers = tuple(sorted({day for epoch in epochs for arm in epoch for day in arm}))
+        counted, value, influence = 0.0, 0.0, np.zeros(len(numbers))
+        for epoch in epochs:
+            champion, challenger = (_by_day(arm, numbers) for arm in epoch)
+            rows = [float(arm[_ROWS].sum()) for arm in (champion, challenger)]
+            if min(rows) <= 0.0:
+                continue
+            weight = overlap_weight(*rows)
+            means = [float(arm[_TOTAL].sum()) / n for arm, n in zip((champion, challenger), rows, strict=True)]
+            moved = [
+                (arm[_TOTAL] - mean * arm[_ROWS]) / n
+                for arm, mean, n in zip((champion, challenger), means, rows, strict=True)
+            ]
+            value += weight * (means[1] - means[0])
+            influence += weight * (moved[1] - moved[0])
+            counted += weight
+        return DayEffect(value / counted, numbers, influence / counted) if counted else None
 
     @classmethod
     def compare(cls, epochs: Sequence[tuple["ClusteredSums", "ClusteredSums"]]) -> Comparison | None:
@@ -101,6 +138,11 @@ class ClusteredSums(MetricSums):
         return Estimate(self.mean, length(self.influence), self.n)
 
 
+def _by_day(arm: DayTotals, numbers: Sequence[int]) -> Floats:
+    """Rows and totals of the days of these numbers, shape (2, days)."""
+    return np.array([[arm.get(day, {}).get(key, 0.0) for day in numbers] for key in (_ROWS, _TOTAL)])
+
+
 def compare_clustered(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> Comparison | None:
     """Champion against challenger over epochs, each epoch a pair (champion, challenger), with units that repeat.
 
@@ -114,7 +156,7 @@ def compare_clustered(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> 
     if not counted:
         return None
     effects = [effect(champion.estimate, challenger.estimate) for champion, challenger in counted]
-    weights = weights_of(effects)
+    weights = weights_of([(champion.n, challenger.n) for champion, challenger in counted])
     champion, challenger = (_clustered_mean([epoch[arm] for epoch in counted], weights) for arm in (0, 1))
     influences = [_influence_on(epoch_effect, *epoch) for epoch_effect, epoch in zip(effects, counted, strict=True)]
     standard_error = length(np.tensordot(weights, np.array(influences), axes=1))

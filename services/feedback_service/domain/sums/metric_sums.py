@@ -11,6 +11,19 @@ from numpy.typing import NDArray
 from contender.contracts.metrics import Metric
 from services.feedback_service.domain.sums.estimates import Comparison, Estimate, Floats
 
+DayTotals = Mapping[int, Mapping[int, float]]
+"""By the number of a day its totals by key, as `MetricSums.day_totals` gives them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DayEffect:
+    """Challenger minus champion over whole days, and how much each of `days` moves it: `influence`, shape (days,)."""
+
+    value: float
+    days: tuple[int, ...]
+    influence: Floats
+
+
 Additions = tuple[NDArray[Any], Floats]
 """A key (an integer) and a value per row, both of shape (rows,): the value is added to the total at the key."""
 
@@ -60,6 +73,23 @@ class MetricSums(ABC):
     @abstractmethod
     def estimate(self) -> Estimate:
         """The metric, with a standard error that allows for rows of one unit resembling each other."""
+
+    @classmethod
+    @abstractmethod
+    def day_totals(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> dict[int, float]:
+        """A day's totals in few numbers, without units, for `day_effect`. Those of two parts add up by key."""
+
+    @classmethod
+    @abstractmethod
+    def day_effect(cls, epochs: Sequence[tuple[DayTotals, DayTotals]]) -> DayEffect | None:
+        """How the days move the effect over whole days.
+
+        Args:
+            epochs: champion and challenger, each totals by day.
+
+        Returns:
+            None while an arm has no rows.
+        """
 
     @classmethod
     @abstractmethod

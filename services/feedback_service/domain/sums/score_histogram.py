@@ -2,16 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf, nan, sqrt
+from math import inf, isfinite, nan, sqrt
 
 import numpy as np
 
 from contender.contracts.metrics import Metric
 from contender.contracts.metrics.auc import AUC
-from services.feedback_service.domain.sums.estimates import Comparison, Estimate, Floats, compare
+from services.feedback_service.domain.sums.estimates import Comparison, Estimate, Floats, compare, weights_of
 from services.feedback_service.domain.sums.fixed_point import to_fixed_point
-from services.feedback_service.domain.sums.metric_sums import Additions, LabelledRows, MetricSums, dense
+from services.feedback_service.domain.sums.metric_sums import (
+    Additions,
+    DayEffect,
+    DayTotals,
+    LabelledRows,
+    MetricSums,
+    dense,
+)
 from services.feedback_service.domain.sums.units import BUCKETS
+
+_DAY_BINS = 100
+"""Bins of one class of a day's scores."""
 
 BINS = 1000
 """Equal bins over [0, 1]: an AUC from them differs from the exact one by less than its standard error by far."""
@@ -39,6 +49,31 @@ class ScoreHistogram(MetricSums):
         """The histogram of what was counted by bin."""
         negatives, positives = dense(totals, 2 * BINS).reshape(2, BINS)
         return cls(negatives, positives, dense(rows, BUCKETS))
+
+    @classmethod
+    def day_totals(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> dict[int, float]:  # noqa: ARG003
+        """The day's histograms in _DAY_BINS bins: they say how much the days differ, and no more."""
+        wide: dict[int, float] = {}
+        for key, count in totals.items():
+            wide[key * _DAY_BINS // BINS] = wide.get(key * _DAY_BINS // BINS, 0.0) + count
+        return wide
+
+    @classmethod
+    def day_effect(cls, epochs: Sequence[tuple[DayTotals, DayTotals]]) -> DayEffect | None:
+        """The influences come from leaving out one day at a time (the jackknife; Efron and Stein, 1981)."""
+        numbers = tuple(sorted({day for epoch in epochs for arm in epoch for day in arm}))
+        arrays = [tuple(_by_day(arm, numbers) for arm in epoch) for epoch in epochs]
+        value = _effect_of([tuple(arm.sum(axis=0) for arm in epoch) for epoch in arrays])
+        if not isfinite(value):
+            return None
+        without = [
+            _effect_of([tuple(arm.sum(axis=0) - arm[index] for arm in epoch) for epoch in arrays])
+            for index in range(len(numbers))
+        ]
+        if not np.isfinite(without).all():
+            return None
+        k = len(numbers)
+        return DayEffect(value, numbers, (np.mean(without) - np.array(without)) * (k - 1) / k)
 
     @classmethod
     def compare(cls, epochs: Sequence[tuple["ScoreHistogram", "ScoreHistogram"]]) -> Comparison | None:
@@ -84,6 +119,26 @@ class ScoreHistogram(MetricSums):
         value = float(beaten @ self.positives / positives)
         variance = _variance_of_mean(beaten, self.positives) + _variance_of_mean(beating, self.negatives)
         return Estimate(value, sqrt(variance), self.n)
+
+
+def _by_day(arm: DayTotals, numbers: Sequence[int]) -> Floats:
+    """The histograms of the days of these numbers, negatives first, shape (days, 2 * _DAY_BINS)."""
+    return np.array([dense(arm.get(day, {}), 2 * _DAY_BINS) for day in numbers])
+
+
+def _effect_of(epochs: Sequence[tuple[Floats, ...]]) -> float:
+    """Challenger minus champion in the area under the ROC curve; not a number while a class is missing everywhere."""
+    counted = [arms for arms in epochs if all(np.all(arm.reshape(2, -1).sum(axis=1) > 0.0) for arm in arms)]
+    if not counted:
+        return nan
+    weights = weights_of([(arms[0].sum(), arms[1].sum()) for arms in counted])
+    return float(weights @ [_area(arms[1]) - _area(arms[0]) for arms in counted])
+
+
+def _area(counts: Floats) -> float:
+    negatives, positives = counts.reshape(2, -1)
+    beaten = np.cumsum(negatives) - 0.5 * negatives
+    return float(beaten @ positives / negatives.sum() / positives.sum())
 
 
 def rows_per_unit(rows: Floats) -> float:
