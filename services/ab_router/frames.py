@@ -1,35 +1,58 @@
-"""Scored rows as a frame: rows that share model, version, variant and columns make one block."""
+"""Rows as a frame: scored rows that share model, version, variant and columns make one block.
 
-from collections.abc import Sequence
+Lost rows of an experiment are in blocks of their own, which hold no predictions.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from services.ab_router.rows import ScoredRow
-from shared.events import PredictionBlock, PredictionFrame
+import msgspec
+
+from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from services.ab_router.domain.experiments import assigned_share
+from services.ab_router.rows import LostRow, ScoredRow
+from shared.events import PredictionBlock, PredictionFrame, UnansweredBlock
 from shared.topics import PREDICTIONS
+
+FrameRow = ScoredRow | LostRow
+_RowT = TypeVar("_RowT")
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedFrame:
-    """The value of a record, and the number of each scored row in it. Its length is the value's, in bytes."""
+    """The value of a record, and the number of each row's prediction in it; None for a lost row.
+
+    Its length is the value's, in bytes.
+    """
 
     value: bytes
-    rows: list[int]
+    rows: list[int | None]
 
     def __len__(self) -> int:
         return len(self.value)
 
 
-def encode_frame(rows: Sequence[ScoredRow]) -> EncodedFrame:
+def encode_frame(rows: Sequence[FrameRow]) -> EncodedFrame:
     """The frame of some rows."""
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault(_block_key(row), []).append(index)
-    order = [index for indices in groups.values() for index in indices]
-    numbers = [0] * len(rows)
-    for number, index in enumerate(order):
+    scored = [(index, row) for index, row in enumerate(rows) if isinstance(row, ScoredRow)]
+    groups = _grouped(scored, lambda indexed: _block_key(indexed[1]))
+    numbers: list[int | None] = [None] * len(rows)
+    for number, (index, _) in enumerate(indexed for group in groups for indexed in group):
         numbers[index] = number
-    frame = PredictionFrame([_block([rows[index] for index in group]) for group in groups.values()])
+    lost = _grouped((row for row in rows if isinstance(row, LostRow)), _lost_key)
+    frame = PredictionFrame(
+        [_block([row for _, row in group]) for group in groups],
+        [block for group in lost if (block := _unanswered_block(group))],
+    )
     return EncodedFrame(PREDICTIONS.encode(frame), numbers)
+
+
+def _grouped(rows: Iterable[_RowT], key: Callable[[_RowT], Hashable]) -> list[list[_RowT]]:
+    groups: dict[Hashable, list[_RowT]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return list(groups.values())
 
 
 def _block_key(row: ScoredRow) -> tuple[object, ...]:
@@ -49,22 +72,12 @@ def _block_key(row: ScoredRow) -> tuple[object, ...]:
 
 def _block(rows: Sequence[ScoredRow]) -> PredictionBlock:
     first = rows[0]
-    variant = first.assigned.variant
-    experiment = first.assigned.experiment if variant else None
     requests = [row.assigned.request for row in rows]
-    return PredictionBlock(
+    block = PredictionBlock(
         model=first.assigned.model.name,
         version=first.version.version,
         task=first.version.task,
         classes=first.version.classes,
-        experiment=experiment.name if experiment else None,
-        revision=experiment.revision if experiment else 0,
-        epoch=experiment.epoch if experiment else 0,
-        window_s=experiment.window_s if experiment else 0.0,
-        missing=experiment.missing if experiment else "excluded",
-        variant=variant.name if variant else None,
-        served_variant=first.served_variant,
-        assignment_probability=variant.weight * experiment.coverage if variant and experiment else 1.0,
         unit=[request.unit for request in requests],
         time=[row.assigned.time for row in rows],
         score=[row.score for row in rows],
@@ -74,4 +87,59 @@ def _block(rows: Sequence[ScoredRow]) -> PredictionBlock:
         context={name: [request.context[name] for request in requests] for name in requests[0].context},
         degraded=[row.degraded for row in rows],
         latency_ms=[row.latency_ms for row in rows],
+    )
+    experiment, variant = first.assigned.experiment, first.assigned.variant
+    if experiment is None or variant is None:
+        return block
+    return _with_design(block, experiment, variant, first.served_variant)
+
+
+def _with_design(
+    block: PredictionBlock, experiment: ExperimentRevision, variant: VariantAllocation, served_variant: str | None
+) -> PredictionBlock:
+    """The block with all of its experiment that decides how its rows count."""
+    return msgspec.structs.replace(
+        block,
+        experiment=experiment.name,
+        revision=experiment.revision,
+        epoch=experiment.epoch,
+        window_s=experiment.window_s,
+        missing=experiment.missing,
+        early_s=experiment.early_s,
+        clock=experiment.clock,
+        time_zone=experiment.time_zone,
+        log_loss_clip=experiment.log_loss_clip,
+        label_range=experiment.label_range,
+        variant=variant.name,
+        served_variant=served_variant,
+        assignment_probability=assigned_share(experiment, variant),
+    )
+
+
+def _lost_key(row: LostRow) -> tuple[object, ...]:
+    experiment, variant = row.assigned.experiment, row.assigned.variant
+    return experiment and (experiment.name, experiment.revision), variant and variant.name
+
+
+def _unanswered_block(rows: Sequence[LostRow]) -> UnansweredBlock | None:
+    """The block of rows that share experiment and variant; None outside of an experiment."""
+    first = rows[0].assigned
+    experiment, variant = first.experiment, first.variant
+    if experiment is None or variant is None:
+        return None
+    return UnansweredBlock(
+        model=first.model.name,
+        experiment=experiment.name,
+        revision=experiment.revision,
+        epoch=experiment.epoch,
+        window_s=experiment.window_s,
+        missing=experiment.missing,
+        clock=experiment.clock,
+        time_zone=experiment.time_zone,
+        task=first.version.task,
+        variant=variant.name,
+        assignment_probability=assigned_share(experiment, variant),
+        unit=[row.assigned.request.unit for row in rows],
+        time=[row.assigned.time for row in rows],
+        reason=[row.reason for row in rows],
     )

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from contender.contracts.ab_router import PredictionRow
 from contender.contracts.columns import fault_of
 from contender.contracts.inference_service import InputColumn, ModelVersion
-from contender.contracts.limits import FUTURE_S, INTEGERS
+from contender.contracts.limits import FUTURE_S, INTEGERS, WALL_S
 from contender.contracts.problems import FieldError
-from contender.contracts.values import REQUEST, Dtype, Scalar
+from contender.contracts.values import REQUEST, ClockName, Dtype, Scalar
 from contender.features.limits import MOST_CHARACTERS, MOST_EXACT
 from services.ab_router.catalog import Catalog
 
@@ -44,11 +44,17 @@ class RowSchema:
         self._text_limit = text_limit
         self._key_limit = key_limit
 
-    def faults(self, row: PredictionRow, now: float) -> list[FieldError]:
-        """The faults of a row, at most 20."""
+    def faults(self, row: PredictionRow, now: float, clock: ClockName | None = None) -> list[FieldError]:
+        """The faults of a row, at most 20.
+
+        Args:
+            row: as it came.
+            now: the router's time.
+            clock: that of the running experiment; None where none runs.
+        """
         faults = [
             FieldError(name, fault)
-            for name, fault in (("unit", self._text_fault(row.unit)), ("time", _time_fault(row.time, now)))
+            for name, fault in (("unit", self._text_fault(row.unit)), ("time", _time_fault(row.time, now, clock)))
             if fault
         ]
         faults += [FieldError(f"entities.{key}", "is missing") for key in self._join_keys - row.entities.keys()]
@@ -116,9 +122,14 @@ def size_bytes(row: PredictionRow) -> int:
     return size
 
 
-def _time_fault(time: float | None, now: float) -> str:
+def _time_fault(time: float | None, now: float, clock: ClockName | None) -> str:
     if time is None:
         return ""
     if not (math.isfinite(time) and time >= 0):
         return "is not a time in seconds since 1970"
+    if clock == "wall" and abs(time - now) > WALL_S:
+        return (
+            f"is more than {WALL_S:g} s off the router's clock, by which the running experiment goes: leave it out, or "
+            'declare an experiment with clock: "event" for a replay'
+        )
     return f"is more than {FUTURE_S:g} s in the future" if time > now + FUTURE_S else ""

@@ -1,6 +1,7 @@
 """A row on its way through the router: assigned, then scored, refused or left without an answer."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from contender.contracts.ab_router import ExperimentRevision, PredictionRow, VariantAllocation
 from contender.contracts.inference_service import ModelVersion
@@ -69,6 +70,14 @@ class UnansweredRow:
     """Nobody answered, and the same row may be answered later. `reason` is what the caller reads."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LostRow:
+    """A row of an experiment that gets no prediction: its version refused it, or nobody could answer its call."""
+
+    assigned: AssignedRow
+    reason: Literal["refused", "failed"]
 
 
 RowResult = ScoredRow | RejectedRow | UnansweredRow

@@ -1,17 +1,20 @@
-"""Writes answered rows into the journal, many calls' rows in one frame."""
+"""Writes rows into the journal, many calls' rows in one frame: those answered, and those lost to an experiment."""
 
+import asyncio
 import random
 from collections import Counter as Tally
 from collections.abc import Sequence
 
 from prometheus_client import Counter
 
-from services.ab_router.frames import encode_frame
-from services.ab_router.rows import ScoredRow
+from services.ab_router.frames import FrameRow, encode_frame
+from services.ab_router.rows import LostRow, ScoredRow
 from services.ab_router.settings import RouterSettings
 from shared.clock import Clock
+from shared.errors import ServiceError
 from shared.ids import PredictionId, new_frame_id
 from shared.journal import Journal, JournalRecord
+from shared.logs import logger
 from shared.microbatch import MicroBatcher
 from shared.topics import FRAME_BYTES, LARGEST_RECORD_BYTES, PREDICTIONS, cloud_event_headers, split
 
@@ -22,6 +25,7 @@ FALLBACKS = Counter(
 DEGRADED = Counter(
     "contender_degraded_total", "Predictions for which defaults or a fallback value stood in", ["model", "variant"]
 )
+_LOG = logger(__name__)
 
 
 class Writer:
@@ -31,7 +35,8 @@ class Writer:
         self._journal = journal
         self._clock = clock
         self._partitions = settings.partitions
-        self.batcher = MicroBatcher[ScoredRow, PredictionId | None](
+        self._notes: set[asyncio.Task[None]] = set()
+        self._batcher = MicroBatcher[FrameRow, PredictionId | None](
             self._send,
             senders=settings.senders,
             batch_limit=settings.batch_limit,
@@ -40,17 +45,37 @@ class Writer:
             weight_limit=FRAME_BYTES,
         )
 
-    async def write(self, rows: Sequence[ScoredRow]) -> list[PredictionId | None]:
-        """The rows' ids; they are on disk when this returns. None for a row that is too large for a record.
+    async def write(self, rows: Sequence[FrameRow]) -> list[PredictionId | None]:
+        """The rows' ids; they are on disk when this returns.
 
-        Rows whose caller leaves before they are appended are left out.
+        An id is None for a lost row, and for a scored one that is too large for a record. Rows whose caller leaves
+        before they are appended are left out.
 
         Raises:
             JournalFull: nothing was written.
         """
-        return await self.batcher.submit_all(rows)
+        return await self._batcher.submit_all(rows)
 
-    async def _send(self, rows: list[ScoredRow]) -> Sequence[PredictionId | None]:
+    def note(self, rows: Sequence[LostRow]) -> None:
+        """Write lost rows in the background: their callers do not wait for the disk, and a full journal loses them."""
+        if rows:
+            task = asyncio.create_task(self._note(rows))
+            self._notes.add(task)
+            task.add_done_callback(self._notes.discard)
+
+    async def drain(self) -> None:
+        """Return when everything is written."""
+        while self._notes:
+            await asyncio.wait(self._notes)
+        await self._batcher.drain()
+
+    async def _note(self, rows: Sequence[LostRow]) -> None:
+        try:
+            await self._batcher.submit_all(rows)
+        except ServiceError as error:
+            _LOG.debug("unanswered rows are not on record", rows=len(rows), error=str(error))
+
+    async def _send(self, rows: list[FrameRow]) -> Sequence[PredictionId | None]:
         now = self._clock.now()
         records: list[JournalRecord] = []
         ids: list[PredictionId | None] = []
@@ -62,11 +87,12 @@ class Writer:
             shard = random.randrange(self._partitions)  # noqa: S311 - spreads load, keeps no secret
             headers = cloud_event_headers(PREDICTIONS, frame_id)
             records.append(JournalRecord(PREDICTIONS.name, shard, frame_id.encode(), headers, part.encoded.value))
-            ids += [PredictionId(frame_id, shard, row) for row in part.encoded.rows]
+            ids += [None if row is None else PredictionId(frame_id, shard, row) for row in part.encoded.rows]
         if records:
             self._journal.append_all(records)
             await self._journal.flush()
-        _count([row for row, prediction_id in zip(rows, ids, strict=True) if prediction_id])
+        written = zip(rows, ids, strict=True)
+        _count([row for row, prediction_id in written if prediction_id and isinstance(row, ScoredRow)])
         return ids
 
 

@@ -92,7 +92,7 @@ async def open_router(folder: Path) -> AsyncIterator[FastAPI]:
     with _journal(folder) as journal:
         async with parts_of(settings, journal, fakes.FakeFeatures(), fakes.FakeInference()) as parts:
             arms = [VariantAllocation("plain", "plain", 0.5), VariantAllocation("streaming", "streaming", 0.5)]
-            await parts.experiments.create(NewExperiment("e", "late", arms))
+            await parts.experiments.create(NewExperiment(name="e", model="late", variants=arms))
             await parts.experiments.start("e")
             state = ab_router.State(
                 settings=settings,

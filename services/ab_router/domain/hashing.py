@@ -1,12 +1,15 @@
 """GrowthBook's hash (specVersion 0.8.0), so that an application may compute the same assignment."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 
 _OFFSET = 0x811C9DC5
 _PRIME = 0x01000193
 _MASK = 0xFFFFFFFF
-_V2_STEPS = 10_000
+STEPS = 10_000
+"""Values that the second version of the hash has: no share is finer."""
 _V1_STEPS = 1_000
 Range = tuple[float, float]
 
@@ -24,7 +27,7 @@ def fnv1a32(text: str) -> int:
 def bucket(seed: str, unit: str, version: int = 2) -> float | None:
     """A unit's bucket in [0, 1); None for an unknown version of the hash."""
     if version == 2:  # noqa: PLR2004
-        return fnv1a32(str(fnv1a32(seed + unit))) % _V2_STEPS / _V2_STEPS
+        return fnv1a32(str(fnv1a32(seed + unit))) % STEPS / STEPS
     if version == 1:
         return fnv1a32(unit + seed) % _V1_STEPS / _V1_STEPS
     return None
@@ -43,6 +46,18 @@ def ranges(count: int, coverage: float, weights: Sequence[float] | None) -> list
     # Added one after another, as GrowthBook does: Python's own sum compensates from 3.12 on.
     starts = list(accumulate(shares, initial=0.0))[:count]
     return [(start, start + covered * share) for start, share in zip(starts, shares, strict=True)]
+
+
+def counted_shares(weights: Sequence[float], coverage: float) -> tuple[float, ...]:
+    """The share of the hash's steps that lies in each variant's range."""
+    return _counted_shares(tuple(weights), coverage)
+
+
+@lru_cache(maxsize=256)
+def _counted_shares(weights: tuple[float, ...], coverage: float) -> tuple[float, ...]:
+    steps = [step / STEPS for step in range(STEPS)]
+    bounds = ranges(len(weights), coverage, weights)
+    return tuple((bisect_left(steps, high) - bisect_left(steps, low)) / STEPS for low, high in bounds)
 
 
 def choose(unit_bucket: float, among: Sequence[Range]) -> int:

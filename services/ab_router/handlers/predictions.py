@@ -1,7 +1,7 @@
 """The use case of prediction: check, assign, score, write to the journal, answer."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import ceil
 from time import perf_counter
 from typing import Self
@@ -15,7 +15,7 @@ from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.queues import VersionQueues
 from services.ab_router.requests import FAULTS_SHOWN, RowSchema, size_bytes
-from services.ab_router.rows import AssignedRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
+from services.ab_router.rows import AssignedRow, LostRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.writer import Writer
@@ -33,7 +33,7 @@ class Predict:
 
     A row that nobody can score as it is gets its own refusal; the rows beside it are answered. But where a row might be
     scored later, its whole call is refused: the caller gets no ids to give feedback for. Labels that are missing in one
-    arm alone would skew the comparison.
+    arm alone would skew the comparison. Rows that were assigned and get no prediction are on record, too.
     """
 
     def __init__(
@@ -63,7 +63,11 @@ class Predict:
 
     async def __aexit__(self, *_: object) -> None:
         await self._queues.drain()
-        await self._writer.batcher.drain()
+        await self._writer.drain()
+
+    async def noted(self) -> None:
+        """Return when the rows that got no prediction so far are on record."""
+        await self._writer.drain()
 
     async def rows(self, model: str, rows: Sequence[PredictionRow]) -> list[Prediction | ServiceError]:
         """A prediction or the refusal of each row, in order; predictions are durable when this returns.
@@ -83,8 +87,9 @@ class Predict:
         registered = await self._catalog.find(model)
         experiment = self._running(registered)
         schema, now = self._schema(registered, experiment), self._clock.now()
+        clock = experiment.clock if experiment else None
         results: list[Prediction | ServiceError | None] = [
-            _refusal(faults) if (faults := schema.faults(row, now)) else None for row in rows
+            _refusal(faults) if (faults := schema.faults(row, now, clock)) else None for row in rows
         ]
         assigned = [
             _assigned(row, registered, experiment, now, arrived)
@@ -105,19 +110,43 @@ class Predict:
             return []
         try:
             async with asyncio.timeout(self._settings.deadline_s):
-                answered = await self._answering.answer(rows)
-                for row, result in zip(rows, answered, strict=True):
-                    if isinstance(result, UnansweredRow):
-                        raise ModelUnavailableError(
-                            f"model {row.model.name}: {result.reason}",
-                            retry_after_s=ceil(self._settings.breaker_rest_s),
-                        )
-                scored = [result for result in answered if isinstance(result, ScoredRow)]
-                ids = await self._writer.write(scored)
+                results = await self._results(rows)
+                ids = await self._write(rows, results)
         except TimeoutError as error:
             raise Overloaded(f"no answer within {self._settings.deadline_s:g} s") from error
-        written = iter(zip(scored, ids, strict=True))
-        return [_answer(result, written) for result in answered]
+        return [_answer(result, prediction_id) for result, prediction_id in zip(results, ids, strict=True)]
+
+    async def _results(self, rows: Sequence[AssignedRow]) -> list[ScoredRow | RejectedRow]:
+        """Each row's score or refusal; notes all rows as failed where one has neither, or their time is over.
+
+        Raises:
+            ModelUnavailableError: nobody could answer one of them at the moment.
+            Overloaded: too many rows wait for a champion.
+        """
+        try:
+            results = await self._answering.answer(rows)
+            return [_settled(row, result, self._settings) for row, result in zip(rows, results, strict=True)]
+        except (ServiceError, asyncio.CancelledError):
+            self._writer.note([LostRow(row, "failed") for row in rows if row.variant])
+            raise
+
+    async def _write(
+        self, rows: Sequence[AssignedRow], results: Sequence[ScoredRow | RejectedRow]
+    ) -> list[PredictionId | None]:
+        """Ids of the scored rows, None for others. Waits for the disk only for the sake of scored rows."""
+        frame_rows: dict[int, ScoredRow | LostRow] = {}
+        for index, (row, result) in enumerate(zip(rows, results, strict=True)):
+            if isinstance(result, ScoredRow):
+                frame_rows[index] = result
+            elif row.variant:
+                frame_rows[index] = LostRow(row, "refused")
+        lost = [row for row in frame_rows.values() if isinstance(row, LostRow)]
+        if len(lost) == len(frame_rows):
+            self._writer.note(lost)
+            return [None] * len(rows)
+        written = await self._writer.write(list(frame_rows.values()))
+        ids = dict(zip(frame_rows, written, strict=True))
+        return [ids.get(index) for index in range(len(rows))]
 
     def _admit(self, rows: int, size: int) -> None:
         """Count rows as under way. A refusal concerns the whole call, before any row is asked for, and skews no split.
@@ -188,13 +217,20 @@ def _assigned(
     return AssignedRow(row, time, model, experiment, variant, arrived, size_bytes(row))
 
 
-def _answer(result: RowResult, written: Iterator[tuple[ScoredRow, PredictionId | None]]) -> Prediction | ServiceError:
+def _settled(row: AssignedRow, result: RowResult, settings: RouterSettings) -> ScoredRow | RejectedRow:
+    if isinstance(result, UnansweredRow):
+        raise ModelUnavailableError(
+            f"model {row.model.name}: {result.reason}", retry_after_s=ceil(settings.breaker_rest_s)
+        )
+    return result
+
+
+def _answer(result: ScoredRow | RejectedRow, prediction_id: PredictionId | None) -> Prediction | ServiceError:
     if isinstance(result, RejectedRow):
         return _refusal(result.errors)
-    scored, prediction_id = next(written)
     if prediction_id is None:
         return RecordTooLarge("the row is larger than a record may be; send shorter inputs, entities or context")
-    return _prediction(scored, prediction_id)
+    return _prediction(result, prediction_id)
 
 
 def _prediction(scored: ScoredRow, prediction_id: PredictionId) -> Prediction:

@@ -27,7 +27,9 @@ def seats(number: float) -> PredictionRow:
 async def run(router, **changes: object) -> None:
     """Start an experiment: `plain` is the champion, `streaming` challenges it."""
     variants = [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "streaming", 0.5)]
-    await router.experiments.create(msgspec.structs.replace(NewExperiment("e", "late", variants), **changes))
+    await router.experiments.create(
+        msgspec.structs.replace(NewExperiment(name="e", model="late", variants=variants), **changes)
+    )
     await router.experiments.start("e")
 
 

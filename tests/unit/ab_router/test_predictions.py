@@ -19,6 +19,7 @@ from shared.journal import Journal
 from shared.topics import FRAME_BYTES, LARGEST_RECORD_BYTES
 
 ENTITIES = {"origin": "EWR"}
+DESIGN = {"early_s": 5.0, "time_zone": "America/New_York", "log_loss_clip": 1e-5}
 
 
 def row(unit: str = "user-1", **changes: object) -> PredictionRow:
@@ -28,7 +29,7 @@ def row(unit: str = "user-1", **changes: object) -> PredictionRow:
 async def run(router, **changes: object) -> ExperimentRevision:
     """Start an experiment: `plain` is the champion, `streaming` challenges it."""
     variants = [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "streaming", 0.5)]
-    new = msgspec.structs.replace(NewExperiment("e", "late", variants, window_s=60.0), **changes)
+    new = msgspec.structs.replace(NewExperiment(name="e", model="late", variants=variants, window_s=60.0), **changes)
     await router.experiments.create(new)
     return await router.experiments.start(new.name)
 
@@ -50,7 +51,7 @@ async def test_without_an_experiment_the_champion_answers(router):
 
 
 async def test_an_assignment_is_recorded_with_all_that_judges_it(router):
-    await run(router, coverage=0.8, missing="negative")
+    await run(router, coverage=0.8, missing="negative", clock="event", **DESIGN)
     unit = router.unit_of("new")
     context = {"country": "US", "age": 4}
     (answer,) = await router.predict.rows("late", [row(unit, context=context, time=5.0)])
@@ -59,6 +60,7 @@ async def test_an_assignment_is_recorded_with_all_that_judges_it(router):
     assert (block.experiment, block.revision, block.epoch) == ("e", 2, 1)
     assert (block.variant, block.served_variant, block.assignment_probability) == ("new", "new", 0.4)
     assert (block.window_s, block.missing, block.task) == (60.0, "negative", "binary")
+    assert (block.clock, *(getattr(block, name) for name in DESIGN)) == ("event", *DESIGN.values())
     assert (block.unit[at], block.time[at], block.degraded[at]) == (unit, 5.0, False)
     assert block.context == {"country": ["US"], "age": [4]}
     assert block.inputs == {"distance": [700.0], "mean_delay": [30.0]}
@@ -84,7 +86,7 @@ async def test_an_experiment_on_versions_that_are_not_known_yet_assigns_nobody(r
 
 
 async def test_features_are_asked_only_by_the_version_that_needs_them(router):
-    await run(router)
+    await run(router, clock="event")
     await router.predict.rows("late", [row(router.unit_of("old"))])
     assert router.features.asked == []
     await router.predict.rows("late", [row(router.unit_of("new"), time=5.0)])
@@ -214,24 +216,121 @@ async def test_the_fallback_value_answers_when_the_champion_fails_too(router):
     assert total("contender_fallbacks_total", model="late", variant="old") == before + 1
 
 
-async def test_without_a_fallback_value_nobody_answers_and_nothing_is_journalled(router):
-    await run(router)
+async def lost(router) -> list[tuple[str, str, str]]:
+    """Variant, unit and reason of every row that is on record without a prediction."""
+    await router.predict.noted()
+    return sorted(
+        (block.variant, unit, reason)
+        for _, _, frame in router.frames()
+        for block in frame.unanswered
+        for unit, reason in zip(block.unit, block.reason, strict=True)
+    )
+
+
+async def test_without_a_fallback_value_nobody_answers_and_the_assigned_row_is_on_record(router):
+    experiment = await run(router, coverage=0.8, missing="negative", time_zone="America/New_York")
     router.inference.failing = {"plain", "streaming"}
+    unit = router.unit_of("old")
     with pytest.raises(ModelUnavailableError) as refused:
-        await router.predict.rows("late", [row()])
+        await router.predict.rows("late", [row(unit)])
     assert refused.value.retry_after_s == 1
-    assert router.frames() == []
+    assert await lost(router) == [("old", unit, "failed")]
+    ((_, _, frame),) = router.frames()
+    assert frame.blocks == []
+    (block,) = frame.unanswered
+    assert (block.model, block.experiment, block.revision, block.epoch) == ("late", "e", experiment.revision, 1)
+    assert (block.window_s, block.missing, block.task) == (60.0, "negative", "binary")
+    assert (block.clock, block.time_zone, block.assignment_probability) == ("wall", "America/New_York", 0.4)
+    assert block.time == [router.clock.now()]
 
 
-async def test_a_call_is_answered_whole_or_not_at_all(router):
-    await run(router)
+async def test_a_call_is_answered_whole_or_not_at_all_and_all_its_assigned_rows_are_on_record(router):
+    await run(router, coverage=0.8)
     router.inference.failing = {"plain"}
-    rows = [row(router.unit_of(variant)) for variant in ("old", "new")]
+    old, new, outside = (router.unit_of(variant) for variant in ("old", "new", None))
     with pytest.raises(ModelUnavailableError):
-        await router.predict.rows("late", rows)
-    assert router.frames() == []
-    (answer,) = await router.predict.rows("late", rows[1:])
+        await router.predict.rows("late", [row(old), row(new), row(outside)])
+    assert await lost(router) == [("new", new, "failed"), ("old", old, "failed")]
+    assert [frame.blocks for _, _, frame in router.frames()] == [[]]
+    (answer,) = await router.predict.rows("late", [row(new)])
     assert answer.version == "streaming"
+
+
+async def test_rows_that_the_version_refuses_are_on_record_in_the_frame_of_those_beside_them(router):
+    await run(router)
+    router.inference.refusing = {"plain": {-1.0}, "streaming": {-1.0}}
+    old, new = router.unit_of("old"), router.unit_of("new")
+    bad = {"distance": -1.0}
+    refused, answer, other = await router.predict.rows("late", [row(old, inputs=bad), row(old), row(new, inputs=bad)])
+    assert isinstance(refused, InvalidField)
+    assert isinstance(other, InvalidField)
+    block, at = router.kept(answer.prediction_id)
+    assert (block.unit[at], block.variant) == (old, "old")
+    assert await lost(router) == [("new", new, "refused"), ("old", old, "refused")]
+    assert len(router.frames()) == 1
+    await router.predict.rows("late", [row(new, inputs=bad)])
+    assert len(await lost(router)) == 3
+
+
+async def test_what_the_schema_refuses_and_what_is_in_no_experiment_is_not_on_record(router):
+    router.inference.refusing = {"plain": {-1.0}}
+    await router.predict.rows("late", [row(inputs={"distance": -1.0})])
+    await run(router)
+    await router.predict.rows("late", [row(inputs={"distance": "far"})])
+    assert await lost(router) == []
+    assert router.frames() == []
+
+
+async def test_a_full_journal_changes_no_refusal_of_a_row_or_a_call(
+    open_router, settings, tmp_path, features, inference
+):
+    full = Journal.open(tmp_path / "full", limit_bytes=3_000)
+    async with open_router(settings, full, features, inference) as router:
+        await run(router)
+        full.limit_bytes = full.unsent_bytes + 50
+        full.check_room = lambda: None  # it filled up meanwhile
+        inference.failing = {"plain", "streaming"}
+        with pytest.raises(ModelUnavailableError):
+            await router.predict.rows("late", [row()])
+        inference.failing, inference.refusing = set(), {"plain": {-1.0}, "streaming": {-1.0}}
+        (refused,) = await router.predict.rows("late", [row(inputs={"distance": -1.0})])
+        assert isinstance(refused, InvalidField)
+        assert await lost(router) == []
+    full.close()
+
+
+async def test_rows_past_their_deadline_are_on_record_without_a_prediction(
+    open_router, settings, journal, features, inference
+):
+    hasty = settings.model_copy(update={"deadline_s": 0.05})
+    async with open_router(hasty, journal, features, inference) as router:
+        await run(router)
+        inference.answering.clear()
+        unit = router.unit_of("old")
+        with pytest.raises(Overloaded):
+            await router.predict.rows("late", [row(unit)])
+        assert await lost(router) == [("old", unit, "failed")]
+        inference.answering.set()
+
+
+@pytest.mark.parametrize("off_s", [-301.0, 301.0])
+async def test_under_the_wall_clock_a_row_of_another_time_is_refused_before_it_is_assigned(router, off_s):
+    await run(router)
+    units = [router.unit_of(variant) for variant in ("old", "new")]
+    answers = await router.predict.rows("late", [row(unit, time=router.clock.now() + off_s) for unit in units])
+    assert [[error.field for error in answer.errors] for answer in answers] == [["time"], ["time"]]
+    assert 'clock: "event"' in answers[0].detail
+    assert router.frames() == []
+    near = [row(unit, time=router.clock.now() + off_s * 0.9) for unit in units]
+    assert all(answer.variant for answer in await router.predict.rows("late", near))
+
+
+async def test_a_replay_and_a_model_without_an_experiment_take_past_times(router):
+    (answer,) = await router.predict.rows("late", [row(time=5.0)])
+    assert answer.variant is None
+    await run(router, clock="event")
+    (answer,) = await router.predict.rows("late", [row(time=5.0)])
+    assert answer.variant
 
 
 async def test_one_model_that_fails_takes_no_other_with_it(router):
@@ -248,7 +347,7 @@ async def test_one_model_that_fails_takes_no_other_with_it(router):
 
 
 async def test_frames_hold_answered_rows_and_their_ids_lead_to_them(router):
-    experiment = await run(router)
+    experiment = await run(router, clock="event")
     units = [f"user-{at}" for at in range(12)]
     contexts = [{}, {"country": "US"}, {"country": "DE", "age": 3}]
     calls = [row(unit, context=contexts[at % 3], time=float(at)) for at, unit in enumerate(units)]

@@ -55,7 +55,7 @@ async def test_the_inputs_are_answered_when_asked_for(client):
 
 
 async def test_a_batch_is_answered_in_its_order(client, router):
-    await client.post("/v1/experiments", json=NEW)
+    await client.post("/v1/experiments", json={**NEW, "clock": "event"})
     await client.post("/v1/experiments/e/start")
     variants = ["new", "old", "old", "new", "old"]
     units = [router.unit_of(variant) for variant in variants]
@@ -241,6 +241,9 @@ async def test_a_method_that_is_not_allowed_is_a_problem_that_names_those_that_a
         ({"metric": "squared_error"}, ["metric"]),
         ({"window_s": "a day"}, ["window_s"]),
         ({"missing": "ignored"}, ["missing"]),
+        ({"clock": "lunar"}, ["clock"]),
+        ({"guardrails": [{"metric": "auc", "limit": 1}]}, ["guardrails[0].limit"]),
+        ({"hypothesis": "non-inferiority", "cycle_days": 0, "time_zone": "?"}, ["margin", "time_zone", "cycle_reason"]),
         ({"share": 0.5}, ["share"]),
     ],
 )

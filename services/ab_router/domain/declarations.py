@@ -1,0 +1,194 @@
+"""What an experiment may declare: every wrong field is named at once."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from zoneinfo import ZoneInfo
+
+from contender.contracts import limits
+from contender.contracts.ab_router import NewExperiment
+from contender.contracts.inference_service import ModelVersion
+from contender.contracts.limits import NAME, NAME_WORDS, SHARES, VARIANTS
+from contender.contracts.metrics import metrics_of
+from contender.contracts.tasks import Task, task_named
+from services.ab_router.domain.hashing import STEPS, counted_shares
+from shared.errors import FieldError, shortened
+
+_WEIGHT_TOLERANCE = 1e-9
+_SHARE_TOLERANCE = 0.1
+"""How far a share counted in steps of the hash may be off, as a part of the declared one."""
+_ZONE_CHARACTERS = 100
+
+
+def declaration_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[FieldError]:
+    """The faults of a declaration, given the model's versions by name."""
+    return [
+        *_range_faults(new),
+        *_design_faults(new),
+        *_variant_faults(new, versions),
+        *_share_faults(new),
+        *_task_faults(new, versions),
+    ]
+
+
+def _range_faults(new: NewExperiment) -> list[FieldError]:
+    names = [variant.name for variant in new.variants]
+    checks = [
+        ("name", NAME.fullmatch(new.name) is None, f"must be {NAME_WORDS}"),
+        ("variants", not _within(len(names), VARIANTS), f"has {len(names)} entries; expected {_span(VARIANTS)}"),
+        ("variants", len(set(names)) < len(names), "names a variant twice"),
+        ("champion", new.champion is not None and new.champion not in names, "is not the name of a variant"),
+        ("window_s", not _within(new.window_s, limits.WINDOWS_S), "must be from one second to ten years"),
+        ("alpha", not _within(new.alpha, limits.ALPHAS), f"must be {_span(limits.ALPHAS)}"),
+        ("tuning_n", not _within(new.tuning_n, limits.TUNING_ROWS), f"must be {_span(limits.TUNING_ROWS)} rows"),
+        ("coverage", not _within(new.coverage, SHARES), f"must be {_span(SHARES)}"),
+    ]
+    return [FieldError(field, message) for field, is_wrong, message in checks if is_wrong]
+
+
+def _design_faults(new: NewExperiment) -> list[FieldError]:
+    horizon = new.horizon_rows
+    has_reason = bool(new.cycle_reason.strip())
+    checks = [
+        ("margin", not _within(new.margin, limits.MARGINS), f"must be {_span(limits.MARGINS)}"),
+        (
+            "margin",
+            new.hypothesis != "superiority" and new.margin == 0,
+            f"must be above 0 for {new.hypothesis}: a difference, in the metric's own unit, that does no harm",
+        ),
+        ("early_s", not _within(new.early_s, limits.EARLY_S), f"must be {_span(limits.EARLY_S)}"),
+        ("time_zone", not _is_time_zone(new.time_zone), _zone_fault(new.time_zone)),
+        ("cycle_days", not _within(new.cycle_days, limits.CYCLE_DAYS), f"must be {_span(limits.CYCLE_DAYS)}"),
+        (
+            "cycle_reason",
+            new.cycle_days == 0 and not has_reason,
+            "must say why days do not matter, since cycle_days is 0: a verdict then rests on rows alone",
+        ),
+        (
+            "cycle_reason",
+            new.cycle_days != 0 and has_reason,
+            "is for cycle_days 0 alone: leave it out, or declare cycle_days 0",
+        ),
+        (
+            "cycle_reason",
+            len(new.cycle_reason) > limits.REASON_CHARACTERS,
+            f"is longer than {limits.REASON_CHARACTERS} characters",
+        ),
+        (
+            "horizon_rows",
+            horizon is not None and not _within(horizon, limits.HORIZON_ROWS),
+            f"must be {_span(limits.HORIZON_ROWS)} rows",
+        ),
+        ("log_loss_clip", not _within(new.log_loss_clip, limits.CLIPS), f"must be {_span(limits.CLIPS)}"),
+        (
+            "label_range",
+            new.label_range is not None and not _is_range(new.label_range),
+            "must be two finite numbers, the lower one first",
+        ),
+    ]
+    return [FieldError(field, message) for field, is_wrong, message in checks if is_wrong]
+
+
+def _variant_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> Iterator[FieldError]:
+    total = sum(variant.weight for variant in new.variants)
+    if not _adds_up(total):
+        yield FieldError("variants", f"has weights that add up to {total:g}; they must add up to 1")
+    for index, variant in enumerate(new.variants):
+        path = f"variants[{index}]"
+        if NAME.fullmatch(variant.name) is None:
+            yield FieldError(f"{path}.name", f"must be {NAME_WORDS}")
+        if not _within(variant.weight, SHARES):
+            yield FieldError(f"{path}.weight", f"must be {_span(SHARES)}")
+        if variant.version not in versions:
+            yield FieldError(f"{path}.version", f"is not a version of model {new.model}")
+
+
+def _share_faults(new: NewExperiment) -> Iterator[FieldError]:
+    """Shares that the hash can't split: it has 10,000 steps. Only where weights and coverage are in range."""
+    weights = [variant.weight for variant in new.variants]
+    if not all(_within(share, SHARES) for share in (new.coverage, *weights)) or not _adds_up(sum(weights)):
+        return
+    for index, (weight, counted) in enumerate(zip(weights, counted_shares(weights, new.coverage), strict=True)):
+        declared = weight * new.coverage
+        is_below = declared * STEPS < 1 - _WEIGHT_TOLERANCE
+        if is_below or abs(counted / declared - 1) > _SHARE_TOLERANCE:
+            yield FieldError(
+                f"variants[{index}].weight",
+                f"is {declared:.6g} of all units with the coverage, and would be {counted:.6g}: the hash has "
+                f"{STEPS:,} steps; a variant needs one at least, and a share within a tenth of the declared one",
+            )
+
+
+def _task_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[FieldError]:
+    """Whatever does not suit the task of the versions."""
+    known = [versions[variant.version] for variant in new.variants if variant.version in versions]
+    if not known:
+        return []
+    task = task_named(known[0].task)
+    faults: list[FieldError] = []
+    if len({(version.task, tuple(version.classes)) for version in known}) > 1:
+        faults.append(FieldError("variants", "mixes versions of different tasks or classes"))
+    else:
+        faults += _metric_faults(new, task)
+        if new.missing == "negative" and task.negative_outcome is None:
+            faults.append(
+                FieldError("missing", f"can't be negative: a {task.name} model has no outcome that is the negative one")
+            )
+        if new.label_range is not None and task.has_classes:
+            faults.append(
+                FieldError("label_range", f"is for regressions: the outcomes of a {task.name} model are classes")
+            )
+    if new.fallback_value is not None and (message := task.fallback_fault(new.fallback_value)):
+        faults.append(FieldError("fallback_value", message))
+    return faults
+
+
+def _metric_faults(new: NewExperiment, task: Task) -> Iterator[FieldError]:
+    metrics = [metric.name for metric in metrics_of(task)]
+    message = f"is not a metric of a {task.name} model: {', '.join(metrics)}"
+    if new.metric not in metrics:
+        yield FieldError("metric", message)
+    if len(new.guardrails) > limits.GUARDRAILS:
+        yield FieldError("guardrails", f"has {len(new.guardrails)} entries; expected at most {limits.GUARDRAILS}")
+        return
+    if _has_twins([guardrail.metric for guardrail in new.guardrails]):
+        yield FieldError("guardrails", "names a metric twice")
+    for index, guardrail in enumerate(new.guardrails):
+        if guardrail.metric not in metrics:
+            yield FieldError(f"guardrails[{index}].metric", message)
+        if not _within(guardrail.margin, limits.MARGINS):
+            yield FieldError(f"guardrails[{index}].margin", f"must be {_span(limits.MARGINS)}")
+
+
+def _is_time_zone(name: str) -> bool:
+    if not 0 < len(name) <= _ZONE_CHARACTERS:
+        return False
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # malformed, a folder of zones, unknown
+        return False
+    return True
+
+
+def _zone_fault(name: str) -> str:
+    return f"is {shortened(name, _ZONE_CHARACTERS)!r}; expected a name of the IANA list, such as Europe/Berlin"
+
+
+def _is_range(bounds: tuple[float, float]) -> bool:
+    low, high = bounds
+    return math.isfinite(low) and math.isfinite(high) and low < high
+
+
+def _has_twins(names: Sequence[str]) -> bool:
+    return len(set(names)) < len(names)
+
+
+def _adds_up(total: float) -> bool:
+    return abs(total - 1) <= _WEIGHT_TOLERANCE
+
+
+def _within(value: float, bounds: tuple[float, float]) -> bool:
+    return bounds[0] <= value <= bounds[1]
+
+
+def _span(bounds: tuple[float, float]) -> str:
+    return f"from {bounds[0]:,} to {bounds[1]:,}"
