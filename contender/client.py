@@ -9,7 +9,7 @@ import httpx
 import msgspec
 
 from contender.contracts import ab_router, feature_service, feedback_service, inference_service, problems
-from contender.contracts.values import Missing, Outcome, Scalar
+from contender.contracts.values import ClockName, Hypothesis, Missing, Outcome, Scalar
 from contender.errors import ContenderError, RefusedError, RegistrationWarning
 from contender.experiments import conflict, declaration, differences
 from contender.transport import ServiceName, Transport, decoded, service_urls
@@ -145,6 +145,12 @@ class Client:
         name: str | None = None,
         window_s: float = 86_400.0,
         missing: Missing = "excluded",
+        clock: ClockName = "wall",
+        cycle_days: int = 7,
+        cycle_reason: str = "",
+        hypothesis: Hypothesis = "superiority",
+        margin: float = 0.0,
+        guardrails: Sequence[ab_router.Guardrail | Mapping[str, Any]] = (),
         **more: Any,
     ) -> "Experiment":
         """The running experiment or the draft with this configuration, else a new draft.
@@ -161,14 +167,34 @@ class Client:
             name: the experiment's name; default: the model's name and the time.
             window_s: how long after its prediction an outcome still counts.
             missing: whether a row without a label by then is excluded, or counts as negative.
-            more: `alpha`, `tuning_n`, `coverage`, `fallback_value`, as the API has them.
+            clock: `wall` for live traffic; `event` for a replay, whose rows carry times of the past.
+            cycle_days: days after which conditions repeat, such as the week's 7; a verdict takes whole cycles. 0 lets
+                rows alone decide, and needs a `cycle_reason`.
+            cycle_reason: why days do not matter; the verdict's sentence repeats it.
+            hypothesis: what a verdict claims; `non-inferiority` and `no difference` need a `margin`.
+            margin: in the metric's own unit, how much worse is still no harm, or how large a difference does not
+                matter.
+            guardrails: metrics that end the experiment when the challenger harms them, such as
+                `{"metric": "auc", "margin": 0.01}`.
+            more: `alpha`, `tuning_n`, `horizon_rows`, `coverage`, `fallback_value`, `early_s`, `time_zone`,
+                `log_loss_clip`, `label_range`, as the API has them.
 
         Raises:
             ContenderError: an experiment with another configuration runs on the model; the message says what differs
                 and how to stop it.
         """
         versions = {"champion": self._version(model, champion), "challenger": self._version(model, challenger)}
-        body = declaration(name, model, versions, share, metric) | {"window_s": window_s, "missing": missing, **more}
+        body = declaration(name, model, versions, share, metric) | {
+            "window_s": window_s,
+            "missing": missing,
+            "clock": clock,
+            "cycle_days": cycle_days,
+            "cycle_reason": cycle_reason,
+            "hypothesis": hypothesis,
+            "margin": margin,
+            "guardrails": [msgspec.to_builtins(guardrail) for guardrail in guardrails],
+            **more,
+        }
         known = [revision for revision in self.experiments() if revision.model == model]
         if running := next((revision for revision in known if revision.status == "running"), None):
             if differing := differences(running, body):

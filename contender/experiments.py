@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from contender.contracts.ab_router import ExperimentRevision, NewExperiment, VariantAllocation
+from contender.contracts.ab_router import ExperimentRevision, Guardrail, NewExperiment
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.metrics import metrics_of
 from contender.contracts.tasks import task_named
@@ -45,17 +45,23 @@ def differences(revision: ExperimentRevision, body: Mapping[str, Any]) -> list[s
         revision: the experiment as it stands.
         body: as `POST /v1/experiments` takes it; a missing field has its default.
     """
+    try:
+        declared = msgspec.convert(body, NewExperiment)
+    except msgspec.ValidationError as error:
+        return [f"the declaration can't be read: {error}"]
     known = {variant.name: variant for variant in revision.variants}
-    declared = {variant["name"]: VariantAllocation(**variant) for variant in body["variants"]}
-    pairs: dict[str, tuple[object, object]] = {"variants": (sorted(known), sorted(declared))}
-    for name in known.keys() & declared.keys():
-        pairs[f"{name}'s version"] = _short(known[name].version), _short(declared[name].version)
-        pairs[f"{name}'s share"] = known[name].weight, declared[name].weight
-    for field in msgspec.structs.fields(NewExperiment):
-        if field.name not in ("name", "model", "variants"):
-            pairs[field.name] = getattr(revision, field.name), body.get(field.name, field.default)
+    variants = {variant.name: variant for variant in declared.variants}
+    pairs: dict[str, tuple[object, object]] = {"variants": (sorted(known), sorted(variants))}
+    for name in known.keys() & variants.keys():
+        pairs[f"{name}'s version"] = _short(known[name].version), _short(variants[name].version)
+        pairs[f"{name}'s share"] = known[name].weight, variants[name].weight
+    for field in NewExperiment.__struct_fields__:
+        if field not in ("name", "model", "variants"):
+            pairs[field] = getattr(revision, field), getattr(declared, field)
     return [
-        f"{name} is {there} there and {here} here" for name, (there, here) in sorted(pairs.items()) if there != here
+        f"{name} is {_shown(there)} there and {_shown(here)} here"
+        for name, (there, here) in sorted(pairs.items())
+        if there != here
     ]
 
 
@@ -66,6 +72,14 @@ def conflict(revision: ExperimentRevision, differing: list[str]) -> str:
         f"({'; '.join(differing)}), and a model has one running experiment: continue with that configuration, or stop "
         f"it with client.change({revision.name!r}, 'stop'), which is POST /v1/experiments/{revision.name}/stop"
     )
+
+
+def _shown(value: object) -> object:
+    """A field's value for people."""
+    if not isinstance(value, list):
+        return value
+    items = (f"{item.metric} by {item.margin}" if isinstance(item, Guardrail) else str(item) for item in value)
+    return ", ".join(items) or "none"
 
 
 def _short(version: str) -> str:

@@ -45,7 +45,7 @@ class VariantAllocation(msgspec.Struct, frozen=True):
     weight: Annotated[float, _between(limits.SHARES)]
 
 
-class Guardrail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Guardrail(msgspec.Struct, frozen=True):
     """A metric that the challenger must not harm by more than `margin`, in the metric's own unit."""
 
     metric: str

@@ -9,9 +9,17 @@ import msgspec
 import pytest
 from msgspec.structs import fields
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.ab_router import ExperimentRevision, Guardrail, VariantAllocation
 from shared import topics
-from shared.events import EntityEvent, EntityEventFrame, FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
+from shared.events import (
+    EntityEvent,
+    EntityEventFrame,
+    FeedbackFrame,
+    FeedbackGiven,
+    PredictionBlock,
+    PredictionFrame,
+    UnansweredBlock,
+)
 from shared.topics import Topic, cloud_event_headers
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -36,6 +44,11 @@ EXAMPLES: dict[str, msgspec.Struct] = {
                 epoch=2,
                 window_s=86400.0,
                 missing="negative",
+                early_s=0.5,
+                clock="wall",
+                time_zone="Europe/Berlin",
+                log_loss_clip=0.001,
+                label_range=(-60.0, 600.0),
                 variant="challenger",
                 served_variant="champion",
                 assignment_probability=0.25,
@@ -49,7 +62,25 @@ EXAMPLES: dict[str, msgspec.Struct] = {
                 degraded=[False, True],
                 latency_ms=[1.25, 2.5],
             )
-        ]
+        ],
+        [
+            UnansweredBlock(
+                model="delays",
+                experiment="delays-2",
+                revision=3,
+                epoch=2,
+                window_s=86400.0,
+                missing="negative",
+                clock="wall",
+                time_zone="Europe/Berlin",
+                task="multiclass",
+                variant="challenger",
+                assignment_probability=0.25,
+                unit=["u-3", "u-4"],
+                time=[1357016402.0, 1357016403.5],
+                reason=["refused", "failed"],
+            )
+        ],
     ),
     "feedback": FeedbackFrame(
         [
@@ -68,10 +99,21 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         champion=V1,
         variants=[VariantAllocation("champion", V1, 0.75), VariantAllocation("challenger", V2, 0.25)],
         metric="log_loss",
+        hypothesis="non-inferiority",
+        margin=0.001,
+        guardrails=[Guardrail("accuracy", 0.01), Guardrail("brier", 0.002)],
         window_s=86400.0,
         missing="negative",
+        early_s=0.5,
+        clock="event",
+        time_zone="Europe/Berlin",
+        cycle_days=0,
+        cycle_reason="a replay in shuffled order",
         alpha=0.01,
         tuning_n=10000,
+        horizon_rows=20000,
+        log_loss_clip=0.001,
+        label_range=(-60.0, 600.0),
         coverage=0.5,
         fallback_value=0.5,
         changed_at=1357016400.5,

@@ -242,7 +242,7 @@ async def test_a_method_that_is_not_allowed_is_a_problem_that_names_those_that_a
         ({"window_s": "a day"}, ["window_s"]),
         ({"missing": "ignored"}, ["missing"]),
         ({"clock": "lunar"}, ["clock"]),
-        ({"guardrails": [{"metric": "auc", "limit": 1}]}, ["guardrails[0].limit"]),
+        ({"guardrails": [{"metric": 7}]}, ["guardrails[0].metric"]),
         ({"hypothesis": "non-inferiority", "cycle_days": 0, "time_zone": "?"}, ["margin", "time_zone", "cycle_reason"]),
         ({"share": 0.5}, ["share"]),
     ],

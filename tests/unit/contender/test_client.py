@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from contender import Client, ContenderError, Experiment, Refusal, RefusedError, UnreachableError
 from contender.contracts import feedback_service
-from contender.contracts.ab_router import Outputs, Prediction
+from contender.contracts.ab_router import Guardrail, Outputs, Prediction
 from contender.contracts.feature_service import FeatureDescription, ViewDescription
 from contender.contracts.problems import FieldError
 from contender.pinning import pinned_options, trained_digests, training_sources
@@ -166,6 +166,12 @@ def test_an_experiment_takes_the_versions_that_aliases_stand_for():
         "metric": "log_loss",
         "window_s": 60.0,
         "missing": "excluded",
+        "clock": "wall",
+        "cycle_days": 7,
+        "cycle_reason": "",
+        "hypothesis": "superiority",
+        "margin": 0.0,
+        "guardrails": [],
         "alpha": 0.1,
     }
     assert experiment.name == "e"
@@ -177,6 +183,22 @@ def test_a_regression_is_judged_by_its_absolute_error_and_named_after_the_model(
     services.client.experiment("churn", challenger="new")
     assert services.body["metric"] == "absolute_error"
     assert services.body["name"].startswith("churn-20")
+
+
+def test_a_design_is_declared_by_name():
+    services = Services(VERSION, VERSION, NOTHING_RUNS, REVISION)
+    design = {
+        "clock": "event",
+        "cycle_days": 0,
+        "cycle_reason": "a replay",
+        "hypothesis": "no difference",
+        "margin": 0.1,
+    }
+    guardrails = [Guardrail("auc", 0.01), {"metric": "brier"}]
+    services.client.experiment("churn", challenger="new", guardrails=guardrails, time_zone="Asia/Tokyo", **design)
+    assert design.items() <= services.body.items()
+    assert services.body["guardrails"] == [{"metric": "auc", "margin": 0.01}, {"metric": "brier"}]
+    assert services.body["time_zone"] == "Asia/Tokyo"
 
 
 DECLARED = {
@@ -211,6 +233,12 @@ def test_an_experiment_that_is_there_with_the_same_configuration_goes_on(status:
         ({}, {"metric": "brier"}, "metric is log_loss there and brier here"),
         ({}, {"window_s": 60.0}, "window_s is 86400.0 there and 60.0 here"),
         ({}, {"alpha": 0.01}, "alpha is 0.05 there and 0.01 here"),
+        ({}, {"clock": "event"}, "clock is wall there and event here"),
+        ({"label_range": [0, 9]}, {}, "label_range is (0.0, 9.0) there and None here"),
+        ({}, {"cycle_days": 0, "cycle_reason": "a test"}, "cycle_days is 7 there and 0 here; cycle_reason is"),
+        ({}, {"guardrails": [{"metric": "auc", "margin": 0.01}]}, "guardrails is none there and auc by 0.01 here"),
+        ({"guardrails": [{"metric": "brier"}]}, {}, "guardrails is brier by 0.0 there and none here"),
+        ({}, {"horizon": 3}, "the declaration can't be read: Object contains unknown field `horizon`"),
         ({"fallback_value": 0.5}, {}, "fallback_value is 0.5 there and None here"),
         ({"champion": "challenger"}, {}, "champion is challenger there and champion here"),
         (
