@@ -62,7 +62,9 @@ def parked(
 
 def demo(
     *,
-    flights: Annotated[int, typer.Option(min=1, max=166_000, help="How many flights to replay, from July on.")] = 6000,
+    flights: Annotated[
+        int, typer.Option(min=1, max=166_000, help="Most flights to replay, from July on; it ends with the verdict.")
+    ] = 20_000,
     json: Annotated[Path | None, typer.Option(help="Also write the result to this file.")] = None,
 ) -> None:
     """Compare two models on the flights of 2013, and leave everything running."""

