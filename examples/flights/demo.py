@@ -190,8 +190,8 @@ def _replay(progress: Progress, table: data.Flights, rows: pl.DataFrame, experim
             progress.console.print(_line(results, days), soft_wrap=True)
         return results.verdict.decided
 
-    replay.run(rows, on_step, is_over)
-    progress.update(task, description=f"Replayed {len(replay.served):,} flights")
+    days = replay.run(rows, on_step, is_over)
+    progress.update(task, completed=days, total=days, description=f"Replayed {len(replay.served):,} flights")
     return replay
 
 

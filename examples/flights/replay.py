@@ -75,13 +75,16 @@ class Replay:
 
     def run(
         self, rows: pl.DataFrame, on_step: Callable[[float], None], is_over: Callable[[int], bool] = lambda _: False
-    ) -> None:
+    ) -> int:
         """Replay the rows in the order of their time, and then the outcomes of flights that are still in the air.
 
         Args:
             rows: as `examples.flights.data` has them.
             on_step: called after each step with the days so far, such as 2.25 in the third one.
             is_over: called after each day of New York with the number of days; true ends the replay there.
+
+        Returns:
+            The number of days.
 
         Raises:
             ContenderError: a service refused a call, or did not answer.
@@ -90,7 +93,8 @@ class Replay:
         sent = {name: _Cursor(frame, rows["time"][0] - WARM_UP_S) for name, frame in self.flights.events.items()}
         landing = _Landings(rows)
         with Transport({"feature_service": self.client.feature_url}, timeout_s=_TIMEOUT_S) as features:
-            for number, day in enumerate(days_of(rows.with_row_index("row"))):
+            days = 0
+            for day in days_of(rows.with_row_index("row")):
                 done = 0
                 for step in day.partition_by("time", maintain_order=True):
                     now = float(step["time"][0])
@@ -98,10 +102,12 @@ class Replay:
                     self._predict(step)
                     self._give_feedback(landing.before(now))
                     done += step.height
-                    on_step(number + done / day.height)
-                if is_over(number + 1):
+                    on_step(days + done / day.height)
+                days += 1
+                if is_over(days):
                     break
             self._give_feedback([landed for landed in landing.before(float("inf")) if landed[0] in self._ids])
+        return days
 
     def _send_events(self, features: Transport, sent: dict[str, "_Cursor"], now: float) -> None:
         """Send every event before `now`, and wait until the worker has applied them."""
