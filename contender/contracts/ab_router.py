@@ -71,8 +71,8 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
         tuning_n: the rows at which the interval is tightest.
         horizon_rows: a planned end: half of alpha is spent on one look at so many rows.
         log_loss_clip: probabilities count as at least this, and at most 1 minus this.
-        label_range: the lowest and the highest outcome of a regression; others are refused. Default: the range of the
-            champion's training, widened by its own width on both sides.
+        label_range: the lowest and the highest outcome of a regression; others are refused and counted. Null: any
+            number counts.
     """
 
     metric: str
