@@ -11,19 +11,31 @@ import msgspec
 from contender.contracts.metrics.absolute_error import ABSOLUTE_ERROR
 from contender.contracts.metrics.accuracy import ACCURACY
 from contender.contracts.metrics.auc import AUC
+from contender.contracts.metrics.average_precision import AVERAGE_PRECISION
 from contender.contracts.metrics.brier import BRIER
+from contender.contracts.metrics.calibration_error import CALIBRATION_ERROR
 from contender.contracts.metrics.log_loss import LOG_LOSS
-from contender.contracts.metrics.metric import MEAN, SCORE_HISTOGRAM, Metric
+from contender.contracts.metrics.metric import LOG_LOSS_CLIP, Metric
 from contender.contracts.metrics.squared_error import SQUARED_ERROR
 from contender.contracts.tasks import Task
 
-__all__ = ["MEAN", "METRICS", "SCORE_HISTOGRAM", "Metric", "MetricName", "metric_named", "metrics_of"]
+__all__ = ["LOG_LOSS_CLIP", "METRICS", "Metric", "MetricName", "metric_named", "metrics_of"]
 
-METRICS: tuple[Metric, ...] = (LOG_LOSS, BRIER, ACCURACY, AUC, ABSOLUTE_ERROR, SQUARED_ERROR)
+METRICS: tuple[Metric, ...] = (
+    LOG_LOSS,
+    BRIER,
+    ACCURACY,
+    AUC,
+    AVERAGE_PRECISION,
+    CALIBRATION_ERROR,
+    ABSOLUTE_ERROR,
+    SQUARED_ERROR,
+)
 """All of them; the first that a task has is its usual one."""
 
-MetricName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [metric.name for metric in METRICS]})]
-"""A metric as JSON spells it."""
+_DECIDING = [metric.name for metric in METRICS if metric.may_decide]
+MetricName = Annotated[str, msgspec.Meta(extra_json_schema={"enum": _DECIDING})]
+"""A metric that may decide, as JSON spells it."""
 
 _BY_NAME = {metric.name: metric for metric in METRICS}
 

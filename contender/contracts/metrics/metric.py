@@ -16,10 +16,16 @@ Outcomes, shape (rows,), are what `Task.outcome_value` gives. Scores are shape (
 task has one number per class.
 """
 
+ClippedRowValues = Callable[[Floats, Floats, float], Floats]
+"""As `RowValues`, and the least probability that counts."""
+
+LOG_LOSS_CLIP = 1e-7
+"""The least probability that counts unless an experiment declares another: scores are 32-bit."""
+
 MEAN = "mean"
 """The metric is a mean over rows."""
 
-SCORE_HISTOGRAM = "score_histogram"
+AREA, AVERAGE_PRECISION, CALIBRATION = "area", "average_precision", "calibration"
 """The metric is computed from how the scores of each class are distributed."""
 
 
@@ -28,8 +34,10 @@ class Metric:
     """How good predictions were.
 
     `sums` names the mergeable sums that hold the metric, such as `MEAN`. `values` has the value per row by the name of
-    each task of a mean. `label_values` takes the labels that were served, as class numbers, in place of the scores:
-    for a metric that is about the model's own decision. `scored_tasks` are the tasks of a metric that is not a mean.
+    each task of a mean, and `clipped_values` where it depends on the least probability that counts. `label_values`
+    takes the labels that were served, as class numbers, in place of the scores: for a metric that is about the model's
+    own decision. `scored_tasks` are the tasks of a metric that is not a mean. `stored_with` names another metric whose
+    stored totals serve this one too. A metric that may not decide (`may_decide`) is shown alone.
     """
 
     name: str
@@ -39,6 +47,23 @@ class Metric:
     values: Mapping[str, RowValues] = field(default_factory=dict)
     label_values: RowValues | None = None
     scored_tasks: Sequence[Task] = ()
+    clipped_values: Mapping[str, ClippedRowValues] = field(default_factory=dict)
+    stored_with: str = ""
+    may_decide: bool = True
+
+    @property
+    def totals_name(self) -> str:
+        """The name under which its totals are stored."""
+        return self.stored_with or self.name
+
+    def row_values(self, task: str, outcomes: Floats, scores: Floats, clip: float = LOG_LOSS_CLIP) -> Floats:
+        """The value of each row of a mean, shape (rows,).
+
+        Raises:
+            KeyError: the task lacks the metric.
+        """
+        clipped = self.clipped_values.get(task)
+        return clipped(outcomes, scores, clip) if clipped else self.values[task](outcomes, scores)
 
     def has(self, task: Task) -> bool:
         """Whether models of the task have this metric."""

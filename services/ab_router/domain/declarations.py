@@ -143,9 +143,12 @@ def _task_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> li
 
 
 def _metric_faults(new: NewExperiment, task: Task) -> Iterator[FieldError]:
-    metrics = [metric.name for metric in metrics_of(task)]
+    metrics = [metric.name for metric in metrics_of(task) if metric.may_decide]
+    shown = [metric.name for metric in metrics_of(task) if not metric.may_decide]
     message = f"is not a metric of a {task.name} model: {', '.join(metrics)}"
-    if new.metric not in metrics:
+    if new.metric in shown:
+        yield FieldError("metric", f"must decide, and {new.metric} is only shown: {', '.join(metrics)}")
+    elif new.metric not in metrics:
         yield FieldError("metric", message)
     if len(new.guardrails) > limits.GUARDRAILS:
         yield FieldError("guardrails", f"has {len(new.guardrails)} entries; expected at most {limits.GUARDRAILS}")

@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from contender.contracts.limits import CLIPS
+from contender.contracts.metrics import LOG_LOSS_CLIP
 from contender.contracts.tasks import TaskName, task_named
 from contender.contracts.values import Missing, Outcome, Scalar
 from services.feedback_service.domain.keys import with_expiry, without_expiry
@@ -64,6 +66,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     width: int = 0
     degraded: bytes = b""
     label: bytes = b""
+    log_loss_clip: float = LOG_LOSS_CLIP
 
     @property
     def compared(self) -> bool:
@@ -182,6 +185,7 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         width=scores.shape[1] if scores.ndim > 1 else 0,
         degraded=np.array(block.degraded, dtype=np.bool_).tobytes() if any(block.degraded) else b"",
         label=_class_numbers(block),
+        log_loss_clip=block.log_loss_clip,
     )
 
 
@@ -221,6 +225,7 @@ def _check_ranges(number: int, block: PredictionBlock) -> None:
     names = [block.experiment or "", block.variant or "", block.model, block.version]
     wrong = {
         "window_s": block.window_s < 0.0,
+        "log_loss_clip": not CLIPS[0] <= block.log_loss_clip <= CLIPS[1],
         "epoch": not 0 <= block.epoch < _INT64,
         "assignment_probability": not 0.0 <= block.assignment_probability <= 1.0,
         "classes": not all(-_INT64 <= label < _INT64 for label in integers),

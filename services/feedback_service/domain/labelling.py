@@ -94,5 +94,6 @@ def _additions(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> list[Row
         scores=block.scores[indexes],
         labels=block.labels[indexes].astype(np.float64) if block.label else None,
         buckets=block.buckets[indexes],
+        log_loss_clip=block.log_loss_clip,
     )
     return row_additions(metrics_of(task_named(block.task)), labelled)

@@ -107,8 +107,8 @@ def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally
 
 def _metrics(sums: SumsSnapshot) -> dict[str, MetricSums]:
     """The sums by metric; a metric that this release lacks is left out."""
-    known = {metric.name: sums_of(metric) for metric in METRICS}
-    return {name: known[name].read(sums.rows, totals) for name, totals in sums.totals.items() if name in known}
+    known = [metric for metric in METRICS if metric.totals_name in sums.totals]
+    return {metric.name: sums_of(metric).read(sums.rows, sums.totals[metric.totals_name]) for metric in known}
 
 
 def _merged(metrics: Mapping[str, MetricSums], others: Mapping[str, MetricSums]) -> dict[str, MetricSums]:

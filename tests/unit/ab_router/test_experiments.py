@@ -292,7 +292,7 @@ def test_versions_of_different_tasks_or_classes_can_not_be_compared():
 @pytest.mark.parametrize(
     ("task", "accepted", "refused"),
     [
-        ("binary", {"log_loss", "brier", "accuracy", "auc"}, {"absolute_error", "squared_error"}),
+        ("binary", {"log_loss", "brier", "accuracy", "auc", "average_precision"}, {"absolute_error", "squared_error"}),
         ("multiclass", {"log_loss", "brier", "accuracy"}, {"squared_error"}),
         ("regression", {"absolute_error", "squared_error"}, {"log_loss", "accuracy"}),
     ],
@@ -302,6 +302,11 @@ def test_a_metric_is_one_of_the_models_task(task, accepted, refused):
         assert draft(new(metric=metric), of_task(task), seed="s", now=1.0).metric == metric
     for metric in refused:
         assert refused_fields(new(metric=metric), of_task(task)) == ["metric"]
+
+
+def test_a_metric_that_is_only_shown_does_not_decide():
+    with pytest.raises(InvalidField, match="metric must decide, and calibration_error is only shown: log_loss, brier"):
+        drafted(metric="calibration_error")
 
 
 def test_a_fallback_value_is_an_answer_that_the_model_could_give():

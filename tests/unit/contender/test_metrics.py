@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from contender.contracts.metrics import METRICS, metric_named, metrics_of
+from contender.contracts.metrics import LOG_LOSS_CLIP, METRICS, metric_named, metrics_of
 from contender.contracts.tasks import task_named
 
 PROBABILITIES = st.floats(0.0, 1.0) | st.sampled_from([0.0, 1.0, 0.5, 1e-20, 1e-16, 1 - 1e-16])
@@ -26,7 +26,8 @@ def multiclass_rows(classes: int, seed: int, sharpness: float) -> tuple[np.ndarr
 @given(BINARY_ROWS)
 def test_binary_log_loss_is_that_of_scikit_learn(rows: list[tuple[int, float]]) -> None:
     outcomes, scores = (np.array(column) for column in zip(*rows, strict=True))
-    expected = metrics.log_loss(outcomes, scores, labels=[0, 1])
+    clipped = np.clip(scores, LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)
+    expected = metrics.log_loss(outcomes, clipped, labels=[0, 1])
     assert mean_loss("log_loss", "binary", outcomes, scores) == pytest.approx(expected, abs=1e-9)
 
 
@@ -50,12 +51,12 @@ def test_multiclass_losses_are_those_of_scikit_learn(classes: int, sharpness: fl
     outcomes, scores = multiclass_rows(classes, seed=classes, sharpness=sharpness)
     labels = list(range(classes))
     expected = {
-        "log_loss": metrics.log_loss(outcomes, scores, labels=labels),
+        "log_loss": -np.log(np.maximum(scores[np.arange(60), outcomes], LOG_LOSS_CLIP)).mean(),
         "brier": metrics.brier_score_loss(outcomes, scores, labels=labels),
         "accuracy": metrics.accuracy_score(outcomes, scores.argmax(axis=1)),
     }
     assert {name: mean_loss(name, "multiclass", outcomes, scores) for name in expected} == pytest.approx(
-        expected, abs=1e-9
+        expected, abs=1e-6
     )
 
 
@@ -76,11 +77,33 @@ def test_every_task_knows_its_metrics() -> None:
         for task in ("binary", "multiclass", "regression")
     }
     assert names == {
-        "binary": ["log_loss", "brier", "accuracy", "auc"],
+        "binary": ["log_loss", "brier", "accuracy", "auc", "average_precision", "calibration_error"],
         "multiclass": ["log_loss", "brier", "accuracy"],
         "regression": ["absolute_error", "squared_error"],
     }
 
 
-def test_only_accuracy_and_auc_are_better_when_higher() -> None:
-    assert [metric.name for metric in METRICS if not metric.lower_is_better] == ["accuracy", "auc"]
+def test_accuracy_auc_and_average_precision_are_better_when_higher() -> None:
+    higher = [metric.name for metric in METRICS if not metric.lower_is_better]
+    assert higher == ["accuracy", "auc", "average_precision"]
+
+
+def test_the_calibration_error_alone_does_not_decide() -> None:
+    assert [metric.name for metric in METRICS if not metric.may_decide] == ["calibration_error"]
+
+
+def certain_and_wrong(clip: float) -> list[float]:
+    """The log loss of logits of +18 and -18 as 32-bit scores, each wrong."""
+    scores = np.array([1.0 / (1.0 + np.exp(-logit)) for logit in (18.0, -18.0)], dtype=np.float32)
+    losses = metric_named("log_loss").row_values("binary", np.array([0.0, 1.0]), scores.astype(float), clip)
+    return losses.tolist()
+
+
+def test_certain_and_wrong_costs_the_same_at_both_ends() -> None:
+    assert certain_and_wrong(LOG_LOSS_CLIP) == pytest.approx([16.12, 16.12], abs=0.01)
+    assert certain_and_wrong(1e-3) == pytest.approx([6.91, 6.91], abs=0.01)
+
+
+def test_multiclass_log_loss_is_clipped_at_the_same_value() -> None:
+    row = metric_named("log_loss").row_values("multiclass", np.array([1.0]), np.array([[1.0, 0.0, 0.0]]), 1e-3)
+    assert row.tolist() == pytest.approx([6.91], abs=0.01)

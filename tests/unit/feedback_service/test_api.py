@@ -377,4 +377,4 @@ async def test_the_pages_say_what_they_show(client, snapshots):
     assert "labels without a prediction (all experiments) <b>0</b>" in page
     assert re.search(r"Read up to: feedback 0:0; predictions 0:0\.", page)
     assert "<td><b>log loss</b></td>" in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 6

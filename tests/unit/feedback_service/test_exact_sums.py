@@ -1,5 +1,7 @@
 """What a cell holds of metrics: taken back exactly, and read from what the first release stored and published."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from services.feedback_service.domain.cells import Cell
 from services.feedback_service.domain.labelling import RowChanges
 from services.feedback_service.domain.snapshots import CohortSnapshot
 from services.feedback_service.domain.sums import SUMS, sums_of
+from services.feedback_service.domain.sums.area import AreaUnderCurve
 from services.feedback_service.domain.sums.exact import ExactSums, row_additions
 from services.feedback_service.domain.sums.fixed_point import from_fixed_point, pack, to_fixed_point, unpack
 from services.feedback_service.domain.sums.metric_sums import LabelledRows
@@ -65,7 +68,7 @@ def test_metrics_merge_over_any_parts_of_the_rows():
         for part, added in zip(parts, (rows, rows[:1], rows[1:]), strict=True):
             part.add(1, added)
         whole, first, rest = (
-            sums_of(metric).read(snapshot.rows, snapshot.totals[metric.name])
+            sums_of(metric).read(snapshot.rows, snapshot.totals[metric.totals_name])
             for snapshot in (part.snapshot() for part in parts)
         )
         merged = first + rest
@@ -78,7 +81,33 @@ def test_a_cell_of_the_first_release_goes_on_counting():
     read = Cell.decode(cell.encode(41, 17)).snapshot(60.0)
     assert read.labelled.rows == {3: 2, 9: 1}
     assert read.labelled.totals["accuracy"] == {3: 2.0}
-    assert read.labelled.totals["auc"] == {100: 1.0, 1700: 1.0, 1999: 1.0}
+    assert read.labelled.totals["auc"] == {100: 1.0, 1999: 1.0, 9526: 1.0}
+
+
+def test_bins_of_the_score_that_earlier_releases_counted_are_left_out():
+    cell = Cell.decode(msgspec.msgpack.encode(FIRST_RELEASE))
+    totals = cell.snapshot(60.0).labelled.totals["auc"]
+    assert AreaUnderCurve.read({}, totals).n == 0
+    assert AreaUnderCurve.day_totals({}, totals) == {}
+
+
+def test_a_row_that_an_earlier_release_counted_and_a_correction_took_back_is_no_negative_count():
+    assert AreaUnderCurve.read({}, {100: 1, 9526: -1, 9527: 1}).n == 1
+
+
+def test_metrics_of_one_histogram_store_it_once():
+    assert {name for name, _, _ in row_additions(metrics_of(BINARY), ROWS)[0].totals} == {
+        "log_loss",
+        "brier",
+        "accuracy",
+        "auc",
+    }
+
+
+def test_the_log_loss_is_clipped_where_the_rows_say():
+    rows = replace(ROWS, outcomes=np.array([1.0]), scores=np.array([0.0]), buckets=np.array([3]), log_loss_clip=1e-3)
+    [added] = row_additions(metrics_of(BINARY)[:1], rows)
+    assert from_fixed_point(added.totals[0][2]) == pytest.approx(-np.log(1e-3))
 
 
 def test_a_snapshot_of_the_first_release_is_read_until_a_worker_replaces_it():

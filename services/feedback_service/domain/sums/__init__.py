@@ -1,13 +1,21 @@
 """The sums that metrics are computed from, one module per type. A further type is a module and a line in `SUMS`."""
 
-from contender.contracts.metrics import MEAN, SCORE_HISTOGRAM, Metric
+from contender.contracts.metrics import Metric
+from contender.contracts.metrics.metric import AREA, AVERAGE_PRECISION, CALIBRATION, MEAN
+from services.feedback_service.domain.sums.area import AreaUnderCurve
+from services.feedback_service.domain.sums.average_precision import AveragePrecision
+from services.feedback_service.domain.sums.calibration import CalibrationError
 from services.feedback_service.domain.sums.mean import ClusteredSums
 from services.feedback_service.domain.sums.metric_sums import MetricSums
-from services.feedback_service.domain.sums.score_histogram import ScoreHistogram
 
 __all__ = ["SUMS", "MetricSums", "sums_of"]
 
-SUMS: dict[str, type[MetricSums]] = {MEAN: ClusteredSums, SCORE_HISTOGRAM: ScoreHistogram}
+SUMS: dict[str, type[MetricSums]] = {
+    MEAN: ClusteredSums,
+    AREA: AreaUnderCurve,
+    AVERAGE_PRECISION: AveragePrecision,
+    CALIBRATION: CalibrationError,
+}
 
 
 def sums_of(metric: Metric) -> type[MetricSums]:

@@ -26,7 +26,7 @@ class SumsEntry(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class RowAdditions:
-    """What one labelled row adds: by metric a key, and a value in units of `to_fixed_point`."""
+    """What one labelled row adds: by `Metric.totals_name` a key, and a value in units of `to_fixed_point`."""
 
     bucket: int
     totals: list[tuple[str, int, int]]
@@ -88,10 +88,10 @@ def row_additions(metrics: Sequence[Metric], rows: LabelledRows) -> list[RowAddi
         ValueError: a metric's value is not a number.
     """
     added: list[list[tuple[str, int, int]]] = [[] for _ in rows.outcomes]
-    for metric in metrics:
+    for name, metric in {metric.totals_name: metric for metric in metrics}.items():
         keys, values = sums_of(metric).additions(metric, rows)
         for row, key, value in zip(added, keys.tolist(), values.tolist(), strict=True):
-            row.append((metric.name, key, to_fixed_point(value)))
+            row.append((name, key, to_fixed_point(value)))
     return [RowAdditions(bucket, totals) for bucket, totals in zip(rows.buckets.tolist(), added, strict=True)]
 
 

@@ -60,7 +60,7 @@ class ClusteredSums(MetricSums):
         labelled = metric.label_values if rows.labels is not None else None
         if labelled is not None and rows.labels is not None:
             return rows.buckets, labelled(rows.outcomes, rows.labels)
-        return rows.buckets, metric.values[rows.task](rows.outcomes, rows.scores)
+        return rows.buckets, metric.row_values(rows.task, rows.outcomes, rows.scores, rows.log_loss_clip)
 
     @classmethod
     def read(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> "ClusteredSums":

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from contender.contracts.metrics import Metric
+from contender.contracts.metrics import LOG_LOSS_CLIP, Metric
 from services.feedback_service.domain.sums.estimates import Comparison, Estimate, Floats
 
 DayTotals = Mapping[int, Mapping[int, float]]
@@ -33,7 +33,8 @@ class LabelledRows:
     """Rows of one model whose outcome counts; the arrays have one entry per row.
 
     `outcomes` and `scores` are as `contender.contracts.metrics.metric.RowValues` has them, `labels` the numbers of the
-    classes that were served (None where they were not recorded), `buckets` those of the units.
+    classes that were served (None where they were not recorded), `buckets` those of the units. `log_loss_clip` is the
+    least probability that counts in the log loss.
     """
 
     task: str
@@ -41,6 +42,7 @@ class LabelledRows:
     scores: Floats
     labels: Floats | None
     buckets: NDArray[np.uint8]
+    log_loss_clip: float = LOG_LOSS_CLIP
 
 
 class MetricSums(ABC):

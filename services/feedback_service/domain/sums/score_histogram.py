@@ -1,14 +1,24 @@
-"""Mergeable histograms of scores per class, and the area under the ROC curve that they give."""
+"""Mergeable histograms of the scores of each class, and the metrics of a binary model that they give."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from math import inf, isfinite, nan, sqrt
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import hypot, inf, isfinite, nan
+from typing import Self
 
 import numpy as np
+from scipy.special import logit
 
 from contender.contracts.metrics import Metric
 from contender.contracts.metrics.auc import AUC
-from services.feedback_service.domain.sums.estimates import Comparison, Estimate, Floats, compare, weights_of
+from services.feedback_service.domain.sums.estimates import (
+    Comparison,
+    Estimate,
+    Floats,
+    length,
+    never_certain,
+    weights_of,
+)
 from services.feedback_service.domain.sums.fixed_point import to_fixed_point
 from services.feedback_service.domain.sums.metric_sums import (
     Additions,
@@ -18,154 +28,183 @@ from services.feedback_service.domain.sums.metric_sums import (
     MetricSums,
     dense,
 )
-from services.feedback_service.domain.sums.units import BUCKETS
-
-_DAY_BINS = 100
-"""Bins of one class of a day's scores."""
 
 BINS = 1000
-"""Equal bins over [0, 1]: an AUC from them differs from the exact one by less than its standard error by far."""
+"""Equal bins of the logit: on the linear scale those of a rare event would share one bin."""
+
+LOGIT_LIMIT = 16.0
+"""The bins reach from minus to plus this; scores beyond are in the outermost ones."""
+
+UNIT_GROUPS = 20
+"""Groups of units that are left out in turn; each is every so many-th bucket."""
+
+MIN_UNIT_GROUPS = 10
+"""Groups with rows that an arm needs: a variance has one degree of freedom less."""
+
+MIN_OF_CLASS = 50
+"""Positives, and negatives, that an arm needs: with fewer the variance is too small by chance too often."""
+
+FIRST_KEY = 2 * BINS
+"""Smaller keys are of earlier releases. They had equal bins of the score over all units, for which there is no variance
+by groups of units: they are left out, and come back once the topics are read from their beginning."""
+
+_DAY_BINS = 200
+"""Bins of one class of a day's scores."""
+
+_KEYS = 2 * BINS * UNIT_GROUPS
+
+
+def _no_counts() -> Floats:
+    return np.zeros((UNIT_GROUPS, 2, BINS))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreHistogram(MetricSums):
-    """Scores of one variant of a binary model, counted by bin and outcome; both arrays have shape (BINS,).
+    """Scores of one variant of a binary model, counted by group of units, outcome (negatives first) and bin.
 
-    `rows` counts rows by the unit's bucket, shape (BUCKETS,); it says how many rows a unit has.
+    `counts` has shape (UNIT_GROUPS, 2, BINS). A metric is a subclass with its `statistic`.
     """
 
-    negatives: Floats = field(default_factory=lambda: np.zeros(BINS))
-    positives: Floats = field(default_factory=lambda: np.zeros(BINS))
-    rows: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
+    counts: Floats = field(default_factory=_no_counts)
+
+    @staticmethod
+    @abstractmethod
+    def statistic(counts: Floats) -> Floats:
+        """The metric of histograms of shape (..., 2, bins), shape (...); not a number where a class is missing."""
 
     @classmethod
     def additions(cls, metric: Metric, rows: LabelledRows) -> Additions:  # noqa: ARG003 - it needs scores alone
-        """One at the score's bin; the bins of the positives follow those of the negatives."""
-        bins = np.clip((rows.scores * BINS).astype(np.int64), 0, BINS - 1)
-        return bins + BINS * (rows.outcomes == 1.0), np.ones(len(bins))
+        """One at the score's bin."""
+        scaled = (logit(np.clip(rows.scores, 0.0, 1.0)) / LOGIT_LIMIT + 1.0) * (BINS / 2)
+        bins = np.clip(scaled, 0, BINS - 1).astype(np.int64)
+        groups = rows.buckets.astype(np.int64) % UNIT_GROUPS
+        return FIRST_KEY + (2 * groups + (rows.outcomes == 1.0)) * BINS + bins, np.ones(len(bins))
 
     @classmethod
-    def read(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> "ScoreHistogram":
-        """The histogram of what was counted by bin."""
-        negatives, positives = dense(totals, 2 * BINS).reshape(2, BINS)
-        return cls(negatives, positives, dense(rows, BUCKETS))
+    def read(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> Self:  # noqa: ARG003 - the totals say all
+        """The histogram of what was counted by bin. A row that an earlier release counted may have been taken back."""
+        counts = {key - FIRST_KEY: count for key, count in totals.items() if key >= FIRST_KEY and count > 0.0}
+        return cls(dense(counts, _KEYS).reshape(UNIT_GROUPS, 2, BINS))
 
     @classmethod
     def day_totals(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> dict[int, float]:  # noqa: ARG003
         """The day's histograms in _DAY_BINS bins: they say how much the days differ, and no more."""
         wide: dict[int, float] = {}
         for key, count in totals.items():
-            wide[key * _DAY_BINS // BINS] = wide.get(key * _DAY_BINS // BINS, 0.0) + count
+            if key >= FIRST_KEY:
+                day_key = (key - FIRST_KEY) % (2 * BINS) * _DAY_BINS // BINS
+                wide[day_key] = wide.get(day_key, 0.0) + count
         return wide
 
     @classmethod
     def day_effect(cls, epochs: Sequence[tuple[DayTotals, DayTotals]]) -> DayEffect | None:
         """The influences come from leaving out one day at a time (the jackknife; Efron and Stein, 1981)."""
         numbers = tuple(sorted({day for epoch in epochs for arm in epoch for day in arm}))
-        arrays = [tuple(_by_day(arm, numbers) for arm in epoch) for epoch in epochs]
-        value = _effect_of([tuple(arm.sum(axis=0) for arm in epoch) for epoch in arrays])
-        if not isfinite(value):
-            return None
+        pairs = [np.array([_by_day(arm, numbers) for arm in epoch]) for epoch in epochs]
+        wholes = [pair.sum(axis=1) for pair in pairs]
+        counted = [index for index, whole in enumerate(wholes) if _rarest(whole) >= MIN_OF_CLASS]
         without = [
-            _effect_of([tuple(arm.sum(axis=0) - arm[index] for arm in epoch) for epoch in arrays])
-            for index in range(len(numbers))
+            cls._effect([wholes[index] - pairs[index][:, day] for index in counted]) for day in range(len(numbers))
         ]
-        if not np.isfinite(without).all():
+        if not counted or not np.isfinite(without).all():
             return None
-        k = len(numbers)
+        k, value = len(numbers), cls._effect([wholes[index] for index in counted])
         return DayEffect(value, numbers, (np.mean(without) - np.array(without)) * (k - 1) / k)
 
     @classmethod
-    def compare(cls, epochs: Sequence[tuple["ScoreHistogram", "ScoreHistogram"]]) -> Comparison | None:
-        """Epochs as in `estimates.compare`, of rows that are independent; then the standard error is widened.
+    def _effect(cls, epochs: Iterable[Floats]) -> float:
+        """Challenger minus champion over epochs that have both classes in both arms, each of shape (2, 2, bins)."""
+        counted = [pair for pair in epochs if _rarest(pair) > 0.0]
+        if not counted:
+            return nan
+        weights = weights_of([(pair[0].sum(), pair[1].sum()) for pair in counted])
+        return float(weights @ [np.diff(cls.statistic(pair))[0] for pair in counted])
 
-        The rows of a unit are taken over all epochs: one that returns is still one observation.
+    @classmethod
+    def compare(cls, epochs: Sequence[tuple[Self, Self]]) -> Comparison | None:
+        """Epochs combined with the weights of `weights_of`, the variance from leaving out groups of units.
+
+        The influence of a group of units is added up over epochs before it is squared, so a unit that returns is still
+        one observation. The arms count as independent. For units that are in both, whose share in the difference
+        cancels out, the standard error is too large rather than too small.
+
+        Returns:
+            The comparison, or None while no epoch has MIN_OF_CLASS positives and negatives and MIN_UNIT_GROUPS groups
+            of units in both arms.
         """
-        comparison = compare([(champion.area, challenger.area) for champion, challenger in epochs])
-        if comparison is None:
+        looks = [(epoch, [arm.influence for arm in epoch]) for epoch in epochs if all(arm.is_enough for arm in epoch)]
+        looks = [(epoch, influences) for epoch, influences in looks if np.isfinite(influences).all()]
+        if not looks:
             return None
-        widening = max(sqrt(rows_per_unit(sum(arm.rows for arm in arms))) for arms in zip(*epochs, strict=True))
-        return replace(comparison, effect=_widened(comparison.effect, widening))
-
-    def __add__(self, other: "ScoreHistogram") -> "ScoreHistogram":
-        """The histogram of the rows of both."""
-        return ScoreHistogram(
-            self.negatives + other.negatives, self.positives + other.positives, self.rows + other.rows
+        weights = weights_of([(champion.n, challenger.n) for (champion, challenger), _ in looks])
+        champion, challenger = (
+            Estimate(
+                float(np.dot(weights, [epoch[arm].value for epoch, _ in looks])),
+                length(np.dot(weights, [influences[arm] for _, influences in looks])),
+                sum(epoch[arm].n for epoch, _ in looks),
+            )
+            for arm in (0, 1)
         )
+        difference = challenger.value - champion.value
+        error = never_certain(difference, hypot(champion.standard_error, challenger.standard_error), UNIT_GROUPS)
+        return Comparison(champion, challenger, Estimate(difference, error, champion.n + challenger.n))
+
+    def __add__(self, other: Self) -> Self:
+        """The histogram of the rows of both."""
+        return type(self)(self.counts + other.counts)
 
     @property
     def n(self) -> int:
         """All rows."""
-        return int(self.negatives.sum() + self.positives.sum())
+        return int(self.counts.sum())
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the rows give a figure."""
+        filled = int(np.count_nonzero(self.counts.any(axis=(1, 2))))
+        return _rarest(self.counts.sum(axis=0)) >= MIN_OF_CLASS and filled >= MIN_UNIT_GROUPS
+
+    @property
+    def value(self) -> float:
+        """The metric; it needs rows of both classes."""
+        return float(self.statistic(self.counts.sum(axis=0)))
+
+    @property
+    def influence(self) -> Floats:
+        """How much each group of units moves the metric, shape (UNIT_GROUPS,): the sum of squares is the variance.
+
+        Source: the jackknife over groups; Efron and Stein, The jackknife estimate of variance, Annals of Statistics
+        1981. It allows for the rows of a unit resembling each other, since a unit is in one group. The influence is
+        infinite where a class is in one group alone.
+        """
+        whole = self.counts.sum(axis=0)
+        filled = np.flatnonzero(self.counts.any(axis=(1, 2)))
+        without = whole - self.counts[filled]
+        if not len(filled) or not (without.sum(axis=-1) > 0.0).all():
+            return np.full(UNIT_GROUPS, inf)
+        values = self.statistic(without)
+        influence = np.zeros(UNIT_GROUPS)
+        influence[filled] = (values.mean() - values) * np.sqrt((len(filled) - 1) / len(filled))
+        return influence
 
     @property
     def estimate(self) -> Estimate:
-        """The area under the ROC curve, with a standard error that allows for all rows of a unit being alike."""
-        return _widened(self.area, sqrt(rows_per_unit(self.rows)))
-
-    @property
-    def area(self) -> Estimate:
-        """The probability that a positive outscores a negative, for rows that are independent; scores in one bin tie.
-
-        Source: DeLong, DeLong, Clarke-Pearson, Comparing the areas under two or more correlated ROC curves, Biometrics
-        1988: the variance is that of the placements of the positives among the negatives, divided by the positives,
-        plus the same the other way round. The value is not a number while a class is missing.
-        """
-        negatives, positives = self.negatives.sum(), self.positives.sum()
-        if min(negatives, positives) == 0:
-            return Estimate(nan, inf, self.n)
-        beaten = (np.cumsum(self.negatives) - 0.5 * self.negatives) / negatives
-        beating = 1.0 - (np.cumsum(self.positives) - 0.5 * self.positives) / positives
-        value = float(beaten @ self.positives / positives)
-        variance = _variance_of_mean(beaten, self.positives) + _variance_of_mean(beating, self.negatives)
-        return Estimate(value, sqrt(variance), self.n)
+        """The metric, unknown while the rows are not enough."""
+        error = length(self.influence) if self.is_enough else inf
+        return Estimate(self.value, error, self.n) if isfinite(error) else Estimate(nan, inf, self.n)
 
 
 def _by_day(arm: DayTotals, numbers: Sequence[int]) -> Floats:
-    """The histograms of the days of these numbers, negatives first, shape (days, 2 * _DAY_BINS)."""
-    return np.array([dense(arm.get(day, {}), 2 * _DAY_BINS) for day in numbers])
+    """The histograms of the days of these numbers, shape (days, 2, _DAY_BINS)."""
+    return np.array([dense(arm.get(day, {}), 2 * _DAY_BINS) for day in numbers]).reshape(-1, 2, _DAY_BINS)
 
 
-def _effect_of(epochs: Sequence[tuple[Floats, ...]]) -> float:
-    """Challenger minus champion in the area under the ROC curve; not a number while a class is missing everywhere."""
-    counted = [arms for arms in epochs if all(np.all(arm.reshape(2, -1).sum(axis=1) > 0.0) for arm in arms)]
-    if not counted:
-        return nan
-    weights = weights_of([(arms[0].sum(), arms[1].sum()) for arms in counted])
-    return float(weights @ [_area(arms[1]) - _area(arms[0]) for arms in counted])
-
-
-def _area(counts: Floats) -> float:
-    negatives, positives = counts.reshape(2, -1)
-    beaten = np.cumsum(negatives) - 0.5 * negatives
-    return float(beaten @ positives / negatives.sum() / positives.sum())
-
-
-def rows_per_unit(rows: Floats) -> float:
-    """Rows that a unit has on average, seen from a row: sum(u^2) / sum(u) over units of u rows; at least 1.
-
-    `rows` are counts by the unit's bucket, shape (BUCKETS,). Units are hashed to buckets at random, so the spread of
-    the counts estimates the sum of the squared units. The variance of a sum over rows is so many times that over
-    independent rows if all rows of a unit are alike, and less if they are not (the design effect; Kish, Survey
-    Sampling, 1965, chapter 5).
-    """
-    n = float(rows.sum())
-    return max(1.0, float(np.square(rows - rows.mean()).sum()) * BUCKETS / (BUCKETS - 1) / n) if n else 1.0
+def _rarest(counts: Floats) -> float:
+    """The fewest rows of a class in histograms of shape (..., 2, bins)."""
+    return float(counts.sum(axis=-1).min())
 
 
 def read_first_release(negatives: Mapping[int, int], positives: Mapping[int, int]) -> dict[str, dict[int, int]]:
-    """Totals by metric of the histograms that the first release stored apart: it had one such metric."""
+    """Totals by metric of the histograms that the first release stored apart; `FIRST_KEY` says what becomes of them."""
     counts = {**negatives, **{BINS + score_bin: count for score_bin, count in positives.items()}}
     return {AUC.name: {key: to_fixed_point(count) for key, count in counts.items()}} if counts else {}
-
-
-def _widened(estimate: Estimate, factor: float) -> Estimate:
-    return replace(estimate, standard_error=factor * estimate.standard_error)
-
-
-def _variance_of_mean(values: Floats, counts: Floats) -> float:
-    n = float(counts.sum())
-    if n < 2:  # noqa: PLR2004 - a variance takes two values
-        return inf
-    mean = values @ counts / n
-    return float(np.square(values - mean) @ counts / (n - 1.0) / n)
