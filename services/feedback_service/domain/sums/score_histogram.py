@@ -132,15 +132,16 @@ class ScoreHistogram(MetricSums):
             The comparison, or None while no epoch has MIN_OF_CLASS positives and negatives and MIN_UNIT_GROUPS groups
             of units in both arms.
         """
-        looks = [(epoch, [arm.influence for arm in epoch]) for epoch in epochs if all(arm.is_enough for arm in epoch)]
+        looks = [(epoch, np.array([arm.influence for arm in epoch])) for epoch in epochs]
         looks = [(epoch, influences) for epoch, influences in looks if np.isfinite(influences).all()]
         if not looks:
             return None
         weights = weights_of([(champion.n, challenger.n) for (champion, challenger), _ in looks])
+        influences = np.tensordot(weights, np.array([influences for _, influences in looks]), axes=1)
         champion, challenger = (
             Estimate(
                 float(np.dot(weights, [epoch[arm].value for epoch, _ in looks])),
-                length(np.dot(weights, [influences[arm] for _, influences in looks])),
+                length(influences[arm]),
                 sum(epoch[arm].n for epoch, _ in looks),
             )
             for arm in (0, 1)
@@ -159,12 +160,6 @@ class ScoreHistogram(MetricSums):
         return int(self.counts.sum())
 
     @property
-    def is_enough(self) -> bool:
-        """Whether the rows give a figure."""
-        filled = int(np.count_nonzero(self.counts.any(axis=(1, 2))))
-        return _rarest(self.counts.sum(axis=0)) >= MIN_OF_CLASS and filled >= MIN_UNIT_GROUPS
-
-    @property
     def value(self) -> float:
         """The metric; it needs rows of both classes."""
         return float(self.statistic(self.counts.sum(axis=0)))
@@ -174,23 +169,25 @@ class ScoreHistogram(MetricSums):
         """How much each group of units moves the metric, shape (UNIT_GROUPS,): the sum of squares is the variance.
 
         Source: the jackknife over groups; Efron and Stein, The jackknife estimate of variance, Annals of Statistics
-        1981. It allows for the rows of a unit resembling each other, since a unit is in one group. The influence is
-        infinite where a class is in one group alone.
+        1981. It allows for the rows of a unit resembling each other, since a unit is in one group. From k groups the
+        variance itself is uncertain: it is taken (k - 1) / (k - 3) times, as Student's t has it. The influence is
+        infinite below MIN_OF_CLASS and MIN_UNIT_GROUPS, and where a class is in one group alone.
         """
         whole = self.counts.sum(axis=0)
         filled = np.flatnonzero(self.counts.any(axis=(1, 2)))
         without = whole - self.counts[filled]
-        if not len(filled) or not (without.sum(axis=-1) > 0.0).all():
+        k = len(filled)
+        if k < MIN_UNIT_GROUPS or _rarest(whole) < MIN_OF_CLASS or not (without.sum(axis=-1) > 0.0).all():
             return np.full(UNIT_GROUPS, inf)
         values = self.statistic(without)
         influence = np.zeros(UNIT_GROUPS)
-        influence[filled] = (values.mean() - values) * np.sqrt((len(filled) - 1) / len(filled))
+        influence[filled] = (values.mean() - values) * (k - 1) / np.sqrt(k * (k - 3))
         return influence
 
     @property
     def estimate(self) -> Estimate:
         """The metric, unknown while the rows are not enough."""
-        error = length(self.influence) if self.is_enough else inf
+        error = length(self.influence)
         return Estimate(self.value, error, self.n) if isfinite(error) else Estimate(nan, inf, self.n)
 
 
