@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contender.contracts.tasks.task import ScoreArray, Task
+from contender.contracts.tasks.task import ScoreArray, Task, parse_number
 from contender.contracts.values import Outcome, Scalar, Score
 
 
@@ -38,8 +38,9 @@ class Regression(Task):
         return "must be one number per row" if any(isinstance(score, list) for score in scores) else ""
 
     def outcome_value(self, outcome: Outcome, classes: Sequence[Scalar]) -> float | None:  # noqa: ARG002
-        """The number; None for booleans and text."""
-        return None if isinstance(outcome, bool | str) else float(outcome)
+        """The number, or the one that a text spells; None for booleans and other text."""
+        value = parse_number(outcome) if isinstance(outcome, str) else outcome
+        return None if value is None or isinstance(value, bool) else float(value)
 
     def fallback_fault(self, value: float) -> str:
         """Anything but a finite number."""

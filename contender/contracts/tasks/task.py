@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -114,8 +115,36 @@ def is_probability(score: float) -> bool:
 
 
 def class_number(outcome: Outcome, classes: Sequence[Scalar]) -> float | None:
-    """The number of the outcome's class; None for an outcome that is not a class."""
-    return float(classes.index(outcome)) if outcome in classes else None
+    """The number of the outcome's class; None for an outcome that is not a class.
+
+    A text stands for the number or truth value that it spells in JSON, and those for the class that is spelled so,
+    unless the outcome itself is a class.
+    """
+    if outcome in classes:
+        return float(classes.index(outcome))
+    for spelling in _other_spellings(outcome):
+        if spelling in classes:
+            return float(classes.index(spelling))
+    return None
+
+
+def parse_number(text: str) -> float | bool | None:
+    """The number or truth value that a text spells in JSON; None for any other text."""
+    try:
+        value: float | bool = _JSON_NUMBERS.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None
+    return value
+
+
+def _other_spellings(outcome: Outcome) -> list[Scalar]:
+    """The other ways to write an outcome, none of which loses anything."""
+    if isinstance(outcome, str):
+        value = parse_number(outcome)
+        return [] if value is None else [value]
+    if isinstance(outcome, bool):
+        return [str(outcome).lower(), str(outcome)]
+    return [*_spellings(outcome), str(outcome)]
 
 
 def _probabilities(scores: ScoreArray) -> ScoreArray:
@@ -131,3 +160,6 @@ def _spellings(label: Scalar) -> list[Scalar]:
     if isinstance(label, float) and label.is_integer():
         return [label, str(int(label))]
     return [label, str(label)]
+
+
+_JSON_NUMBERS = msgspec.json.Decoder(bool | int | float)
