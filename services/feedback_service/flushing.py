@@ -162,6 +162,7 @@ class Flusher:
         if not topics:
             return
         asked_at = self.clock.now()
+        requests = {number: partition.aggregates.request_ends(asked_at) for number, partition in partitions.items()}
         try:
             async with asyncio.timeout(_ASK_S):
                 ends = await self.app.consumer.highwaters(*topics)
@@ -170,11 +171,11 @@ class Flusher:
             return
         for number, partition in partitions.items():
             marks = partition.aggregates.marks
-            partition.predictions_end = ends[TP(PREDICTIONS.name, number)]
-            has_predictions = marks.predictions + 1 >= partition.predictions_end
-            has_feedback = marks.feedback + 1 >= ends[TP(FEEDBACK.name, number)]
-            if has_predictions and has_feedback:
-                partition.aggregates.note_caught_up(asked_at)
+            predictions_end, feedback_end = (ends[TP(topic.name, number)] for topic in (PREDICTIONS, FEEDBACK))
+            partition.predictions_end = predictions_end
+            partition.aggregates.note_ends(requests[number], predictions_end, feedback_end)
+            has_predictions = marks.predictions + 1 >= predictions_end
+            has_feedback = marks.feedback + 1 >= feedback_end
             self._expire_until[number] = -_SLACK_S + min(
                 asked_at if has_predictions else marks.predictions_sent_at,
                 asked_at if has_feedback else marks.feedback_sent_at,

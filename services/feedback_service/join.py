@@ -10,6 +10,7 @@ from math import inf
 
 from services.feedback_service.changes import ChangedTable, LocalTable, Write
 from services.feedback_service.domain.aggregates import PartitionAggregates, RowChange
+from services.feedback_service.domain.clocks import Clocks, Revisions
 from services.feedback_service.domain.entries import (
     FrameEntry,
     decode_frame,
@@ -59,7 +60,7 @@ class Limits:
     """How long entries are kept, and how many reports wait.
 
     Args:
-        allowed_lateness_s: how far an experiment's watermark stays behind its newest prediction.
+        allowed_lateness_s: how far the clocks of experiments stay behind.
         retention_s: how long a frame and its reports are kept, besides twice its window.
         waiting_s: how long reports wait for their prediction.
         waiting_reports: most reports of a partition that wait.
@@ -78,12 +79,13 @@ class PartitionJoin:
         partition: the number of the partition.
         local: its entries as of the last flush.
         limits: how long entries are kept, and how many reports wait.
+        clocks: the clocks of the experiments.
     """
 
-    def __init__(self, partition: int, local: LocalTable, limits: Limits) -> None:
+    def __init__(self, partition: int, local: LocalTable, limits: Limits, clocks: Clocks) -> None:
         self.table = ChangedTable(local)
         self._limits = limits
-        self.aggregates = PartitionAggregates(partition, self.table, allowed_lateness_s=limits.allowed_lateness_s)
+        self.aggregates = PartitionAggregates(partition, self.table, clocks)
         self.predictions_end = inf
         """The end of the topic `predictions` when Kafka was last asked; infinite before."""
         self.waiting = sum(
@@ -136,7 +138,7 @@ class PartitionJoin:
 
     def applied(self, topic: str, at: SourceOffset) -> None:
         """Note that a record has been applied. Records before it that were never read are gone from the topic."""
-        self.aggregates.marks = self.aggregates.marks.after(topic, at.offset, at.sent_at)
+        self.aggregates.note_applied(topic, at.offset, at.sent_at)
 
     def _report(self, frame_id: str, chunk_number: int, reports: dict[int, list[Report]], at: SourceOffset) -> None:
         aggregates = self.aggregates
@@ -268,12 +270,19 @@ class Join:
     Args:
         open_table: opens a partition's entries as of its last flush.
         limits: how long entries are kept, and how many reports wait.
+        revisions: the newest revisions of experiments; by default none are known.
     """
 
-    def __init__(self, open_table: Callable[[int], LocalTable], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        open_table: Callable[[int], LocalTable],
+        limits: Limits | None = None,
+        revisions: Revisions | None = None,
+    ) -> None:
         self.partitions: dict[int, PartitionJoin] = {}
         self._open_table = open_table
         self._limits = limits or Limits()
+        self._revisions: Revisions = {} if revisions is None else revisions
 
     def forget(self) -> None:
         """Drop all partitions; their next owner reads again what was not flushed."""
@@ -281,8 +290,10 @@ class Join:
 
     def assign(self, owned: Iterable[int]) -> None:
         """Own these partitions, as of their tables, and no others."""
+        clocks = Clocks(self._revisions, self._limits.allowed_lateness_s)
         self.partitions = {
-            partition: PartitionJoin(partition, self._open_table(partition), self._limits) for partition in owned
+            partition: PartitionJoin(partition, self._open_table(partition), self._limits, clocks)
+            for partition in owned
         }
 
 

@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 
 from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
+    DaySnapshot,
     ExperimentUpdate,
     GroupHeader,
     PartitionSnapshot,
@@ -88,14 +89,13 @@ class RedisSnapshots:
     async def write(self, update: ExperimentUpdate) -> None:
         """Bring an experiment's snapshot of one partition up to date, in one transaction."""
         key = self._key(update.experiment)
-        encoded = {name: msgspec.msgpack.encode(cohort) for name, cohort in update.changed.items()}
+        encoded = {name: msgspec.msgpack.encode(part) for name, part in update.fields.items()}
         encoded[str(update.partition)] = msgspec.msgpack.encode(update.headers)
         async with _deadline():
             gone = set(update.gone)
             if update.complete:
-                prefix = f"{update.partition}:"
                 stored = {name.decode() for name in cast("list[bytes]", await self._redis.hkeys(key))}
-                gone |= {name for name in stored if name.startswith(prefix)} - set(update.changed)
+                gone |= {name for name in stored if update.is_own(name)} - set(update.fields)
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hset(key, items=[part for pair in encoded.items() for part in pair])
                 if gone:
@@ -145,10 +145,9 @@ class InMemorySnapshots:
     async def write(self, update: ExperimentUpdate) -> None:
         """Bring an experiment's snapshot of one partition up to date."""
         fields = self._fields.setdefault(update.experiment, {})
-        prefix = f"{update.partition}:"
-        for name in [name for name in fields if name in update.gone or (update.complete and name.startswith(prefix))]:
+        for name in [name for name in fields if name in update.gone or (update.complete and update.is_own(name))]:
             del fields[name]
-        fields.update({name: msgspec.msgpack.encode(cohort) for name, cohort in update.changed.items()})
+        fields.update({name: msgspec.msgpack.encode(part) for name, part in update.fields.items()})
         fields[str(update.partition)] = msgspec.msgpack.encode(update.headers)
 
     async def write_status(self, status: PartitionStatus, last: PartitionStatus | None = None) -> bool:
@@ -189,13 +188,14 @@ def encoded_status(status: PartitionStatus | None) -> bytes | None:
 def decoded_snapshots(statuses: Sequence[bytes | None], fields: dict[str, bytes]) -> list[PartitionSnapshot]:
     """Snapshots from what a store keeps: the partitions' statuses in their order, and one experiment's fields."""
     cohorts = {name: _decode(value, CohortSnapshot) for name, value in fields.items() if ":" in name}
+    days = {name: _decode(value, DaySnapshot) for name, value in fields.items() if "/" in name}
     snapshots = []
     for value in statuses:
         if value is None:
             continue
         status = _decode(value, PartitionStatus)
         headers = fields.get(str(status.partition))
-        groups = snapshot_groups(_decode(headers, list[GroupHeader]), cohorts) if headers else []
+        groups = snapshot_groups(_decode(headers, list[GroupHeader]), cohorts, days) if headers else []
         snapshots.append(PartitionSnapshot(status, groups))
     return snapshots
 

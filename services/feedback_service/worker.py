@@ -11,8 +11,10 @@ from faust.streams import Stream
 from faust.types import TP, StreamT
 
 from services.feedback_service.changelog import ChangelogTable, create_table
+from services.feedback_service.domain.marks import Marks
 from services.feedback_service.domain.snapshots import PartitionStatus
 from services.feedback_service.errors import ResultsUnavailable
+from services.feedback_service.experiments import ExperimentsFromKafka
 from services.feedback_service.flushing import Flusher
 from services.feedback_service.join import Join, Limits
 from services.feedback_service.metrics import OWNED, SNAPSHOTS
@@ -107,13 +109,15 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
     on_disk = settings.table_store == "rocksdb://"
     tables = LocalTables(data / f"counts-{settings.feedback_state}" if on_disk else None, clock)
     table = create_table(app, TABLE, settings.partitions, tables)
-    join = Join(tables.partition, limits_of(settings))
+    revisions = ExperimentsFromKafka(settings.kafka)
+    join = Join(tables.partition, limits_of(settings), revisions)
     changelog = changelog_of(settings.feedback_state)
     flushing = Flusher(app, join, tables, changelog, clock, settings.feedback_unacknowledged_limit)
     _read_topics(app, flushing)
     _follow_ownership(app, flushing, table)
     publishing = SnapshotPublisher(join, store, clock, settings.snapshot_heartbeat_s)
     _repeat(app, flushing, publishing, settings)
+    _follow_experiments(app, revisions)
     return app
 
 
@@ -166,6 +170,16 @@ def _repeat(app: faust.App, flushing: Flusher, publishing: SnapshotPublisher, se
     app.timer(settings.snapshot_interval_s)(publishing.publish)
 
 
+def _follow_experiments(app: faust.App, revisions: ExperimentsFromKafka) -> None:
+    """Keep the revisions up to date while the worker runs."""
+
+    async def follow() -> None:
+        async with revisions:
+            await app.wait_until_stopped()
+
+    app.task(follow)
+
+
 def _unacknowledged(stream: StreamT[bytes]) -> StreamT[bytes]:
     """The stream with nothing acknowledged by Faust itself."""
     return cast("Stream[bytes]", stream).noack()
@@ -213,6 +227,9 @@ async def _rewind(app: faust.App, join: Join) -> None:
         return
     consumer: Any = app.consumer  # Faust's interface lacks methods of its only implementation
     earliest = await consumer.earliest_offsets(*stored)
+    for number, joined in join.partitions.items():
+        first = [earliest[TP(topic, number)] for topic in (PREDICTIONS.name, FEEDBACK.name)]
+        joined.aggregates.begins = Marks(*(offset - 1 for offset in first))
     committed = await consumer.seek_to_committed()
     start = {tp: max(earliest[tp], offset) for tp, offset in stored.items()}
     gone = {

@@ -80,6 +80,8 @@ async def published() -> InMemorySnapshots:
     join.partitions[0].record_feedback(FeedbackFrame(events), SourceOffset(0))
     snapshots = InMemorySnapshots()
     aggregates = join.partitions[0].aggregates
+    aggregates.note_ends(aggregates.request_ends(1e9), predictions=1, feedback=1)
+    aggregates.fold()
     for update in aggregates.updates(10):
         await snapshots.write(update)
     await snapshots.write_status(aggregates.status(77.0))

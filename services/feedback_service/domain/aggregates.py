@@ -5,14 +5,17 @@ are read, each cell adds what it does not hold yet and nothing else.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from services.feedback_service.domain.cell_store import CellStore, Table
 from services.feedback_service.domain.cells import Cell
+from services.feedback_service.domain.clocks import Clocks, EventTime
 from services.feedback_service.domain.entries import BlockEntry, FrameEntry, row_groups
-from services.feedback_service.domain.groups import Experiment, Group, by_id
+from services.feedback_service.domain.groups import Experiment, Group, by_id, decode_watermark, encode_watermark
 from services.feedback_service.domain.keys import (
     COHORTS,
     COUNTS,
+    DAYS,
     EXPERIMENTS,
     INTENT,
     MARKS,
@@ -21,7 +24,9 @@ from services.feedback_service.domain.keys import (
     day_key,
     experiment_key,
     parse_cohort_key,
+    parse_day_key,
     total_key,
+    watermark_key,
 )
 from services.feedback_service.domain.labelling import label_rows
 from services.feedback_service.domain.marks import Marks
@@ -29,12 +34,19 @@ from services.feedback_service.domain.publishing import PendingUpdates
 from services.feedback_service.domain.reports import LabelChunk, RowReports
 from services.feedback_service.domain.snapshots import ExperimentUpdate, PartitionStatus
 
-DAY_S = 86_400.0
-IDLE_FOLD_S = DAY_S
-"""How long after its rows have matured by the wall clock an idle experiment's last cohorts are folded."""
-
 RowChange = tuple[int, RowReports, RowReports]
 """A row of a frame, and its reports before and after a feedback frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndsRequest:
+    """Kafka was asked at `asked_at`, in seconds since the Unix epoch, where the topics end.
+
+    `reached` is what the experiments had reached at that time.
+    """
+
+    asked_at: float
+    reached: Mapping[str, EventTime]
 
 
 class PartitionAggregates:
@@ -43,26 +55,39 @@ class PartitionAggregates:
     Args:
         partition: the number of the partition.
         table: its durable entries.
-        allowed_lateness_s: how far an experiment's watermark stays behind its newest prediction.
+        clocks: the clocks of the experiments.
     """
 
-    def __init__(self, partition: int, table: Table, *, allowed_lateness_s: float = 0.0) -> None:
+    def __init__(self, partition: int, table: Table, clocks: Clocks) -> None:
         self.partition = partition
         self.marks = Marks.decode(table.get(MARKS))
         """The offsets that have been applied; `durable` are those of the last flush."""
         self.durable = self.marks
         self.intent = Marks.decode(table.get(INTENT))
         self.caught_up_at: float | None = None
+        """Both topics have been read to their ends of this time."""
+        self.begins = Marks()
+        """The offsets before the first records that the topics still hold."""
+        self._ends: tuple[EndsRequest, Marks] | None = None
         self._table = table
-        self._allowed_lateness_s = allowed_lateness_s
+        self._clocks = clocks
         self._cells = CellStore(table)
         self._changed_experiments: set[str] = set()
+        self._changed_watermarks: set[str] = set()
         self.experiments: dict[str, Experiment] = {}
         for _, value in table.scan(EXPERIMENTS):
             experiment = Experiment.decode(value)
+            experiment.watermark = decode_watermark(table.get(watermark_key(experiment.name)))
             self.experiments[experiment.name] = experiment
+        self._list_days()
         self._open_cohorts()
         self._pending = PendingUpdates(partition, self.experiments)
+
+    def _list_days(self) -> None:
+        """Look up the days of groups that an older release has stored."""
+        unlisted = {group.id: group for group in by_id(self.experiments.values()).values() if group.days is None}
+        for group in unlisted.values():
+            group.days = {parse_day_key(key)[1] for key, _ in self._table.scan(DAYS + group.id)}
 
     def _open_cohorts(self) -> None:
         groups = by_id(self.experiments.values())
@@ -74,10 +99,37 @@ class PartitionAggregates:
             else:
                 group.open.setdefault(number, set()).add(day)
 
-    def note_caught_up(self, now: float) -> None:
-        """Note that both topics have been read to their end: nothing will be read again."""
-        self.caught_up_at = now
+    def request_ends(self, asked_at: float) -> EndsRequest:
+        """Kafka is to be asked where the topics end; `note_ends` takes its answer."""
+        reached = {
+            name: EventTime(experiment.newest, experiment.arrived_at)
+            for name, experiment in self.experiments.items()
+            if len(experiment.ahead) > 1
+        }
+        return EndsRequest(asked_at, reached)
+
+    def note_ends(self, request: EndsRequest, predictions: int, feedback: int) -> None:
+        """Note where the topics end, as the offsets of the next records. Earlier ends are to be reached first."""
+        if self._ends is None:
+            self._ends = request, Marks(predictions - 1, feedback - 1)
+        self._reach_ends()
+
+    def note_applied(self, topic: str, offset: int, sent_at: float) -> None:
+        """Note that a record has been applied. Records before it that were never read are gone from the topic."""
+        self.marks = self.marks.after(topic, offset, sent_at)
+        self._reach_ends()
+
+    def _reach_ends(self) -> None:
+        """Once both topics have been read to their ends of some moment, nothing of that moment will be read again."""
+        if self._ends is None:
+            return
+        request, ends = self._ends
+        if not self.marks.joined(self.begins).covers(ends):
+            return
+        self._ends = None
+        self.caught_up_at = request.asked_at
         self.intent = self.marks
+        self._clocks.note(self.partition, request.reached)
 
     @property
     def settled(self) -> bool:
@@ -105,6 +157,8 @@ class PartitionAggregates:
         rows = {row: chunk for chunk in chunks for row in chunk.rows}
         if frame.offset > self.counts.predictions_mark:
             self._count_frame(frame, rows)
+        for block in frame.unanswered:
+            self._add_unanswered(frame, block)
         for first, block in frame.located():
             if block.compared and block.size:
                 reported = {row - first: chunk for row, chunk in rows.items() if first <= row < first + block.size}
@@ -115,6 +169,7 @@ class PartitionAggregates:
         mark = max(cell.feedback_mark, self.marks.feedback)
         totals = {row: chunk.at(row, mark).total for row, chunk in rows.items()}
         counts = {"unmatched": -sum(totals.values()), "predictions": 0, NO_EXPERIMENT: 0}
+        counts["unanswered"] = sum(block.size for block in frame.unanswered)
         counts["refused"] = sum(total for row, total in totals.items() if row >= frame.size)
         for first, block in frame.located():
             counts["predictions"] += block.size
@@ -135,11 +190,11 @@ class PartitionAggregates:
     def _add_block(self, frame: FrameEntry, first: int, block: BlockEntry, reported: Mapping[int, LabelChunk]) -> None:
         experiment = self.experiments.setdefault(block.experiment, Experiment(block.experiment))
         group = experiment.group(block)
-        experiment.advance(float(block.times.max()), frame.sent_at)
+        experiment.advance(block, frame.offset, first, frame.sent_at)
         self._changed_experiments.add(experiment.name)
         self._pending.change(experiment.name)
         buckets, degraded = block.buckets, block.degraded_rows
-        for number, day, rows in row_groups(block, group.width_s, DAY_S):
+        for number, day, rows in row_groups(block, group.width_s):
             for key, cell in self._targets(group, number, day):
                 if frame.offset <= cell.predictions_mark:
                     continue
@@ -158,6 +213,18 @@ class PartitionAggregates:
                 cell.add(1, label_rows(block, histories))
                 self._change_cell(group, key)
 
+    def _add_unanswered(self, frame: FrameEntry, block: BlockEntry) -> None:
+        experiment = self.experiments.setdefault(block.experiment, Experiment(block.experiment))
+        group = experiment.group(block)
+        self._changed_experiments.add(experiment.name)
+        self._pending.change(experiment.name)
+        buckets = block.buckets
+        for number, day, rows in row_groups(block, group.width_s):
+            for key, cell in self._targets(group, number, day):
+                if frame.offset > cell.predictions_mark:
+                    cell.add_unanswered(buckets[list(rows)].tolist())
+                    self._change_cell(group, key)
+
     def change_reports(self, frame: FrameEntry, offset: int, changes: Sequence[RowChange]) -> None:
         """Label the rows of an experiment again that the feedback frame at `offset` reports on."""
         for first, block in frame.located():
@@ -169,7 +236,7 @@ class PartitionAggregates:
         self, frame: FrameEntry, block: BlockEntry, offset: int, changes: Mapping[int, tuple[RowReports, RowReports]]
     ) -> None:
         group = self.experiments.setdefault(block.experiment, Experiment(block.experiment)).group(block)
-        for number, day, rows in row_groups(block, group.width_s, DAY_S, list(changes)):
+        for number, day, rows in row_groups(block, group.width_s, list(changes)):
             before = label_rows(block, [(index, changes[index][0]) for index in rows])
             after = label_rows(block, [(index, changes[index][1]) for index in rows])
             for key, cell in [*self._targets(group, number, day), (COUNTS, self.counts)]:
@@ -209,16 +276,27 @@ class PartitionAggregates:
             _, number, day = parse_cohort_key(key)
             group.open.setdefault(number, set()).add(day)
             self._pending.change(group.key.experiment, (group.id, number))
-        elif key == total_key(group.id):
+        elif key.startswith(DAYS):
+            _, day = parse_day_key(key)
+            if group.days is not None and day not in group.days:
+                group.days.add(day)
+                self._changed_experiments.add(group.key.experiment)
+            self._pending.change_day(group.key.experiment, group.id, day)
+        else:
             self._pending.change(group.key.experiment, (group.id, None))
 
     def fold(self) -> None:
         """Add the cohorts that have matured to their totals and days."""
         for experiment in self.experiments.values():
-            clock = max(experiment.newest, experiment.clock(self.caught_up_at) - IDLE_FOLD_S) - self._allowed_lateness_s
-            for group in experiment.groups.values():
-                for number in group.due(clock):
-                    self._fold(group, number)
+            time = self._clocks.time(experiment, self.caught_up_at)
+            due = [(group, number) for group in experiment.groups.values() for number in group.due(time)]
+            for group, number in due:
+                self._fold(group, number)
+            # Without cohorts to fold it advances in steps, so that an idle experiment is seldom written.
+            if due or time - experiment.watermark >= experiment.cohort_width_s:
+                experiment.watermark = max(time, experiment.watermark)
+                self._changed_watermarks.add(experiment.name)
+                self._pending.change(experiment.name)
 
     def _fold(self, group: Group, number: int) -> None:
         total_at = total_key(group.id)
@@ -241,14 +319,18 @@ class PartitionAggregates:
     @property
     def is_changed(self) -> bool:
         """Whether a flush has anything to write."""
-        return self.marks != self.durable or self._cells.is_changed or bool(self._changed_experiments)
+        is_changed = self._cells.is_changed or bool(self._changed_experiments or self._changed_watermarks)
+        return is_changed or self.marks != self.durable
 
     def write(self) -> None:
-        """Put the changes into the table."""
+        """Put the changes into the table: a watermark last, so that it is never ahead of what was folded."""
         for name in sorted(self._changed_experiments):
             self._table.put(experiment_key(name), self.experiments[name].encode())
         self._changed_experiments = set()
         self._cells.write(self.marks.predictions, self.marks.feedback)
+        for name in sorted(self._changed_watermarks):
+            self._table.put(watermark_key(name), encode_watermark(self.experiments[name].watermark))
+        self._changed_watermarks = set()
 
     def status(self, now: float) -> PartitionStatus:
         """The offsets that have been applied, and the counts; `now` is stored with them."""
@@ -264,7 +346,7 @@ class PartitionAggregates:
     def updates(self, limit: int) -> list[ExperimentUpdate]:
         """The unpublished changes of at most `limit` experiments; they count as published (see `publish_again`)."""
         names = self._pending.due(limit)
-        updates = [self._pending.update(self.experiments[name], self._cell, self._allowed_lateness_s) for name in names]
+        updates = [self._pending.update(self.experiments[name], self._cell) for name in names]
         for name in names:
             self._pending.published(name)
         self._cells.shrink()

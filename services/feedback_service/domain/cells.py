@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from contender.contracts.feedback_service import Counts
+from contender.contracts.metrics import METRICS
 from services.feedback_service.domain.labelling import RowChanges
-from services.feedback_service.domain.snapshots import CohortSnapshot
+from services.feedback_service.domain.snapshots import CohortSnapshot, DaySnapshot
+from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.sums.exact import ExactSums, SumsEntry, nonzero
 
 
@@ -26,11 +28,16 @@ class CellEntry(msgspec.Struct, frozen=True, array_like=True):
     rows: dict[int, int]
     labelled: SumsEntry
     assumed: SumsEntry
+    unanswered: dict[int, int] = {}
+    late: dict[int, int] = {}
 
 
 @dataclass(slots=True)
 class Cell:
     """Some rows of one variant, and their labels.
+
+    `rows`, `unanswered` and `late` count rows by the unit's bucket: those with a prediction, those without, and those
+    whose label came after their window alone.
 
     The marks are those that it was loaded with: it holds frames and reports up to them, whatever is read again.
     `folded_until` is the number of the first cohort that is not in it, for cells of matured rows.
@@ -43,6 +50,8 @@ class Cell:
     rows: Counter[int] = field(default_factory=Counter)
     labelled: ExactSums = field(default_factory=ExactSums)
     assumed: ExactSums = field(default_factory=ExactSums)
+    unanswered: Counter[int] = field(default_factory=Counter)
+    late: Counter[int] = field(default_factory=Counter)
 
     def add_predictions(self, buckets: Sequence[int], *, degraded: int, fallbacks: int) -> None:
         """Count predictions."""
@@ -51,9 +60,16 @@ class Cell:
         self.counts["degraded"] += degraded
         self.counts["fallbacks"] += fallbacks
 
+    def add_unanswered(self, buckets: Sequence[int]) -> None:
+        """Count rows that were assigned the variant and got no prediction."""
+        self.unanswered.update(buckets)
+        self.counts["unanswered"] += len(buckets)
+
     def add(self, sign: int, changes: RowChanges) -> None:
         """Add the changes of rows, or take them back."""
         self.count(sign, changes.counts)
+        for bucket, rows in changes.late.items():
+            self.late[bucket] += sign * rows
         self.labelled.add(sign, changes.labelled)
         self.assumed.add(sign, changes.assumed)
 
@@ -66,6 +82,8 @@ class Cell:
         """Add all rows of another cell."""
         self.counts.update(other.counts)
         self.rows.update(other.rows)
+        self.unanswered.update(other.unanswered)
+        self.late.update(other.late)
         self.labelled.absorb(other.labelled)
         self.assumed.absorb(other.assumed)
 
@@ -73,15 +91,31 @@ class Cell:
         """The counts as they are published."""
         return msgspec.convert(self.counts, Counts)
 
-    def snapshot(self, matures_at: float) -> CohortSnapshot:
-        """The cell as it is published."""
+    def snapshot(self, matures_at: float, *, is_matured: bool = False) -> CohortSnapshot:
+        """The cell as it is published; `is_matured` where it holds the rows that have matured."""
         return CohortSnapshot(
             matures_at,
             self.published_counts(),
             nonzero(self.rows),
             self.labelled.snapshot(),
             self.assumed.snapshot(),
+            is_matured,
+            nonzero(self.unanswered),
+            nonzero(self.late),
         )
+
+    def day(self, number: int, *, assume_negative: bool) -> DaySnapshot:
+        """The cell as a day is published; with `assume_negative` its unlabelled rows count as negative."""
+        parts = [self.labelled.snapshot(), *([self.assumed.snapshot()] if assume_negative else [])]
+        totals: dict[str, dict[int, float]] = {}
+        for part in parts:
+            for name, by_key in part.totals.items():
+                if name not in _SUMS:  # a metric that this release lacks
+                    continue
+                sums = totals.setdefault(name, {})
+                for key, value in _SUMS[name].day_totals(part.rows, by_key).items():
+                    sums[key] = sums.get(key, 0.0) + value
+        return DaySnapshot(number, self.rows.total(), totals)
 
     def encode(self, predictions: int, feedback: int) -> bytes:
         """The cell as it is stored: it holds all up to these offsets, or up to its marks where those are higher."""
@@ -93,6 +127,8 @@ class Cell:
             nonzero(self.rows),
             self.labelled.entry(),
             self.assumed.entry(),
+            nonzero(self.unanswered),
+            nonzero(self.late),
         )
         return msgspec.msgpack.encode(entry)
 
@@ -108,7 +144,11 @@ class Cell:
             Counter(entry.rows),
             ExactSums.of(entry.labelled),
             ExactSums.of(entry.assumed),
+            Counter(entry.unanswered),
+            Counter(entry.late),
         )
 
+
+_SUMS = {metric.name: sums_of(metric) for metric in METRICS}
 
 _CELLS = msgspec.msgpack.Decoder(CellEntry)

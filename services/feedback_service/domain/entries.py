@@ -1,8 +1,9 @@
 """What the join keeps of a prediction frame: the columns that labels are compared with."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from math import inf
 from typing import TypeVar
 
 import msgspec
@@ -10,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contender.contracts.limits import CLIPS
-from contender.contracts.metrics import LOG_LOSS_CLIP
 from contender.contracts.tasks import TaskName, task_named
-from contender.contracts.values import Missing, Outcome, Scalar
+from contender.contracts.values import ClockName, Missing, Outcome, Scalar
+from services.feedback_service.domain.days import day_numbers, is_time_zone, utc_offsets
 from services.feedback_service.domain.keys import with_expiry, without_expiry
 from services.feedback_service.domain.sums.units import unit_buckets
-from shared.events import PredictionBlock, PredictionFrame
+from shared.events import PredictionBlock, PredictionFrame, UnansweredBlock
 
 CHUNK_ROWS = 64
 """Rows whose reports share a table entry: a report rewrites at most so many, however large its frame is."""
@@ -29,8 +30,14 @@ NAME_CHARACTERS = 200
 LATEST_S = 253_402_300_800.0
 """The year 10000: no row has a time beyond it."""
 
+FIRST_CLIP = float(np.finfo(np.float64).eps)
+"""The least probability that counted in the first releases: their stored blocks are judged by it to the end."""
+
 LARGEST_ERROR = 1e75
 """The largest error of a predicted number that counts: the square of its square is still a number."""
+
+CONVERTING = 2
+"""The rules of judgement (`BlockEntry.rules`) by which outcomes are converted and late rows are counted."""
 
 UNKNOWN_LABEL = -1
 _BINARY_CLASSES = 2
@@ -46,6 +53,10 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     `bucket` (uint8) stands for the unit, `time` and `score` are float64, `width` is the number of scores of a row (0:
     one number), `label` (int32) the number of the class that was served, UNKNOWN_LABEL where `classes` lack it;
     it is empty where the router recorded no label. A block without experiment or variant keeps its size only.
+    `utc_offset` (int32) is what `utc_offsets` gives. A block of unanswered rows has neither version nor scores.
+
+    `rules` is 1 for blocks that the releases before CONVERTING have stored: the sums hold their rows by those rules,
+    and only by them can a row be taken back.
     """
 
     size: int
@@ -66,7 +77,13 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     width: int = 0
     degraded: bytes = b""
     label: bytes = b""
-    log_loss_clip: float = LOG_LOSS_CLIP
+    early_s: float = 2.0
+    label_range: tuple[float, float] | None = None
+    clock: ClockName = "event"
+    time_zone: str = "UTC"
+    utc_offset: bytes = b""
+    rules: int = 1
+    log_loss_clip: float = FIRST_CLIP
 
     @property
     def compared(self) -> bool:
@@ -84,6 +101,11 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
         return np.frombuffer(self.time, dtype=np.float64)
 
     @property
+    def days(self) -> NDArray[np.int64]:
+        """The day of each row in the experiment's time zone, shape (rows,)."""
+        return day_numbers(self.times, np.frombuffer(self.utc_offset, dtype=np.int32))
+
+    @property
     def scores(self) -> Floats:
         """Shape (rows,), or (rows, width) where a row has several scores."""
         scores = np.frombuffer(self.score, dtype=np.float64)
@@ -95,12 +117,21 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
         return np.frombuffer(self.label, dtype=np.int32)
 
     def outcome_value(self, index: int, outcome: Outcome) -> float | None:
-        """An outcome of row `index` as metrics take it; None where the model can't mean it."""
+        """An outcome of row `index` as metrics take it; None where the model can't mean it.
+
+        A regression's outcome must lie within the experiment's range.
+        """
         task = task_named(self.task)
-        value = task.outcome_value(outcome, self.classes or range(self.width))
+        classes = self.classes or range(self.width or _BINARY_CLASSES)
+        is_converted = outcome not in classes if task.has_classes else isinstance(outcome, str)
+        if is_converted and self.rules < CONVERTING:
+            return None
+        value = task.outcome_value(outcome, classes)
         if value is None or task.has_classes:
             return value
-        return value if abs(value - float(self.scores[index])) <= LARGEST_ERROR else None
+        low, high = self.label_range or (-inf, inf)
+        is_possible = low <= value <= high and abs(value - float(self.scores[index])) <= LARGEST_ERROR
+        return value if is_possible else None
 
     @property
     def degraded_rows(self) -> NDArray[np.bool_]:
@@ -109,15 +140,19 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FrameEntry(msgspec.Struct, frozen=True, array_like=True):
-    """A prediction frame as the join keeps it, with its offset in the topic `predictions` and when it was sent."""
+    """A prediction frame as the join keeps it, with its offset in the topic `predictions` and when it was sent.
+
+    The blocks of `unanswered` rows have no numbers, since nothing is reported on their rows.
+    """
 
     offset: int
     sent_at: float
     blocks: list[BlockEntry]
+    unanswered: list[BlockEntry] = []
 
     @property
     def size(self) -> int:
-        """Rows of all blocks."""
+        """Rows of all blocks that were answered."""
         return sum(block.size for block in self.blocks)
 
     @property
@@ -128,7 +163,7 @@ class FrameEntry(msgspec.Struct, frozen=True, array_like=True):
     @property
     def window_s(self) -> float:
         """The longest window of the blocks."""
-        return max(block.window_s for block in self.blocks)
+        return max((block.window_s for block in (*self.blocks, *self.unanswered)), default=0.0)
 
     def located(self) -> Iterator[tuple[int, BlockEntry]]:
         """The blocks, each with the number of its first row in the frame."""
@@ -145,11 +180,18 @@ def frame_entry(frame: PredictionFrame, offset: int, sent_at: float) -> FrameEnt
         ValueError: the lists of a block are not one entry per row, its scores do not fit its task, or a value is out
             of range.
     """
-    if not any(len(block) for block in frame.blocks):
+    if not (any(map(len, frame.blocks)) or any(map(len, frame.unanswered))):
         raise ValueError("the frame has no rows")
     for number, block in enumerate(frame.blocks):
-        _check(number, block)
-    return FrameEntry(offset, sent_at, [_block_entry(block) for block in frame.blocks])
+        _check(f"blocks[{number}]", block)
+    for number, unanswered in enumerate(frame.unanswered):
+        _check_unanswered(f"unanswered[{number}]", unanswered)
+    return FrameEntry(
+        offset,
+        sent_at,
+        [_block_entry(block) for block in frame.blocks],
+        [_unanswered_entry(block) for block in frame.unanswered if len(block)],
+    )
 
 
 def encode_frame(entry: FrameEntry, expires_at: float) -> bytes:
@@ -166,6 +208,7 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
     if block.experiment is None or block.variant is None:
         return BlockEntry(len(block))
     scores = np.array(block.score, dtype=np.float64)
+    times = np.array(block.time, dtype=np.float64)
     return BlockEntry(
         size=len(block),
         experiment=block.experiment,
@@ -180,12 +223,39 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         probability=block.assignment_probability,
         fallback=block.served_variant != block.variant,
         bucket=unit_buckets(block.unit).astype(np.uint8).tobytes(),
-        time=np.array(block.time, dtype=np.float64).tobytes(),
+        time=times.tobytes(),
         score=scores.tobytes(),
         width=scores.shape[1] if scores.ndim > 1 else 0,
         degraded=np.array(block.degraded, dtype=np.bool_).tobytes() if any(block.degraded) else b"",
         label=_class_numbers(block),
+        early_s=block.early_s,
+        label_range=block.label_range,
+        clock=block.clock,
+        time_zone=block.time_zone,
+        utc_offset=utc_offsets(times, block.time_zone).tobytes(),
+        rules=CONVERTING,
         log_loss_clip=block.log_loss_clip,
+    )
+
+
+def _unanswered_entry(block: UnansweredBlock) -> BlockEntry:
+    times = np.array(block.time, dtype=np.float64)
+    return BlockEntry(
+        size=len(block),
+        experiment=block.experiment,
+        epoch=block.epoch,
+        variant=block.variant,
+        model=block.model,
+        task=block.task,
+        window_s=block.window_s,
+        missing=block.missing,
+        probability=block.assignment_probability,
+        bucket=unit_buckets(block.unit).astype(np.uint8).tobytes(),
+        time=times.tobytes(),
+        clock=block.clock,
+        time_zone=block.time_zone,
+        utc_offset=utc_offsets(times, block.time_zone).tobytes(),
+        rules=CONVERTING,
     )
 
 
@@ -203,38 +273,54 @@ def _width(block: PredictionBlock) -> int:
     return len(first) if isinstance(first, list) else _BINARY_CLASSES
 
 
-def _check(number: int, block: PredictionBlock) -> None:
-    rows = len(block)
+def _check(name: str, block: PredictionBlock) -> None:
     named = {
         "time": block.time,
         "score": block.score,
         "degraded": block.degraded or block.unit,
         "label": block.label or block.unit,
     }
-    for name, values in named.items():
-        if len(values) != rows:
-            raise ValueError(f"blocks[{number}].{name} has {len(values)} entries for {rows} rows")
-    _check_ranges(number, block)
+    _check_lengths(name, len(block), named)
+    integers = [label for label in block.classes if isinstance(label, int)]
+    low, high = block.label_range or (0.0, 0.0)
+    wrong = {
+        "classes": not all(-_INT64 <= label < _INT64 for label in integers),
+        "early_s": not 0.0 <= block.early_s < inf,
+        "label_range": not low <= high,
+        "log_loss_clip": not CLIPS[0] <= block.log_loss_clip <= CLIPS[1],
+        "its names": len(block.version) > NAME_CHARACTERS,
+    }
+    _check_ranges(name, block, wrong)
     fault = task_named(block.task).score_fault(block.score, len(block.classes))
     if fault:
-        raise ValueError(f"blocks[{number}].score {fault}")
+        raise ValueError(f"{name}.score {fault}")
 
 
-def _check_ranges(number: int, block: PredictionBlock) -> None:
-    integers = [label for label in block.classes if isinstance(label, int)]
-    names = [block.experiment or "", block.variant or "", block.model, block.version]
-    wrong = {
-        "window_s": block.window_s < 0.0,
-        "log_loss_clip": not CLIPS[0] <= block.log_loss_clip <= CLIPS[1],
+def _check_unanswered(name: str, block: UnansweredBlock) -> None:
+    _check_lengths(name, len(block), {"time": block.time, "reason": block.reason})
+    _check_ranges(name, block, {"its names": not (block.experiment and block.variant)})
+
+
+def _check_lengths(name: str, rows: int, lists: Mapping[str, Sequence[object]]) -> None:
+    for field, values in lists.items():
+        if len(values) != rows:
+            raise ValueError(f"{name}.{field} has {len(values)} entries for {rows} rows")
+
+
+def _check_ranges(name: str, block: PredictionBlock | UnansweredBlock, wrong: Mapping[str, bool]) -> None:
+    """Raise where a field that both kinds of blocks have is out of range, or one that is known to be `wrong`."""
+    names = [block.experiment or "", block.variant or "", block.model]
+    fields = {
+        "window_s": not block.window_s >= 0.0,
         "epoch": not 0 <= block.epoch < _INT64,
         "assignment_probability": not 0.0 <= block.assignment_probability <= 1.0,
-        "classes": not all(-_INT64 <= label < _INT64 for label in integers),
         "time": not all(-LATEST_S <= time < LATEST_S for time in block.time),
+        "time_zone": not is_time_zone(block.time_zone),
         "its names": any(len(name) > NAME_CHARACTERS for name in names),
     }
-    if any(wrong.values()):
-        names = [name for name, is_wrong in wrong.items() if is_wrong]
-        raise ValueError(f"blocks[{number}] is out of range in {', '.join(names)}")
+    faults = [field for field in {**fields, **wrong} if fields.get(field) or wrong.get(field)]
+    if faults:
+        raise ValueError(f"{name} is out of range in {', '.join(faults)}")
 
 
 def storable(value: ScalarT) -> ScalarT:
@@ -247,13 +333,12 @@ def storable(value: ScalarT) -> ScalarT:
 
 
 def row_groups(
-    block: BlockEntry, width_s: float, day_s: float, rows: Sequence[int] | None = None
+    block: BlockEntry, width_s: float, rows: Sequence[int] | None = None
 ) -> list[tuple[int, int, Sequence[int]]]:
     """Rows of a block, by default all, by cohort of `width_s` seconds and day: triples (cohort, day, rows)."""
     chosen = np.arange(block.size) if rows is None else np.array(rows)
-    times = block.times[chosen]
-    cohorts = np.floor(times / width_s).astype(np.int64)
-    days = np.floor(times / day_s).astype(np.int64)
+    cohorts = np.floor(block.times[chosen] / width_s).astype(np.int64)
+    days = block.days[chosen]
     if cohorts.min() == cohorts.max() and days.min() == days.max():
         return [(int(cohorts[0]), int(days[0]), chosen.tolist())]
     order = np.lexsort((days, cohorts))  # stable: rows of a group stay in order

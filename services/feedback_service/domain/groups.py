@@ -1,4 +1,4 @@
-"""An experiment in one partition without its sums: its clock, its groups, and their open cohorts."""
+"""An experiment in one partition without its sums: what its rows have reached, its groups, and their open cohorts."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from math import inf
 
 import msgspec
+import numpy as np
 
 from contender.contracts.tasks import TaskName
-from contender.contracts.values import Missing
+from contender.contracts.values import ClockName, Missing
 from services.feedback_service.domain.entries import BlockEntry
 from services.feedback_service.domain.keys import GROUP_BYTES
 from services.feedback_service.domain.snapshots import GroupSnapshot
@@ -29,31 +30,52 @@ class GroupKey(msgspec.Struct, frozen=True, array_like=True, order=True):
 
 
 class GroupEntry(msgspec.Struct, frozen=True, array_like=True):
-    """A group as it is stored."""
+    """A group as it is stored; `days` is None where the release before days were listed has stored it."""
 
     key: GroupKey
     model: str
     versions: list[str]
     probability: float
+    days: list[int] | None = None
+
+
+class ReachedRow(msgspec.Struct, frozen=True, array_like=True):
+    """A row, by the offset of its frame and its number there, and the time that it has reached."""
+
+    reached: float
+    sent_at: float
+    offset: int
+    row: int
 
 
 class ExperimentEntry(msgspec.Struct, frozen=True, array_like=True):
-    """An experiment as it is stored. Every field only grows, so a record that is read again changes nothing."""
+    """An experiment as it is stored. Every field only grows, so a record that is read again changes nothing.
+
+    `newest` and `arrived_at` were the clock of the first releases.
+    """
 
     newest: float
     arrived_at: float
     groups: list[GroupEntry]
+    ahead: list[ReachedRow] = []
+    clock: ClockName = "event"
+    time_zone: str = "UTC"
 
 
 @dataclass(slots=True)
 class Group:
-    """One variant of an experiment in one epoch. `open` has the days of each open cohort, by the cohort's number."""
+    """One variant of an experiment in one epoch.
+
+    `open` has the days of each open cohort, by the cohort's number, and `days` those that have matured rows; None while
+    they have to be looked up.
+    """
 
     key: GroupKey
     model: str
     versions: set[str] = field(default_factory=set)
     probability: float = 0.0
     open: dict[int, set[int]] = field(default_factory=dict)
+    days: set[int] | None = field(default_factory=set)
     id: bytes = b""
 
     def __post_init__(self) -> None:
@@ -72,8 +94,8 @@ class Group:
         """The open cohorts that have matured, in order."""
         return sorted(number for number in self.open if self.matures_at(number) <= clock)
 
-    def header(self, experiment: "Experiment", lateness_s: float) -> GroupSnapshot:
-        """The group as it is published, without its cohorts."""
+    def header(self, experiment: "Experiment") -> GroupSnapshot:
+        """The group as it is published, without its cohorts and days."""
         return GroupSnapshot(
             experiment=self.key.experiment,
             epoch=self.key.epoch,
@@ -84,65 +106,115 @@ class Group:
             model=self.model,
             versions=sorted(self.versions),
             probability=self.probability,
-            watermark=experiment.newest - lateness_s,
+            watermark=experiment.watermark,
             cohorts=[],
-            arrived_at=experiment.arrived_at if experiment.arrived_at < inf else None,
+            arrived_at=experiment.arrived_at if -inf < experiment.arrived_at < inf else None,
+            clock=experiment.clock,
+            time_zone=experiment.time_zone,
         )
+
+    def entry(self) -> GroupEntry:
+        """The group as it is stored."""
+        days = None if self.days is None else sorted(self.days)
+        return GroupEntry(self.key, self.model, sorted(self.versions), self.probability, days)
 
 
 @dataclass(slots=True)
 class Experiment:
-    """An experiment's groups, and its clock: the newest prediction time, and when that prediction was sent.
+    """An experiment's groups, its clock and time zone, and what its rows have reached.
 
-    A prediction whose time lies ahead of its sending counts as of its sending.
+    `ahead` are the two rows that have reached the latest time, the latest first. A row whose time lies ahead of its
+    sending counts as of its sending. `watermark` is the experiment's time when its cohorts were last folded.
     """
 
     name: str
-    newest: float = -inf
-    arrived_at: float = -inf
+    ahead: list[ReachedRow] = field(default_factory=list)
+    clock: ClockName = "event"
+    time_zone: str = "UTC"
+    watermark: float = -inf
     groups: dict[GroupKey, Group] = field(default_factory=dict)
 
     def group(self, block: BlockEntry) -> Group:
-        """The group of a block's rows, with the block's version and probability noted."""
+        """The group of a block's rows, with what else the block says noted."""
         key = GroupKey(block.experiment, block.epoch, block.variant, block.task, block.window_s, block.missing)
         group = self.groups.setdefault(key, Group(key, block.model))
-        group.versions.add(block.version)
+        if block.version:
+            group.versions.add(block.version)
         group.probability = max(group.probability, block.probability)
+        self.clock, self.time_zone = block.clock, block.time_zone
         return group
 
-    def advance(self, newest: float, sent_at: float) -> None:
-        """Move the clock on to a prediction's time, or to when it was sent if that is earlier."""
-        reached = min(newest, sent_at)
-        if reached > self.newest:
-            self.newest, self.arrived_at = reached, sent_at
+    @property
+    def newest(self) -> float:
+        """The latest time that two rows have reached: one row from the future moves nothing."""
+        return self.ahead[1].reached if len(self.ahead) > 1 else -inf
 
-    def clock(self, caught_up_at: float | None) -> float:
-        """The experiment's time: its newest prediction's, plus the idle time since that arrived."""
-        if caught_up_at is None or not self.arrived_at < inf:
-            return self.newest
-        return self.newest + max(0.0, caught_up_at - self.arrived_at)
+    @property
+    def arrived_at(self) -> float:
+        """When the later of those two was sent."""
+        return max(row.sent_at for row in self.ahead) if len(self.ahead) > 1 else -inf
+
+    def advance(self, block: BlockEntry, offset: int, first: int, sent_at: float) -> None:
+        """Note what the rows of a block have reached; `first` is the number of its first row in the frame."""
+        times = block.times
+        if min(float(times.max()), sent_at) <= self.newest:
+            return
+        latest = np.argpartition(times, -2)[-2:] if block.size > 1 else np.zeros(1, dtype=np.int64)
+        rows = {(row.offset, row.row): row for row in self.ahead}
+        for index in latest.tolist():
+            row = ReachedRow(min(float(times[index]), sent_at), sent_at, offset, first + index)
+            rows[offset, row.row] = row
+        self.ahead = sorted(rows.values(), key=lambda row: (-row.reached, row.sent_at, row.offset, row.row))[:2]
+
+    @property
+    def longest_s(self) -> float:
+        """How long after a row the last cohort that may hold it matures."""
+        return max((group.key.window_s + group.width_s for group in self.groups.values()), default=0.0)
+
+    @property
+    def cohort_width_s(self) -> float:
+        """The width of the narrowest cohorts."""
+        return min((group.width_s for group in self.groups.values()), default=SHORTEST_COHORT_S)
 
     def encode(self) -> bytes:
-        """The experiment as it is stored."""
-        groups = [
-            GroupEntry(group.key, group.model, sorted(group.versions), group.probability)
-            for group in self.groups.values()
-        ]
-        return msgspec.msgpack.encode(ExperimentEntry(self.newest, self.arrived_at, groups))
+        """The experiment as it is stored, without its watermark."""
+        groups = [group.entry() for group in self.groups.values()]
+        entry = ExperimentEntry(self.newest, self.arrived_at, groups, self.ahead, self.clock, self.time_zone)
+        return msgspec.msgpack.encode(entry)
 
     @classmethod
     def decode(cls, value: bytes) -> "Experiment":
         """Read a stored experiment."""
         entry = _EXPERIMENTS.decode(value)
         groups = {
-            group.key: Group(group.key, group.model, set(group.versions), group.probability) for group in entry.groups
+            group.key: Group(
+                group.key,
+                group.model,
+                set(group.versions),
+                group.probability,
+                days=None if group.days is None else set(group.days),
+            )
+            for group in entry.groups
         }
-        return cls(entry.groups[0].key.experiment, entry.newest, entry.arrived_at, groups)
+        ahead = entry.ahead
+        if not ahead and entry.newest > -inf:  # of a release whose clock any row could move
+            ahead = [ReachedRow(entry.newest, entry.arrived_at, -1, row) for row in (0, 1)]
+        return cls(entry.groups[0].key.experiment, ahead, entry.clock, entry.time_zone, groups=groups)
 
 
 def by_id(experiments: Iterable[Experiment]) -> dict[bytes, Group]:
     """The groups of all experiments by their id."""
     return {group.id: group for experiment in experiments for group in experiment.groups.values()}
+
+
+def encode_watermark(time: float) -> bytes:
+    """A watermark as it is stored."""
+    return msgspec.msgpack.encode(time)
+
+
+def decode_watermark(value: bytes | None) -> float:
+    """Read a stored watermark; that of the beginning where there is none."""
+    return -inf if value is None else msgspec.msgpack.decode(value, type=float)
 
 
 _EXPERIMENTS = msgspec.msgpack.Decoder(ExperimentEntry)

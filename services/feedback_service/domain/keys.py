@@ -15,7 +15,7 @@ NO_EXPERIMENT = "outside"
 """The name under which `Counts.no_experiment` is stored there."""
 
 FRAMES, LABELS, WAITING = b"f/", b"l/", b"w/"
-EXPERIMENTS, TOTALS, COHORTS, DAYS = b"e/", b"g/", b"c/", b"d/"
+EXPERIMENTS, WATERMARKS, TOTALS, COHORTS, DAYS = b"e/", b"k/", b"g/", b"c/", b"d/"
 
 GROUP_BYTES = 16
 _NUMBER = Struct(">Q")
@@ -42,6 +42,11 @@ def experiment_key(name: str) -> bytes:
     return EXPERIMENTS + name.encode()
 
 
+def watermark_key(name: str) -> bytes:
+    """The key of the time up to which an experiment's cohorts were added to their totals."""
+    return WATERMARKS + name.encode()
+
+
 def total_key(group_id: bytes) -> bytes:
     """The key of a group's matured rows."""
     return TOTALS + group_id
@@ -62,6 +67,12 @@ def parse_cohort_key(key: bytes) -> tuple[bytes, int, int]:
 def day_key(group_id: bytes, day: int) -> bytes:
     """The key of a group's matured rows of one day."""
     return DAYS + group_id + _NUMBER.pack(day + _SIGN)
+
+
+def parse_day_key(key: bytes) -> tuple[bytes, int]:
+    """The group and the day in a key."""
+    start = len(DAYS) + GROUP_BYTES
+    return key[len(DAYS) : start], _NUMBER.unpack_from(key, start)[0] - _SIGN
 
 
 def expires_at(key: bytes, value: bytes) -> int | None:

@@ -8,13 +8,10 @@ import numpy as np
 
 from contender.contracts.metrics import metrics_of
 from contender.contracts.tasks import task_named
-from services.feedback_service.domain.entries import BlockEntry
+from services.feedback_service.domain.entries import CONVERTING, BlockEntry
 from services.feedback_service.domain.reports import RowReports
 from services.feedback_service.domain.sums.exact import RowAdditions, row_additions
 from services.feedback_service.domain.sums.metric_sums import LabelledRows
-
-EARLY_S = 2.0
-"""How long before its prediction an outcome may be known: clocks that differ, and times cut to whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +30,13 @@ class RowLabel:
 
 @dataclass(slots=True)
 class RowChanges:
-    """What rows of one block and one cohort add, or take back."""
+    """What rows of one block and one cohort add, or take back.
+
+    `late` counts the rows by the unit's bucket that have a label after their window and none within it.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
+    late: Counter[int] = field(default_factory=Counter)
     labelled: list[RowAdditions] = field(default_factory=list)
     assumed: list[RowAdditions] = field(default_factory=list)
 
@@ -52,6 +53,8 @@ def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, met
             labelled.append((index, label.value))
         elif negative is not None:
             assumed.append((index, negative))
+        if label.value is None and label.late and block.rules >= CONVERTING:
+            changes.late[int(block.buckets[index])] += 1
         if reports.kept:
             for name in ("corrections", "late", "refused", "duplicates"):
                 changes.counts[name] += getattr(label, name)
@@ -65,8 +68,8 @@ def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, met
 def label_row(block: BlockEntry, index: int, reports: RowReports) -> RowLabel:
     """The label of row `index` of `block`: the newest valid outcome that was given within the window.
 
-    Of two that were given at the same time the one later in the topic counts. An outcome known before its prediction
-    is refused.
+    Of two that were given at the same time the one later in the topic counts. An outcome known longer than
+    `block.early_s` before its prediction is refused.
     """
     if not reports.kept:
         return RowLabel()
@@ -75,7 +78,7 @@ def label_row(block: BlockEntry, index: int, reports: RowReports) -> RowLabel:
         (report.given_at, position, block.outcome_value(index, report.outcome))
         for position, report in enumerate(reports.kept)
     ]
-    valid = [value for value in values if value[2] is not None and value[0] >= predicted_at - EARLY_S]
+    valid = [value for value in values if value[2] is not None and value[0] >= predicted_at - block.early_s]
     timely = [value for value in valid if value[0] <= predicted_at + block.window_s]
     late, refused = len(valid) - len(timely), len(values) - len(valid) + reports.refused
     if not timely:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,12 +60,12 @@ class Arm:
     matured: Tally = field(default_factory=Tally)
 
 
-def merged_arms(groups: Sequence[GroupSnapshot], watermark: float) -> dict[tuple[int, str], Arm]:
-    """The arms of one experiment by (epoch, variant); a cohort has matured when the watermark has reached its time."""
+def merged_arms(groups: Sequence[GroupSnapshot]) -> dict[tuple[int, str], Arm]:
+    """The arms of one experiment by (epoch, variant)."""
     arms: dict[tuple[int, str], Arm] = {}
     for group in groups:
         known = arms.get((group.epoch, group.variant), Arm())
-        matured = [cohort for cohort in group.cohorts if cohort.matures_at <= watermark]
+        matured = [cohort for cohort in group.cohorts if cohort.is_matured]
         negative = group.missing == "negative"
         arms[group.epoch, group.variant] = Arm(
             max(known.probability, group.probability),
@@ -75,23 +76,10 @@ def merged_arms(groups: Sequence[GroupSnapshot], watermark: float) -> dict[tuple
     return arms
 
 
-def watermark_of(
-    groups: Sequence[GroupSnapshot], caught_up_at: float | None, stopped_at: float | None, now: float
-) -> float | None:
-    """The experiment's watermark; None before its first prediction.
-
-    It is the newest of all partitions, not the oldest, since one set of routers writes to all partitions: one without
-    predictions is idle, not behind, and must not keep the others from maturing. While traffic pauses, the time since
-    the newest prediction arrived moves it on, but only as far as both topics were read to their end: an unread label
-    must not count as missing. Once the experiment has stopped, the time since then moves it on.
-    """
-    known = max((group.watermark for group in groups), default=None)
-    if known is None:
-        return None
-    arrivals = [group.arrived_at for group in groups if group.watermark == known and group.arrived_at is not None]
-    idle_s = max(0.0, min(now, caught_up_at) - min(arrivals)) if arrivals and caught_up_at is not None else 0.0
-    stopped_s = max(0.0, now - stopped_at) if stopped_at is not None else 0.0
-    return known + max(idle_s, stopped_s)
+def watermark_of(groups: Sequence[GroupSnapshot]) -> float | None:
+    """The time up to which the rows of all partitions have matured, but for their window; None before the first."""
+    watermark = min((group.watermark for group in groups), default=-inf)
+    return watermark if watermark > -inf else None
 
 
 def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally:

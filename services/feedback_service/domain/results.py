@@ -32,17 +32,17 @@ _RANK = {"withheld: split": 5, "withheld: label arrival": 4, "challenger better"
 
 
 def results_of(
-    name: str, revision: ExperimentRevision | None, snapshots: Sequence[PartitionSnapshot], now: float
+    name: str,
+    revision: ExperimentRevision | None,
+    snapshots: Sequence[PartitionSnapshot],
+    now: float,  # noqa: ARG001 - the time of the look, which a verdict will carry
 ) -> Results | None:
-    """The results of an experiment, or None when there is neither a revision nor a prediction of it.
-
-    `now`, in seconds since the Unix epoch, counts once the experiment has stopped: its last rows mature by it.
-    """
+    """The results of an experiment, or None when there is neither a revision nor a prediction of it."""
     groups = [group for snapshot in snapshots for group in snapshot.groups if group.experiment == name]
     if revision is None and not groups:
         return None
-    watermark = watermark_of(groups, _caught_up_at(snapshots), revision.stopped_at if revision else None, now)
-    arms = merged_arms(groups, float("-inf") if watermark is None else watermark)
+    watermark = watermark_of(groups)
+    arms = merged_arms(groups)
     design = design_of(name, revision, groups)
     epochs = sorted({epoch for epoch, _ in arms})
     comparisons = {
@@ -53,9 +53,7 @@ def results_of(
     arrivals = {challenger: _arrival_p(design, arms, epochs, challenger) for challenger in design.challengers}
     totals = {variant: _pooled(arms, variant) for variant in design.variants}
     deciding = {challenger: by_metric[design.metric] for challenger, by_metric in comparisons.items()}
-    verdict = _verdict(
-        design, totals, deciding, split_p=split.p, arrivals=arrivals, waiting=_waiting(groups, watermark)
-    )
+    verdict = _verdict(design, totals, deciding, split_p=split.p, arrivals=arrivals, waiting=_waiting(groups))
     tested = [p for p in arrivals.values() if p is not None]
     return Results(
         experiment=name,
@@ -83,16 +81,9 @@ def results_of(
     )
 
 
-def _caught_up_at(snapshots: Sequence[PartitionSnapshot]) -> float | None:
-    """When the topics of every partition had been read to their end; None while one partition has not reported it."""
-    times = [snapshot.status.caught_up_at for snapshot in snapshots]
-    known = [time for time in times if time is not None]
-    return min(known) if known and len(known) == len(times) else None
-
-
-def _waiting(groups: Sequence[GroupSnapshot], watermark: float | None) -> Waiting | None:
+def _waiting(groups: Sequence[GroupSnapshot]) -> Waiting | None:
     """The rows whose window has not passed yet."""
-    cohorts = [cohort for group in groups for cohort in group.cohorts if cohort.matures_at > (watermark or 0.0)]
+    cohorts = [cohort for group in groups for cohort in group.cohorts if not cohort.is_matured]
     rows = sum(cohort.counts.predictions for cohort in cohorts)
     return Waiting(rows, max(cohort.matures_at for cohort in cohorts)) if rows else None
 

@@ -50,8 +50,9 @@ class DaySnapshot(msgspec.Struct, frozen=True, array_like=True):
 class GroupSnapshot(msgspec.Struct, frozen=True):
     """One variant of an experiment in one epoch.
 
-    `watermark` is the time up to which the rows of this partition have matured, but for their window, and `arrived_at`
-    when the prediction that set it was sent, both in seconds since the Unix epoch.
+    `watermark` is the experiment's time in this partition when its cohorts were last folded, -inf before. Two rows of
+    the experiment have reached its newest time there; `arrived_at` is when the later of them was sent. Both are in
+    seconds since the Unix epoch.
     """
 
     experiment: str
@@ -74,7 +75,7 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
 class PartitionStatus(msgspec.Struct, frozen=True):
     """The applied offsets of one partition's two topics, and counts over all experiments.
 
-    `caught_up_at` is when both topics were last read to their end. `since` is from when the counts hold, where the
+    Both topics have been read to their ends of the time `caught_up_at`. `since` is from when the counts hold, where the
     topics no longer began at their first record. All times are seconds since the Unix epoch.
     """
 
@@ -109,17 +110,18 @@ class PartitionSnapshot(msgspec.Struct, frozen=True):
 
 
 class GroupHeader(msgspec.Struct, frozen=True, array_like=True):
-    """A group as it is published, without its cohorts: `cohorts` names their fields."""
+    """A group as it is published, without its cohorts and days: `cohorts` and `days` name their fields."""
 
     group: GroupSnapshot
     cohorts: list[str]
+    days: list[str] = []
 
 
 class ExperimentUpdate(msgspec.Struct, frozen=True):
     """The changes of one experiment in one partition since it was last published.
 
     `headers` are all its groups, `changed` the changed cohorts by field, and `gone` the fields of cohorts that were
-    folded; `complete` says that all cohorts are in `changed`.
+    folded; `days` are the changed days by field. `complete` says that all cohorts and days are in the update.
     """
 
     partition: int
@@ -128,11 +130,27 @@ class ExperimentUpdate(msgspec.Struct, frozen=True):
     changed: dict[str, CohortSnapshot]
     gone: list[str]
     complete: bool
+    days: dict[str, DaySnapshot] = {}
+
+    @property
+    def fields(self) -> dict[str, CohortSnapshot | DaySnapshot]:
+        """The changed cohorts and days by field."""
+        return {**self.changed, **self.days}
+
+    def is_own(self, field: str) -> bool:
+        """Whether a field holds a cohort or a day of this partition."""
+        return field.startswith((f"{self.partition}:", f"{self.partition}/"))
 
 
-def snapshot_groups(headers: list[GroupHeader], cohorts: dict[str, CohortSnapshot]) -> list[GroupSnapshot]:
-    """Groups with their cohorts; missing cohorts are left out."""
+def snapshot_groups(
+    headers: list[GroupHeader], cohorts: dict[str, CohortSnapshot], days: dict[str, DaySnapshot]
+) -> list[GroupSnapshot]:
+    """Groups with their cohorts and days; missing ones are left out."""
     return [
-        msgspec.structs.replace(header.group, cohorts=[cohorts[field] for field in header.cohorts if field in cohorts])
+        msgspec.structs.replace(
+            header.group,
+            cohorts=[cohorts[field] for field in header.cohorts if field in cohorts],
+            days=[days[field] for field in header.days if field in days],
+        )
         for header in headers
     ]

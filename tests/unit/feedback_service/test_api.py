@@ -29,6 +29,7 @@ from shared.journal import Journal, Position
 from shared.testing import client_for
 from shared.topics import EXPERIMENTS, FEEDBACK, FRAME_BYTES
 from tests.experiment_revisions import revision
+from tests.unit.feedback_service.test_join import catch_up, flush
 
 FRAME = new_frame_id(1.0)
 ID = f"{FRAME}-2-7"
@@ -202,7 +203,9 @@ async def publish(snapshots: InMemorySnapshots, rows: int = 400, labelled: int =
     row_numbers = [*range(labelled), *range(rows, rows + labelled)]
     events = [FeedbackGiven(FRAME, row, ["no", "yes"][outcomes[row]], row % rows + 1.0) for row in row_numbers]
     join.partitions[0].record_feedback(FeedbackFrame(events), SourceOffset(0))
-    for joined in join.partitions.values():
+    catch_up(join)
+    for partition, joined in join.partitions.items():
+        flush(join, partition)
         for update in joined.aggregates.updates(10):
             await snapshots.write(update)
         await snapshots.write_status(joined.aggregates.status(77.0))

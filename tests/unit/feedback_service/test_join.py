@@ -1,29 +1,29 @@
 """The join: whatever the interleaving, the repetitions and the crashes, the same topics give the same numbers."""
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from math import inf
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from contender.contracts.ab_router import VariantAllocation
 from contender.contracts.feedback_service import Counts
 from services.feedback_service.changes import InMemoryTable
-from services.feedback_service.domain.cells import Cell
-from services.feedback_service.domain.entries import CHUNK_ROWS, BlockEntry, frame_entry, row_groups
-from services.feedback_service.domain.keys import DAYS, GROUP_BYTES, TOTALS
+from services.feedback_service.domain.cells import Cell, CellEntry
+from services.feedback_service.domain.entries import CHUNK_ROWS, BlockEntry, decode_frame, frame_entry, row_groups
+from services.feedback_service.domain.keys import DAYS, GROUP_BYTES, TOTALS, frame_key, with_expiry
 from services.feedback_service.domain.publishing import PendingUpdates
 from services.feedback_service.domain.reports import HISTORY_LIMIT, VERSIONS_LIMIT
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.domain.snapshots import PartitionSnapshot, SumsSnapshot, snapshot_groups
 from services.feedback_service.domain.sums.score_histogram import BINS
 from services.feedback_service.join import Join, Limits, PartitionJoin, SourceOffset
-from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
-from tests.experiment_revisions import revision
+from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame, UnansweredBlock
 
 WINDOW_S = 100.0
 Record = tuple[str, SourceOffset, str, PredictionFrame | FeedbackFrame]
@@ -55,6 +55,14 @@ def joined(limits: Limits | None = None, predictions_end: float = 0) -> Join:
     return join
 
 
+def catch_up(join: Join, asked_at: float = inf) -> None:
+    """Kafka is asked where the topics end, and everything has been read."""
+    requests = {number: joined.aggregates.request_ends(asked_at) for number, joined in join.partitions.items()}
+    for number, request in requests.items():
+        aggregates = join.partitions[number].aggregates
+        aggregates.note_ends(request, aggregates.marks.predictions + 1, aggregates.marks.feedback + 1)
+
+
 def flush(join: Join, partition=0, **limits) -> list:
     """Make everything durable, and return what was written."""
     writes = join.partitions[partition].flush(**limits)
@@ -78,13 +86,28 @@ def numbers(join: Join, partition=0) -> PartitionSnapshot:
     pending = PendingUpdates(partition, aggregates.experiments)
     groups = []
     for name in sorted(aggregates.experiments):
-        update = pending.update(aggregates.experiments[name], aggregates._cell, aggregates._allowed_lateness_s)
-        groups += snapshot_groups(update.headers, update.changed)
+        update = pending.update(aggregates.experiments[name], aggregates._cell)
+        groups += snapshot_groups(update.headers, update.changed, update.days)
     return PartitionSnapshot(aggregates.status(0.0), groups)
 
 
-def predictions(frame_id: str, *blocks: PredictionBlock, offset=0, **sent) -> Record:
-    return "predictions", SourceOffset(offset, **sent), frame_id, PredictionFrame(list(blocks))
+def unanswered(variant="champion", rows=2, at=0.0, **changes) -> UnansweredBlock:
+    given = {
+        "model": "m",
+        "task": "binary",
+        "experiment": "e",
+        "epoch": 0,
+        "window_s": WINDOW_S,
+        "variant": variant,
+        "unit": [f"u{at}-{number}" for number in range(rows)],
+        "time": [at + number for number in range(rows)],
+        "reason": ["failed"] * rows,
+    }
+    return UnansweredBlock(**{**given, **changes})
+
+
+def predictions(frame_id: str, *blocks: PredictionBlock, unanswered=(), offset=0, **sent) -> Record:
+    return "predictions", SourceOffset(offset, **sent), frame_id, PredictionFrame(list(blocks), list(unanswered))
 
 
 def feedback(*events: tuple, offset=0, **sent) -> Record:
@@ -105,8 +128,11 @@ class Worker:
     def start(self) -> None:
         self.join = Join(lambda _: self.table)
         self.join.assign([0])
-        marks = self.join.partitions[0].aggregates.marks
+        aggregates = self.join.partitions[0].aggregates
+        marks, intent = aggregates.marks, aggregates.intent
         self.next = {"predictions": marks.predictions + 1, "feedback": marks.feedback + 1}
+        self.known = {"predictions": intent.predictions + 1, "feedback": intent.feedback + 1}
+        """The offsets of the next records when they were last read, by a worker that crashed too."""
 
     def step(self) -> bool:
         """Read the next record of either topic; false when there is none."""
@@ -117,6 +143,22 @@ class Worker:
         apply(self.join, self.topics[topic][self.next[topic]])
         self.next[topic] += 1
         return True
+
+    def ask_ends(self, asked_at: float) -> None:
+        """Kafka is asked where the topics end: more records may be there than this worker has read."""
+        aggregates = self.join.partitions[0].aggregates
+        ends = {
+            topic: self.chance.randint(max(self.next[topic], self.known[topic]), len(records))
+            for topic, records in self.topics.items()
+        }
+        aggregates.note_ends(aggregates.request_ends(asked_at), **ends)
+
+    def finish(self) -> PartitionSnapshot:
+        """Flush after everything was read, and read the table again."""
+        catch_up(self.join)
+        self.flush()
+        self.start()
+        return numbers(self.join)
 
     def flush(self, durable: float = 1.0) -> None:
         """Write the beginning of a flush, by default all of it."""
@@ -130,27 +172,36 @@ class Worker:
         """Read everything, with flushes and crashes on the way."""
         while self.step():
             if self.chance.random() < 0.3:
+                self.ask_ends(self.chance.choice([inf, 86_700.0, 86_900.0]))
+            if self.chance.random() < 0.3:
                 self.flush()
             if self.chance.random() < 0.2:
                 self.flush(self.chance.random())
                 self.start()
-        self.flush()
-        self.start()
-        return numbers(self.join)
+        return self.finish()
+
+
+def at_rest(snapshot: PartitionSnapshot) -> PartitionSnapshot:
+    """The snapshot without what says when cohorts were folded."""
+    groups = [replace(group, watermark=0.0) for group in snapshot.groups]
+    return PartitionSnapshot(replace(snapshot.status, caught_up_at=None), groups)
 
 
 @st.composite
 def histories(draw) -> tuple[list[Record], random.Random]:
+    design = {
+        "clock": draw(st.sampled_from(["wall", "event"])),
+        "time_zone": draw(st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata"])),
+    }
+    missing = st.sampled_from(["excluded", "negative"])
     frames = [
         predictions(
             f"f{number}",
             block(
-                "champion",
-                draw(st.integers(1, 3)),
-                at=draw(st.floats(86_000, 86_900)),
-                missing=draw(st.sampled_from(["excluded", "negative"])),
+                "champion", draw(st.integers(1, 3)), at=draw(st.floats(86_000, 86_900)), missing=draw(missing), **design
             ),
-            block("challenger", 70, at=86_390.0 + 100 * number, served_variant="champion"),
+            block("challenger", 70, at=86_390.0 + 100 * number, served_variant="champion", **design),
+            unanswered=[unanswered("challenger", draw(st.integers(1, 3)), at=86_395.0, **design)],
             offset=number,
         )
         for number in range(draw(st.integers(1, 4)))
@@ -158,8 +209,8 @@ def histories(draw) -> tuple[list[Record], random.Random]:
     event = st.tuples(
         st.sampled_from(["f0", "f1", "f2", "never"]),
         st.integers(0, 80),
-        st.sampled_from([0, 1, True, "neither"]),
-        st.sampled_from([0.0, 50.0, 60.0, 1000.0]),
+        st.sampled_from([0, 1, True, "1", "neither"]),
+        st.sampled_from([0.0, 86_450.0, 86_480.0, 86_560.0, 87_100.0, 90_000.0]),
     )
     reports = [
         feedback(*draw(st.lists(event, min_size=1, max_size=6)), offset=number)
@@ -184,11 +235,11 @@ def test_any_interleaving_with_any_crashes_gives_the_same_aggregates(history):
     straight = Worker(topics, random.Random(0))
     while straight.step():
         pass
+    catch_up(straight.join)
     straight.flush()
-    expected = numbers(straight.join)
-    assert Worker(topics, chance).run() == expected
-    straight.start()
-    assert numbers(straight.join) == expected
+    expected = at_rest(numbers(straight.join))
+    assert at_rest(Worker(topics, chance).run()) == expected
+    assert at_rest(straight.finish()) == expected
 
 
 @settings(deadline=None)
@@ -211,7 +262,48 @@ def test_days_add_up_to_the_totals_of_their_group(history):
         added = Cell()
         for day in days[group]:
             added.absorb(day)
-        assert (added.counts, added.rows, added.labelled) == (total.counts, total.rows, total.labelled)
+        assert replace(entry_of(added), folded_until=total.folded_until) == entry_of(total)
+
+
+def entry_of(cell: Cell) -> CellEntry:
+    """The cell as it is stored, whatever it was read from."""
+    return msgspec.msgpack.decode(cell.encode(1_000, 1_000), type=CellEntry)
+
+
+@settings(deadline=None)
+@given(histories())
+def test_published_days_and_late_rows_are_those_of_the_plainest_count(history):
+    records, chance = history
+    published: Counter[tuple[str, str]] = Counter()
+    for group in Worker(topics_of(records), chance).run().groups:
+        assert {day.day for day in group.days} <= {0, 1}
+        for cohort in group.cohorts:
+            published["late", group.variant] += sum(cohort.late.values())
+            published["unanswered", group.variant] += sum(cohort.unanswered.values())
+            published["matured", group.variant] += cohort.counts.predictions if cohort.is_matured else 0
+        published["matured", group.variant] -= sum(day.rows for day in group.days)
+    assert +published == plain_count(records)
+
+
+def plain_count(records: list[Record]) -> Counter[tuple[str, str]]:
+    """Unanswered rows, and those with a label after their window alone, by variant."""
+    counts: Counter[tuple[str, str]] = Counter()
+    rows: dict[tuple[str, int], tuple[str, float]] = {}
+    reports: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for _, _, frame_id, frame in records:
+        if isinstance(frame, FeedbackFrame):
+            for event in frame.events:
+                if event.outcome != "neither":
+                    reports[event.frame_id, event.row].append(event.given_at)
+            continue
+        made = [(block.variant, time) for block in frame.blocks for time in block.time]
+        rows.update({(frame_id, number): row for number, row in enumerate(made)})
+        for block in frame.unanswered:
+            counts["unanswered", block.variant] += len(block)
+    for key, (variant, time) in rows.items():
+        valid = [at for at in reports[key] if at >= time - 2.0]
+        counts["late", variant] += bool(valid) and min(valid) > time + WINDOW_S
+    return +counts
 
 
 def matured(table: InMemoryTable, prefix: bytes) -> dict[bytes, list[Cell]]:
@@ -343,9 +435,9 @@ def test_rows_are_grouped_by_cohort_and_day_in_order():
     times = [86_399.0, -1.0, 0.0, 86_401.0, 59.0, 86_340.0, 86_400.0]
     (entry,) = frame_entry(PredictionFrame([block(rows=7, time=times)]), 0, 0.0).blocks
     groups = [(-1, -1, [1]), (0, 0, [2, 4]), (1439, 0, [0, 5]), (1440, 1, [3, 6])]
-    assert row_groups(entry, 60.0, 86_400.0) == groups
-    assert row_groups(entry, 7_000.0, 86_400.0, [6, 5, 3]) == [(12, 0, [5]), (12, 1, [6, 3])]
-    assert row_groups(entry, 60.0, 86_400.0, [4]) == [(0, 0, [4])]
+    assert row_groups(entry, 60.0) == groups
+    assert row_groups(entry, 7_000.0, [6, 5, 3]) == [(12, 0, [5]), (12, 1, [6, 3])]
+    assert row_groups(entry, 60.0, [4]) == [(0, 0, [4])]
 
 
 class CountedArray(np.ndarray):
@@ -371,7 +463,7 @@ def test_the_work_of_grouping_rows_is_in_proportion_to_them_however_many_cohorts
     times = [60.0 * row for row in range(rows)]
     (entry,) = frame_entry(PredictionFrame([block(rows=rows, time=times)]), 0, 0.0).blocks
     CountedArray.reads = 0
-    assert len(row_groups(CountedEntry(**msgspec.structs.asdict(entry)), 60.0, 86_400.0)) == rows
+    assert len(row_groups(CountedEntry(**msgspec.structs.asdict(entry)), 60.0)) == rows
     assert rows < CountedArray.reads < 50 * rows
 
 
@@ -434,8 +526,12 @@ def test_a_missing_label_that_means_negative_is_judged_so_until_a_label_comes():
 def test_cohorts_fold_once_they_have_matured_and_still_take_corrections():
     join = joined()
     apply(join, predictions("old", block(rows=1, at=0.0)))
-    apply(join, predictions("new", block(rows=1, at=10_000.0), offset=1))
-    assert [c.counts.predictions for c in numbers(join).groups[0].cohorts] == [1, 1]
+    apply(join, predictions("new", block(rows=2, at=10_000.0), offset=1))
+    catch_up(join)
+    flush(join)
+    first, second = numbers(join).groups[0].cohorts
+    assert (first.is_matured, first.counts.predictions) == (True, 1)
+    assert (second.is_matured, second.counts.predictions) == (False, 2)
     apply(join, feedback(("old", 0, 1, 5.0)))
     first, second = numbers(join).groups[0].cohorts
     assert (first.counts.labelled, second.counts.labelled) == (1, 0)
@@ -444,28 +540,96 @@ def test_cohorts_fold_once_they_have_matured_and_still_take_corrections():
 
 def test_an_experiment_matures_by_its_own_predictions_alone():
     join = joined()
-    apply(join, predictions("old", block(rows=1, at=0.0)))
-    apply(join, predictions("replayed", block(rows=1, at=10_000.0, experiment="other"), offset=1))
+    apply(join, predictions("old", block(rows=2, at=0.0)))
+    apply(join, predictions("replayed", block(rows=2, at=10_000.0, experiment="other"), offset=1))
+    catch_up(join)
+    flush(join)
     by_name = {group.experiment: group for group in numbers(join).groups}
     assert (by_name["e"].watermark, by_name["other"].watermark) == (0.0, 10_000.0)
     results = results_of("e", None, [numbers(join)], now=20_000.0)
     assert (results.watermark, results.variants[0].matured) == (0.0, 0)
 
 
-def test_the_last_rows_of_a_stopped_experiment_mature_as_time_goes_on():
+def test_unanswered_rows_are_counted_for_the_variant_that_they_were_assigned():
     join = joined()
-    apply(join, predictions("f", block(rows=1, at=0.0), block("challenger", rows=1, at=0.0)))
-    stopped = revision(
-        revision=3,
-        status="stopped",
-        champion="champion",
-        variants=[VariantAllocation("champion", "v1", 0.5), VariantAllocation("challenger", "v2", 0.5)],
-        window_s=WINDOW_S,
-        changed_at=1_000.0,
-        stopped_at=1_000.0,
-    )
-    looks = [results_of("e", stopped, [numbers(join)], now) for now in (1_000.0, 1_000.0 + WINDOW_S + 60.0)]
-    assert [look.variants[0].matured for look in looks] == [0, 1]
+    frame = predictions("f", block(rows=1), unanswered=[unanswered("challenger", rows=3), unanswered(rows=0)])
+    for record in (frame, feedback(("f", 1, 1, 5.0)), frame):
+        apply(join, record)
+    published = numbers(join)
+    challenger, champion = published.groups
+    assert (champion.variant, challenger.variant, challenger.versions) == ("champion", "challenger", [])
+    (cohort,) = challenger.cohorts
+    assert (cohort.counts.unanswered, sum(cohort.unanswered.values()), cohort.counts.predictions) == (3, 3, 0)
+    assert champion.cohorts[0].unanswered == {}
+    assert (published.counts.unanswered, published.counts.predictions, published.counts.refused) == (3, 1, 1)
+
+
+def test_a_frame_of_unanswered_rows_alone_is_counted_once_through_a_crash():
+    table = InMemoryTable()
+    record = predictions("f", unanswered=[unanswered(rows=3)])
+    for durable in (2, 99):  # at first the frame alone is durable
+        join = Join(lambda _: table)
+        join.assign([0])
+        apply(join, record)
+        table.write(join.partitions[0].flush()[:durable])
+    assert numbers(join).counts.unanswered == 3
+    assert numbers(join).groups[0].cohorts[0].counts.unanswered == 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"time": [0.0]}, {"reason": []}, {"experiment": ""}, {"time_zone": "Nowhere"}, {"window_s": -1.0}]
+)
+def test_unanswered_rows_that_make_no_sense_are_refused_with_their_frame(wrong):
+    join = joined()
+    with pytest.raises(ValueError, match=r"unanswered\[0\]"):
+        apply(join, predictions("f", block(), unanswered=[unanswered(**wrong)]))
+    assert numbers(join).counts == Counts()
+
+
+def test_a_row_is_late_until_a_label_within_its_window_comes():
+    join = joined()
+    apply(join, predictions("f", block(rows=2)))
+    seen = []
+    for offset, event in enumerate([("f", 0, "x", 500.0), ("f", 0, 1, 500.0), ("f", 0, 0, 600.0), ("f", 0, 1, 50.0)]):
+        apply(join, feedback(event, offset=offset))
+        (cohort,) = numbers(join).groups[0].cohorts
+        seen.append((sum(cohort.late.values()), cohort.counts.late))
+    assert seen == [(0, 0), (1, 1), (1, 2), (0, 2)]
+
+
+def test_a_label_known_before_its_prediction_is_refused_beyond_the_declared_tolerance():
+    early = feedback(("f", 0, 1, 95.0))
+    for early_s, labelled in ((2.0, 0), (5.0, 1)):
+        counts = counts_after(predictions("f", block(rows=1, at=100.0, early_s=early_s)), early)
+        assert (counts.labelled, counts.refused) == (labelled, 1 - labelled)
+
+
+def test_an_outcome_outside_the_declared_range_is_refused():
+    regression = {"task": "regression", "classes": [], "score": [1.0, 2.0], "label_range": (-5.0, 10.0)}
+    given = feedback(("f", 0, 10.5, 5.0), ("f", 0, "1e6", 5.0), ("f", 1, 10, 5.0), ("f", 1, -5.0, 6.0))
+    counts = counts_after(predictions("f", block(**regression)), given)
+    assert (counts.labelled, counts.corrections, counts.refused) == (1, 1, 2)
+
+
+def test_outcomes_of_the_wrong_type_count_where_nothing_is_lost_and_are_refused_elsewhere():
+    given = feedback(*(("f", row, outcome, 5.0) for row, outcome in enumerate(["1", 1.0, True, "true", "0.0", "yes"])))
+    counts = counts_after(predictions("f", block(rows=6)), given)
+    assert (counts.labelled, counts.refused) == (5, 1)
+
+
+def test_rows_that_an_older_release_has_stored_are_judged_by_its_rules():
+    join = joined()
+    apply(join, predictions("f", block(rows=2)))
+    partition = join.partitions[0]
+    flush(join)
+    key = frame_key("f")
+    entry = msgspec.to_builtins(decode_frame(partition.table.get(key)), builtin_types=(bytes,))
+    old = [*entry[:2], [fields[:18] for fields in entry[2]]]  # the fields of the release before
+    partition.table.local.write([(key, with_expiry(0.0, msgspec.msgpack.encode(old)))])
+    apply(join, feedback(("f", 0, "1", 5.0), ("f", 1, 1, 500.0)))
+    apply(join, feedback(("f", 0, 1, 6.0), offset=1))
+    (cohort,) = numbers(join).groups[0].cohorts
+    assert (cohort.counts.labelled, cohort.counts.refused, cohort.counts.late, cohort.late) == (1, 1, 1, {})
 
 
 @pytest.mark.parametrize(
@@ -483,6 +647,12 @@ def test_the_last_rows_of_a_stopped_experiment_mature_as_time_goes_on():
         {"epoch": -1},
         {"classes": [0, 2**70]},
         {"assignment_probability": 1e308},
+        {"early_s": -1.0},
+        {"early_s": inf},
+        {"label_range": (2.0, 1.0)},
+        {"time_zone": "Europe/Nowhere"},
+        {"time_zone": "../etc/passwd"},
+        {"time_zone": ""},
     ],
 )
 def test_a_frame_that_can_not_be_judged_is_refused_and_leaves_nothing(wrong):

@@ -13,7 +13,7 @@ from services.feedback_service.join import Join
 from services.feedback_service.store import InMemorySnapshots
 from services.feedback_service.worker import SnapshotPublisher
 from shared.clock import FixedClock
-from tests.unit.feedback_service.test_join import apply, block, feedback, flush, joined, numbers, predictions
+from tests.unit.feedback_service.test_join import apply, block, catch_up, feedback, flush, joined, numbers, predictions
 
 
 @dataclass
@@ -153,12 +153,43 @@ async def test_what_could_not_be_written_stays_due(publishing, join, store):
 
 async def test_readers_see_folded_cohorts_as_one(publishing, join, store):
     await publishing.publish()
-    apply(join, predictions("late", block(rows=1, at=10_000.0), offset=4))
+    apply(join, predictions("late", block(rows=2, at=10_000.0), offset=4))
+    catch_up(join)
     flush(join)
     await publishing.publish()
     (group,) = (await store.read("e"))[0].groups
-    assert [cohort.counts.predictions for cohort in group.cohorts] == [2, 1]
+    assert [(cohort.counts.predictions, cohort.is_matured) for cohort in group.cohorts] == [(2, True), (2, False)]
+    assert [(day.day, day.rows) for day in group.days] == [(0, 2)]
     assert group == numbers(join).groups[0]
+
+
+async def test_a_day_is_written_where_it_has_changed_and_nowhere_else(publishing, join, store):
+    apply(join, predictions("next", block(rows=2, at=90_000.0), offset=4))
+    apply(join, predictions("last", block(rows=2, at=190_000.0), offset=5))
+    catch_up(join)
+    flush(join)
+    await publishing.publish()
+    (whole,) = [update for update in store.updates if update.experiment == "e"]
+    assert [(day.day, day.rows) for day in whole.days.values()] == [(0, 2), (1, 2)]
+    apply(join, feedback(("e0.0", 0, 1, 5.0)))
+    await publishing.publish()
+    changed = store.updates[-1]
+    assert [day.day for day in changed.days.values()] == [0]
+    (day,) = changed.days.values()
+    assert day.totals["accuracy"][0] == 1.0
+    assert (await store.read("e"))[0].groups[0] == numbers(join).groups[0]
+
+
+async def test_a_missing_label_that_means_negative_counts_in_its_day(store, clock):
+    join = joined()
+    apply(join, predictions("f", block(rows=3, missing="negative")))
+    apply(join, predictions("last", block(rows=2, at=9_000.0, missing="negative"), offset=1))
+    apply(join, feedback(("f", 0, 1, 5.0)))
+    catch_up(join)
+    flush(join)
+    (group,) = numbers(join).groups
+    (day,) = group.days
+    assert (day.rows, day.totals["log_loss"][0]) == (3, 3.0)
 
 
 async def test_what_readers_get_does_not_stay_in_memory(publishing, join, monkeypatch):
