@@ -14,6 +14,7 @@ from embedded.ports import free_ports
 from embedded.valkey import Valkey
 from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
+    DaySnapshot,
     ExperimentUpdate,
     GroupHeader,
     GroupSnapshot,
@@ -117,6 +118,21 @@ async def test_a_complete_update_leaves_nothing_of_what_another_worker_wrote(sto
     await store.write(update(0, {"g:2": 2}, ["g:2"], complete=True))
     await store.write(update(0, {}, ["g:2", "old:1"]))
     assert await rows(store) == {0: [[2]], 1: [[1]]}
+
+
+async def test_days_are_read_with_their_group_and_an_older_release_passes_over_them(store: SnapshotStore):
+    await store.write_status(status(0))
+    days = {f"0/g/{number}": DaySnapshot(number, 5, {"log_loss": {0: 5.0, 1: 2.5}}) for number in (-1, 0, 7)}
+    header = GroupHeader(group(), ["0:g:1"], list(days))
+    await store.write(ExperimentUpdate(0, NAME, [header], {"0:g:1": cohort(1)}, [], complete=True, days=days))
+    (read,) = (await store.read(NAME))[0].groups
+    assert (read.days, read.cohorts) == (list(days.values()), [cohort(1)])
+    header = GroupHeader(group(), [], ["0/g/0"])
+    await store.write(ExperimentUpdate(0, NAME, [header], {}, ["0:g:1"], complete=False))
+    await store.write(ExperimentUpdate(0, NAME, [header], {}, [], complete=True, days={"0/g/0": days["0/g/0"]}))
+    await store.write(ExperimentUpdate(0, NAME, [GroupHeader(group(), [], list(days))], {}, [], complete=False))
+    assert [day.day for day in (await store.read(NAME))[0].groups[0].days] == [0]
+    assert not any(":" in field for field in days)  # an older release reads every field with a colon as a cohort
 
 
 async def test_the_store_can_be_reached(store: SnapshotStore):

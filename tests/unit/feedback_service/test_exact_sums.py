@@ -119,3 +119,9 @@ def test_a_snapshot_of_the_first_release_is_read_until_a_worker_replaces_it():
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 0.1, 1e300, -5e-324, 2.0**60])
 def test_numbers_are_packed_and_read_as_they_were(value):
     assert from_fixed_point(unpack(pack(to_fixed_point(value)))) == value
+
+
+def test_a_cell_of_the_release_before_has_no_unanswered_and_no_late_rows():
+    cell = Cell.decode(msgspec.msgpack.encode([41, 17, 5, {"predictions": 3}, {3: 3}, [{}, {}], [{}, {}]]))
+    assert (cell.unanswered, cell.late, cell.rows) == ({}, {}, {3: 3})
+    assert Cell.decode(cell.encode(41, 17)) == cell

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from aiokafka.errors import KafkaError
+from faust.types import TP
 
 from services.feedback_service.flushing import Flusher, StalledError
 from services.feedback_service.join import Join
@@ -82,3 +84,31 @@ async def test_a_suspended_worker_differs_from_one_that_computes(flushing):
     flushing.note_running()
     with pytest.raises(StalledError):
         flushing.note_running()
+
+
+@dataclass
+class Ends:
+    """A consumer that answers where the topics end."""
+
+    ends: list[int]
+    fails: bool = False
+
+    async def highwaters(self, *topics: TP) -> dict[TP, int]:
+        if self.fails:
+            raise KafkaError
+        return dict(zip(topics, self.ends, strict=True))
+
+
+async def test_topics_are_caught_up_with_while_records_keep_coming(flushing):
+    consumer = flushing.app.consumer = Ends([4, 0])
+    aggregates = flushing.join.partitions[0].aggregates
+    clock = cast("FixedClock", flushing.clock)
+    seen = []
+    for offset in range(1, 9):
+        apply(flushing.join, predictions(f"f{offset}", block(), offset=offset))
+        consumer.fails = offset == 2
+        consumer.ends = [offset + 4, 0]  # never to their end
+        await flushing.check_ends()
+        seen.append(aggregates.caught_up_at)
+        clock.advance(1.0)
+    assert seen == [None, None, None, 1_000.0, 1_000.0, 1_000.0, 1_003.0, 1_003.0]

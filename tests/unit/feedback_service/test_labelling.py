@@ -2,6 +2,8 @@
 
 import pytest
 
+from contender.contracts.tasks import REGRESSION
+from contender.contracts.tasks.task import class_number
 from tests.unit.feedback_service.test_join import apply, block, feedback, joined, numbers, predictions
 
 
@@ -44,3 +46,36 @@ def test_a_block_with_labels_for_some_rows_only_is_refused():
     join = joined()
     with pytest.raises(ValueError, match=r"blocks\[0\].label has 1 entries for 2 rows"):
         apply(join, predictions("f", block(label=[1])))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "classes", "number"),
+    [
+        ("1", [0, 1], 1.0),
+        ("1.0", [0, 1], 1.0),
+        (1.0, [0, 1], 1.0),
+        (True, [0, 1], 1.0),
+        ("true", [False, True], 1.0),
+        (True, ["false", "true"], 1.0),
+        (1.0, ["0", "1"], 1.0),
+        (2.5, ["2.5", "3"], 0.0),
+        ("1", [1, "1"], 1.0),  # a class stands for itself
+        ("01", [0, 1], None),
+        ("nan", [0, 1], None),
+        ("1e400", [0, 1], None),
+        ("Yes", ["no", "yes"], None),
+        ("", [0, 1], None),
+        ("\ud800", [0, 1], None),
+        ("[1]", [0, 1], None),
+    ],
+)
+def test_an_outcome_is_converted_where_nothing_is_lost(outcome, classes, number):
+    assert class_number(outcome, classes) == number
+
+
+@pytest.mark.parametrize(
+    ("outcome", "value"),
+    [("2.5", 2.5), (2, 2.0), ("-3", -3.0), ("true", None), (True, None), ("2,5", None), ("inf", None), ("", None)],
+)
+def test_a_regressions_outcome_is_a_number_or_spells_one(outcome, value):
+    assert REGRESSION.outcome_value(outcome, []) == value
