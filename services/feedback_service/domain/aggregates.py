@@ -189,7 +189,7 @@ class PartitionAggregates:
 
     def _add_block(self, frame: FrameEntry, first: int, block: BlockEntry, reported: Mapping[int, LabelChunk]) -> None:
         experiment = self.experiments.setdefault(block.experiment, Experiment(block.experiment))
-        group = experiment.group(block)
+        group = experiment.add_group(block)
         experiment.advance(block, frame.offset, first, frame.sent_at)
         self._changed_experiments.add(experiment.name)
         self._pending.change(experiment.name)
@@ -215,7 +215,7 @@ class PartitionAggregates:
 
     def _add_unanswered(self, frame: FrameEntry, block: BlockEntry) -> None:
         experiment = self.experiments.setdefault(block.experiment, Experiment(block.experiment))
-        group = experiment.group(block)
+        group = experiment.add_group(block)
         self._changed_experiments.add(experiment.name)
         self._pending.change(experiment.name)
         buckets = block.buckets

@@ -135,14 +135,18 @@ class Experiment:
     groups: dict[GroupKey, Group] = field(default_factory=dict)
 
     def group(self, block: BlockEntry) -> Group:
-        """The group of a block's rows, with what else the block says noted."""
+        """The group of a block's rows, with the block's version and probability noted."""
         key = GroupKey(block.experiment, block.epoch, block.variant, block.task, block.window_s, block.missing)
         group = self.groups.setdefault(key, Group(key, block.model))
         if block.version:
             group.versions.add(block.version)
         group.probability = max(group.probability, block.probability)
-        self.clock, self.time_zone = block.clock, block.time_zone
         return group
+
+    def add_group(self, block: BlockEntry) -> Group:
+        """The group of a block that is recorded now, with the experiment's clock and time zone noted."""
+        self.clock, self.time_zone = block.clock, block.time_zone
+        return self.group(block)
 
     @property
     def newest(self) -> float:

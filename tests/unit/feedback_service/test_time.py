@@ -163,6 +163,14 @@ def test_frames_of_an_older_release_go_by_the_clock_of_their_revision():
     assert matured(look(join, NOW + WINDOW_S + WIDTH_S)) == [1, 1]
 
 
+def test_a_label_for_an_old_row_does_not_bring_back_its_clock():
+    join = joined()
+    apply(join, predictions("old", *both(clock="event"), sent_at=NOW))
+    apply(join, predictions("new", *wall(), offset=1, sent_at=NOW))
+    apply(join, feedback(("old", 0, 1, NOW + 5), sent_at=NOW + 6))
+    assert {group.clock for group in numbers(join).groups} == {"wall"}
+
+
 def test_the_last_rows_of_a_stopped_replay_mature_by_the_wall_clock():
     running = msgspec.structs.replace(REVISION, clock="event")
     revisions = {"e": running}
