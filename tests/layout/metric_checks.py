@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -80,7 +81,7 @@ async def published() -> InMemorySnapshots:
     join.partitions[0].record_feedback(FeedbackFrame(events), SourceOffset(0))
     snapshots = InMemorySnapshots()
     aggregates = join.partitions[0].aggregates
-    aggregates.note_ends(aggregates.request_ends(1e9), predictions=1, feedback=1)
+    aggregates.note_ends(aggregates.request_ends(inf), predictions=1, feedback=1)
     aggregates.fold()
     for update in aggregates.updates(10):
         await snapshots.write(update)
