@@ -15,6 +15,7 @@ from services.feedback_service.domain.groups import Experiment, GroupEntry, Grou
 from services.feedback_service.domain.keys import experiment_key
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.join import Join, Limits
+from tests.experiment_revisions import revision
 from tests.unit.feedback_service.test_join import (
     WINDOW_S,
     apply,
