@@ -2,20 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from contender.contracts import limits
 from contender.contracts.ab_router import ExperimentRevision
 from contender.contracts.metrics import Metric, metrics_of
 from contender.contracts.tasks import TASKS, Task, task_named
-from contender.contracts.values import Missing
+from contender.contracts.values import ClockName, Hypothesis, Missing
 from services.feedback_service.domain.snapshots import GroupSnapshot
 
-_ALPHAS = (1e-9, 0.5)
-_TUNING_N_LIMIT = 10**9
+CYCLE_DAYS = 7
+"""Days of a cycle where no revision declares them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentDesign:
-    """What an experiment compares, and how. `shares` and `epoch` are known from a revision alone."""
+    """What an experiment compares, and how; the fields are those of a revision.
+
+    `shares`, `epoch`, `started_at` and `stopped_at` are known from a revision alone.
+    """
 
     name: str
     status: str = "unknown"
@@ -25,12 +30,24 @@ class ExperimentDesign:
     versions: Mapping[str, str]
     shares: Mapping[str, float]
     epoch: int | None = None
+    revision: int = 0
+    started_at: float | None = None
+    stopped_at: float | None = None
     task: Task
     metric: Metric
+    hypothesis: Hypothesis = "superiority"
+    margin: float = 0.0
+    guardrails: tuple[tuple[Metric, float], ...] = ()
     alpha: float = 0.05
     tuning_n: int = 5000
+    horizon_rows: int | None = None
     window_s: float
     missing: Missing
+    clock: ClockName
+    time_zone: ZoneInfo
+    cycle_days: int = CYCLE_DAYS
+    cycle_reason: str = ""
+    log_loss_clip: float = 1e-7
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -45,7 +62,22 @@ class ExperimentDesign:
     @property
     def alpha_each(self) -> float:
         """The share of alpha that one challenger may use up."""
-        return self.alpha / max(1, len(self.challengers))
+        return self.alpha / self.comparisons
+
+    @property
+    def alpha_rows(self) -> float:
+        """The share of it that all looks at the deciding metric may use up: a planned end keeps half for itself."""
+        return self.alpha_each if self.horizon_rows is None else self.alpha_each / 2.0
+
+    @property
+    def comparisons(self) -> int:
+        """How many challengers share alpha."""
+        return max(1, len(self.challengers))
+
+    @property
+    def assumes_negative(self) -> bool:
+        """Whether a missing label is an outcome; models of other tasks have no negative one."""
+        return self.missing == "negative" and self.task.negative_outcome is not None
 
 
 def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[GroupSnapshot]) -> ExperimentDesign:
@@ -71,9 +103,12 @@ def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[G
             metric=usual,
             window_s=newest.window_s if newest else 0.0,
             missing=newest.missing if newest else "excluded",
+            clock=newest.clock if newest else "wall",
+            time_zone=zone_named(newest.time_zone if newest else "UTC"),
         )
     declared = [variant.name for variant in revision.variants]
     challengers = [variant for variant in [*declared, *seen] if variant != revision.champion]
+    metrics = {metric.name: metric for metric in metrics_of(task)}
     return ExperimentDesign(
         name=name,
         status=revision.status,
@@ -83,13 +118,41 @@ def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[G
         versions={**versions, **{variant.name: variant.version for variant in revision.variants}},
         shares={variant.name: min(max(variant.weight, 0.0), 1.0) for variant in revision.variants},
         epoch=revision.epoch,
+        revision=revision.revision,
+        started_at=revision.started_at,
+        stopped_at=revision.stopped_at,
         task=task,
-        metric=next((metric for metric in metrics_of(task) if metric.name == revision.metric), usual),
-        alpha=min(max(revision.alpha, _ALPHAS[0]), _ALPHAS[1]),
-        tuning_n=min(max(revision.tuning_n, 1), _TUNING_N_LIMIT),
+        metric=metrics.get(revision.metric, usual),
+        hypothesis=revision.hypothesis,
+        margin=_within(revision.margin, limits.MARGINS),
+        guardrails=tuple(
+            (metrics[guardrail.metric], _within(guardrail.margin, limits.MARGINS))
+            for guardrail in revision.guardrails
+            if guardrail.metric in metrics
+        ),
+        alpha=_within(revision.alpha, limits.ALPHAS),
+        tuning_n=round(_within(revision.tuning_n, limits.TUNING_ROWS)),
+        horizon_rows=revision.horizon_rows,
         window_s=revision.window_s,
         missing=revision.missing,
+        clock=revision.clock,
+        time_zone=zone_named(revision.time_zone),
+        cycle_days=round(_within(revision.cycle_days, limits.CYCLE_DAYS)),
+        cycle_reason=revision.cycle_reason,
+        log_loss_clip=_within(revision.log_loss_clip, limits.CLIPS),
     )
+
+
+def zone_named(name: str) -> ZoneInfo:
+    """The time zone of that name; UTC where this computer does not know it."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return ZoneInfo("UTC")
+
+
+def _within(number: float, bounds: tuple[float, float]) -> float:
+    return min(max(number, bounds[0]), bounds[1])
 
 
 def _task(newest: GroupSnapshot | None, revision: ExperimentRevision | None) -> Task:

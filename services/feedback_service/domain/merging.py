@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contender.contracts.feedback_service import Counts
-from contender.contracts.metrics import METRICS
+from contender.contracts.metrics import METRICS, Metric
 from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
+    DaySnapshot,
     GroupSnapshot,
     SumsSnapshot,
 )
@@ -26,13 +27,16 @@ Floats = NDArray[np.float64]
 class Tally:
     """Some rows of one variant in one epoch: all of them, or those that have matured.
 
-    `rows` counts predictions by bucket, shape (BUCKETS,). `labelled` and `metrics` are over rows with a label; where a
-    missing label means negative, the `metrics` of matured rows hold those as well.
+    All but `metrics` and `counts` are rows by bucket, shape (BUCKETS,): `rows` are predictions, `labelled` those with a
+    label, `late` those whose label came after the window, and `unanswered` the rows that got no prediction. `metrics`
+    are over labelled rows; where a missing label means negative, those of matured rows hold the others as well.
     """
 
     counts: Counts = field(default_factory=Counts)
     rows: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
     labelled: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
+    late: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
+    unanswered: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
     metrics: Mapping[str, MetricSums] = field(default_factory=dict)
 
     def __add__(self, other: "Tally") -> "Tally":
@@ -41,6 +45,8 @@ class Tally:
             self.counts + other.counts,
             self.rows + other.rows,
             self.labelled + other.labelled,
+            self.late + other.late,
+            self.unanswered + other.unanswered,
             _merged(self.metrics, other.metrics),
         )
 
@@ -49,19 +55,37 @@ class Tally:
         """The share of predictions that have a label."""
         return ClusteredSums(self.rows, self.labelled)
 
+    @property
+    def tail(self) -> ClusteredSums:
+        """The share of labels that came after the window."""
+        return ClusteredSums(self.labelled + self.late, self.late)
+
+    @property
+    def refusal(self) -> ClusteredSums:
+        """The share of assigned rows that got no prediction."""
+        return ClusteredSums(self.rows + self.unanswered, self.unanswered)
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One variant in one epoch."""
+    """One variant in one epoch. `days` has the totals of matured rows by day and metric."""
 
     probability: float = 0.0
-    versions: frozenset[str] = frozenset()
     live: Tally = field(default_factory=Tally)
     matured: Tally = field(default_factory=Tally)
+    days: Mapping[int, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
+
+    def days_of(self, metric: Metric) -> dict[int, Mapping[int, float]]:
+        """The totals of one metric by day."""
+        return {day: totals[metric.name] for day, totals in self.days.items() if metric.name in totals}
+
+
+Arms = Mapping[tuple[int, str], Arm]
+"""By epoch and variant."""
 
 
 def merged_arms(groups: Sequence[GroupSnapshot]) -> dict[tuple[int, str], Arm]:
-    """The arms of one experiment by (epoch, variant)."""
+    """The arms of one experiment by (epoch, variant). What the workers have folded has matured, and nothing else."""
     arms: dict[tuple[int, str], Arm] = {}
     for group in groups:
         known = arms.get((group.epoch, group.variant), Arm())
@@ -69,17 +93,30 @@ def merged_arms(groups: Sequence[GroupSnapshot]) -> dict[tuple[int, str], Arm]:
         negative = group.missing == "negative"
         arms[group.epoch, group.variant] = Arm(
             max(known.probability, group.probability),
-            known.versions | set(group.versions),
             known.live + _tally(group.cohorts, assume_negative=False),
             known.matured + _tally(matured, assume_negative=negative),
+            _merged_days(known.days, group.days),
         )
     return arms
 
 
 def watermark_of(groups: Sequence[GroupSnapshot]) -> float | None:
-    """The time up to which the rows of all partitions have matured, but for their window; None before the first."""
+    """The time up to which rows have matured in every partition, but for their window; None before the first fold."""
     watermark = min((group.watermark for group in groups), default=-inf)
-    return watermark if watermark > -inf else None
+    return watermark if isfinite(watermark) else None
+
+
+def _merged_days(
+    known: Mapping[int, Mapping[str, Mapping[int, float]]], days: Sequence[DaySnapshot]
+) -> dict[int, dict[str, dict[int, float]]]:
+    merged = {day: {name: dict(totals) for name, totals in metrics.items()} for day, metrics in known.items()}
+    for snapshot in days:
+        metrics = merged.setdefault(snapshot.day, {})
+        for name, totals in snapshot.totals.items():
+            sums = metrics.setdefault(name, {})
+            for key, value in totals.items():
+                sums[key] = sums.get(key, 0.0) + value
+    return merged
 
 
 def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally:
@@ -88,8 +125,14 @@ def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally
         metrics = _metrics(cohort.labelled)
         if assume_negative:
             metrics = _merged(metrics, _metrics(cohort.assumed))
-        rows, labelled = (dense(counts, BUCKETS) for counts in (cohort.rows, cohort.labelled.rows))
-        total += Tally(cohort.counts, rows, labelled, metrics)
+        total += Tally(
+            cohort.counts,
+            rows=dense(cohort.rows, BUCKETS),
+            labelled=dense(cohort.labelled.rows, BUCKETS),
+            late=dense(cohort.late, BUCKETS),
+            unanswered=dense(cohort.unanswered, BUCKETS),
+            metrics=metrics,
+        )
     return total
 
 

@@ -1,13 +1,15 @@
 """Computes the results of an experiment from the snapshots of the partitions."""
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from dataclasses import dataclass
+
+import msgspec
 
 from contender.contracts.ab_router import ExperimentRevision
 from contender.contracts.feedback_service import (
     Arrival,
     Counts,
-    Effect,
+    Days,
     Health,
     Interval,
     Results,
@@ -15,48 +17,84 @@ from contender.contracts.feedback_service import (
     VariantResult,
     Verdict,
 )
-from contender.contracts.metrics import Metric
-from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
+from services.feedback_service.domain.assessing import Assessment, Circumstances, assess, finite
+from services.feedback_service.domain.confidence import confidence_sequence
+from services.feedback_service.domain.day_sequence import whole_days
 from services.feedback_service.domain.design import ExperimentDesign, design_of
-from services.feedback_service.domain.merging import Arm, Tally, merged_arms, watermark_of
+from services.feedback_service.domain.findings import verdict_with_events
+from services.feedback_service.domain.memory import Memory
+from services.feedback_service.domain.merging import Arm, Arms, Tally, merged_arms, watermark_of
+from services.feedback_service.domain.sentences import Waiting
 from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
-from services.feedback_service.domain.split import clustered_split_p, label_arrival
-from services.feedback_service.domain.sums import MetricSums, sums_of
-from services.feedback_service.domain.verdicts import Contest, Evidence, Waiting, judge
-
-Arms = Mapping[tuple[int, str], Arm]
-"""By epoch and variant."""
+from services.feedback_service.domain.split import clustered_split_p
+from services.feedback_service.domain.sums import MetricSums
+from services.feedback_service.domain.verdicts import summarise
 
 _NOBODY = Arm()
-_RANK = {"withheld: split": 5, "withheld: label arrival": 4, "challenger better": 3, "champion better": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at an experiment: its results, and what is remembered after it."""
+
+    results: Results
+    memory: Memory
 
 
 def results_of(
     name: str,
     revision: ExperimentRevision | None,
     snapshots: Sequence[PartitionSnapshot],
-    now: float,  # noqa: ARG001 - the time of the look, which a verdict will carry
-) -> Results | None:
-    """The results of an experiment, or None when there is neither a revision nor a prediction of it."""
+    now: float,
+    memory: Memory | None = None,
+) -> Look | None:
+    """Look at an experiment; None when there is neither a revision nor a prediction of it.
+
+    `now`, in seconds since the Unix epoch, dates what this look finds. `memory` is that of the looks before. The same
+    arguments always give the same look.
+    """
     groups = [group for snapshot in snapshots for group in snapshot.groups if group.experiment == name]
     if revision is None and not groups:
         return None
-    watermark = watermark_of(groups)
-    arms = merged_arms(groups)
-    design = design_of(name, revision, groups)
-    epochs = sorted({epoch for epoch, _ in arms})
-    comparisons = {
-        challenger: {metric: _compare(design, arms, epochs, challenger, metric) for metric in design.metrics}
+    design, arms = design_of(name, revision, groups), merged_arms(groups)
+    since = _since(snapshots, revision)
+    split = _split(design, arms, sorted({epoch for epoch, _ in arms}))
+    memory = memory or Memory()
+    memory = msgspec.structs.replace(memory, split_p=min(memory.split_p, split.p))
+    given = Circumstances(
+        design=design,
+        arms=arms,
+        whole=_whole_days(design, groups, since),
+        split_p=memory.split_p,
+        watermark=watermark_of(groups),
+        waiting=_waiting(groups),
+    )
+    assessments = [
+        assess(given, challenger, memory.of(challenger), decided=memory.verdict_on(challenger) is not None)
         for challenger in design.challengers
-    }
-    split = _split(design, arms, epochs)
-    arrivals = {challenger: _arrival_p(design, arms, epochs, challenger) for challenger in design.challengers}
-    totals = {variant: _pooled(arms, variant) for variant in design.variants}
-    deciding = {challenger: by_metric[design.metric] for challenger, by_metric in comparisons.items()}
-    verdict = _verdict(design, totals, deciding, split_p=split.p, arrivals=arrivals, waiting=_waiting(groups))
-    tested = [p for p in arrivals.values() if p is not None]
+    ]
+    offsets, verdicts = _offsets(snapshots), []
+    for assessment in assessments:
+        verdict, memory = verdict_with_events(assessment, memory, design, now=now, offsets=offsets)
+        verdicts.append(verdict)
+    if design.status != "draft":
+        looks = {assessment.challenger: assessment.memory for assessment in assessments}
+        memory = msgspec.structs.replace(memory, challengers={**memory.challengers, **looks})
+    counted = _results(given, split.counts, snapshots, since)
+    return Look(_with_verdicts(counted, assessments, verdicts, memory), memory)
+
+
+def _results(
+    given: Circumstances,
+    counts: dict[str, int],
+    snapshots: Sequence[PartitionSnapshot],
+    since: float | None,
+) -> Results:
+    """The results but for the challengers."""
+    design, days = given.design, given.day_count
+    totals = {variant: _pooled(given.arms, variant) for variant in design.variants}
     return Results(
-        experiment=name,
+        experiment=design.name,
         status=design.status,
         model=design.model,
         metric=design.metric.name,
@@ -64,25 +102,62 @@ def results_of(
         alpha=design.alpha,
         missing=design.missing,
         window_s=design.window_s,
-        watermark=watermark,
+        watermark=given.watermark,
         variants=[_variant(design, variant, totals[variant]) for variant in design.variants],
-        effects={
-            challenger: {metric.name: _effect(metric, look) for metric, look in by_metric.items() if look is not None}
-            for challenger, by_metric in comparisons.items()
-        },
-        split=split,
-        arrival=Arrival(min(tested) if tested else None),
-        verdict=verdict,
+        effects={},
+        split=Split(given.split_p, counts),
+        arrival=Arrival(None),
+        verdict=summarise(design.champion, [], []),
         health=_health(snapshots, totals),
         totals=sum((snapshot.counts for snapshot in snapshots), Counts()),
         offsets=_offsets(snapshots),
         updated_at=max((snapshot.status.updated_at for snapshot in snapshots), default=None),
-        since=_since(snapshots, revision),
+        since=since,
+        days=Days(days.whole, days.wanted, str(design.time_zone)),
+    )
+
+
+def _with_verdicts(
+    results: Results, assessments: Sequence[Assessment], verdicts: Sequence[Verdict], memory: Memory
+) -> Results:
+    """The results with what was found of each challenger."""
+    checks = {assessment.challenger: assessment.evidence.checks.p for assessment in assessments}
+    tested = [known.arrival for known in checks.values() if known.arrival is not None]
+    improvements = [_improvement(results.metric, assessment, memory) for assessment in assessments]
+    return msgspec.structs.replace(
+        results,
+        effects={assessment.challenger: assessment.effects for assessment in assessments},
+        arrival=Arrival(min(tested, default=None)),
+        verdict=summarise(results.champion, verdicts, improvements),
+        verdicts=list(verdicts),
+        checks=checks,
+    )
+
+
+def _improvement(metric: str, assessment: Assessment, memory: Memory) -> float:
+    """By how much a challenger is better in the deciding metric, as estimated at its verdict, or now."""
+    decided = memory.verdict_on(assessment.challenger)
+    effect = decided.effect if decided else assessment.effects.get(metric)
+    if effect is None or effect.estimate is None:
+        return 0.0
+    return -effect.estimate if effect.lower_is_better else effect.estimate
+
+
+def _whole_days(design: ExperimentDesign, groups: Sequence[GroupSnapshot], since: float | None) -> range:
+    known = [moment for moment in (design.started_at, since) if moment is not None]
+    return whole_days(
+        sorted({day.day for group in groups for day in group.days}),
+        clock=design.clock,
+        time_zone=design.time_zone,
+        watermark=watermark_of(groups),
+        window_s=design.window_s,
+        began_at=max(known, default=None),
+        stopped_at=design.stopped_at,
     )
 
 
 def _waiting(groups: Sequence[GroupSnapshot]) -> Waiting | None:
-    """The rows whose window has not passed yet."""
+    """The rows whose window has not passed yet, or whose labels have not been read."""
     cohorts = [cohort for group in groups for cohort in group.cohorts if not cohort.is_matured]
     rows = sum(cohort.counts.predictions for cohort in cohorts)
     return Waiting(rows, max(cohort.matures_at for cohort in cohorts)) if rows else None
@@ -96,29 +171,8 @@ def _since(snapshots: Sequence[PartitionSnapshot], revision: ExperimentRevision 
     return None if since is None or (started_at is not None and started_at >= since) else since
 
 
-def _compare(
-    design: ExperimentDesign,
-    arms: Arms,
-    epochs: Sequence[int],
-    challenger: str,
-    metric: Metric,
-) -> ConfidenceSequence | None:
-    pairs: list[tuple[MetricSums, MetricSums]] = []
-    for epoch in epochs:
-        champion, other = (arm.metrics.get(metric.name) for arm in _pair(design, arms, epoch, challenger))
-        if champion is not None and other is not None:
-            pairs.append((champion, other))
-    comparison = sums_of(metric).compare(pairs)
-    if comparison is None:
-        return None
-    return confidence_sequence(comparison.effect, alpha=design.alpha_each, tuning_n=design.tuning_n)
-
-
-def _pair(design: ExperimentDesign, arms: Arms, epoch: int, challenger: str) -> tuple[Tally, Tally]:
-    return arms.get((epoch, design.champion), _NOBODY).matured, arms.get((epoch, challenger), _NOBODY).matured
-
-
 def _split(design: ExperimentDesign, arms: Arms, epochs: Sequence[int]) -> Split:
+    """The split of the assigned rows, answered or not."""
     counts = {
         variant: sum(arms.get((epoch, variant), _NOBODY).live.counts.predictions for epoch in epochs)
         for variant in design.variants
@@ -133,49 +187,8 @@ def _split(design: ExperimentDesign, arms: Arms, epochs: Sequence[int]) -> Split
             else [arm.probability for arm in epoch_arms]
         )
         if sum(shares) > 0.0:
-            tables.append(([arm.live.rows for arm in epoch_arms], shares))
+            tables.append(([arm.live.rows + arm.live.unanswered for arm in epoch_arms], shares))
     return Split(clustered_split_p(tables) if tables else 1.0, counts)
-
-
-def _arrival_p(design: ExperimentDesign, arms: Arms, epochs: Sequence[int], challenger: str) -> float | None:
-    if design.missing == "negative":
-        return None
-    pairs = [_pair(design, arms, epoch, challenger) for epoch in epochs]
-    return label_arrival([(champion.arrival, other.arrival) for champion, other in pairs])
-
-
-def _verdict(
-    design: ExperimentDesign,
-    totals: Mapping[str, Arm],
-    comparisons: Mapping[str, ConfidenceSequence | None],
-    *,
-    split_p: float,
-    arrivals: Mapping[str, float | None],
-    waiting: Waiting | None,
-) -> Verdict:
-    metric = design.metric
-    verdicts = [
-        judge(
-            Contest(design.champion, challenger, metric.words, metric.lower_is_better, design.alpha_each),
-            Evidence(
-                comparisons[challenger],
-                _rows(metric, totals[design.champion].matured),
-                _rows(metric, totals[challenger].matured),
-                split_p,
-                arrivals[challenger],
-                waiting,
-            ),
-        )
-        for challenger in design.challengers
-    ]
-    nothing = Verdict("collecting", f"{design.champion} has no challenger to be compared with yet.")
-    return max(verdicts, key=lambda verdict: _RANK.get(verdict.status, 0), default=nothing)
-
-
-def _rows(metric: Metric, tally: Tally) -> int:
-    """The rows that count in a metric."""
-    sums = tally.metrics.get(metric.name)
-    return 0 if sums is None else sums.n
 
 
 def _pooled(arms: Arms, variant: str) -> Arm:
@@ -201,7 +214,8 @@ def _variant(design: ExperimentDesign, name: str, arm: Arm) -> VariantResult:
         fallbacks=counts.fallbacks,
         degraded=counts.degraded,
         metrics=_intervals(design, arm.matured),
-        live=_intervals(design, arm.live),
+        live=_intervals(design, Tally() if design.assumes_negative else arm.live),
+        unanswered=counts.unanswered,
     )
 
 
@@ -213,13 +227,7 @@ def _interval(design: ExperimentDesign, sums: MetricSums | None) -> Interval:
     if sums is None or sums.n == 0:
         return Interval(None, None, None, 0)
     look = confidence_sequence(sums.estimate, alpha=design.alpha, tuning_n=design.tuning_n)
-    return Interval(_finite(look.estimate), _finite(look.low), _finite(look.high), sums.n)
-
-
-def _effect(metric: Metric, look: ConfidenceSequence) -> Effect:
-    lower = metric.lower_is_better
-    better = (look.estimate < 0.0) == lower if look.excludes_zero else None
-    return Effect(_finite(look.estimate), _finite(look.low), _finite(look.high), look.p, look.n, better, lower)
+    return Interval(finite(look.estimate), finite(look.low), finite(look.high), sums.n)
 
 
 def _health(snapshots: Sequence[PartitionSnapshot], totals: Mapping[str, Arm]) -> Health:
@@ -242,7 +250,3 @@ def _offsets(snapshots: Sequence[PartitionSnapshot]) -> dict[str, dict[str, int]
         for topic, offset in snapshot.offsets.items():
             offsets.setdefault(topic, {})[str(snapshot.partition)] = offset
     return offsets
-
-
-def _finite(value: float) -> float | None:
-    return value if isfinite(value) else None

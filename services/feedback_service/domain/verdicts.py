@@ -1,144 +1,257 @@
-"""Verdicts on champion and challenger, each a status and one plain sentence."""
+"""Verdicts on champion and challenger, each a status and one plain sentence. A verdict is an event: it stays."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from math import isfinite
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from contender.contracts.feedback_service import Verdict
+from contender.contracts.feedback_service import Verdict, VerdictEvent, VerdictStatus
+from contender.contracts.values import Hypothesis
+from services.feedback_service.domain import sentences
+from services.feedback_service.domain.checks import CheckResults
 from services.feedback_service.domain.confidence import ConfidenceSequence
-from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS
-from services.feedback_service.domain.sums.estimates import MIN_OBSERVATIONS
+from services.feedback_service.domain.hypotheses import both, claim
+from services.feedback_service.domain.sentences import Contest, DayCount, Waiting
+from services.feedback_service.domain.sequences import Intervals, RowLook
+
+Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Contest:
-    """What is compared: the names of the two variants, the metric in words, and which way it counts."""
+class Harm:
+    """A guardrail that the challenger breaches: its metric in words, margin, and the effect on it."""
 
-    champion: str
-    challenger: str
     metric: str
-    lower_is_better: bool
-    alpha: float = 0.05
+    margin: float
+    effect: RowLook
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Rows that have not matured, and when the last of them does, in seconds since the Unix epoch."""
-
-    rows: int
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """The evidence at one look.
+    """The evidence on one challenger at one look, and those before.
 
-    `champion_rows` and `challenger_rows` are the matured rows that count in the metric. `effect` is challenger minus
-    champion, None while there is no epoch to compare in. `arrival_p` is None where label arrival is not tested: too few
-    matured rows, or a missing label means negative.
+    Attributes:
+        status: that of the experiment.
+        effect: challenger minus champion over rows; None while there is no epoch to compare in.
+        days: the same over whole days, as of the last whole cycle.
+        day_count: the whole days.
+        checks: whether the two may be compared.
+        bounds: the worst case over missing labels, where they do not arrive alike.
+        harm: the guardrail that is breached.
+        waiting: the rows that have not matured.
     """
 
-    effect: ConfidenceSequence | None
-    champion_rows: int
-    challenger_rows: int
-    split_p: float = 1.0
-    arrival_p: float | None = None
+    status: str = "running"
+    hypothesis: Hypothesis = "superiority"
+    effect: RowLook | None = None
+    days: Intervals | None = None
+    day_count: DayCount = field(default_factory=DayCount)
+    checks: CheckResults = field(default_factory=CheckResults)
+    bounds: Bounds | None = None
+    harm: Harm | None = None
     waiting: Waiting | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.status == "stopped" and self.waiting is None
 
 
 def judge(contest: Contest, evidence: Evidence) -> Verdict:
     """The verdict on `contest` at this look; the same evidence always gives the same verdict.
 
     Reasons to withhold come first, the gravest first: a broken split or labels that arrive differently make the
-    difference meaningless however clear it looks, and too few rows make its interval untrue.
+    difference meaningless however clear it looks, and too few rows make its interval untrue. Harm needs no whole days,
+    everything else does.
     """
-    if evidence.split_p < BLOCKING_P:
-        return Verdict("withheld: split", _split_sentence(contest, evidence))
-    if evidence.arrival_p is not None and evidence.arrival_p < BLOCKING_P:
-        return Verdict("withheld: label arrival", _arrival_sentence(contest, evidence.arrival_p))
     effect = evidence.effect
-    if effect is None or min(evidence.champion_rows, evidence.challenger_rows) < MIN_MATURED_ROWS:
-        return Verdict("withheld: too few", _too_few_sentence(contest, evidence))
-    if not effect.excludes_zero:
-        return Verdict("collecting", _collecting_sentence(contest, evidence, effect))
-    challenger_wins = (effect.estimate < 0.0) == contest.lower_is_better
+    if evidence.status == "draft":
+        return Verdict("not started", "The experiment has not started yet.", contest.challenger)
+    failures = standing_failures(evidence)
+    if failures:
+        sentence = f"No verdict: {sentences.failure(contest, evidence.checks, failures[0])}."
+        return Verdict(failures[0], sentence, contest.challenger)
+    if effect is None or not evidence.checks.has_enough_rows:
+        return _too_few(contest, evidence)
+    status, sentence = _shown(contest, evidence, effect)
+    return Verdict(status, sentence, contest.challenger)
+
+
+def _shown(contest: Contest, evidence: Evidence, effect: RowLook) -> tuple[VerdictStatus, str]:
+    """What arms that can be compared show, with its sentence."""
+    if evidence.harm is not None:
+        return "stopped: guardrail", _harm_sentence(contest, evidence, evidence.harm)
+    by_rows = _claim(contest, evidence, effect.intervals)
+    status = by_rows if not evidence.day_count.wanted else None
+    if evidence.days is not None and evidence.day_count.wanted:
+        status = both(by_rows, _claim(contest, evidence, evidence.days))
+    if status is not None and not evidence.checks.waits_for_tail:
+        return status, _decided_sentence(contest, evidence, effect, status)
+    if evidence.has_ended:
+        return "ended", _ended_sentence(contest, evidence, effect)
+    if by_rows is not None:
+        return "leading", _leading_sentence(contest, evidence, effect, by_rows)
+    return "collecting", _collecting_sentence(contest, evidence, effect)
+
+
+def standing_failures(evidence: Evidence) -> list[VerdictStatus]:
+    """The failed checks; labels that arrive differently do not count where the worst case shows the same."""
+    failures = evidence.checks.failures
+    if "withheld: label arrival" in failures and _holds_in_the_worst_case(evidence):
+        failures.remove("withheld: label arrival")
+    return failures
+
+
+def _holds_in_the_worst_case(evidence: Evidence) -> bool:
+    if evidence.bounds is None or evidence.effect is None or evidence.hypothesis != "superiority":
+        return False
+    low, high = evidence.bounds
+    interval = evidence.effect.intervals.two_sided
+    return (low > 0.0 and interval.low > 0.0) or (high < 0.0 and interval.high < 0.0)
+
+
+def _claim(contest: Contest, evidence: Evidence, intervals: Intervals) -> VerdictStatus | None:
+    return claim(evidence.hypothesis, contest.margin, intervals, lower_is_better=contest.lower_is_better)
+
+
+def _too_few(contest: Contest, evidence: Evidence) -> Verdict:
+    lacks = sentences.too_few(contest, evidence.checks)
+    if evidence.has_ended:
+        return Verdict("ended", f"The experiment ended without a verdict: {lacks}.", contest.challenger)
     return Verdict(
-        "challenger better" if challenger_wins else "champion better",
-        _better_sentence(contest, evidence, effect, challenger_wins=challenger_wins),
+        "withheld: too few", f"No verdict yet: {lacks}{sentences.waits(evidence.waiting)}", contest.challenger
     )
 
 
-def _split_sentence(contest: Contest, evidence: Evidence) -> str:
+def _numbers(contest: Contest, evidence: Evidence, effect: RowLook) -> str:
+    shown = sentences.difference(contest, effect.look, effect.intervals.two_sided)
+    return f"{shown}; {sentences.rows(contest, evidence.checks)}"
+
+
+def _harm_sentence(contest: Contest, evidence: Evidence, harm: Harm) -> str:
+    shown = sentences.difference(contest, harm.effect.look, harm.effect.intervals.two_sided)
     return (
-        f"No verdict: the traffic does not split between {contest.champion} and {contest.challenger} as configured "
-        f"(p {_p(evidence.split_p)}), so the two did not get comparable users."
+        f"Stopped: {contest.challenger} is worse than {contest.champion} in {harm.metric} by more than "
+        f"{harm.margin:.3g}: {shown}; {sentences.rows(contest, evidence.checks)}."
     )
 
 
-def _arrival_sentence(contest: Contest, p: float) -> str:
+def _decided_sentence(contest: Contest, evidence: Evidence, effect: RowLook, status: VerdictStatus) -> str:
+    sentence = f"{sentences.claimed(contest, status)}: {_numbers(contest, evidence, effect)}"
+    sentence += sentences.over_days(contest, evidence.day_count)
+    if evidence.bounds is not None:
+        low, high = evidence.bounds
+        sentence += f" Labels do not arrive alike, but even in the worst case it is {low:+.3g} to {high:+.3g}."
+    return sentence
+
+
+def _leading_sentence(contest: Contest, evidence: Evidence, effect: RowLook, status: VerdictStatus) -> str:
+    lead = {"challenger better": contest.challenger, "champion better": contest.champion}.get(status)
+    claimed = f"{lead} leads in {contest.metric}" if lead else sentences.claimed(contest, status) + ", by rows alone"
     return (
-        f"No verdict: labels do not arrive alike for {contest.champion} and {contest.challenger} (p {_p(p)}), "
-        "so the labelled rows of the two are not comparable."
+        f"{claimed}, no verdict yet ({_missing(contest, evidence, status)}): "
+        f"{_numbers(contest, evidence, effect)}{sentences.waits(evidence.waiting)}"
     )
 
 
-def _too_few_sentence(contest: Contest, evidence: Evidence) -> str:
-    if min(evidence.champion_rows, evidence.challenger_rows) < MIN_MATURED_ROWS:
-        return f"No verdict yet: {_rows(contest, evidence)}, and each needs at least {MIN_MATURED_ROWS}" + _waits(
-            evidence
-        )
+def _missing(contest: Contest, evidence: Evidence, status: VerdictStatus) -> str:
+    """What the rows' claim lacks to be a verdict."""
+    missing, days = [], evidence.days
+    if evidence.day_count.wanted and (days is None or both(status, _claim(contest, evidence, days)) is None):
+        interval = None if days is None else days.two_sided
+        missing.append(sentences.missing_days(evidence.day_count, interval))
+    if evidence.checks.waits_for_tail:
+        missing.append(sentences.missing_tail(contest, evidence.checks))
+    return "; ".join(missing)
+
+
+def _collecting_sentence(contest: Contest, evidence: Evidence, effect: RowLook) -> str:
     return (
-        f"No verdict yet: {_rows(contest, evidence)}, but they come from too few units, and each needs at least "
-        f"{MIN_OBSERVATIONS} in one epoch" + _waits(evidence)
+        f"{_nothing(contest, evidence)} yet: {_numbers(contest, evidence, effect)}{sentences.waits(evidence.waiting)}"
     )
 
 
-def _collecting_sentence(contest: Contest, evidence: Evidence, effect: ConfidenceSequence) -> str:
-    sentence = f"No difference in {contest.metric} shown yet: {_difference(contest, effect)}; "
-    return sentence + _rows(contest, evidence) + _waits(evidence)
+def _ended_sentence(contest: Contest, evidence: Evidence, effect: RowLook) -> str:
+    shown = _nothing(contest, evidence).replace("No", "no", 1)
+    claimed = _claim(contest, evidence, effect.intervals)
+    if claimed is not None:
+        shown = f"though {sentences.claimed(contest, claimed)} by rows alone ({_missing(contest, evidence, claimed)})"
+    return f"The experiment ended without a verdict, {shown}: {_numbers(contest, evidence, effect)}."
 
 
-def _better_sentence(contest: Contest, evidence: Evidence, effect: ConfidenceSequence, *, challenger_wins: bool) -> str:
-    winner, loser = contest.challenger, contest.champion
-    if not challenger_wins:
-        winner, loser = loser, winner
+def _nothing(contest: Contest, evidence: Evidence) -> str:
+    if evidence.hypothesis == "superiority":
+        return f"No difference in {contest.metric} shown"
+    return f"Nothing about the margin of {contest.margin:.3g} in {contest.metric} shown"
+
+
+def standing(event: VerdictEvent, findings: Sequence[VerdictEvent]) -> Verdict:
+    """A verdict that was reached, with what was found later."""
+    return Verdict(event.status, event.sentence, event.challenger, event.at, [found.sentence for found in findings])
+
+
+def contradiction(contest: Contest, effect: ConfidenceSequence, at: float) -> str:
+    """The sentence on a verdict whose looks exclude each other."""
     return (
-        f"{winner} is better than {loser} in {contest.metric}: {_difference(contest, effect)}; "
-        f"{_rows(contest, evidence)}."
+        f"Contradicted on {sentences.moment(at)}: later looks exclude what earlier ones showed, so the effect has "
+        f"changed; {contest.challenger} minus {contest.champion} in {contest.metric} is now {effect.estimate:+.3g} "
+        f"({effect.low:+.3g} to {effect.high:+.3g})."
     )
 
 
-def _difference(contest: Contest, effect: ConfidenceSequence) -> str:
-    """The difference and its interval, signed, to three digits."""
-    difference = f"{contest.challenger} minus {contest.champion} is {effect.estimate:+.3g}"
-    if not isfinite(effect.low):
-        return f"{difference} (no interval yet: the rows do not vary)"
-    level = f"{100.0 * (1.0 - contest.alpha):.4g} %"
-    return f"{difference} ({level} interval {effect.low:+.3g} to {effect.high:+.3g})"
+def question(contest: Contest, evidence: Evidence, status: VerdictStatus, at: float) -> str:
+    """The sentence on a verdict after which a check failed, or a guardrail was breached."""
+    if status == "stopped: guardrail" and evidence.harm is not None:
+        reason = _harm_sentence(contest, evidence, evidence.harm).removeprefix("Stopped: ").removesuffix(".")
+    else:
+        reason = sentences.failure(contest, evidence.checks, status)
+    return f"In question since {sentences.moment(at)}: {reason}."
 
 
-def _rows(contest: Contest, evidence: Evidence) -> str:
-    return (
-        f"{contest.champion} has {evidence.champion_rows:,} matured rows and "
-        f"{contest.challenger} has {evidence.challenger_rows:,}"
-    )
+SHOWN = {
+    "challenger better": "is better",
+    "champion better": "is worse",
+    "no worse": "is no worse",
+    "no difference": "does not differ",
+    "stopped: guardrail": "breaches a guardrail",
+    "leading": "is not decided yet",
+    "collecting": "is not decided yet",
+    "ended": "was not decided",
+    "not started": "has not started",
+}
+"""A challenger's status in a few words."""
+
+_RANK = (
+    "challenger better",
+    "withheld: split",
+    "withheld: label arrival",
+    "withheld: unanswered rows",
+    "withheld: label tail",
+    "withheld: dominant unit",
+    "stopped: guardrail",
+    "no worse",
+    "no difference",
+    "champion better",
+    "leading",
+    "collecting",
+    "withheld: too few",
+    "ended",
+    "not started",
+)
 
 
-def _waits(evidence: Evidence) -> str:
-    """The rows that are still to mature, and the end of the sentence."""
-    waiting = evidence.waiting
-    if waiting is None:
-        return "."
-    rows = "1 row waits for its" if waiting.rows == 1 else f"{waiting.rows:,} rows wait for their"
-    return f"; {rows} window to pass, until {_utc(waiting.until)}."
+def summarise(champion: str, verdicts: Sequence[Verdict], improvements: Sequence[float]) -> Verdict:
+    """One verdict for all challengers: the best of those shown better, else the gravest or most advanced.
 
-
-def _utc(seconds: float) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):  # a replay may use any time, and a window be of any length
-        return f"{seconds:g}"
-
-
-def _p(p: float) -> str:
-    return f"{p:.2g}" if p >= 1e-6 else "below 0.000001"  # noqa: PLR2004 - more zeros tell a reader nothing
+    Args:
+        champion: its name.
+        verdicts: one for each challenger.
+        improvements: by how much each is better in the deciding metric, as estimated when it was decided.
+    """
+    if not verdicts:
+        return Verdict("collecting", f"{champion} has no challenger to be compared with yet.")
+    order = sorted(zip(verdicts, improvements, strict=True), key=lambda pair: (_RANK.index(pair[0].status), -pair[1]))
+    first = order[0][0]
+    if len(order) == 1:
+        return first
+    overview = ", ".join(f"{verdict.challenger} {SHOWN.get(verdict.status, 'is withheld')}" for verdict, _ in order)
+    sentence = f"{overview}. {first.sentence}"
+    return Verdict(first.status, sentence, first.challenger, first.decided_at, first.findings)

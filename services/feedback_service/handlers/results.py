@@ -17,7 +17,7 @@ class ReadResults:
     Args:
         snapshots: what the workers have published.
         experiments: what the router has announced.
-        clock: moves the watermark of experiments that have stopped.
+        clock: dates what a look finds.
     """
 
     snapshots: SnapshotStore
@@ -41,8 +41,9 @@ class ReadResults:
             for revision in self.experiments.all()
         }
         for name in sorted(set(await self.snapshots.experiments()) - set(summaries)):
-            results = results_of(name, None, await self.snapshots.read(name), self.clock.now())
-            if results is not None:
+            look = results_of(name, None, await self.snapshots.read(name), self.clock.now())
+            if look is not None:
+                results = look.results
                 variants = [variant.name for variant in results.variants]
                 summaries[name] = ExperimentSummary(name, results.status, results.model, results.metric, variants)
         return [summaries[name] for name in sorted(summaries)]
@@ -55,7 +56,7 @@ class ReadResults:
             ResultsUnavailable: the store can't be reached.
         """
         snapshots = await self.snapshots.read(name)
-        results = results_of(name, self.experiments.get(name), snapshots, self.clock.now())
-        if results is None:
+        look = results_of(name, self.experiments.get(name), snapshots, self.clock.now())
+        if look is None:
             raise UnknownExperiment(f"there is no experiment {name!r}")
-        return results
+        return look.results

@@ -231,7 +231,7 @@ async def test_live_log_loss_is_scikit_learns(client, snapshots):
     assert challenger.matured_labelled == 300
     assert challenger.matured < 400
     assert results.effects["challenger"]["log_loss"].better is True
-    assert results.verdict.status == "challenger better"
+    assert results.verdict.status == "leading"
     assert results.offsets == {"predictions": {"0": 0}, "feedback": {"0": 0}}
 
 
@@ -354,7 +354,9 @@ async def test_feedback_is_accepted_without_the_store_of_results(frozen):
 async def test_a_metric_that_is_no_mean_decides_like_any_other(client, experiments, snapshots):
     await publish(snapshots)
     declared = [VariantAllocation("champion", "v1", 0.5), VariantAllocation("challenger", "v2", 0.5)]
-    experiments.put(revision(name=NAME, champion="champion", variants=declared, epoch=0, metric="auc", window_s=10.0))
+    experiments.put(
+        revision(name=NAME, champion="champion", variants=declared, epoch=0, metric="auc", window_s=10.0, cycle_days=0)
+    )
     results = (await client.get(f"/v1/experiments/{quote(NAME, safe='')}/results")).json()
     assert (results["metric"], results["verdict"]["status"]) == ("auc", "challenger better")
     assert "challenger is better than champion in AUC: challenger minus champion is +" in results["verdict"]["sentence"]

@@ -4,15 +4,29 @@ from dataclasses import replace
 
 import pytest
 
+from contender.contracts.feedback_service import Checks
+from services.feedback_service.domain.checks import CheckResults, Shares, Spread
 from services.feedback_service.domain.confidence import ConfidenceSequence
-from services.feedback_service.domain.verdicts import Contest, Evidence, judge
+from services.feedback_service.domain.memory import RunningSequence
+from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, duration, moment, p
+from services.feedback_service.domain.sequences import Intervals, RowLook
+from services.feedback_service.domain.verdicts import Evidence, judge
 
 LOG_LOSS = Contest(champion="v1", challenger="v2", metric="log loss", lower_is_better=True)
 ACCURACY = replace(LOG_LOSS, metric="accuracy", lower_is_better=False)
-LOWER = ConfidenceSequence(estimate=-0.0312, low=-0.05, high=-0.0121, p=0.0004, n=10_208)
-HIGHER = ConfidenceSequence(estimate=0.0312, low=0.0121, high=0.05, p=0.0004, n=10_208)
-UNCLEAR = ConfidenceSequence(estimate=0.01, low=-0.01, high=0.03, p=0.4, n=10_208)
-ENOUGH = Evidence(effect=LOWER, champion_rows=5120, challenger_rows=5088, split_p=0.7, arrival_p=0.5)
+
+
+def effect(estimate: float, low: float, high: float) -> RowLook:
+    running = RunningSequence(low, high, 0.0004)
+    return RowLook(ConfidenceSequence(estimate, low, high, 0.0004, 10_208), Intervals(running, running))
+
+
+LOWER = effect(-0.0312, -0.05, -0.0121)
+HIGHER = effect(0.0312, 0.0121, 0.05)
+UNCLEAR = effect(0.01, -0.01, 0.03)
+SPREADS = Spread(5120, 200, 190.0, 0.01), Spread(5088, 200, 190.0, 0.01)
+CHECKS = CheckResults(split_p=0.7, p=Checks(arrival=0.5), spreads=SPREADS)
+ENOUGH = Evidence(effect=LOWER, checks=CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -25,9 +39,7 @@ ENOUGH = Evidence(effect=LOWER, champion_rows=5120, challenger_rows=5088, split_
         (LOG_LOSS, UNCLEAR, "collecting"),
     ],
 )
-def test_the_interval_decides_in_the_direction_of_the_metric(
-    contest: Contest, effect: ConfidenceSequence, status: str
-) -> None:
+def test_the_interval_decides_in_the_direction_of_the_metric(contest: Contest, effect: RowLook, status: str) -> None:
     verdict = judge(contest, replace(ENOUGH, effect=effect))
     assert verdict.status == status
     assert verdict.decided == (status != "collecting")
@@ -37,16 +49,20 @@ def test_the_interval_decides_in_the_direction_of_the_metric(
     ("change", "status"),
     [
         ({"split_p": 0.0009}, "withheld: split"),
-        ({"arrival_p": 0.0009}, "withheld: label arrival"),
-        ({"champion_rows": 99}, "withheld: too few"),
-        ({"challenger_rows": 99}, "withheld: too few"),
-        ({"effect": None}, "withheld: too few"),
-        ({"split_p": 0.0, "arrival_p": 0.0, "effect": None}, "withheld: split"),
-        ({"split_p": 0.001, "arrival_p": None, "champion_rows": 100}, "challenger better"),
+        ({"p": Checks(arrival=0.0009)}, "withheld: label arrival"),
+        ({"p": Checks(unanswered=0.0009)}, "withheld: unanswered rows"),
+        ({"p": Checks(tail=0.0009)}, "withheld: label tail"),
+        ({"p": Checks(arrival=0.0, tail=0.0), "split_p": 0.0}, "withheld: split"),
+        ({"late": Shares(0.1, 0.21), "tail_at": 5.0, "needs_tail": True}, "withheld: label tail"),
+        ({"late": Shares(0.1, 0.21), "tail_at": 5.0}, "challenger better"),
+        ({"spreads": (replace(SPREADS[0], rows=99), SPREADS[1])}, "withheld: too few"),
+        ({"spreads": (SPREADS[0], replace(SPREADS[1], filled=19))}, "withheld: too few"),
+        ({"spreads": (SPREADS[0], replace(SPREADS[1], effective=9.9))}, "withheld: dominant unit"),
+        ({"split_p": 0.001, "spreads": (replace(SPREADS[0], rows=100), SPREADS[1])}, "challenger better"),
     ],
 )
 def test_a_verdict_is_withheld_where_the_arms_cannot_be_compared(change: dict[str, object], status: str) -> None:
-    assert judge(LOG_LOSS, replace(ENOUGH, **change)).status == status
+    assert judge(LOG_LOSS, replace(ENOUGH, checks=replace(CHECKS, **change))).status == status
 
 
 def test_a_decision_is_one_sentence_with_its_numbers() -> None:
@@ -58,35 +74,88 @@ def test_a_decision_is_one_sentence_with_its_numbers() -> None:
 
 def test_an_open_question_is_one_sentence_with_its_numbers() -> None:
     contest = replace(LOG_LOSS, alpha=0.01)
-    assert judge(contest, replace(ENOUGH, effect=UNCLEAR)).sentence == (
+    evidence = replace(ENOUGH, effect=UNCLEAR, waiting=Waiting(1, 1_800_000_000.0))
+    assert judge(contest, evidence).sentence == (
         "No difference in log loss shown yet: v2 minus v1 is +0.01 (99 % interval -0.01 to +0.03); "
-        "v1 has 5,120 matured rows and v2 has 5,088."
+        "v1 has 5,120 matured rows and v2 has 5,088; "
+        "1 row waits for its window to pass, until 15 January 2027, 08:00 UTC."
     )
 
 
 def test_reasons_to_withhold_are_sentences_with_their_numbers() -> None:
-    assert judge(LOG_LOSS, replace(ENOUGH, split_p=1e-9)).sentence == (
+    def sentence(**change: object) -> str:
+        return judge(LOG_LOSS, replace(ENOUGH, checks=replace(CHECKS, **change))).sentence
+
+    assert sentence(split_p=1e-9) == (
         "No verdict: the traffic does not split between v1 and v2 as configured (p below 0.000001), "
         "so the two did not get comparable users."
     )
-    assert judge(LOG_LOSS, replace(ENOUGH, arrival_p=0.00042)).sentence == (
-        "No verdict: labels do not arrive alike for v1 and v2 (p 0.00042), "
+    assert sentence(p=Checks(arrival=0.00042), labelled=Shares(0.95, 0.7)) == (
+        "No verdict: labels do not arrive alike for v1 and v2 (p 0.00042): 95 % and 70 % of the matured rows have one, "
         "so the labelled rows of the two are not comparable."
     )
-    assert judge(LOG_LOSS, replace(ENOUGH, champion_rows=7)).sentence == (
+    assert sentence(spreads=(replace(SPREADS[0], rows=7), SPREADS[1])) == (
         "No verdict yet: v1 has 7 matured rows and v2 has 5,088, and each needs at least 100."
     )
 
 
 def test_an_unknown_spread_is_said_in_words() -> None:
-    unknown = ConfidenceSequence(estimate=0.0, low=float("-inf"), high=float("inf"), p=1.0, n=400)
+    infinity = float("inf")
+    unknown = RowLook(
+        ConfidenceSequence(0.0, -infinity, infinity, 1.0, 400), Intervals(RunningSequence(), RunningSequence())
+    )
     verdict = judge(LOG_LOSS, replace(ENOUGH, effect=unknown))
     assert verdict.status == "collecting"
     assert "inf" not in verdict.sentence
 
 
-def test_many_rows_of_few_units_are_too_few() -> None:
-    assert judge(LOG_LOSS, replace(ENOUGH, effect=None)).sentence == (
-        "No verdict yet: v1 has 5,120 matured rows and v2 has 5,088, but they come from too few units, "
-        "and each needs at least 20 in one epoch."
+WEEK = DayCount(5, 7, 7)
+THREE = DayCount(15, 7, 21)
+
+
+@pytest.mark.parametrize(
+    ("count", "days", "status"),
+    [
+        (WEEK, None, "leading"),
+        (THREE, LOWER, "challenger better"),
+        (THREE, UNCLEAR, "leading"),
+        (THREE, HIGHER, "leading"),
+    ],
+)
+def test_a_verdict_takes_whole_days_that_agree(count: DayCount, days: RowLook | None, status: str) -> None:
+    evidence = replace(ENOUGH, day_count=count, days=days.intervals if days else None)
+    assert judge(LOG_LOSS, evidence).status == status
+
+
+def test_days_alone_decide_nothing() -> None:
+    evidence = replace(ENOUGH, effect=UNCLEAR, day_count=THREE, days=LOWER.intervals)
+    assert judge(LOG_LOSS, evidence).status == "collecting"
+
+
+def test_who_leads_and_what_is_missing_is_said() -> None:
+    numbers = "v2 minus v1 is -0.0312 (95 % interval -0.05 to -0.0121); v1 has 5,120 matured rows and v2 has 5,088"
+    assert judge(LOG_LOSS, replace(ENOUGH, day_count=WEEK)).sentence == (
+        f"v2 leads in log loss, no verdict yet (5 of 7 whole days): {numbers}."
     )
+    open_days = replace(ENOUGH, day_count=THREE, days=UNCLEAR.intervals)
+    assert judge(LOG_LOSS, open_days).sentence == (
+        "v2 leads in log loss, no verdict yet (the days do not agree yet (over whole days the interval is -0.01 to "
+        f"+0.03; the next look comes after 21)): {numbers}."
+    )
+    assert judge(LOG_LOSS, replace(open_days, days=LOWER.intervals)).sentence == (
+        f"v2 is better than v1 in log loss: {numbers}, over 15 whole days."
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(3600.0, "1 hour"), (5400.0, "90 minutes"), (604_800.0, "7 days"), (60.0, "1 minute"), (1.5, "1.5 seconds")],
+)
+def test_lengths_of_time_are_said_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_times_and_small_p_values_are_said_in_words() -> None:
+    assert moment(1_800_000_000.0) == "15 January 2027, 08:00 UTC"
+    assert moment(1e300) == "1e+300 s after 1970"
+    assert (p(0.0), p(0.0312)) == ("below 0.000001", "0.031")

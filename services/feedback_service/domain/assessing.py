@@ -1,0 +1,263 @@
+"""One challenger at one look: its effects, its checks and its verdict, with what is remembered of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+
+import msgspec
+
+from contender.contracts.feedback_service import Effect, Verdict, VerdictStatus
+from contender.contracts.feedback_service import Sequence as DaySequence
+from contender.contracts.metrics import MEAN, Metric
+from services.feedback_service.domain.bounds import value_range, worst_case
+from services.feedback_service.domain.checks import CheckResults, check
+from services.feedback_service.domain.day_sequence import cycle_effects, cycles_wanted, day_sequence
+from services.feedback_service.domain.design import ExperimentDesign
+from services.feedback_service.domain.hypotheses import harm
+from services.feedback_service.domain.memory import ChallengerMemory
+from services.feedback_service.domain.merging import Arm, Arms
+from services.feedback_service.domain.sentences import Contest, DayCount, Waiting
+from services.feedback_service.domain.sequences import Intervals, RowLook, Spending, both_sides, look_at_rows
+from services.feedback_service.domain.sums import MetricSums, sums_of
+from services.feedback_service.domain.sums.estimates import Estimate
+from services.feedback_service.domain.verdicts import Evidence, Harm, judge, standing_failures
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a look at any challenger has in common.
+
+    Attributes:
+        design: that of the experiment.
+        arms: all of them.
+        whole: the whole days.
+        split_p: the least p of the split.
+        watermark: up to where rows have matured, but for their window.
+        waiting: the rows that have not.
+    """
+
+    design: ExperimentDesign
+    arms: Arms
+    whole: range
+    split_p: float
+    watermark: float | None
+    waiting: Waiting | None
+
+    def pairs(self, challenger: str) -> list[tuple[Arm, Arm]]:
+        """Champion and challenger by epoch."""
+        epochs = sorted({epoch for epoch, _ in self.arms})
+        champion = self.design.champion
+        return [(self.arms.get((e, champion), Arm()), self.arms.get((e, challenger), Arm())) for e in epochs]
+
+    @property
+    def day_count(self) -> DayCount:
+        """How many days are whole, and wanted."""
+        cycle, whole = self.design.cycle_days, len(self.whole)
+        wanted = cycles_wanted(cycle)
+        return DayCount(whole, wanted, max(wanted, (whole // cycle + 1) * cycle) if cycle else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """One challenger at one look."""
+
+    challenger: str
+    contest: Contest
+    evidence: Evidence
+    verdict: Verdict
+    failures: list[VerdictStatus]
+    effects: dict[str, Effect]
+    memory: ChallengerMemory
+
+
+@dataclass(slots=True)
+class _Looks:
+    """The looks at one challenger, metric by metric, while they are taken."""
+
+    memory: ChallengerMemory
+    rows: dict[str, RowLook] = field(default_factory=dict)
+    days: dict[str, tuple[Intervals, int]] = field(default_factory=dict)
+    harm: Harm | None = None
+
+
+def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, decided: bool) -> Assessment:
+    """Look at one challenger; `decided` says that a verdict on it was reached before.
+
+    Looks at too few rows are shown and not remembered: their intervals rest on the central limit theorem.
+    """
+    design, pairs = given.design, given.pairs(challenger)
+    contest = _contest(design, challenger)
+    checks, memory = check(
+        pairs,
+        memory,
+        split_p=given.split_p,
+        assumes_negative=design.assumes_negative,
+        watermark=given.watermark,
+        window_s=design.window_s,
+    )
+    looks = _Looks(memory)
+    for metric in design.metrics:
+        _look_at(looks, design, metric, pairs, remembered=checks.has_enough_rows, decided=decided)
+        _look_at_days(looks, given, metric, pairs)
+    for metric, margin in design.guardrails:
+        _look_at_guardrail(looks, design, metric, margin, pairs, remembered=checks.has_enough_rows)
+    deciding, days = looks.rows.get(design.metric.name), looks.days.get(design.metric.name)
+    evidence = Evidence(
+        status=design.status,
+        hypothesis=design.hypothesis,
+        effect=deciding,
+        days=days[0] if days else None,
+        day_count=given.day_count,
+        checks=checks,
+        bounds=_bounds(design, pairs, deciding, checks),
+        harm=looks.harm,
+        waiting=given.waiting,
+    )
+    verdict, failures = judge(contest, evidence), standing_failures(evidence)
+    shown = not verdict.status.startswith("withheld: ")
+    effects = {
+        metric.name: _effect(design, metric, looks, shown=shown and not failures)
+        for metric in design.metrics
+        if metric.name in looks.rows
+    }
+    return Assessment(
+        challenger=challenger,
+        contest=contest,
+        evidence=evidence,
+        verdict=verdict,
+        failures=failures,
+        effects=effects,
+        memory=looks.memory,
+    )
+
+
+def _contest(design: ExperimentDesign, challenger: str) -> Contest:
+    return Contest(
+        champion=design.champion,
+        challenger=challenger,
+        metric=design.metric.words,
+        lower_is_better=design.metric.lower_is_better,
+        alpha=design.alpha_each,
+        margin=design.margin,
+        window_s=design.window_s,
+        cycle_reason=design.cycle_reason if not design.cycle_days else "",
+    )
+
+
+def _compare(metric: Metric, pairs: Sequence[tuple[Arm, Arm]]) -> Estimate | None:
+    epochs: list[tuple[MetricSums, MetricSums]] = []
+    for pair in pairs:
+        champion, challenger = (arm.matured.metrics.get(metric.name) for arm in pair)
+        if champion is not None and challenger is not None:
+            epochs.append((champion, challenger))
+    comparison = sums_of(metric).compare(epochs)
+    return None if comparison is None else comparison.effect
+
+
+def _look_at(
+    looks: _Looks,
+    design: ExperimentDesign,
+    metric: Metric,
+    pairs: Sequence[tuple[Arm, Arm]],
+    *,
+    remembered: bool,
+    decided: bool,
+) -> None:
+    estimate = _compare(metric, pairs)
+    if estimate is None:
+        return
+    decides = metric == design.metric
+    spending = Spending(
+        alpha=design.alpha_rows if decides else design.alpha_each,
+        tuning_n=design.tuning_n,
+        comparisons=design.comparisons,
+        horizon_rows=design.horizon_rows if decides and remembered else None,
+    )
+    before = looks.memory if remembered else ChallengerMemory()
+    look, memory = look_at_rows(estimate, spending, before, metric.name, decided=decided and decides)
+    looks.rows[metric.name] = look
+    if remembered:
+        looks.memory = memory
+
+
+def _look_at_days(looks: _Looks, given: Circumstances, metric: Metric, pairs: Sequence[tuple[Arm, Arm]]) -> None:
+    """The sequence over days of a mean, and of the deciding metric whatever it is."""
+    design = given.design
+    if not design.cycle_days or (metric.sums != MEAN and metric != design.metric):
+        return
+    epochs = [(champion.days_of(metric), challenger.days_of(metric)) for champion, challenger in pairs]
+    effects = cycle_effects(sums_of(metric), epochs, given.whole, design.cycle_days)
+    two_sided = day_sequence(effects, design.alpha_each)
+    one_sided = day_sequence(effects, both_sides(design.alpha_each))
+    if two_sided is not None and one_sided is not None:
+        p = min(1.0, design.comparisons * two_sided[1].p)
+        intervals = Intervals(msgspec.structs.replace(two_sided[1], p=p), one_sided[1])
+        looks.days[metric.name] = intervals, two_sided[0].n
+
+
+def _look_at_guardrail(
+    looks: _Looks,
+    design: ExperimentDesign,
+    metric: Metric,
+    margin: float,
+    pairs: Sequence[tuple[Arm, Arm]],
+    *,
+    remembered: bool,
+) -> None:
+    """Harm stops an experiment on rows alone: it needs no whole week. The guardrails share alpha."""
+    estimate = _compare(metric, pairs)
+    if estimate is None or not remembered:
+        return
+    spending = Spending(
+        alpha=design.alpha_each / len(design.guardrails), tuning_n=design.tuning_n, comparisons=design.comparisons
+    )
+    name = f"guardrail {metric.name}"
+    look, looks.memory = look_at_rows(estimate, spending, looks.memory, name, decided=False)
+    low, _ = harm(look.intervals.one_sided, lower_is_better=metric.lower_is_better)
+    if low > margin and looks.harm is None:
+        looks.harm = Harm(metric.words, margin, look)
+
+
+def _bounds(
+    design: ExperimentDesign, pairs: Sequence[tuple[Arm, Arm]], deciding: RowLook | None, checks: CheckResults
+) -> tuple[float, float] | None:
+    """The worst case over missing labels, where they do not arrive alike and the metric's values are bounded."""
+    values = value_range(design.metric, design.task, design.log_loss_clip)
+    if values is None or deciding is None or "withheld: label arrival" not in checks.failures:
+        return None
+    reach = deciding.look.high - deciding.look.estimate
+    epochs = [(champion.matured, challenger.matured) for champion, challenger in pairs]
+    return worst_case(epochs, design.metric, values, reach) if isfinite(reach) else None
+
+
+def _effect(design: ExperimentDesign, metric: Metric, looks: _Looks, *, shown: bool) -> Effect:
+    """An effect as it is published; where the looks contradict each other the interval is that of this look."""
+    row = looks.rows[metric.name]
+    interval = row.intervals.two_sided
+    low, high = (row.look.low, row.look.high) if interval.is_empty else (interval.low, interval.high)
+    lower = metric.lower_is_better
+    better = (high < 0.0) == lower if shown and (low > 0.0 or high < 0.0) else None
+    return Effect(
+        finite(row.look.estimate),
+        finite(low),
+        finite(high),
+        interval.p,
+        row.look.n,
+        better,
+        lower,
+        _days(looks.days, metric),
+        metric == design.metric,
+    )
+
+
+def _days(days: Mapping[str, tuple[Intervals, int]], metric: Metric) -> DaySequence | None:
+    if metric.name not in days:
+        return None
+    intervals, n = days[metric.name]
+    interval = intervals.two_sided
+    return DaySequence(finite(interval.low), finite(interval.high), interval.p, n)
+
+
+def finite(value: float) -> float | None:
+    """A number as JSON has it."""
+    return value if isfinite(value) else None

@@ -1,0 +1,178 @@
+"""Whether a challenger may be compared with the champion: the checks on its rows and labels, over all looks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from contender.contracts.feedback_service import Checks, VerdictStatus
+from services.feedback_service.domain.memory import ChallengerMemory, least
+from services.feedback_service.domain.merging import Arm, Tally
+from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS, label_arrival
+from services.feedback_service.domain.sums.estimates import MIN_OBSERVATIONS, Floats
+from services.feedback_service.domain.sums.mean import ClusteredSums
+
+MIN_COVERAGE = 0.8
+"""The share of labels that the window must take in where a missing one counts as negative."""
+
+MIN_EFFECTIVE_BUCKETS = 10.0
+"""Buckets that an arm's rows must be spread over: with fewer the buckets' variance says too little.
+
+Units of Pareto-distributed sizes (exponent .8) give 12 to 16 % false alarms without it, 1.4 % with it.
+"""
+
+Pair = tuple[Tally, Tally]
+"""Champion and challenger in one epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """A share of each arm's rows."""
+
+    champion: float
+    challenger: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How an arm's rows are spread over the buckets of units: an arm's rows are not so many observations."""
+
+    rows: int
+    filled: int
+    effective: float
+    largest_share: float
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there are enough rows and buckets for an interval."""
+        return self.rows >= MIN_MATURED_ROWS and self.filled >= MIN_OBSERVATIONS
+
+    @property
+    def is_dominated(self) -> bool:
+        """Whether a unit brings too many of them."""
+        return self.is_enough and self.effective < MIN_EFFECTIVE_BUCKETS
+
+
+def spread_of(rows: Floats) -> Spread:
+    """The spread of rows by bucket, shape (BUCKETS,).
+
+    The effective number of buckets is (sum r)^2 / sum r^2 (Kish, Survey Sampling, 1965): that of equal buckets whose
+    mean would vary as much.
+    """
+    n = float(rows.sum())
+    if not n:
+        return Spread(0, 0, 0.0, 0.0)
+    return Spread(int(n), int(np.count_nonzero(rows)), n * n / float(np.square(rows).sum()), float(rows.max()) / n)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResults:
+    """The checks on one challenger at a look. p-values are the least of all looks.
+
+    Attributes:
+        split_p: of the whole experiment.
+        p: the others.
+        labelled: the share of matured rows that have a label.
+        late: the share of labels that came after the window.
+        unanswered: the share of assigned rows that got no prediction.
+        tail_at: the watermark at which both arms had enough labels to compare late ones by.
+        is_tail_known: whether they have been waited for one more window.
+        needs_tail: whether a verdict waits for that.
+        spreads: of the rows that count, the champion's first.
+    """
+
+    split_p: float = 1.0
+    p: Checks = field(default_factory=Checks)
+    labelled: Shares = Shares(0.0, 0.0)
+    late: Shares = Shares(0.0, 0.0)
+    unanswered: Shares = Shares(0.0, 0.0)
+    tail_at: float | None = None
+    is_tail_known: bool = False
+    needs_tail: bool = False
+    spreads: tuple[Spread, Spread] = (spread_of(np.zeros(1)), spread_of(np.zeros(1)))
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether the window takes in enough of the labels, as far as that is known and matters."""
+        longest = 1.0 - max(self.late.champion, self.late.challenger)
+        return not (self.needs_tail and self.tail_at is not None) or longest >= MIN_COVERAGE
+
+    @property
+    def waits_for_tail(self) -> bool:
+        """Whether a verdict must wait until late labels can be compared."""
+        return self.needs_tail and not self.is_tail_known
+
+    @property
+    def failures(self) -> list[VerdictStatus]:
+        """The verdicts that these checks withhold, the gravest reason first."""
+        failed = {
+            "withheld: split": self.split_p < BLOCKING_P,
+            "withheld: label arrival": _fails(self.p.arrival),
+            "withheld: unanswered rows": _fails(self.p.unanswered),
+            "withheld: label tail": _fails(self.p.tail) or not self.is_covered,
+            "withheld: dominant unit": any(spread.is_dominated for spread in self.spreads),
+        }
+        return [status for status, fails in failed.items() if fails]
+
+    @property
+    def has_enough_rows(self) -> bool:
+        """Whether both arms have rows and units enough for an interval, and no unit dominates."""
+        return all(spread.is_enough and not spread.is_dominated for spread in self.spreads)
+
+
+def _fails(p: float | None) -> bool:
+    return p is not None and p < BLOCKING_P
+
+
+def check(
+    arms: Sequence[tuple[Arm, Arm]],
+    memory: ChallengerMemory,
+    *,
+    split_p: float,
+    assumes_negative: bool,
+    watermark: float | None,
+    window_s: float,
+) -> tuple[CheckResults, ChallengerMemory]:
+    """Check one challenger against the champion, and remember the least p of each check.
+
+    Where a missing label means negative, a label is the outcome itself, and a better challenger may have more of them:
+    label arrival has no meaning then. What came after the window has: the share of the labels that it cuts off must be
+    alike. The labels of matured rows say it, from when enough of them are two windows old.
+    """
+    matured: list[Pair] = [(champion.matured, challenger.matured) for champion, challenger in arms]
+    live: list[Pair] = [(champion.live, challenger.live) for champion, challenger in arms]
+    tail = label_arrival([(champion.tail, challenger.tail) for champion, challenger in matured])
+    looks = {
+        "arrival": None if assumes_negative else label_arrival([(one.arrival, two.arrival) for one, two in matured]),
+        "tail": tail,
+        "unanswered": label_arrival([(champion.refusal, challenger.refusal) for champion, challenger in live]),
+    }
+    found = {name: least(memory.checks, name, p) for name, p in looks.items()}
+    tail_at = memory.tail_at if tail is None or memory.tail_at is not None else watermark
+    memory = msgspec.structs.replace(
+        memory, checks={name: p for name, p in found.items() if p is not None}, tail_at=tail_at
+    )
+    results = CheckResults(
+        split_p=split_p,
+        p=Checks(**found),
+        labelled=_shares([(one.arrival, two.arrival) for one, two in matured]),
+        late=_shares([(one.tail, two.tail) for one, two in matured]),
+        unanswered=_shares([(one.refusal, two.refusal) for one, two in live]),
+        tail_at=tail_at,
+        is_tail_known=tail_at is not None and watermark is not None and watermark >= tail_at + window_s,
+        needs_tail=assumes_negative,
+        spreads=_spreads(matured, assumes_negative=assumes_negative),
+    )
+    return results, memory
+
+
+def _shares(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> Shares:
+    arms = [sum((epoch[arm] for epoch in epochs), ClusteredSums()) for arm in (0, 1)]
+    return Shares(*(sums.mean if sums.n else 0.0 for sums in arms))
+
+
+def _spreads(epochs: Sequence[Pair], *, assumes_negative: bool) -> tuple[Spread, Spread]:
+    champion, challenger = (sum((epoch[arm] for epoch in epochs), Tally()) for arm in (0, 1))
+    rows = [tally.rows if assumes_negative else tally.labelled for tally in (champion, challenger)]
+    return spread_of(rows[0]), spread_of(rows[1])
