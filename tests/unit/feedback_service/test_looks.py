@@ -233,7 +233,7 @@ def test_p_values_allow_for_every_challenger():
 @pytest.mark.parametrize(("horizon", "decided"), [(3000, True), (None, False)])
 def test_a_planned_end_has_a_look_of_its_own(horizon, decided):
     world = World(declared={"horizon_rows": horizon, "tuning_n": 50_000})
-    statuses = [verdict(world, rows(seeded(8), 5000, (0.38, 0.25)).first(n)).status for n in range(500, 3501, 500)]
+    statuses = [verdict(world, rows(seeded(8), 5000, (0.36, 0.25)).first(n)).status for n in range(500, 3501, 500)]
     assert ("challenger better" in statuses) == decided
     if decided:
         assert statuses.index("challenger better") >= 5
