@@ -227,7 +227,7 @@ def _bounds(
         return None
     reach = deciding.look.high - deciding.look.estimate
     epochs = [(champion.matured, challenger.matured) for champion, challenger in pairs]
-    return worst_case(epochs, design.metric, values, reach) if isfinite(reach) else None
+    return worst_case(epochs, design.metric, design.task, values, reach) if isfinite(reach) else None
 
 
 def _effect(design: ExperimentDesign, metric: Metric, looks: _Looks, *, shown: bool) -> Effect:

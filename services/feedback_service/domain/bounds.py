@@ -3,14 +3,22 @@
 from collections.abc import Sequence
 from math import log, log1p
 
+import numpy as np
+
 from contender.contracts.metrics import Metric
 from contender.contracts.metrics.accuracy import ACCURACY
+from contender.contracts.metrics.auc import AUC
 from contender.contracts.metrics.brier import BRIER
 from contender.contracts.metrics.log_loss import LOG_LOSS
 from contender.contracts.tasks import BINARY, Task
 from services.feedback_service.domain.merging import Tally
-from services.feedback_service.domain.sums.estimates import weights_of
+from services.feedback_service.domain.sums.estimates import Floats, weights_of
 from services.feedback_service.domain.sums.mean import ClusteredSums
+from services.feedback_service.domain.sums.score_histogram import BINS, ScoreHistogram
+
+LARGEST_SURPLUS = 0.05
+"""The share of its labels that an arm may have more than the other. Beyond, something is wrong with the labels
+themselves, and who has one in both arms is anybody's guess."""
 
 Range = tuple[float, float]
 """The lowest and the highest value that a row may have."""
@@ -28,45 +36,75 @@ def value_range(metric: Metric, task: Task, log_loss_clip: float) -> Range | Non
 
 
 def worst_case(
-    epochs: Sequence[tuple[Tally, Tally]], metric: Metric, values: Range, reach: float
-) -> tuple[float, float] | None:
-    """The lowest and the highest effect that the missing labels leave open; None while no epoch has labels in both.
+    epochs: Sequence[tuple[Tally, Tally]], metric: Metric, task: Task, values: Range, reach: float
+) -> Range | None:
+    """The lowest and the highest effect that the missing labels leave open.
+
+    None while no epoch has labels in both arms, and where one has more than LARGEST_SURPLUS more than the other.
 
     The arm with more labels loses its surplus once from the top of its values and once from the bottom, which leaves
     the rows that would have a label in either arm. Source: Lee, Training, wages, and sample selection, Review of
-    Economic Studies 2009. What is trimmed may have any value of the range, since sums do not hold the distribution:
-    the bounds are wider than Lee's.
+    Economic Studies 2009. The values of a binary model follow from outcome and score, which its score histogram counts;
+    those of others may be anywhere in the range, and the bounds are wider for it.
 
     Args:
         epochs: the matured rows of champion and challenger.
         metric: a mean over labelled rows.
-        values: its range.
+        task: that of the model.
+        values: the range of the metric.
         reach: half the width of the effect's interval, which widens the bounds at both ends.
     """
-    counted: list[tuple[Tally, Tally]] = [
-        epoch for epoch in epochs if all(isinstance(_sums(arm, metric), ClusteredSums) for arm in epoch)
-    ]
-    counted = [epoch for epoch in counted if all(arm.labelled.sum() > 0.0 for arm in epoch)]
-    if not counted:
+    counted = [epoch for epoch in epochs if all(_has_labels(arm, metric) for arm in epoch)]
+    if not counted or min(_kept(*arms) for epoch in counted for arms in (epoch, epoch[::-1])) < 1.0 - LARGEST_SURPLUS:
         return None
     weights = weights_of([(champion.labelled.sum(), challenger.labelled.sum()) for champion, challenger in counted])
-    lows, highs = zip(*(_bounds(epoch, metric, values) for epoch in counted), strict=True)
-    return float(weights @ lows) - reach, float(weights @ highs) + reach
+    bounds = [_bounds(epoch, metric, task, values) for epoch in counted]
+    low, high = weights @ np.array(bounds)
+    return float(low) - reach, float(high) + reach
 
 
-def _sums(arm: Tally, metric: Metric) -> object:
-    return arm.metrics.get(metric.name)
+def _has_labels(arm: Tally, metric: Metric) -> bool:
+    return isinstance(arm.metrics.get(metric.name), ClusteredSums) and float(arm.labelled.sum()) > 0.0
 
 
-def _bounds(epoch: tuple[Tally, Tally], metric: Metric, values: Range) -> Range:
-    champion, challenger = (_trimmed(arm, other, metric, values) for arm, other in (epoch, epoch[::-1]))
+def _bounds(epoch: tuple[Tally, Tally], metric: Metric, task: Task, values: Range) -> Range:
+    champion, challenger = (_trimmed(arm, other, metric, task, values) for arm, other in (epoch, epoch[::-1]))
     return challenger[0] - champion[1], challenger[1] - champion[0]
 
 
-def _trimmed(arm: Tally, other: Tally, metric: Metric, values: Range) -> Range:
+def _trimmed(arm: Tally, other: Tally, metric: Metric, task: Task, values: Range) -> Range:
     """The lowest and highest mean of an arm without the labels that it has more of than the other."""
-    shares = [float(tally.labelled.sum() / tally.rows.sum()) for tally in (arm, other)]
-    kept = min(1.0, shares[1] / shares[0])
-    mean = arm.metrics[metric.name].estimate.value
-    low, high = ((mean - (1.0 - kept) * removed) / kept for removed in (values[1], values[0]))
+    kept = _kept(arm, other)
+    n, mean = float(arm.labelled.sum()), arm.metrics[metric.name].estimate.value
+    surplus = (1.0 - kept) * n
+    bottom, top = _extremes(arm, metric, task, values, surplus)
+    low, high = ((mean * n - removed) / (kept * n) for removed in (top, bottom))
     return max(low, values[0]), min(high, values[1])
+
+
+def _kept(arm: Tally, other: Tally) -> float:
+    """The share of an arm's labels that are left without its surplus."""
+    shares = [float(tally.labelled.sum() / tally.rows.sum()) for tally in (arm, other)]
+    return min(1.0, shares[1] / shares[0])
+
+
+def _extremes(arm: Tally, metric: Metric, task: Task, values: Range, surplus: float) -> Range:
+    """The least that the `surplus` lowest values can come to, and the most that the highest can."""
+    histogram = arm.metrics.get(AUC.name)
+    if not isinstance(histogram, ScoreHistogram) or metric.label_values is not None:
+        return surplus * values[0], surplus * values[1]
+    edges = np.arange(BINS + 1) / BINS
+    counts = np.concatenate([histogram.negatives, histogram.positives])
+    at_edges = [np.clip(metric.values[task.name](np.full(BINS + 1, outcome), edges), *values) for outcome in (0.0, 1.0)]
+    least, most = (
+        np.concatenate([pick(of_class[:-1], of_class[1:]) for of_class in at_edges])
+        for pick in (np.minimum, np.maximum)
+    )
+    return _sum_of_lowest(least, counts, surplus), -_sum_of_lowest(-most, counts, surplus)
+
+
+def _sum_of_lowest(values: Floats, counts: Floats, rows: float) -> float:
+    """The sum of the lowest values of so many rows."""
+    order = np.argsort(values)
+    taken = np.diff(np.minimum(np.cumsum(counts[order]), rows), prepend=0.0)
+    return float(taken @ values[order])
