@@ -26,7 +26,7 @@ from services.feedback_service.domain.sums.units import BUCKETS
 
 DAY_S = 86_400.0
 DAY = 20_000  # 4 October 2024, a Friday
-START = DAY * DAY_S
+START = MIDNIGHT = DAY * DAY_S
 WINDOW_S = 3600.0
 LATE_ENOUGH = START + 400 * DAY_S
 
