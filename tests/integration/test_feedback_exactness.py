@@ -356,9 +356,9 @@ def compare(snapshots: list[PartitionSnapshot], sender: Sender) -> None:
     sums = totals(snapshots)
     assert (sums.unmatched, sums.no_experiment) == (sender.stray["unmatched"], 0)
     assert sums.refused == sender.stray["refused"] + sum(tally["refused"] for tally in counts.values())
-    results = results_of("e", None, snapshots, sender.clock)
-    assert results is not None
-    for variant in results.variants:
+    look = results_of("e", None, snapshots, sender.clock)
+    assert look is not None
+    for variant in look.results.variants:
         expected = counts[variant.name]
         named = {name: getattr(variant, name) for name in expected if name != "predictions"}
         assert {"predictions": variant.n, **named} == dict(expected)

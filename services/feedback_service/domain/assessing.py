@@ -103,7 +103,7 @@ def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, d
         _look_at_guardrail(looks, design, metric, margin, pairs, remembered=checks.has_enough_rows)
     deciding, days = looks.rows.get(design.metric.name), looks.days.get(design.metric.name)
     evidence = Evidence(
-        status=design.status,
+        status="running" if design.status == "draft" and given.arms else design.status,
         hypothesis=design.hypothesis,
         effect=deciding,
         days=days[0] if days else None,

@@ -77,7 +77,7 @@ def results_of(
     for assessment in assessments:
         verdict, memory = verdict_with_events(assessment, memory, design, now=now, offsets=offsets)
         verdicts.append(verdict)
-    if design.status != "draft":
+    if arms:
         looks = {assessment.challenger: assessment.memory for assessment in assessments}
         memory = msgspec.structs.replace(memory, challengers={**memory.challengers, **looks})
     counted = _results(given, split.counts, snapshots, since)

@@ -32,10 +32,12 @@ def test_the_better_one_is_named(scores, status):
 
 
 def test_a_draft_has_not_started():
-    world = World(declared={"status": "draft", "started_at": None})
-    found = verdict(world, rows(seeded(), 0))
+    draft = World(declared={"status": "draft", "started_at": None})
+    look = results_of("e", draft.revision, [], START)
+    found = look.results.verdict
     assert (found.status, found.sentence) == ("not started", "The experiment has not started yet.")
-    assert world.memory == Memory()
+    assert look.memory == Memory()
+    assert verdict(draft, rows(seeded(), 4000, BETTER)).status == "challenger better"  # rows come from elsewhere
 
 
 def test_a_running_experiment_without_rows_has_too_few():
