@@ -93,14 +93,20 @@ def _extremes(arm: Tally, metric: Metric, task: Task, values: Range, surplus: fl
     histogram = arm.metrics.get(AUC.name)
     if not isinstance(histogram, ScoreHistogram) or metric.label_values is not None:
         return surplus * values[0], surplus * values[1]
-    edges = np.arange(BINS + 1) / BINS
-    counts = np.concatenate([histogram.negatives, histogram.positives])
-    at_edges = [np.clip(metric.values[task.name](np.full(BINS + 1, outcome), edges), *values) for outcome in (0.0, 1.0)]
+    edges, counts = _binned(histogram)
+    at_edges = [
+        np.clip(metric.values[task.name](np.full(len(edges), outcome), edges), *values) for outcome in (0.0, 1.0)
+    ]
     least, most = (
         np.concatenate([pick(of_class[:-1], of_class[1:]) for of_class in at_edges])
         for pick in (np.minimum, np.maximum)
     )
     return _sum_of_lowest(least, counts, surplus), -_sum_of_lowest(-most, counts, surplus)
+
+
+def _binned(histogram: ScoreHistogram) -> tuple[Floats, Floats]:
+    """The scores at the edges of the bins, and the rows by bin: those of the negatives, then of the positives."""
+    return np.arange(BINS + 1) / BINS, np.concatenate([histogram.negatives, histogram.positives])
 
 
 def _sum_of_lowest(values: Floats, counts: Floats, rows: float) -> float:
