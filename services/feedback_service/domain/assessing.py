@@ -8,7 +8,8 @@ import msgspec
 
 from contender.contracts.feedback_service import Effect, Verdict, VerdictStatus
 from contender.contracts.feedback_service import Sequence as DaySequence
-from contender.contracts.metrics import MEAN, Metric
+from contender.contracts.metrics import Metric
+from contender.contracts.metrics.metric import MEAN
 from services.feedback_service.domain.bounds import value_range, worst_case
 from services.feedback_service.domain.checks import CheckResults, check
 from services.feedback_service.domain.day_sequence import cycle_effects, cycles_wanted, day_sequence

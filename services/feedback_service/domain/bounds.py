@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from math import log, log1p
 
 import numpy as np
+from scipy.special import expit
 
+from contender.contracts.limits import CLIPS
 from contender.contracts.metrics import Metric
 from contender.contracts.metrics.accuracy import ACCURACY
 from contender.contracts.metrics.auc import AUC
@@ -14,7 +16,7 @@ from contender.contracts.tasks import BINARY, Task
 from services.feedback_service.domain.merging import Tally
 from services.feedback_service.domain.sums.estimates import Floats, weights_of
 from services.feedback_service.domain.sums.mean import ClusteredSums
-from services.feedback_service.domain.sums.score_histogram import BINS, ScoreHistogram
+from services.feedback_service.domain.sums.score_histogram import BINS, LOGIT_LIMIT, ScoreHistogram
 
 LARGEST_SURPLUS = 0.05
 """The share of its labels that an arm may have more than the other. Beyond, something is wrong with the labels
@@ -95,7 +97,8 @@ def _extremes(arm: Tally, metric: Metric, task: Task, values: Range, surplus: fl
         return surplus * values[0], surplus * values[1]
     edges, counts = _binned(histogram)
     at_edges = [
-        np.clip(metric.values[task.name](np.full(len(edges), outcome), edges), *values) for outcome in (0.0, 1.0)
+        np.clip(metric.row_values(task.name, np.full(len(edges), outcome), edges, CLIPS[0]), *values)
+        for outcome in (0.0, 1.0)
     ]
     least, most = (
         np.concatenate([pick(of_class[:-1], of_class[1:]) for of_class in at_edges])
@@ -106,7 +109,9 @@ def _extremes(arm: Tally, metric: Metric, task: Task, values: Range, surplus: fl
 
 def _binned(histogram: ScoreHistogram) -> tuple[Floats, Floats]:
     """The scores at the edges of the bins, and the rows by bin: those of the negatives, then of the positives."""
-    return np.arange(BINS + 1) / BINS, np.concatenate([histogram.negatives, histogram.positives])
+    edges: Floats = expit(np.linspace(-LOGIT_LIMIT, LOGIT_LIMIT, BINS + 1))
+    edges[[0, -1]] = 0.0, 1.0  # the outermost bins hold all that lies beyond
+    return edges, histogram.counts.sum(axis=0).ravel()
 
 
 def _sum_of_lowest(values: Floats, counts: Floats, rows: float) -> float:

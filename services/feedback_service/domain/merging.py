@@ -77,7 +77,8 @@ class Arm:
 
     def days_of(self, metric: Metric) -> dict[int, Mapping[int, float]]:
         """The totals of one metric by day."""
-        return {day: totals[metric.name] for day, totals in self.days.items() if metric.name in totals}
+        name = metric.totals_name
+        return {day: totals[name] for day, totals in self.days.items() if name in totals}
 
 
 Arms = Mapping[tuple[int, str], Arm]
