@@ -546,7 +546,7 @@ def test_an_experiment_matures_by_its_own_predictions_alone():
     flush(join)
     by_name = {group.experiment: group for group in numbers(join).groups}
     assert (by_name["e"].watermark, by_name["other"].watermark) == (0.0, 10_000.0)
-    results = results_of("e", None, [numbers(join)], now=20_000.0)
+    results = results_of("e", None, [numbers(join)], now=20_000.0).results
     assert (results.watermark, results.variants[0].matured) == (0.0, 0)
 
 

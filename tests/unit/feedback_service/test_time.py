@@ -38,7 +38,7 @@ def look(join: Join, asked_at: float, partitions=(0,), revision: ExperimentRevis
     catch_up(join, asked_at)
     for partition in partitions:
         flush(join, partition)
-    return results_of("e", revision, [numbers(join, partition) for partition in partitions], asked_at)
+    return results_of("e", revision, [numbers(join, partition) for partition in partitions], asked_at).results
 
 
 def matured(results) -> list[int]:
@@ -80,7 +80,7 @@ def test_a_clock_moves_on_only_once_both_topics_were_read_to_the_ends_that_they_
         apply(join, feedback(("f", 0, 1, NOW + 5), offset=offset, sent_at=later + 5))
         assert aggregates.caught_up_at == caught_up_at
     flush(join)
-    assert matured(results_of("e", None, [numbers(join)], later)) == [1, 1]
+    assert matured(results_of("e", None, [numbers(join)], later).results) == [1, 1]
 
 
 def test_records_that_the_topics_do_not_hold_any_more_are_not_waited_for():
@@ -243,7 +243,7 @@ def test_results_say_since_when_they_hold_unless_the_experiment_began_later(star
     join = joined()
     apply(join, predictions("f", *both(), offset=3, sent_at=NOW))
     revision = msgspec.structs.replace(REVISION, started_at=started_at)
-    assert results_of("e", revision, [numbers(join)], NOW).since == since
+    assert results_of("e", revision, [numbers(join)], NOW).results.since == since
 
 
 def test_an_experiment_that_an_older_release_has_stored_goes_on_where_it_was():
