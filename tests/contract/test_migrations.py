@@ -16,6 +16,7 @@ from sqlmodel import SQLModel
 
 from services.ab_router import store as experiments
 from services.feature_service.store import registry as features
+from services.feedback_service import verdict_store as verdicts
 from services.inference_service import store as models
 from shared.sql import open_engine
 from tests.contract.databases import empty_database, released_database
@@ -24,14 +25,19 @@ MIGRATIONS = {
     "ab_router": experiments.MIGRATIONS,
     "inference_service": models.MIGRATIONS,
     "feature_service": features.MIGRATIONS,
+    "feedback_service": verdicts.MIGRATIONS,
 }
 TABLES = {
     "ab_router": {"experiment_revision"},
     "inference_service": {"model_version", "model_champion"},
     "feature_service": {"feature_version", "feature_retirement", "feature_state", "feature_store"},
+    "feedback_service": {"verdict_memory", "verdict_event", "verdict_vintage"},
 }
 KINDS = pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 SERVICES = pytest.mark.parametrize("service", list(MIGRATIONS))
+RELEASED_SERVICES = pytest.mark.parametrize("service", ["ab_router", "inference_service", "feature_service"])
+"""Those that had a database in the first release."""
+
 OPEN = """
 import asyncio, sys
 from pathlib import Path
@@ -73,7 +79,7 @@ async def test_an_empty_database_gets_the_tables_that_the_store_works_with(kind,
 
 
 @KINDS
-@SERVICES
+@RELEASED_SERVICES
 async def test_the_database_of_the_last_release_gets_the_same_tables(kind, service, request, tmp_path):
     url = await released_database(kind, service, request, tmp_path)
     assert await opened(url, service) == (newest(service), [])
