@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     entity_events_retention_bytes: int = Field(
         4 * 1024**3, ge=0, description="Most bytes of topic entity-events: features are filled from it. 0: no limit."
     )
+    verdicts_retention_bytes: int = Field(
+        128 * 1024**2, ge=0, description="Most bytes of topic verdicts: 100,000 of them; SQL keeps all. 0: no limit."
+    )
     parked_retention_bytes: int = Field(
         256 * 1024**2, ge=0, description="Most bytes of topic parked: 4,000 of the longest records. 0: no limit."
     )
@@ -149,6 +152,7 @@ class Settings(BaseSettings):
                 "predictions": self.predictions_retention_bytes,
                 "feedback": self.feedback_retention_bytes,
                 "entity-events": self.entity_events_retention_bytes,
+                "verdicts": self.verdicts_retention_bytes,
                 "parked": self.parked_retention_bytes,
             },
         )

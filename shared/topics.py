@@ -9,6 +9,7 @@ import msgspec
 
 from contender.contracts import topics as names
 from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.feedback_service import VerdictEvent
 from shared.events import EntityEventFrame, FeedbackFrame, PredictionFrame
 from shared.json_bounds import has_too_many_parts
 
@@ -78,9 +79,16 @@ FEEDBACK = Topic(names.FEEDBACK, FeedbackFrame, "contender.feedback.frame.v1", "
 EXPERIMENTS = Topic(
     names.EXPERIMENTS, ExperimentRevision, "contender.experiments.revision.v1", "ab_router", compacted=True
 )
+VERDICTS = Topic(names.VERDICTS, VerdictEvent, "contender.verdicts.event.v1", "feedback_service")
 PARKED_NAME = names.PARKED
 
-ALL: tuple[Topic[msgspec.Struct], ...] = (ENTITY_EVENTS, PREDICTIONS, FEEDBACK, EXPERIMENTS)  # type: ignore[assignment]
+ALL: tuple[Topic[msgspec.Struct], ...] = (  # type: ignore[assignment]
+    ENTITY_EVENTS,
+    PREDICTIONS,
+    FEEDBACK,
+    EXPERIMENTS,
+    VERDICTS,
+)
 
 
 def cloud_event_headers(topic: Topic[EventT], event_id: str, time_rfc3339: str = "") -> list[tuple[str, bytes]]:

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import fields
 
 from contender.contracts.ab_router import ExperimentRevision, Guardrail, VariantAllocation
+from contender.contracts.feedback_service import Effect, Sequence, VerdictEvent
 from shared import topics
 from shared.events import (
     EntityEvent,
@@ -120,6 +121,31 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         started_at=1357016000.0,
         stopped_at=1357016400.5,
     ),
+    "verdicts": VerdictEvent(
+        experiment="delays-2",
+        number=2,
+        kind="contradicted",
+        challenger="challenger",
+        status="challenger better",
+        sentence="challenger was better than champion in log loss; later looks contradict that.",
+        at=1357016400.5,
+        model="delays",
+        metric="log_loss",
+        revision=3,
+        effect=Effect(
+            estimate=-0.06,
+            low=-0.1,
+            high=-0.02,
+            p=0.0004,
+            n=7800,
+            better=True,
+            lower_is_better=True,
+            days=Sequence(-0.11, -0.01, 0.02, 7),
+            decides=True,
+        ),
+        whole_days=7,
+        offsets={"predictions": {"0": 410}, "feedback": {"0": 377}},
+    ),
 }
 each_topic = pytest.mark.parametrize("topic", topics.ALL, ids=lambda topic: topic.name)
 
@@ -207,6 +233,7 @@ def test_bytes_of_another_shape_are_refused(topic: Topic[Any]):
         (topics.PREDICTIONS, "contender.predictions.frame.v1", "ab_router"),
         (topics.FEEDBACK, "contender.feedback.frame.v1", "feedback_service"),
         (topics.EXPERIMENTS, "contender.experiments.revision.v1", "ab_router"),
+        (topics.VERDICTS, "contender.verdicts.event.v1", "feedback_service"),
     ],
 )
 def test_a_record_has_the_headers_of_a_cloudevent_in_binary_mode(topic: Topic[Any], type_name: str, writer: str):
