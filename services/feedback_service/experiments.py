@@ -14,6 +14,7 @@ from shared.topics import EXPERIMENTS
 
 _RETRY_S = 1.0
 _REQUEST_MS = 10_000
+_POLL_MS = 500
 
 
 class Experiments(Protocol):
@@ -27,9 +28,16 @@ class Experiments(Protocol):
         """The newest revisions, by name."""
         ...
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every revision that was announced before the start is known."""
+        ...
+
 
 class InMemoryExperiments:
     """Revisions in a dictionary."""
+
+    is_complete = True
 
     def __init__(self) -> None:
         self._revisions: dict[str, ExperimentRevision] = {}
@@ -58,6 +66,7 @@ class ExperimentsFromKafka(InMemoryExperiments):
 
     def __init__(self, bootstrap: str) -> None:
         super().__init__()
+        self.is_complete = False
         self._bootstrap = bootstrap
         self._running = AsyncExitStack()
         self._log = logger(__name__)
@@ -80,8 +89,13 @@ class ExperimentsFromKafka(InMemoryExperiments):
         )
         try:
             await consumer.start()
-            async for record in consumer:
-                self.apply(record.value, record.offset)
+            ends = await consumer.end_offsets(consumer.assignment())
+            while True:
+                for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
+                    for record in records:
+                        self.apply(record.value, record.offset)
+                if not self.is_complete and ends:
+                    self.is_complete = all([await consumer.position(at) >= end for at, end in ends.items()])
         except (KafkaError, OSError) as error:
             self._log.warning("experiments wait for Kafka", error=repr(error))
         finally:

@@ -13,3 +13,9 @@ UNMATCHED = Counter(
     ["fate"],
 )
 DELETED = Counter("contender_feedback_deleted_entries_total", "Table entries deleted after their retention")
+LOOKS = Counter("contender_feedback_looks_total", "Looks at experiments for verdicts")
+VERDICTS_FOUND = Counter(
+    "contender_feedback_verdicts_total",
+    "Verdicts (decided), and later findings that put one in question (questioned, contradicted)",
+    ["kind"],
+)

@@ -43,6 +43,17 @@ class FeedbackSettings(Settings):
         ge=1,
         description="Most reports of a partition that wait for their prediction; more are dropped and counted.",
     )
+    verdict_interval_s: float = Field(
+        2.0,
+        gt=0,
+        description="Time between two looks for verdicts; each takes a part of the experiments where there are many.",
+    )
+    vintage_interval_s: float = Field(
+        3_600.0,
+        gt=0,
+        description="Time between two results of a running experiment that are kept for `?as_of=`, beside those of "
+        "verdicts; shorter takes more of the database.",
+    )
     feedback_state: str = Field(
         "1",
         pattern=r"^[A-Za-z0-9]{1,20}$",

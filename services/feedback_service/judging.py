@@ -1,0 +1,216 @@
+"""Looks at experiments again and again, and keeps what it finds: memories, verdicts as events, and vintages."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.feedback_service import Results, VerdictEvent
+from services.feedback_service.domain.looking import Look, look_at
+from services.feedback_service.domain.memory import Memory
+from services.feedback_service.domain.snapshots import PartitionSnapshot
+from services.feedback_service.experiments import Experiments
+from services.feedback_service.metrics import LOOKS, VERDICTS_FOUND
+from services.feedback_service.store import SnapshotStore
+from services.feedback_service.verdict_store import KeptMemory, VerdictStore, Vintage, is_storable, new_events
+from shared.clock import Clock
+from shared.errors import Unavailable
+from shared.logs import logger
+
+LOOKS_AT_ONCE = 10
+"""Experiments of a tick: a look reads an experiment's snapshots and takes some hundredths of a second."""
+
+EVENTS_AT_ONCE = 100
+"""Events that are sent in a tick at most."""
+
+UNANNOUNCED_S = 30.0
+"""How long an experiment of which only predictions are known may still be announced. Its design would be a guess."""
+
+SETTLING_S = 60.0
+"""How long after a stopped experiment's last window its last rows may still be on their way."""
+
+LONGEST_SETTLING_S = 86_400.0
+"""How long after it a stopped experiment is looked at, where some of its rows never mature."""
+
+
+class LookAt(Protocol):
+    """The pure function that makes a look; None when there is neither a revision nor a prediction."""
+
+    def __call__(
+        self,
+        name: str,
+        revision: ExperimentRevision | None,
+        snapshots: Sequence[PartitionSnapshot],
+        now: float,
+        memory: Memory,
+    ) -> Look | None:
+        """Look at an experiment at a time in seconds since the Unix epoch."""
+        ...
+
+
+@dataclass
+class Judge:
+    """Looks at the experiments that may have changed, and keeps what was found.
+
+    Two judges may overlap for a moment: of two looks at one experiment the store keeps one, and events may be sent
+    twice. A call of `look` raises what is away, and the next one goes on.
+
+    Args:
+        snapshots: what the workers have published.
+        experiments: what the router has announced. Nothing is looked at before they are complete.
+        verdicts: keeps what is found.
+        send: puts an event on its topic, and returns when it is there.
+        clock: the time of looks.
+        is_in_charge: whether this process is the one that looks.
+        vintage_interval_s: time between two vintages of a running experiment.
+        make_look: makes a look, in a thread.
+    """
+
+    snapshots: SnapshotStore
+    experiments: Experiments
+    verdicts: VerdictStore
+    send: Callable[[VerdictEvent], Awaitable[None]]
+    clock: Clock
+    is_in_charge: Callable[[], bool]
+    vintage_interval_s: float
+    make_look: LookAt = look_at
+    _last_name: str = ""
+    _fingerprints: dict[str, bytes] = field(default_factory=dict)
+    _settled: dict[str, int] = field(default_factory=dict)
+    _unannounced_since: dict[str, float] = field(default_factory=dict)
+    _failing: set[str] = field(default_factory=set)
+
+    async def look(self) -> None:
+        """Look at the next experiments, and send the events that were found, now or by a process before this one.
+
+        Raises:
+            Unavailable: a store or Kafka does not answer.
+        """
+        if not self.is_in_charge() or not self.experiments.is_complete:
+            return
+        for name in await self._next_names():
+            if self.is_in_charge():
+                await self._look_safely(name)
+        await self._send_events()
+
+    async def _next_names(self) -> list[str]:
+        """The experiments of this tick: the next ones by name, in turn."""
+        revisions, now = self.experiments.all(), self.clock.now()
+        announced = {revision.name for revision in revisions}
+        names = [revision.name for revision in revisions if self._is_open(revision)]
+        unannounced = set(await self.snapshots.experiments()) - announced
+        self._unannounced_since = {name: self._unannounced_since.get(name, now) for name in unannounced}
+        names += [name for name, since in self._unannounced_since.items() if now >= since + UNANNOUNCED_S]
+        names = sorted(filter(is_storable, names))
+        ahead = [name for name in names if name > self._last_name]
+        behind = [name for name in names if name <= self._last_name]
+        chosen = [*ahead, *behind][:LOOKS_AT_ONCE]
+        self._last_name = chosen[-1] if chosen else ""
+        return chosen
+
+    def _is_open(self, revision: ExperimentRevision) -> bool:
+        """Whether looks may find anything: a draft has no rows, and a settled experiment no new ones."""
+        return revision.status != "draft" and self._settled.get(revision.name) != revision.revision
+
+    async def _look_safely(self, name: str) -> None:
+        """Look at an experiment whatever may be wrong with it: the others must not wait for it."""
+        log = logger(__name__)
+        try:
+            await self._look_at(name)
+        except Unavailable:
+            raise
+        except Exception:  # its sums or its memory are at fault, and a later release may know them
+            if name not in self._failing:
+                log.exception("an experiment can't be looked at", experiment=name)
+            self._failing.add(name)
+        else:
+            self._failing.discard(name)
+
+    async def _look_at(self, name: str) -> None:
+        """Look at an experiment if it may have changed, and keep what was found."""
+        revision, now = self.experiments.get(name), self.clock.now()
+        snapshots = await self.snapshots.read(name)
+        fingerprint = await asyncio.to_thread(_fingerprint, revision, snapshots)
+        if fingerprint == self._fingerprints.get(name) and not _is_overdue(revision, now):
+            return
+        read = await self.verdicts.memory(name)
+        look = await asyncio.to_thread(self.make_look, name, revision, snapshots, now, read.memory)
+        if look is None:
+            return
+        LOOKS.inc()
+        is_settled = revision is not None and _is_settled(revision, look.results, now)
+        vintage = self._vintage_of(look, read, revision, now, is_settled=is_settled)
+        has_changed = vintage is not None or look.memory != read.memory
+        if has_changed and not await self._write(name, read, look.memory, vintage):
+            self._fingerprints.pop(name, None)  # another worker was faster: its memory is read next time
+            return
+        self._fingerprints[name] = fingerprint
+        if revision is not None and is_settled:
+            self._settled[name] = revision.revision
+        _report(new_events(read, look.memory))
+
+    async def _write(self, name: str, read: KeptMemory, memory: Memory, vintage: Vintage | None) -> bool:
+        """Keep what a look has found, unless this process is no longer in charge or another one was faster."""
+        return self.is_in_charge() and await self.verdicts.write(name, read, memory, vintage)
+
+    def _vintage_of(
+        self, look: Look, read: KeptMemory, revision: ExperimentRevision | None, now: float, *, is_settled: bool
+    ) -> Vintage | None:
+        """The results of the look where they are to be kept: those of an event, of an interval, and the last ones."""
+        last_at = float("-inf") if read.vintage_at is None else read.vintage_at
+        is_due = bool(new_events(read, look.memory))
+        if is_settled and revision is not None:
+            is_due |= last_at <= _last_window_ends(revision)
+        elif revision is None or revision.status == "running":
+            is_due |= now >= last_at + self.vintage_interval_s
+        return Vintage(now, msgspec.json.encode(look.results)) if is_due else None
+
+    async def _send_events(self) -> None:
+        """Send what is not known to be on the topic, in order; a failure leaves the rest for the next time."""
+        for event in await self.verdicts.unsent(EVENTS_AT_ONCE):
+            if not self.is_in_charge():
+                return
+            await self.send(event)
+            await self.verdicts.note_sent(event)
+
+
+def _report(events: Sequence[VerdictEvent]) -> None:
+    for event in events:
+        VERDICTS_FOUND.labels(event.kind).inc()
+        about = {"experiment": event.experiment, "challenger": event.challenger, "status": event.status}
+        logger(__name__).info("a verdict was found", kind=event.kind, **about)
+
+
+def _fingerprint(revision: ExperimentRevision | None, snapshots: Sequence[PartitionSnapshot]) -> bytes:
+    """A digest of everything that a look depends on, but for its time."""
+    digest = hashlib.blake2b(msgspec.json.encode(revision), digest_size=16)  # whose numbers may be of any size
+    for snapshot in snapshots:
+        digest.update(msgspec.msgpack.encode((snapshot.status.caught_up_at, snapshot.groups)))
+    return digest.digest()
+
+
+def _is_settled(revision: ExperimentRevision, results: Results, now: float) -> bool:
+    """Whether no later look at a stopped experiment can find anything, or it has had its time."""
+    if revision.status != "stopped":
+        return False
+    has_all_verdicts = bool(results.verdicts) and all(verdict.decided_at is not None for verdict in results.verdicts)
+    has_matured = all(variant.matured == variant.n for variant in results.variants)
+    is_past = now > _last_window_ends(revision) + SETTLING_S
+    return has_all_verdicts or (has_matured and is_past) or _is_overdue(revision, now)
+
+
+def _is_overdue(revision: ExperimentRevision | None, now: float) -> bool:
+    """Whether an experiment stopped so long ago that one more look is the last."""
+    if revision is None or revision.status != "stopped":
+        return False
+    return now > _last_window_ends(revision) + LONGEST_SETTLING_S
+
+
+def _last_window_ends(revision: ExperimentRevision) -> float:
+    """When the window of a stopped experiment's last row ends, in seconds since the Unix epoch."""
+    stopped_at = revision.changed_at if revision.stopped_at is None else revision.stopped_at
+    return stopped_at + revision.window_s
