@@ -254,9 +254,15 @@ class Client:
         """Report many outcomes at once, each with `prediction_id`, `outcome` and perhaps `time`."""
         self._transport.call("feedback_service", feedback_service.GIVE_FEEDBACK, body={"feedback": list(outcomes)})
 
-    def results(self, experiment: str) -> feedback_service.Results:
-        """The results of an experiment at this moment."""
-        return self._transport.call("feedback_service", feedback_service.GET_RESULTS, name=experiment)
+    def results(self, experiment: str, as_of: float | None = None) -> feedback_service.Results:
+        """The results of an experiment at this moment, or as they were kept at a time in seconds since 1970."""
+        operation, query = feedback_service.GET_RESULTS, {"as_of": as_of}
+        return self._transport.call("feedback_service", operation, query=query, name=experiment)
+
+    def verdicts(self, experiment: str) -> list[feedback_service.VerdictEvent]:
+        """The verdicts of an experiment and what was found after them, in order."""
+        operation = feedback_service.LIST_VERDICTS
+        return self._transport.call("feedback_service", operation, name=experiment).verdicts
 
     def change(self, experiment: str, action: str) -> ab_router.ExperimentRevision:
         """Start or stop an experiment; `action` is `start` or `stop`."""
@@ -290,6 +296,10 @@ class Experiment:
         self.client.change(self.name, "stop")
         return self
 
-    def results(self) -> feedback_service.Results:
-        """The results at this moment."""
-        return self.client.results(self.name)
+    def results(self, as_of: float | None = None) -> feedback_service.Results:
+        """The results at this moment, or as they were kept at a time in seconds since 1970: those never change."""
+        return self.client.results(self.name, as_of)
+
+    def verdicts(self) -> list[feedback_service.VerdictEvent]:
+        """The verdicts and what was found after them, in order."""
+        return self.client.verdicts(self.name)

@@ -9,6 +9,7 @@ import httpx
 import msgspec
 
 from contender.contracts.ab_router import PREDICT, PREDICT_BATCH, Outputs, Prediction, PredictionRow, PredictionRows
+from contender.contracts.feedback_service import GET_RESULTS, LIST_VERDICTS, Results, VerdictEvent, VerdictEvents
 from contender.contracts.values import Outcome
 
 _OUTCOMES_PATH = "/v1/feedback"
@@ -32,14 +33,19 @@ class FakeContender:
         version: the version that every prediction names.
         rows: the rows that were asked for, oldest first.
         outcomes: what came true, by prediction id.
+        results: the results that an experiment has, at any time, by its name.
+        verdicts: the verdicts that an experiment has, by its name.
 
-    Calls other than predictions and feedback are answered with 404, which `Client` raises as RefusedError.
+    Other calls, and those for experiments without results or verdicts here, are answered with 404, which `Client`
+    raises as RefusedError.
     """
 
     answer: Callable[[PredictionRow], Outputs] = lambda _: Outputs(0.5, True)
     version: str = "fake"
     rows: list[PredictionRow] = field(default_factory=list)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    results: dict[str, Results] = field(default_factory=dict)
+    verdicts: dict[str, list[VerdictEvent]] = field(default_factory=dict)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     @property
@@ -60,9 +66,19 @@ class FakeContender:
             if path == unquote(PREDICT_BATCH.url(model=model)):
                 rows = msgspec.json.decode(body, type=PredictionRows).rows
                 return _json({"predictions": [self._predict(model, row) for row in rows]})
+            if (answer := self._known().get(path)) is not None:
+                return _json(answer)
         except msgspec.ValidationError as error:
             return httpx.Response(422, json={"detail": str(error), "errors": []})
         return httpx.Response(404, json={"detail": f"FakeContender does not answer {request.method} {path}"})
+
+    def _known(self) -> dict[str, Results | VerdictEvents]:
+        """What is known of experiments, by path."""
+        results = {unquote(GET_RESULTS.url(name=name)): known for name, known in self.results.items()}
+        verdicts = {
+            unquote(LIST_VERDICTS.url(name=name)): VerdictEvents(events) for name, events in self.verdicts.items()
+        }
+        return {**results, **verdicts}
 
     def _predict(self, model: str, row: PredictionRow) -> Prediction:
         self.rows.append(row)

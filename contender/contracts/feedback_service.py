@@ -15,6 +15,7 @@ OUTCOME_CHARACTERS = 1000
 UNKNOWN_EXPERIMENT = ProblemType(
     "unknown-experiment", 404, "Neither the experiment nor a prediction for it was ever seen."
 )
+NO_VINTAGE = ProblemType("no-vintage", 404, "No results of the experiment are kept that are as old as `as_of`.")
 TOO_MANY_OUTCOMES = ProblemType("too-many-outcomes", 413, "More outcomes in one call than allowed.")
 INVALID_FEEDBACK = ProblemType("invalid-feedback", 422, "A prediction id, an outcome or a time is out of range.")
 RESULTS_UNAVAILABLE = ProblemType(
@@ -307,6 +308,12 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
         return self.verdict.sentence
 
 
+class ResultsQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`as_of`, in seconds since the Unix epoch, asks for the results that were kept then; default: those of now."""
+
+    as_of: float | None = None
+
+
 _SUMMARY: dict[str, Any] = {
     "name": "churn-2",
     "status": "running",
@@ -378,6 +385,21 @@ _RESULTS: dict[str, Any] = {
     "offsets": {"predictions": {"0": 410}, "feedback": {"0": 377}},
     "updated_at": 1767229200.0,
 }
+_VERDICT_EVENT: dict[str, Any] = {
+    "experiment": "churn-2",
+    "number": 1,
+    "kind": "decided",
+    "challenger": "challenger",
+    "status": "challenger better",
+    "sentence": _RESULTS["verdict"]["sentence"],
+    "at": 1767229200.0,
+    "model": "churn",
+    "metric": "log_loss",
+    "revision": 2,
+    "effect": _EFFECT,
+    "whole_days": 7,
+    "offsets": _RESULTS["offsets"],
+}
 
 GIVE_FEEDBACK = Operation(
     "give_feedback",
@@ -407,9 +429,20 @@ GET_RESULTS = Operation(
     "get_results",
     "GET",
     "/v1/experiments/{name:path}/results",
-    "Shows the results of an experiment at this moment.",
+    "Shows the results of an experiment at this moment, or as they were kept at the time `as_of`: those never change.",
     Results,
-    problems=(UNKNOWN_EXPERIMENT, RESULTS_UNAVAILABLE),
+    query=ResultsQuery,
+    problems=(UNKNOWN_EXPERIMENT, NO_VINTAGE, RESULTS_UNAVAILABLE),
     tag="results",
     answer_example=_RESULTS,
+)
+LIST_VERDICTS = Operation(
+    "list_verdicts",
+    "GET",
+    "/v1/experiments/{name:path}/verdicts",
+    "Lists the verdicts of an experiment and what was found after them, in order.",
+    VerdictEvents,
+    problems=(UNKNOWN_EXPERIMENT, RESULTS_UNAVAILABLE),
+    tag="results",
+    answer_example={"verdicts": [_VERDICT_EVENT]},
 )

@@ -1,4 +1,5 @@
 """Owns feedback and live performance: what became of each prediction, and which variant does better.
 
-Reads the topics `predictions`, `feedback` and `experiments`; writes `feedback`, `parked` and the snapshots in Redis.
+Reads the topics `predictions`, `feedback` and `experiments`; writes `feedback`, `verdicts`, `parked`, the snapshots in
+Redis, and the verdicts in its database.
 """

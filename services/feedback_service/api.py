@@ -5,11 +5,13 @@ from msgspec import UNSET
 
 from contender.contracts import feedback_service as contract
 from contender.contracts.feedback_service import FeedbackAccepted, FeedbackBody, FeedbackItem
+from contender.contracts.operation import JSON
 from services.feedback_service.errors import InvalidFeedback
 from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from shared.routes import Routes, json_response
 
 routes = Routes()
+_NOT_STORED = {"Cache-Control": "no-store"}
 
 
 @routes.serve(contract.GIVE_FEEDBACK)
@@ -30,8 +32,15 @@ async def list_experiments(request: Request) -> contract.ExperimentSummaries:
 
 
 @routes.serve(contract.GET_RESULTS)
-async def get_results(request: Request, name: str) -> Response:
-    return json_response(await _results(request).results(name), headers={"Cache-Control": "no-store"})
+async def get_results(request: Request, name: str, query: contract.ResultsQuery) -> Response:
+    if query.as_of is not None:
+        return Response(await _results(request).vintage(name, query.as_of), media_type=JSON, headers=_NOT_STORED)
+    return json_response(await _results(request).results(name), headers=_NOT_STORED)
+
+
+@routes.serve(contract.LIST_VERDICTS)
+async def list_verdicts(request: Request, name: str) -> contract.VerdictEvents:
+    return contract.VerdictEvents(await _results(request).list_verdicts(name))
 
 
 def _single(body: FeedbackBody) -> FeedbackItem:

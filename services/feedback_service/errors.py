@@ -2,9 +2,11 @@
 
 ServiceError
 ├── UnknownExperiment   neither the experiment nor a prediction for it was ever seen
+├── NoVintage           no results are kept that are as old as the caller asks for
+├── InvalidMoment       a time that results are asked for is out of range
 ├── TooManyOutcomes     more outcomes in one call than allowed
 ├── InvalidFeedback     an id, an outcome or a time is out of range
-└── ResultsUnavailable  the store of the results can't be reached
+└── ResultsUnavailable  the store of the results, or that of verdicts, can't be reached
 """
 
 from contender.contracts import feedback_service as contract
@@ -16,6 +18,14 @@ class UnknownExperiment(NotFound):
     """Neither the experiment nor a prediction for it was ever seen."""
 
 
+class NoVintage(NotFound):
+    """No results are kept that are as old as the caller asks for."""
+
+
+class InvalidMoment(InvalidField):
+    """A time that results are asked for is out of range."""
+
+
 class TooManyOutcomes(TooLarge):
     """More outcomes in one call than allowed."""
 
@@ -25,7 +35,7 @@ class InvalidFeedback(InvalidField):
 
 
 class ResultsUnavailable(Unavailable):
-    """The store of the results can't be reached, or is too slow."""
+    """The store of the results, or that of verdicts, can't be reached or is too slow."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, retry_after_s=5)
@@ -33,6 +43,7 @@ class ResultsUnavailable(Unavailable):
 
 PROBLEMS: dict[type[ServiceError], ProblemType] = {
     UnknownExperiment: contract.UNKNOWN_EXPERIMENT,
+    NoVintage: contract.NO_VINTAGE,
     TooManyOutcomes: contract.TOO_MANY_OUTCOMES,
     InvalidFeedback: contract.INVALID_FEEDBACK,
     ResultsUnavailable: contract.RESULTS_UNAVAILABLE,

@@ -10,8 +10,8 @@ import msgspec
 
 from contender.contracts.ab_router import ExperimentRevision
 from contender.contracts.feedback_service import Results, VerdictEvent
-from services.feedback_service.domain.looking import Look, look_at
 from services.feedback_service.domain.memory import Memory
+from services.feedback_service.domain.results import Look, results_of
 from services.feedback_service.domain.snapshots import PartitionSnapshot
 from services.feedback_service.experiments import Experiments
 from services.feedback_service.metrics import LOOKS, VERDICTS_FOUND
@@ -46,7 +46,7 @@ class LookAt(Protocol):
         revision: ExperimentRevision | None,
         snapshots: Sequence[PartitionSnapshot],
         now: float,
-        memory: Memory,
+        memory: Memory | None = None,
     ) -> Look | None:
         """Look at an experiment at a time in seconds since the Unix epoch."""
         ...
@@ -77,7 +77,7 @@ class Judge:
     clock: Clock
     is_in_charge: Callable[[], bool]
     vintage_interval_s: float
-    make_look: LookAt = look_at
+    make_look: LookAt = results_of
     _last_name: str = ""
     _fingerprints: dict[str, bytes] = field(default_factory=dict)
     _settled: dict[str, int] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Any, Final, TypedDict
 
 from fastapi import FastAPI
 
-from services.feedback_service import api, errors, experiments, pages, worker
+from services.feedback_service import api, errors, experiments, pages, verdict_store, worker
 from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import RedisSnapshots, SnapshotStore
@@ -16,6 +16,8 @@ from shared.journal import Journal
 from shared.publisher import Publisher
 
 SERVICE: Final = "feedback_service"
+_WORKER_DATABASE_S = 10.0
+"""Longest a question of the worker to the database may take: nobody waits for its answer."""
 
 
 class State(TypedDict):
@@ -33,18 +35,22 @@ Resources = Callable[[FeedbackSettings], AbstractAsyncContextManager[State]]
 
 @asynccontextmanager
 async def open_resources(settings: FeedbackSettings) -> AsyncIterator[State]:
-    """Open the journal, its publisher, Redis and the view of the experiments."""
+    """Open the journal, its publisher, Redis, the database of verdicts and the view of the experiments."""
     journal = Journal.open(settings.folder(SERVICE) / "journal", limit_bytes=settings.journal_limit_bytes)
     publisher = Publisher.from_settings(journal, settings)
     snapshots = _snapshots(settings)
     try:
-        async with publisher, experiments.ExperimentsFromKafka(settings.kafka) as announced:
+        async with (
+            verdict_store.open_sql_store(settings.database_url(SERVICE)) as verdicts,
+            publisher,
+            experiments.ExperimentsFromKafka(settings.kafka) as announced,
+        ):
             yield State(
                 settings=settings,
                 submit_feedback=SubmitFeedback(
                     journal, clock.SystemClock(), settings.partitions, settings.feedback_rows_limit
                 ),
-                read_results=ReadResults(snapshots, announced, clock.SystemClock()),
+                read_results=ReadResults(snapshots, announced, clock.SystemClock(), verdicts),
                 snapshots=snapshots,
                 journal=journal,
             )
@@ -96,8 +102,14 @@ def serve_worker(settings: FeedbackSettings) -> None:
     async def ready() -> list[str]:
         return await store_faults(snapshots)
 
+    def open_verdicts() -> AbstractAsyncContextManager[verdict_store.VerdictStore]:
+        return verdict_store.open_sql_store(settings.database_url(SERVICE), _WORKER_DATABASE_S)
+
     worker_process.run_worker(
-        lambda: worker.create_worker(settings, snapshots, clock.SystemClock(), folder), settings, SERVICE, ready=ready
+        lambda: worker.create_worker(settings, snapshots, clock.SystemClock(), folder, open_verdicts),
+        settings,
+        SERVICE,
+        ready=ready,
     )
 
 

@@ -1,15 +1,20 @@
 """The worker: reads predictions and feedback, and publishes snapshots of the partitions it owns."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import faust
 from aiokafka.errors import IllegalStateError, KafkaError
+from faust.exceptions import ProducerSendError
 from faust.streams import Stream
 from faust.types import TP, StreamT
 
+from contender.contracts.feedback_service import VerdictEvent
 from services.feedback_service.changelog import ChangelogTable, create_table
 from services.feedback_service.domain.marks import Marks
 from services.feedback_service.domain.snapshots import PartitionStatus
@@ -17,15 +22,19 @@ from services.feedback_service.errors import ResultsUnavailable
 from services.feedback_service.experiments import ExperimentsFromKafka
 from services.feedback_service.flushing import Flusher
 from services.feedback_service.join import Join, Limits
+from services.feedback_service.judging import Judge
 from services.feedback_service.metrics import OWNED, SNAPSHOTS
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import SnapshotStore
 from services.feedback_service.tables import LocalTables
+from services.feedback_service.verdict_store import VerdictStore
+from shared.background import run_every
 from shared.clock import Clock
+from shared.errors import Unavailable
 from shared.events import FeedbackFrame, PredictionFrame
 from shared.logs import logger
 from shared.streams import SourceRecord, crash_on_error, create_faust, create_parker, decoded, start_at
-from shared.topics import FEEDBACK, PREDICTIONS, Topic
+from shared.topics import FEEDBACK, PREDICTIONS, VERDICTS, Topic, cloud_event_headers
 
 FrameT = TypeVar("FrameT", PredictionFrame, FeedbackFrame)
 TABLE = "entries"
@@ -33,6 +42,12 @@ RUNNING_S = 0.5
 EXPERIMENTS_AT_ONCE = 20
 """Experiments published at a time: a worker that acquires partitions publishes all of them, but bit by bit."""
 
+_JUDGING_PARTITION = 0
+"""The worker that owns it looks for verdicts: one at a time, but for the moments of a rebalance."""
+
+_SEND_S = 10.0
+_FIRST_RETRY_S = 1.0
+_LAST_RETRY_S = 10.0
 _BATCH_BYTES = 1024**2  # of a flush that the producer collects for one request
 
 
@@ -93,7 +108,13 @@ class SnapshotPublisher:
             raise
 
 
-def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock, data: Path) -> faust.App:
+def create_worker(
+    settings: FeedbackSettings,
+    store: SnapshotStore,
+    clock: Clock,
+    data: Path,
+    open_verdicts: Callable[[], AbstractAsyncContextManager[VerdictStore]],
+) -> faust.App:
     """The Faust application.
 
     Args:
@@ -101,6 +122,7 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
         store: gets the snapshots.
         clock: the time of snapshots and expiry.
         data: a folder of this process alone.
+        open_verdicts: opens the store of verdicts.
     """
     app = create_faust(
         group_of(settings.feedback_state), kafka=settings.kafka, data=data, partitions=settings.partitions
@@ -118,7 +140,39 @@ def create_worker(settings: FeedbackSettings, store: SnapshotStore, clock: Clock
     publishing = SnapshotPublisher(join, store, clock, settings.snapshot_heartbeat_s)
     _repeat(app, flushing, publishing, settings)
     _follow_experiments(app, revisions)
+
+    def create_judge(verdicts: VerdictStore) -> Judge:
+        return Judge(
+            store,
+            revisions,
+            verdicts,
+            create_sender(app),
+            clock,
+            lambda: _JUDGING_PARTITION in join.partitions,
+            settings.vintage_interval_s,
+        )
+
+    _judge_experiments(app, open_verdicts, create_judge, settings.verdict_interval_s)
     return app
+
+
+def create_sender(app: faust.App) -> Callable[[VerdictEvent], Awaitable[None]]:
+    """What sends an event to the topic `verdicts`, through the application's own producer, and waits until it is there.
+
+    An event that is sent again has the same id. Where Kafka does not take it, the sender raises Unavailable.
+    """
+    topic = app.topic(VERDICTS.name, key_serializer="raw", value_serializer="raw")
+
+    async def send(event: VerdictEvent) -> None:
+        found_at = datetime.fromtimestamp(event.at, UTC).isoformat().replace("+00:00", "Z")
+        headers = dict(cloud_event_headers(VERDICTS, f"{event.experiment}/{event.number}", found_at))
+        try:
+            async with asyncio.timeout(_SEND_S):
+                await (await topic.send(key=event.experiment.encode(), value=VERDICTS.encode(event), headers=headers))
+        except (KafkaError, ProducerSendError, TimeoutError) as error:
+            raise Unavailable("Kafka does not take verdicts") from error
+
+    return send
 
 
 def limits_of(settings: FeedbackSettings) -> Limits:
@@ -178,6 +232,28 @@ def _follow_experiments(app: faust.App, revisions: ExperimentsFromKafka) -> None
             await app.wait_until_stopped()
 
     app.task(follow)
+
+
+def _judge_experiments(
+    app: faust.App,
+    open_verdicts: Callable[[], AbstractAsyncContextManager[VerdictStore]],
+    create_judge: Callable[[VerdictStore], Judge],
+    every_s: float,
+) -> None:
+    """Look for verdicts while the worker runs. What is away is logged once and tried again."""
+
+    async def judge() -> None:
+        async with (
+            open_verdicts() as verdicts,
+            run_every(create_judge(verdicts).look, every_s, slowest_s=_LAST_RETRY_S, name="look for verdicts"),
+        ):
+            await app.wait_until_stopped()
+
+    async def keep_judging() -> None:
+        async with run_every(judge, _FIRST_RETRY_S, slowest_s=_LAST_RETRY_S, name="open the database of verdicts"):
+            await app.wait_until_stopped()
+
+    app.task(keep_judging)
 
 
 def _unacknowledged(stream: StreamT[bytes]) -> StreamT[bytes]:

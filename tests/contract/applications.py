@@ -12,7 +12,8 @@ from schemathesis import Case
 from schemathesis.core import NOT_SET
 from schemathesis.schemas import BaseSchema
 
-from contender.contracts.ab_router import NewExperiment, VariantAllocation
+from contender.contracts import feedback_service as contract
+from contender.contracts.ab_router import ExperimentRevision, NewExperiment, VariantAllocation
 from contender.contracts.inference_service import Manifest, ModelVersion, VersionDetails
 from contender.contracts.operation import JSON
 from contender.features.catalogue import Catalogue
@@ -24,10 +25,12 @@ from services.feature_service.settings import FeatureSettings
 from services.feature_service.store.memory import MemoryStore
 from services.feature_service.store.registry import InMemoryRegistry
 from services.feedback_service import main as feedback_service
+from services.feedback_service.domain.memory import Memory
 from services.feedback_service.experiments import InMemoryExperiments
 from services.feedback_service.handlers import ReadResults, SubmitFeedback
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import InMemorySnapshots
+from services.feedback_service.verdict_store import InMemoryVerdictStore, KeptMemory, Vintage
 from services.inference_service import main as inference_service
 from services.inference_service.domain.cost import TrialRecord
 from services.inference_service.settings import InferenceSettings
@@ -38,6 +41,7 @@ from tests.unit.ab_router import conftest as fakes
 from tests.unit.inference_service.graphs import small
 
 CLOCK = FixedClock(1_700_000_000.0)
+VERDICT_AT = 1_699_990_000.0
 JOURNAL_BYTES = 256 * 1024**2
 
 
@@ -48,10 +52,14 @@ class Call:
     operation: str
     parameters: Mapping[str, str] = field(default_factory=dict)
     body: Any = NOT_SET
+    query: Mapping[str, str] = field(default_factory=dict)
 
     def case(self, schema: BaseSchema) -> Case:
         return schema.find_operation_by_id(self.operation).Case(
-            path_parameters=dict(self.parameters), body=self.body, media_type=None if self.body is NOT_SET else JSON
+            path_parameters=dict(self.parameters),
+            query=dict(self.query),
+            body=self.body,
+            media_type=None if self.body is NOT_SET else JSON,
         )
 
 
@@ -141,13 +149,33 @@ async def open_inference_service(folder: Path) -> AsyncIterator[FastAPI]:
 
 @asynccontextmanager
 async def open_feedback_service(folder: Path) -> AsyncIterator[FastAPI]:
-    """The feedback service, to which nothing has come yet."""
+    """The feedback service with an experiment that has a verdict, and no feedback."""
     settings, snapshots = FeedbackSettings(data=folder, feedback_rows_limit=5), InMemorySnapshots()
+    experiments, verdicts = InMemoryExperiments(), InMemoryVerdictStore()
+    arms = [VariantAllocation("champion", "v1", 0.5), VariantAllocation("challenger", "v2", 0.5)]
+    experiments.put(
+        ExperimentRevision(
+            name="churn-2",
+            model="churn",
+            revision=2,
+            epoch=1,
+            status="running",
+            seed="s",
+            champion="champion",
+            variants=arms,
+            metric="log_loss",
+            window_s=60.0,
+            changed_at=VERDICT_AT,
+        )
+    )
+    (event,) = msgspec.convert(contract.LIST_VERDICTS.answer_example, contract.VerdictEvents).verdicts
+    vintage = Vintage(VERDICT_AT, msgspec.json.encode(contract.GET_RESULTS.answer_example))
+    await verdicts.write("churn-2", KeptMemory(), Memory(events=[event]), vintage)
     with _journal(folder) as journal:
         state = feedback_service.State(
             settings=settings,
             submit_feedback=SubmitFeedback(journal, CLOCK, settings.partitions, settings.feedback_rows_limit),
-            read_results=ReadResults(snapshots, InMemoryExperiments(), CLOCK),
+            read_results=ReadResults(snapshots, experiments, CLOCK, verdicts),
             snapshots=snapshots,
             journal=journal,
         )
@@ -212,7 +240,16 @@ APPLICATIONS = {
             Call("version_infer", {"model": "m", "version": "champion"}, {"inputs": [TENSOR], "id": "17"}),
         ),
     ),
-    "feedback_service": Application(open_feedback_service),
+    "feedback_service": Application(
+        open_feedback_service,
+        {"name": "churn-2"},
+        (
+            Call("list_experiments"),
+            Call("get_results", {"name": "churn-2"}),
+            Call("get_results", {"name": "churn-2"}, query={"as_of": str(VERDICT_AT)}),
+            Call("list_verdicts", {"name": "churn-2"}),
+        ),
+    ),
 }
 
 

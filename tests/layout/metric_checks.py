@@ -23,6 +23,7 @@ from services.feedback_service.join import Join, SourceOffset
 from services.feedback_service.main import create_app
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import InMemorySnapshots
+from services.feedback_service.verdict_store import InMemoryVerdictStore
 from shared.clock import FixedClock
 from shared.errors import InvalidField
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
@@ -92,7 +93,7 @@ async def published() -> InMemorySnapshots:
 async def results_and_page_show_it(revision: ExperimentRevision) -> None:
     experiments = InMemoryExperiments()
     experiments.put(revision)
-    results = ReadResults(await published(), experiments, FixedClock(1000.0))
+    results = ReadResults(await published(), experiments, FixedClock(1000.0), InMemoryVerdictStore())
 
     @asynccontextmanager
     async def resources(_: FeedbackSettings) -> AsyncIterator[dict[str, object]]:

@@ -1,12 +1,14 @@
 """The use case of results: what is known of experiments."""
 
 from dataclasses import dataclass
+from math import isfinite
 
-from contender.contracts.feedback_service import ExperimentSummary, Results
+from contender.contracts.feedback_service import ExperimentSummary, Results, VerdictEvent
 from services.feedback_service.domain.results import results_of
-from services.feedback_service.errors import UnknownExperiment
+from services.feedback_service.errors import InvalidMoment, NoVintage, UnknownExperiment
 from services.feedback_service.experiments import Experiments
 from services.feedback_service.store import SnapshotStore
+from services.feedback_service.verdict_store import VerdictStore
 from shared.clock import Clock
 
 
@@ -18,11 +20,13 @@ class ReadResults:
         snapshots: what the workers have published.
         experiments: what the router has announced.
         clock: dates what a look finds.
+        verdicts: what earlier looks have found.
     """
 
     snapshots: SnapshotStore
     experiments: Experiments
     clock: Clock
+    verdicts: VerdictStore
 
     async def list_experiments(self) -> list[ExperimentSummary]:
         """Experiments that were announced or have predictions, by name.
@@ -49,14 +53,49 @@ class ReadResults:
         return [summaries[name] for name in sorted(summaries)]
 
     async def results(self, name: str) -> Results:
-        """The results of one experiment.
+        """The results of one experiment: a look that is not kept, after those that the worker has kept.
 
         Raises:
             UnknownExperiment: neither announced nor seen in a prediction.
-            ResultsUnavailable: the store can't be reached.
+            ResultsUnavailable: a store can't be reached.
         """
-        snapshots = await self.snapshots.read(name)
-        look = results_of(name, self.experiments.get(name), snapshots, self.clock.now())
+        snapshots, kept = await self.snapshots.read(name), await self.verdicts.memory(name)
+        look = results_of(name, self.experiments.get(name), snapshots, self.clock.now(), kept.memory)
         if look is None:
             raise UnknownExperiment(f"there is no experiment {name!r}")
         return look.results
+
+    async def vintage(self, name: str, as_of: float) -> bytes:
+        """The JSON of the results that were kept at or before a time, in seconds since the Unix epoch.
+
+        Raises:
+            InvalidMoment: the time is no number or has not come yet: its results would change.
+            UnknownExperiment: neither announced nor seen in a prediction.
+            NoVintage: no results were kept by then.
+            ResultsUnavailable: a store can't be reached.
+        """
+        if not isfinite(as_of):
+            raise InvalidMoment.at("query.as_of", "must be in seconds since the Unix epoch")
+        if as_of > self.clock.now():
+            raise InvalidMoment.at("query.as_of", "lies in the future; results as of then may still change")
+        results = await self.verdicts.vintage(name, as_of)
+        if results is None:
+            await self._check_known(name)
+            raise NoVintage(f"no results of {name!r} are kept that are as old as {as_of:.0f}")
+        return results
+
+    async def list_verdicts(self, name: str) -> list[VerdictEvent]:
+        """The verdicts of one experiment and what was found after them, in order.
+
+        Raises:
+            UnknownExperiment: neither announced nor seen in a prediction.
+            ResultsUnavailable: a store can't be reached.
+        """
+        events = await self.verdicts.events(name)
+        if not events:
+            await self._check_known(name)
+        return events
+
+    async def _check_known(self, name: str) -> None:
+        if self.experiments.get(name) is None and name not in await self.snapshots.experiments():
+            raise UnknownExperiment(f"there is no experiment {name!r}")

@@ -1,9 +1,12 @@
 """Applications test against a Contender that needs no services."""
 
+import msgspec
 import pytest
 
 from contender import Client, RefusedError
+from contender.client import Experiment
 from contender.contracts.ab_router import Outputs
+from contender.contracts.feedback_service import GET_RESULTS, LIST_VERDICTS, Results, VerdictEvents
 from contender.testing import FakeContender
 
 
@@ -17,6 +20,18 @@ def test_it_answers_predictions_and_remembers_rows_and_outcomes():
     assert [prediction.outputs.score for prediction in batch] == [0.1]
     assert [(row.unit, row.time) for row in fake.rows] == [("u-1", 5.0), ("u-2", None)]
     assert fake.outcomes == {answer.prediction_id: True}
+
+
+def test_it_answers_with_the_results_and_verdicts_that_it_was_given():
+    results = msgspec.convert(GET_RESULTS.answer_example, Results)
+    events = msgspec.convert(LIST_VERDICTS.answer_example, VerdictEvents).verdicts
+    fake = FakeContender(results={"my churn": results}, verdicts={"my churn": events})
+    with Client(transport=fake.transport) as client:
+        test = Experiment(client, "my churn")
+        assert test.results() == test.results(as_of=events[0].at) == results
+        assert test.verdicts() == events
+        with pytest.raises(RefusedError, match="FakeContender does not answer"):
+            client.verdicts("another")
 
 
 def test_it_refuses_invalid_rows_and_calls_that_it_does_not_know():

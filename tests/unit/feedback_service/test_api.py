@@ -7,13 +7,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from contender.contracts.ab_router import VariantAllocation
-from contender.contracts.feedback_service import FeedbackItem
+from contender.contracts.feedback_service import FeedbackItem, VerdictEvent, VerdictEvents
 from services.feedback_service.changes import InMemoryTable
+from services.feedback_service.domain.memory import Memory
 from services.feedback_service.errors import ResultsUnavailable
 from services.feedback_service.experiments import InMemoryExperiments
 from services.feedback_service.handlers import ReadResults, SubmitFeedback
@@ -21,6 +23,7 @@ from services.feedback_service.join import Join, SourceOffset
 from services.feedback_service.main import State, create_app
 from services.feedback_service.settings import FeedbackSettings
 from services.feedback_service.store import InMemorySnapshots
+from services.feedback_service.verdict_store import InMemoryVerdictStore, KeptMemory, Vintage
 from shared.clock import FixedClock
 from shared.errors import JournalFull
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
@@ -58,8 +61,13 @@ def experiments() -> InMemoryExperiments:
     return InMemoryExperiments()
 
 
+@pytest.fixture
+def verdicts() -> InMemoryVerdictStore:
+    return InMemoryVerdictStore()
+
+
 @asynccontextmanager
-async def client_over(settings, journal, snapshots, experiments) -> AsyncIterator[httpx.AsyncClient]:
+async def client_over(settings, journal, snapshots, experiments, verdicts) -> AsyncIterator[httpx.AsyncClient]:
     @asynccontextmanager
     async def resources(settings: FeedbackSettings) -> AsyncIterator[State]:
         yield State(
@@ -67,7 +75,7 @@ async def client_over(settings, journal, snapshots, experiments) -> AsyncIterato
             submit_feedback=SubmitFeedback(
                 journal, FixedClock(50.0), settings.partitions, settings.feedback_rows_limit
             ),
-            read_results=ReadResults(snapshots, experiments, FixedClock(50.0)),
+            read_results=ReadResults(snapshots, experiments, FixedClock(50.0), verdicts),
             snapshots=snapshots,
             journal=journal,
         )
@@ -77,8 +85,8 @@ async def client_over(settings, journal, snapshots, experiments) -> AsyncIterato
 
 
 @pytest.fixture
-async def client(settings, journal, snapshots, experiments) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_over(settings, journal, snapshots, experiments) as client:
+async def client(settings, journal, snapshots, experiments, verdicts) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_over(settings, journal, snapshots, experiments, verdicts) as client:
         yield client
 
 
@@ -222,7 +230,7 @@ async def test_an_experiment_is_known_and_reached_by_whatever_name_it_has(client
 
 async def test_live_log_loss_is_scikit_learns(client, snapshots):
     outcomes, scores = await publish(snapshots)
-    tell = ReadResults(snapshots, InMemoryExperiments(), FixedClock(50.0))
+    tell = ReadResults(snapshots, InMemoryExperiments(), FixedClock(50.0), InMemoryVerdictStore())
     results = await tell.results(NAME)
     challenger = results.variants[1]
     assert challenger.live["log_loss"].mean == pytest.approx(log_loss(outcomes, scores), abs=1e-12)
@@ -280,6 +288,81 @@ async def test_a_revision_from_elsewhere_that_makes_no_sense_has_results_all_the
             assert (await client.get(path)).status_code == 200
 
 
+def event(number: int, **changes) -> VerdictEvent:
+    given = {
+        "experiment": NAME,
+        "number": number,
+        "kind": "decided",
+        "challenger": "challenger",
+        "status": "challenger better",
+        "sentence": "challenger is better, as was found at 20.",
+        "at": 20.0,
+        "model": "m",
+        "metric": "log_loss",
+        "revision": 1,
+    }
+    return VerdictEvent(**{**given, **changes})
+
+
+def path_of(what: str) -> str:
+    return f"/v1/experiments/{quote(NAME, safe='')}/{what}"
+
+
+async def test_a_verdict_that_is_kept_is_shown_as_it_was_found(client, snapshots, verdicts):
+    await publish(snapshots)
+    before = (await client.get(path_of("results"))).json()["verdict"]
+    assert (before["status"], before["sentence"] == event(1).sentence) == ("challenger better", False)
+    assert await verdicts.memory(NAME) == KeptMemory()  # reading keeps nothing
+    await verdicts.write(NAME, KeptMemory(), Memory(events=[event(1)]))
+    verdict = (await client.get(path_of("results"))).json()["verdict"]
+    assert (verdict["sentence"], verdict["decided_at"]) == (event(1).sentence, 20.0)
+
+
+async def test_the_verdicts_of_an_experiment_are_listed_in_order(client, snapshots, verdicts):
+    assert (await client.get(path_of("verdicts"))).status_code == 404
+    await publish(snapshots)
+    assert (await client.get(path_of("verdicts"))).json() == {"verdicts": []}
+    events = [event(1), event(2, kind="questioned")]
+    await verdicts.write(NAME, KeptMemory(), Memory(events=events))
+    answer = await client.get(path_of("verdicts"))
+    assert msgspec.json.decode(answer.content, type=VerdictEvents).verdicts == events
+
+
+async def test_results_as_of_a_time_are_the_kept_bytes(client, snapshots, verdicts):
+    await publish(snapshots)
+    for at, results in ((20.5, b'{"as": "they were"}'), (30.0, b'{"later":  1}')):
+        assert await verdicts.write(NAME, await verdicts.memory(NAME), Memory(), Vintage(at, results))
+    for as_of, results in (("20.5", b'{"as": "they were"}'), ("29", b'{"as": "they were"}'), ("50", b'{"later":  1}')):
+        answer = await client.get(path_of(f"results?as_of={as_of}"))
+        assert (answer.status_code, answer.content) == (200, results)
+        assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("as_of", "refusal"),
+    [
+        ("20", (404, "no-vintage")),
+        ("-1e308", (404, "no-vintage")),
+        ("50.5", (422, "invalid-field")),
+        ("nan", (422, "invalid-field")),
+        ("inf", (422, "invalid-field")),
+        ("yesterday", (422, "invalid-field")),
+        ("30&as_of=40", (422, "invalid-field")),
+        ("30&at=40", (422, "invalid-field")),
+    ],
+)
+async def test_a_time_without_results_is_refused(client, snapshots, verdicts, as_of, refusal):
+    await publish(snapshots)
+    await verdicts.write(NAME, KeptMemory(), Memory(), Vintage(20.5, b"{}"))
+    answer = await client.get(path_of(f"results?as_of={as_of}"))
+    assert (answer.status_code, answer.json()["type"].removeprefix("/problems/")) == refusal
+
+
+async def test_an_unknown_experiment_has_no_results_of_any_time(client):
+    answer = await client.get("/v1/experiments/none/results?as_of=20")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/unknown-experiment")
+
+
 async def test_an_older_revision_does_not_replace_a_newer_one(client, experiments):
     experiments.put(revision(revision=3, status="stopped"))
     experiments.put(revision(revision=2))
@@ -335,7 +418,20 @@ class FrozenSnapshots(InMemorySnapshots):
 
 @pytest.fixture
 async def frozen(settings, journal, experiments) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_over(settings, journal, FrozenSnapshots(), experiments) as client:
+    @asynccontextmanager
+    async def resources(settings: FeedbackSettings) -> AsyncIterator[State]:
+        snapshots = FrozenSnapshots()
+        yield State(
+            settings=settings,
+            submit_feedback=SubmitFeedback(
+                journal, FixedClock(50.0), settings.partitions, settings.feedback_rows_limit
+            ),
+            read_results=ReadResults(snapshots, experiments, FixedClock(50.0), InMemoryVerdictStore()),
+            snapshots=snapshots,
+            journal=journal,
+        )
+
+    async with client_for(create_app(settings, resources)) as client:
         yield client
 
 

@@ -16,8 +16,8 @@ from contender.contracts.feedback_service import (
     Verdict,
     VerdictEvent,
 )
-from services.feedback_service.domain.looking import Look
 from services.feedback_service.domain.memory import Memory
+from services.feedback_service.domain.results import Look
 from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
     ExperimentUpdate,
