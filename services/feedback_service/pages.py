@@ -1,5 +1,6 @@
 """The dashboard's pages: the list of experiments, and the results of each."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -14,27 +15,50 @@ from services.feedback_service.handlers import ReadResults
 from shared.pages import Pages
 
 UNKNOWN = "?"
-_WIDTH, _MARGIN = 220, 6
+_WIDTH, _MARGIN = 240.0, 8.0
+_SMALLEST_P = 1e-6
+_UNITS_S = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
+_STATES = {
+    "draft": "not started",
+    "running": "running",
+    "stopped": "stopped",
+    "unknown": "seen in predictions only",
+}
+_CHECKS = {
+    "arrival": ("Labels arrive alike", "Labels do not arrive alike"),
+    "tail": ("Late labels are alike", "Late labels are not alike"),
+    "unanswered": ("Unanswered rows are alike", "Unanswered rows are not alike"),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """An effect's interval around zero, in units of the drawing, which is `width` wide; `tone` is its class."""
+class Axis:
+    """The axis that the effects in one metric share: from `-reach` to `reach`, zero in the middle.
 
-    low: float
-    estimate: float
-    high: float
-    tone: str
-    width: int = _WIDTH
+    `better_left` says that the challenger is better left of zero.
+    """
+
+    reach: float
+    better_left: bool
+    width: float = _WIDTH
+
+    def x(self, value: float) -> float:
+        """Where a value lies, in units of the drawing."""
+        return self.width / 2 + (self.width / 2 - _MARGIN) * max(-1.0, min(1.0, value / self.reach))
 
 
-def bar(effect: Effect) -> Bar | None:
-    """The interval on a scale of its own; None where there is none yet."""
-    if effect.low is None or effect.high is None or effect.estimate is None:
+def axis(effects: Iterable[Effect]) -> Axis | None:
+    """The axis of all challengers' effects in one metric; None while none has an interval."""
+    known = [effect for effect in effects if effect.low is not None and effect.high is not None]
+    if not known:
         return None
-    scale = (_WIDTH / 2 - _MARGIN) / (max(abs(effect.low), abs(effect.high)) or 1.0)
-    low, estimate, high = (_WIDTH / 2 + scale * value for value in (effect.low, effect.estimate, effect.high))
-    return Bar(low, estimate, high, {None: "open", True: "good", False: "bad"}[effect.better])
+    ends = [abs(end) for effect in known for end in (effect.low, effect.high, effect.estimate) if end is not None]
+    return Axis(max(ends) or 1.0, known[0].lower_is_better)
+
+
+def tone(effect: Effect) -> str:
+    """The class of an effect's bar."""
+    return {None: "open", True: "good", False: "bad"}[effect.better]
 
 
 def mean(interval: Interval | None) -> str:
@@ -47,14 +71,50 @@ def signed(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:+.3g}"
 
 
+def chance(p: float) -> str:
+    """A p-value to two digits, and never as zero."""
+    return f"{p:.2g}" if p >= _SMALLEST_P else "below 0.000001"
+
+
 def words(metric: str) -> str:
     """A metric as people call it."""
     return metric_named(metric).words
 
 
+def duration(seconds: float) -> str:
+    """A length of time in the largest unit that it is a whole number of."""
+    name, unit = next((named for named in _UNITS_S if seconds >= named[1] and not seconds % named[1]), ("second", 1.0))
+    number = seconds / unit
+    return f"{number:g} {name}{'' if number == 1 else 's'}"
+
+
+def state(status: str) -> str:
+    """An experiment's status in words."""
+    return _STATES.get(status, status)
+
+
+def check(p: float | None, name: str) -> tuple[str, bool]:
+    """What a check found, in words, and whether it withholds the verdict."""
+    passed, failed = _CHECKS[name]
+    if p is None:
+        return f"{passed}: too early to say", False
+    return (f"{failed} (p {chance(p)})", True) if p < BLOCKING_P else (passed, False)
+
+
 pages = Pages(
     Path(__file__).parent / "templates",
-    {"bar": bar, "mean": mean, "signed": signed, "words": words, "segment": lambda name: quote(name, safe="")},
+    {
+        "axis": axis,
+        "tone": tone,
+        "mean": mean,
+        "signed": signed,
+        "chance": chance,
+        "words": words,
+        "duration": duration,
+        "state": state,
+        "check": check,
+        "segment": lambda name: quote(name, safe=""),
+    },
 )
 
 
