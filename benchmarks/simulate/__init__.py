@@ -1,0 +1,1 @@
+"""Worlds that a verdict must withstand, simulated on the product's own statistics."""

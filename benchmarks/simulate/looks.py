@@ -1,0 +1,165 @@
+"""What the product's statistics say at many looks at a world."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import rankdata
+from services.feedback_service.domain.days import cycle_effects, day_sequence
+
+from benchmarks.simulate.worlds import Days, DelayedRows, Floats, Rows
+from contender.contracts.metrics import Metric, metric_named, metrics_of
+from contender.contracts.tasks import task_named
+from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
+from services.feedback_service.domain.memory import RunningSequence
+from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS, label_arrival
+from services.feedback_service.domain.sums import sums_of
+from services.feedback_service.domain.sums.estimates import Estimate
+from services.feedback_service.domain.sums.mean import ClusteredSums
+from services.feedback_service.domain.sums.metric_sums import LabelledRows, MetricSums
+from services.feedback_service.domain.sums.units import BUCKETS, effective_buckets
+
+ALPHA, TUNING_N, LOOKS, CYCLE = 0.05, 5_000, 100, 7
+LEAST_EFFECTIVE = 10.0
+CLEAN_P = 0.05
+"""A verdict waits while the labels after the window may still differ between the arms."""
+
+LEAST_LABELS = 200
+"""Labels of rows two windows old that each arm needs: with 100 a slow arm passes in 8 % of runs, with 200 in none."""
+
+LEAST_LABELLED = 0.8
+"""The share of all labels that must come within the window."""
+Mask = NDArray[np.bool_]
+
+
+def deciding_metrics(task: str) -> list[Metric]:
+    """The metrics of a task that may decide."""
+    return [metric for metric in metrics_of(task_named(task)) if metric.may_decide]
+
+
+def row_looks(rows: Rows, metric: Metric, looks: int = LOOKS) -> Iterator[tuple[int, ConfidenceSequence]]:
+    """The number of rows, and the effect, at each look that a verdict could rest on."""
+    sums = sums_of(metric)
+    buckets = rows.buckets.astype(np.uint8)
+    keys, values = sums.additions(metric, LabelledRows(rows.task, rows.outcomes, rows.scores, None, buckets))
+    counts = np.zeros((2, BUCKETS))
+    arms: list[Any] = [sums.read({}, {}), sums.read({}, {})]
+    ends = np.linspace(0, len(rows.arms), looks + 1).astype(int)
+    for start, end in pairwise(ends):
+        for arm in (0, 1):
+            new = start + np.flatnonzero(rows.arms[start:end] == arm)
+            counts[arm] += np.bincount(buckets[new], minlength=BUCKETS)
+            arms[arm] = arms[arm] + _sums(sums, buckets[new], keys[new], values[new])
+        if counts.sum(axis=1).min() < MIN_MATURED_ROWS or min(map(effective_buckets, counts)) < LEAST_EFFECTIVE:
+            continue
+        comparison = sums.compare([(arms[0], arms[1])])
+        if comparison is not None:
+            yield int(end), confidence_sequence(comparison.effect, alpha=ALPHA, tuning_n=TUNING_N)
+
+
+def _sums(sums: type[MetricSums], buckets: NDArray[Any], keys: NDArray[Any], values: Floats) -> MetricSums:
+    return sums.read(_added(buckets, np.ones(len(buckets))), _added(keys, values))
+
+
+def _added(keys: NDArray[Any], values: Floats) -> dict[int, Any]:
+    """The sum of the values of each key."""
+    different, at = np.unique(keys, return_inverse=True)
+    return dict(zip(different.tolist(), np.bincount(at, values).tolist(), strict=True)) if len(keys) else {}
+
+
+def takes_back(looks: Sequence[ConfidenceSequence]) -> bool:
+    """Whether what all looks leave excludes zero at one look and no longer at a later one."""
+    running, decided = RunningSequence(), False
+    for look in looks:
+        running = running.after(look)
+        if decided and not running.excludes_zero:
+            return True
+        decided = decided or running.excludes_zero
+    return False
+
+
+def share_test(rows: Rows, base: Mask, counted: Mask, end: int) -> float:
+    """The p-value of a share being alike in both arms, among the first `end` rows.
+
+    Args:
+        rows: the rows.
+        base: the rows that the share is of.
+        counted: those of them that count.
+        end: how many rows to look at.
+    """
+    arms = []
+    for arm in (0, 1):
+        of_arm = base[:end] & (rows.arms[:end] == arm)
+        whole, part = (rows.buckets[:end][mask] for mask in (of_arm, of_arm & counted[:end]))
+        arms.append(ClusteredSums(*(np.bincount(b, minlength=BUCKETS).astype(np.float64) for b in (whole, part))))
+    p = label_arrival([(arms[0], arms[1])])
+    return 1.0 if p is None else p
+
+
+def verdict_by_days(world: Days) -> tuple[int, float]:
+    """The day of the first lasting verdict, and its sign; 0 and 0 where none comes.
+
+    Rows and days must both exclude zero, looked at where a cycle ends.
+
+    Rows are independent here, so the sums over units are binomial.
+    """
+    rows = RunningSequence()
+    totals = [{day: {0: float(world.rows), 1: float(hits)} for day, hits in enumerate(arm)} for arm in world.hits.T]
+    for day in range(1, len(world.hits) + 1):
+        n = world.rows * day
+        shares = world.hits[:day].sum(axis=0) / n
+        error = float(np.sqrt((shares * (1.0 - shares)).sum() / n))
+        rows = rows.after_or_anew(
+            confidence_sequence(Estimate(float(shares[1] - shares[0]), error, 2 * n), alpha=ALPHA, tuning_n=TUNING_N)
+        )
+        if day % CYCLE or not rows.excludes_zero:
+            continue
+        sequence = day_sequence(cycle_effects(ClusteredSums, [(totals[0], totals[1])], range(day), CYCLE), ALPHA)
+        if sequence is not None and sequence[1].excludes_zero and (sequence[1].low > 0.0) == (rows.low > 0.0):
+            return day, 1.0 if rows.low > 0.0 else -1.0
+    return 0, 0.0
+
+
+def tail_outcome(world: DelayedRows, metric: Metric, window_s: float) -> tuple[bool, bool]:
+    """Whether a verdict comes, and whether the tail withholds it at the end, where a missing label means negative.
+
+    A verdict waits until the labels of rows that are two windows old say that the window cuts both arms alike.
+    """
+    rows, times, label_times = world.rows, world.times, world.label_times
+    within = label_times <= times + window_s
+    seen = Rows(rows.arms, rows.buckets, within.astype(np.float64), rows.scores)
+    running, least_p, is_short = RunningSequence(), 1.0, False
+    for end, look in row_looks(seen, metric):
+        old = (times <= times[end - 1] - window_s) & (label_times <= times + 2.0 * window_s)
+        of_arms = [old & (rows.arms == arm) for arm in (0, 1)]
+        running = running.after_or_anew(look)
+        if min(map(np.count_nonzero, of_arms)) < LEAST_LABELS:
+            continue
+        least_p = min(least_p, share_test(rows, old, ~within, end))
+        is_short = min(np.count_nonzero(arm & within) / np.count_nonzero(arm) for arm in of_arms) < LEAST_LABELLED
+        if running.excludes_zero and least_p >= CLEAN_P and not is_short:
+            return True, False
+    return False, least_p < BLOCKING_P or is_short
+
+
+def area_off(random: np.random.Generator, base: float, rows: int) -> float:
+    """How far the AUC of rare events is from the exact one, in standard errors of independent rows."""
+    logits = base + 1.2 * random.normal(size=rows)
+    scores = expit(logits)
+    outcomes = (random.random(rows) < scores).astype(np.float64)
+    positive = outcomes == 1.0
+    count = int(positive.sum())
+    ranks = rankdata(scores)
+    exact = (ranks[positive].sum() - count * (count + 1) / 2.0) / (count * (rows - count))
+    # The placements of the positives vary most: their spread is nearly the whole variance where events are rare.
+    placements = (ranks[positive] - rankdata(scores[positive])) / (rows - count)
+    error = placements.std(ddof=1) / np.sqrt(count)
+    metric = metric_named("auc")
+    buckets = random.integers(0, BUCKETS, rows).astype(np.uint8)
+    keys, values = sums_of(metric).additions(metric, LabelledRows("binary", outcomes, scores, None, buckets))
+    binned = _sums(sums_of(metric), buckets, keys, values).estimate
+    value = binned.value if np.isfinite(binned.value) else exact  # too few positives give no figure at all
+    return float(abs(value - exact) / error)
