@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import rankdata
-from services.feedback_service.domain.days import cycle_effects, day_sequence
 
 from benchmarks.simulate.worlds import Days, DelayedRows, Floats, Rows
 from contender.contracts.metrics import Metric, metric_named, metrics_of
 from contender.contracts.tasks import task_named
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
+from services.feedback_service.domain.days import cycle_effects, day_sequence
 from services.feedback_service.domain.memory import RunningSequence
 from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS, label_arrival
 from services.feedback_service.domain.sums import sums_of

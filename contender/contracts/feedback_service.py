@@ -192,6 +192,9 @@ _STATUSES = (
     "withheld: too few",
 )
 VerdictStatus = Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(_STATUSES)})]
+DECIDED, QUESTIONED, CONTRADICTED = "decided", "questioned", "contradicted"
+"""The kinds of events: a verdict, and what is found after it."""
+
 EventKind = Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["decided", "questioned", "contradicted"]})]
 
 

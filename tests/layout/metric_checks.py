@@ -106,7 +106,7 @@ async def results_and_page_show_it(revision: ExperimentRevision) -> None:
     assert answer["metric"] == METRIC
     assert answer["effects"]["challenger"][METRIC]["better"] is True
     assert answer["verdict"]["status"] == "challenger better"
-    assert "<b>distance to the outcome</b>" in page
+    assert "distance to the outcome (decides)" in page
 
 
 def main() -> None:

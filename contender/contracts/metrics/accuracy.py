@@ -30,4 +30,5 @@ ACCURACY = Metric(
     lower_is_better=False,
     values={BINARY.name: binary_accuracy, MULTICLASS.name: multiclass_accuracy},
     label_values=label_accuracy,
+    value_range=lambda _task, _clip: (0.0, 1.0),
 )

@@ -17,4 +17,9 @@ def multiclass_brier(outcomes: Floats, scores: Floats) -> Floats:
     return scaled
 
 
-BRIER = Metric("brier", "Brier score", values={BINARY.name: squared_error, MULTICLASS.name: multiclass_brier})
+BRIER = Metric(
+    "brier",
+    "Brier score",
+    values={BINARY.name: squared_error, MULTICLASS.name: multiclass_brier},
+    value_range=lambda task, _clip: (0.0, {BINARY.name: 1.0}.get(task, 2.0)),
+)

@@ -1,5 +1,7 @@
 """Log loss: the surprise at the class that came true."""
 
+from math import log, log1p
+
 import numpy as np
 
 from contender.contracts.metrics.metric import LOG_LOSS_CLIP, Floats, Metric
@@ -24,5 +26,9 @@ def _surprise(probabilities: Floats, clip: float) -> Floats:
     return surprise
 
 
+def _range(_: str, clip: float) -> tuple[float, float]:
+    return -log1p(-clip), -log(clip)
+
+
 _VALUES = {BINARY.name: binary_log_loss, MULTICLASS.name: multiclass_log_loss}
-LOG_LOSS = Metric("log_loss", "log loss", values=_VALUES, clipped_values=_VALUES)
+LOG_LOSS = Metric("log_loss", "log loss", values=_VALUES, clipped_values=_VALUES, value_range=_range)

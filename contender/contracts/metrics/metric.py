@@ -19,6 +19,9 @@ task has one number per class.
 ClippedRowValues = Callable[[Floats, Floats, float], Floats]
 """As `RowValues`, and the least probability that counts."""
 
+ValueRange = Callable[[str, float], tuple[float, float]]
+"""The name of a task and the least probability that counts to the lowest and the highest value of a row."""
+
 LOG_LOSS_CLIP = 1e-7
 """The least probability that counts unless an experiment declares another: scores are 32-bit."""
 
@@ -37,7 +40,8 @@ class Metric:
     each task of a mean, and `clipped_values` where it depends on the least probability that counts. `label_values`
     takes the labels that were served, as class numbers, in place of the scores: for a metric that is about the model's
     own decision. `scored_tasks` are the tasks of a metric that is not a mean. `stored_with` names another metric whose
-    stored totals serve this one too. A metric that may not decide (`may_decide`) is shown alone.
+    stored totals serve this one too. A metric that may not decide (`may_decide`) is shown alone. `value_range`
+    bounds the values of rows, where something does.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Metric:
     clipped_values: Mapping[str, ClippedRowValues] = field(default_factory=dict)
     stored_with: str = ""
     may_decide: bool = True
+    value_range: ValueRange | None = None
 
     @property
     def totals_name(self) -> str:

@@ -10,7 +10,7 @@ from contender.contracts.feedback_service import Effect, Verdict, VerdictStatus
 from contender.contracts.feedback_service import Sequence as DaySequence
 from contender.contracts.metrics import Metric
 from contender.contracts.metrics.metric import MEAN
-from services.feedback_service.domain.bounds import value_range, worst_case
+from services.feedback_service.domain.bounds import worst_case
 from services.feedback_service.domain.checks import CheckResults, check
 from services.feedback_service.domain.day_sequence import cycle_effects, cycles_wanted, day_sequence
 from services.feedback_service.domain.design import ExperimentDesign
@@ -167,7 +167,7 @@ def _look_at(
     estimate = _compare(metric, pairs)
     if estimate is None:
         return
-    decides = metric == design.metric
+    decides = metric is design.metric
     spending = Spending(
         alpha=design.alpha_rows if decides else design.alpha_each,
         tuning_n=design.tuning_n,
@@ -184,7 +184,7 @@ def _look_at(
 def _look_at_days(looks: _Looks, given: Circumstances, metric: Metric, pairs: Sequence[tuple[Arm, Arm]]) -> None:
     """The sequence over days of a mean, and of the deciding metric whatever it is."""
     design = given.design
-    if not design.cycle_days or (metric.sums != MEAN and metric != design.metric):
+    if not design.cycle_days or (metric.sums != MEAN and metric is not design.metric):
         return
     epochs = [(champion.days_of(metric), challenger.days_of(metric)) for champion, challenger in pairs]
     effects = cycle_effects(sums_of(metric), epochs, given.whole, design.cycle_days)
@@ -223,9 +223,10 @@ def _bounds(
     design: ExperimentDesign, pairs: Sequence[tuple[Arm, Arm]], deciding: RowLook | None, checks: CheckResults
 ) -> tuple[float, float] | None:
     """The worst case over missing labels, where they do not arrive alike and the metric's values are bounded."""
-    values = value_range(design.metric, design.task, design.log_loss_clip)
-    if values is None or deciding is None or "withheld: label arrival" not in checks.failures:
+    range_of = design.metric.value_range
+    if range_of is None or deciding is None or "withheld: label arrival" not in checks.failures:
         return None
+    values = range_of(design.task.name, design.log_loss_clip)
     reach = deciding.look.high - deciding.look.estimate
     epochs = [(champion.matured, challenger.matured) for champion, challenger in pairs]
     return worst_case(epochs, design.metric, design.task, values, reach) if isfinite(reach) else None
@@ -247,7 +248,7 @@ def _effect(design: ExperimentDesign, metric: Metric, looks: _Looks, *, shown: b
         better,
         lower,
         _days(looks.days, metric),
-        metric == design.metric,
+        metric is design.metric,
     )
 
 

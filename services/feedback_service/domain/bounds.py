@@ -1,18 +1,14 @@
 """Worst-case bounds of an effect where labels do not arrive alike, over the labels that one arm has more of."""
 
 from collections.abc import Sequence
-from math import log, log1p
 
 import numpy as np
 from scipy.special import expit
 
 from contender.contracts.limits import CLIPS
 from contender.contracts.metrics import Metric
-from contender.contracts.metrics.accuracy import ACCURACY
 from contender.contracts.metrics.auc import AUC
-from contender.contracts.metrics.brier import BRIER
-from contender.contracts.metrics.log_loss import LOG_LOSS
-from contender.contracts.tasks import BINARY, Task
+from contender.contracts.tasks import Task
 from services.feedback_service.domain.merging import Tally
 from services.feedback_service.domain.sums.estimates import Floats, weights_of
 from services.feedback_service.domain.sums.mean import ClusteredSums
@@ -24,17 +20,6 @@ themselves, and who has one in both arms is anybody's guess."""
 
 Range = tuple[float, float]
 """The lowest and the highest value that a row may have."""
-
-
-def value_range(metric: Metric, task: Task, log_loss_clip: float) -> Range | None:
-    """The values that a row may have in a metric; None where nothing bounds them."""
-    if metric == LOG_LOSS:
-        return -log1p(-log_loss_clip), -log(log_loss_clip)
-    if metric == ACCURACY:
-        return 0.0, 1.0
-    if metric == BRIER:
-        return 0.0, 1.0 if task == BINARY else 2.0
-    return None
 
 
 def worst_case(

@@ -5,7 +5,7 @@ from math import inf, isfinite
 
 import msgspec
 
-from contender.contracts.feedback_service import VerdictEvent
+from contender.contracts.feedback_service import DECIDED, VerdictEvent
 from services.feedback_service.domain.confidence import ConfidenceSequence
 from services.feedback_service.domain.sums.estimates import Estimate
 
@@ -95,7 +95,7 @@ class Memory(msgspec.Struct, frozen=True):
 
     def verdict_on(self, challenger: str) -> VerdictEvent | None:
         """The verdict that was reached on a challenger."""
-        decided = (event for event in self.events if event.kind == "decided" and event.challenger == challenger)
+        decided = (event for event in self.events if event.kind == DECIDED and event.challenger == challenger)
         return next(decided, None)
 
     def findings_on(self, challenger: str) -> list[VerdictEvent]:

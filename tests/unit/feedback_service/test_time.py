@@ -234,7 +234,7 @@ def test_the_sentence_says_what_is_waited_for_and_until_when():
     join = joined()
     apply(join, predictions("f", *wall(rows=200), sent_at=NOW))
     sentence = look(join, NOW + 5, revision=REVISION).verdict.sentence
-    assert sentence.endswith("400 rows wait for their window to pass, until 2027-01-15T08:05:40Z.")
+    assert sentence.endswith("400 rows wait for their window to pass, until 15 January 2027, 08:05 UTC.")
     assert "wait" not in look(join, NOW + 5_000, revision=REVISION).verdict.sentence
 
 
