@@ -22,7 +22,7 @@ from services.feedback_service.domain.split import BLOCKING_P
 
 RUNS, LIMIT, SEED = 300, 0.05, 7
 LineOf = Callable[[int], tuple[str, bool]]
-_SAME = {
+_SAME: dict[str, Callable[[np.random.Generator], worlds.Rows]] = {
     "independent rows": worlds.independent,
     "units of 10 rows": partial(worlds.units, count=2_000),
     "units of 100 rows": partial(worlds.units, count=200),

@@ -12,8 +12,9 @@ from scipy.stats import rankdata
 from benchmarks.simulate.worlds import Days, DelayedRows, Floats, Rows
 from contender.contracts.metrics import Metric, metric_named, metrics_of
 from contender.contracts.tasks import task_named
+from services.feedback_service.domain.checks import MIN_EFFECTIVE_BUCKETS
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
-from services.feedback_service.domain.days import cycle_effects, day_sequence
+from services.feedback_service.domain.day_sequence import cycle_effects, day_sequence
 from services.feedback_service.domain.memory import RunningSequence
 from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS, label_arrival
 from services.feedback_service.domain.sums import sums_of
@@ -23,7 +24,6 @@ from services.feedback_service.domain.sums.metric_sums import LabelledRows, Metr
 from services.feedback_service.domain.sums.units import BUCKETS, effective_buckets
 
 ALPHA, TUNING_N, LOOKS, CYCLE = 0.05, 5_000, 100, 7
-LEAST_EFFECTIVE = 10.0
 CLEAN_P = 0.05
 """A verdict waits while the labels after the window may still differ between the arms."""
 
@@ -53,7 +53,7 @@ def row_looks(rows: Rows, metric: Metric, looks: int = LOOKS) -> Iterator[tuple[
             new = start + np.flatnonzero(rows.arms[start:end] == arm)
             counts[arm] += np.bincount(buckets[new], minlength=BUCKETS)
             arms[arm] = arms[arm] + _sums(sums, buckets[new], keys[new], values[new])
-        if counts.sum(axis=1).min() < MIN_MATURED_ROWS or min(map(effective_buckets, counts)) < LEAST_EFFECTIVE:
+        if counts.sum(axis=1).min() < MIN_MATURED_ROWS or min(map(effective_buckets, counts)) < MIN_EFFECTIVE_BUCKETS:
             continue
         comparison = sums.compare([(arms[0], arms[1])])
         if comparison is not None:
@@ -139,7 +139,7 @@ def tail_outcome(world: DelayedRows, metric: Metric, window_s: float) -> tuple[b
         if min(map(np.count_nonzero, of_arms)) < LEAST_LABELS:
             continue
         least_p = min(least_p, share_test(rows, old, ~within, end))
-        is_short = min(np.count_nonzero(arm & within) / np.count_nonzero(arm) for arm in of_arms) < LEAST_LABELLED
+        is_short = bool(min(np.count_nonzero(arm & within) / np.count_nonzero(arm) for arm in of_arms) < LEAST_LABELLED)
         if running.excludes_zero and least_p >= CLEAN_P and not is_short:
             return True, False
     return False, least_p < BLOCKING_P or is_short

@@ -40,7 +40,9 @@ def drafted(task: str, classes: list[str]) -> ExperimentRevision:
         name: ModelVersion(model="m", version=name, task=task, classes=classes, inputs=[], registered_at=1.0)
         for name in ("v1", "v2")
     }
-    new = NewExperiment(name="e", model="m", variants=VARIANTS, metric=METRIC, window_s=10.0)
+    new = NewExperiment(
+        name="e", model="m", variants=VARIANTS, metric=METRIC, window_s=10.0, cycle_days=0, cycle_reason="a test"
+    )
     return draft(new, versions, seed="s", now=1.0)
 
 

@@ -12,6 +12,7 @@ from services.feedback_service.domain.merging import Arm, Tally
 from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS, label_arrival
 from services.feedback_service.domain.sums.estimates import MIN_OBSERVATIONS, Floats
 from services.feedback_service.domain.sums.mean import ClusteredSums
+from services.feedback_service.domain.sums.units import effective_buckets, largest_share
 
 MIN_COVERAGE = 0.8
 """The share of labels that the window must take in where a missing one counts as negative."""
@@ -55,15 +56,8 @@ class Spread:
 
 
 def spread_of(rows: Floats) -> Spread:
-    """The spread of rows by bucket, shape (BUCKETS,).
-
-    The effective number of buckets is (sum r)^2 / sum r^2 (Kish, Survey Sampling, 1965): that of equal buckets whose
-    mean would vary as much.
-    """
-    n = float(rows.sum())
-    if not n:
-        return Spread(0, 0, 0.0, 0.0)
-    return Spread(int(n), int(np.count_nonzero(rows)), n * n / float(np.square(rows).sum()), float(rows.max()) / n)
+    """The spread of rows by bucket, shape (BUCKETS,)."""
+    return Spread(int(rows.sum()), int(np.count_nonzero(rows)), effective_buckets(rows), largest_share(rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from scipy.special import expit, logit
 from contender.contracts.metrics.absolute_error import ABSOLUTE_ERROR
 from contender.contracts.metrics.brier import BRIER
 from contender.contracts.metrics.log_loss import LOG_LOSS, binary_log_loss
-from contender.contracts.tasks import BINARY, MULTICLASS, REGRESSION
-from services.feedback_service.domain.bounds import value_range, worst_case
+from contender.contracts.tasks import BINARY
+from services.feedback_service.domain.bounds import worst_case
 from services.feedback_service.domain.merging import merged_arms
 from tests.unit.feedback_service.worlds import BUCKETS, Rows, World
 
@@ -16,10 +16,10 @@ N = 200_000
 
 
 def test_values_are_bounded_where_the_metric_bounds_them():
-    assert value_range(LOG_LOSS, BINARY, 1e-7) == pytest.approx((0.0, 16.118), abs=1e-3)
-    assert value_range(BRIER, BINARY, 1e-7) == (0.0, 1.0)
-    assert value_range(BRIER, MULTICLASS, 1e-7) == (0.0, 2.0)
-    assert value_range(ABSOLUTE_ERROR, REGRESSION, 1e-7) is None
+    assert LOG_LOSS.value_range("binary", 1e-7) == pytest.approx((0.0, 16.118), abs=1e-3)
+    assert BRIER.value_range("binary", 1e-7) == (0.0, 1.0)
+    assert BRIER.value_range("multiclass", 1e-7) == (0.0, 2.0)
+    assert ABSOLUTE_ERROR.value_range is None
 
 
 def overconfident_champion(labelled=(0.95, 0.948), shrink=0.35) -> Rows:
