@@ -1,13 +1,11 @@
 """Reads a ready ONNX file: which input takes which column, and which outputs hold scores and labels."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, load_model_from_string
 
 from contender.contracts.inference_service import InputColumn
 from contender.contracts.values import Dtype, Scalar
@@ -58,7 +56,7 @@ def parse(model: Any) -> ModelProto:
         copied.CopyFrom(model)
         return copied
     try:
-        return onnx.load_model_from_string(content_of(model))
+        return load_model_from_string(content_of(model))
     except (DecodeError, ValueError) as error:
         raise ExportError(f"{model if isinstance(model, str | Path) else 'the model'} is not an ONNX file") from error
 
@@ -91,7 +89,7 @@ def open_file(content: bytes) -> onnxruntime.InferenceSession:
 
 
 def input_columns(
-    session: onnxruntime.InferenceSession, rows: Rows, sources: Mapping[str, str], defaults: Mapping[str, Any]
+    session: onnxruntime.InferenceSession, rows: Rows, sources: dict[str, str], defaults: dict[str, Any]
 ) -> list[InputColumn]:
     """The columns as the file takes them.
 

@@ -31,20 +31,18 @@ from services.feedback_service.domain.reports import (
     LabelChunk,
     Report,
     WaitingEntry,
+    age_of,
     by_chunk,
     decode_chunk,
     decode_waiting,
     encode_chunk,
     encode_waiting,
+    is_ahead,
     possible_report,
 )
 from services.feedback_service.metrics import UNMATCHED
-from shared.events import FRAME_ID_CHARACTERS, FeedbackFrame, FeedbackGiven, PredictionFrame
-from shared.ids import created_at
+from shared.events import FRAME_ID_CHARACTERS, FeedbackFrame, PredictionFrame
 from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PREDICTIONS
-
-AHEAD_S = 300.0
-"""How far ahead of its record an outcome's time or a prediction id may lie, since clocks differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ class PartitionJoin:
             return
         if not all(map(possible_report, frame.events)):
             raise ValueError("a report's frame id, row or time is out of range")
-        timely = [event for event in frame.events if not _is_ahead(event, at.sent_at)]
+        timely = [event for event in frame.events if not is_ahead(event, at.sent_at)]
         self.aggregates.count_once(at.offset, refused=len(frame.events) - len(timely))
         for (frame_id, chunk), reports in by_chunk(timely).items():
             self._report(frame_id, chunk, reports, at)
@@ -143,7 +141,7 @@ class PartitionJoin:
     def _report(self, frame_id: str, chunk_number: int, reports: dict[int, list[Report]], at: SourceOffset) -> None:
         aggregates = self.aggregates
         frame = self._frame(frame_id)
-        if frame is None and self._is_caught_up and _age(frame_id, at) > self._limits.waiting_s:
+        if frame is None and self._is_caught_up and age_of(frame_id, at.sent_at) > self._limits.waiting_s:
             aggregates.count_once(at.offset, expired=sum(map(len, reports.values())))
             return
         chunk = decode_chunk(self.table.get(chunk_key(frame_id, chunk_number)))
@@ -310,13 +308,3 @@ def _never_labelled(frame: FrameEntry | None, row: int) -> str:
         if first <= row < first + block.size:
             return "" if block.compared else NO_EXPERIMENT
     return "refused"
-
-
-def _age(frame_id: str, at: SourceOffset) -> float:
-    """How old a frame id is for the record that names it; unknown ages are zero."""
-    return at.sent_at - created_at(frame_id, at.sent_at) if at.sent_at < inf else 0.0
-
-
-def _is_ahead(event: FeedbackGiven, sent_at: float) -> bool:
-    latest = sent_at + AHEAD_S
-    return event.given_at > latest or created_at(event.frame_id, -inf) > latest

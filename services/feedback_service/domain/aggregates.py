@@ -5,11 +5,10 @@ are read, each cell adds what it does not hold yet and nothing else.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from services.feedback_service.domain.cell_store import CellStore, Table
 from services.feedback_service.domain.cells import Cell
-from services.feedback_service.domain.clocks import Clocks, EventTime
+from services.feedback_service.domain.clocks import Clocks, EndsRequest, EventTime
 from services.feedback_service.domain.entries import BlockEntry, FrameEntry, row_groups
 from services.feedback_service.domain.groups import Experiment, Group, by_id, decode_watermark, encode_watermark
 from services.feedback_service.domain.keys import (
@@ -36,17 +35,6 @@ from services.feedback_service.domain.snapshots import ExperimentUpdate, Partiti
 
 RowChange = tuple[int, RowReports, RowReports]
 """A row of a frame, and its reports before and after a feedback frame."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndsRequest:
-    """Kafka was asked at `asked_at`, in seconds since the Unix epoch, where the topics end.
-
-    `reached` is what the experiments had reached at that time.
-    """
-
-    asked_at: float
-    reached: Mapping[str, EventTime]
 
 
 class PartitionAggregates:

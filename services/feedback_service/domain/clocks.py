@@ -32,6 +32,17 @@ class EventTime:
     arrived_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class EndsRequest:
+    """Kafka was asked at `asked_at`, in seconds since the Unix epoch, where the topics end.
+
+    `reached` is what the experiments had reached at that time.
+    """
+
+    asked_at: float
+    reached: Mapping[str, EventTime]
+
+
 class Clocks:
     """The clocks of the experiments in all partitions of a worker.
 

@@ -100,7 +100,7 @@ class Memory(msgspec.Struct, frozen=True):
 
     def findings_on(self, challenger: str) -> list[VerdictEvent]:
         """What was found after the verdict on a challenger, in order."""
-        return [event for event in self.events if event.kind != "decided" and event.challenger == challenger]
+        return [event for event in self.events if event.kind != DECIDED and event.challenger == challenger]
 
 
 def least(checks: Mapping[str, float], name: str, p: float | None) -> float | None:

@@ -1,7 +1,7 @@
 """The reports on the rows of a frame, as of every offset that a replay after a crash may ask for."""
 
 from collections.abc import Sequence
-from math import isfinite
+from math import inf, isfinite
 
 import msgspec
 
@@ -9,6 +9,7 @@ from contender.contracts.values import Outcome
 from services.feedback_service.domain.entries import CHUNK_ROWS, storable
 from services.feedback_service.domain.keys import with_expiry, without_expiry
 from shared.events import FRAME_ID_CHARACTERS, FeedbackGiven
+from shared.ids import created_at
 
 ROW_LIMIT = 1_000_000
 """Row numbers that a prediction id can spell."""
@@ -20,6 +21,10 @@ pushes out neither the reports before it nor those after it."""
 VERSIONS_LIMIT = 16
 """Feedback frames about one row between two flushes. With HISTORY_LIMIT and TEXT_CHARACTERS it keeps a chunk, one
 record of the changelog, below 3 MB whatever is sent."""
+
+
+AHEAD_S = 300.0
+"""How far ahead of its record an outcome's time or a prediction id may lie, since clocks differ."""
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
@@ -109,6 +114,17 @@ class WaitingEntry(msgspec.Struct, frozen=True, array_like=True):
 def possible_report(event: FeedbackGiven) -> bool:
     """Whether an event can be kept: some frame may have its id and its row, and its time is a number."""
     return 0 < len(event.frame_id) <= FRAME_ID_CHARACTERS and 0 <= event.row < ROW_LIMIT and isfinite(event.given_at)
+
+
+def age_of(frame_id: str, sent_at: float) -> float:
+    """How old a frame id is for a record that names it; unknown ages are zero."""
+    return sent_at - created_at(frame_id, sent_at) if sent_at < inf else 0.0
+
+
+def is_ahead(event: FeedbackGiven, sent_at: float) -> bool:
+    """Whether an event's time, or the id that it names, lies too far ahead of its record."""
+    latest = sent_at + AHEAD_S
+    return event.given_at > latest or created_at(event.frame_id, -inf) > latest
 
 
 def by_chunk(events: Sequence[FeedbackGiven]) -> dict[tuple[str, int], dict[int, list[Report]]]:
