@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from benchmarks.simulate.worlds import Days, DelayedRows, Floats, Rows
 from contender.contracts.metrics import Metric, metric_named, metrics_of
 from contender.contracts.tasks import task_named
-from services.feedback_service.domain.checks import MIN_EFFECTIVE_BUCKETS
+from services.feedback_service.domain.checks import MIN_COVERAGE, MIN_EFFECTIVE_BUCKETS
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
 from services.feedback_service.domain.day_sequence import cycle_effects, day_sequence
 from services.feedback_service.domain.memory import RunningSequence
@@ -24,14 +24,6 @@ from services.feedback_service.domain.sums.metric_sums import LabelledRows, Metr
 from services.feedback_service.domain.sums.units import BUCKETS, effective_buckets
 
 ALPHA, TUNING_N, LOOKS, CYCLE = 0.05, 5_000, 100, 7
-CLEAN_P = 0.05
-"""A verdict waits while the labels after the window may still differ between the arms."""
-
-LEAST_LABELS = 200
-"""Labels of rows two windows old that each arm needs: with 100 a slow arm passes in 8 % of runs, with 200 in none."""
-
-LEAST_LABELLED = 0.8
-"""The share of all labels that must come within the window."""
 Mask = NDArray[np.bool_]
 
 
@@ -126,21 +118,26 @@ def verdict_by_days(world: Days) -> tuple[int, float]:
 def tail_outcome(world: DelayedRows, metric: Metric, window_s: float) -> tuple[bool, bool]:
     """Whether a verdict comes, and whether the tail withholds it at the end, where a missing label means negative.
 
-    A verdict waits until the labels of rows that are two windows old say that the window cuts both arms alike.
+    As the product has it: among the labels that matured rows have by now the share that came after the window must be
+    alike, a verdict waits for one more window once that can be tested, and most labels must come within the window.
     """
     rows, times, label_times = world.rows, world.times, world.label_times
     within = label_times <= times + window_s
     seen = Rows(rows.arms, rows.buckets, within.astype(np.float64), rows.scores)
-    running, least_p, is_short = RunningSequence(), 1.0, False
+    running, least_p, tested_at, is_short = RunningSequence(), 1.0, np.inf, False
     for end, look in row_looks(seen, metric):
-        old = (times <= times[end - 1] - window_s) & (label_times <= times + 2.0 * window_s)
-        of_arms = [old & (rows.arms == arm) for arm in (0, 1)]
+        now = times[end - 1] + window_s
+        labelled = label_times <= now
+        labelled[end:] = False
+        of_arms = [labelled & (rows.arms == arm) for arm in (0, 1)]
         running = running.after_or_anew(look)
-        if min(map(np.count_nonzero, of_arms)) < LEAST_LABELS:
+        if min(map(np.count_nonzero, of_arms)) < MIN_MATURED_ROWS:
             continue
-        least_p = min(least_p, share_test(rows, old, ~within, end))
-        is_short = bool(min(np.count_nonzero(arm & within) / np.count_nonzero(arm) for arm in of_arms) < LEAST_LABELLED)
-        if running.excludes_zero and least_p >= CLEAN_P and not is_short:
+        tested_at = min(tested_at, now)
+        least_p = min(least_p, share_test(rows, labelled, ~within, end))
+        is_short = bool(min(np.count_nonzero(arm & within) / np.count_nonzero(arm) for arm in of_arms) < MIN_COVERAGE)
+        is_clean = least_p >= BLOCKING_P and not is_short
+        if running.excludes_zero and is_clean and now >= tested_at + window_s:
             return True, False
     return False, least_p < BLOCKING_P or is_short
 
