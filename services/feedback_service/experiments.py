@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Protocol, Self
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from contender.contracts.ab_router import ExperimentRevision
@@ -89,12 +89,13 @@ class ExperimentsFromKafka(InMemoryExperiments):
         )
         try:
             await consumer.start()
-            ends = await consumer.end_offsets(consumer.assignment())
+            ends: dict[TopicPartition, int] = {}
             while True:
+                ends = ends or await consumer.end_offsets(consumer.assignment())  # none before the topic is there
                 for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
                     for record in records:
                         self.apply(record.value, record.offset)
-                if not self.is_complete and ends:
+                if ends and not self.is_complete:
                     self.is_complete = all([await consumer.position(at) >= end for at, end in ends.items()])
         except (KafkaError, OSError) as error:
             self._log.warning("experiments wait for Kafka", error=repr(error))

@@ -66,6 +66,7 @@ class Judge:
         send: puts an event on its topic, and returns when it is there.
         clock: the time of looks.
         is_in_charge: whether this process is the one that looks.
+        partitions: how many there are. Where one has published nothing, as after Redis was emptied, no look is made.
         vintage_interval_s: time between two vintages of a running experiment.
         make_look: makes a look, in a thread.
     """
@@ -76,6 +77,7 @@ class Judge:
     send: Callable[[VerdictEvent], Awaitable[None]]
     clock: Clock
     is_in_charge: Callable[[], bool]
+    partitions: int
     vintage_interval_s: float
     make_look: LookAt = results_of
     _last_name: str = ""
@@ -134,6 +136,8 @@ class Judge:
         """Look at an experiment if it may have changed, and keep what was found."""
         revision, now = self.experiments.get(name), self.clock.now()
         snapshots = await self.snapshots.read(name)
+        if len(snapshots) < self.partitions:
+            return
         fingerprint = await asyncio.to_thread(_fingerprint, revision, snapshots)
         if fingerprint == self._fingerprints.get(name) and not _is_overdue(revision, now):
             return

@@ -46,7 +46,6 @@ _JUDGING_PARTITION = 0
 """The worker that owns it looks for verdicts: one at a time, but for the moments of a rebalance."""
 
 _SEND_S = 10.0
-_FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 10.0
 _BATCH_BYTES = 1024**2  # of a flush that the producer collects for one request
 
@@ -149,10 +148,11 @@ def create_worker(
             create_sender(app),
             clock,
             lambda: _JUDGING_PARTITION in join.partitions,
+            settings.partitions,
             settings.vintage_interval_s,
         )
 
-    _judge_experiments(app, open_verdicts, create_judge, settings.verdict_interval_s)
+    judge_experiments(app, open_verdicts, create_judge, settings.verdict_interval_s)
     return app
 
 
@@ -234,7 +234,7 @@ def _follow_experiments(app: faust.App, revisions: ExperimentsFromKafka) -> None
     app.task(follow)
 
 
-def _judge_experiments(
+def judge_experiments(
     app: faust.App,
     open_verdicts: Callable[[], AbstractAsyncContextManager[VerdictStore]],
     create_judge: Callable[[VerdictStore], Judge],
@@ -250,7 +250,7 @@ def _judge_experiments(
             await app.wait_until_stopped()
 
     async def keep_judging() -> None:
-        async with run_every(judge, _FIRST_RETRY_S, slowest_s=_LAST_RETRY_S, name="open the database of verdicts"):
+        async with run_every(judge, every_s, slowest_s=_LAST_RETRY_S, name="open the database of verdicts"):
             await app.wait_until_stopped()
 
     app.task(keep_judging)

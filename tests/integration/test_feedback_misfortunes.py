@@ -30,12 +30,13 @@ from shared.ids import new_frame_id
 from shared.streams import PARKED_BYTES
 from shared.topic_admin import ensure_topics
 from shared.topics import EXPERIMENTS, FEEDBACK, PARKED_NAME, PREDICTIONS, cloud_event_headers
-from tests.experiment_revisions import revision
 
 DEADLINE_S = 40.0
 PATIENCE_S = 6.0
 AWAY_S = 8.0
 """Longer than the session of a worker in its group."""
+
+REVISION = revision(variants=[])
 
 
 @pytest.fixture
@@ -264,11 +265,27 @@ async def test_a_worker_outlives_a_kafka_that_is_away_for_longer_than_a_session(
 @pytest.mark.timeout(90)
 async def test_experiments_are_followed_past_records_that_are_none(own_kafka: KafkaBroker):
     await ensure_topics(own_kafka.bootstrap, partitions=1, replication=1)
-    experiment = revision()
     async with ExperimentsFromKafka(own_kafka.bootstrap) as experiments, producing(own_kafka.bootstrap) as producer:
-        for value in (b'{"name":"\xff"}', b'{"x":' + b"[" * 100_000, None, EXPERIMENTS.encode(experiment)):
+        for value in (b'{"name":"\xff"}', b'{"x":' + b"[" * 100_000, None, EXPERIMENTS.encode(REVISION)):
             await producer.send_and_wait(EXPERIMENTS.name, value, key=b"e")
-        await until(lambda: experiments.all() == [experiment])
+        await until(lambda: experiments.all() == [REVISION])
+
+
+async def test_experiments_are_complete_once_all_that_were_announced_are_read(own_kafka: KafkaBroker):
+    kafka = own_kafka.bootstrap
+    async with ExperimentsFromKafka(kafka) as experiments, asyncio.timeout(DEADLINE_S):
+        assert not experiments.is_complete  # a topic that is not there yet is not read
+        await ensure_topics(kafka, partitions=1, replication=1)
+        await until(lambda: experiments.is_complete)
+        assert experiments.all() == []
+    value = EXPERIMENTS.encode(REVISION)
+    async with producing(kafka) as producer:
+        for number in range(2000):
+            await producer.send(EXPERIMENTS.name, value.replace(b'"e"', b'"e-%d"' % number), key=b"%d" % number)
+        await producer.flush()
+    async with ExperimentsFromKafka(kafka) as experiments:
+        await until(lambda: experiments.is_complete)
+        assert len(experiments.all()) == 2000
 
 
 @pytest.mark.timeout(150)

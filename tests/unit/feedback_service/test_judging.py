@@ -183,6 +183,7 @@ class World:
             "send": self.topic.send,
             "clock": self.clock,
             "is_in_charge": lambda: self.is_in_charge,
+            "partitions": 1,
             "vintage_interval_s": 3600.0,
             "make_look": self.looks,
         }
@@ -385,6 +386,16 @@ async def test_an_experiment_that_is_not_announced_is_looked_at_once_it_could_ha
     assert "replayed" in world.looks.names
     assert "a\0b" not in world.looks.names
     assert [event.revision for event in await world.verdicts.events("replayed")] == [0]
+
+
+async def test_no_look_is_made_while_a_partition_has_published_nothing(world: World):
+    judge = world.judge(partitions=2)
+    await world.publish(300)
+    await judge.look()
+    assert world.looks.made == []
+    await world.snapshots.write_status(PartitionStatus(1, {}, Counts(), 1.0))
+    await judge.look()
+    assert len(world.topic.events) == 1
 
 
 async def test_a_draft_is_not_looked_at(world: World):
