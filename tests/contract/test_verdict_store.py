@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from math import inf
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,9 @@ from services.feedback_service.verdict_store import (
 from tests.contract.databases import empty_database
 
 NAME = 'price <script> "ä'
-LOOKED = Memory({"b": ChallengerMemory({"log_loss": RunningSequence(-inf, 0.25, 0.5)}, {"arrival": 0.75})}, 0.125)
+LOOKED = Memory(
+    {"b": ChallengerMemory({"log_loss": RunningSequence(high=0.25, p=0.5)}, checks={"arrival": 0.75})}, 0.125
+)
 
 
 def event(number: int, experiment: str = NAME, **changes: object) -> VerdictEvent:

@@ -30,6 +30,7 @@ from shared.ids import new_frame_id
 from shared.streams import PARKED_BYTES
 from shared.topic_admin import ensure_topics
 from shared.topics import EXPERIMENTS, FEEDBACK, PARKED_NAME, PREDICTIONS, cloud_event_headers
+from tests.experiment_revisions import revision
 
 DEADLINE_S = 40.0
 PATIENCE_S = 6.0
