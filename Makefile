@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo down test coverage check fmt docs lock wheels
+.PHONY: help setup demo down test coverage simulate check fmt docs lock wheels
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(READY) ## run every test
 
 coverage: $(READY) ## run the unit tests and print the share of lines and branches that they reach
 	$(BIN)/python -m pytest --quiet --cov --cov-report=term tests/unit tests/contract
+
+simulate: $(READY) ## simulate the worlds that a verdict must withstand; some ten minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.simulate
 
 check: $(READY) ## style, types, layout, dependencies and dead code
 	$(BIN)/ruff format --check .

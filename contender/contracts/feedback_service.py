@@ -71,10 +71,19 @@ class Interval(msgspec.Struct, frozen=True):
     n: int
 
 
+class ReliabilityBin(msgspec.Struct, frozen=True):
+    """Matured rows with scores close to each other: their mean score, the share that came true, and their number."""
+
+    mean_score: float
+    positive_share: float
+    n: int
+
+
 class VariantResult(msgspec.Struct, frozen=True, kw_only=True):
     """One variant over all epochs.
 
-    `n` counts predictions. `metrics` are over matured rows, `live` over all rows that have a label.
+    `n` counts predictions. `metrics` are over matured rows, `live` over all rows that have a label. `reliability` is
+    the table behind a binary model's calibration error: about a tenth of the rows each, by score.
     """
 
     name: str
@@ -93,6 +102,7 @@ class VariantResult(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Interval]
     live: dict[str, Interval]
     unanswered: int = 0
+    reliability: list[ReliabilityBin] = []
 
 
 class Sequence(msgspec.Struct, frozen=True):

@@ -2,7 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from contender.contracts.feedback_service import EventKind, Verdict, VerdictEvent, VerdictStatus
+from contender.contracts.feedback_service import (
+    CONTRADICTED,
+    QUESTIONED,
+    EventKind,
+    Verdict,
+    VerdictEvent,
+    VerdictStatus,
+)
 from services.feedback_service.domain.assessing import Assessment
 from services.feedback_service.domain.design import ExperimentDesign
 from services.feedback_service.domain.memory import Memory
@@ -50,14 +57,14 @@ def verdict_with_events(
         return standing(decided, []), memory
     known = {(event.kind, event.status) for event in memory.findings_on(challenger)}
     for status in _later(assessment, decided):
-        if ("questioned", status) not in known:
+        if (QUESTIONED, status) not in known:
             sentence = question(assessment.contest, assessment.evidence, status, now)
-            memory = _with(memory, found("questioned", status, sentence))
+            memory = _with(memory, found(QUESTIONED, status, sentence))
     effect = assessment.evidence.effect
     is_empty = effect is not None and effect.intervals.two_sided.is_empty
-    if effect is not None and is_empty and ("contradicted", decided.status) not in known:
+    if effect is not None and is_empty and (CONTRADICTED, decided.status) not in known:
         sentence = contradiction(assessment.contest, effect.look, now)
-        memory = _with(memory, found("contradicted", decided.status, sentence))
+        memory = _with(memory, found(CONTRADICTED, decided.status, sentence))
     return standing(decided, memory.findings_on(challenger)), memory
 
 

@@ -12,11 +12,13 @@ from contender.contracts.feedback_service import (
     Days,
     Health,
     Interval,
+    ReliabilityBin,
     Results,
     Split,
     VariantResult,
     Verdict,
 )
+from contender.contracts.metrics.calibration_error import CALIBRATION_ERROR
 from services.feedback_service.domain.assessing import Assessment, Circumstances, assess, finite
 from services.feedback_service.domain.confidence import confidence_sequence
 from services.feedback_service.domain.day_sequence import whole_days
@@ -28,6 +30,7 @@ from services.feedback_service.domain.sentences import Waiting
 from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
 from services.feedback_service.domain.split import clustered_split_p
 from services.feedback_service.domain.sums import MetricSums
+from services.feedback_service.domain.sums.calibration import CalibrationError
 from services.feedback_service.domain.verdicts import summarise
 
 _NOBODY = Arm()
@@ -216,7 +219,13 @@ def _variant(design: ExperimentDesign, name: str, arm: Arm) -> VariantResult:
         metrics=_intervals(design, arm.matured),
         live=_intervals(design, Tally() if design.assumes_negative else arm.live),
         unanswered=counts.unanswered,
+        reliability=_reliability(arm.matured),
     )
+
+
+def _reliability(tally: Tally) -> list[ReliabilityBin]:
+    sums = tally.metrics.get(CALIBRATION_ERROR.name)
+    return sums.reliability() if isinstance(sums, CalibrationError) else []
 
 
 def _intervals(design: ExperimentDesign, tally: Tally) -> dict[str, Interval]:

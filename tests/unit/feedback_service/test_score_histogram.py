@@ -156,10 +156,10 @@ def test_the_reliability_table_has_the_mean_score_and_the_share_of_positives():
     assert len(table) == RELIABILITY_BINS
     order = np.argsort(scores)
     for row, expected in zip(table, np.array_split(order, RELIABILITY_BINS), strict=True):
-        assert row.rows == pytest.approx(500, abs=40)
+        assert row.n == pytest.approx(500, abs=40)
         assert row.mean_score == pytest.approx(scores[expected].mean(), rel=0.03)
         assert row.positive_share == pytest.approx(outcomes[expected].mean(), abs=0.03)
-    error = sum(row.rows * abs(row.mean_score - row.positive_share) for row in table) / 5000
+    error = sum(row.n * abs(row.mean_score - row.positive_share) for row in table) / 5000
     assert sums.estimate.value == pytest.approx(error)
 
 
@@ -177,7 +177,7 @@ def test_without_rows_there_is_no_reliability_table():
 
 def test_scores_that_are_all_alike_are_in_one_row_of_the_table():
     [row] = histogram_of(np.arange(100) < 30, np.full(100, 0.3), kind=CalibrationError).reliability()
-    assert (row.rows, row.positive_share) == (100, 0.3)
+    assert (row.n, row.positive_share) == (100, 0.3)
     assert row.mean_score == pytest.approx(0.3, rel=0.02)
 
 

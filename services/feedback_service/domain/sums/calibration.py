@@ -1,23 +1,13 @@
 """The expected calibration error and its reliability table, from histograms of the scores of each class."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.special import expit
 
+from contender.contracts.feedback_service import ReliabilityBin
 from services.feedback_service.domain.sums.estimates import Floats
 from services.feedback_service.domain.sums.score_histogram import LOGIT_LIMIT, ScoreHistogram
 
 RELIABILITY_BINS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Rows with scores close to each other: their mean score, the share that is positive, and their number."""
-
-    mean_score: float
-    positive_share: float
-    rows: int
 
 
 class CalibrationError(ScoreHistogram):

@@ -1,0 +1,24 @@
+"""The simulation, in small: it runs, and the worlds that break a naive verdict do not break this one."""
+
+import pytest
+
+from benchmarks.simulate.__main__ import line, main
+
+QUICK = (
+    "effects of days, nil on average",
+    "weekdays, 5,000 a day",
+    "independent days, +2 points",
+    "errors 5 % smaller",
+    "champion drops 1.1 % hard rows",
+)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_world_comes_out_as_wanted(name):
+    came, is_right, _ = line(name, quick=True)
+    assert is_right, came
+
+
+def test_the_command_ends_with_one_line_a_world(capsys):
+    assert main(["--quick", "--only", "independent days"]) == 0
+    assert "independent days: wrong 0.0%" in capsys.readouterr().out
