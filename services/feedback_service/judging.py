@@ -10,6 +10,7 @@ import msgspec
 
 from contender.contracts.ab_router import ExperimentRevision
 from contender.contracts.feedback_service import Results, VerdictEvent
+from services.feedback_service.domain.clocks import IDLE_S
 from services.feedback_service.domain.memory import Memory
 from services.feedback_service.domain.results import Look, results_of
 from services.feedback_service.domain.snapshots import PartitionSnapshot
@@ -33,7 +34,10 @@ UNANNOUNCED_S = 30.0
 SETTLING_S = 60.0
 """How long after a stopped experiment's last window its last rows may still be on their way."""
 
-LONGEST_SETTLING_S = 86_400.0
+LAST_DAY_S = IDLE_S + SETTLING_S
+"""How long after it the day of the stop may still become whole, where a verdict takes whole days."""
+
+LONGEST_SETTLING_S = LAST_DAY_S + 86_400.0
 """How long after it a stopped experiment is looked at, where some of its rows never mature."""
 
 
@@ -203,7 +207,7 @@ def _is_settled(revision: ExperimentRevision, results: Results, now: float) -> b
         return False
     has_all_verdicts = bool(results.verdicts) and all(verdict.decided_at is not None for verdict in results.verdicts)
     has_matured = all(variant.matured == variant.n for variant in results.variants)
-    is_past = now > _last_window_ends(revision) + SETTLING_S
+    is_past = now > _last_window_ends(revision) + (LAST_DAY_S if revision.cycle_days else SETTLING_S)
     return has_all_verdicts or (has_matured and is_past) or _is_overdue(revision, now)
 
 

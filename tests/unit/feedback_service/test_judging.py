@@ -30,6 +30,7 @@ from services.feedback_service.domain.snapshots import (
 from services.feedback_service.errors import ResultsUnavailable
 from services.feedback_service.experiments import InMemoryExperiments
 from services.feedback_service.judging import (
+    LAST_DAY_S,
     LONGEST_SETTLING_S,
     LOOKS_AT_ONCE,
     SETTLING_S,
@@ -449,8 +450,8 @@ async def test_a_store_that_is_away_is_an_error_of_the_tick_and_the_next_one_goe
     assert len(world.topic.events) == 1
 
 
-def stopped(number: int = 2) -> ExperimentRevision:
-    return revision(revision=number, status="stopped", stopped_at=10_000.0)
+def stopped(number: int = 2, cycle_days: int = 0) -> ExperimentRevision:
+    return revision(revision=number, status="stopped", stopped_at=10_000.0, cycle_days=cycle_days)
 
 
 async def looks_made(world: World, judge: Judge, rows: Callable[[int], int], ticks: int, every_s: float) -> int:
@@ -473,6 +474,14 @@ async def test_a_stopped_experiment_is_looked_at_until_its_rows_have_matured(wor
     assert last is not None
     assert await world.verdicts.vintage("e", 1e12) == await world.verdicts.vintage("e", last)
     assert b"20 rows" in (await world.verdicts.vintage("e", last) or b"")
+
+
+async def test_a_stopped_experiment_is_looked_at_until_its_last_day_may_be_whole(world: World):
+    judge = world.judge()
+    world.experiments.put(stopped(cycle_days=7))
+    assert await looks_made(world, judge, lambda tick: 10 + tick, 5, 30_000.0) == 5
+    world.clock.at = 10_060.0 + LAST_DAY_S + 1.0
+    assert await looks_made(world, judge, lambda tick: 20 + tick, 5, 1.0) == 1
 
 
 async def test_rows_that_are_on_their_way_when_an_experiment_stops_are_waited_for(world: World):
