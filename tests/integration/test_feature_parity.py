@@ -217,6 +217,7 @@ def service(
             process.wait_ready(DEADLINE_S)
         set_fsync(servers, "always")  # a step of a history then takes milliseconds, not a second
         wait_complete(stack.url("feature_service"))
+        read_earlier_frames(stack.url("feature_service"))
         client_class = RedisCluster if in_cluster else Redis
         yield FeatureProcesses(stack.url("feature_service"), partial(client_class.from_url, first.url))
         set_fsync(servers, "everysec")
@@ -237,6 +238,19 @@ def wait_complete(url: str) -> None:
     while not all(view["complete"] for view in httpx.get(f"{url}/v1/definitions").json()["views"]):
         assert monotonic() < until, "some views are still being filled"
         sleep(0.05)
+
+
+def read_earlier_frames(url: str) -> None:
+    """Return once the worker has read what one that was killed left unacknowledged: it lies before these frames.
+
+    A frame goes to any partition, and so many of them reach each.
+    """
+    values = {"shop": "a", "clerk": 1, "items": 1, "price": 1.0, "member": True}
+    body = {"events": [{"source": SALES.name, "time": START, "values": values}]}
+    with httpx.Client(base_url=url, timeout=DEADLINE_S) as client:
+        answers = [client.post("/v1/events", json=body).raise_for_status().json() for _ in range(40)]
+        for frame_id in (frame for answer in answers for frame in answer["frame_ids"]):
+            assert client.get(f"/v1/frames/{frame_id}?wait_s=30").json()["applied"]
 
 
 def parts_of(events: Sequence[EntityEvent], order: Random) -> list[Sequence[EntityEvent]]:
