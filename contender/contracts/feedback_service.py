@@ -47,13 +47,21 @@ class FeedbackAccepted(msgspec.Struct, frozen=True):
 
 
 class ExperimentSummary(msgspec.Struct, frozen=True):
-    """An experiment in the list of experiments."""
+    """An experiment in the list of experiments.
+
+    `verdict` and what follows are as of `as_of`, when its results were last kept; null before the first time.
+    """
 
     name: str
     status: str
     model: str
     metric: str
     variants: list[str]
+    verdict: str | None = None
+    sentence: str | None = None
+    matured: int | None = None
+    whole_days: int | None = None
+    as_of: float | None = None
 
 
 class ExperimentSummaries(msgspec.Struct, frozen=True):
@@ -159,6 +167,15 @@ class Checks(msgspec.Struct, frozen=True):
     arrival: float | None = None
     tail: float | None = None
     unanswered: float | None = None
+
+
+class DayPoint(msgspec.Struct, frozen=True):
+    """The effect over all whole days up to one, and the sequence over them; its ends are null in the first days."""
+
+    day: str
+    estimate: float
+    low: float | None
+    high: float | None
 
 
 class Days(msgspec.Struct, frozen=True):
@@ -291,7 +308,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     `offsets` are the offsets of the topics up to which records are counted, by topic and partition. `since`, in seconds
     since the Unix epoch, is set where older predictions are not counted: when the counts were begun, the topics did not
-    hold them any more. `verdicts` has one for each challenger, and `verdict` sums them up; `checks` is by challenger.
+    hold them any more. `verdicts` has one for each challenger, and `verdict` sums them up; `checks` is by challenger,
+    and so is `timeline`: the effect in the deciding metric day by day, where it is a mean.
     """
 
     experiment: str
@@ -316,6 +334,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     verdicts: list[Verdict] = []
     checks: dict[str, Checks] = {}
     days: Days | None = None
+    timeline: dict[str, list[DayPoint]] = {}
 
     def __str__(self) -> str:
         return self.verdict.sentence

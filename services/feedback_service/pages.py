@@ -1,6 +1,6 @@
 """The dashboard's pages: the list of experiments, and the results of each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import Request
 from starlette.responses import HTMLResponse
 
-from contender.contracts.feedback_service import Effect, Interval
+from contender.contracts.feedback_service import DayPoint, Effect, Interval
 from contender.contracts.metrics import metric_named
 from services.feedback_service.domain.split import BLOCKING_P
 from services.feedback_service.handlers import ReadResults
@@ -16,6 +16,9 @@ from shared.pages import Pages
 
 UNKNOWN = "?"
 _WIDTH, _MARGIN = 240.0, 8.0
+_CURVE = 640.0, 180.0
+_BELOW = 16.0
+"""The space below a curve, for its dates."""
 _SMALLEST_P = 1e-6
 _UNITS_S = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
 _STATES = {
@@ -54,6 +57,45 @@ def axis(effects: Iterable[Effect]) -> Axis | None:
         return None
     ends = [abs(end) for effect in known for end in (effect.low, effect.high, effect.estimate) if end is not None]
     return Axis(max(ends) or 1.0, known[0].lower_is_better)
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A drawing of an effect over days: points as SVG has them, where zero lies, and where whole cycles end."""
+
+    line: str
+    band: str
+    zero: float
+    cycles: list[float]
+    top: float
+    bottom: float
+    width: float = _CURVE[0]
+    height: float = _CURVE[1]
+
+
+def curve(points: Sequence[DayPoint], cycle_days: int) -> Curve | None:
+    """The drawing of an effect day by day; None below two days."""
+    if len(points) < 2:  # noqa: PLR2004 - a line has two ends
+        return None
+    values = [0.0, *(end for point in points for end in (point.estimate, point.low, point.high) if end is not None)]
+    bottom, top = min(values), max(values)
+    height = _CURVE[1] - _BELOW
+
+    def at(index: int, value: float) -> str:
+        return f"{_CURVE[0] * index / (len(points) - 1):.1f},{height * (top - value) / ((top - bottom) or 1.0):.1f}"
+
+    bounded = [(index, point) for index, point in enumerate(points) if point.low is not None and point.high is not None]
+    band = [at(index, point.high or 0.0) for index, point in bounded]
+    band += [at(index, point.low or 0.0) for index, point in reversed(bounded)]
+    ends = range(cycle_days - 1, len(points), cycle_days) if cycle_days else ()
+    return Curve(
+        " ".join(at(index, point.estimate) for index, point in enumerate(points)),
+        " ".join(band),
+        round(height * top / ((top - bottom) or 1.0), 1),
+        [round(_CURVE[0] * end / (len(points) - 1), 1) for end in ends],
+        top,
+        bottom,
+    )
 
 
 def tone(effect: Effect) -> str:
@@ -106,6 +148,7 @@ pages = Pages(
     {
         "axis": axis,
         "tone": tone,
+        "curve": curve,
         "mean": mean,
         "signed": signed,
         "chance": chance,

@@ -6,11 +6,12 @@ rows, over whole cycles: real flights declare the worse of two models better in 
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from math import sqrt
+from math import isfinite, sqrt
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from contender.contracts.feedback_service import DayPoint
 from contender.contracts.values import ClockName
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
 from services.feedback_service.domain.groups import COHORTS_PER_WINDOW, SHORTEST_COHORT_S
@@ -97,6 +98,35 @@ def cycle_effects(
         if estimate is not None:
             effects.append(estimate)
     return effects
+
+
+def day_by_day(
+    sums: type[MetricSums],
+    epochs: Sequence[tuple[DayTotals, DayTotals]],
+    whole: range,
+    cycle_days: int,
+    alpha: float,
+) -> list[DayPoint]:
+    """The effect over all whole days up to each, with the sequence over days; to be looked at, not to decide by.
+
+    Args:
+        sums: the type of sums that the totals belong to.
+        epochs: champion and challenger, each totals by day.
+        whole: the whole days.
+        cycle_days: the days of a cycle; 0: none.
+        alpha: that of the sequence.
+    """
+    points = []
+    for end in range(1, len(whole) + 1):
+        days = whole[:end]
+        effect = sums.day_effect([(_of(champion, days), _of(challenger, days)) for champion, challenger in epochs])
+        if effect is None:
+            continue
+        estimate = _estimate(effect, whole.start, end // cycle_days if cycle_days else 1, cycle_days or 1)
+        look = None if estimate is None else confidence_sequence(estimate, alpha=alpha, tuning_n=TUNING_DAYS)
+        low, high = (None, None) if look is None or not isfinite(look.low) else (look.low, look.high)
+        points.append(DayPoint(date.fromordinal(_EPOCH + days[-1]).isoformat(), effect.value, low, high))
+    return points
 
 
 def _of(totals: DayTotals, days: range) -> DayTotals:

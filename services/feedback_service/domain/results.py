@@ -9,6 +9,7 @@ from contender.contracts.ab_router import ExperimentRevision
 from contender.contracts.feedback_service import (
     Arrival,
     Counts,
+    DayPoint,
     Days,
     Health,
     Interval,
@@ -19,9 +20,10 @@ from contender.contracts.feedback_service import (
     Verdict,
 )
 from contender.contracts.metrics.calibration_error import CALIBRATION_ERROR
+from contender.contracts.metrics.metric import MEAN
 from services.feedback_service.domain.assessing import Assessment, Circumstances, assess, finite
 from services.feedback_service.domain.confidence import confidence_sequence
-from services.feedback_service.domain.day_sequence import whole_days
+from services.feedback_service.domain.day_sequence import day_by_day, whole_days
 from services.feedback_service.domain.design import ExperimentDesign, design_of
 from services.feedback_service.domain.findings import verdict_with_events
 from services.feedback_service.domain.memory import Memory
@@ -29,7 +31,7 @@ from services.feedback_service.domain.merging import Arm, Arms, Tally, merged_ar
 from services.feedback_service.domain.sentences import Waiting
 from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
 from services.feedback_service.domain.split import clustered_split_p
-from services.feedback_service.domain.sums import MetricSums
+from services.feedback_service.domain.sums import MetricSums, sums_of
 from services.feedback_service.domain.sums.calibration import CalibrationError
 from services.feedback_service.domain.verdicts import summarise
 
@@ -84,7 +86,7 @@ def results_of(
         looks = {assessment.challenger: assessment.memory for assessment in assessments}
         memory = msgspec.structs.replace(memory, challengers={**memory.challengers, **looks})
     counted = _results(given, split.counts, snapshots, since)
-    return Look(_with_verdicts(counted, assessments, verdicts, memory), memory)
+    return Look(_with_verdicts(given, counted, assessments, verdicts, memory), memory)
 
 
 def _results(
@@ -121,7 +123,11 @@ def _results(
 
 
 def _with_verdicts(
-    results: Results, assessments: Sequence[Assessment], verdicts: Sequence[Verdict], memory: Memory
+    given: Circumstances,
+    results: Results,
+    assessments: Sequence[Assessment],
+    verdicts: Sequence[Verdict],
+    memory: Memory,
 ) -> Results:
     """The results with what was found of each challenger."""
     checks = {assessment.challenger: assessment.evidence.checks.p for assessment in assessments}
@@ -134,7 +140,18 @@ def _with_verdicts(
         verdict=summarise(results.champion, verdicts, improvements),
         verdicts=list(verdicts),
         checks=checks,
+        timeline={assessment.challenger: _timeline(given, assessment.challenger) for assessment in assessments},
     )
+
+
+def _timeline(given: Circumstances, challenger: str) -> list[DayPoint]:
+    """The effect in the deciding metric day by day, where it is a mean: leaving days out in turn takes too long."""
+    design = given.design
+    if design.metric.sums != MEAN:
+        return []
+    pairs = given.pairs(challenger)
+    epochs = [(champion.days_of(design.metric), other.days_of(design.metric)) for champion, other in pairs]
+    return day_by_day(sums_of(design.metric), epochs, given.whole, design.cycle_days, design.alpha_each)
 
 
 def _improvement(metric: str, assessment: Assessment, memory: Memory) -> float:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from math import isfinite
 
+import msgspec
+
 from contender.contracts.feedback_service import ExperimentSummary, Results, VerdictEvent
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.errors import InvalidMoment, NoVintage, UnknownExperiment
@@ -50,7 +52,22 @@ class ReadResults:
                 results = look.results
                 variants = [variant.name for variant in results.variants]
                 summaries[name] = ExperimentSummary(name, results.status, results.model, results.metric, variants)
-        return [summaries[name] for name in sorted(summaries)]
+        return [await self._with_verdict(summaries[name]) for name in sorted(summaries)]
+
+    async def _with_verdict(self, summary: ExperimentSummary) -> ExperimentSummary:
+        """The summary with what was last kept of the experiment: a look at each of them would take long."""
+        kept = await self.verdicts.vintage(summary.name, self.clock.now())
+        if kept is None:
+            return summary
+        results = msgspec.json.decode(kept, type=Results)
+        return msgspec.structs.replace(
+            summary,
+            verdict=results.verdict.status,
+            sentence=results.verdict.sentence,
+            matured=sum(variant.matured for variant in results.variants),
+            whole_days=results.days.whole if results.days else None,
+            as_of=results.updated_at,
+        )
 
     async def results(self, name: str) -> Results:
         """The results of one experiment: a look that is not kept, after those that the worker has kept.

@@ -228,6 +228,20 @@ async def test_an_experiment_is_known_and_reached_by_whatever_name_it_has(client
     assert results.json()["experiment"] == NAME
 
 
+async def test_the_list_has_the_verdicts_that_were_last_kept(client, snapshots, verdicts):
+    await publish(snapshots)
+    (experiment,) = (await client.get("/v1/experiments")).json()["experiments"]
+    assert (experiment["verdict"], experiment["as_of"]) == (None, None)
+    results = (await client.get(path_of("results"))).content
+    await verdicts.write(NAME, KeptMemory(), Memory(), Vintage(20.0, results))
+    (experiment,) = (await client.get("/v1/experiments")).json()["experiments"]
+    shown = msgspec.json.decode(results)
+    assert (experiment["verdict"], experiment["sentence"]) == (shown["verdict"]["status"], shown["verdict"]["sentence"])
+    assert experiment["matured"] == sum(variant["matured"] for variant in shown["variants"])
+    assert experiment["as_of"] == 77.0
+    assert shown["verdict"]["status"] in (await client.get("/")).text
+
+
 async def test_live_log_loss_is_scikit_learns(client, snapshots):
     outcomes, scores = await publish(snapshots)
     tell = ReadResults(snapshots, InMemoryExperiments(), FixedClock(50.0), InMemoryVerdictStore())

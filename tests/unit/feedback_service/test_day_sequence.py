@@ -160,4 +160,8 @@ def test_a_verdict_comes_with_the_first_whole_week() -> None:
     event = world.memory.events[0]
     assert (event.whole_days, event.effect.days.n) == (7, 7)
     assert event.sentence.endswith(", over 7 whole days.")
+    points = results.timeline["challenger"]
+    assert len({point.day for point in points}) == 10
+    assert [point.low is None for point in points] == [True] * 4 + [False] * 6
+    assert all(point.low < point.estimate < point.high for point in points[4:])
     assert results.days.wanted == 7
