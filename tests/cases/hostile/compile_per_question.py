@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import time
 
 import numpy as np
-from contender.features.on_demand import OnDemandView
-
 from _case import check, done
+
+from contender.features.on_demand import OnDemandView
 
 text = "def v(a, b):\n    x = np.where(b > 0, a / b, 0.0)\n    y = np.log1p(np.abs(x))\n    return y * 2"
 view = OnDemandView("v", (), {"a": float, "b": float}, {"f": float}, text)
@@ -38,5 +38,7 @@ def per_call(function, n=2000):
 
 
 whole, alone = per_call(lambda: view.compute(columns)), per_call(lambda: own(*columns))
-check("compiled once, not at every question", whole < 3 * alone + 5, f"{whole:.0f} us; the function itself {alone:.0f} us")
+check(
+    "compiled once, not at every question", whole < 3 * alone + 5, f"{whole:.0f} us; the function itself {alone:.0f} us"
+)
 done()
