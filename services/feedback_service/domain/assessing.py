@@ -113,6 +113,7 @@ def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, d
         bounds=_bounds(design, pairs, deciding, checks),
         harm=looks.harm,
         waiting=given.waiting,
+        refused=sum(arm.live.counts.refused for pair in pairs for arm in pair),
     )
     verdict, failures = judge(contest, evidence), standing_failures(evidence)
     shown = not verdict.status.startswith("withheld: ")

@@ -72,6 +72,14 @@ def over_days(contest: Contest, days: DayCount) -> str:
     return f". Days are left out of account: {contest.cycle_reason.rstrip('.')}." if contest.cycle_reason else "."
 
 
+def refused(outcomes: int) -> str:
+    """How many outcomes were refused, and why; nothing where none were."""
+    if not outcomes:
+        return ""
+    words = "1 outcome was" if outcomes == 1 else f"{outcomes:,} outcomes were"
+    return f" {words} refused: not one that the model can mean, out of range, or from before its prediction."
+
+
 def waits(waiting: Waiting | None) -> str:
     """The rows that are still to mature, and the end of the sentence."""
     if waiting is None:

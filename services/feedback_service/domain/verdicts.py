@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from contender.contracts.feedback_service import Verdict, VerdictEvent, VerdictStatus
 from contender.contracts.values import Hypothesis
 from services.feedback_service.domain import sentences
@@ -37,6 +39,7 @@ class Evidence:
         bounds: the worst case over missing labels, where they do not arrive alike.
         harm: the guardrail that is breached.
         waiting: the rows that have not matured.
+        refused: the outcomes of both variants that were refused.
     """
 
     status: str = "running"
@@ -48,6 +51,7 @@ class Evidence:
     bounds: Bounds | None = None
     harm: Harm | None = None
     waiting: Waiting | None = None
+    refused: int = 0
 
     @property
     def has_ended(self) -> bool:
@@ -57,6 +61,15 @@ class Evidence:
 
 def judge(contest: Contest, evidence: Evidence) -> Verdict:
     """The verdict on `contest` at this look; the same evidence always gives the same verdict.
+
+    Its sentence ends with how many outcomes were refused, which may be what it lacks.
+    """
+    verdict = _judge(contest, evidence)
+    return msgspec.structs.replace(verdict, sentence=verdict.sentence + sentences.refused(evidence.refused))
+
+
+def _judge(contest: Contest, evidence: Evidence) -> Verdict:
+    """The verdict but for what was refused.
 
     Reasons to withhold come first, the gravest first: a broken split or labels that arrive differently make the
     difference meaningless however clear it looks, and too few rows make its interval untrue. Harm needs no whole days,

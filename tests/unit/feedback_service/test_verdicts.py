@@ -82,6 +82,15 @@ def test_an_open_question_is_one_sentence_with_its_numbers() -> None:
     )
 
 
+@pytest.mark.parametrize(("refused", "words"), [(1, " 1 outcome was refused"), (1200, " 1,200 outcomes were refused")])
+def test_the_sentence_says_how_many_outcomes_were_refused_and_why(refused: int, words: str) -> None:
+    sentence = judge(LOG_LOSS, replace(ENOUGH, refused=refused)).sentence
+    assert sentence == (
+        f"{judge(LOG_LOSS, ENOUGH).sentence}{words}: not one that the model can mean, out of range, or from before its "
+        "prediction."
+    )
+
+
 def test_reasons_to_withhold_are_sentences_with_their_numbers() -> None:
     def sentence(**change: object) -> str:
         return judge(LOG_LOSS, replace(ENOUGH, checks=replace(CHECKS, **change))).sentence
