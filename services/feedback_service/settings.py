@@ -20,7 +20,7 @@ class FeedbackSettings(Settings):
     allowed_lateness_s: float = Field(
         0.0,
         ge=0,
-        description="How much older than the experiment's newest prediction a late one may be and still be counted.",
+        description="How far the clock by which rows mature stays behind, for labels that are sent late.",
     )
     feedback_flush_s: float = Field(
         1.0, gt=0, description="Time between two flushes of the worker's tables; a crash makes it read that much again."
