@@ -251,7 +251,7 @@ def test_the_stack_runs_its_commands_and_starts_its_own_services(stack: Environm
     output = stack.contender("status", folder=folder, code=1)
     assert output.startswith("Nothing is running: start it with `contender up`.\n")
     assert "Java" not in output
-    assert "How many flights" in stack.contender("demo", "--help", folder=folder)
+    assert "Most flights to replay" in stack.contender("demo", "--help", folder=folder)
     (folder / "started.py").write_text(STARTED)
     site_packages = next((stack.bin.parent / "lib").glob("python3*")) / "site-packages"
     assert stack.run("started.py", folder=folder).split() == [
