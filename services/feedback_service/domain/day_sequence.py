@@ -6,7 +6,6 @@ rows, over whole cycles: real flights declare the worse of two models better in 
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from math import isfinite, sqrt
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -124,7 +123,7 @@ def day_by_day(
             continue
         estimate = _estimate(effect, whole.start, end // cycle_days if cycle_days else 1, cycle_days or 1)
         look = None if estimate is None else confidence_sequence(estimate, alpha=alpha, tuning_n=TUNING_DAYS)
-        low, high = (None, None) if look is None or not isfinite(look.low) else (look.low, look.high)
+        low, high = (None, None) if look is None or not np.isfinite(look.low) else (look.low, look.high)
         points.append(DayPoint(date.fromordinal(_EPOCH + days[-1]).isoformat(), effect.value, low, high))
     return points
 
@@ -149,7 +148,7 @@ def _estimate(effect: DayEffect, first: int, cycles: int, cycle_days: int) -> Es
         means = int(np.count_nonzero(counts))
     if k < MIN_DAYS or k <= means:
         return None
-    return Estimate(effect.value, sqrt(k / (k - means) * float(np.square(influence).sum())), k)
+    return Estimate(effect.value, float(np.sqrt(k / (k - means) * np.square(influence).sum())), k)
 
 
 def day_sequence(effects: Sequence[Estimate], alpha: float) -> tuple[ConfidenceSequence, RunningSequence] | None:
