@@ -174,7 +174,7 @@ class Client:
             hypothesis: what a verdict claims; `non-inferiority` and `no difference` need a `margin`.
             margin: in the metric's own unit, how much worse is still no harm, or how large a difference does not
                 matter.
-            guardrails: metrics that end the experiment when the challenger harms them, such as
+            guardrails: metrics that the challenger must not harm, such as
                 `{"metric": "auc", "margin": 0.01}`.
             more: `alpha`, `tuning_n`, `horizon_rows`, `coverage`, `fallback_value`, `early_s`, `time_zone`,
                 `log_loss_clip`, `label_range`, as the API has them.

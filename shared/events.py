@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from contender.contracts.feature_service import EntityEvent as EntityEvent  # noqa: PLC0414 - an event as those here
+from contender.contracts.metrics import LOG_LOSS_CLIP
 from contender.contracts.tasks import TaskName
 from contender.contracts.values import ClockName, Missing, Outcome, Scalar, Score
 
@@ -38,7 +39,7 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     early_s: float = 2.0
     clock: ClockName = "event"
     time_zone: str = "UTC"
-    log_loss_clip: float = 1e-7
+    log_loss_clip: float = LOG_LOSS_CLIP
     label_range: tuple[float, float] | None = None
     variant: str | None = None
     served_variant: str | None = None

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from contender.contracts import limits
-from contender.contracts.metrics import MetricName
+from contender.contracts.metrics import LOG_LOSS_CLIP, MetricName
 from contender.contracts.operation import Operation
 from contender.contracts.problems import (
     JOURNAL_FULL,
@@ -59,7 +59,7 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
         metric: what decides.
         hypothesis: what a verdict claims; all but `superiority` need a `margin`.
         margin: in the metric's own unit, how much worse is still no harm, or how large a difference does not matter.
-        guardrails: metrics that end the experiment when the challenger harms them.
+        guardrails: metrics that the challenger must not harm; harm is a verdict, and stops no traffic.
         window_s: how long after its prediction an outcome may come and count.
         missing: what a label that has not come by then means; `negative` is for binary models.
         early_s: how long before its prediction an outcome may be known: clocks differ.
@@ -89,7 +89,7 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
     alpha: Annotated[float, _between(limits.ALPHAS)] = 0.05
     tuning_n: Annotated[int, _between(limits.TUNING_ROWS)] = 5000
     horizon_rows: Annotated[int, _between(limits.HORIZON_ROWS)] | None = None
-    log_loss_clip: Annotated[float, _between(limits.CLIPS)] = 1e-7
+    log_loss_clip: Annotated[float, _between(limits.CLIPS)] = LOG_LOSS_CLIP
     label_range: tuple[float, float] | None = None
 
 

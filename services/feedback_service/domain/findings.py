@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from contender.contracts.feedback_service import (
     CONTRADICTED,
+    DECIDED,
     QUESTIONED,
     EventKind,
     Verdict,
@@ -52,7 +53,7 @@ def verdict_with_events(
     if decided is None:
         if not assessment.verdict.decided:
             return assessment.verdict, memory
-        decided = found("decided", assessment.verdict.status, assessment.verdict.sentence)
+        decided = found(DECIDED, assessment.verdict.status, assessment.verdict.sentence)
         memory = _with(memory, decided)
         return standing(decided, []), memory
     known = {(event.kind, event.status) for event in memory.findings_on(challenger)}
