@@ -10,7 +10,7 @@ import msgspec
 from contender.contracts.feature_service import EntityEvent as EntityEvent  # noqa: PLC0414 - an event as those here
 from contender.contracts.metrics import LOG_LOSS_CLIP
 from contender.contracts.tasks import TaskName
-from contender.contracts.values import ClockName, Missing, Outcome, Scalar, Score
+from contender.contracts.values import ClockName, FeedbackKind, Missing, Outcome, Scalar, Score
 
 FRAME_ID_CHARACTERS = 100
 """The longest frame id that is read. Ours have 26; a longer one would make the keys of its frame in stores grow."""
@@ -25,6 +25,9 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     `score` is the probability of the last class for a binary model, the value for a regression, and one
     list of class probabilities per row for a multiclass model. `label` is what the model itself predicts, one of
     `classes`, or the value for a regression; where a router recorded none, the likelier class counts.
+    `label_probability` is the probability with which the row's label is seen, given its answer: empty where it is 1
+    for all, 0 for a row whose label does not count. `metric` decides the experiment, and `segments` are the keys of
+    `context` that its effect is shown for. `value` is the formula of the metric of that name.
     """
 
     model: str
@@ -41,6 +44,10 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     time_zone: str = "UTC"
     log_loss_clip: float = LOG_LOSS_CLIP
     label_range: tuple[float, float] | None = None
+    error_limit: float | None = None
+    metric: str = ""
+    segments: list[str] = []
+    value: str = ""
     variant: str | None = None
     served_variant: str | None = None
     assignment_probability: float = 1.0
@@ -53,6 +60,7 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     statuses: dict[str, list[str]] = {}
     degraded: list[bool] = []
     latency_ms: list[float] = []
+    label_probability: list[float] = []
 
     def __len__(self) -> int:
         return len(self.unit)
@@ -83,21 +91,47 @@ class UnansweredBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         return len(self.unit)
 
 
+class ShadowBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What another variant would have answered to rows of an earlier frame in the same partition, in shadow.
+
+    One of the variant that answered and `variant`, which did in shadow, is the `champion`. `row` has the numbers of the
+    rows in the frame `frame_id`; the other lists have one entry for each, as in a PredictionBlock.
+    """
+
+    frame_id: str
+    experiment: str
+    epoch: int
+    champion: str
+    variant: str
+    version: str
+    row: list[int]
+    score: Sequence[Score]
+    label: list[Scalar] = []
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
 class PredictionFrame(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One micro-batch of the router. Row numbers run on through the blocks; unanswered rows have none."""
+    """One micro-batch of the router. Row numbers run on through the blocks; unanswered rows have none.
+
+    Shadow scores come in a frame of their own, after the answers have gone.
+    """
 
     blocks: list[PredictionBlock]
     unanswered: list[UnansweredBlock] = []
+    shadows: list[ShadowBlock] = []
 
 
 class FeedbackGiven(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The outcome that someone reported for one prediction."""
+    """What someone reported on one prediction; `outcome` is the value, whatever its `kind`."""
 
     frame_id: str
     row: int
     outcome: Outcome
     given_at: float
     source: str = ""
+    kind: FeedbackKind = "outcome"
 
 
 class FeedbackFrame(msgspec.Struct, frozen=True):

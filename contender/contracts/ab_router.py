@@ -15,7 +15,7 @@ from contender.contracts.problems import (
     ProblemDetails,
     ProblemType,
 )
-from contender.contracts.values import ClockName, Hypothesis, Missing, Scalar, Score
+from contender.contracts.values import ClockName, Correction, Hypothesis, Missing, OutcomeDesign, Scalar, Score
 
 UNKNOWN_MODEL = ProblemType("unknown-model", 404, "No model of that name is registered.")
 UNKNOWN_EXPERIMENT = ProblemType("unknown-experiment", 404, "No experiment has that name.")
@@ -32,6 +32,7 @@ def _between(bounds: tuple[float, float]) -> msgspec.Meta:
 
 _Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{limits.NAME.pattern}$"})]
 _Text = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": limits.TEXT_CHARACTERS})]
+_Formula = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.FORMULA_CHARACTERS})]
 _FEW = msgspec.Meta(extra_json_schema={"maxProperties": limits.KEYS})
 _SOME_ROWS = msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": limits.ROWS})
 _SOME_VARIANTS = msgspec.Meta(extra_json_schema={"minItems": limits.VARIANTS[0], "maxItems": limits.VARIANTS[1]})
@@ -46,10 +47,14 @@ class VariantAllocation(msgspec.Struct, frozen=True):
 
 
 class Guardrail(msgspec.Struct, frozen=True):
-    """A metric that the challenger must not harm by more than `margin`, in the metric's own unit."""
+    """A metric that the challenger must not harm by more than `margin`, in the metric's own unit.
+
+    With a `segment`, one of the experiment's `segments`, it must not harm the rows of any of its values.
+    """
 
     metric: str
     margin: Annotated[float, _between(limits.MARGINS)] = 0.0
+    segment: str = ""
 
 
 class Design(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +76,20 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
         tuning_n: the rows at which the interval is tightest.
         horizon_rows: a planned end: half of alpha is spent on one look at so many rows.
         log_loss_clip: probabilities count as at least this, and at most 1 minus this.
-        label_range: the lowest and the highest outcome of a regression; others are refused and counted. Null: any
+        label_range: the lowest and the highest outcome of a regression; others are refused and counted. Null: the range
+            of the versions' training targets, widened by its own width on both sides; where they record none, any
             number counts.
+        error_limit: errors of a regression count as at most this in the winsorised metrics.
+        outcome: whether an outcome would be the same under any answer. If so, the other variants score rows in shadow,
+            and the effect is the difference of two scores of the same rows.
+        shadow_share: the share of rows that are scored in shadow.
+        labels_seen_if: a formula of the answer, such as `score < 0.3`: a label is seen only where it is true. Empty:
+            whatever the answer.
+        exploration_share: the share of the other rows whose label is seen all the same, since the application is asked
+            to act so; 1 over a whole number.
+        segments: keys of the context whose values the effect is shown for.
+        correction: how metrics that do not decide allow for their number.
+        value: the formula of the metric `value`, such as `if(outcome == 1, 20, 0) - if(score > 0.3, 2, 0)`.
     """
 
     metric: str
@@ -91,6 +108,14 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
     horizon_rows: Annotated[int, _between(limits.HORIZON_ROWS)] | None = None
     log_loss_clip: Annotated[float, _between(limits.CLIPS)] = LOG_LOSS_CLIP
     label_range: tuple[float, float] | None = None
+    error_limit: Annotated[float, _between(limits.ERROR_LIMITS)] | None = None
+    outcome: OutcomeDesign = "may depend on the answer"
+    shadow_share: Annotated[float, _between(limits.SHADOW_SHARES)] = 1.0
+    labels_seen_if: _Formula = ""
+    exploration_share: Annotated[float, _between(limits.EXPLORATION_SHARES)] = 0.0
+    segments: Annotated[list[str], msgspec.Meta(extra_json_schema={"maxItems": limits.SEGMENTS})] = []
+    correction: Correction = "none"
+    value: _Formula = ""
 
 
 class ExperimentRevision(Design, frozen=True, kw_only=True):
@@ -170,7 +195,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A prediction; feedback refers to it by `prediction_id`.
 
     `degraded` says that defaults stood in for features, or a fallback for the version. `inputs` are the values that
-    the version got, for a row with `return_inputs`.
+    the version got, for a row with `return_inputs`. Where `explore` is true, the application is asked to act so that
+    the label is seen, whatever the answer: the experiment declares which labels are not (`labels_seen_if`).
     """
 
     prediction_id: str
@@ -181,6 +207,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     outputs: Outputs
     degraded: bool
     inputs: dict[str, Scalar] = {}
+    explore: bool = False
 
 
 class RefusedRow(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ import msgspec
 from contender.contracts.metrics import MetricName
 from contender.contracts.operation import Operation
 from contender.contracts.problems import JOURNAL_FULL, RECORD_TOO_LARGE, ProblemType
-from contender.contracts.values import Missing, Outcome
+from contender.contracts.values import EstimatorName, Missing, Outcome
 
 OUTCOME_CHARACTERS = 1000
 """The longest outcome that is a text."""
@@ -23,21 +23,33 @@ RESULTS_UNAVAILABLE = ProblemType(
 )
 
 
-class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The outcome of one prediction. `time`, in seconds since the Unix epoch, is when it was known; default now."""
+class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is reported on one prediction: exactly one of its outcome, a rating, a reward, a conversion or a complaint.
+
+    A `conversion` or `complaint` of false takes one back. `time`, in seconds since the Unix epoch, is when it was
+    known; default now.
+    """
 
     prediction_id: str
-    outcome: Outcome
+    outcome: Outcome | msgspec.UnsetType = msgspec.UNSET
     time: float | None = None
+    rating: float | msgspec.UnsetType = msgspec.UNSET
+    reward: float | msgspec.UnsetType = msgspec.UNSET
+    conversion: bool | msgspec.UnsetType = msgspec.UNSET
+    complaint: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One outcome, or many under `feedback`."""
+    """One report as a FeedbackItem has it, or many under `feedback`."""
 
     feedback: list[FeedbackItem] | msgspec.UnsetType = msgspec.UNSET
     prediction_id: str | msgspec.UnsetType = msgspec.UNSET
     outcome: Outcome | msgspec.UnsetType = msgspec.UNSET
     time: float | None = None
+    rating: float | msgspec.UnsetType = msgspec.UNSET
+    reward: float | msgspec.UnsetType = msgspec.UNSET
+    conversion: bool | msgspec.UnsetType = msgspec.UNSET
+    complaint: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class FeedbackAccepted(msgspec.Struct, frozen=True):
@@ -130,7 +142,8 @@ class Effect(msgspec.Struct, frozen=True):
 
     The interval is the one that all looks so far leave, and `p` the least of them. `days` is the sequence over whole
     days, as of the last whole cycle. `decides` marks the metric of the verdict; the others are not corrected for their
-    number.
+    number, unless `corrected`. `estimator` says what the effect is the difference of: rows that were assigned to either
+    variant, or two scores of the same rows.
     """
 
     estimate: float | None
@@ -142,6 +155,8 @@ class Effect(msgspec.Struct, frozen=True):
     lower_is_better: bool
     days: Sequence | None = None
     decides: bool = False
+    estimator: EstimatorName = "randomised"
+    corrected: bool = False
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -161,12 +176,14 @@ class Checks(msgspec.Struct, frozen=True):
     """Whether a challenger may be compared with the champion: p-values, each the least of all looks.
 
     `arrival` is about labels within the window, `tail` about those after it, `unanswered` about rows without a
-    prediction. Null: it can't be tested yet, or has no meaning.
+    prediction, `estimators` about the paired difference being that of assigned rows. Null: it can't be tested yet, or
+    has no meaning.
     """
 
     arrival: float | None = None
     tail: float | None = None
     unanswered: float | None = None
+    estimators: float | None = None
 
 
 class DayPoint(msgspec.Struct, frozen=True):
@@ -176,6 +193,51 @@ class DayPoint(msgspec.Struct, frozen=True):
     estimate: float
     low: float | None
     high: float | None
+
+
+class SegmentEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """The effect in the deciding metric among rows whose context has `value` at `segment`, one of the declared keys.
+
+    `found` says that it is one of those that differ, among all segments at a false discovery rate of alpha. A null
+    `value` stands for the rarer values together.
+    """
+
+    segment: str
+    value: str | None
+    n: int
+    estimate: float | None
+    low: float | None
+    high: float | None
+    found: bool = False
+
+
+class Constancy(msgspec.Struct, frozen=True):
+    """Whether the effect is the same on all days: the p-value, the least of all whole cycles, and the change a day.
+
+    Null where it can't be tested yet.
+    """
+
+    p: float | None = None
+    change_per_day: float | None = None
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """When a verdict may come if the effect stays as it is: after how many rows and days from now, as a median.
+
+    Both are null where it can't be said yet; `reachable` is false where the effect is too close to the margin for any
+    number of rows that the experiment may have.
+    """
+
+    rows_left: int | None = None
+    days_left: float | None = None
+    reachable: bool = True
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """The mean value of a variant's rows if the threshold of the formula were another."""
+
+    threshold: float
+    value: float
 
 
 class Days(msgspec.Struct, frozen=True):
@@ -215,6 +277,7 @@ _STATUSES = (
     "withheld: label arrival",
     "withheld: label tail",
     "withheld: unanswered rows",
+    "withheld: estimators disagree",
     "withheld: dominant unit",
     "withheld: too few",
 )
@@ -273,11 +336,12 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What became of predictions and of the reports on them. Every report is in exactly one of the last eight.
+    """What became of predictions and of the reports on them. Every report is in exactly one of the last nine.
 
     `unanswered` rows were assigned a variant and got no prediction; `predictions` leaves them out.
     `unmatched` counts reports without a prediction, `no_experiment` (`outside` in JSON) those on predictions of no
-    experiment, and `expired` late reports whose prediction had been deleted after its retention.
+    experiment, and `expired` late reports whose prediction had been deleted after its retention. `signals` are
+    ratings, rewards, conversions and complaints that count; `labelled` counts outcomes alone.
     """
 
     predictions: int = 0
@@ -292,6 +356,7 @@ class Counts(msgspec.Struct, frozen=True):
     unmatched: int = 0
     no_experiment: int = msgspec.field(default=0, name="outside")
     expired: int = 0
+    signals: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
         """The counts of both."""
@@ -309,7 +374,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     `offsets` are the offsets of the topics up to which records are counted, by topic and partition. `since`, in seconds
     since the Unix epoch, is set where older predictions are not counted: when the counts were begun, the topics did not
     hold them any more. `verdicts` has one for each challenger, and `verdict` sums them up; `checks` is by challenger,
-    and so is `timeline`: the effect in the deciding metric day by day, where it is a mean.
+    and so are `timeline`, the effect in the deciding metric day by day, where it is a mean; `weeks`, the effect of each
+    whole week or cycle alone; `constancy`, `segments`, and `forecast`. `value_curve` is by variant: what the formula of
+    the metric `value` would give at other thresholds.
     """
 
     experiment: str
@@ -335,6 +402,11 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     checks: dict[str, Checks] = {}
     days: Days | None = None
     timeline: dict[str, list[DayPoint]] = {}
+    weeks: dict[str, list[DayPoint]] = {}
+    constancy: dict[str, Constancy] = {}
+    segments: dict[str, list[SegmentEffect]] = {}
+    forecast: dict[str, Forecast] = {}
+    value_curve: dict[str, list[CurvePoint]] = {}
 
     def __str__(self) -> str:
         return self.verdict.sentence

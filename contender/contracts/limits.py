@@ -36,6 +36,14 @@ GUARDRAILS = 10
 EARLY_S = (0.0, 86_400.0)
 CLIPS = (1e-15, 0.1)
 REASON_CHARACTERS = 500
+SEGMENTS = 10
+"""Keys of the context whose values an experiment's effect is shown for."""
+SEGMENT_VALUES = 50
+"""Values of such a key that are told apart; rarer ones count together."""
+EXPLORATION_SHARES = (0.0, 0.5)
+SHADOW_SHARES = (0.0, 1.0)
+FORMULA_CHARACTERS = 1_000
+ERROR_LIMITS = (1e-12, 1e12)
 WALL_S = 300.0
 """How far the own time of a row may be off under the clock `wall`."""
 WINDOWS_S = (1.0, 10 * 365.25 * 86_400)

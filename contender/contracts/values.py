@@ -15,6 +15,19 @@ ClockName = Literal["wall", "event"]
 
 Hypothesis = Literal["superiority", "non-inferiority", "no difference"]
 """What a verdict claims: one is better, the challenger is not worse by a margin, or the two differ by less than it."""
+
+OutcomeDesign = Literal["may depend on the answer", "independent of the answer"]
+"""Whether the outcome of a row would be the same under any answer, as a flight's delay is and a click is not."""
+
+FeedbackKind = Literal["outcome", "rating", "reward", "conversion", "complaint"]
+"""What a report is about: what came true, or how the answer was taken."""
+
+Correction = Literal["none", "holm"]
+"""How the metrics that do not decide allow for their number: not at all, or by Holm's procedure."""
+
+EstimatorName = Literal["randomised", "paired"]
+"""The difference between rows that were assigned to either variant, or that of two scores of the same rows."""
+
 Dtype = Literal["float", "integer", "string", "boolean"]
 
 REQUEST = "request"

@@ -19,6 +19,7 @@ from shared.events import (
     FeedbackGiven,
     PredictionBlock,
     PredictionFrame,
+    ShadowBlock,
     UnansweredBlock,
 )
 from shared.topics import Topic, cloud_event_headers
@@ -50,6 +51,10 @@ EXAMPLES: dict[str, msgspec.Struct] = {
                 time_zone="Europe/Berlin",
                 log_loss_clip=0.001,
                 label_range=(-60.0, 600.0),
+                error_limit=120.0,
+                metric="value",
+                segments=["origin"],
+                value="if(outcome == 'late', 1, 0)",
                 variant="challenger",
                 served_variant="champion",
                 assignment_probability=0.25,
@@ -62,6 +67,7 @@ EXAMPLES: dict[str, msgspec.Struct] = {
                 statuses={"origin_delays:mean_dep_delay_1h": ["PRESENT", "NOT_FOUND"]},
                 degraded=[False, True],
                 latency_ms=[1.25, 2.5],
+                label_probability=[1.0, 0.01],
             )
         ],
         [
@@ -82,12 +88,25 @@ EXAMPLES: dict[str, msgspec.Struct] = {
                 reason=["refused", "failed"],
             )
         ],
+        [
+            ShadowBlock(
+                frame_id="018f0000-frame",
+                experiment="delays-2",
+                epoch=2,
+                champion="champion",
+                variant="challenger",
+                version=V2,
+                row=[0, 2],
+                score=[[0.5, 0.25, 0.125, 0.125], [0.0, 1.0, 0.0, 0.0]],
+                label=["on time", "late"],
+            )
+        ],
     ),
     "feedback": FeedbackFrame(
         [
-            FeedbackGiven("018f0000-frame", 0, outcome=True, given_at=1357020000.0, source="user"),
-            FeedbackGiven("018f0000-frame", 1, outcome="late", given_at=1357020001.5, source="labels"),
-            FeedbackGiven("018f0000-frame", 2, outcome=12.5, given_at=1357020002.0, source="labels"),
+            FeedbackGiven("018f0000-frame", 0, outcome=True, given_at=1357020000.0, source="user", kind="conversion"),
+            FeedbackGiven("018f0000-frame", 1, outcome=4, given_at=1357020001.5, source="labels", kind="rating"),
+            FeedbackGiven("018f0000-frame", 2, outcome=12.5, given_at=1357020002.0, source="labels", kind="reward"),
         ]
     ),
     "experiments": ExperimentRevision(
@@ -102,7 +121,7 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         metric="log_loss",
         hypothesis="non-inferiority",
         margin=0.001,
-        guardrails=[Guardrail("accuracy", 0.01), Guardrail("brier", 0.002)],
+        guardrails=[Guardrail("accuracy", 0.01, "origin"), Guardrail("brier", 0.002, "carrier")],
         window_s=86400.0,
         missing="negative",
         early_s=0.5,
@@ -115,6 +134,14 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         horizon_rows=20000,
         log_loss_clip=0.001,
         label_range=(-60.0, 600.0),
+        error_limit=120.0,
+        outcome="independent of the answer",
+        shadow_share=0.5,
+        labels_seen_if="score < 0.3",
+        exploration_share=0.01,
+        segments=["origin", "carrier"],
+        correction="holm",
+        value="if(outcome == 'late', 1, 0)",
         coverage=0.5,
         fallback_value=0.5,
         changed_at=1357016400.5,
@@ -142,6 +169,8 @@ EXAMPLES: dict[str, msgspec.Struct] = {
             lower_is_better=True,
             days=Sequence(-0.11, -0.01, 0.02, 7),
             decides=True,
+            estimator="paired",
+            corrected=True,
         ),
         whole_days=7,
         offsets={"predictions": {"0": 410}, "feedback": {"0": 377}},

@@ -15,11 +15,11 @@ from contender.contracts.metrics.average_precision import AVERAGE_PRECISION
 from contender.contracts.metrics.brier import BRIER
 from contender.contracts.metrics.calibration_error import CALIBRATION_ERROR
 from contender.contracts.metrics.log_loss import LOG_LOSS
-from contender.contracts.metrics.metric import LOG_LOSS_CLIP, Metric
+from contender.contracts.metrics.metric import LABELLED, LOG_LOSS_CLIP, SERVED, Metric
 from contender.contracts.metrics.squared_error import SQUARED_ERROR
 from contender.contracts.tasks import Task
 
-__all__ = ["LOG_LOSS_CLIP", "METRICS", "Metric", "MetricName", "metric_named", "metrics_of"]
+__all__ = ["LABELLED", "LOG_LOSS_CLIP", "METRICS", "SERVED", "Metric", "MetricName", "metric_named", "metrics_of"]
 
 METRICS: tuple[Metric, ...] = (
     LOG_LOSS,

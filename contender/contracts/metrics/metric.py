@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contender.contracts.tasks import Task
+from contender.contracts.values import FeedbackKind
 
 Floats = NDArray[np.float64]
 RowValues = Callable[[Floats, Floats], Floats]
@@ -32,6 +33,10 @@ AREA, AVERAGE_PRECISION, CALIBRATION = "area", "average_precision", "calibration
 """The metric is computed from how the scores of each class are distributed."""
 
 
+LABELLED, SERVED = "labelled", "served"
+"""Two ledgers (`Metric.ledger`): rows that have an outcome, and all rows that were answered."""
+
+
 @dataclass(frozen=True, eq=False)
 class Metric:
     """How good predictions were.
@@ -42,6 +47,9 @@ class Metric:
     own decision. `scored_tasks` are the tasks of a metric that is not a mean. `stored_with` names another metric whose
     stored totals serve this one too. A metric that may not decide (`may_decide`) is shown alone. `value_range`
     bounds the values of rows, where something does.
+
+    `feedback` is the kind of report that the metric is about, None for one that is known with the answer. A metric
+    `of_all_rows` counts a row without a report as 0, as it does where nobody complains; others leave it out.
     """
 
     name: str
@@ -55,6 +63,15 @@ class Metric:
     stored_with: str = ""
     may_decide: bool = True
     value_range: ValueRange | None = None
+    feedback: FeedbackKind | None = "outcome"
+    of_all_rows: bool = False
+
+    @property
+    def ledger(self) -> str:
+        """Which rows its sums are over: those with an outcome, all that were answered, or those with such a report."""
+        if self.feedback == "outcome":
+            return LABELLED
+        return SERVED if self.feedback is None or self.of_all_rows else self.feedback
 
     @property
     def totals_name(self) -> str:

@@ -5,13 +5,13 @@ stored with these two marks, so that a record that is read again is known to be 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from contender.contracts.feedback_service import Counts
-from contender.contracts.metrics import METRICS
+from contender.contracts.metrics import LABELLED, METRICS
 from services.feedback_service.domain.labelling import RowChanges
 from services.feedback_service.domain.snapshots import CohortSnapshot, DaySnapshot
 from services.feedback_service.domain.sums import sums_of
@@ -30,6 +30,7 @@ class CellEntry(msgspec.Struct, frozen=True, array_like=True):
     assumed: SumsEntry
     unanswered: dict[int, int] = {}
     late: dict[int, int] = {}
+    ledgers: dict[str, SumsEntry] = {}
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Cell:
     """Some rows of one variant, and their labels.
 
     `rows`, `unanswered` and `late` count rows by the unit's bucket: those with a prediction, those without, and those
-    whose label came after their window alone.
+    whose label came after their window alone. `ledgers` are further sums, by `Metric.ledger` or by segment.
 
     The marks are those that it was loaded with: it holds frames and reports up to them, whatever is read again.
     `folded_until` is the number of the first cohort that is not in it, for cells of matured rows.
@@ -52,6 +53,7 @@ class Cell:
     assumed: ExactSums = field(default_factory=ExactSums)
     unanswered: Counter[int] = field(default_factory=Counter)
     late: Counter[int] = field(default_factory=Counter)
+    ledgers: dict[str, ExactSums] = field(default_factory=dict)
 
     def add_predictions(self, buckets: Sequence[int], *, degraded: int, fallbacks: int) -> None:
         """Count predictions."""
@@ -72,6 +74,12 @@ class Cell:
             self.late[bucket] += sign * rows
         self.labelled.add(sign, changes.labelled)
         self.assumed.add(sign, changes.assumed)
+        for name, added in changes.ledgers.items():
+            self.ledger(name).add(sign, added)
+
+    def ledger(self, name: str) -> ExactSums:
+        """The further sums of that name."""
+        return self.ledgers.setdefault(name, ExactSums())
 
     def count(self, sign: int, counts: Mapping[str, int]) -> None:
         """Add or take back counts alone."""
@@ -86,6 +94,8 @@ class Cell:
         self.late.update(other.late)
         self.labelled.absorb(other.labelled)
         self.assumed.absorb(other.assumed)
+        for name, sums in other.ledgers.items():
+            self.ledger(name).absorb(sums)
 
     def published_counts(self) -> Counts:
         """The counts as they are published."""
@@ -102,11 +112,16 @@ class Cell:
             is_matured,
             nonzero(self.unanswered),
             nonzero(self.late),
+            {name: sums.snapshot() for name, sums in self._kept_ledgers()},
         )
+
+    def _kept_ledgers(self) -> Iterator[tuple[str, ExactSums]]:
+        return ((name, sums) for name, sums in sorted(self.ledgers.items()) if not sums.is_empty)
 
     def day(self, number: int, *, assume_negative: bool) -> DaySnapshot:
         """The cell as a day is published; with `assume_negative` its unlabelled rows count as negative."""
         parts = [self.labelled.snapshot(), *([self.assumed.snapshot()] if assume_negative else [])]
+        parts += [self.ledgers[name].snapshot() for name in _LEDGERS if name in self.ledgers]
         totals: dict[str, dict[int, float]] = {}
         for part in parts:
             for name, by_key in part.totals.items():
@@ -129,6 +144,7 @@ class Cell:
             self.assumed.entry(),
             nonzero(self.unanswered),
             nonzero(self.late),
+            {name: sums.entry() for name, sums in self._kept_ledgers()},
         )
         return msgspec.msgpack.encode(entry)
 
@@ -146,9 +162,11 @@ class Cell:
             ExactSums.of(entry.assumed),
             Counter(entry.unanswered),
             Counter(entry.late),
+            {name: ExactSums.of(sums) for name, sums in entry.ledgers.items()},
         )
 
 
+_LEDGERS = sorted({metric.ledger for metric in METRICS} - {LABELLED})
 _SUMS = {metric.name: sums_of(metric) for metric in METRICS}
 
 _CELLS = msgspec.msgpack.Decoder(CellEntry)

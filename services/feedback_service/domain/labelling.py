@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from contender.contracts.metrics import metrics_of
+from contender.contracts.metrics import LABELLED, metrics_of
 from contender.contracts.tasks import task_named
 from services.feedback_service.domain.entries import CONVERTING, BlockEntry
 from services.feedback_service.domain.reports import RowReports
@@ -32,13 +32,15 @@ class RowLabel:
 class RowChanges:
     """What rows of one block and one cohort add, or take back.
 
-    `late` counts the rows by the unit's bucket that have a label after their window and none within it.
+    `late` counts the rows by the unit's bucket that have a label after their window and none within it. `ledgers` are
+    what they add to further sums (`Cell.ledgers`).
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     late: Counter[int] = field(default_factory=Counter)
     labelled: list[RowAdditions] = field(default_factory=list)
     assumed: list[RowAdditions] = field(default_factory=list)
+    ledgers: dict[str, list[RowAdditions]] = field(default_factory=dict)
 
 
 def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, metrics: bool = True) -> RowChanges:
@@ -99,4 +101,5 @@ def _additions(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> list[Row
         buckets=block.buckets[indexes],
         log_loss_clip=block.log_loss_clip,
     )
-    return row_additions(metrics_of(task_named(block.task)), labelled)
+    metrics = [metric for metric in metrics_of(task_named(block.task)) if metric.ledger == LABELLED]
+    return row_additions(metrics, labelled)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contender.contracts.feedback_service import Counts
-from contender.contracts.metrics import METRICS, Metric
+from contender.contracts.metrics import LABELLED, METRICS, Metric
 from services.feedback_service.domain.snapshots import (
     CohortSnapshot,
     DaySnapshot,
@@ -123,9 +123,11 @@ def _merged_days(
 def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally:
     total = Tally()
     for cohort in cohorts:
-        metrics = _metrics(cohort.labelled)
+        metrics = _metrics(cohort.labelled, LABELLED)
         if assume_negative:
-            metrics = _merged(metrics, _metrics(cohort.assumed))
+            metrics = _merged(metrics, _metrics(cohort.assumed, LABELLED))
+        for name, sums in cohort.ledgers.items():
+            metrics |= _metrics(sums, name)
         total += Tally(
             cohort.counts,
             rows=dense(cohort.rows, BUCKETS),
@@ -137,9 +139,9 @@ def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally
     return total
 
 
-def _metrics(sums: SumsSnapshot) -> dict[str, MetricSums]:
-    """The sums by metric; a metric that this release lacks is left out."""
-    known = [metric for metric in METRICS if metric.totals_name in sums.totals]
+def _metrics(sums: SumsSnapshot, ledger: str) -> dict[str, MetricSums]:
+    """The sums of a ledger by metric; a metric that this release lacks is left out."""
+    known = [metric for metric in METRICS if metric.ledger == ledger and metric.totals_name in sums.totals]
     return {metric.name: sums_of(metric).read(sums.rows, sums.totals[metric.totals_name]) for metric in known}
 
 

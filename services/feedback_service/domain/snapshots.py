@@ -22,7 +22,7 @@ class CohortSnapshot(msgspec.Struct, frozen=True, array_like=True):
 
     `rows` counts predictions by bucket, and `unanswered` the rows that got none. `assumed` holds unlabelled rows taken
     for negative, for experiments whose missing labels mean that. `late` counts rows by bucket whose label came after
-    the window.
+    the window. `ledgers` are further sums: by `Metric.ledger`, and by segment.
     """
 
     matures_at: float
@@ -33,6 +33,7 @@ class CohortSnapshot(msgspec.Struct, frozen=True, array_like=True):
     is_matured: bool = False
     unanswered: dict[int, int] = {}
     late: dict[int, int] = {}
+    ledgers: dict[str, SumsSnapshot] = {}
 
 
 class DaySnapshot(msgspec.Struct, frozen=True, array_like=True):

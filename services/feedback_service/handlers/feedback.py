@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from msgspec import UNSET
+
 from contender.contracts.feedback_service import OUTCOME_CHARACTERS, FeedbackItem
 from contender.contracts.problems import FieldError
 from services.feedback_service.errors import InvalidFeedback, TooManyOutcomes
@@ -81,6 +83,8 @@ class SubmitFeedback:
             return FieldError("prediction_id", f"names shard {identity.shard}; there are {self.partitions}")
         if created_at(identity.frame_id, now) > now + _AHEAD_S:
             return FieldError("prediction_id", "lies in the future: no router has answered it")
+        if item.outcome is UNSET:
+            return FieldError("outcome", "is missing")
         given_at = now if item.time is None else item.time
         for field, fault in (("outcome", _outcome_fault(item)), ("time", _time_fault(given_at, now))):
             if fault:

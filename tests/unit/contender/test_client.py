@@ -197,7 +197,7 @@ def test_a_design_is_declared_by_name():
     guardrails = [Guardrail("auc", 0.01), {"metric": "brier"}]
     services.client.experiment("churn", challenger="new", guardrails=guardrails, time_zone="Asia/Tokyo", **design)
     assert design.items() <= services.body.items()
-    assert services.body["guardrails"] == [{"metric": "auc", "margin": 0.01}, {"metric": "brier"}]
+    assert services.body["guardrails"] == [{"metric": "auc", "margin": 0.01, "segment": ""}, {"metric": "brier"}]
     assert services.body["time_zone"] == "Asia/Tokyo"
 
 

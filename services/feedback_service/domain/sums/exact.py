@@ -26,10 +26,14 @@ class SumsEntry(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class RowAdditions:
-    """What one labelled row adds: by `Metric.totals_name` a key, and a value in units of `to_fixed_point`."""
+    """What one row adds: by `Metric.totals_name` a key, and a value in units of `to_fixed_point`.
+
+    `weight` is the rows that it stands for: more than one where most labels like its own are never seen.
+    """
 
     bucket: int
     totals: list[tuple[str, int, int]]
+    weight: int = 1
 
 
 @dataclass(slots=True)
@@ -42,7 +46,7 @@ class ExactSums:
     def add(self, sign: int, rows: Iterable[RowAdditions]) -> None:
         """Add (sign 1) or take back (sign -1) rows."""
         for row in rows:
-            self.rows[row.bucket] += sign
+            self.rows[row.bucket] += sign * row.weight
             for metric, key, units in row.totals:
                 self.totals[metric][key] += sign * units
 
@@ -58,6 +62,11 @@ class ExactSums:
         return SumsSnapshot(
             rows, {metric: {key: from_fixed_point(u) for key, u in row.items()} for metric, row in totals.items()}
         )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was added, or all of it was taken back."""
+        return not any(self.rows.values())
 
     def entry(self) -> SumsEntry:
         """The sums as they are stored."""
