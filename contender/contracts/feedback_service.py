@@ -58,30 +58,6 @@ class FeedbackAccepted(msgspec.Struct, frozen=True):
     accepted: int
 
 
-class ExperimentSummary(msgspec.Struct, frozen=True):
-    """An experiment in the list of experiments.
-
-    `verdict` and what follows are as of `as_of`, when its results were last kept; null before the first time.
-    """
-
-    name: str
-    status: str
-    model: str
-    metric: str
-    variants: list[str]
-    verdict: str | None = None
-    sentence: str | None = None
-    matured: int | None = None
-    whole_days: int | None = None
-    as_of: float | None = None
-
-
-class ExperimentSummaries(msgspec.Struct, frozen=True):
-    """The experiments that were announced or have predictions, by name."""
-
-    experiments: list[ExperimentSummary]
-
-
 class Interval(msgspec.Struct, frozen=True):
     """A mean with the interval that holds it at every look; `low` and `high` are null while unknown."""
 
@@ -157,6 +133,32 @@ class Effect(msgspec.Struct, frozen=True):
     decides: bool = False
     estimator: EstimatorName = "randomised"
     corrected: bool = False
+
+
+class ExperimentSummary(msgspec.Struct, frozen=True):
+    """An experiment in the list of experiments.
+
+    `verdict` and what follows are as of `as_of`, when its results were last kept; null before the first time. `effect`
+    is that of the challenger which the verdict is about, in the metric that decides.
+    """
+
+    name: str
+    status: str
+    model: str
+    metric: str
+    variants: list[str]
+    verdict: str | None = None
+    sentence: str | None = None
+    matured: int | None = None
+    whole_days: int | None = None
+    as_of: float | None = None
+    effect: Effect | None = None
+
+
+class ExperimentSummaries(msgspec.Struct, frozen=True):
+    """The experiments that were announced or have predictions, by name."""
+
+    experiments: list[ExperimentSummary]
 
 
 class Split(msgspec.Struct, frozen=True):

@@ -1,24 +1,20 @@
 """The dashboard's pages: the list of experiments, and the results of each."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 from fastapi import Request
 from starlette.responses import HTMLResponse
 
-from contender.contracts.feedback_service import DayPoint, Effect, Interval
+from contender.contracts.feedback_service import Constancy, Effect, Forecast, Interval
 from contender.contracts.metrics import metric_named
 from services.feedback_service.domain.split import BLOCKING_P
+from services.feedback_service.drawings import axis, curve, value_curves
 from services.feedback_service.handlers import ReadResults
 from shared.pages import Pages
 
 UNKNOWN = "?"
-_WIDTH, _MARGIN = 240.0, 8.0
-_CURVE = 640.0, 180.0
-_BELOW = 16.0
-"""The space below a curve, for its dates."""
 _SMALLEST_P = 1e-6
 _UNITS_S = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1.0))
 _STATES = {
@@ -31,71 +27,8 @@ _CHECKS = {
     "arrival": ("Labels arrive alike", "Labels do not arrive alike"),
     "tail": ("Late labels are alike", "Late labels are not alike"),
     "unanswered": ("Unanswered rows are alike", "Unanswered rows are not alike"),
+    "estimators": ("Paired and assigned rows agree", "Paired and assigned rows disagree"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """The axis that the effects in one metric share: from `-reach` to `reach`, zero in the middle.
-
-    `better_left` says that the challenger is better left of zero.
-    """
-
-    reach: float
-    better_left: bool
-    width: float = _WIDTH
-
-    def x(self, value: float) -> float:
-        """Where a value lies, in units of the drawing."""
-        return self.width / 2 + (self.width / 2 - _MARGIN) * max(-1.0, min(1.0, value / self.reach))
-
-
-def axis(effects: Iterable[Effect]) -> Axis | None:
-    """The axis of all challengers' effects in one metric; None while none has an interval."""
-    known = [effect for effect in effects if effect.low is not None and effect.high is not None]
-    if not known:
-        return None
-    ends = [abs(end) for effect in known for end in (effect.low, effect.high, effect.estimate) if end is not None]
-    return Axis(max(ends) or 1.0, known[0].lower_is_better)
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A drawing of an effect over days: points as SVG has them, where zero lies, and where whole cycles end."""
-
-    line: str
-    band: str
-    zero: float
-    cycles: list[float]
-    top: float
-    bottom: float
-    width: float = _CURVE[0]
-    height: float = _CURVE[1]
-
-
-def curve(points: Sequence[DayPoint], cycle_days: int) -> Curve | None:
-    """The drawing of an effect day by day; None below two days."""
-    if len(points) < 2:  # noqa: PLR2004 - a line has two ends
-        return None
-    values = [0.0, *(end for point in points for end in (point.estimate, point.low, point.high) if end is not None)]
-    bottom, top = min(values), max(values)
-    height = _CURVE[1] - _BELOW
-
-    def at(index: int, value: float) -> str:
-        return f"{_CURVE[0] * index / (len(points) - 1):.1f},{height * (top - value) / ((top - bottom) or 1.0):.1f}"
-
-    bounded = [(index, point) for index, point in enumerate(points) if point.low is not None and point.high is not None]
-    band = [at(index, point.high or 0.0) for index, point in bounded]
-    band += [at(index, point.low or 0.0) for index, point in reversed(bounded)]
-    ends = range(cycle_days - 1, len(points), cycle_days) if cycle_days else ()
-    return Curve(
-        " ".join(at(index, point.estimate) for index, point in enumerate(points)),
-        " ".join(band),
-        round(height * top / ((top - bottom) or 1.0), 1),
-        [round(_CURVE[0] * end / (len(points) - 1), 1) for end in ends],
-        top,
-        bottom,
-    )
 
 
 def tone(effect: Effect) -> str:
@@ -143,6 +76,31 @@ def check(p: float | None, name: str) -> tuple[str, bool]:
     return (f"{failed} (p {chance(p)})", True) if p < BLOCKING_P else (passed, False)
 
 
+def over_time(found: Constancy, alpha: float) -> str:
+    """Whether the effect stays the same, in words; nothing while it can't be tested."""
+    if found.p is None or found.change_per_day is None:
+        return ""
+    if found.p >= alpha:
+        return f"No change of the effect over the days is shown (p {chance(found.p)})."
+    return f"The effect changes over the days, by {signed(found.change_per_day)} a day (p {chance(found.p)})."
+
+
+def ahead(forecast: Forecast) -> str:
+    """When a verdict may come, in words; nothing while that can't be said."""
+    if not forecast.reachable:
+        return "At this margin no verdict is in reach: the effect is too small."
+    if forecast.days_left is None or forecast.rows_left is None:
+        return ""
+    days = max(1, round(forecast.days_left))
+    left = "1 day" if days == 1 else f"{days:,} days"
+    return f"As likely as not a verdict comes within about {left}, after {forecast.rows_left:,} more rows."
+
+
+def corrected(effects: Mapping[str, Mapping[str, Effect]]) -> bool:
+    """Whether the metrics that do not decide are corrected for their number."""
+    return any(effect.corrected for by_metric in effects.values() for effect in by_metric.values())
+
+
 pages = Pages(
     Path(__file__).parent / "templates",
     {
@@ -156,6 +114,10 @@ pages = Pages(
         "duration": duration,
         "state": state,
         "check": check,
+        "corrected": corrected,
+        "over_time": over_time,
+        "ahead": ahead,
+        "value_curves": value_curves,
         "segment": lambda name: quote(name, safe=""),
     },
 )

@@ -142,7 +142,7 @@ def _numbers(contest: Contest, evidence: Evidence, effect: RowLook) -> str:
 def _harm_sentence(contest: Contest, evidence: Evidence, harm: Harm) -> str:
     shown = sentences.difference(contest, harm.effect.look, harm.effect.intervals.two_sided)
     return (
-        f"Stopped: {contest.challenger} is worse than {contest.champion} in {harm.metric} by more than "
+        f"Guardrail breached: {contest.challenger} is worse than {contest.champion} in {harm.metric} by more than "
         f"{harm.margin:.3g}: {shown}; {sentences.rows(contest, evidence.checks)}."
     )
 
@@ -213,7 +213,7 @@ def contradiction(contest: Contest, effect: ConfidenceSequence, at: float) -> st
 def question(contest: Contest, evidence: Evidence, status: VerdictStatus, at: float) -> str:
     """The sentence on a verdict after which a check failed, or a guardrail was breached."""
     if status == "stopped: guardrail" and evidence.harm is not None:
-        reason = _harm_sentence(contest, evidence, evidence.harm).removeprefix("Stopped: ").removesuffix(".")
+        reason = _harm_sentence(contest, evidence, evidence.harm).removeprefix("Guardrail breached: ").removesuffix(".")
     else:
         reason = sentences.failure(contest, evidence.checks, status)
     return f"In question since {sentences.moment(at)}: {reason}."

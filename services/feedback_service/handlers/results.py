@@ -67,6 +67,7 @@ class ReadResults:
             matured=sum(variant.matured for variant in results.variants),
             whole_days=results.days.whole if results.days else None,
             as_of=results.updated_at,
+            effect=results.effects.get(results.verdict.challenger, {}).get(results.metric),
         )
 
     async def results(self, name: str) -> Results:

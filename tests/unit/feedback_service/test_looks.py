@@ -202,7 +202,9 @@ def test_a_breached_guardrail_stops_without_whole_days():
     declared = {"metric": "auc", "guardrails": [Guardrail("brier", 0.01)], "cycle_days": 7, "cycle_reason": ""}
     found = verdict(World(declared=declared), rows(seeded(), 4000, (0.25, 0.5)))
     assert found.status == "stopped: guardrail"
-    assert found.sentence.startswith("Stopped: challenger is worse than champion in Brier score by more than 0.01: ")
+    assert found.sentence.startswith(
+        "Guardrail breached: challenger is worse than champion in Brier score by more than 0.01: "
+    )
     declared["guardrails"] = [Guardrail("brier", 0.1)]
     assert verdict(World(declared=declared), rows(seeded(), 4000, (0.25, 0.5))).status == "collecting"
 

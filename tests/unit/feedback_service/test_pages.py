@@ -1,9 +1,25 @@
 """What the pages draw and how they say numbers."""
 
+import re
+
+import msgspec
 import pytest
 
-from contender.contracts.feedback_service import DayPoint, Effect
-from services.feedback_service.pages import axis, chance, check, curve, duration, state
+from contender.contracts.feedback_service import (
+    GET_RESULTS,
+    Checks,
+    Constancy,
+    CurvePoint,
+    DayPoint,
+    Effect,
+    ExperimentSummary,
+    Forecast,
+    Results,
+    SegmentEffect,
+)
+from services.feedback_service.domain.split import BLOCKING_P
+from services.feedback_service.drawings import axis, curve, value_curves
+from services.feedback_service.pages import ahead, chance, check, duration, over_time, pages, state
 
 
 def effect(low: float | None, high: float | None, **changes) -> Effect:
@@ -12,11 +28,11 @@ def effect(low: float | None, high: float | None, **changes) -> Effect:
 
 
 def test_the_challengers_share_one_axis_a_metric_and_it_says_which_side_is_better():
-    shared = axis([effect(-0.1, 0.4), effect(-0.2, 0.1), effect(None, None)])
+    shared = axis([effect(-0.1, 0.4), effect(-0.2, 0.1), effect(None, None)], lower_is_better=True)
     assert (shared.reach, shared.better_left) == (0.4, True)
     assert shared.x(-0.4) < shared.x(0.0) < shared.x(0.4)
     assert shared.x(0.0) == shared.width / 2
-    assert axis([effect(None, None)]) is None
+    assert axis([effect(None, None)], lower_is_better=True) is None
 
 
 def test_a_curve_has_a_line_a_band_where_the_sequence_is_known_and_marks_at_whole_cycles():
@@ -49,3 +65,95 @@ def test_small_chances_are_not_zero_and_states_and_checks_are_words():
     assert check(None, "tail") == ("Late labels are alike: too early to say", False)
     assert check(1e-9, "arrival") == ("Labels do not arrive alike (p below 0.000001)", True)
     assert check(0.4, "unanswered") == ("Unanswered rows are alike", False)
+
+
+@pytest.mark.parametrize(
+    ("forecast", "words"),
+    [
+        (Forecast(), ""),
+        (Forecast(reachable=False), "At this margin no verdict is in reach: the effect is too small."),
+        (Forecast(1_200, 0.4), "As likely as not a verdict comes within about 1 day, after 1,200 more rows."),
+        (Forecast(12_000, 8.6), "As likely as not a verdict comes within about 9 days, after 12,000 more rows."),
+    ],
+)
+def test_what_lies_ahead_is_said_in_words(forecast, words):
+    assert ahead(forecast) == words
+
+
+def test_whether_the_effect_changes_is_said_in_words():
+    assert over_time(Constancy(), 0.05) == ""
+    assert over_time(Constancy(0.3, 0.001), 0.05).startswith("No change")
+    assert over_time(Constancy(0.003, -0.0012), 0.05) == "The effect changes over the days, by -0.0012 a day (p 0.003)."
+
+
+def test_the_values_at_other_thresholds_share_their_axes():
+    points = {"a": [CurvePoint(0.0, 1.0), CurvePoint(0.5, 3.0)], "b": [CurvePoint(0.5, 2.0), CurvePoint(1.0, 5.0)]}
+    drawn = value_curves(points)
+    assert (drawn.first, drawn.last, drawn.bottom, drawn.top) == (0.0, 1.0, 1.0, 5.0)
+    assert drawn.lines == {"a": "0.0,164.0 320.0,82.0", "b": "320.0,123.0 640.0,0.0"}
+    assert value_curves({"a": points["a"][:1]}) is None
+
+
+def text_of(page: bytes) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", page.decode()).split())
+
+
+def results(**changes) -> Results:
+    example = msgspec.convert(GET_RESULTS.answer_example, Results)
+    return msgspec.structs.replace(example, **changes)
+
+
+def shown(found: Results) -> str:
+    return text_of(bytes(pages.render("experiment.html", results=found, blocking_p=BLOCKING_P).body))
+
+
+def test_a_page_without_further_designs_says_nothing_of_them():
+    words = shown(results())
+    for absent in ("segment", "week by week", "thresholds", "same rows", "Paired", "Holm"):
+        assert absent not in words
+
+
+def test_a_page_shows_segments_weeks_pairs_values_and_what_lies_ahead():
+    known = results()
+    paired = msgspec.structs.replace(known.effects["challenger"]["log_loss"], estimator="paired", decides=True)
+    other = msgspec.structs.replace(paired, decides=False, corrected=True)
+    part = {"estimate": -0.2, "low": -0.3, "high": -0.1}
+    words = shown(
+        results(
+            effects={"challenger": {"log_loss": paired, "brier": other}},
+            variants=[
+                msgspec.structs.replace(variant, metrics={**variant.metrics, "brier": variant.metrics["log_loss"]})
+                for variant in known.variants
+            ],
+            checks={"challenger": Checks(estimators=1e-5)},
+            segments={
+                "challenger": [
+                    SegmentEffect(segment="plan", value="<pro>", n=1200, found=True, **part),
+                    SegmentEffect(segment="plan", value=None, n=7, estimate=None, low=None, high=None),
+                ]
+            },
+            weeks={"challenger": [DayPoint("2026-01-05", -0.1, -0.2, 0.05), DayPoint("2026-01-12", 0.1, None, None)]},
+            constancy={"challenger": Constancy(0.002, 0.0286)},
+            forecast={"challenger": Forecast(12_000, 8.6)},
+            value_curve={"champion": [CurvePoint(0.0, 1.0), CurvePoint(1.0, 2.0)]},
+        )
+    )
+    for present in (
+        "log loss (decides), on the same rows",
+        "corrected for their number (Holm)",
+        "Paired and assigned rows disagree (p 1e-05)",
+        "plan = &lt;pro&gt; 1,200 -0.2",
+        "plan = rarer values 7 ? no interval yet",
+        "2026-01-05 -0.1 -0.2 to +0.05",
+        "2026-01-12 +0.1 none yet",
+        "The effect changes over the days, by +0.0286 a day (p 0.002).",
+        "within about 9 days, after 12,000 more rows",
+        "Value at other thresholds",
+    ):
+        assert present in words, present
+
+
+def test_the_list_has_the_effect_that_the_verdict_is_about():
+    summary = ExperimentSummary("e", "running", "m", "log_loss", ["a", "b"], "leading", effect=effect(-0.2, -0.1))
+    words = text_of(bytes(pages.render("overview.html", experiments=[summary]).body))
+    assert "leading +0 in log loss 0 0" in words
