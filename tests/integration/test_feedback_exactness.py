@@ -24,6 +24,7 @@ from redis.asyncio import Redis
 from contender.contracts.feedback_service import Counts
 from embedded.kafka import KafkaBroker
 from embedded.ports import free_ports
+from embedded.process import answers_ok
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
 from services.feedback_service.store import RedisSnapshots
@@ -76,8 +77,12 @@ class Workers:
         self.processes[number].kill()
         self.processes[number].wait(60)
 
-    def stop(self) -> list[int]:
-        for process in self.processes.values():
+    async def stop(self) -> list[int]:
+        """Ask all of them to end, once they live: one that still starts takes no signal."""
+        for number, process in self.processes.items():
+            while not answers_ok("127.0.0.1", self.ports[number] + 10, "/livez"):
+                assert process.poll() is None, "a worker ended by itself"
+                await asyncio.sleep(0.1)
             process.terminate()
         return [process.wait(60) for process in self.processes.values()]
 
@@ -327,7 +332,7 @@ async def test_every_count_and_sum_is_the_senders_own_through_kills(quiet_kafka:
         compare(await settled(store, sender), sender)
         assert kills >= 5
         assert await cleanup_policies(quiet_kafka) == {"compact"}
-        assert workers.stop() == [0, 0]
+        assert await workers.stop() == [0, 0]
         # A worker that has nothing but the changelog on its disk, and one that has all of it, come to the same.
         snapshots = await settled(store, sender)
         for lost in (True, False):
