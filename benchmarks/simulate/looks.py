@@ -29,7 +29,7 @@ Mask = NDArray[np.bool_]
 
 def deciding_metrics(task: str) -> list[Metric]:
     """The metrics of a task that may decide."""
-    return [metric for metric in metrics_of(task_named(task)) if metric.may_decide]
+    return [metric for metric in metrics_of(task_named(task)) if metric.may_decide and not metric.needs]
 
 
 def row_looks(rows: Rows, metric: Metric, looks: int = LOOKS) -> Iterator[tuple[int, ConfidenceSequence]]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,9 @@ task has one number per class.
 
 ClippedRowValues = Callable[[Floats, Floats, float], Floats]
 """As `RowValues`, and the least probability that counts."""
+
+LimitedRowValues = Callable[[Floats, Floats, float], Floats]
+"""As `RowValues`, and the largest error that counts."""
 
 ValueRange = Callable[[str, float], tuple[float, float]]
 """The name of a task and the least probability that counts to the lowest and the highest value of a row."""
@@ -44,9 +49,12 @@ class Metric:
     `sums` names the mergeable sums that hold the metric, such as `MEAN`. `values` has the value per row by the name of
     each task of a mean, and `clipped_values` where it depends on the least probability that counts. `label_values`
     takes the labels that were served, as class numbers, in place of the scores: for a metric that is about the model's
-    own decision. `scored_tasks` are the tasks of a metric that is not a mean. `stored_with` names another metric whose
-    stored totals serve this one too. A metric that may not decide (`may_decide`) is shown alone. `value_range`
-    bounds the values of rows, where something does.
+    own decision. `limited_values` are in place of `values` where it depends on the largest error that counts.
+    `scored_tasks` are the tasks of a metric that takes more than outcomes and scores. `stored_with` names another
+    metric whose stored totals serve this one too. A metric that may not decide (`may_decide`) is shown alone.
+    `value_range` bounds the values of rows, where something does, and `limited_range` by the largest error.
+
+    `needs` names the field of a design without which an experiment does not have the metric; empty: every one has it.
 
     `feedback` is the kind of report that the metric is about, None for one that is known with the answer. A metric
     `of_all_rows` counts a row without a report as 0, as it does where nobody complains; others leave it out.
@@ -65,6 +73,9 @@ class Metric:
     value_range: ValueRange | None = None
     feedback: FeedbackKind | None = "outcome"
     of_all_rows: bool = False
+    needs: str = ""
+    limited_values: Mapping[str, LimitedRowValues] = field(default_factory=dict)
+    limited_range: Callable[[float], tuple[float, float]] | None = None
 
     @property
     def ledger(self) -> str:
@@ -78,15 +89,34 @@ class Metric:
         """The name under which its totals are stored."""
         return self.stored_with or self.name
 
-    def row_values(self, task: str, outcomes: Floats, scores: Floats, clip: float = LOG_LOSS_CLIP) -> Floats:
+    def row_values(
+        self, task: str, outcomes: Floats, scores: Floats, clip: float = LOG_LOSS_CLIP, error_limit: float | None = None
+    ) -> Floats:
         """The value of each row of a mean, shape (rows,).
 
         Raises:
-            KeyError: the task lacks the metric.
+            KeyError: the task lacks the metric, or it takes more than outcomes and scores.
         """
+        if limited := self.limited_values.get(task):
+            return limited(outcomes, scores, inf if error_limit is None else error_limit)
         clipped = self.clipped_values.get(task)
         return clipped(outcomes, scores, clip) if clipped else self.values[task](outcomes, scores)
 
+    def range_of(self, task: str, *, clip: float, error_limit: float | None) -> tuple[float, float] | None:
+        """The lowest and the highest value of a row; None where nothing bounds it."""
+        if self.limited_range and error_limit is not None:
+            return self.limited_range(error_limit)
+        return self.value_range(task, clip) if self.value_range else None
+
     def has(self, task: Task) -> bool:
         """Whether models of the task have this metric."""
-        return task.name in self.values or task in self.scored_tasks
+        return task.name in {**self.values, **self.limited_values} or task in self.scored_tasks
+
+    def is_declared(self, design: object) -> bool:
+        """Whether a design, or a block of its predictions, has what the metric needs."""
+        return not self.needs or bool(getattr(design, self.needs))
+
+
+def spelling_of(metrics: Sequence[Metric]) -> msgspec.Meta:
+    """The names of those that may decide, as JSON spells them."""
+    return msgspec.Meta(extra_json_schema={"enum": [metric.name for metric in metrics if metric.may_decide]})

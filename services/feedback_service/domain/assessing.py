@@ -224,10 +224,9 @@ def _bounds(
     design: ExperimentDesign, pairs: Sequence[tuple[Arm, Arm]], deciding: RowLook | None, checks: CheckResults
 ) -> tuple[float, float] | None:
     """The worst case over missing labels, where they do not arrive alike and the metric's values are bounded."""
-    range_of = design.metric.value_range
-    if range_of is None or deciding is None or "withheld: label arrival" not in checks.failures:
+    values = design.metric.range_of(design.task.name, clip=design.log_loss_clip, error_limit=design.error_limit)
+    if values is None or deciding is None or "withheld: label arrival" not in checks.failures:
         return None
-    values = range_of(design.task.name, design.log_loss_clip)
     reach = deciding.look.high - deciding.look.estimate
     epochs = [(champion.matured, challenger.matured) for champion, challenger in pairs]
     return worst_case(epochs, design.metric, design.task, values, reach) if isfinite(reach) else None

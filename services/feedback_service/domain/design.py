@@ -48,6 +48,8 @@ class ExperimentDesign:
     cycle_days: int = CYCLE_DAYS
     cycle_reason: str = ""
     log_loss_clip: float = 1e-7
+    error_limit: float | None = None
+    value: str = ""
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -56,8 +58,8 @@ class ExperimentDesign:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics of the task."""
-        return metrics_of(self.task)
+        """The metrics of the task whose needs are declared."""
+        return metrics_of(self.task, self)
 
     @property
     def alpha_each(self) -> float:
@@ -108,7 +110,7 @@ def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[G
         )
     declared = [variant.name for variant in revision.variants]
     challengers = [variant for variant in [*declared, *seen] if variant != revision.champion]
-    metrics = {metric.name: metric for metric in metrics_of(task)}
+    metrics = {metric.name: metric for metric in metrics_of(task, revision)}
     return ExperimentDesign(
         name=name,
         status=revision.status,
@@ -140,6 +142,8 @@ def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[G
         cycle_days=round(_within(revision.cycle_days, limits.CYCLE_DAYS)),
         cycle_reason=revision.cycle_reason,
         log_loss_clip=_within(revision.log_loss_clip, limits.CLIPS),
+        error_limit=None if revision.error_limit is None else _within(revision.error_limit, limits.ERROR_LIMITS),
+        value=revision.value,
     )
 
 

@@ -4,16 +4,18 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import inf
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from contender.contracts.limits import CLIPS
+from contender.contracts.formula import FormulaError
+from contender.contracts.limits import CLIPS, ERROR_LIMITS
 from contender.contracts.tasks import TaskName, task_named
 from contender.contracts.values import ClockName, Missing, Outcome, Scalar
 from services.feedback_service.domain.days import day_numbers, is_time_zone, utc_offsets
+from services.feedback_service.domain.formulas import formula_of, row_value
 from services.feedback_service.domain.keys import with_expiry, without_expiry
 from services.feedback_service.domain.sums.units import unit_buckets
 from shared.events import PredictionBlock, PredictionFrame, UnansweredBlock
@@ -54,6 +56,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     one number), `label` (int32) the number of the class that was served, UNKNOWN_LABEL where `classes` lack it;
     it is empty where the router recorded no label. A block without experiment or variant keeps its size only.
     `utc_offset` (int32) is what `utc_offsets` gives. A block of unanswered rows has neither version nor scores.
+    `inputs` are the columns that the formula `value` names, in which long texts are hashes.
 
     `rules` is 1 for blocks that the releases before CONVERTING have stored: the sums hold their rows by those rules,
     and only by them can a row be taken back.
@@ -84,6 +87,9 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     utc_offset: bytes = b""
     rules: int = 1
     log_loss_clip: float = FIRST_CLIP
+    error_limit: float | None = None
+    value: str = ""
+    inputs: dict[str, list[Scalar]] = {}
 
     @property
     def compared(self) -> bool:
@@ -119,8 +125,40 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     def outcome_value(self, index: int, outcome: Outcome) -> float | None:
         """An outcome of row `index` as metrics take it; None where the model can't mean it.
 
-        A regression's outcome must lie within the experiment's range.
+        A regression's outcome must lie within the experiment's range, and the formula of the experiment must have a
+        value with it: all metrics are over the same rows.
         """
+        value = self._possible_outcome(index, outcome)
+        return None if value is None or not self.has_value(index, value) else value
+
+    def has_value(self, index: int, outcome: float) -> bool:
+        """Whether the formula of the experiment, if any, has a value for row `index` with an outcome of metrics."""
+        return not self.value or row_value(self.value, self.formula_values(index, outcome)) is not None
+
+    def formula_values(
+        self, index: int, outcome: float, score: Any = None, label: int | None = None
+    ) -> dict[str, Scalar]:
+        """What a formula may use of row `index`: its inputs, the outcome and the label themselves, and the score.
+
+        The score of a multiclass model is its largest probability. `outcome` is as metrics take it; `score` and
+        `label`, the number of its class, are by default those of the row.
+        """
+        row_scores = self.scores[index] if score is None else score
+        score_value = float(np.max(row_scores)) if self.width else float(row_scores)
+        values: dict[str, Scalar] = {name: column[index] for name, column in self.inputs.items()}
+        values |= {"score": score_value, "outcome": outcome, "label": score_value}
+        if task_named(self.task).has_classes:
+            number = (int(self.labels[index]) if self.label else UNKNOWN_LABEL) if label is None else label
+            values |= {
+                "outcome": self._class_of(int(outcome)),
+                "label": None if number == UNKNOWN_LABEL else self._class_of(number),
+            }
+        return values
+
+    def _class_of(self, number: int) -> Scalar:
+        return self.classes[number] if self.classes else number
+
+    def _possible_outcome(self, index: int, outcome: Outcome) -> float | None:
         task = task_named(self.task)
         classes = self.classes or range(self.width or _BINARY_CLASSES)
         is_converted = outcome not in classes if task.has_classes else isinstance(outcome, str)
@@ -235,7 +273,16 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         utc_offset=utc_offsets(times, block.time_zone).tobytes(),
         rules=CONVERTING,
         log_loss_clip=block.log_loss_clip,
+        error_limit=block.error_limit,
+        value=block.value,
+        inputs={name: list(map(storable, column)) for name, column in _formula_inputs(block).items()},
     )
+
+
+def _formula_inputs(block: PredictionBlock) -> dict[str, list[Scalar]]:
+    """The input columns that the formula names; one that the answering version lacks is null in every row."""
+    names = formula_of(block.value).names if block.value else frozenset[str]()
+    return {name: block.inputs[name] for name in sorted(names & block.inputs.keys())}
 
 
 def _unanswered_entry(block: UnansweredBlock) -> BlockEntry:
@@ -287,13 +334,24 @@ def _check(name: str, block: PredictionBlock) -> None:
         "classes": not all(-_INT64 <= label < _INT64 for label in integers),
         "early_s": not 0.0 <= block.early_s < inf,
         "label_range": not low <= high,
+        "error_limit": not ERROR_LIMITS[0] <= (block.error_limit or ERROR_LIMITS[0]) <= ERROR_LIMITS[1],
+        "value": bool(block.value) and not _is_formula(block.value),
         "log_loss_clip": not CLIPS[0] <= block.log_loss_clip <= CLIPS[1],
         "its names": len(block.version) > NAME_CHARACTERS,
     }
     _check_ranges(name, block, wrong)
+    _check_lengths(name, len(block), {f"inputs.{column}": values for column, values in _formula_inputs(block).items()})
     fault = task_named(block.task).score_fault(block.score, len(block.classes))
     if fault:
         raise ValueError(f"{name}.score {fault}")
+
+
+def _is_formula(text: str) -> bool:
+    try:
+        formula_of(text)
+    except FormulaError:
+        return False
+    return True
 
 
 def _check_unanswered(name: str, block: UnansweredBlock) -> None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from contender.contracts.metrics import LABELLED, metrics_of
+from contender.contracts.metrics import LABELLED, VALUE, metrics_of
 from contender.contracts.tasks import task_named
 from services.feedback_service.domain.entries import CONVERTING, BlockEntry
+from services.feedback_service.domain.formulas import ASSUMED_CURVE, CURVE, curve_steps, row_value
 from services.feedback_service.domain.reports import RowReports
 from services.feedback_service.domain.sums.exact import RowAdditions, row_additions
 from services.feedback_service.domain.sums.metric_sums import LabelledRows
@@ -53,7 +54,7 @@ def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, met
         label = label_row(block, index, reports)
         if label.value is not None:
             labelled.append((index, label.value))
-        elif negative is not None:
+        elif negative is not None and block.has_value(index, negative):
             assumed.append((index, negative))
         if label.value is None and label.late and block.rules >= CONVERTING:
             changes.late[int(block.buckets[index])] += 1
@@ -64,6 +65,7 @@ def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, met
     if metrics:
         changes.labelled = _additions(block, labelled)
         changes.assumed = _additions(block, assumed)
+        changes.ledgers = {CURVE: _curve(block, labelled), ASSUMED_CURVE: _curve(block, assumed)}
     return changes
 
 
@@ -100,6 +102,20 @@ def _additions(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> list[Row
         labels=block.labels[indexes].astype(np.float64) if block.label else None,
         buckets=block.buckets[indexes],
         log_loss_clip=block.log_loss_clip,
+        error_limit=block.error_limit,
+        known={VALUE.name: np.array([_value(block, *row) for row in rows])} if block.value else {},
     )
-    metrics = [metric for metric in metrics_of(task_named(block.task)) if metric.ledger == LABELLED]
+    metrics = [metric for metric in metrics_of(task_named(block.task), block) if metric.ledger == LABELLED]
     return row_additions(metrics, labelled)
+
+
+def _value(block: BlockEntry, index: int, outcome: float) -> float | None:
+    return row_value(block.value, block.formula_values(index, outcome))
+
+
+def _curve(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> list[RowAdditions]:
+    """What rows of a binary model add to the curve over thresholds; all of them in one bucket."""
+    if not block.value or block.width or not task_named(block.task).has_classes:
+        return []
+    steps = [curve_steps(block.value, block.formula_values(index, outcome)) for index, outcome in rows]
+    return [RowAdditions(0, [(CURVE, index, units) for index, units in row]) for row in steps if row]

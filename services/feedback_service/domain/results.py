@@ -26,6 +26,7 @@ from services.feedback_service.domain.confidence import confidence_sequence
 from services.feedback_service.domain.day_sequence import day_by_day, whole_days
 from services.feedback_service.domain.design import ExperimentDesign, design_of
 from services.feedback_service.domain.findings import verdict_with_events
+from services.feedback_service.domain.formulas import value_curves
 from services.feedback_service.domain.memory import Memory
 from services.feedback_service.domain.merging import Arm, Arms, Tally, merged_arms, watermark_of
 from services.feedback_service.domain.sentences import Waiting
@@ -86,6 +87,7 @@ def results_of(
         looks = {assessment.challenger: assessment.memory for assessment in assessments}
         memory = msgspec.structs.replace(memory, challengers={**memory.challengers, **looks})
     counted = _results(given, split.counts, snapshots, since)
+    counted = msgspec.structs.replace(counted, value_curve=value_curves(groups))
     return Look(_with_verdicts(given, counted, assessments, verdicts, memory), memory)
 
 

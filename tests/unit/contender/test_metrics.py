@@ -77,15 +77,21 @@ def test_every_task_knows_its_metrics() -> None:
         for task in ("binary", "multiclass", "regression")
     }
     assert names == {
-        "binary": ["log_loss", "brier", "accuracy", "auc", "average_precision", "calibration_error"],
-        "multiclass": ["log_loss", "brier", "accuracy"],
-        "regression": ["absolute_error", "squared_error"],
+        "binary": ["log_loss", "brier", "accuracy", "auc", "average_precision", "calibration_error", "value"],
+        "multiclass": ["log_loss", "brier", "accuracy", "value"],
+        "regression": [
+            "absolute_error",
+            "squared_error",
+            "winsorised_absolute_error",
+            "winsorised_squared_error",
+            "value",
+        ],
     }
 
 
-def test_accuracy_auc_and_average_precision_are_better_when_higher() -> None:
+def test_accuracy_auc_average_precision_and_value_are_better_when_higher() -> None:
     higher = [metric.name for metric in METRICS if not metric.lower_is_better]
-    assert higher == ["accuracy", "auc", "average_precision"]
+    assert higher == ["accuracy", "auc", "average_precision", "value"]
 
 
 def test_the_calibration_error_alone_does_not_decide() -> None:

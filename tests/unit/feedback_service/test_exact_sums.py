@@ -20,6 +20,7 @@ from services.feedback_service.domain.sums.metric_sums import LabelledRows
 ROWS = LabelledRows(
     "binary", np.array([1.0, 0.0, 1.0]), np.array([0.7, 0.1, 0.3]), None, np.array([3, 3, 9], dtype=np.uint8)
 )
+BINARY_METRICS = [metric for metric in metrics_of(BINARY) if not metric.needs]
 FIRST_RELEASE = [
     41,
     17,
@@ -36,7 +37,7 @@ def test_every_metric_has_a_type_of_sums():
 
 
 def test_rows_that_are_taken_back_leave_no_trace():
-    rows = row_additions(metrics_of(BINARY), ROWS)
+    rows = row_additions(BINARY_METRICS, ROWS)
     sums = ExactSums()
     sums.add(1, rows[:1])
     before = sums.snapshot()
@@ -50,20 +51,20 @@ def test_rows_that_are_taken_back_leave_no_trace():
 
 def test_sums_are_stored_and_read_as_they_were():
     sums = ExactSums()
-    sums.add(1, row_additions(metrics_of(BINARY), ROWS))
+    sums.add(1, row_additions(BINARY_METRICS, ROWS))
     assert ExactSums.of(sums.entry()).snapshot() == sums.snapshot()
 
 
 def test_a_metric_that_is_zero_in_every_row_is_still_counted():
     wrong = LabelledRows("binary", np.array([1.0]), np.array([0.1]), None, np.array([3], dtype=np.uint8))
     sums = ExactSums()
-    sums.add(1, row_additions(metrics_of(BINARY), wrong))
+    sums.add(1, row_additions(BINARY_METRICS, wrong))
     assert ExactSums.of(sums.entry()).snapshot().totals["accuracy"] == {}
 
 
 def test_metrics_merge_over_any_parts_of_the_rows():
-    rows = row_additions(metrics_of(BINARY), ROWS)
-    for metric in metrics_of(BINARY):
+    rows = row_additions(BINARY_METRICS, ROWS)
+    for metric in BINARY_METRICS:
         parts = [ExactSums(), ExactSums(), ExactSums()]
         for part, added in zip(parts, (rows, rows[:1], rows[1:]), strict=True):
             part.add(1, added)
@@ -77,7 +78,7 @@ def test_metrics_merge_over_any_parts_of_the_rows():
 
 def test_a_cell_of_the_first_release_goes_on_counting():
     cell = Cell.decode(msgspec.msgpack.encode(FIRST_RELEASE))
-    cell.add(1, RowChanges(labelled=row_additions(metrics_of(BINARY), ROWS)[:1]))
+    cell.add(1, RowChanges(labelled=row_additions(BINARY_METRICS, ROWS)[:1]))
     read = Cell.decode(cell.encode(41, 17)).snapshot(60.0)
     assert read.labelled.rows == {3: 2, 9: 1}
     assert read.labelled.totals["accuracy"] == {3: 2.0}
@@ -96,7 +97,7 @@ def test_a_row_that_an_earlier_release_counted_and_a_correction_took_back_is_no_
 
 
 def test_metrics_of_one_histogram_store_it_once():
-    assert {name for name, _, _ in row_additions(metrics_of(BINARY), ROWS)[0].totals} == {
+    assert {name for name, _, _ in row_additions(BINARY_METRICS, ROWS)[0].totals} == {
         "log_loss",
         "brier",
         "accuracy",
@@ -106,7 +107,7 @@ def test_metrics_of_one_histogram_store_it_once():
 
 def test_the_log_loss_is_clipped_where_the_rows_say():
     rows = replace(ROWS, outcomes=np.array([1.0]), scores=np.array([0.0]), buckets=np.array([3]), log_loss_clip=1e-3)
-    [added] = row_additions(metrics_of(BINARY)[:1], rows)
+    [added] = row_additions(BINARY_METRICS[:1], rows)
     assert from_fixed_point(added.totals[0][2]) == pytest.approx(-np.log(1e-3))
 
 

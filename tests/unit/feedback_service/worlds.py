@@ -65,7 +65,7 @@ def _sums(task: str, chosen: Rows, outcome: np.ndarray) -> SumsSnapshot:
         return SumsSnapshot()
     labelled = LabelledRows(task, outcome, chosen.score, None, chosen.bucket.astype(np.uint8))
     totals = {}
-    for metric in metrics_of(task_named(task)):
+    for metric in (known for known in metrics_of(task_named(task)) if not known.needs):
         keys, values = sums_of(metric).additions(metric, labelled)
         added = np.bincount(keys, weights=values)
         totals[metric.name] = {int(key): float(added[key]) for key in np.unique(keys)}

@@ -57,10 +57,13 @@ class ClusteredSums(MetricSums):
     @classmethod
     def additions(cls, metric: Metric, rows: LabelledRows) -> Additions:
         """The metric's value of each row, at the row's bucket."""
+        if metric.name in rows.known:
+            return rows.buckets, rows.known[metric.name]
         labelled = metric.label_values if rows.labels is not None else None
         if labelled is not None and rows.labels is not None:
             return rows.buckets, labelled(rows.outcomes, rows.labels)
-        return rows.buckets, metric.row_values(rows.task, rows.outcomes, rows.scores, rows.log_loss_clip)
+        values = metric.row_values(rows.task, rows.outcomes, rows.scores, rows.log_loss_clip, rows.error_limit)
+        return rows.buckets, values
 
     @classmethod
     def read(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> "ClusteredSums":

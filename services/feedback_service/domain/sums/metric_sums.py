@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -34,7 +34,8 @@ class LabelledRows:
 
     `outcomes` and `scores` are as `contender.contracts.metrics.metric.RowValues` has them, `labels` the numbers of the
     classes that were served (None where they were not recorded), `buckets` those of the units. `log_loss_clip` is the
-    least probability that counts in the log loss.
+    least probability that counts in the log loss, and `error_limit` the largest error in winsorised metrics. `known`
+    has by metric the values that take more than outcomes and scores.
     """
 
     task: str
@@ -43,6 +44,8 @@ class LabelledRows:
     labels: Floats | None
     buckets: NDArray[np.uint8]
     log_loss_clip: float = LOG_LOSS_CLIP
+    error_limit: float | None = None
+    known: Mapping[str, Floats] = field(default_factory=dict)
 
 
 class MetricSums(ABC):
