@@ -1,5 +1,7 @@
 """Losses per row: their means are scikit-learn's metrics."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from contender.contracts.metrics import LOG_LOSS_CLIP, METRICS, metric_named, metrics_of
-from contender.contracts.tasks import task_named
+from contender.contracts.tasks import REGRESSION, task_named
 
 PROBABILITIES = st.floats(0.0, 1.0) | st.sampled_from([0.0, 1.0, 0.5, 1e-20, 1e-16, 1 - 1e-16])
 BINARY_ROWS = st.lists(st.tuples(st.integers(0, 1), PROBABILITIES), min_size=1, max_size=40)
@@ -113,3 +115,21 @@ def test_certain_and_wrong_costs_the_same_at_both_ends() -> None:
 def test_multiclass_log_loss_is_clipped_at_the_same_value() -> None:
     row = metric_named("log_loss").row_values("multiclass", np.array([1.0]), np.array([[1.0, 0.0, 0.0]]), 1e-3)
     assert row.tolist() == pytest.approx([6.91], abs=0.01)
+
+
+def test_winsorised_errors_count_no_more_than_the_limit() -> None:
+    outcomes, scores = np.array([0.0, 3.0, 1e6]), np.array([1.0, 0.0, 0.0])
+    values = {
+        name: metric_named(name).row_values("regression", outcomes, scores, error_limit=2.5).tolist()
+        for name in ("winsorised_absolute_error", "winsorised_squared_error")
+    }
+    assert values == {"winsorised_absolute_error": [1.0, 2.5, 2.5], "winsorised_squared_error": [1.0, 6.25, 6.25]}
+    ranges = [metric_named(name).range_of("regression", clip=1e-7, error_limit=2.5) for name in values]
+    assert ranges == [(0.0, 2.5), (0.0, 6.25)]
+
+
+def test_a_metric_that_needs_a_declaration_is_had_only_with_it() -> None:
+    design = SimpleNamespace(value="", error_limit=None)
+    assert [metric.name for metric in metrics_of(REGRESSION, design)] == ["absolute_error", "squared_error"]
+    design.value, design.error_limit = "outcome", 3.0
+    assert metrics_of(REGRESSION, design) == metrics_of(REGRESSION)
