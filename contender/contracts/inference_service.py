@@ -51,6 +51,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
 
     `score_output` and `label_output` name outputs of the file. Empty means the first tensor of floats, and no label:
     the likeliest class is the label then. A label tensor holds the classes themselves; booleans are 0 and 1.
+    `target_range` is the lowest and the highest target that a regression was trained on, where that was recorded.
     """
 
     model: str
@@ -63,6 +64,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     score_output: str = ""
     label_output: str = ""
+    target_range: tuple[float, float] | None = None
 
 
 class VersionDetails(ModelVersion, frozen=True, kw_only=True):
@@ -94,7 +96,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """The part of a manifest that the service itself reads; it keeps the other fields as they are.
 
     `tolerance` is the largest difference of a score from scikit-learn's. Beyond the service's limit it needs a
-    `tolerance_reason`.
+    `tolerance_reason`. `target_range` is the lowest and the highest target of a regression's training.
     """
 
     task: TaskName
@@ -105,6 +107,7 @@ class Manifest(msgspec.Struct, frozen=True):
     tolerance_reason: str = ""
     score_output: str = ""
     label_output: str = ""
+    target_range: tuple[float, float] | None = None
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -37,7 +37,8 @@ def export_pipeline(
     Args:
         pipeline: a fitted scikit-learn pipeline, classifier or regressor, or boosted trees of LightGBM or XGBoost.
         columns: the rows it was fitted on, shape (rows, inputs): a frame of pandas or polars, an array, or texts.
-        labels: the labels it was fitted to, shape (rows,); only its hash enters the manifest.
+        labels: the labels it was fitted to, shape (rows,); its hash enters the manifest, and for a
+            regression the lowest and the highest, which say what outcomes are possible.
         sources: `view:feature` per column that the router fetches; other columns come with the request.
         defaults: per column the value that stands in for every null, and for a feature that is not served.
         description: one sentence on what the version is.
@@ -80,7 +81,7 @@ def export_pipeline(
         "behaviour": checked.behaviour.columns,
         "warnings": checked.behaviour.warnings,
         "parameters": {name: repr(value) for name, value in sorted(pipeline.get_params(deep=True).items())},
-        **record(onnx, rows.frame, labels, training_set),
+        **record(onnx, rows.frame, labels, training_set, has_classes=task.has_classes),
     }
     return Export(onnx, manifest, checked.parity.sample(task))
 

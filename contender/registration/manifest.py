@@ -55,9 +55,13 @@ class Recorded(Protocol):
         ...
 
 
-def record(onnx: bytes, columns: pd.DataFrame, labels: Any, training_set: Recorded | None) -> dict[str, Any]:
-    """The part of every manifest that says what the version was made from."""
+def record(
+    onnx: bytes, columns: pd.DataFrame, labels: Any, training_set: Recorded | None, *, has_classes: bool
+) -> dict[str, Any]:
+    """The part of every manifest that says what the version was made from; numbers to be predicted have a range."""
+    targets = None if has_classes or labels is None else _target_range(labels)
     return {
+        **({"target_range": targets} if targets else {}),
         "onnx_sha256": hashlib.sha256(onnx).hexdigest(),
         "data": _data(columns, labels),
         **({"training_set": dict(training_set.manifest)} if training_set is not None else {}),
@@ -74,6 +78,16 @@ def _data(columns: pd.DataFrame, labels: Any) -> dict[str, Any]:
     if labels is not None:
         digest.update(_digest(pd.Series(np.ravel(np.asarray(labels)))))
     return {"rows": len(columns), "columns": list(map(str, columns.columns)), "sha256": digest.hexdigest()}
+
+
+def _target_range(labels: Any) -> list[float] | None:
+    """The lowest and the highest finite target; None without any."""
+    try:
+        targets = np.ravel(np.asarray(labels)).astype(np.float64)
+    except (TypeError, ValueError):  # the outcomes of a ready file's rows may be of any type
+        return None
+    finite = targets[np.isfinite(targets)]
+    return [float(finite.min()), float(finite.max())] if len(finite) else None
 
 
 def _digest(values: "pd.Series[Any]") -> bytes:

@@ -49,7 +49,8 @@ def export_file(
     Args:
         model: a path, bytes, or a ModelProto.
         columns: rows for it, shape (rows, inputs): named as the file's inputs are, or in the order of its one matrix.
-        labels: the true outcomes of the rows, shape (rows,); they say which classes there are.
+        labels: the true outcomes of the rows, shape (rows,); they say which classes there are, and what range
+            a regression's have.
         task: the name of its task; default: inferred from the file's outputs and the labels.
         classes: the labels of the probabilities' columns; default: inferred.
         sources: as `export_pipeline` has them, like all that follows.
@@ -89,7 +90,7 @@ def export_file(
         "parity": {"rows": len(rows), "worst": 0.0, "reference": "the file itself"},
         "warnings": warnings,
         "producer": f"{proto.producer_name} {proto.producer_version}".strip(),
-        **record(content, rows.frame, labels, training_set),
+        **record(content, rows.frame, labels, training_set, has_classes=inferred_task.has_classes),
     }
     scored = np.flatnonzero(np.isfinite(answered.scores).all(axis=1))
     if not len(scored):

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TypeVar
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from contender.contracts.columns import fault_of
 from contender.contracts.inference_service import InputColumn, Manifest, ModelVersion, ScoredRows, VersionDetails
 from contender.contracts.limits import NAME, NAME_WORDS
-from contender.contracts.tasks import task_named
+from contender.contracts.tasks import TaskName, task_named
 from contender.contracts.values import Scalar
 from services.inference_service.domain.bounds import check_free_part, check_json, check_texts
 from services.inference_service.errors import (
@@ -80,6 +81,7 @@ class Models:
             description=described.description,
             score_output=described.score_output,
             label_output=described.label_output,
+            target_range=described.target_range,
         )
         result = await self.trials.run(trial_of(registered, described.tolerance, self.settings), onnx, sample)
         parity = {"rows": result.finding.rows, "worst": result.finding.worst}
@@ -256,6 +258,16 @@ def _check_manifest(manifest: Manifest, settings: InferenceSettings) -> None:
         raise ManifestError.at(
             "manifest.classes", f"has {len(manifest.classes)} classes, which does not fit {manifest.task}"
         )
+    if manifest.target_range is not None and (fault := _target_fault(manifest.task, *manifest.target_range)):
+        raise ManifestError.at("manifest.target_range", fault)
+
+
+def _target_fault(task: TaskName, low: float, high: float) -> str:
+    if task_named(task).has_classes:
+        return f"is for regressions: the targets of a {task} model are classes"
+    if not (isfinite(low) and isfinite(high) and low <= high):
+        return "must be two finite numbers, the lower one first"
+    return ""
 
 
 def _default_fault(column: InputColumn, text_limit: int) -> str:

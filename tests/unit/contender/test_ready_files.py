@@ -57,6 +57,20 @@ def accepted(export: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("model", "labels", "wanted"),
+    [
+        (net(1, "Identity"), np.linspace(-1, 9, 80), [-1.0, 9.0]),
+        (net(1, "Identity"), [np.nan, np.inf, 2, *range(77)], [0.0, 76.0]),
+        (net(1, "Identity"), [str(number) + "%" for number in range(80)], None),
+        (net(1, "Identity"), None, None),
+        (net(1, "Sigmoid"), YES, None),
+    ],
+)
+def test_the_range_of_a_regressions_targets_is_recorded(model, labels, wanted):
+    assert export_file(model, ROWS, labels).manifest.get("target_range") == wanted
+
+
+@pytest.mark.parametrize(
     ("model", "labels", "task", "classes"),
     [
         (net(1, "Sigmoid"), YES, "binary", [False, True]),

@@ -1,6 +1,8 @@
 """The metric `value`, its curve over thresholds, and winsorised errors, from the records of the topics to results."""
 
+import operator
 import random
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -145,10 +147,12 @@ def test_only_declared_metrics_are_counted_and_shown():
     assert "value" not in shown[1]
 
 
-def curve_of(rows: list[tuple[float, int, float]]) -> list[float]:
+def curve_of(rows: list[tuple[float, int, float]], acts: Callable[[float, float], bool]) -> list[float]:
     """The mean value of rows (score, outcome, plan) at each threshold, computed row by row."""
     return [
-        float(np.mean([20.0 * outcome - (2.0 * plan if score > threshold else 0.0) for score, outcome, plan in rows]))
+        float(
+            np.mean([20.0 * outcome - (2.0 * plan if acts(score, threshold) else 0.0) for score, outcome, plan in rows])
+        )
         for threshold in THRESHOLDS
     ]
 
@@ -162,7 +166,8 @@ def seeded_rows(n: int) -> list[tuple[float, int, float]]:
 
 
 @pytest.mark.parametrize("missing", ["excluded", "negative"])
-def test_the_curve_is_the_mean_value_at_every_threshold(missing):
+@pytest.mark.parametrize(("condition", "acts"), [("0.3 < score", operator.gt), ("score >= 0.3", operator.ge)])
+def test_the_curve_is_the_mean_value_at_every_threshold(missing, condition, acts):
     rows = seeded_rows(200)
     labelled = [row for row in rows if row[1] or missing == "excluded"]
     join = one_frame(
@@ -172,13 +177,13 @@ def test_the_curve_is_the_mean_value_at_every_threshold(missing):
         score=[row[0] for row in rows],
         time=[0.0] * 200,
         inputs={"plan": [row[2] for row in rows]},
-        value="if(outcome == 1, 20, 0) - if(0.3 < score, 2 * plan, 0)",
+        value=f"if(outcome == 1, 20, 0) - if({condition}, 2 * plan, 0)",
         missing=missing,
     )
     found = results(join, value="declared", missing=missing)
     [curve] = [points for variant, points in found.value_curve.items() if variant == "champion"]
     assert [point.threshold for point in curve] == list(THRESHOLDS)
-    assert [point.value for point in curve] == pytest.approx(curve_of(rows), abs=1e-12)
+    assert [point.value for point in curve] == pytest.approx(curve_of(rows, acts), abs=1e-12)
 
 
 @pytest.mark.parametrize(

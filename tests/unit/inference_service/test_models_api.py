@@ -36,6 +36,18 @@ async def test_a_version_is_registered_once_and_named_by_the_hash_of_its_file(cl
     assert len((await client.get("/v1/models")).json()["versions"]) == 1
 
 
+async def test_the_range_of_a_regressions_targets_is_listed(client, upload, price, churn):
+    await upload(price.export, "price")
+    await upload(churn.export)
+    listed = (await client.get("/v1/models")).json()["versions"]
+    low, high = price.export.manifest["target_range"]
+    targets = price.columns["seats"] * 3.0 + price.columns["usage"]
+    assert (low, high) == (targets.min(), targets.max())
+    assert {version["model"]: version["target_range"] for version in listed} == {"price": [low, high], "churn": None}
+    shown = (await client.get("/v1/models/price/versions/champion")).json()
+    assert shown["target_range"] == shown["manifest"]["target_range"] == [low, high]
+
+
 async def test_of_registrations_of_one_version_at_the_same_time_one_is_new_and_none_fails(client, upload, churn):
     answers = await asyncio.gather(*(upload(churn.export) for _ in range(3)))
     assert sorted(answer.status_code for answer in answers) == [200, 200, 201]

@@ -143,6 +143,8 @@ def _inputs(churn, **changed: object) -> list[dict[str, object]]:
         ({"inputs": {"tensor": "c9"}}, "manifest.inputs"),
         ({"label_output": "labels"}, "manifest.label_output"),
         ({"score_output": "scores"}, "manifest.score_output"),
+        ({"target_range": [0.0, 1.0]}, "manifest.target_range"),
+        ({"target_range": [1.0]}, "manifest"),
         ({"tolerance": 1e308}, "manifest.tolerance"),
         ({"tolerance": 0.01, "tolerance_reason": " "}, "manifest.tolerance"),
         ({"inputs": {"dtype": "string"}}, "manifest.inputs"),
@@ -158,6 +160,11 @@ async def test_a_manifest_that_does_not_fit_the_file_is_refused(refused, churn, 
         changed = {"inputs": _inputs(churn, **changed["inputs"])}
     slug = "invalid-field" if field == "manifest" else "manifest"
     await refused(churn.export, 422, slug, field, manifest={**churn.export.manifest, **changed})
+
+
+async def test_a_range_of_targets_whose_ends_are_exchanged_is_refused(refused, price):
+    manifest = {**price.export.manifest, "target_range": [3.0, 1.0]}
+    await refused(price.export, 422, "manifest", "manifest.target_range", manifest=manifest)
 
 
 @pytest.mark.parametrize("part", ["manifest", "sample"])
