@@ -10,7 +10,7 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from benchmarks.simulate.worlds import Days, DelayedRows, Floats, Rows
-from contender.contracts.metrics import Metric, metric_named, metrics_of
+from contender.contracts.metrics import LABELLED, Metric, metric_named, metrics_of
 from contender.contracts.tasks import task_named
 from services.feedback_service.domain.checks import MIN_COVERAGE, MIN_EFFECTIVE_BUCKETS
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
@@ -29,7 +29,7 @@ Mask = NDArray[np.bool_]
 
 def deciding_metrics(task: str) -> list[Metric]:
     """The metrics of a task that may decide."""
-    return [metric for metric in metrics_of(task_named(task)) if metric.may_decide and not metric.needs]
+    return [metric for metric in metrics_of(task_named(task), LABELLED) if metric.may_decide and not metric.needs]
 
 
 def row_looks(rows: Rows, metric: Metric, looks: int = LOOKS) -> Iterator[tuple[int, ConfidenceSequence]]:

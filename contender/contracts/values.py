@@ -1,6 +1,6 @@
 """The values that calls and events carry."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 Scalar = bool | int | float | str | None
 Outcome = bool | int | float | str
@@ -21,6 +21,9 @@ OutcomeDesign = Literal["may depend on the answer", "independent of the answer"]
 
 FeedbackKind = Literal["outcome", "rating", "reward", "conversion", "complaint"]
 """What a report is about: what came true, or how the answer was taken."""
+
+FEEDBACK_KINDS: tuple[FeedbackKind, ...] = get_args(FeedbackKind)
+OUTCOME: FeedbackKind = "outcome"
 
 Correction = Literal["none", "holm"]
 """How the metrics that do not decide allow for their number: not at all, or by Holm's procedure."""

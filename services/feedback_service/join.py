@@ -38,6 +38,7 @@ from services.feedback_service.domain.reports import (
     encode_chunk,
     encode_waiting,
     is_ahead,
+    is_meant,
     possible_report,
 )
 from services.feedback_service.metrics import UNMATCHED
@@ -128,7 +129,7 @@ class PartitionJoin:
             return
         if not all(map(possible_report, frame.events)):
             raise ValueError("a report's frame id, row or time is out of range")
-        timely = [event for event in frame.events if not is_ahead(event, at.sent_at)]
+        timely = [event for event in frame.events if is_meant(event) and not is_ahead(event, at.sent_at)]
         self.aggregates.count_once(at.offset, refused=len(frame.events) - len(timely))
         for (frame_id, chunk), reports in by_chunk(timely).items():
             self._report(frame_id, chunk, reports, at)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contender.contracts.tasks import Task
-from contender.contracts.values import FeedbackKind
+from contender.contracts.values import OUTCOME, FeedbackKind
 
 Floats = NDArray[np.float64]
 RowValues = Callable[[Floats, Floats], Floats]
@@ -28,6 +28,23 @@ LimitedRowValues = Callable[[Floats, Floats, float], Floats]
 ValueRange = Callable[[str, float], tuple[float, float]]
 """The name of a task and the least probability that counts to the lowest and the highest value of a row."""
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedRows:
+    """What is known of rows with their answers; the arrays have shape (rows,).
+
+    `latency_ms` is not a number where none was recorded. `degraded` and `fallbacks` are 0 or 1: whether defaults or a
+    fallback stood in, and whether another variant answered than the one assigned.
+    """
+
+    latency_ms: Floats
+    degraded: Floats
+    fallbacks: Floats
+
+
+ServedValues = Callable[[ServedRows], Floats]
+"""Rows to one value per row, shape (rows,); not a number where there is none."""
+
 LOG_LOSS_CLIP = 1e-7
 """The least probability that counts unless an experiment declares another: scores are 32-bit."""
 
@@ -37,6 +54,8 @@ MEAN = "mean"
 AREA, AVERAGE_PRECISION, CALIBRATION = "area", "average_precision", "calibration"
 """The metric is computed from how the scores of each class are distributed."""
 
+PERCENTILE = "percentile"
+"""The metric is the 95th percentile over rows, of milliseconds."""
 
 LABELLED, SERVED = "labelled", "served"
 """Two ledgers (`Metric.ledger`): rows that have an outcome, and all rows that were answered."""
@@ -56,7 +75,8 @@ class Metric:
 
     `needs` names the field of a design without which an experiment does not have the metric; empty: every one has it.
 
-    `feedback` is the kind of report that the metric is about, None for one that is known with the answer. A metric
+    `feedback` is the kind of report that the metric is about, None for one that is known with the answer: then
+    `served_values` has the value per row. The value of a report that is no outcome is the number reported. A metric
     `of_all_rows` counts a row without a report as 0, as it does where nobody complains; others leave it out.
     """
 
@@ -71,7 +91,8 @@ class Metric:
     stored_with: str = ""
     may_decide: bool = True
     value_range: ValueRange | None = None
-    feedback: FeedbackKind | None = "outcome"
+    feedback: FeedbackKind | None = OUTCOME
+    served_values: ServedValues | None = None
     of_all_rows: bool = False
     needs: str = ""
     limited_values: Mapping[str, LimitedRowValues] = field(default_factory=dict)
@@ -80,9 +101,14 @@ class Metric:
     @property
     def ledger(self) -> str:
         """Which rows its sums are over: those with an outcome, all that were answered, or those with such a report."""
-        if self.feedback == "outcome":
+        if self.feedback == OUTCOME:
             return LABELLED
         return SERVED if self.feedback is None or self.of_all_rows else self.feedback
+
+    @property
+    def late_ledger(self) -> str:
+        """Which rows have such a report after their window alone; those with a late outcome are counted apart."""
+        return f"late {self.feedback}"
 
     @property
     def totals_name(self) -> str:
@@ -109,8 +135,9 @@ class Metric:
         return self.value_range(task, clip) if self.value_range else None
 
     def has(self, task: Task) -> bool:
-        """Whether models of the task have this metric."""
-        return task.name in {**self.values, **self.limited_values} or task in self.scored_tasks
+        """Whether models of the task have this metric; one that is about no outcome suits every task."""
+        has_values = task.name in {**self.values, **self.limited_values} or task in self.scored_tasks
+        return self.feedback != OUTCOME or has_values
 
     def is_declared(self, design: object) -> bool:
         """Whether a design, or a block of its predictions, has what the metric needs."""

@@ -27,7 +27,7 @@ from services.feedback_service.domain.keys import (
     total_key,
     watermark_key,
 )
-from services.feedback_service.domain.labelling import label_rows
+from services.feedback_service.domain.labelling import label_rows, served_rows
 from services.feedback_service.domain.marks import Marks
 from services.feedback_service.domain.publishing import PendingUpdates
 from services.feedback_service.domain.reports import LabelChunk, RowReports
@@ -183,6 +183,7 @@ class PartitionAggregates:
         self._pending.change(experiment.name)
         buckets, degraded = block.buckets, block.degraded_rows
         for number, day, rows in row_groups(block, group.width_s):
+            served = served_rows(block, rows)
             for key, cell in self._targets(group, number, day):
                 if frame.offset <= cell.predictions_mark:
                     continue
@@ -199,6 +200,7 @@ class PartitionAggregates:
                     for index in indexes
                 ]
                 cell.add(1, label_rows(block, histories))
+                cell.add_served(served)
                 self._change_cell(group, key)
 
     def _add_unanswered(self, frame: FrameEntry, block: BlockEntry) -> None:

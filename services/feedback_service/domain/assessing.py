@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 
 import msgspec
@@ -11,14 +12,14 @@ from contender.contracts.feedback_service import Sequence as DaySequence
 from contender.contracts.metrics import Metric
 from contender.contracts.metrics.metric import MEAN
 from services.feedback_service.domain.bounds import worst_case
-from services.feedback_service.domain.checks import CheckResults, check
+from services.feedback_service.domain.checks import CheckResults, are_enough, check, spreads_of
 from services.feedback_service.domain.day_sequence import cycle_effects, cycles_wanted, day_sequence
 from services.feedback_service.domain.design import ExperimentDesign
 from services.feedback_service.domain.hypotheses import harm
 from services.feedback_service.domain.memory import ChallengerMemory
 from services.feedback_service.domain.merging import Arm, Arms
-from services.feedback_service.domain.sentences import Contest, DayCount, Waiting
-from services.feedback_service.domain.sequences import Intervals, RowLook, Spending, both_sides, look_at_rows
+from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, report_words
+from services.feedback_service.domain.sequences import Intervals, LookAt, RowLook, Spending, both_sides, look_at_rows
 from services.feedback_service.domain.sums import MetricSums, sums_of
 from services.feedback_service.domain.sums.estimates import Estimate
 from services.feedback_service.domain.verdicts import Evidence, Harm, judge, standing_failures
@@ -92,16 +93,18 @@ def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, d
         pairs,
         memory,
         split_p=given.split_p,
-        assumes_negative=design.assumes_negative,
+        metric=design.metric,
+        counts_missing=design.counts_missing(design.metric),
         watermark=given.watermark,
         window_s=design.window_s,
     )
     looks = _Looks(memory)
+    remembered = {metric: _has_enough_rows(design, metric, pairs, checks) for metric in design.metrics}
     for metric in design.metrics:
-        _look_at(looks, design, metric, pairs, remembered=checks.has_enough_rows, decided=decided)
+        _look_at(looks, design, metric, pairs, remembered=remembered[metric], decided=decided)
         _look_at_days(looks, given, metric, pairs)
     for metric, margin in design.guardrails:
-        _look_at_guardrail(looks, design, metric, margin, pairs, remembered=checks.has_enough_rows)
+        _look_at_guardrail(looks, design, metric, margin, pairs, remembered=remembered[metric])
     deciding, days = looks.rows.get(design.metric.name), looks.days.get(design.metric.name)
     evidence = Evidence(
         status="running" if design.status == "draft" and given.arms else design.status,
@@ -143,17 +146,29 @@ def _contest(design: ExperimentDesign, challenger: str) -> Contest:
         margin=design.margin,
         window_s=design.window_s,
         cycle_reason=design.cycle_reason if not design.cycle_days else "",
+        report=report_words(design.metric.feedback),
     )
 
 
-def _compare(metric: Metric, pairs: Sequence[tuple[Arm, Arm]]) -> Estimate | None:
+def _has_enough_rows(
+    design: ExperimentDesign, metric: Metric, pairs: Sequence[tuple[Arm, Arm]], checks: CheckResults
+) -> bool:
+    """Whether looks at a metric rest on enough rows: those of its own ledger, which may be others than decide."""
+    if metric.ledger == design.metric.ledger:
+        return checks.has_enough_rows
+    return are_enough(spreads_of(pairs, metric, counts_missing=design.counts_missing(metric)))
+
+
+def _compare(metric: Metric, pairs: Sequence[tuple[Arm, Arm]]) -> tuple[Estimate, LookAt] | None:
+    """The effect on a metric over rows, and the looks at it where it has no standard error."""
     epochs: list[tuple[MetricSums, MetricSums]] = []
     for pair in pairs:
         champion, challenger = (arm.matured.metrics.get(metric.name) for arm in pair)
         if champion is not None and challenger is not None:
             epochs.append((champion, challenger))
-    comparison = sums_of(metric).compare(epochs)
-    return None if comparison is None else comparison.effect
+    sums = sums_of(metric)
+    comparison = sums.compare(epochs)
+    return None if comparison is None else (comparison.effect, partial(sums.look, epochs))
 
 
 def _look_at(
@@ -165,9 +180,10 @@ def _look_at(
     remembered: bool,
     decided: bool,
 ) -> None:
-    estimate = _compare(metric, pairs)
-    if estimate is None:
+    compared = _compare(metric, pairs)
+    if compared is None:
         return
+    estimate, look_at = compared
     decides = metric is design.metric
     spending = Spending(
         alpha=design.alpha_rows if decides else design.alpha_each,
@@ -176,7 +192,7 @@ def _look_at(
         horizon_rows=design.horizon_rows if decides and remembered else None,
     )
     before = looks.memory if remembered else ChallengerMemory()
-    look, memory = look_at_rows(estimate, spending, before, metric.name, decided=decided and decides)
+    look, memory = look_at_rows(estimate, spending, before, metric.name, decided=decided and decides, look_at=look_at)
     looks.rows[metric.name] = look
     if remembered:
         looks.memory = memory
@@ -207,14 +223,15 @@ def _look_at_guardrail(
     remembered: bool,
 ) -> None:
     """Harm stops an experiment on rows alone: it needs no whole week. The guardrails share alpha."""
-    estimate = _compare(metric, pairs)
-    if estimate is None or not remembered:
+    compared = _compare(metric, pairs)
+    if compared is None or not remembered:
         return
+    estimate, look_at = compared
     spending = Spending(
         alpha=design.alpha_each / len(design.guardrails), tuning_n=design.tuning_n, comparisons=design.comparisons
     )
     name = f"guardrail {metric.name}"
-    look, looks.memory = look_at_rows(estimate, spending, looks.memory, name, decided=False)
+    look, looks.memory = look_at_rows(estimate, spending, looks.memory, name, decided=False, look_at=look_at)
     low, _ = harm(look.intervals.one_sided, lower_is_better=metric.lower_is_better)
     if low > margin and looks.harm is None:
         looks.harm = Harm(metric.words, margin, look)

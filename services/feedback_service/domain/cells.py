@@ -5,17 +5,17 @@ stored with these two marks, so that a record that is read again is known to be 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from contender.contracts.feedback_service import Counts
-from contender.contracts.metrics import LABELLED, METRICS
+from contender.contracts.metrics import LABELLED, METRICS, SERVED
 from services.feedback_service.domain.labelling import RowChanges
 from services.feedback_service.domain.snapshots import CohortSnapshot, DaySnapshot
 from services.feedback_service.domain.sums import sums_of
-from services.feedback_service.domain.sums.exact import ExactSums, SumsEntry, nonzero
+from services.feedback_service.domain.sums.exact import ExactSums, RowAdditions, SumsEntry, nonzero
 
 
 class CellEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -61,6 +61,10 @@ class Cell:
         self.counts["predictions"] += len(buckets)
         self.counts["degraded"] += degraded
         self.counts["fallbacks"] += fallbacks
+
+    def add_served(self, rows: Iterable[RowAdditions]) -> None:
+        """Add answered rows to the sums over all of them."""
+        self.ledger(SERVED).add(1, rows)
 
     def add_unanswered(self, buckets: Sequence[int]) -> None:
         """Count rows that were assigned the variant and got no prediction."""

@@ -7,12 +7,13 @@ import msgspec
 import numpy as np
 
 from contender.contracts.feedback_service import Checks, VerdictStatus
+from contender.contracts.metrics import Metric
 from services.feedback_service.domain.memory import ChallengerMemory, least
 from services.feedback_service.domain.merging import Arm, Tally
 from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS, label_arrival
 from services.feedback_service.domain.sums.estimates import MIN_OBSERVATIONS, Floats
 from services.feedback_service.domain.sums.mean import ClusteredSums
-from services.feedback_service.domain.sums.units import effective_buckets, largest_share
+from services.feedback_service.domain.sums.units import BUCKETS, effective_buckets, largest_share
 
 MIN_COVERAGE = 0.8
 """The share of labels that the window must take in where a missing one counts as negative."""
@@ -67,8 +68,8 @@ class CheckResults:
     Attributes:
         split_p: of the whole experiment.
         p: the others.
-        labelled: the share of matured rows that have a label.
-        late: the share of labels that came after the window.
+        labelled: the share of matured rows that have a report which the deciding metric is about.
+        late: the share of those reports that came after the window.
         unanswered: the share of assigned rows that got no prediction.
         tail_at: the watermark at which both arms had enough labels to compare late ones by.
         is_tail_known: whether they have been waited for one more window.
@@ -112,7 +113,7 @@ class CheckResults:
     @property
     def has_enough_rows(self) -> bool:
         """Whether both arms have rows and units enough for an interval, and no unit dominates."""
-        return all(spread.is_enough and not spread.is_dominated for spread in self.spreads)
+        return are_enough(self.spreads)
 
 
 def _fails(p: float | None) -> bool:
@@ -123,22 +124,28 @@ def check(
     arms: Sequence[tuple[Arm, Arm]],
     memory: ChallengerMemory,
     *,
+    metric: Metric,
     split_p: float,
-    assumes_negative: bool,
+    counts_missing: bool,
     watermark: float | None,
     window_s: float,
 ) -> tuple[CheckResults, ChallengerMemory]:
     """Check one challenger against the champion, and remember the least p of each check.
 
-    Where a missing label means negative, a label is the outcome itself, and a better challenger may have more of them:
-    label arrival has no meaning then. What came after the window has: the share of the labels that it cuts off must be
-    alike. The labels of matured rows say it, from when enough of them are two windows old.
+    Labels are the reports that the deciding `metric` is about. Where a missing one counts (`counts_missing`), as one
+    that means negative does or nobody's complaint, a label is the outcome itself, and a better challenger may have more
+    of them: label arrival has no meaning then. What came after the window has: the share of the labels that it cuts off
+    must be alike. The labels of matured rows say it, from when enough of them are two windows old. A metric that is
+    known with the answer waits for no labels.
     """
     matured: list[Pair] = [(champion.matured, challenger.matured) for champion, challenger in arms]
     live: list[Pair] = [(champion.live, challenger.live) for champion, challenger in arms]
-    tail = label_arrival([(champion.tail, challenger.tail) for champion, challenger in matured])
+    reported = matured if metric.feedback is not None else []
+    arrivals = [(one.arrival(metric), two.arrival(metric)) for one, two in reported]
+    tails = [(one.tail(metric), two.tail(metric)) for one, two in reported]
+    tail = label_arrival(tails)
     looks = {
-        "arrival": None if assumes_negative else label_arrival([(one.arrival, two.arrival) for one, two in matured]),
+        "arrival": None if counts_missing else label_arrival(arrivals),
         "tail": tail,
         "unanswered": label_arrival([(champion.refusal, challenger.refusal) for champion, challenger in live]),
     }
@@ -150,13 +157,13 @@ def check(
     results = CheckResults(
         split_p=split_p,
         p=Checks(**found),
-        labelled=_shares([(one.arrival, two.arrival) for one, two in matured]),
-        late=_shares([(one.tail, two.tail) for one, two in matured]),
+        labelled=_shares(arrivals),
+        late=_shares(tails),
         unanswered=_shares([(one.refusal, two.refusal) for one, two in live]),
         tail_at=tail_at,
         is_tail_known=tail_at is not None and watermark is not None and watermark >= tail_at + window_s,
-        needs_tail=assumes_negative,
-        spreads=_spreads(matured, assumes_negative=assumes_negative),
+        needs_tail=counts_missing,
+        spreads=spreads_of(arms, metric, counts_missing=counts_missing),
     )
     return results, memory
 
@@ -166,7 +173,21 @@ def _shares(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> Shares:
     return Shares(*(sums.mean if sums.n else 0.0 for sums in arms))
 
 
-def _spreads(epochs: Sequence[Pair], *, assumes_negative: bool) -> tuple[Spread, Spread]:
-    champion, challenger = (sum((epoch[arm] for epoch in epochs), Tally()) for arm in (0, 1))
-    rows = [tally.rows if assumes_negative else tally.labelled for tally in (champion, challenger)]
-    return spread_of(rows[0]), spread_of(rows[1])
+def spreads_of(arms: Sequence[tuple[Arm, Arm]], metric: Metric, *, counts_missing: bool) -> tuple[Spread, Spread]:
+    """The spreads of the matured rows that count in a metric, the champion's first."""
+    is_assumed = counts_missing and not metric.of_all_rows
+    champion, challenger = (
+        spread_of(
+            sum(
+                (pair[arm].matured.rows if is_assumed else pair[arm].matured.ledger(metric.ledger) for pair in arms),
+                np.zeros(BUCKETS),
+            )
+        )
+        for arm in (0, 1)
+    )
+    return champion, challenger
+
+
+def are_enough(spreads: Sequence[Spread]) -> bool:
+    """Whether both arms have rows and units enough for an interval, and no unit dominates."""
+    return all(spread.is_enough and not spread.is_dominated for spread in spreads)

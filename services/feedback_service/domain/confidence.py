@@ -1,36 +1,13 @@
 """Confidence sequences: intervals and p-values that stay valid however often someone looks."""
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from services.feedback_service.domain.sums.estimates import Estimate
+from services.feedback_service.domain.sums.estimates import ConfidenceSequence, Estimate
+
+__all__ = ["ConfidenceSequence", "confidence_sequence", "half_width", "p_value"]
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class ConfidenceSequence:
-    """An estimate at one look: its interval `low` to `high`, the p-value against zero, and the rows behind it.
-
-    The interval is unbounded and p is 1 as long as the data do not say how much the estimate varies.
-    """
-
-    estimate: float
-    low: float
-    high: float
-    p: float
-    n: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero, which is the case exactly when p < alpha."""
-        return self.low > 0.0 or self.high < 0.0
-
-    def after(self, earlier_p: float) -> "ConfidenceSequence":
-        """This look with p as the running minimum; `earlier_p` is the smallest p of the looks before."""
-        return replace(self, p=min(self.p, earlier_p))
 
 
 def confidence_sequence(estimate: Estimate, *, alpha: float, tuning_n: int) -> ConfidenceSequence:

@@ -6,10 +6,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from contender.contracts import limits
 from contender.contracts.ab_router import ExperimentRevision
-from contender.contracts.metrics import Metric, metrics_of
+from contender.contracts.metrics import Metric, declared_metrics, metric_about, metrics_of
 from contender.contracts.tasks import TASKS, Task, task_named
-from contender.contracts.values import ClockName, Hypothesis, Missing
-from services.feedback_service.domain.snapshots import GroupSnapshot
+from contender.contracts.values import FEEDBACK_KINDS, OUTCOME, ClockName, Hypothesis, Missing
+from services.feedback_service.domain.snapshots import GroupSnapshot, SumsSnapshot
 
 CYCLE_DAYS = 7
 """Days of a cycle where no revision declares them."""
@@ -19,7 +19,8 @@ CYCLE_DAYS = 7
 class ExperimentDesign:
     """What an experiment compares, and how; the fields are those of a revision.
 
-    `shares`, `epoch`, `started_at` and `stopped_at` are known from a revision alone.
+    `shares`, `epoch`, `started_at` and `stopped_at` are known from a revision alone. `reported` names the metrics of
+    reports that are no outcomes, where there are any.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ExperimentDesign:
     log_loss_clip: float = 1e-7
     error_limit: float | None = None
     value: str = ""
+    reported: frozenset[str] = frozenset()
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -58,8 +60,16 @@ class ExperimentDesign:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The metrics of the task whose needs are declared."""
-        return metrics_of(self.task, self)
+        """The metrics of the task whose needs are declared.
+
+        Those of reports that nobody sends are left out, unless the experiment rests on them.
+        """
+        declared = {self.metric, *(metric for metric, _ in self.guardrails)}
+        return tuple(
+            metric
+            for metric in declared_metrics(self.task, self)
+            if metric.feedback in (None, OUTCOME) or metric.name in self.reported or metric in declared
+        )
 
     @property
     def alpha_each(self) -> float:
@@ -80,6 +90,10 @@ class ExperimentDesign:
     def assumes_negative(self) -> bool:
         """Whether a missing label is an outcome; models of other tasks have no negative one."""
         return self.missing == "negative" and self.task.negative_outcome is not None
+
+    def counts_missing(self, metric: Metric) -> bool:
+        """Whether a row without a report counts in a metric."""
+        return metric.of_all_rows or (self.assumes_negative and metric.feedback == OUTCOME)
 
 
 def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[GroupSnapshot]) -> ExperimentDesign:
@@ -107,10 +121,11 @@ def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[G
             missing=newest.missing if newest else "excluded",
             clock=newest.clock if newest else "wall",
             time_zone=zone_named(newest.time_zone if newest else "UTC"),
+            reported=_reported(groups),
         )
     declared = [variant.name for variant in revision.variants]
     challengers = [variant for variant in [*declared, *seen] if variant != revision.champion]
-    metrics = {metric.name: metric for metric in metrics_of(task, revision)}
+    metrics = {metric.name: metric for metric in declared_metrics(task, revision)}
     return ExperimentDesign(
         name=name,
         status=revision.status,
@@ -144,6 +159,20 @@ def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[G
         log_loss_clip=_within(revision.log_loss_clip, limits.CLIPS),
         error_limit=None if revision.error_limit is None else _within(revision.error_limit, limits.ERROR_LIMITS),
         value=revision.value,
+        reported=_reported(groups),
+    )
+
+
+def _reported(groups: Sequence[GroupSnapshot]) -> frozenset[str]:
+    """The names of metrics that are about reports of which there are any."""
+    cohorts = [cohort for group in groups for cohort in group.cohorts]
+    return frozenset(
+        metric.name
+        for metric in map(metric_about, FEEDBACK_KINDS[1:])
+        if any(
+            sums.totals.get(metric.totals_name) or (sums.rows and not metric.of_all_rows)
+            for sums in (cohort.ledgers.get(metric.ledger, SumsSnapshot()) for cohort in cohorts)
+        )
     )
 
 

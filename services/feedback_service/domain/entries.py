@@ -41,6 +41,12 @@ LARGEST_ERROR = 1e75
 CONVERTING = 2
 """The rules of judgement (`BlockEntry.rules`) by which outcomes are converted and late rows are counted."""
 
+SERVING = 3
+"""Those by which all rows that were answered are summed as well, and so reports on a share of them."""
+
+LONGEST_MS = 86_400_000.0
+"""Latencies beyond a day are mistakes, and count as none."""
+
 UNKNOWN_LABEL = -1
 _BINARY_CLASSES = 2
 _INT64 = 2**63
@@ -55,10 +61,11 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     `bucket` (uint8) stands for the unit, `time` and `score` are float64, `width` is the number of scores of a row (0:
     one number), `label` (int32) the number of the class that was served, UNKNOWN_LABEL where `classes` lack it;
     it is empty where the router recorded no label. A block without experiment or variant keeps its size only.
-    `utc_offset` (int32) is what `utc_offsets` gives. A block of unanswered rows has neither version nor scores.
-    `inputs` are the columns that the formula `value` names, in which long texts are hashes.
+    `utc_offset` (int32) is what `utc_offsets` gives, and `latency` (float32) milliseconds, empty where none were
+    recorded. A block of unanswered rows has neither version nor scores. `inputs` are the columns that the formula
+    `value` names, in which long texts are hashes.
 
-    `rules` is 1 for blocks that the releases before CONVERTING have stored: the sums hold their rows by those rules,
+    `rules` is less than SERVING for blocks that earlier releases have stored: the sums hold their rows by those rules,
     and only by them can a row be taken back.
     """
 
@@ -90,6 +97,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     error_limit: float | None = None
     value: str = ""
     inputs: dict[str, list[Scalar]] = {}
+    latency: bytes = b""
 
     @property
     def compared(self) -> bool:
@@ -175,6 +183,13 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     def degraded_rows(self) -> NDArray[np.bool_]:
         """Whether the answer used defaults or a fallback, shape (rows,)."""
         return np.frombuffer(self.degraded, dtype=np.bool_) if self.degraded else np.zeros(self.size, dtype=np.bool_)
+
+    @property
+    def latencies_ms(self) -> Floats:
+        """How long each answer took, shape (rows,); not a number where none was recorded."""
+        if not self.latency:
+            return np.full(self.size, np.nan)
+        return np.frombuffer(self.latency, dtype=np.float32).astype(np.float64)
 
 
 class FrameEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -271,11 +286,12 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         clock=block.clock,
         time_zone=block.time_zone,
         utc_offset=utc_offsets(times, block.time_zone).tobytes(),
-        rules=CONVERTING,
+        rules=SERVING,
         log_loss_clip=block.log_loss_clip,
         error_limit=block.error_limit,
         value=block.value,
         inputs={name: list(map(storable, column)) for name, column in _formula_inputs(block).items()},
+        latency=_latencies(block),
     )
 
 
@@ -302,8 +318,16 @@ def _unanswered_entry(block: UnansweredBlock) -> BlockEntry:
         clock=block.clock,
         time_zone=block.time_zone,
         utc_offset=utc_offsets(times, block.time_zone).tobytes(),
-        rules=CONVERTING,
+        rules=SERVING,
     )
+
+
+def _latencies(block: PredictionBlock) -> bytes:
+    if not block.latency_ms:
+        return b""
+    latencies = np.array(block.latency_ms, dtype=np.float64)
+    is_possible = (latencies >= 0.0) & (latencies <= LONGEST_MS)
+    return np.where(is_possible, latencies, np.nan).astype(np.float32).tobytes()
 
 
 def _class_numbers(block: PredictionBlock) -> bytes:
@@ -326,6 +350,7 @@ def _check(name: str, block: PredictionBlock) -> None:
         "score": block.score,
         "degraded": block.degraded or block.unit,
         "label": block.label or block.unit,
+        "latency_ms": block.latency_ms or block.unit,
     }
     _check_lengths(name, len(block), named)
     integers = [label for label in block.classes if isinstance(label, int)]

@@ -1,25 +1,36 @@
 """Labels rows from their reports: which report is the label, how the others are counted, and the metrics."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import numpy as np
 
-from contender.contracts.metrics import LABELLED, VALUE, metrics_of
+from contender.contracts.metrics import (
+    LABELLED,
+    SERVED,
+    VALUE,
+    ServedRows,
+    declared_metrics,
+    metric_about,
+    metrics_of,
+)
 from contender.contracts.tasks import task_named
-from services.feedback_service.domain.entries import CONVERTING, BlockEntry
+from contender.contracts.values import OUTCOME, FeedbackKind
+from services.feedback_service.domain.entries import CONVERTING, SERVING, BlockEntry
 from services.feedback_service.domain.formulas import ASSUMED_CURVE, CURVE, curve_steps, row_value
 from services.feedback_service.domain.reports import RowReports
-from services.feedback_service.domain.sums.exact import RowAdditions, row_additions
+from services.feedback_service.domain.sums.exact import RowAdditions, report_additions, row_additions, served_additions
 from services.feedback_service.domain.sums.metric_sums import LabelledRows
 
 
 @dataclass(frozen=True, slots=True)
 class RowLabel:
-    """One row at one look. `value` is the outcome as metrics take it; None while no label counts.
+    """The reports of one kind on a row at one look. `value` is what metrics take; None while no report counts.
 
     Every report is exactly one of: the label, a correction that another one overrode, late, refused, or a duplicate.
+    `late_value` is the newest of the late ones.
     """
 
     value: float | None = None
@@ -27,6 +38,7 @@ class RowLabel:
     late: int = 0
     refused: int = 0
     duplicates: int = 0
+    late_value: float | None = None
 
 
 @dataclass(slots=True)
@@ -41,7 +53,7 @@ class RowChanges:
     late: Counter[int] = field(default_factory=Counter)
     labelled: list[RowAdditions] = field(default_factory=list)
     assumed: list[RowAdditions] = field(default_factory=list)
-    ledgers: dict[str, list[RowAdditions]] = field(default_factory=dict)
+    ledgers: defaultdict[str, list[RowAdditions]] = field(default_factory=lambda: defaultdict(list))
 
 
 def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, metrics: bool = True) -> RowChanges:
@@ -49,6 +61,7 @@ def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, met
     changes = RowChanges()
     labelled: list[tuple[int, float]] = []
     assumed: list[tuple[int, float]] = []
+    signals: defaultdict[FeedbackKind, list[tuple[int, RowLabel]]] = defaultdict(list)
     negative = task_named(block.task).negative_outcome if block.missing == "negative" else None
     for index, reports in rows:
         label = label_row(block, index, reports)
@@ -59,36 +72,93 @@ def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, met
         if label.value is None and label.late and block.rules >= CONVERTING:
             changes.late[int(block.buckets[index])] += 1
         if reports.kept:
-            for name in ("corrections", "late", "refused", "duplicates"):
-                changes.counts[name] += getattr(label, name)
+            _count(changes, label)
+        for kind in {report.kind for report in reports.kept if report.kind != OUTCOME}:
+            signal = label_row(block, index, reports, kind)
+            _count(changes, signal)
+            changes.counts["signals"] += signal.value is not None
+            signals[kind].append((index, signal))
     changes.counts["labelled"] += len(labelled)
     if metrics:
         changes.labelled = _additions(block, labelled)
         changes.assumed = _additions(block, assumed)
-        changes.ledgers = {CURVE: _curve(block, labelled), ASSUMED_CURVE: _curve(block, assumed)}
+        if block.value:
+            changes.ledgers[CURVE] += _curve(block, labelled)
+            changes.ledgers[ASSUMED_CURVE] += _curve(block, assumed)
+        for kind, found in signals.items():
+            _add_signals(changes, block, kind, found)
     return changes
 
 
-def label_row(block: BlockEntry, index: int, reports: RowReports) -> RowLabel:
-    """The label of row `index` of `block`: the newest valid outcome that was given within the window.
+def _count(changes: RowChanges, label: RowLabel) -> None:
+    for name in ("corrections", "late", "refused", "duplicates"):
+        changes.counts[name] += getattr(label, name)
 
-    Of two that were given at the same time the one later in the topic counts. An outcome known longer than
-    `block.early_s` before its prediction is refused.
+
+def label_row(block: BlockEntry, index: int, reports: RowReports, kind: FeedbackKind = OUTCOME) -> RowLabel:
+    """The label of row `index` of `block`: the newest valid report of a kind that was given within the window.
+
+    Of two that were given at the same time the one later in the topic counts. A report known longer than
+    `block.early_s` before its prediction is refused. What a row has of duplicates, and of reports beyond those kept, is
+    counted with its outcomes.
     """
     if not reports.kept:
         return RowLabel()
     predicted_at = float(block.times[index])
     values = [
-        (report.given_at, position, block.outcome_value(index, report.outcome))
+        (report.given_at, position, block.outcome_value(index, report.outcome) if kind == OUTCOME else report.value)
         for position, report in enumerate(reports.kept)
+        if report.kind == kind
     ]
     valid = [value for value in values if value[2] is not None and value[0] >= predicted_at - block.early_s]
     timely = [value for value in valid if value[0] <= predicted_at + block.window_s]
-    late, refused = len(valid) - len(timely), len(values) - len(valid) + reports.refused
-    if not timely:
-        return RowLabel(None, 0, late, refused, reports.duplicates)
-    newest = max(timely, key=lambda value: value[:2])
-    return RowLabel(newest[2], len(timely) - 1, late, refused, reports.duplicates)
+    late = [value for value in valid if value[0] > predicted_at + block.window_s]
+    refused, duplicates = len(values) - len(valid), 0
+    if kind == OUTCOME:
+        refused, duplicates = refused + reports.refused, reports.duplicates
+    return RowLabel(_newest(timely), max(0, len(timely) - 1), len(late), refused, duplicates, _newest(late))
+
+
+def _newest(values: Sequence[tuple[float, int, float | None]]) -> float | None:
+    """The value given last, of pairs (time, position in the topic, value); None where there is none."""
+    return max(values, key=lambda value: value[:2])[2] if values else None
+
+
+def served_rows(block: BlockEntry, rows: Sequence[int]) -> list[RowAdditions]:
+    """What rows of a block add to the ledger SERVED once they are answered."""
+    if block.rules < SERVING:
+        return []
+    indexes = list(rows)
+    answered = ServedRows(
+        latency_ms=block.latencies_ms[indexes],
+        degraded=block.degraded_rows[indexes].astype(np.float64),
+        fallbacks=np.full(len(indexes), float(block.fallback)),
+    )
+    return served_additions(metrics_of(task_named(block.task), SERVED), block.buckets[indexes], answered)
+
+
+def _add_signals(
+    changes: RowChanges, block: BlockEntry, kind: FeedbackKind, signals: Sequence[tuple[int, RowLabel]]
+) -> None:
+    """Add the rows' reports of a kind, and which of them came after the window alone.
+
+    A share of all rows is of those in the ledger SERVED, to which a row itself was added with its answer.
+    """
+    metric = metric_about(kind)
+    if metric.of_all_rows and block.rules < SERVING:
+        return
+
+    def is_report(value: float | None) -> TypeGuard[float]:
+        return value is not None and not (metric.of_all_rows and value == 0.0)
+
+    counted = [(index, label.value) for index, label in signals if is_report(label.value)]
+    buckets, weight = block.buckets, 0 if metric.of_all_rows else 1
+    if counted:
+        rows = [(int(buckets[index]), value) for index, value in counted]
+        changes.ledgers[metric.ledger] += report_additions(metric, rows, weight=weight)
+    late = [index for index, label in signals if is_report(label.late_value) and not is_report(label.value)]
+    if late:
+        changes.ledgers[metric.late_ledger] += [RowAdditions(int(buckets[index]), []) for index in late]
 
 
 def _additions(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> list[RowAdditions]:
@@ -105,8 +175,7 @@ def _additions(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> list[Row
         error_limit=block.error_limit,
         known={VALUE.name: np.array([_value(block, *row) for row in rows])} if block.value else {},
     )
-    metrics = [metric for metric in metrics_of(task_named(block.task), block) if metric.ledger == LABELLED]
-    return row_additions(metrics, labelled)
+    return row_additions(declared_metrics(task_named(block.task), block, LABELLED), labelled)
 
 
 def _value(block: BlockEntry, index: int, outcome: float) -> float | None:
@@ -115,7 +184,7 @@ def _value(block: BlockEntry, index: int, outcome: float) -> float | None:
 
 def _curve(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> list[RowAdditions]:
     """What rows of a binary model add to the curve over thresholds; all of them in one bucket."""
-    if not block.value or block.width or not task_named(block.task).has_classes:
+    if block.width or not task_named(block.task).has_classes:
         return []
     steps = [curve_steps(block.value, block.formula_values(index, outcome)) for index, outcome in rows]
     return [RowAdditions(0, [(CURVE, index, units) for index, units in row]) for row in steps if row]

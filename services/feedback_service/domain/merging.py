@@ -22,6 +22,9 @@ from services.feedback_service.domain.sums.units import BUCKETS
 
 Floats = NDArray[np.float64]
 
+_NO_ROWS = np.zeros(BUCKETS)
+_LEDGERS = {name for metric in METRICS for name in (metric.ledger, metric.late_ledger)} - {LABELLED}
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -29,7 +32,8 @@ class Tally:
 
     All but `metrics` and `counts` are rows by bucket, shape (BUCKETS,): `rows` are predictions, `labelled` those with a
     label, `late` those whose label came after the window, and `unanswered` the rows that got no prediction. `metrics`
-    are over labelled rows; where a missing label means negative, those of matured rows hold the others as well.
+    are each over the rows of `Metric.ledger`; where a missing label means negative, those of matured rows hold the
+    unlabelled ones as well. `ledgers` are the rows by bucket of ledgers other than the labelled rows.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -38,6 +42,7 @@ class Tally:
     late: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
     unanswered: Floats = field(default_factory=lambda: np.zeros(BUCKETS))
     metrics: Mapping[str, MetricSums] = field(default_factory=dict)
+    ledgers: Mapping[str, Floats] = field(default_factory=dict)
 
     def __add__(self, other: "Tally") -> "Tally":
         """The rows of both."""
@@ -48,17 +53,28 @@ class Tally:
             self.late + other.late,
             self.unanswered + other.unanswered,
             _merged(self.metrics, other.metrics),
+            {name: self.ledger(name) + other.ledger(name) for name in {**self.ledgers, **other.ledgers}},
         )
 
-    @property
-    def arrival(self) -> ClusteredSums:
-        """The share of predictions that have a label."""
-        return ClusteredSums(self.rows, self.labelled)
+    def ledger(self, name: str) -> Floats:
+        """The rows of a ledger by bucket."""
+        return self.labelled if name == LABELLED else self.ledgers.get(name, _NO_ROWS)
 
-    @property
-    def tail(self) -> ClusteredSums:
-        """The share of labels that came after the window."""
-        return ClusteredSums(self.labelled + self.late, self.late)
+    def arrival(self, metric: Metric) -> ClusteredSums:
+        """The share of predictions that have a report which the metric is about."""
+        return ClusteredSums(self.rows, self._reported(metric))
+
+    def tail(self, metric: Metric) -> ClusteredSums:
+        """The share of such reports that came after the window."""
+        late = self.late if metric.ledger == LABELLED else self.ledger(metric.late_ledger)
+        return ClusteredSums(self._reported(metric) + late, late)
+
+    def _reported(self, metric: Metric) -> Floats:
+        """Rows with a report by bucket; where rows without one count as 0, they are the total of the others' ones."""
+        if not metric.of_all_rows:
+            return self.ledger(metric.ledger)
+        sums = self.metrics.get(metric.name)
+        return sums.totals if isinstance(sums, ClusteredSums) else _NO_ROWS
 
     @property
     def refusal(self) -> ClusteredSums:
@@ -135,6 +151,7 @@ def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally
             late=dense(cohort.late, BUCKETS),
             unanswered=dense(cohort.unanswered, BUCKETS),
             metrics=metrics,
+            ledgers={name: dense(sums.rows, BUCKETS) for name, sums in cohort.ledgers.items() if name in _LEDGERS},
         )
     return total
 

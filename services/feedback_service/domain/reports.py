@@ -5,7 +5,8 @@ from math import inf, isfinite
 
 import msgspec
 
-from contender.contracts.values import Outcome
+from contender.contracts.metrics import metric_about
+from contender.contracts.values import OUTCOME, FeedbackKind, Outcome
 from services.feedback_service.domain.entries import CHUNK_ROWS, storable
 from services.feedback_service.domain.keys import with_expiry, without_expiry
 from shared.events import FRAME_ID_CHARACTERS, FeedbackGiven
@@ -15,30 +16,38 @@ ROW_LIMIT = 1_000_000
 """Row numbers that a prediction id can spell."""
 
 HISTORY_LIMIT = 20
-"""Different reports kept of one row: the first ten and the last ten. Nobody corrects an outcome as often, and a flood
-pushes out neither the reports before it nor those after it."""
+"""Different reports of one kind kept of one row: the first ten and the last ten. Nobody corrects an outcome as often,
+and a flood pushes out neither the reports before it nor those after it, and no report of another kind."""
 
 VERSIONS_LIMIT = 16
 """Feedback frames about one row between two flushes. With HISTORY_LIMIT and TEXT_CHARACTERS it keeps a chunk, one
-record of the changelog, below 3 MB whatever is sent."""
+record of the changelog, below 5 MB whatever is sent."""
 
+LARGEST_VALUE = 1e9
+"""The largest rating or reward, in size."""
 
 AHEAD_S = 300.0
 """How far ahead of its record an outcome's time or a prediction id may lie, since clocks differ."""
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
-    """An outcome reported for a row, and its time."""
+    """What was reported on a row, and its time. Of a conversion or a complaint `outcome` is whether there was one."""
 
     given_at: float
     outcome: Outcome
+    kind: FeedbackKind = OUTCOME
+
+    @property
+    def value(self) -> float:
+        """The number that was reported; for an outcome see `BlockEntry.outcome_value`."""
+        return float(self.outcome)
 
 
 class RowReports(msgspec.Struct, frozen=True, array_like=True):
     """The reports on one row up to some offset.
 
     `kept` holds different reports in the order of the topic, each at its last occurrence; `duplicates` counts the
-    repetitions, `refused` the reports beyond HISTORY_LIMIT.
+    repetitions, `refused` the reports beyond HISTORY_LIMIT of their kind.
     """
 
     kept: list[Report] = []
@@ -59,8 +68,10 @@ class RowReports(msgspec.Struct, frozen=True, array_like=True):
                 duplicates += 1
             kept.append(report)
             if len(kept) > HISTORY_LIMIT:
-                del kept[HISTORY_LIMIT // 2]
-                refused += 1
+                of_kind = [index for index, known in enumerate(kept) if known.kind == report.kind]
+                if len(of_kind) > HISTORY_LIMIT:
+                    del kept[of_kind[HISTORY_LIMIT // 2]]
+                    refused += 1
         return RowReports(kept, duplicates, refused)
 
 
@@ -116,6 +127,17 @@ def possible_report(event: FeedbackGiven) -> bool:
     return 0 < len(event.frame_id) <= FRAME_ID_CHARACTERS and 0 <= event.row < ROW_LIMIT and isfinite(event.given_at)
 
 
+def is_meant(event: FeedbackGiven) -> bool:
+    """Whether the value of an event suits its kind; that of an outcome is for its model to say."""
+    if event.kind == OUTCOME:
+        return True
+    if isinstance(event.outcome, str):
+        return False
+    if metric_about(event.kind).of_all_rows:
+        return event.outcome in {0, 1}
+    return not isinstance(event.outcome, bool) and abs(event.outcome) <= LARGEST_VALUE
+
+
 def age_of(frame_id: str, sent_at: float) -> float:
     """How old a frame id is for a record that names it; unknown ages are zero."""
     return sent_at - created_at(frame_id, sent_at) if sent_at < inf else 0.0
@@ -132,7 +154,7 @@ def by_chunk(events: Sequence[FeedbackGiven]) -> dict[tuple[str, int], dict[int,
     chunks: dict[tuple[str, int], dict[int, list[Report]]] = {}
     for event in events:
         rows = chunks.setdefault((event.frame_id, event.row // CHUNK_ROWS), {})
-        rows.setdefault(event.row, []).append(Report(event.given_at, storable(event.outcome)))
+        rows.setdefault(event.row, []).append(Report(event.given_at, storable(event.outcome), event.kind))
     return chunks
 
 

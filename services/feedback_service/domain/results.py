@@ -236,7 +236,7 @@ def _variant(design: ExperimentDesign, name: str, arm: Arm) -> VariantResult:
         fallbacks=counts.fallbacks,
         degraded=counts.degraded,
         metrics=_intervals(design, arm.matured),
-        live=_intervals(design, Tally() if design.assumes_negative else arm.live),
+        live=_live_intervals(design, arm.live),
         unanswered=counts.unanswered,
         reliability=_reliability(arm.matured),
     )
@@ -251,10 +251,18 @@ def _intervals(design: ExperimentDesign, tally: Tally) -> dict[str, Interval]:
     return {metric.name: _interval(design, tally.metrics.get(metric.name)) for metric in design.metrics}
 
 
+def _live_intervals(design: ExperimentDesign, tally: Tally) -> dict[str, Interval]:
+    """Without metrics in which a missing report counts: before its window has passed, a row lacks one anyway."""
+    known = {metric.name: tally.metrics.get(metric.name) for metric in design.metrics}
+    waiting = {metric.name for metric in design.metrics if design.counts_missing(metric)}
+    return {name: _interval(design, None if name in waiting else sums) for name, sums in known.items()}
+
+
 def _interval(design: ExperimentDesign, sums: MetricSums | None) -> Interval:
     if sums is None or sums.n == 0:
         return Interval(None, None, None, 0)
-    look = confidence_sequence(sums.estimate, alpha=design.alpha, tuning_n=design.tuning_n)
+    look = sums.own_look(design.alpha)
+    look = look or confidence_sequence(sums.estimate, alpha=design.alpha, tuning_n=design.tuning_n)
     return Interval(finite(look.estimate), finite(look.low), finite(look.high), sums.n)
 
 

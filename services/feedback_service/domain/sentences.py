@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from math import ceil, exp, isfinite, log
 
 from contender.contracts.feedback_service import VerdictStatus
+from contender.contracts.values import OUTCOME, FeedbackKind
 from services.feedback_service.domain.checks import MIN_COVERAGE, CheckResults
 from services.feedback_service.domain.confidence import ConfidenceSequence
 from services.feedback_service.domain.memory import RunningSequence
@@ -17,7 +18,10 @@ _PROPOSED_COVERAGE = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contest:
-    """What is compared: the names of the two variants, the metric in words, and which way it counts."""
+    """What is compared: the names of the two variants, the metric in words, and which way it counts.
+
+    `report` is the word for what the metric waits for.
+    """
 
     champion: str
     challenger: str
@@ -27,6 +31,7 @@ class Contest:
     margin: float = 0.0
     window_s: float = 0.0
     cycle_reason: str = ""
+    report: str = "label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,11 @@ class DayCount:
     whole: int = 0
     wanted: int = 0
     next_look: int = 0
+
+
+def report_words(kind: FeedbackKind | None) -> str:
+    """The word for a report of a kind; what comes true is a row's label."""
+    return "label" if kind in (None, OUTCOME) else kind
 
 
 def difference(contest: Contest, look: ConfidenceSequence, interval: RunningSequence) -> str:
@@ -117,8 +127,11 @@ def missing_tail(contest: Contest, checks: CheckResults) -> str:
     """What a verdict still takes of late labels."""
     window = duration(contest.window_s)
     if checks.tail_at is None:
-        return f"late labels can't be compared before each has {MIN_MATURED_ROWS} labels"
-    return f"late labels are waited for one more window of {window}, until {moment(checks.tail_at + contest.window_s)}"
+        return f"late {contest.report}s can't be compared before each has {MIN_MATURED_ROWS} {contest.report}s"
+    return (
+        f"late {contest.report}s are waited for one more window of {window}, "
+        f"until {moment(checks.tail_at + contest.window_s)}"
+    )
 
 
 def too_few(contest: Contest, checks: CheckResults) -> str:
@@ -147,9 +160,10 @@ def _split(contest: Contest, checks: CheckResults) -> str:
 
 def _arrival(contest: Contest, checks: CheckResults) -> str:
     return (
-        f"labels do not arrive alike for {contest.champion} and {contest.challenger} (p {p(checks.p.arrival)}): "
+        f"{contest.report}s do not arrive alike for {contest.champion} and {contest.challenger} "
+        f"(p {p(checks.p.arrival)}): "
         f"{percent(checks.labelled.champion)} and {percent(checks.labelled.challenger)} of the matured rows have one, "
-        "so the labelled rows of the two are not comparable"
+        "so those rows of the two are not comparable"
     )
 
 
@@ -165,12 +179,12 @@ def _tail(contest: Contest, checks: CheckResults) -> str:
     late = f"{percent(checks.late.champion)} and {percent(checks.late.challenger)}"
     if checks.p.tail is not None and checks.p.tail < BLOCKING_P:
         reason = (
-            f"labels do not come equally late for {contest.champion} and {contest.challenger} "
-            f"(p {p(checks.p.tail)}): {late} of their labels came after the window"
+            f"{contest.report}s do not come equally late for {contest.champion} and {contest.challenger} "
+            f"(p {p(checks.p.tail)}): {late} of their {contest.report}s came after the window"
         )
     else:
         reason = (
-            f"{late} of the labels of {contest.champion} and {contest.challenger} came after the window of "
+            f"{late} of the {contest.report}s of {contest.champion} and {contest.challenger} came after the window of "
             f"{duration(contest.window_s)}, which must take in {percent(MIN_COVERAGE)}"
         )
     return f"{reason}; a window of about {roughly(_proposed_window_s(contest, checks))} would take in most of them"

@@ -1,5 +1,6 @@
 """The looks at one effect over rows: with those before them, and with the one look at a planned end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -10,6 +11,9 @@ from services.feedback_service.domain.memory import ChallengerMemory, FixedLook,
 from services.feedback_service.domain.sums.estimates import Estimate
 
 _HIGHEST_ALPHA = 0.999
+
+LookAt = Callable[[float], ConfidenceSequence | None]
+"""An alpha to the look at it, or to None where the estimate's standard error says all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,13 @@ def both_sides(alpha: float) -> float:
 
 
 def look_at_rows(
-    estimate: Estimate, spending: Spending, memory: ChallengerMemory, name: str, *, decided: bool
+    estimate: Estimate,
+    spending: Spending,
+    memory: ChallengerMemory,
+    name: str,
+    *,
+    decided: bool,
+    look_at: LookAt = lambda _: None,
 ) -> tuple[RowLook, ChallengerMemory]:
     """Look at an effect over rows, and remember the look.
 
@@ -61,13 +71,14 @@ def look_at_rows(
         memory: the looks at the challenger before.
         name: the metric that the looks are kept by.
         decided: whether a verdict rests on the looks: those that contradict each other then stay so.
+        look_at: gives the looks of an effect that has no standard error. There is none at the planned end then.
     """
     look, one_sided = (
-        confidence_sequence(estimate, alpha=alpha, tuning_n=spending.tuning_n)
+        look_at(alpha) or confidence_sequence(estimate, alpha=alpha, tuning_n=spending.tuning_n)
         for alpha in (spending.alpha, both_sides(spending.alpha))
     )
     intervals = Intervals(memory.sequences.get(name, RunningSequence()), memory.one_sided.get(name, RunningSequence()))
-    if estimate.varies:
+    if look.is_bounded:
         after = RunningSequence.after if decided else RunningSequence.after_or_anew
         intervals = Intervals(after(intervals.two_sided, look), after(intervals.one_sided, one_sided))
         memory = msgspec.structs.replace(

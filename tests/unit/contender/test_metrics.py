@@ -8,8 +8,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from contender.contracts.metrics import LOG_LOSS_CLIP, METRICS, metric_named, metrics_of
-from contender.contracts.tasks import REGRESSION, task_named
+from contender.contracts.metrics import (
+    LABELLED,
+    LOG_LOSS_CLIP,
+    METRICS,
+    SERVED,
+    ServedRows,
+    declared_metrics,
+    metric_about,
+    metric_named,
+    metrics_of,
+)
+from contender.contracts.tasks import BINARY, REGRESSION, task_named
+from contender.contracts.values import FEEDBACK_KINDS, OUTCOME
+
+ABOUT_NO_OUTCOME = [
+    "rating",
+    "reward",
+    "conversion",
+    "complaint_rate",
+    "fallback_rate",
+    "degraded_rate",
+    "latency",
+    "latency_p95",
+]
 
 PROBABILITIES = st.floats(0.0, 1.0) | st.sampled_from([0.0, 1.0, 0.5, 1e-20, 1e-16, 1 - 1e-16])
 BINARY_ROWS = st.lists(st.tuples(st.integers(0, 1), PROBABILITIES), min_size=1, max_size=40)
@@ -79,21 +101,69 @@ def test_every_task_knows_its_metrics() -> None:
         for task in ("binary", "multiclass", "regression")
     }
     assert names == {
-        "binary": ["log_loss", "brier", "accuracy", "auc", "average_precision", "calibration_error", "value"],
-        "multiclass": ["log_loss", "brier", "accuracy", "value"],
+        "binary": [
+            "log_loss",
+            "brier",
+            "accuracy",
+            "auc",
+            "average_precision",
+            "calibration_error",
+            "value",
+            *ABOUT_NO_OUTCOME,
+        ],
+        "multiclass": ["log_loss", "brier", "accuracy", "value", *ABOUT_NO_OUTCOME],
         "regression": [
             "absolute_error",
             "squared_error",
             "winsorised_absolute_error",
             "winsorised_squared_error",
             "value",
+            *ABOUT_NO_OUTCOME,
         ],
     }
 
 
-def test_accuracy_auc_average_precision_and_value_are_better_when_higher() -> None:
+def test_metrics_are_read_from_the_rows_that_they_are_about() -> None:
+    ledgers = {
+        ledger: [metric.name for metric in metrics_of(BINARY, ledger)] for ledger in ("served", "rating", "reward")
+    }
+    assert ledgers == {
+        "served": ["conversion", "complaint_rate", "fallback_rate", "degraded_rate", "latency", "latency_p95"],
+        "rating": ["rating"],
+        "reward": ["reward"],
+    }
+
+
+def test_every_kind_of_report_but_outcomes_has_one_metric() -> None:
+    about = {kind: metric_about(kind).name for kind in FEEDBACK_KINDS if kind != OUTCOME}
+    assert about == {
+        "rating": "rating",
+        "reward": "reward",
+        "conversion": "conversion",
+        "complaint": "complaint_rate",
+    }
+    with pytest.raises(KeyError):
+        metric_about(OUTCOME)
+
+
+def test_metrics_known_with_the_answer_read_it() -> None:
+    rows = ServedRows(np.array([12.5, np.nan]), np.array([0.0, 1.0]), np.array([1.0, 1.0]))
+    values = {
+        metric.name: metric.served_values(rows).tolist()
+        for metric in metrics_of(BINARY, SERVED)
+        if metric.served_values is not None
+    }
+    assert values == {
+        "fallback_rate": [1.0, 1.0],
+        "degraded_rate": [0.0, 1.0],
+        "latency": pytest.approx([12.5, np.nan], nan_ok=True),
+        "latency_p95": pytest.approx([12.5, np.nan], nan_ok=True),
+    }
+
+
+def test_what_people_want_more_of_is_better_when_higher() -> None:
     higher = [metric.name for metric in METRICS if not metric.lower_is_better]
-    assert higher == ["accuracy", "auc", "average_precision", "value"]
+    assert higher == ["accuracy", "auc", "average_precision", "value", "rating", "reward", "conversion"]
 
 
 def test_the_calibration_error_alone_does_not_decide() -> None:
@@ -130,6 +200,9 @@ def test_winsorised_errors_count_no_more_than_the_limit() -> None:
 
 def test_a_metric_that_needs_a_declaration_is_had_only_with_it() -> None:
     design = SimpleNamespace(value="", error_limit=None)
-    assert [metric.name for metric in metrics_of(REGRESSION, design)] == ["absolute_error", "squared_error"]
+    assert [metric.name for metric in declared_metrics(REGRESSION, design, LABELLED)] == [
+        "absolute_error",
+        "squared_error",
+    ]
     design.value, design.error_limit = "outcome", 3.0
-    assert metrics_of(REGRESSION, design) == metrics_of(REGRESSION)
+    assert declared_metrics(REGRESSION, design) == metrics_of(REGRESSION)

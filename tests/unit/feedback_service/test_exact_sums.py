@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from contender.contracts.metrics import METRICS, metrics_of
+from contender.contracts.metrics import LABELLED, METRICS, metrics_of
 from contender.contracts.tasks import BINARY
 from services.feedback_service.domain.cells import Cell
 from services.feedback_service.domain.labelling import RowChanges
@@ -20,7 +20,7 @@ from services.feedback_service.domain.sums.metric_sums import LabelledRows
 ROWS = LabelledRows(
     "binary", np.array([1.0, 0.0, 1.0]), np.array([0.7, 0.1, 0.3]), None, np.array([3, 3, 9], dtype=np.uint8)
 )
-BINARY_METRICS = [metric for metric in metrics_of(BINARY) if not metric.needs]
+BINARY_METRICS = [metric for metric in metrics_of(BINARY, LABELLED) if not metric.needs]
 FIRST_RELEASE = [
     41,
     17,

@@ -256,7 +256,8 @@ def test_a_fresh_regression_has_its_own_metrics():
     world = World(task="regression", declared={"metric": "absolute_error"})
     look = results_of("e", world.revision, [], START)
     assert look.results.metric == "absolute_error"
-    assert list(look.results.variants[0].metrics) == ["absolute_error", "squared_error"]
+    served = ["fallback_rate", "degraded_rate", "latency", "latency_p95"]
+    assert list(look.results.variants[0].metrics) == ["absolute_error", "squared_error", *served]
 
 
 def test_missing_labels_that_mean_negative_have_no_live_figure():

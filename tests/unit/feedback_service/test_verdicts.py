@@ -101,7 +101,7 @@ def test_reasons_to_withhold_are_sentences_with_their_numbers() -> None:
     )
     assert sentence(p=Checks(arrival=0.00042), labelled=Shares(0.95, 0.7)) == (
         "No verdict: labels do not arrive alike for v1 and v2 (p 0.00042): 95 % and 70 % of the matured rows have one, "
-        "so the labelled rows of the two are not comparable."
+        "so those rows of the two are not comparable."
     )
     assert sentence(spreads=(replace(SPREADS[0], rows=7), SPREADS[1])) == (
         "No verdict yet: v1 has 7 matured rows and v2 has 5,088, and each needs at least 100."

@@ -8,7 +8,7 @@ import numpy as np
 
 from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
 from contender.contracts.feedback_service import Counts
-from contender.contracts.metrics import metrics_of
+from contender.contracts.metrics import LABELLED, metrics_of
 from contender.contracts.tasks import task_named
 from services.feedback_service.domain.memory import Memory
 from services.feedback_service.domain.results import Look, results_of
@@ -65,7 +65,7 @@ def _sums(task: str, chosen: Rows, outcome: np.ndarray) -> SumsSnapshot:
         return SumsSnapshot()
     labelled = LabelledRows(task, outcome, chosen.score, None, chosen.bucket.astype(np.uint8))
     totals = {}
-    for metric in (known for known in metrics_of(task_named(task)) if not known.needs):
+    for metric in (known for known in metrics_of(task_named(task), LABELLED) if not known.needs):
         keys, values = sums_of(metric).additions(metric, labelled)
         added = np.bincount(keys, weights=values)
         totals[metric.name] = {int(key): float(added[key]) for key in np.unique(keys)}
@@ -179,7 +179,7 @@ class World:
             sums = _sums(self.task, chosen, chosen.outcome)
             totals = {
                 metric.name: sums_of(metric).day_totals(sums.rows, sums.totals[metric.name])
-                for metric in metrics_of(task_named(self.task))
+                for metric in metrics_of(task_named(self.task), LABELLED)
                 if metric.name in sums.totals
             }
             days.append(DaySnapshot(int(day), len(rows_of.arm), totals))

@@ -1,12 +1,13 @@
 """The sums that metrics are computed from, one module per type. A further type is a module and a line in `SUMS`."""
 
 from contender.contracts.metrics import Metric
-from contender.contracts.metrics.metric import AREA, AVERAGE_PRECISION, CALIBRATION, MEAN
+from contender.contracts.metrics.metric import AREA, AVERAGE_PRECISION, CALIBRATION, MEAN, PERCENTILE
 from services.feedback_service.domain.sums.area import AreaUnderCurve
 from services.feedback_service.domain.sums.average_precision import AveragePrecision
 from services.feedback_service.domain.sums.calibration import CalibrationError
 from services.feedback_service.domain.sums.mean import ClusteredSums
 from services.feedback_service.domain.sums.metric_sums import MetricSums
+from services.feedback_service.domain.sums.percentile import LatencyPercentile
 
 __all__ = ["SUMS", "MetricSums", "sums_of"]
 
@@ -15,6 +16,7 @@ SUMS: dict[str, type[MetricSums]] = {
     AREA: AreaUnderCurve,
     AVERAGE_PRECISION: AveragePrecision,
     CALIBRATION: CalibrationError,
+    PERCENTILE: LatencyPercentile,
 }
 
 

@@ -1,7 +1,7 @@
 """Estimates with their standard errors, and the comparison of two variants that they give, epoch by epoch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite, sqrt
 
 import numpy as np
@@ -29,6 +29,34 @@ class Estimate:
     def varies(self) -> bool:
         """Whether the data say how much the value varies: a positive and finite standard error."""
         return isfinite(self.standard_error) and self.standard_error > 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceSequence:
+    """An estimate at one look: its interval `low` to `high`, the p-value against zero, and the rows behind it.
+
+    The interval is unbounded and p is 1 as long as the data do not say how much the estimate varies.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the data say how much the estimate varies."""
+        return isfinite(self.low) and isfinite(self.high)
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero, which is the case exactly when p < alpha."""
+        return self.low > 0.0 or self.high < 0.0
+
+    def after(self, earlier_p: float) -> "ConfidenceSequence":
+        """This look with p as the running minimum; `earlier_p` is the smallest p of the looks before."""
+        return replace(self, p=min(self.p, earlier_p))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 
-from contender.contracts.metrics import Metric
+from contender.contracts.metrics import Metric, ServedRows
 from services.feedback_service.domain.snapshots import SumsSnapshot
 from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.sums.fixed_point import from_fixed_point, pack, to_fixed_point, unpack
-from services.feedback_service.domain.sums.metric_sums import LabelledRows
+from services.feedback_service.domain.sums.metric_sums import Buckets, LabelledRows
 from services.feedback_service.domain.sums.score_histogram import read_first_release
 
 
@@ -28,7 +29,8 @@ class SumsEntry(msgspec.Struct, frozen=True, array_like=True):
 class RowAdditions:
     """What one row adds: by `Metric.totals_name` a key, and a value in units of `to_fixed_point`.
 
-    `weight` is the rows that it stands for: more than one where most labels like its own are never seen.
+    `weight` is the rows that it stands for: more than one where most labels like its own are never seen, none where the
+    row itself is counted already.
     """
 
     bucket: int
@@ -102,6 +104,32 @@ def row_additions(metrics: Sequence[Metric], rows: LabelledRows) -> list[RowAddi
         for row, key, value in zip(added, keys.tolist(), values.tolist(), strict=True):
             row.append((name, key, to_fixed_point(value)))
     return [RowAdditions(bucket, totals) for bucket, totals in zip(rows.buckets.tolist(), added, strict=True)]
+
+
+def report_additions(metric: Metric, rows: Sequence[tuple[int, float]], *, weight: int = 1) -> list[RowAdditions]:
+    """What rows add whose value was reported: pairs (bucket, value), each of which stands for `weight` rows."""
+    buckets, values = zip(*rows, strict=True)
+    keys, added = sums_of(metric).value_additions(np.array(buckets, dtype=np.uint8), np.array(values))
+    columns = zip(buckets, keys.tolist(), added.tolist(), strict=True)
+    name = metric.totals_name
+    return [RowAdditions(bucket, [(name, key, to_fixed_point(value))], weight) for bucket, key, value in columns]
+
+
+def served_additions(metrics: Sequence[Metric], buckets: Buckets, rows: ServedRows) -> list[RowAdditions]:
+    """What answered rows add, one entry per bucket and one for all totals: they are never taken back one by one.
+
+    Every metric has a total, if of zero, so that a share of which nothing was reported yet is one of 0.
+    """
+    totals = [(metric.totals_name, 0, 0) for metric in metrics]
+    for metric in metrics:
+        if metric.served_values is None:
+            continue
+        keys, values = sums_of(metric).value_additions(buckets, metric.served_values(rows))
+        sums = np.bincount(keys, weights=values)
+        totals += [(metric.totals_name, key, to_fixed_point(float(sums[key]))) for key in np.flatnonzero(sums).tolist()]
+    counts = np.bincount(buckets)
+    by_bucket = [RowAdditions(bucket, [], int(counts[bucket])) for bucket in np.flatnonzero(counts).tolist()]
+    return [*by_bucket, RowAdditions(0, totals, 0)]
 
 
 def nonzero(counter: Counter[int]) -> dict[int, int]:

@@ -21,6 +21,7 @@ from services.feedback_service.domain.sums.estimates import (
 )
 from services.feedback_service.domain.sums.metric_sums import (
     Additions,
+    Buckets,
     DayEffect,
     DayTotals,
     LabelledRows,
@@ -66,14 +67,23 @@ class ClusteredSums(MetricSums):
         return rows.buckets, values
 
     @classmethod
+    def value_additions(cls, buckets: Buckets, values: Floats) -> Additions:
+        """The value of each row, at its bucket; a row without one is counted at BUCKETS plus its bucket."""
+        missing = np.isnan(values)
+        return buckets + BUCKETS * missing.astype(np.int64), np.where(missing, 1.0, values)
+
+    @classmethod
     def read(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> "ClusteredSums":
         """The sums of what was added up by bucket."""
-        return cls(dense(rows, BUCKETS), dense(totals, BUCKETS))
+        values, missing = np.split(dense(totals, 2 * BUCKETS), 2)
+        return cls(dense(rows, BUCKETS) - missing, values)
 
     @classmethod
     def day_totals(cls, rows: Mapping[int, int], totals: Mapping[int, float]) -> dict[int, float]:
         """The day's rows, and the sum of their values."""
-        return {_ROWS: float(sum(rows.values())), _TOTAL: float(sum(totals.values()))}
+        missing = sum(count for key, count in totals.items() if key >= BUCKETS)
+        total = sum(value for key, value in totals.items() if key < BUCKETS)
+        return {_ROWS: float(sum(rows.values()) - missing), _TOTAL: float(total)}
 
     @classmethod
     def day_effect(cls, epochs: Sequence[tuple[DayTotals, DayTotals]]) -> DayEffect | None:

@@ -1,7 +1,7 @@
 """The interface of every type of sums: what a labelled row adds, and the estimates from the totals."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contender.contracts.metrics import LOG_LOSS_CLIP, Metric
-from services.feedback_service.domain.sums.estimates import Comparison, Estimate, Floats
+from services.feedback_service.domain.sums.estimates import Comparison, ConfidenceSequence, Estimate, Floats
 
 DayTotals = Mapping[int, Mapping[int, float]]
 """By the number of a day its totals by key, as `MetricSums.day_totals` gives them."""
@@ -23,6 +23,9 @@ class DayEffect:
     days: tuple[int, ...]
     influence: Floats
 
+
+Buckets = NDArray[np.uint8]
+"""The bucket of each row's unit, shape (rows,)."""
 
 Additions = tuple[NDArray[Any], Floats]
 """A key (an integer) and a value per row, both of shape (rows,): the value is added to the total at the key."""
@@ -42,7 +45,7 @@ class LabelledRows:
     outcomes: Floats
     scores: Floats
     labels: Floats | None
-    buckets: NDArray[np.uint8]
+    buckets: Buckets
     log_loss_clip: float = LOG_LOSS_CLIP
     error_limit: float | None = None
     known: Mapping[str, Floats] = field(default_factory=dict)
@@ -58,7 +61,19 @@ class MetricSums(ABC):
     @classmethod
     @abstractmethod
     def additions(cls, metric: Metric, rows: LabelledRows) -> Additions:
-        """What each row adds."""
+        """What each row with an outcome adds."""
+
+    @classmethod
+    def value_additions(cls, buckets: Buckets, values: Floats) -> Additions:
+        """What each row adds to a metric that is about other reports, or known with the answer.
+
+        `buckets` are those of the units and `values` the metric's, both of shape (rows,); a value that is not a number
+        is none.
+
+        Raises:
+            NotImplementedError: these sums take outcomes and scores.
+        """
+        raise NotImplementedError(f"{cls.__name__} takes outcomes and scores")
 
     @classmethod
     @abstractmethod
@@ -103,6 +118,42 @@ class MetricSums(ABC):
 
         A unit may return in later epochs and in the other arm.
         """
+
+    @classmethod
+    def look(cls, epochs: Sequence[tuple[Self, Self]], alpha: float) -> ConfidenceSequence | None:  # noqa: ARG003
+        """The look at an effect whose interval comes from no standard error; None where `compare` gives one."""
+        return None
+
+    def own_look(self, alpha: float) -> ConfidenceSequence | None:  # noqa: ARG002
+        """The look at one variant's metric where its interval comes from no standard error."""
+        return None
+
+
+def leave_days_out(
+    days: tuple[int, ...], epochs: Sequence[Floats], effect: Callable[[Sequence[Floats]], float]
+) -> DayEffect | None:
+    """The effect over whole days, its influences from leaving out one day at a time.
+
+    Source: the jackknife; Efron and Stein, The jackknife estimate of variance, Annals of Statistics 1981.
+
+    Args:
+        days: their numbers.
+        epochs: what champion and challenger have of each day, each of shape (2, days, ...).
+        effect: the effect of such epochs summed over days, each of shape (2, ...).
+
+    Returns:
+        None where there is no effect without one of the days.
+    """
+    wholes = [epoch.sum(axis=1) for epoch in epochs]
+    without = np.array(
+        [
+            effect([whole - epoch[:, day] for whole, epoch in zip(wholes, epochs, strict=True)])
+            for day in range(len(days))
+        ]
+    )
+    if not wholes or not np.isfinite(without).all():
+        return None
+    return DayEffect(effect(wholes), days, (without.mean() - without) * (len(days) - 1) / len(days))
 
 
 def dense(sparse: Mapping[int, float], length: int) -> Floats:

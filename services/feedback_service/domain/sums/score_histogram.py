@@ -1,7 +1,7 @@
 """Mergeable histograms of the scores of each class, and the metrics of a binary model that they give."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import hypot, inf, isfinite, nan
 from typing import Self
@@ -27,6 +27,7 @@ from services.feedback_service.domain.sums.metric_sums import (
     LabelledRows,
     MetricSums,
     dense,
+    leave_days_out,
 )
 
 BINS = 1000
@@ -98,21 +99,14 @@ class ScoreHistogram(MetricSums):
 
     @classmethod
     def day_effect(cls, epochs: Sequence[tuple[DayTotals, DayTotals]]) -> DayEffect | None:
-        """The influences come from leaving out one day at a time (the jackknife; Efron and Stein, 1981)."""
+        """The influences come from leaving out one day at a time."""
         numbers = tuple(sorted({day for epoch in epochs for arm in epoch for day in arm}))
         pairs = [np.array([_by_day(arm, numbers) for arm in epoch]) for epoch in epochs]
-        wholes = [pair.sum(axis=1) for pair in pairs]
-        counted = [index for index, whole in enumerate(wholes) if _rarest(whole) >= MIN_OF_CLASS]
-        without = [
-            cls._effect([wholes[index] - pairs[index][:, day] for index in counted]) for day in range(len(numbers))
-        ]
-        if not counted or not np.isfinite(without).all():
-            return None
-        k, value = len(numbers), cls._effect([wholes[index] for index in counted])
-        return DayEffect(value, numbers, (np.mean(without) - np.array(without)) * (k - 1) / k)
+        counted = [pair for pair in pairs if _rarest(pair.sum(axis=1)) >= MIN_OF_CLASS]
+        return leave_days_out(numbers, counted, cls._effect)
 
     @classmethod
-    def _effect(cls, epochs: Iterable[Floats]) -> float:
+    def _effect(cls, epochs: Sequence[Floats]) -> float:
         """Challenger minus champion over epochs that have both classes in both arms, each of shape (2, 2, bins)."""
         counted = [pair for pair in epochs if _rarest(pair) > 0.0]
         if not counted:
