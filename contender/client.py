@@ -246,12 +246,29 @@ class Client:
             for row in answer.predictions
         ]
 
-    def feedback(self, prediction_id: str, outcome: Outcome, *, at: float | None = None) -> None:
-        """Report an outcome, known at `at` (seconds since 1970, default now); it is on disk when this returns."""
-        self.feedback_batch([{"prediction_id": prediction_id, "outcome": outcome, "time": at}])
+    def feedback(
+        self,
+        prediction_id: str,
+        outcome: Outcome | None = None,
+        *,
+        rating: float | None = None,
+        reward: float | None = None,
+        conversion: bool | None = None,
+        complaint: bool | None = None,
+        at: float | None = None,
+    ) -> None:
+        """Report an outcome, or how the answer was taken; it is on disk when this returns.
+
+        Give exactly one of the values; a `conversion` or `complaint` of False takes one back. It was known at `at`, in
+        seconds since 1970; default now.
+        """
+        values = {"outcome": outcome, "rating": rating, "reward": reward}
+        values |= {"conversion": conversion, "complaint": complaint}
+        given = {name: value for name, value in values.items() if value is not None}
+        self.feedback_batch([{"prediction_id": prediction_id, **given, "time": at}])
 
     def feedback_batch(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
-        """Report many outcomes at once, each with `prediction_id`, `outcome` and perhaps `time`."""
+        """Report on many predictions at once; each with `prediction_id`, one of `feedback`'s values, perhaps `time`."""
         self._transport.call("feedback_service", feedback_service.GIVE_FEEDBACK, body={"feedback": list(outcomes)})
 
     def results(self, experiment: str, as_of: float | None = None) -> feedback_service.Results:

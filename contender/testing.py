@@ -7,21 +7,24 @@ from urllib.parse import unquote
 
 import httpx
 import msgspec
+from msgspec import UNSET
 
 from contender.contracts.ab_router import PREDICT, PREDICT_BATCH, Outputs, Prediction, PredictionRow, PredictionRows
-from contender.contracts.feedback_service import GET_RESULTS, LIST_VERDICTS, Results, VerdictEvent, VerdictEvents
+from contender.contracts.feedback_service import (
+    GET_RESULTS,
+    LIST_VERDICTS,
+    FeedbackItem,
+    Results,
+    VerdictEvent,
+    VerdictEvents,
+)
 from contender.contracts.values import Outcome
 
 _OUTCOMES_PATH = "/v1/feedback"
 
 
-class _Outcome(msgspec.Struct):
-    prediction_id: str
-    outcome: Outcome
-
-
-class _Outcomes(msgspec.Struct):
-    feedback: list[_Outcome]
+class _Reports(msgspec.Struct):
+    feedback: list[FeedbackItem]
 
 
 @dataclass
@@ -33,6 +36,7 @@ class FakeContender:
         version: the version that every prediction names.
         rows: the rows that were asked for, oldest first.
         outcomes: what came true, by prediction id.
+        reports: all that was reported on predictions, ratings and the like as well, oldest first.
         results: the results that an experiment has, at any time, by its name.
         verdicts: the verdicts that an experiment has, by its name.
 
@@ -44,6 +48,7 @@ class FakeContender:
     version: str = "fake"
     rows: list[PredictionRow] = field(default_factory=list)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    reports: list[FeedbackItem] = field(default_factory=list)
     results: dict[str, Results] = field(default_factory=dict)
     verdicts: dict[str, list[VerdictEvent]] = field(default_factory=dict)
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
@@ -58,9 +63,10 @@ class FakeContender:
         model = unquote(path.removeprefix("/v1/models/").partition("/")[0])
         try:
             if path == _OUTCOMES_PATH:
-                feedback = msgspec.json.decode(body, type=_Outcomes).feedback
-                self.outcomes.update({item.prediction_id: item.outcome for item in feedback})
-                return httpx.Response(202, json={"accepted": len(feedback)})
+                reports = msgspec.json.decode(body, type=_Reports).feedback
+                self.reports += reports
+                self.outcomes |= {item.prediction_id: item.outcome for item in reports if item.outcome is not UNSET}
+                return httpx.Response(202, json={"accepted": len(reports)})
             if path == unquote(PREDICT.url(model=model)):
                 return _json(self._predict(model, msgspec.json.decode(body, type=PredictionRow)))
             if path == unquote(PREDICT_BATCH.url(model=model)):

@@ -7,7 +7,10 @@ import msgspec
 from contender.contracts.metrics import MetricName
 from contender.contracts.operation import Operation
 from contender.contracts.problems import JOURNAL_FULL, RECORD_TOO_LARGE, ProblemType
-from contender.contracts.values import EstimatorName, Missing, Outcome
+from contender.contracts.values import FEEDBACK_KINDS, EstimatorName, FeedbackKind, Missing, Outcome
+
+LARGEST_REPORT = 1e9
+"""The largest rating or reward, in size."""
 
 OUTCOME_CHARACTERS = 1000
 """The longest outcome that is a text."""
@@ -37,6 +40,12 @@ class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     reward: float | msgspec.UnsetType = msgspec.UNSET
     conversion: bool | msgspec.UnsetType = msgspec.UNSET
     complaint: bool | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def reports(self) -> dict[FeedbackKind, Outcome]:
+        """What is reported, by kind."""
+        values = {kind: getattr(self, kind) for kind in FEEDBACK_KINDS}
+        return {kind: value for kind, value in values.items() if value is not msgspec.UNSET}
 
 
 class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

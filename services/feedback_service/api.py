@@ -19,7 +19,7 @@ async def give_feedback(request: Request, body: FeedbackBody) -> FeedbackAccepte
     handler: SubmitFeedback = request.state.submit_feedback
     if body.feedback is UNSET:
         return FeedbackAccepted(await handler.submit([_single(body)], field=""))
-    if body.prediction_id is not UNSET or body.outcome is not UNSET or body.time is not None:
+    if FeedbackBody(feedback=body.feedback) != body:
         raise InvalidFeedback.at("feedback", "can't be combined with the fields of a single outcome; send one or many")
     if not body.feedback:
         raise InvalidFeedback.at("feedback", "is empty; send at least one outcome")
@@ -46,9 +46,7 @@ async def list_verdicts(request: Request, name: str) -> contract.VerdictEvents:
 def _single(body: FeedbackBody) -> FeedbackItem:
     if body.prediction_id is UNSET:
         raise InvalidFeedback.at("prediction_id", "is missing")
-    if body.outcome is UNSET:
-        raise InvalidFeedback.at("outcome", "is missing")
-    return FeedbackItem(body.prediction_id, body.outcome, body.time)
+    return FeedbackItem(**{name: getattr(body, name) for name in FeedbackItem.__struct_fields__})
 
 
 def _results(request: Request) -> ReadResults:

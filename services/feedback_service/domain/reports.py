@@ -5,6 +5,7 @@ from math import inf, isfinite
 
 import msgspec
 
+from contender.contracts.feedback_service import LARGEST_REPORT
 from contender.contracts.metrics import metric_about
 from contender.contracts.values import OUTCOME, FeedbackKind, Outcome
 from services.feedback_service.domain.entries import CHUNK_ROWS, storable
@@ -23,8 +24,6 @@ VERSIONS_LIMIT = 16
 """Feedback frames about one row between two flushes. With HISTORY_LIMIT and TEXT_CHARACTERS it keeps a chunk, one
 record of the changelog, below 5 MB whatever is sent."""
 
-LARGEST_VALUE = 1e9
-"""The largest rating or reward, in size."""
 
 AHEAD_S = 300.0
 """How far ahead of its record an outcome's time or a prediction id may lie, since clocks differ."""
@@ -135,7 +134,7 @@ def is_meant(event: FeedbackGiven) -> bool:
         return False
     if metric_about(event.kind).of_all_rows:
         return event.outcome in {0, 1}
-    return not isinstance(event.outcome, bool) and abs(event.outcome) <= LARGEST_VALUE
+    return not isinstance(event.outcome, bool) and abs(event.outcome) <= LARGEST_REPORT
 
 
 def age_of(frame_id: str, sent_at: float) -> float:

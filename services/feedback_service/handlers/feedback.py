@@ -1,13 +1,12 @@
-"""The use case of feedback: check the outcomes, and keep them in the journal."""
+"""The use case of feedback: check the reports, and keep them in the journal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from msgspec import UNSET
-
-from contender.contracts.feedback_service import OUTCOME_CHARACTERS, FeedbackItem
+from contender.contracts.feedback_service import LARGEST_REPORT, OUTCOME_CHARACTERS, FeedbackItem
 from contender.contracts.problems import FieldError
+from contender.contracts.values import OUTCOME, FeedbackKind, Outcome
 from services.feedback_service.errors import InvalidFeedback, TooManyOutcomes
 from shared.clock import Clock
 from shared.events import FeedbackFrame, FeedbackGiven
@@ -18,6 +17,7 @@ from shared.topics import FEEDBACK, cloud_event_headers, split
 _INT64 = 2**63
 _LATEST_S = 253_402_300_800.0  # the year 10000
 _REPORTED_ERRORS = 20
+_MISSING = FieldError(OUTCOME, "is missing, and so is any other report")
 _AHEAD_S = 300.0  # clocks differ; a time further ahead of now is an error, as it is for a prediction
 
 
@@ -83,13 +83,15 @@ class SubmitFeedback:
             return FieldError("prediction_id", f"names shard {identity.shard}; there are {self.partitions}")
         if created_at(identity.frame_id, now) > now + _AHEAD_S:
             return FieldError("prediction_id", "lies in the future: no router has answered it")
-        if item.outcome is UNSET:
-            return FieldError("outcome", "is missing")
+        kinds = list(item.reports)
+        if len(kinds) != 1:
+            return FieldError(kinds[1], f"can't be combined with {kinds[0]}") if kinds else _MISSING
+        [(kind, value)] = item.reports.items()
         given_at = now if item.time is None else item.time
-        for field, fault in (("outcome", _outcome_fault(item)), ("time", _time_fault(given_at, now))):
+        for field, fault in ((kind, _value_fault(kind, value)), ("time", _time_fault(given_at, now))):
             if fault:
                 return FieldError(field, fault)
-        return identity.shard, FeedbackGiven(identity.frame_id, identity.row, item.outcome, given_at)
+        return identity.shard, FeedbackGiven(identity.frame_id, identity.row, value, given_at, kind=kind)
 
 
 def _headers(now: float) -> list[tuple[str, bytes]]:
@@ -108,8 +110,10 @@ def _time_fault(given_at: float, now: float) -> str:
     return ""
 
 
-def _outcome_fault(item: FeedbackItem) -> str:
-    outcome = item.outcome
+def _value_fault(kind: FeedbackKind, outcome: Outcome) -> str:
+    if kind != OUTCOME:
+        is_small = not isinstance(outcome, str) and abs(outcome) <= LARGEST_REPORT
+        return "" if is_small else f"must be a finite number of at most {LARGEST_REPORT:g} in size"
     if isinstance(outcome, str) and len(outcome) > OUTCOME_CHARACTERS:
         return f"has {len(outcome)} characters; at most {OUTCOME_CHARACTERS} are accepted"
     if isinstance(outcome, float) and not isfinite(outcome):

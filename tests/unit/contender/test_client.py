@@ -131,6 +131,10 @@ def test_feedback_goes_to_the_feedback_service():
     services.client.feedback("p-0", outcome="leaves", at=12.5)
     assert services.calls == [("POST", f"{FEEDBACK}/v1/feedback")]
     assert services.body == {"feedback": [{"prediction_id": "p-0", "outcome": "leaves", "time": 12.5}]}
+    services.client.feedback("p-0", conversion=False)
+    assert services.body == {"feedback": [{"prediction_id": "p-0", "conversion": False, "time": None}]}
+    services.client.feedback("p-0", rating=4.5, at=12.5)
+    assert services.body == {"feedback": [{"prediction_id": "p-0", "rating": 4.5, "time": 12.5}]}
     services.client.feedback_batch([{"prediction_id": "p-0", "outcome": 1}])
     assert services.body == {"feedback": [{"prediction_id": "p-0", "outcome": 1}]}
 

@@ -22,6 +22,18 @@ def test_it_answers_predictions_and_remembers_rows_and_outcomes():
     assert fake.outcomes == {answer.prediction_id: True}
 
 
+def test_it_remembers_reports_that_are_no_outcomes():
+    fake = FakeContender()
+    with Client("http://contender.test", transport=fake.transport) as client:
+        client.feedback("p-0", rating=4.5)
+        client.feedback("p-0", complaint=True)
+    assert (fake.outcomes, [report.rating for report in fake.reports[:1]], fake.reports[1].complaint) == (
+        {},
+        [4.5],
+        True,
+    )
+
+
 def test_it_answers_with_the_results_and_verdicts_that_it_was_given():
     results = msgspec.convert(GET_RESULTS.answer_example, Results)
     events = msgspec.convert(LIST_VERDICTS.answer_example, VerdictEvents).verdicts

@@ -101,6 +101,16 @@ async def test_one_outcome_is_in_the_journal_when_it_is_accepted(client, journal
     assert journalled(journal) == [(2, FeedbackFrame([FeedbackGiven(FRAME, 7, 1, 20.5)]))]
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"), [("rating", 4.5), ("reward", -1e9), ("conversion", True), ("complaint", False)]
+)
+async def test_other_reports_than_outcomes_are_kept_with_their_kind(client, journal, kind, value):
+    for body in ({"prediction_id": ID, kind: value}, {"feedback": [{"prediction_id": ID, kind: value}]}):
+        assert (await client.post("/v1/feedback", json=body)).status_code == 202
+    events = [event for _, frame in journalled(journal) for event in frame.events]
+    assert events == [FeedbackGiven(FRAME, 7, value, 50.0, kind=kind)] * 2
+
+
 async def test_many_outcomes_go_in_one_frame_per_shard_and_are_given_now_by_default(client, journal):
     body = {"feedback": [{"prediction_id": f"{FRAME}-{shard}-0", "outcome": "yes"} for shard in (1, 3, 1)]}
     assert (await client.post("/v1/feedback", json=body)).json() == {"accepted": 3}
@@ -119,6 +129,14 @@ async def test_many_outcomes_go_in_one_frame_per_shard_and_are_given_now_by_defa
         ({"prediction_id": ID, "outcome": None}, "outcome"),
         ({"prediction_id": ID, "outcome": [1]}, "outcome"),
         ({"prediction_id": ID}, "outcome"),
+        ({"prediction_id": ID, "outcome": 1, "rating": 4}, "rating"),
+        ({"prediction_id": ID, "conversion": True, "complaint": False}, "complaint"),
+        ({"prediction_id": ID, "rating": -1.1e9}, "rating"),
+        ({"prediction_id": ID, "reward": 1e10}, "reward"),
+        ({"prediction_id": ID, "rating": True}, "rating"),
+        ({"prediction_id": ID, "reward": "4"}, "reward"),
+        ({"prediction_id": ID, "conversion": 1}, "conversion"),
+        ({"prediction_id": ID, "complaint": None}, "complaint"),
         ({"prediction_id": ID, "outcome": 1, "time": -1}, "time"),
         ({"prediction_id": ID, "outcome": 1, "time": 50.0 + 301}, "time"),
         ({"prediction_id": f"{new_frame_id(50.0 + 301)}-2-7", "outcome": 1}, "prediction_id"),
@@ -141,6 +159,7 @@ async def test_what_can_not_be_feedback_is_refused_by_field_and_nothing_is_kept(
         {"prediction_id": ID, "outcome": 1, "feedback": []},
         {"outcome": 1, "feedback": [{"prediction_id": ID, "outcome": 1}]},
         {"time": 1.0, "feedback": [{"prediction_id": ID, "outcome": 1}]},
+        {"rating": 4, "feedback": [{"prediction_id": ID, "outcome": 1}]},
     ],
 )
 async def test_a_call_has_one_outcome_or_many_but_never_both_or_none(client, journal, body):
