@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from contender.contracts.feedback_service import Counts
+from contender.contracts.values import FEEDBACK_KINDS, OUTCOME
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.cells import Cell, CellEntry
 from services.feedback_service.domain.entries import CHUNK_ROWS, BlockEntry, decode_frame, frame_entry, row_groups
@@ -21,11 +22,14 @@ from services.feedback_service.domain.publishing import PendingUpdates
 from services.feedback_service.domain.reports import HISTORY_LIMIT, VERSIONS_LIMIT
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.domain.snapshots import PartitionSnapshot, SumsSnapshot, snapshot_groups
+from services.feedback_service.domain.sums.mean import ClusteredSums
 from services.feedback_service.domain.sums.score_histogram import BINS
+from services.feedback_service.domain.sums.units import BUCKETS
 from services.feedback_service.join import Join, Limits, PartitionJoin, SourceOffset
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame, UnansweredBlock
 
 WINDOW_S = 100.0
+SHARES = {"conversion": "conversion", "complaint": "complaint_rate"}
 Record = tuple[str, SourceOffset, str, PredictionFrame | FeedbackFrame]
 
 
@@ -198,9 +202,22 @@ def histories(draw) -> tuple[list[Record], random.Random]:
         predictions(
             f"f{number}",
             block(
-                "champion", draw(st.integers(1, 3)), at=draw(st.floats(86_000, 86_900)), missing=draw(missing), **design
+                "champion",
+                rows := draw(st.integers(1, 3)),
+                at=draw(st.floats(86_000, 86_900)),
+                missing=draw(missing),
+                latency_ms=draw(st.sampled_from([[], [12.5 + number] * rows])),
+                **design,
             ),
-            block("challenger", 70, at=86_390.0 + 100 * number, served_variant="champion", **design),
+            block(
+                "challenger",
+                70,
+                at=86_390.0 + 100 * number,
+                served_variant="champion",
+                latency_ms=[0.001 * row for row in range(70)],
+                degraded=[row % 9 == 0 for row in range(70)],
+                **design,
+            ),
             unanswered=[unanswered("challenger", draw(st.integers(1, 3)), at=86_395.0, **design)],
             offset=number,
         )
@@ -208,9 +225,11 @@ def histories(draw) -> tuple[list[Record], random.Random]:
     ]
     event = st.tuples(
         st.sampled_from(["f0", "f1", "f2", "never"]),
-        st.integers(0, 80),
+        st.integers(0, 80) | st.integers(0, 4),
         st.sampled_from([0, 1, True, "1", "neither"]),
         st.sampled_from([0.0, 86_450.0, 86_480.0, 86_560.0, 87_100.0, 90_000.0]),
+        st.just(""),
+        st.sampled_from([OUTCOME, *FEEDBACK_KINDS]),
     )
     reports = [
         feedback(*draw(st.lists(event, min_size=1, max_size=6)), offset=number)
@@ -293,7 +312,7 @@ def plain_count(records: list[Record]) -> Counter[tuple[str, str]]:
     for _, _, frame_id, frame in records:
         if isinstance(frame, FeedbackFrame):
             for event in frame.events:
-                if event.outcome != "neither":
+                if event.kind == OUTCOME and event.outcome != "neither":
                     reports[event.frame_id, event.row].append(event.given_at)
             continue
         made = [(block.variant, time) for block in frame.blocks for time in block.time]
@@ -304,6 +323,67 @@ def plain_count(records: list[Record]) -> Counter[tuple[str, str]]:
         valid = [at for at in reports[key] if at >= time - 2.0]
         counts["late", variant] += bool(valid) and min(valid) > time + WINDOW_S
     return +counts
+
+
+@settings(deadline=None)
+@given(histories())
+def test_reports_that_are_no_outcomes_are_those_of_the_plainest_count(history):
+    records, chance = history
+    published: Counter[tuple[str, str]] = Counter()
+    for group in Worker(topics_of(records), chance).run().groups:
+        for cohort in group.cohorts:
+            for name, sums in cohort.ledgers.items():
+                published[name, group.variant] += sum(sums.rows.values())
+                for metric, totals in sums.totals.items():
+                    if metric != "latency_p95":
+                        published[metric, group.variant] += sum(v for key, v in totals.items() if key < BUCKETS)
+                        continue
+                    published[metric, group.variant] += sum(totals.values())
+            published["signals", group.variant] += cohort.counts.signals
+    expected = plain_signals(records)
+    assert {key: value for key, value in published.items() if value} == pytest.approx(expected, rel=1e-6)
+
+
+def plain_signals(records: list[Record]) -> dict[tuple[str, str], float]:
+    """What ledgers hold by variant, from reports other than outcomes and from what is known with the answer."""
+    counts: Counter[tuple[str, str]] = Counter()
+    rows: dict[tuple[str, int], tuple[str, float]] = {}
+    reports: dict[tuple[str, int, str], list[tuple[float, int, float]]] = defaultdict(list)
+    for order, (_, _, frame_id, frame) in enumerate(records):
+        if isinstance(frame, FeedbackFrame):
+            for number, event in enumerate(frame.events):
+                is_meant = (
+                    event.outcome in (0, 1) if event.kind in SHARES else not isinstance(event.outcome, str | bool)
+                )
+                if event.kind != OUTCOME and is_meant:
+                    report = (event.given_at, 1000 * order + number, float(event.outcome))
+                    reports[event.frame_id, event.row, event.kind].append(report)
+            continue
+        made = [(block.variant, time) for block in frame.blocks for time in block.time]
+        rows.update({(frame_id, number): row for number, row in enumerate(made)})
+        for made_block in frame.blocks:
+            counts["served", made_block.variant] += len(made_block)
+            counts["degraded_rate", made_block.variant] += sum(made_block.degraded)
+            counts["fallback_rate", made_block.variant] += len(made_block) * (
+                made_block.served_variant != made_block.variant
+            )
+            counts["latency", made_block.variant] += sum(made_block.latency_ms)
+            counts["latency_p95", made_block.variant] += len(made_block.latency_ms)
+    for (frame_id, row, kind), known in reports.items():
+        if (frame_id, row) not in rows:
+            continue
+        variant, time = rows[frame_id, row]
+        timely = [report for report in known if time - 2.0 <= report[0] <= time + WINDOW_S]
+        late = [report for report in known if report[0] > time + WINDOW_S]
+        value, later = (max(part)[2] if part else None for part in (timely, late))
+        counts["signals", variant] += value is not None
+        if kind in SHARES:
+            counts[SHARES[kind], variant] += value or 0.0
+            counts[f"late {kind}", variant] += bool(later) and not value
+        else:
+            counts[kind, variant] += 0.0 if value is None else 1.0 + value  # a row, and its value
+            counts[f"late {kind}", variant] += later is not None and value is None
+    return {key: value for key, value in counts.items() if value}
 
 
 def matured(table: InMemoryTable, prefix: bytes) -> dict[bytes, list[Cell]]:
@@ -317,8 +397,11 @@ def matured(table: InMemoryTable, prefix: bytes) -> dict[bytes, list[Cell]]:
 @st.composite
 def insistence(draw) -> tuple[list[tuple], list[Record], random.Random]:
     """Many reports for one row, in frames of any size, with their frame of predictions somewhere among them."""
-    event = st.tuples(st.just("f"), st.just(0), st.sampled_from([0, 1, "x"]), st.integers(0, 150).map(float))
-    events = draw(st.lists(event, min_size=HISTORY_LIMIT - 2, max_size=3 * HISTORY_LIMIT))
+    kind = st.sampled_from([OUTCOME, OUTCOME, "rating"])
+    event = st.tuples(
+        st.just("f"), st.just(0), st.sampled_from([0, 1, "x"]), st.integers(0, 150).map(float), st.just(""), kind
+    )
+    events = draw(st.lists(event, min_size=HISTORY_LIMIT - 2, max_size=4 * HISTORY_LIMIT))
     reports: list[Record] = []
     rest = list(events)
     while rest:
@@ -345,26 +428,34 @@ def test_what_goes_beyond_the_reports_kept_of_a_row_is_counted_once_whatever_hap
 
 def counts_of_one_row(events: list[tuple]) -> Counts:
     """What becomes of the reports for a row predicted at 0, in the plainest way."""
-    kept: list[tuple] = []
-    duplicates = refused = 0
-    for _, _, outcome, at in events:
-        if (at, outcome) in kept:
-            kept.remove((at, outcome))
-            duplicates += 1
-        kept.append((at, outcome))
-        if len(kept) > HISTORY_LIMIT:
-            refused += 1
-            del kept[HISTORY_LIMIT // 2]
-    valid = [at for at, outcome in kept if outcome != "x"]
-    timely = [at for at in valid if at <= WINDOW_S]
-    return Counts(
-        predictions=1,
-        labelled=bool(timely),
-        corrections=max(0, len(timely) - 1),
-        late=len(valid) - len(timely),
-        refused=refused + len(kept) - len(valid),
-        duplicates=duplicates,
-    )
+    total = Counts(predictions=1)
+    for kind in (OUTCOME, "rating"):
+        kept: list[tuple] = []
+        duplicates = refused = 0
+        for _, _, outcome, at, _, of in events:
+            if of != kind:
+                continue
+            if (kind, outcome) == ("rating", "x"):
+                refused += 1  # no number
+                continue
+            if (at, outcome) in kept:
+                kept.remove((at, outcome))
+                duplicates += 1
+            kept.append((at, outcome))
+            if len(kept) > HISTORY_LIMIT:
+                refused += 1
+                del kept[HISTORY_LIMIT // 2]
+        valid = [at for at, outcome in kept if outcome != "x"]
+        timely = [at for at in valid if at <= WINDOW_S]
+        total += Counts(
+            labelled=bool(timely) and kind == OUTCOME,
+            signals=bool(timely) and kind != OUTCOME,
+            corrections=max(0, len(timely) - 1),
+            late=len(valid) - len(timely),
+            refused=refused + len(kept) - len(valid),
+            duplicates=duplicates,
+        )
+    return total
 
 
 def test_reports_beyond_those_kept_are_counted_where_the_row_belongs():
@@ -392,6 +483,116 @@ def test_a_flood_for_one_row_shuts_out_no_label_before_or_after_it():
             for order in (records, records[::-1]):
                 counts = counts_after(*order)
                 assert (counts.labelled, counts.refused, counts.reports) == (1, 1000, 1001)
+
+
+def test_a_flood_of_ratings_shuts_out_no_outcome():
+    flood = [("f", 0, number, 50.0, "", "rating") for number in range(1000)]
+    for events in ([("f", 0, 1, 5.0), *flood], [*flood, ("f", 0, 1, 5.0)]):
+        counts = counts_after(predictions("f", block(rows=1)), feedback(*events))
+        assert (counts.labelled, counts.signals, counts.refused) == (1, 1, 1000 - HISTORY_LIMIT)
+        assert (counts.corrections, counts.reports) == (HISTORY_LIMIT - 1, 1001)
+
+
+def test_equal_values_of_two_kinds_are_no_duplicates():
+    counts = counts_after(
+        predictions("f", block(rows=1)), feedback(("f", 0, 1, 5.0), *[("f", 0, 1, 5.0, "", "rating")] * 2)
+    )
+    assert (counts.labelled, counts.signals, counts.duplicates, counts.corrections) == (1, 1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("rating", "4"),
+        ("rating", True),
+        ("rating", inf),
+        ("rating", float("nan")),
+        ("reward", 1.1e9),
+        ("conversion", "true"),
+        ("complaint", 2),
+    ],
+)
+def test_a_report_that_does_not_suit_its_kind_is_refused(kind, value):
+    counts = counts_after(predictions("f", block()), feedback(("f", 0, value, 5.0, "", kind)))
+    assert (counts.signals, counts.refused, counts.reports) == (0, 1, 1)
+
+
+def ledgers_after(*records: Record) -> dict[str, SumsSnapshot]:
+    join = joined()
+    for record in records:
+        apply(join, record)
+    (cohort,) = numbers(join).groups[0].cohorts
+    return cohort.ledgers
+
+
+def test_a_conversion_adds_one_at_its_bucket_until_it_is_taken_back():
+    frame = predictions("f", block(rows=1))
+    (bucket,) = ledgers_after(frame)["served"].rows
+    seen = []
+    for reports in ([True], [True, False], [True, False, True]):
+        events = [("f", 0, value, 5.0 + number, "", "conversion") for number, value in enumerate(reports)]
+        served = ledgers_after(frame, feedback(*events))["served"]
+        assert served.rows == {bucket: 1}
+        seen.append(served.totals["conversion"])
+    assert seen == [{bucket: 1}, {}, {bucket: 1}]
+
+
+def test_a_conversion_after_the_window_is_late_unless_there_was_one_within_it():
+    frame = predictions("f", block(rows=1))
+    within, after = (("f", 0, True, at, "", "conversion") for at in (5.0, 500.0))
+    assert sum(ledgers_after(frame, feedback(after))["late conversion"].rows.values()) == 1
+    assert "late conversion" not in ledgers_after(frame, feedback(within, after))
+    assert "late conversion" not in ledgers_after(frame, feedback(after, ("f", 0, False, 501.0, "", "conversion")))
+    taken_back = ("f", 0, False, 6.0, "", "conversion")
+    assert "late conversion" in ledgers_after(frame, feedback(within, taken_back, after))
+
+
+def test_a_day_without_a_conversion_is_a_day_with_a_rate_of_zero():
+    join = joined()
+    apply(join, predictions("old", block(rows=3, at=0.0, latency_ms=[1.0, 2.0, 6.0])))
+    apply(join, predictions("new", block(rows=2, at=10_000.0), offset=1))
+    catch_up(join)
+    flush(join)
+    (day,) = numbers(join).groups[0].days
+    assert (day.totals["conversion"], day.totals["latency"]) == ({0: 3.0, 1: 0.0}, {0: 3.0, 1: 9.0})
+    assert sum(day.totals["latency_p95"].values()) == 3
+    apply(join, feedback(("old", 0, True, 5.0, "", "conversion")))
+    (day,) = numbers(join).groups[0].days
+    assert day.totals["conversion"] == {0: 3.0, 1: 1.0}
+
+
+def test_the_newest_rating_within_the_window_counts():
+    given = [(4.0, 20.0), (2.0, 30.0), (5.0, 500.0), (1.0, 10.0)]
+    ledgers = ledgers_after(
+        predictions("f", block(rows=2)), feedback(*(("f", 0, value, at, "", "rating") for value, at in given))
+    )
+    assert (sum(ledgers["rating"].rows.values()), list(ledgers["rating"].totals["rating"].values())) == (1, [2.0])
+    assert "late rating" not in ledgers
+
+
+def test_rows_without_a_recorded_latency_leave_the_mean_alone():
+    ledgers = ledgers_after(predictions("f", block(rows=3, latency_ms=[10.0, float("nan"), 30.0])))
+    served = ledgers["served"]
+    assert sum(served.rows.values()) == 3
+    sums = ClusteredSums.read(served.rows, served.totals["latency"])
+    assert (sums.n, sums.mean) == (2, 20.0)
+    assert list(ClusteredSums.day_totals(served.rows, served.totals["latency"]).values()) == [2.0, 40.0]
+    assert sum(served.totals["latency_p95"].values()) == 2
+
+
+def test_blocks_of_the_release_before_add_nothing_to_all_answered_rows():
+    join = joined()
+    apply(join, predictions("f", block(rows=1)))
+    flush(join)
+    local, key = join.partitions[0].table.local, frame_key("f")
+    entry = msgspec.to_builtins(decode_frame(local.get(key)), builtin_types=(bytes,))
+    older = [[*fields[:23], 2, *fields[24:25]] for fields in entry[2]]  # with the rules of the release before
+    local.write([(key, with_expiry(0.0, msgspec.msgpack.encode([*entry[:2], older])))])
+    for offset, kind in enumerate(["conversion", "rating"]):
+        apply(join, feedback(("f", 0, 1, 6.0, "", kind), offset=offset))
+    (cohort,) = numbers(join).groups[0].cohorts
+    assert cohort.ledgers["served"].totals["conversion"] == {}
+    assert (cohort.counts.signals, sum(cohort.ledgers["rating"].rows.values())) == (2, 1)
 
 
 def test_a_flood_of_calls_is_refused_until_the_next_flush_only():
@@ -642,6 +843,7 @@ def test_rows_that_an_older_release_has_stored_are_judged_by_its_rules():
         {"task": "multiclass", "classes": [0, 1, 2], "score": [[0.5, 0.5], [0.5, 0.5]]},
         {"classes": [0, 1, 2]},
         {"degraded": [True]},
+        {"latency_ms": [1.0]},
         {"window_s": -1.0},
         {"epoch": 2**70},
         {"epoch": -1},
