@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import inf
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -141,30 +141,35 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
 
     def has_value(self, index: int, outcome: float) -> bool:
         """Whether the formula of the experiment, if any, has a value for row `index` with an outcome of metrics."""
-        return not self.value or row_value(self.value, self.formula_values(index, outcome)) is not None
+        return not self.value or row_value(self.value, *self.formula_values([(index, outcome)])) is not None
 
     def formula_values(
-        self, index: int, outcome: float, score: Any = None, label: int | None = None
-    ) -> dict[str, Scalar]:
-        """What a formula may use of row `index`: its inputs, the outcome and the label themselves, and the score.
+        self, rows: Sequence[tuple[int, float]], scores: Floats | None = None, labels: NDArray[np.int32] | None = None
+    ) -> list[dict[str, Scalar]]:
+        """What a formula may use of rows, by name: their inputs, the outcome, the label that was served, and the score.
 
-        The score of a multiclass model is its largest probability. `outcome` is as metrics take it; `score` and
-        `label`, the number of its class, are by default those of the row.
+        Outcome and label are classes, and numbers for a regression; a label that was not recorded is null. The score of
+        a multiclass model is its largest probability.
+
+        Args:
+            rows: rows of the block, each with its outcome as metrics take it.
+            scores: other scores of these rows, shape (rows,) or (rows, width).
+            labels: the numbers of the classes of other labels, shape (rows,).
         """
-        row_scores = self.scores[index] if score is None else score
-        score_value = float(np.max(row_scores)) if self.width else float(row_scores)
-        values: dict[str, Scalar] = {name: column[index] for name, column in self.inputs.items()}
-        values |= {"score": score_value, "outcome": outcome, "label": score_value}
+        indexes = [index for index, _ in rows]
+        chosen = self.scores[indexes] if scores is None else scores
+        columns: dict[str, Sequence[Scalar]] = {
+            name: [column[index] for index in indexes] for name, column in self.inputs.items()
+        }
+        columns["score"] = (chosen.max(axis=1) if self.width else chosen).tolist()
+        columns["outcome"], columns["label"] = [outcome for _, outcome in rows], columns["score"]
         if task_named(self.task).has_classes:
-            number = (int(self.labels[index]) if self.label else UNKNOWN_LABEL) if label is None else label
-            values |= {
-                "outcome": self._class_of(int(outcome)),
-                "label": None if number == UNKNOWN_LABEL else self._class_of(number),
-            }
-        return values
-
-    def _class_of(self, number: int) -> Scalar:
-        return self.classes[number] if self.classes else number
+            classes = self.classes or range(self.width or _BINARY_CLASSES)
+            served = self.labels[indexes] if labels is None and self.label else labels
+            numbers = [UNKNOWN_LABEL] * len(rows) if served is None else served.tolist()
+            columns["outcome"] = [classes[int(outcome)] for _, outcome in rows]
+            columns["label"] = [None if number == UNKNOWN_LABEL else classes[number] for number in numbers]
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def _possible_outcome(self, index: int, outcome: Outcome) -> float | None:
         task = task_named(self.task)

@@ -1,7 +1,7 @@
 """Labels rows from their reports: which report is the label, how the others are counted, and the metrics."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
@@ -17,7 +17,7 @@ from contender.contracts.metrics import (
     metrics_of,
 )
 from contender.contracts.tasks import task_named
-from contender.contracts.values import OUTCOME, FeedbackKind
+from contender.contracts.values import OUTCOME, FeedbackKind, Scalar
 from services.feedback_service.domain.entries import CONVERTING, SERVING, BlockEntry
 from services.feedback_service.domain.formulas import ASSUMED_CURVE, CURVE, curve_steps, row_value
 from services.feedback_service.domain.reports import RowReports
@@ -67,7 +67,7 @@ def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, met
         label = label_row(block, index, reports)
         if label.value is not None:
             labelled.append((index, label.value))
-        elif negative is not None and block.has_value(index, negative):
+        elif negative is not None:
             assumed.append((index, negative))
         if label.value is None and label.late and block.rules >= CONVERTING:
             changes.late[int(block.buckets[index])] += 1
@@ -80,11 +80,12 @@ def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, met
             signals[kind].append((index, signal))
     changes.counts["labelled"] += len(labelled)
     if metrics:
-        changes.labelled = _additions(block, labelled)
-        changes.assumed = _additions(block, assumed)
+        of_labelled, of_assumed = _worth(block, labelled), _worth(block, assumed)
+        changes.labelled = _additions(block, of_labelled)
+        changes.assumed = _additions(block, of_assumed)
         if block.value:
-            changes.ledgers[CURVE] += _curve(block, labelled)
-            changes.ledgers[ASSUMED_CURVE] += _curve(block, assumed)
+            changes.ledgers[CURVE] += _curve(block, of_labelled)
+            changes.ledgers[ASSUMED_CURVE] += _curve(block, of_assumed)
         for kind, found in signals.items():
             _add_signals(changes, block, kind, found)
     return changes
@@ -161,30 +162,45 @@ def _add_signals(
         changes.ledgers[metric.late_ledger] += [RowAdditions(int(buckets[index]), []) for index in late]
 
 
-def _additions(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> list[RowAdditions]:
-    if not rows:
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows of a block with their outcomes; where it has a formula, what that may use of them and their values."""
+
+    rows: Sequence[tuple[int, float]]
+    named: Sequence[Mapping[str, Scalar]] = ()
+    values: Sequence[float] = ()
+
+
+def _worth(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> _Rows:
+    """The rows that the block's formula has a value for; all of them where it has no formula."""
+    if not block.value or not rows:
+        return _Rows(rows)
+    named = block.formula_values(rows)
+    values = [row_value(block.value, row) for row in named]
+    kept = [(*row, value) for *row, value in zip(rows, named, values, strict=True) if value is not None]
+    return _Rows(*zip(*kept, strict=True)) if kept else _Rows(())
+
+
+def _additions(block: BlockEntry, worth: _Rows) -> list[RowAdditions]:
+    if not worth.rows:
         return []
-    indexes = [index for index, _ in rows]
+    indexes = [index for index, _ in worth.rows]
     labelled = LabelledRows(
         task=block.task,
-        outcomes=np.array([value for _, value in rows]),
+        outcomes=np.array([value for _, value in worth.rows]),
         scores=block.scores[indexes],
         labels=block.labels[indexes].astype(np.float64) if block.label else None,
         buckets=block.buckets[indexes],
         log_loss_clip=block.log_loss_clip,
         error_limit=block.error_limit,
-        known={VALUE.name: np.array([_value(block, *row) for row in rows])} if block.value else {},
+        known={VALUE.name: np.array(worth.values)} if block.value else {},
     )
     return row_additions(declared_metrics(task_named(block.task), block, LABELLED), labelled)
 
 
-def _value(block: BlockEntry, index: int, outcome: float) -> float | None:
-    return row_value(block.value, block.formula_values(index, outcome))
-
-
-def _curve(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> list[RowAdditions]:
+def _curve(block: BlockEntry, worth: _Rows) -> list[RowAdditions]:
     """What rows of a binary model add to the curve over thresholds; all of them in one bucket."""
     if block.width or not task_named(block.task).has_classes:
         return []
-    steps = [curve_steps(block.value, block.formula_values(index, outcome)) for index, outcome in rows]
+    steps = [curve_steps(block.value, row) for row in worth.named]
     return [RowAdditions(0, [(CURVE, index, units) for index, units in row]) for row in steps if row]
