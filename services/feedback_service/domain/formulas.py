@@ -43,26 +43,25 @@ def row_value(text: str, values: Mapping[str, Scalar]) -> float | None:
     return _value(formula_of(text), values)
 
 
-def curve_steps(text: str, values: Mapping[str, Scalar]) -> list[CurveStep]:
+def curve_steps(text: str, values: Mapping[str, Scalar], value: float) -> list[CurveStep]:
     """What a row adds to the curve: its value at the first threshold, and each change of it at a later one.
 
-    A threshold is only ever compared with the score, so the value may change at the score alone. Empty for a formula
-    without a threshold, and where a value can't be computed.
+    A threshold is only ever compared with the score, so the value may change at the score alone, and is `value` at
+    every threshold on the same side of it as that of the formula. Empty for a formula without a threshold, and where
+    a value can't be computed.
     """
-    curve = _curve_of(text)
-    if not curve:
+    declared, score = formula_of(text).threshold, values[SCORE]
+    if declared is None or not isinstance(score, float):
         return []
-    score = values[SCORE]
-    if not isinstance(score, float):
-        return []
+    curve, side = _curve_of(text), _side(declared, score)
     changes = {0, bisect_left(THRESHOLDS, score), bisect_right(THRESHOLDS, score)} - {len(THRESHOLDS)}
     steps: list[CurveStep] = []
     before = 0
     for index in sorted(changes):
-        value = _value(curve[index], values)
-        if value is None:
+        there = value if _side(THRESHOLDS[index], score) == side else _value(curve[index], values)
+        if there is None:
             return []
-        units = to_fixed_point(value)
+        units = to_fixed_point(there)
         steps.append((index, units - before))
         before = units
     return steps
@@ -89,11 +88,15 @@ def value_curves(groups: Sequence[GroupSnapshot]) -> dict[str, list[CurvePoint]]
     }
 
 
+def _side(threshold: float, score: float) -> int:
+    """Whether a threshold is below (-1), at (0) or above (1) a score."""
+    return (threshold > score) - (threshold < score)
+
+
 @lru_cache(maxsize=256)
 def _curve_of(text: str) -> tuple[Formula, ...]:
-    """The formula at each threshold; empty where it has none."""
-    formula = formula_of(text)
-    return () if formula.threshold is None else tuple(map(formula.with_threshold, THRESHOLDS))
+    """The formula at each threshold."""
+    return tuple(map(formula_of(text).with_threshold, THRESHOLDS))
 
 
 def _value(formula: Formula, values: Mapping[str, Scalar]) -> float | None:

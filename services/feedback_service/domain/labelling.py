@@ -202,5 +202,6 @@ def _curve(block: BlockEntry, worth: _Rows) -> list[RowAdditions]:
     """What rows of a binary model add to the curve over thresholds; all of them in one bucket."""
     if block.width or not task_named(block.task).has_classes:
         return []
-    steps = [curve_steps(block.value, row) for row in worth.named]
+    rows = zip(worth.named, worth.values, strict=True)
+    steps = [curve_steps(block.value, row, value) for row, value in rows]
     return [RowAdditions(0, [(CURVE, index, units) for index, units in row]) for row in steps if row]
