@@ -5,7 +5,7 @@ stored with these two marks, so that a record that is read again is known to be 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -15,7 +15,7 @@ from contender.contracts.metrics import LABELLED, METRICS, SERVED
 from services.feedback_service.domain.labelling import RowChanges
 from services.feedback_service.domain.snapshots import CohortSnapshot, DaySnapshot
 from services.feedback_service.domain.sums import sums_of
-from services.feedback_service.domain.sums.exact import ExactSums, RowAdditions, SumsEntry, nonzero
+from services.feedback_service.domain.sums.exact import ExactSums, SumsEntry, nonzero
 
 
 class CellEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -62,9 +62,9 @@ class Cell:
         self.counts["degraded"] += degraded
         self.counts["fallbacks"] += fallbacks
 
-    def add_served(self, rows: Iterable[RowAdditions]) -> None:
+    def add_served(self, rows: ExactSums) -> None:
         """Add answered rows to the sums over all of them."""
-        self.ledger(SERVED).add(1, rows)
+        self.ledger(SERVED).absorb(rows)
 
     def add_unanswered(self, buckets: Sequence[int]) -> None:
         """Count rows that were assigned the variant and got no prediction."""

@@ -21,7 +21,13 @@ from contender.contracts.values import OUTCOME, FeedbackKind, Scalar
 from services.feedback_service.domain.entries import CONVERTING, SERVING, BlockEntry
 from services.feedback_service.domain.formulas import ASSUMED_CURVE, CURVE, curve_steps, row_value
 from services.feedback_service.domain.reports import RowReports
-from services.feedback_service.domain.sums.exact import RowAdditions, report_additions, row_additions, served_additions
+from services.feedback_service.domain.sums.exact import (
+    ExactSums,
+    RowAdditions,
+    report_additions,
+    row_additions,
+    served_sums,
+)
 from services.feedback_service.domain.sums.metric_sums import LabelledRows
 
 
@@ -125,17 +131,17 @@ def _newest(values: Sequence[tuple[float, int, float | None]]) -> float | None:
     return max(values, key=lambda value: value[:2])[2] if values else None
 
 
-def served_rows(block: BlockEntry, rows: Sequence[int]) -> list[RowAdditions]:
+def served_rows(block: BlockEntry, rows: Sequence[int]) -> ExactSums:
     """What rows of a block add to the ledger SERVED once they are answered."""
     if block.rules < SERVING:
-        return []
+        return ExactSums()
     indexes = list(rows)
     answered = ServedRows(
         latency_ms=block.latencies_ms[indexes],
         degraded=block.degraded_rows[indexes].astype(np.float64),
         fallbacks=np.full(len(indexes), float(block.fallback)),
     )
-    return served_additions(metrics_of(task_named(block.task), SERVED), block.buckets[indexes], answered)
+    return served_sums(metrics_of(task_named(block.task), SERVED), block.buckets[indexes], answered)
 
 
 def _add_signals(

@@ -115,21 +115,23 @@ def report_additions(metric: Metric, rows: Sequence[tuple[int, float]], *, weigh
     return [RowAdditions(bucket, [(name, key, to_fixed_point(value))], weight) for bucket, key, value in columns]
 
 
-def served_additions(metrics: Sequence[Metric], buckets: Buckets, rows: ServedRows) -> list[RowAdditions]:
-    """What answered rows add, one entry per bucket and one for all totals: they are never taken back one by one.
+def served_sums(metrics: Sequence[Metric], buckets: Buckets, rows: ServedRows) -> ExactSums:
+    """What answered rows add, all at once: they are never taken back.
 
-    Every metric has a total, if of zero, so that a share of which nothing was reported yet is one of 0.
+    Every metric has totals, if none: a share of which nothing was reported yet is one of 0.
     """
-    totals = [(metric.totals_name, 0, 0) for metric in metrics]
-    for metric in metrics:
-        if metric.served_values is None:
-            continue
-        keys, values = sums_of(metric).value_additions(buckets, metric.served_values(rows))
-        sums = np.bincount(keys, weights=values)
-        totals += [(metric.totals_name, key, to_fixed_point(float(sums[key]))) for key in np.flatnonzero(sums).tolist()]
     counts = np.bincount(buckets)
-    by_bucket = [RowAdditions(bucket, [], int(counts[bucket])) for bucket in np.flatnonzero(counts).tolist()]
-    return [*by_bucket, RowAdditions(0, totals, 0)]
+    filled = np.flatnonzero(counts)
+    sums = ExactSums(Counter(dict(zip(filled.tolist(), counts[filled].tolist(), strict=True))))
+    for metric in metrics:
+        totals = sums.totals[metric.totals_name]
+        if metric.served_values is not None:
+            keys, values = sums_of(metric).value_additions(buckets, metric.served_values(rows))
+            added = np.bincount(keys, weights=values)
+            filled = np.flatnonzero(added)
+            units = map(to_fixed_point, added[filled].tolist())
+            totals.update(dict(zip(filled.tolist(), units, strict=True)))
+    return sums
 
 
 def nonzero(counter: Counter[int]) -> dict[int, int]:
