@@ -6,12 +6,12 @@ order that a crash may cut it off anywhere: reading on from the last marks compl
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import inf
 
 from services.feedback_service.changes import ChangedTable, LocalTable, Write
 from services.feedback_service.domain.aggregates import PartitionAggregates, RowChange
 from services.feedback_service.domain.clocks import Clocks, Revisions
 from services.feedback_service.domain.entries import (
+    CHUNK_ROWS,
     FrameEntry,
     decode_frame,
     encode_frame,
@@ -20,12 +20,23 @@ from services.feedback_service.domain.entries import (
 from services.feedback_service.domain.keys import (
     INTENT,
     MARKS,
+    NEVER,
     NO_EXPERIMENT,
+    SHADOWS,
     WAITING,
     chunk_key,
     expires_at,
     frame_key,
+    shadow_key,
     waiting_key,
+)
+from services.feedback_service.domain.pairs import (
+    ShadowRows,
+    check_shadows,
+    decode_shadows,
+    encode_shadows,
+    pairs_of,
+    shadow_rows,
 )
 from services.feedback_service.domain.reports import (
     LabelChunk,
@@ -42,7 +53,7 @@ from services.feedback_service.domain.reports import (
     possible_report,
 )
 from services.feedback_service.metrics import UNMATCHED
-from shared.events import FRAME_ID_CHARACTERS, FeedbackFrame, PredictionFrame
+from shared.events import FRAME_ID_CHARACTERS, FeedbackFrame, PredictionFrame, ShadowBlock
 from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PREDICTIONS
 
 
@@ -51,7 +62,7 @@ class SourceOffset:
     """A record's offset in its partition, and when it was sent, in seconds since the Unix epoch."""
 
     offset: int
-    sent_at: float = inf
+    sent_at: float = NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,7 @@ class PartitionJoin:
         self.table = ChangedTable(local)
         self._limits = limits
         self.aggregates = PartitionAggregates(partition, self.table, clocks)
-        self.predictions_end = inf
+        self.predictions_end = NEVER
         """The end of the topic `predictions` when Kafka was last asked; infinite before."""
         self.waiting = sum(
             decode_waiting(value).reports
@@ -97,11 +108,21 @@ class PartitionJoin:
     def record_predictions(self, frame_id: str, frame: PredictionFrame, at: SourceOffset) -> None:
         """Keep a frame and count it, with the reports that came before it. A known frame changes nothing.
 
+        Its shadows make pairs with the rows of frames before it; those that fit no such row are left out.
+
         Raises:
             ValueError: the frame's rows can't be compared with labels.
         """
         if at.offset <= self.aggregates.marks.predictions:
             return
+        check_shadows(frame.shadows)
+        if frame.blocks or frame.unanswered or not frame.shadows:
+            self._keep_frame(frame_id, frame, at)
+        for name in dict.fromkeys(shadow.frame_id for shadow in frame.shadows):
+            self._keep_shadows(name, [shadow for shadow in frame.shadows if shadow.frame_id == name], at)
+        self.applied(PREDICTIONS.name, at)
+
+    def _keep_frame(self, frame_id: str, frame: PredictionFrame, at: SourceOffset) -> None:
         if not 0 < len(frame_id) <= FRAME_ID_CHARACTERS:
             raise ValueError(f"the record has no header ce_id of up to {FRAME_ID_CHARACTERS} characters")
         known = self._frame(frame_id)
@@ -117,7 +138,29 @@ class PartitionJoin:
         elif known.offset == at.offset:  # read again after a crash
             chunks = sorted({*self._waiting(frame_id).chunks, *range(known.chunks)})
             self.aggregates.add_frame(known, self._chunks(frame_id, chunks))
-        self.applied(PREDICTIONS.name, at)
+
+    def _keep_shadows(self, frame_id: str, shadows: Sequence[ShadowBlock], at: SourceOffset) -> None:
+        """Keep what other variants answered to a frame's rows, and count the pairs.
+
+        What is new in a record follows from the frame and the records before it: a record that is read again adds the
+        same.
+        """
+        frame, known = self._frame(frame_id), self._shadows(frame_id)
+        if frame is None or frame.offset >= at.offset:
+            return
+        before = [rows for rows in known if rows.offset < at.offset]
+        added: list[ShadowRows] = []
+        for shadow in shadows:
+            added += shadow_rows(frame, shadow, at.offset, [*before, *added])
+        if before + added != known[: len(before) + len(added)]:
+            key = frame_key(frame_id)
+            expiry = expires_at(key, self.table.get(key) or b"")
+            value = encode_shadows(before + added, float(expiry or NEVER))
+            if len(value) > LARGEST_RECORD_BYTES:
+                return
+            self.table.put(shadow_key(frame_id), value)
+        chunks = sorted({(rows.first + row) // CHUNK_ROWS for rows in added for row in rows.rows})
+        self.aggregates.add_pairs(pairs_of(frame, added), self._chunks(frame_id, chunks))
 
     def record_feedback(self, frame: FeedbackFrame, at: SourceOffset) -> None:
         """Keep the reports of a frame, and label their rows again. Known reports change nothing.
@@ -164,7 +207,8 @@ class PartitionJoin:
             chunk.offset = at.offset
             self.table.put(chunk_key(frame_id, chunk_number), encode_chunk(chunk))
         if frame is not None:
-            aggregates.change_reports(frame, at.offset, changes)
+            pairs = pairs_of(frame, self._shadows(frame_id))
+            aggregates.change_reports(frame, at.offset, changes, pairs)
 
     def _refusal(
         self, frame: FrameEntry | None, chunk: LabelChunk, row: int, reports: Sequence[Report], at: SourceOffset
@@ -195,7 +239,7 @@ class PartitionJoin:
         key = waiting_key(frame_id)
         value = self.table.get(key)
         entry = self._waiting(frame_id)
-        expiry = at.sent_at + self._limits.waiting_s if value is None else float(expires_at(key, value) or inf)
+        expiry = at.sent_at + self._limits.waiting_s if value is None else float(expires_at(key, value) or NEVER)
         chunks = entry.chunks if chunk in entry.chunks else [*entry.chunks, chunk]
         self.table.put(key, encode_waiting(WaitingEntry(chunks, entry.reports + reports), expiry))
         self.waiting += reports if is_unknown else 0
@@ -204,6 +248,9 @@ class PartitionJoin:
         value = self.table.get(frame_key(frame_id))
         return None if value is None else decode_frame(value)
 
+    def _shadows(self, frame_id: str) -> list[ShadowRows]:
+        return decode_shadows(self.table.get(shadow_key(frame_id)))
+
     def _waiting(self, frame_id: str) -> WaitingEntry:
         value = self.table.get(waiting_key(frame_id))
         return WaitingEntry([], 0) if value is None else decode_waiting(value)
@@ -211,7 +258,7 @@ class PartitionJoin:
     def _chunks(self, frame_id: str, numbers: Sequence[int]) -> list[LabelChunk]:
         return [decode_chunk(self.table.get(chunk_key(frame_id, number))) for number in numbers]
 
-    def flush(self, expire_until: float = -inf, expire_limit: int = 0) -> list[Write]:
+    def flush(self, expire_until: float = 0.0, expire_limit: int = 0) -> list[Write]:
         """The writes of a flush, in order; none when nothing has changed. Call `flushed` once they are durable.
 
         Args:
@@ -246,6 +293,9 @@ class PartitionJoin:
             if len(keys) >= limit:
                 break  # a frame may have thousands of chunks
             if key in self.table.changes:
+                continue
+            if key.startswith(SHADOWS):
+                keys.append(key)
                 continue
             frame_id = _frame_id(key)
             frame = self._frame(frame_id)

@@ -27,8 +27,9 @@ from services.feedback_service.domain.keys import (
     total_key,
     watermark_key,
 )
-from services.feedback_service.domain.labelling import label_rows, served_rows
+from services.feedback_service.domain.labelling import served_rows
 from services.feedback_service.domain.marks import Marks
+from services.feedback_service.domain.pairs import Pairs, Served
 from services.feedback_service.domain.publishing import PendingUpdates
 from services.feedback_service.domain.reports import LabelChunk, RowReports
 from services.feedback_service.domain.snapshots import ExperimentUpdate, PartitionStatus
@@ -129,8 +130,8 @@ class PartitionAggregates:
         """Counts over all rows and reports of the partition."""
         return self._cell(COUNTS)
 
-    def includes(self, cell: Cell, frame: FrameEntry | None) -> bool:
-        """Whether a frame's rows are in a cell."""
+    def includes(self, cell: Cell, frame: FrameEntry | Served | Pairs | None) -> bool:
+        """Whether the rows of a frame, or of a shadow, are in a cell."""
         return frame is not None and frame.offset <= max(cell.predictions_mark, self.marks.predictions)
 
     def count_once(self, offset: int, **counts: int) -> None:
@@ -169,11 +170,36 @@ class PartitionAggregates:
                     for row, chunk in rows.items()
                     if first <= row < first + block.size
                 ]
-                cell.count(1, label_rows(block, reported, metrics=False).counts)
+                cell.count(1, Served(block, frame.offset).label(reported, metrics=False).counts)
             else:
                 counts[NO_EXPERIMENT] += sum(n for row, n in totals.items() if first <= row < first + block.size)
         cell.count(1, counts)
         self._cells.change(COUNTS)
+
+    def add_pairs(self, pairs: Iterable[Pairs], chunks: Sequence[LabelChunk]) -> None:
+        """Count pairs, with all reports on their rows so far. Their frame has been counted."""
+        rows = {row: chunk for chunk in chunks for row in chunk.rows}
+        for pair in pairs:
+            self._add_pair(pair, rows)
+
+    def _add_pair(self, pair: Pairs, reported: Mapping[int, LabelChunk]) -> None:
+        block, first = pair.block, pair.shadow.first
+        experiment = self.experiments.setdefault(block.experiment, Experiment(block.experiment))
+        group = experiment.pair_group(pair)
+        self._changed_experiments.add(experiment.name)
+        self._pending.change(experiment.name)
+        for number, day, rows in row_groups(block, group.width_s, pair.shadow.rows):
+            for key, cell in self._targets(group, number, day):
+                if pair.offset <= cell.predictions_mark:
+                    continue
+                cell.add_predictions(block.buckets[list(rows)].tolist(), degraded=0, fallbacks=0)
+                mark = max(cell.feedback_mark, self.marks.feedback)
+                histories = [
+                    (row, reported[first + row].at(first + row, mark) if first + row in reported else RowReports())
+                    for row in rows
+                ]
+                cell.add(1, pair.label(histories))
+                self._change_cell(group, key)
 
     def _add_block(self, frame: FrameEntry, first: int, block: BlockEntry, reported: Mapping[int, LabelChunk]) -> None:
         experiment = self.experiments.setdefault(block.experiment, Experiment(block.experiment))
@@ -199,7 +225,7 @@ class PartitionAggregates:
                     (index, reported[index].at(first + index, mark) if index in reported else RowReports())
                     for index in indexes
                 ]
-                cell.add(1, label_rows(block, histories))
+                cell.add(1, Served(block, frame.offset).label(histories))
                 cell.add_served(served)
                 self._change_cell(group, key)
 
@@ -215,22 +241,35 @@ class PartitionAggregates:
                     cell.add_unanswered(buckets[list(rows)].tolist())
                     self._change_cell(group, key)
 
-    def change_reports(self, frame: FrameEntry, offset: int, changes: Sequence[RowChange]) -> None:
-        """Label the rows of an experiment again that the feedback frame at `offset` reports on."""
+    def change_reports(
+        self, frame: FrameEntry, offset: int, changes: Sequence[RowChange], pairs: Iterable[Pairs] = ()
+    ) -> None:
+        """Label the rows of an experiment again that the feedback frame at `offset` reports on, alone and in pairs."""
         for first, block in frame.located():
             inside = {row - first: (before, after) for row, before, after in changes if 0 <= row - first < block.size}
             if inside:
-                self._change_rows(frame, block, offset, inside)
+                group = self.experiments.setdefault(block.experiment, Experiment(block.experiment)).group(block)
+                self._change_rows(group, Served(block, frame.offset), offset, inside)
+        for pair in pairs:
+            block, rows = pair.block, {pair.shadow.first + row for row in pair.shadow.rows}
+            inside = {row - pair.shadow.first: (before, after) for row, before, after in changes if row in rows}
+            if inside:
+                group = self.experiments.setdefault(block.experiment, Experiment(block.experiment)).pair_group(pair)
+                self._change_rows(group, pair, offset, inside)
 
     def _change_rows(
-        self, frame: FrameEntry, block: BlockEntry, offset: int, changes: Mapping[int, tuple[RowReports, RowReports]]
+        self,
+        group: Group,
+        source: Served | Pairs,
+        offset: int,
+        changes: Mapping[int, tuple[RowReports, RowReports]],
     ) -> None:
-        group = self.experiments.setdefault(block.experiment, Experiment(block.experiment)).group(block)
-        for number, day, rows in row_groups(block, group.width_s, list(changes)):
-            before = label_rows(block, [(index, changes[index][0]) for index in rows])
-            after = label_rows(block, [(index, changes[index][1]) for index in rows])
-            for key, cell in [*self._targets(group, number, day), (COUNTS, self.counts)]:
-                if offset <= cell.feedback_mark or not self.includes(cell, frame):
+        counted = [] if group.key.paired else [(COUNTS, self.counts)]
+        for number, day, rows in row_groups(source.block, group.width_s, list(changes)):
+            before = source.label([(index, changes[index][0]) for index in rows])
+            after = source.label([(index, changes[index][1]) for index in rows])
+            for key, cell in [*self._targets(group, number, day), *counted]:
+                if offset <= cell.feedback_mark or not self.includes(cell, source):
                     continue
                 if key == COUNTS:
                     cell.count(-1, before.counts)

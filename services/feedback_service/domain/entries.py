@@ -47,6 +47,10 @@ SERVING = 3
 LONGEST_MS = 86_400_000.0
 """Latencies beyond a day are mistakes, and count as none."""
 
+LARGEST_WEIGHT = 2**32 - 1
+"""The most rows that a labelled one may stand for; no exploration share is so small."""
+
+_ROUNDING = 1e-6
 UNKNOWN_LABEL = -1
 _BINARY_CLASSES = 2
 _INT64 = 2**63
@@ -63,7 +67,9 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     it is empty where the router recorded no label. A block without experiment or variant keeps its size only.
     `utc_offset` (int32) is what `utc_offsets` gives, and `latency` (float32) milliseconds, empty where none were
     recorded. A block of unanswered rows has neither version nor scores. `inputs` are the columns that the formula
-    `value` names, in which long texts are hashes.
+    `value` names, in which long texts are hashes. `weight` (uint32) is the rows that a labelled row stands
+    for: the inverse of the probability with which its label is seen, 0 where that is 0; it is empty where all stand for
+    themselves.
 
     `rules` is less than SERVING for blocks that earlier releases have stored: the sums hold their rows by those rules,
     and only by them can a row be taken back.
@@ -98,6 +104,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     value: str = ""
     inputs: dict[str, list[Scalar]] = {}
     latency: bytes = b""
+    weight: bytes = b""
 
     @property
     def compared(self) -> bool:
@@ -129,6 +136,11 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     def labels(self) -> NDArray[np.int32]:
         """The number of the class that was served, shape (rows,); empty where none was recorded."""
         return np.frombuffer(self.label, dtype=np.int32)
+
+    @property
+    def weights(self) -> NDArray[np.uint32]:
+        """The rows that each row stands for if it has a label, shape (rows,)."""
+        return np.frombuffer(self.weight, dtype=np.uint32) if self.weight else np.ones(self.size, dtype=np.uint32)
 
     def outcome_value(self, index: int, outcome: Outcome) -> float | None:
         """An outcome of row `index` as metrics take it; None where the model can't mean it.
@@ -178,11 +190,14 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
         if is_converted and self.rules < CONVERTING:
             return None
         value = task.outcome_value(outcome, classes)
-        if value is None or task.has_classes:
-            return value
+        return value if value is not None and self.is_possible(index, value) else None
+
+    def is_possible(self, index: int, value: float) -> bool:
+        """Whether row `index` may have that outcome: a regression's must lie within the experiment's range."""
+        if task_named(self.task).has_classes:
+            return True
         low, high = self.label_range or (-inf, inf)
-        is_possible = low <= value <= high and abs(value - float(self.scores[index])) <= LARGEST_ERROR
-        return value if is_possible else None
+        return low <= value <= high and abs(value - float(self.scores[index])) <= LARGEST_ERROR
 
     @property
     def degraded_rows(self) -> NDArray[np.bool_]:
@@ -267,6 +282,7 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         return BlockEntry(len(block))
     scores = np.array(block.score, dtype=np.float64)
     times = np.array(block.time, dtype=np.float64)
+    weights = _weights(block.label_probability)
     return BlockEntry(
         size=len(block),
         experiment=block.experiment,
@@ -285,7 +301,7 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         score=scores.tobytes(),
         width=scores.shape[1] if scores.ndim > 1 else 0,
         degraded=np.array(block.degraded, dtype=np.bool_).tobytes() if any(block.degraded) else b"",
-        label=_class_numbers(block),
+        label=class_numbers(block.label, block.classes or list(range(_width(block))), block.task),
         early_s=block.early_s,
         label_range=block.label_range,
         clock=block.clock,
@@ -297,6 +313,7 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         value=block.value,
         inputs={name: list(map(storable, column)) for name, column in _formula_inputs(block).items()},
         latency=_latencies(block),
+        weight=weights.astype(np.uint32).tobytes() if (weights != 1.0).any() else b"",
     )
 
 
@@ -335,13 +352,23 @@ def _latencies(block: PredictionBlock) -> bytes:
     return np.where(is_possible, latencies, np.nan).astype(np.float32).tobytes()
 
 
-def _class_numbers(block: PredictionBlock) -> bytes:
-    """The labels that were served as numbers of their classes; without classes the score alone counts."""
-    if not block.label or not task_named(block.task).has_classes:
+def class_numbers(labels: Sequence[Scalar], classes: Sequence[Scalar], task: TaskName) -> bytes:
+    """The labels that were answered as numbers of their classes; without classes the score alone counts."""
+    if not labels or not task_named(task).has_classes:
         return b""
-    classes = block.classes or list(range(_width(block)))
     numbers = {label: number for number, label in reversed(list(enumerate(classes)))}
-    return np.array([numbers.get(label, UNKNOWN_LABEL) for label in block.label], dtype=np.int32).tobytes()
+    return np.array([numbers.get(label, UNKNOWN_LABEL) for label in labels], dtype=np.int32).tobytes()
+
+
+def _weights(probabilities: Sequence[float]) -> Floats:
+    """The inverse of each probability, 0 for 0, shape (rows,): a whole number, not a number where it is none."""
+    given = np.array(probabilities, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        inverse = np.divide(1.0, given, out=np.zeros_like(given), where=given != 0.0)
+        whole = np.round(inverse)
+        is_whole = (given <= 1.0) & (np.abs(whole - inverse) <= _ROUNDING * np.abs(inverse))
+    weights: Floats = np.where(is_whole, whole, np.nan)
+    return weights
 
 
 def _width(block: PredictionBlock) -> int:
@@ -356,16 +383,19 @@ def _check(name: str, block: PredictionBlock) -> None:
         "degraded": block.degraded or block.unit,
         "label": block.label or block.unit,
         "latency_ms": block.latency_ms or block.unit,
+        "label_probability": block.label_probability or block.unit,
     }
     _check_lengths(name, len(block), named)
     integers = [label for label in block.classes if isinstance(label, int)]
     low, high = block.label_range or (0.0, 0.0)
+    weights = _weights(block.label_probability)
     wrong = {
         "classes": not all(-_INT64 <= label < _INT64 for label in integers),
         "early_s": not 0.0 <= block.early_s < inf,
         "label_range": not low <= high,
         "error_limit": not ERROR_LIMITS[0] <= (block.error_limit or ERROR_LIMITS[0]) <= ERROR_LIMITS[1],
         "value": bool(block.value) and not _is_formula(block.value),
+        "label_probability": not ((weights >= 0.0) & (weights <= LARGEST_WEIGHT)).all(),
         "log_loss_clip": not CLIPS[0] <= block.log_loss_clip <= CLIPS[1],
         "its names": len(block.version) > NAME_CHARACTERS,
     }

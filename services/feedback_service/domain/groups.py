@@ -12,6 +12,7 @@ from contender.contracts.tasks import TaskName
 from contender.contracts.values import ClockName, Missing
 from services.feedback_service.domain.entries import BlockEntry
 from services.feedback_service.domain.keys import GROUP_BYTES
+from services.feedback_service.domain.pairs import Pairs
 from services.feedback_service.domain.snapshots import GroupSnapshot
 
 COHORTS_PER_WINDOW = 24
@@ -19,7 +20,10 @@ SHORTEST_COHORT_S = 60.0
 
 
 class GroupKey(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """The rows that are summed together: a variant in an epoch. The other fields are the experiment's."""
+    """The rows that are summed together: a variant in an epoch. The other fields are the experiment's.
+
+    The sums of a `paired` group are over rows that the variant and the champion have both scored: differences.
+    """
 
     experiment: str
     epoch: int
@@ -27,6 +31,7 @@ class GroupKey(msgspec.Struct, frozen=True, array_like=True, order=True):
     task: TaskName
     window_s: float
     missing: Missing
+    paired: bool = False
 
 
 class GroupEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -79,7 +84,9 @@ class Group:
     id: bytes = b""
 
     def __post_init__(self) -> None:
-        self.id = hashlib.blake2b(msgspec.msgpack.encode(self.key), digest_size=GROUP_BYTES).digest()
+        *fields, paired = msgspec.structs.astuple(self.key)
+        spelled = msgspec.msgpack.encode(fields) + (b"paired" if paired else b"")
+        self.id = hashlib.blake2b(spelled, digest_size=GROUP_BYTES).digest()
 
     @property
     def width_s(self) -> float:
@@ -111,6 +118,7 @@ class Group:
             arrived_at=experiment.arrived_at if -inf < experiment.arrived_at < inf else None,
             clock=experiment.clock,
             time_zone=experiment.time_zone,
+            paired=self.key.paired,
         )
 
     def entry(self) -> GroupEntry:
@@ -141,6 +149,16 @@ class Experiment:
         if block.version:
             group.versions.add(block.version)
         group.probability = max(group.probability, block.probability)
+        return group
+
+    def pair_group(self, pairs: Pairs) -> Group:
+        """The group of pairs, with the challenger's version noted."""
+        block = pairs.block
+        key = GroupKey(
+            block.experiment, block.epoch, pairs.challenger, block.task, block.window_s, block.missing, paired=True
+        )
+        group = self.groups.setdefault(key, Group(key, block.model))
+        group.versions.add(pairs.version)
         return group
 
     def add_group(self, block: BlockEntry) -> Group:

@@ -1,5 +1,6 @@
 """The keys of a partition's table, which holds all its entries: the first letter is the kind of entry."""
 
+from math import inf
 from struct import Struct
 
 MARKS = b"m"
@@ -14,8 +15,11 @@ COUNTS = b"x"
 NO_EXPERIMENT = "outside"
 """The name under which `Counts.no_experiment` is stored there."""
 
-FRAMES, LABELS, WAITING = b"f/", b"l/", b"w/"
+FRAMES, LABELS, WAITING, SHADOWS = b"f/", b"l/", b"w/", b"s/"
 EXPERIMENTS, WATERMARKS, TOTALS, COHORTS, DAYS = b"e/", b"k/", b"g/", b"c/", b"d/"
+
+NEVER = inf
+"""The expiry of entries that stay."""
 
 GROUP_BYTES = 16
 _NUMBER = Struct(">Q")
@@ -25,6 +29,11 @@ _SIGN = 1 << 63  # added, so that negative numbers sort before positive ones
 def frame_key(frame_id: str) -> bytes:
     """The key of a prediction frame."""
     return FRAMES + frame_id.encode()
+
+
+def shadow_key(frame_id: str) -> bytes:
+    """The key of what other variants answered to a frame's rows in shadow."""
+    return SHADOWS + frame_id.encode()
 
 
 def chunk_key(frame_id: str, chunk: int) -> bytes:
@@ -77,7 +86,7 @@ def parse_day_key(key: bytes) -> tuple[bytes, int]:
 
 def expires_at(key: bytes, value: bytes) -> int | None:
     """When an entry may be deleted, in seconds since the Unix epoch; None for entries that stay."""
-    if key[:2] not in {FRAMES, WAITING}:
+    if key[:2] not in {FRAMES, WAITING, SHADOWS}:
         return None
     expiry: int = _NUMBER.unpack_from(value)[0]
     return expiry or None

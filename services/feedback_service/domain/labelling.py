@@ -1,7 +1,7 @@
 """Labels rows from their reports: which report is the label, how the others are counted, and the metrics."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
@@ -16,11 +16,13 @@ from contender.contracts.metrics import (
     metric_about,
     metrics_of,
 )
+from contender.contracts.metrics.metric import MEAN
 from contender.contracts.tasks import task_named
 from contender.contracts.values import OUTCOME, FeedbackKind, Scalar
 from services.feedback_service.domain.entries import CONVERTING, SERVING, BlockEntry
 from services.feedback_service.domain.formulas import ASSUMED_CURVE, CURVE, curve_steps, row_value
 from services.feedback_service.domain.reports import RowReports
+from services.feedback_service.domain.sums import SUMS
 from services.feedback_service.domain.sums.exact import (
     ExactSums,
     RowAdditions,
@@ -51,8 +53,8 @@ class RowLabel:
 class RowChanges:
     """What rows of one block and one cohort add, or take back.
 
-    `late` counts the rows by the unit's bucket that have a label after their window and none within it. `ledgers` are
-    what they add to further sums (`Cell.ledgers`).
+    `late` counts the rows by the unit's bucket that have a label after their window and none within it, each by its
+    weight. `ledgers` are what they add to further sums (`Cell.ledgers`).
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -62,21 +64,35 @@ class RowChanges:
     ledgers: defaultdict[str, list[RowAdditions]] = field(default_factory=lambda: defaultdict(list))
 
 
-def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, metrics: bool = True) -> RowChanges:
-    """Label rows of a block: pairs (row of the block, its reports). Without `metrics` they are only counted."""
+LabelledAdditions = Callable[[BlockEntry, Sequence[tuple[int, float]]], list[RowAdditions]]
+"""What rows of a block add, as pairs (row of the block, outcome)."""
+
+
+def label_rows(
+    block: BlockEntry,
+    rows: Sequence[tuple[int, RowReports]],
+    *,
+    metrics: bool = True,
+    additions: LabelledAdditions | None = None,
+) -> RowChanges:
+    """Label rows of a block: pairs (row of the block, its reports). Without `metrics` they are only counted.
+
+    `additions` says what they add to the metrics; by default it is each metric's value.
+    """
     changes = RowChanges()
     labelled: list[tuple[int, float]] = []
     assumed: list[tuple[int, float]] = []
     signals: defaultdict[FeedbackKind, list[tuple[int, RowLabel]]] = defaultdict(list)
     negative = task_named(block.task).negative_outcome if block.missing == "negative" else None
+    weights = block.weights
     for index, reports in rows:
         label = label_row(block, index, reports)
         if label.value is not None:
             labelled.append((index, label.value))
-        elif negative is not None:
+        elif negative is not None and weights[index]:
             assumed.append((index, negative))
         if label.value is None and label.late and block.rules >= CONVERTING:
-            changes.late[int(block.buckets[index])] += 1
+            changes.late[int(block.buckets[index])] += int(weights[index])
         if reports.kept:
             _count(changes, label)
         for kind in {report.kind for report in reports.kept if report.kind != OUTCOME}:
@@ -85,16 +101,24 @@ def label_rows(block: BlockEntry, rows: Sequence[tuple[int, RowReports]], *, met
             changes.counts["signals"] += signal.value is not None
             signals[kind].append((index, signal))
     changes.counts["labelled"] += len(labelled)
-    if metrics:
-        of_labelled, of_assumed = _worth(block, labelled), _worth(block, assumed)
-        changes.labelled = _additions(block, of_labelled)
-        changes.assumed = _additions(block, of_assumed)
-        if block.value:
-            changes.ledgers[CURVE] += _curve(block, of_labelled)
-            changes.ledgers[ASSUMED_CURVE] += _curve(block, of_assumed)
+    if additions is not None:
+        changes.labelled, changes.assumed = additions(block, labelled), additions(block, assumed)
+    elif metrics:
+        _add_metrics(changes, block, labelled, assumed)
         for kind, found in signals.items():
             _add_signals(changes, block, kind, found)
     return changes
+
+
+def _add_metrics(
+    changes: RowChanges, block: BlockEntry, labelled: Sequence[tuple[int, float]], assumed: Sequence[tuple[int, float]]
+) -> None:
+    of_labelled, of_assumed = _worth(block, labelled), _worth(block, assumed)
+    changes.labelled = _additions(block, of_labelled)
+    changes.assumed = _additions(block, of_assumed)
+    if block.value:
+        changes.ledgers[CURVE] += _curve(block, of_labelled)
+        changes.ledgers[ASSUMED_CURVE] += _curve(block, of_assumed)
 
 
 def _count(changes: RowChanges, label: RowLabel) -> None:
@@ -106,8 +130,8 @@ def label_row(block: BlockEntry, index: int, reports: RowReports, kind: Feedback
     """The label of row `index` of `block`: the newest valid report of a kind that was given within the window.
 
     Of two that were given at the same time the one later in the topic counts. A report known longer than
-    `block.early_s` before its prediction is refused. What a row has of duplicates, and of reports beyond those kept, is
-    counted with its outcomes.
+    `block.early_s` before its prediction is refused, and so is an outcome of a row that stands for none. What a row has
+    of duplicates, and of reports beyond those kept, is counted with its outcomes.
     """
     if not reports.kept:
         return RowLabel()
@@ -117,7 +141,8 @@ def label_row(block: BlockEntry, index: int, reports: RowReports, kind: Feedback
         for position, report in enumerate(reports.kept)
         if report.kind == kind
     ]
-    valid = [value for value in values if value[2] is not None and value[0] >= predicted_at - block.early_s]
+    counts = kind != OUTCOME or not block.weight or block.weights[index] > 0
+    valid = [value for value in values if counts and value[2] is not None and value[0] >= predicted_at - block.early_s]
     timely = [value for value in valid if value[0] <= predicted_at + block.window_s]
     late = [value for value in valid if value[0] > predicted_at + block.window_s]
     refused, duplicates = len(values) - len(valid), 0
@@ -187,7 +212,37 @@ def _worth(block: BlockEntry, rows: Sequence[tuple[int, float]]) -> _Rows:
     return _Rows(*zip(*kept, strict=True)) if kept else _Rows(())
 
 
-def _additions(block: BlockEntry, worth: _Rows) -> list[RowAdditions]:
+def differences(
+    served: BlockEntry, shadow: BlockEntry, rows: Sequence[tuple[int, float]], sign: int
+) -> list[RowAdditions]:
+    """What rows that two variants have scored add: in each mean, `sign` times the shadow's value minus the served one.
+
+    Args:
+        served: the block of the rows.
+        shadow: the same block with the scores and labels of the other variant.
+        rows: pairs (row of the block, outcome). A row whose outcome the shadow's score excludes adds nothing.
+        sign: 1, or -1 where the champion scored in shadow.
+    """
+    rows = [
+        (index, value) for index, value in rows if shadow.is_possible(index, value) and shadow.has_value(index, value)
+    ]
+    both = zip(
+        _additions(served, _worth(served, rows), _MEANS), _additions(shadow, _worth(shadow, rows), _MEANS), strict=True
+    )
+    return [
+        RowAdditions(
+            one.bucket,
+            [
+                (name, key, sign * (other_units - units))
+                for (name, key, units), (_, _, other_units) in zip(one.totals, other.totals, strict=True)
+            ],
+            one.weight,
+        )
+        for one, other in both
+    ]
+
+
+def _additions(block: BlockEntry, worth: _Rows, sums: Collection[str] = SUMS) -> list[RowAdditions]:
     if not worth.rows:
         return []
     indexes = [index for index, _ in worth.rows]
@@ -201,13 +256,21 @@ def _additions(block: BlockEntry, worth: _Rows) -> list[RowAdditions]:
         error_limit=block.error_limit,
         known={VALUE.name: np.array(worth.values)} if block.value else {},
     )
-    return row_additions(declared_metrics(task_named(block.task), block, LABELLED), labelled)
+    metrics = [metric for metric in declared_metrics(task_named(block.task), block, LABELLED) if metric.sums in sums]
+    return row_additions(metrics, labelled, block.weights[indexes].tolist())
 
 
 def _curve(block: BlockEntry, worth: _Rows) -> list[RowAdditions]:
     """What rows of a binary model add to the curve over thresholds; all of them in one bucket."""
     if block.width or not task_named(block.task).has_classes:
         return []
-    rows = zip(worth.named, worth.values, strict=True)
-    steps = [curve_steps(block.value, row, value) for row, value in rows]
-    return [RowAdditions(0, [(CURVE, index, units) for index, units in row]) for row in steps if row]
+    weights = block.weights[[index for index, _ in worth.rows]].tolist()
+    steps = [curve_steps(block.value, row, value) for row, value in zip(worth.named, worth.values, strict=True)]
+    return [
+        RowAdditions(0, [(CURVE, index, weight * units) for index, units in row], weight)
+        for row, weight in zip(steps, weights, strict=True)
+        if row
+    ]
+
+
+_MEANS = frozenset({MEAN})

@@ -53,7 +53,8 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
 
     `watermark` is the experiment's time in this partition when its cohorts were last folded, -inf before. Two rows of
     the experiment have reached its newest time there; `arrived_at` is when the later of them was sent. Both are in
-    seconds since the Unix epoch.
+    seconds since the Unix epoch. In a `paired` group the rows are those that the variant and the champion have both
+    scored, and the sums are differences: the variant's value minus the champion's.
     """
 
     experiment: str
@@ -71,6 +72,7 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     days: list[DaySnapshot] = []
     clock: ClockName = "event"
     time_zone: str = "UTC"
+    paired: bool = False
 
 
 class PartitionStatus(msgspec.Struct, frozen=True):

@@ -26,7 +26,14 @@ from services.feedback_service.domain.sums.mean import ClusteredSums
 from services.feedback_service.domain.sums.score_histogram import BINS
 from services.feedback_service.domain.sums.units import BUCKETS
 from services.feedback_service.join import Join, Limits, PartitionJoin, SourceOffset
-from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame, UnansweredBlock
+from shared.events import (
+    FeedbackFrame,
+    FeedbackGiven,
+    PredictionBlock,
+    PredictionFrame,
+    ShadowBlock,
+    UnansweredBlock,
+)
 
 WINDOW_S = 100.0
 SHARES = {"conversion": "conversion", "complaint": "complaint_rate"}
@@ -114,6 +121,24 @@ def predictions(frame_id: str, *blocks: PredictionBlock, unanswered=(), offset=0
     return "predictions", SourceOffset(offset, **sent), frame_id, PredictionFrame(list(blocks), list(unanswered))
 
 
+def shadow(frame_id="f", variant="challenger", rows=(0, 1), **changes) -> ShadowBlock:
+    given = {
+        "frame_id": frame_id,
+        "experiment": "e",
+        "epoch": 0,
+        "champion": "champion",
+        "variant": variant,
+        "version": f"v-{variant}",
+        "row": list(rows),
+        "score": [0.95 - 0.01 * row for row in rows],
+    }
+    return ShadowBlock(**{**given, **changes})
+
+
+def shadows(*blocks: ShadowBlock, offset=1, **sent) -> Record:
+    return "predictions", SourceOffset(offset, **sent), "shadows", PredictionFrame([], shadows=list(blocks))
+
+
 def feedback(*events: tuple, offset=0, **sent) -> Record:
     return "feedback", SourceOffset(offset, **sent), "", FeedbackFrame([FeedbackGiven(*event) for event in events])
 
@@ -197,7 +222,7 @@ def histories(draw) -> tuple[list[Record], random.Random]:
         "clock": draw(st.sampled_from(["wall", "event"])),
         "time_zone": draw(st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata"])),
     }
-    missing = st.sampled_from(["excluded", "negative"])
+    missing, served = st.sampled_from(["excluded", "negative"]), st.sampled_from(["champion", "challenger"])
     frames = [
         predictions(
             f"f{number}",
@@ -213,7 +238,7 @@ def histories(draw) -> tuple[list[Record], random.Random]:
                 "challenger",
                 70,
                 at=86_390.0 + 100 * number,
-                served_variant="champion",
+                served_variant=draw(served),
                 latency_ms=[0.001 * row for row in range(70)],
                 degraded=[row % 9 == 0 for row in range(70)],
                 **design,
@@ -235,6 +260,15 @@ def histories(draw) -> tuple[list[Record], random.Random]:
         feedback(*draw(st.lists(event, min_size=1, max_size=6)), offset=number)
         for number in range(draw(st.integers(0, HISTORY_LIMIT // 6)))  # fewer than a row keeps
     ]
+    scored = st.builds(
+        shadow,
+        st.sampled_from(["f0", "f1", "f2", "never"]),
+        st.sampled_from(["champion", "challenger"]),
+        st.lists(st.integers(0, 75), min_size=1, max_size=9),
+        epoch=st.sampled_from([0, 0, 0, 1]),
+    )
+    for _ in range(draw(st.integers(0, 4))):  # some before their frame
+        frames.insert(draw(st.integers(1, len(frames))), shadows(*draw(st.lists(scored, min_size=1, max_size=4))))
     return [*frames, *reports], random.Random(draw(st.integers(0, 2**32)))
 
 
@@ -295,6 +329,8 @@ def test_published_days_and_late_rows_are_those_of_the_plainest_count(history):
     records, chance = history
     published: Counter[tuple[str, str]] = Counter()
     for group in Worker(topics_of(records), chance).run().groups:
+        if group.paired:
+            continue
         assert {day.day for day in group.days} <= {0, 1}
         for cohort in group.cohorts:
             published["late", group.variant] += sum(cohort.late.values())
@@ -331,7 +367,7 @@ def test_reports_that_are_no_outcomes_are_those_of_the_plainest_count(history):
     records, chance = history
     published: Counter[tuple[str, str]] = Counter()
     for group in Worker(topics_of(records), chance).run().groups:
-        for cohort in group.cohorts:
+        for cohort in [] if group.paired else group.cohorts:
             for name, sums in cohort.ledgers.items():
                 published[name, group.variant] += sum(sums.rows.values())
                 for metric, totals in sums.totals.items():
@@ -384,6 +420,71 @@ def plain_signals(records: list[Record]) -> dict[tuple[str, str], float]:
             counts[kind, variant] += 0.0 if value is None else 1.0 + value  # a row, and its value
             counts[f"late {kind}", variant] += later is not None and value is None
     return {key: value for key, value in counts.items() if value}
+
+
+@settings(deadline=None)
+@given(histories())
+def test_pairs_are_those_of_the_plainest_count(history):
+    records, chance = history
+    found = Counter()
+    for group in Worker(topics_of(records), chance).run().groups:
+        for cohort in group.cohorts if group.paired else []:
+            found[group.variant, "rows"] += cohort.counts.predictions
+            for sums in (cohort.labelled, cohort.assumed):
+                found[group.variant, "labelled"] += sum(sums.rows.values())
+                found[group.variant, "brier"] += sum(sums.totals.get("brier", {}).values())
+    expected = plain_pairs(records)
+    assert {key: value for key, value in found.items() if value} == pytest.approx(
+        {key: value for key, value in expected.items() if value}
+    )
+
+
+def plain_pairs(records: list[Record]) -> Counter[tuple[str, str]]:
+    """Rows in pairs, those that count as labelled, and the sum of the differences in Brier score, by challenger."""
+    frames: dict[str, list[tuple[PredictionBlock, int]]] = {}
+    outcome = plain_outcomes(records)
+    sums: Counter[tuple[str, str]] = Counter()
+    seen = set()
+    for _, _, frame_id, frame in records:
+        if isinstance(frame, FeedbackFrame):
+            continue
+        if frame.blocks:
+            frames[frame_id] = [(served, at) for served in frame.blocks for at in range(len(served))]
+        for scored in frame.shadows:
+            for row, score in zip(scored.row, scored.score, strict=True):
+                if row >= len(frames.get(scored.frame_id, ())) or scored.epoch:
+                    continue
+                served, at = frames[scored.frame_id][row]
+                key = (scored.frame_id, row)
+                if served.variant in {scored.variant, *({"challenger"} - {served.served_variant})} or key in seen:
+                    continue
+                seen.add(key)
+                sums["challenger", "rows"] += 1
+                came = outcome(key, served.time[at], served.missing)
+                if came is not None:
+                    sign = 1 if served.variant == "champion" else -1
+                    sums["challenger", "labelled"] += 1
+                    sums["challenger", "brier"] += sign * ((score - came) ** 2 - (served.score[at] - came) ** 2)
+    return sums
+
+
+def plain_outcomes(records: list[Record]):
+    """The outcome of a row by its key, time and what a missing label means."""
+    reports: dict[tuple[str, int], list[tuple[float, int]]] = defaultdict(list)
+    for _, _, _, frame in records:
+        for event in frame.events if isinstance(frame, FeedbackFrame) else []:
+            known = reports[event.frame_id, event.row]
+            if event.outcome != "neither":
+                spelled = (event.given_at, event.outcome)
+                known[:] = [report for report in known if repr(report) != repr(spelled)] + [spelled]
+
+    def outcome(key: tuple[str, int], time: float, missing: str) -> int | None:
+        timely = [report for report in reports[key] if time - 2.0 <= report[0] <= time + WINDOW_S]
+        newest = max(report[0] for report in timely) if timely else None
+        labels = [int(value) for at, value in timely if at == newest]
+        return labels[-1] if labels else 0 if missing == "negative" else None
+
+    return outcome
 
 
 def matured(table: InMemoryTable, prefix: bytes) -> dict[bytes, list[Cell]]:

@@ -91,19 +91,22 @@ class ExactSums:
         return sums
 
 
-def row_additions(metrics: Sequence[Metric], rows: LabelledRows) -> list[RowAdditions]:
-    """What each row adds to the metrics.
+def row_additions(
+    metrics: Sequence[Metric], rows: LabelledRows, weights: Sequence[int] | None = None
+) -> list[RowAdditions]:
+    """What each row adds to the metrics: its weight, by default 1, times its value.
 
     Raises:
         OverflowError: a metric's value is infinite.
         ValueError: a metric's value is not a number.
     """
     added: list[list[tuple[str, int, int]]] = [[] for _ in rows.outcomes]
+    weights = weights or [1] * len(added)
     for name, metric in {metric.totals_name: metric for metric in metrics}.items():
         keys, values = sums_of(metric).additions(metric, rows)
-        for row, key, value in zip(added, keys.tolist(), values.tolist(), strict=True):
-            row.append((name, key, to_fixed_point(value)))
-    return [RowAdditions(bucket, totals) for bucket, totals in zip(rows.buckets.tolist(), added, strict=True)]
+        for row, key, value, weight in zip(added, keys.tolist(), values.tolist(), weights, strict=True):
+            row.append((name, key, weight * to_fixed_point(value)))
+    return [RowAdditions(*row) for row in zip(rows.buckets.tolist(), added, weights, strict=True)]
 
 
 def report_additions(metric: Metric, rows: Sequence[tuple[int, float]], *, weight: int = 1) -> list[RowAdditions]:
