@@ -1,9 +1,9 @@
 """One challenger at one look: its effects, its checks and its verdict, with what is remembered of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from math import isfinite
+from operator import itemgetter
 
 import msgspec
 
@@ -13,15 +13,15 @@ from contender.contracts.metrics import Metric
 from contender.contracts.metrics.metric import MEAN
 from services.feedback_service.domain.bounds import worst_case
 from services.feedback_service.domain.checks import CheckResults, are_enough, check, spreads_of
+from services.feedback_service.domain.comparing import Compared
 from services.feedback_service.domain.day_sequence import cycle_effects, cycles_wanted, day_sequence
 from services.feedback_service.domain.design import ExperimentDesign
 from services.feedback_service.domain.hypotheses import harm
 from services.feedback_service.domain.memory import ChallengerMemory
 from services.feedback_service.domain.merging import Arm, Arms
 from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, report_words
-from services.feedback_service.domain.sequences import Intervals, LookAt, RowLook, Spending, both_sides, look_at_rows
-from services.feedback_service.domain.sums import MetricSums, sums_of
-from services.feedback_service.domain.sums.estimates import Estimate
+from services.feedback_service.domain.sequences import Intervals, RowLook, Spending, both_sides, look_at_rows
+from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.verdicts import Evidence, Harm, judge, standing_failures
 
 
@@ -32,6 +32,7 @@ class Circumstances:
     Attributes:
         design: that of the experiment.
         arms: all of them.
+        shared: the rows that a challenger and the champion have both scored, by epoch and challenger.
         whole: the whole days.
         split_p: the least p of the split.
         watermark: up to where rows have matured, but for their window.
@@ -44,6 +45,12 @@ class Circumstances:
     split_p: float
     watermark: float | None
     waiting: Waiting | None
+    shared: Arms = field(default_factory=dict)
+
+    def compared(self, challenger: str) -> Compared:
+        """What a challenger is compared by."""
+        shared = [arm for (_, name), arm in sorted(self.shared.items(), key=itemgetter(0)) if name == challenger]
+        return Compared(self.design.metric, self.pairs(challenger), shared if self.design.allows_pairs else ())
 
     def pairs(self, challenger: str) -> list[tuple[Arm, Arm]]:
         """Champion and challenger by epoch."""
@@ -87,24 +94,23 @@ def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, d
 
     Looks at too few rows are shown and not remembered: their intervals rest on the central limit theorem.
     """
-    design, pairs = given.design, given.pairs(challenger)
-    contest = _contest(design, challenger)
+    design, compared = given.design, given.compared(challenger)
+    contest = _contest(design, challenger, is_paired=compared.is_paired(design.metric))
     checks, memory = check(
-        pairs,
+        compared,
         memory,
         split_p=given.split_p,
-        metric=design.metric,
         counts_missing=design.counts_missing(design.metric),
         watermark=given.watermark,
         window_s=design.window_s,
     )
     looks = _Looks(memory)
-    remembered = {metric: _has_enough_rows(design, metric, pairs, checks) for metric in design.metrics}
+    remembered = {metric: _has_enough_rows(design, metric, compared, checks) for metric in design.metrics}
     for metric in design.metrics:
-        _look_at(looks, design, metric, pairs, remembered=remembered[metric], decided=decided)
-        _look_at_days(looks, given, metric, pairs)
+        _look_at(looks, design, metric, compared, remembered=remembered[metric], decided=decided)
+        _look_at_days(looks, given, metric, compared)
     for metric, margin in design.guardrails:
-        _look_at_guardrail(looks, design, metric, margin, pairs, remembered=remembered[metric])
+        _look_at_guardrail(looks, design, metric, margin, compared, remembered=remembered[metric])
     deciding, days = looks.rows.get(design.metric.name), looks.days.get(design.metric.name)
     evidence = Evidence(
         status="running" if design.status == "draft" and given.arms else design.status,
@@ -113,15 +119,15 @@ def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, d
         days=days[0] if days else None,
         day_count=given.day_count,
         checks=checks,
-        bounds=_bounds(design, pairs, deciding, checks),
+        bounds=_bounds(design, compared, deciding, checks),
         harm=looks.harm,
         waiting=given.waiting,
-        refused=sum(arm.live.counts.refused for pair in pairs for arm in pair),
+        refused=sum(arm.live.counts.refused for pair in compared.arms for arm in pair),
     )
     verdict, failures = judge(contest, evidence), standing_failures(evidence)
     shown = not verdict.status.startswith("withheld: ")
     effects = {
-        metric.name: _effect(design, metric, looks, shown=shown and not failures)
+        metric.name: _effect(design, metric, looks, compared, shown=shown and not failures)
         for metric in design.metrics
         if metric.name in looks.rows
     }
@@ -136,7 +142,7 @@ def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, d
     )
 
 
-def _contest(design: ExperimentDesign, challenger: str) -> Contest:
+def _contest(design: ExperimentDesign, challenger: str, *, is_paired: bool) -> Contest:
     return Contest(
         champion=design.champion,
         challenger=challenger,
@@ -147,43 +153,29 @@ def _contest(design: ExperimentDesign, challenger: str) -> Contest:
         window_s=design.window_s,
         cycle_reason=design.cycle_reason if not design.cycle_days else "",
         report=report_words(design.metric.feedback),
+        is_paired=is_paired,
     )
 
 
-def _has_enough_rows(
-    design: ExperimentDesign, metric: Metric, pairs: Sequence[tuple[Arm, Arm]], checks: CheckResults
-) -> bool:
-    """Whether looks at a metric rest on enough rows: those of its own ledger, which may be others than decide."""
-    if metric.ledger == design.metric.ledger:
-        return checks.has_enough_rows
-    return are_enough(spreads_of(pairs, metric, counts_missing=design.counts_missing(metric)))
-
-
-def _compare(metric: Metric, pairs: Sequence[tuple[Arm, Arm]]) -> tuple[Estimate, LookAt] | None:
-    """The effect on a metric over rows, and the looks at it where it has no standard error."""
-    epochs: list[tuple[MetricSums, MetricSums]] = []
-    for pair in pairs:
-        champion, challenger = (arm.matured.metrics.get(metric.name) for arm in pair)
-        if champion is not None and challenger is not None:
-            epochs.append((champion, challenger))
-    sums = sums_of(metric)
-    comparison = sums.compare(epochs)
-    return None if comparison is None else (comparison.effect, partial(sums.look, epochs))
+def _has_enough_rows(design: ExperimentDesign, metric: Metric, compared: Compared, checks: CheckResults) -> bool:
+    """Whether looks at a metric rest on enough rows: pairs, or those of its own ledger, which may be others."""
+    if compared.is_paired(metric) or metric.ledger == design.metric.ledger:
+        return checks.has_enough(paired=compared.is_paired(metric))
+    return are_enough(spreads_of(compared.arms, metric, counts_missing=design.counts_missing(metric)))
 
 
 def _look_at(
     looks: _Looks,
     design: ExperimentDesign,
     metric: Metric,
-    pairs: Sequence[tuple[Arm, Arm]],
+    compared: Compared,
     *,
     remembered: bool,
     decided: bool,
 ) -> None:
-    compared = _compare(metric, pairs)
-    if compared is None:
+    estimate = compared.effect(metric)
+    if estimate is None:
         return
-    estimate, look_at = compared
     decides = metric is design.metric
     spending = Spending(
         alpha=design.alpha_rows if decides else design.alpha_each,
@@ -192,19 +184,25 @@ def _look_at(
         horizon_rows=design.horizon_rows if decides and remembered else None,
     )
     before = looks.memory if remembered else ChallengerMemory()
-    look, memory = look_at_rows(estimate, spending, before, metric.name, decided=decided and decides, look_at=look_at)
+    look, memory = look_at_rows(
+        estimate,
+        spending,
+        before,
+        compared.memory_name(metric),
+        decided=decided and decides,
+        look_at=compared.look_at(metric),
+    )
     looks.rows[metric.name] = look
     if remembered:
         looks.memory = memory
 
 
-def _look_at_days(looks: _Looks, given: Circumstances, metric: Metric, pairs: Sequence[tuple[Arm, Arm]]) -> None:
+def _look_at_days(looks: _Looks, given: Circumstances, metric: Metric, compared: Compared) -> None:
     """The sequence over days of a mean, and of the deciding metric whatever it is."""
     design = given.design
     if not design.cycle_days or (metric.sums != MEAN and metric is not design.metric):
         return
-    epochs = [(champion.days_of(metric), challenger.days_of(metric)) for champion, challenger in pairs]
-    effects = cycle_effects(sums_of(metric), epochs, given.whole, design.cycle_days)
+    effects = cycle_effects(sums_of(metric), compared.days(metric), given.whole, design.cycle_days)
     two_sided = day_sequence(effects, design.alpha_each)
     one_sided = day_sequence(effects, both_sides(design.alpha_each))
     if two_sided is not None and one_sided is not None:
@@ -218,19 +216,19 @@ def _look_at_guardrail(
     design: ExperimentDesign,
     metric: Metric,
     margin: float,
-    pairs: Sequence[tuple[Arm, Arm]],
+    compared: Compared,
     *,
     remembered: bool,
 ) -> None:
     """Harm stops an experiment on rows alone: it needs no whole week. The guardrails share alpha."""
-    compared = _compare(metric, pairs)
-    if compared is None or not remembered:
+    estimate = compared.effect(metric)
+    if estimate is None or not remembered:
         return
-    estimate, look_at = compared
     spending = Spending(
         alpha=design.alpha_each / len(design.guardrails), tuning_n=design.tuning_n, comparisons=design.comparisons
     )
-    name = f"guardrail {metric.name}"
+    name = f"guardrail {compared.memory_name(metric)}"
+    look_at = compared.look_at(metric)
     look, looks.memory = look_at_rows(estimate, spending, looks.memory, name, decided=False, look_at=look_at)
     low, _ = harm(look.intervals.one_sided, lower_is_better=metric.lower_is_better)
     if low > margin and looks.harm is None:
@@ -238,18 +236,23 @@ def _look_at_guardrail(
 
 
 def _bounds(
-    design: ExperimentDesign, pairs: Sequence[tuple[Arm, Arm]], deciding: RowLook | None, checks: CheckResults
+    design: ExperimentDesign, compared: Compared, deciding: RowLook | None, checks: CheckResults
 ) -> tuple[float, float] | None:
-    """The worst case over missing labels, where they do not arrive alike and the metric's values are bounded."""
+    """The worst case over missing labels, where they do not arrive alike and the metric's values are bounded.
+
+    It is about rows of either variant that count once.
+    """
+    if checks.by_pairs or design.labels_seen_if:
+        return None
     values = design.metric.range_of(design.task.name, clip=design.log_loss_clip, error_limit=design.error_limit)
     if values is None or deciding is None or "withheld: label arrival" not in checks.failures:
         return None
     reach = deciding.look.high - deciding.look.estimate
-    epochs = [(champion.matured, challenger.matured) for champion, challenger in pairs]
+    epochs = [(champion.matured, challenger.matured) for champion, challenger in compared.arms]
     return worst_case(epochs, design.metric, design.task, values, reach) if isfinite(reach) else None
 
 
-def _effect(design: ExperimentDesign, metric: Metric, looks: _Looks, *, shown: bool) -> Effect:
+def _effect(design: ExperimentDesign, metric: Metric, looks: _Looks, compared: Compared, *, shown: bool) -> Effect:
     """An effect as it is published; where the looks contradict each other the interval is that of this look."""
     row = looks.rows[metric.name]
     interval = row.intervals.two_sided
@@ -266,6 +269,7 @@ def _effect(design: ExperimentDesign, metric: Metric, looks: _Looks, *, shown: b
         lower,
         _days(looks.days, metric),
         metric is design.metric,
+        "paired" if compared.is_paired(metric) else "randomised",
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from contender.contracts.feedback_service import Checks, VerdictStatus
 from contender.contracts.metrics import Metric
+from services.feedback_service.domain.comparing import Compared
 from services.feedback_service.domain.memory import ChallengerMemory, least
 from services.feedback_service.domain.merging import Arm, Tally
 from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS, label_arrival
@@ -75,6 +76,8 @@ class CheckResults:
         is_tail_known: whether they have been waited for one more window.
         needs_tail: whether a verdict waits for that.
         spreads: of the rows that count, the champion's first.
+        paired: of the rows that both have scored; None where there are none.
+        by_pairs: whether the deciding metric is taken from those.
     """
 
     split_p: float = 1.0
@@ -86,6 +89,13 @@ class CheckResults:
     is_tail_known: bool = False
     needs_tail: bool = False
     spreads: tuple[Spread, Spread] = (spread_of(np.zeros(1)), spread_of(np.zeros(1)))
+    paired: Spread | None = None
+    by_pairs: bool = False
+
+    @property
+    def counted(self) -> tuple[Spread, ...]:
+        """The spreads of the rows that the deciding metric is taken from."""
+        return (self.paired,) if self.by_pairs and self.paired is not None else self.spreads
 
     @property
     def is_covered(self) -> bool:
@@ -106,14 +116,19 @@ class CheckResults:
             "withheld: label arrival": _fails(self.p.arrival),
             "withheld: unanswered rows": _fails(self.p.unanswered),
             "withheld: label tail": _fails(self.p.tail) or not self.is_covered,
-            "withheld: dominant unit": any(spread.is_dominated for spread in self.spreads),
+            "withheld: estimators disagree": _fails(self.p.estimators),
+            "withheld: dominant unit": any(spread.is_dominated for spread in self.counted),
         }
         return [status for status, fails in failed.items() if fails]
 
     @property
     def has_enough_rows(self) -> bool:
-        """Whether both arms have rows and units enough for an interval, and no unit dominates."""
-        return are_enough(self.spreads)
+        """Whether the deciding metric has rows and units enough for an interval, and no unit dominates."""
+        return are_enough(self.counted)
+
+    def has_enough(self, *, paired: bool) -> bool:
+        """The same for a metric that is taken from pairs, or from both arms."""
+        return are_enough((self.paired,) if paired and self.paired is not None else self.spreads)
 
 
 def _fails(p: float | None) -> bool:
@@ -121,10 +136,9 @@ def _fails(p: float | None) -> bool:
 
 
 def check(
-    arms: Sequence[tuple[Arm, Arm]],
+    compared: Compared,
     memory: ChallengerMemory,
     *,
-    metric: Metric,
     split_p: float,
     counts_missing: bool,
     watermark: float | None,
@@ -138,16 +152,21 @@ def check(
     must be alike. The labels of matured rows say it, from when enough of them are two windows old. A metric that is
     known with the answer waits for no labels.
     """
+    metric, arms = compared.deciding, compared.arms
     matured: list[Pair] = [(champion.matured, challenger.matured) for champion, challenger in arms]
     live: list[Pair] = [(champion.live, challenger.live) for champion, challenger in arms]
     reported = matured if metric.feedback is not None else []
     arrivals = [(one.arrival(metric), two.arrival(metric)) for one, two in reported]
     tails = [(one.tail(metric), two.tail(metric)) for one, two in reported]
     tail = label_arrival(tails)
+    spreads = spreads_of(arms, metric, counts_missing=counts_missing)
+    paired = _spread([arm.matured for arm in compared.shared], metric, counts_missing=counts_missing)
+    is_tested = are_enough((*spreads, paired))
     looks = {
         "arrival": None if counts_missing else label_arrival(arrivals),
         "tail": tail,
         "unanswered": label_arrival([(champion.refusal, challenger.refusal) for champion, challenger in live]),
+        "estimators": compared.estimators_p if is_tested else None,
     }
     found = {name: least(memory.checks, name, p) for name, p in looks.items()}
     tail_at = memory.tail_at if tail is None or memory.tail_at is not None else watermark
@@ -163,7 +182,9 @@ def check(
         tail_at=tail_at,
         is_tail_known=tail_at is not None and watermark is not None and watermark >= tail_at + window_s,
         needs_tail=counts_missing,
-        spreads=spreads_of(arms, metric, counts_missing=counts_missing),
+        spreads=spreads,
+        paired=paired if compared.shared else None,
+        by_pairs=compared.is_paired(compared.deciding),
     )
     return results, memory
 
@@ -175,17 +196,16 @@ def _shares(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> Shares:
 
 def spreads_of(arms: Sequence[tuple[Arm, Arm]], metric: Metric, *, counts_missing: bool) -> tuple[Spread, Spread]:
     """The spreads of the matured rows that count in a metric, the champion's first."""
-    is_assumed = counts_missing and not metric.of_all_rows
     champion, challenger = (
-        spread_of(
-            sum(
-                (pair[arm].matured.rows if is_assumed else pair[arm].matured.ledger(metric.ledger) for pair in arms),
-                np.zeros(BUCKETS),
-            )
-        )
-        for arm in (0, 1)
+        _spread([pair[arm].matured for pair in arms], metric, counts_missing=counts_missing) for arm in (0, 1)
     )
     return champion, challenger
+
+
+def _spread(epochs: Sequence[Tally], metric: Metric, *, counts_missing: bool) -> Spread:
+    is_assumed = counts_missing and not metric.of_all_rows
+    rows = [tally.rows if is_assumed else tally.ledger(metric.ledger) for tally in epochs]
+    return spread_of(sum(rows, np.zeros(BUCKETS)))
 
 
 def are_enough(spreads: Sequence[Spread]) -> bool:

@@ -8,7 +8,7 @@ from contender.contracts import limits
 from contender.contracts.ab_router import ExperimentRevision
 from contender.contracts.metrics import Metric, declared_metrics, metric_about, metrics_of
 from contender.contracts.tasks import TASKS, Task, task_named
-from contender.contracts.values import FEEDBACK_KINDS, OUTCOME, ClockName, Hypothesis, Missing
+from contender.contracts.values import FEEDBACK_KINDS, OUTCOME, ClockName, Hypothesis, Missing, OutcomeDesign
 from services.feedback_service.domain.snapshots import GroupSnapshot, SumsSnapshot
 
 CYCLE_DAYS = 7
@@ -52,6 +52,13 @@ class ExperimentDesign:
     error_limit: float | None = None
     value: str = ""
     reported: frozenset[str] = frozenset()
+    outcome: OutcomeDesign = "may depend on the answer"
+    labels_seen_if: str = ""
+
+    @property
+    def allows_pairs(self) -> bool:
+        """Whether two scores of one row may be compared by its one outcome."""
+        return self.outcome == "independent of the answer"
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -157,6 +164,8 @@ def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[G
         cycle_days=round(_within(revision.cycle_days, limits.CYCLE_DAYS)),
         cycle_reason=revision.cycle_reason,
         log_loss_clip=_within(revision.log_loss_clip, limits.CLIPS),
+        outcome=revision.outcome,
+        labels_seen_if=revision.labels_seen_if,
         error_limit=None if revision.error_limit is None else _within(revision.error_limit, limits.ERROR_LIMITS),
         value=revision.value,
         reported=_reported(groups),

@@ -59,7 +59,8 @@ def results_of(
     `now`, in seconds since the Unix epoch, dates what this look finds. `memory` is that of the looks before. The same
     arguments always give the same look.
     """
-    groups = [group for snapshot in snapshots for group in snapshot.groups if group.experiment == name]
+    of_experiment = [group for snapshot in snapshots for group in snapshot.groups if group.experiment == name]
+    groups = [group for group in of_experiment if not group.paired]
     if revision is None and not groups:
         return None
     design, arms = design_of(name, revision, groups), merged_arms(groups)
@@ -74,6 +75,7 @@ def results_of(
         split_p=memory.split_p,
         watermark=watermark_of(groups),
         waiting=_waiting(groups),
+        shared=merged_arms([group for group in of_experiment if group.paired]),
     )
     assessments = [
         assess(given, challenger, memory.of(challenger), decided=memory.verdict_on(challenger) is not None)
@@ -151,8 +153,7 @@ def _timeline(given: Circumstances, challenger: str) -> list[DayPoint]:
     design = given.design
     if design.metric.sums != MEAN:
         return []
-    pairs = given.pairs(challenger)
-    epochs = [(champion.days_of(design.metric), other.days_of(design.metric)) for champion, other in pairs]
+    epochs = given.compared(challenger).days(design.metric)
     return day_by_day(sums_of(design.metric), epochs, given.whole, design.cycle_days, design.alpha_each)
 
 

@@ -20,7 +20,7 @@ _PROPOSED_COVERAGE = 0.95
 class Contest:
     """What is compared: the names of the two variants, the metric in words, and which way it counts.
 
-    `report` is the word for what the metric waits for.
+    `report` is the word for what the metric waits for, and `is_paired` says that both are compared on the same rows.
     """
 
     champion: str
@@ -32,6 +32,7 @@ class Contest:
     window_s: float = 0.0
     cycle_reason: str = ""
     report: str = "label"
+    is_paired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ def difference(contest: Contest, look: ConfidenceSequence, interval: RunningSequ
 
 def rows(contest: Contest, checks: CheckResults) -> str:
     """The matured rows that count."""
+    if contest.is_paired:
+        return f"on the same rows: both have scored {_matured(checks.counted[0].rows)}"
     champion, challenger = checks.spreads
     return f"{contest.champion} has {_matured(champion.rows)} and {contest.challenger} has {challenger.rows:,}"
 
@@ -136,11 +139,12 @@ def missing_tail(contest: Contest, checks: CheckResults) -> str:
 
 def too_few(contest: Contest, checks: CheckResults) -> str:
     """What the rows of an arm lack."""
-    if min(spread.rows for spread in checks.spreads) < MIN_MATURED_ROWS:
-        return f"{rows(contest, checks)}, and each needs at least {MIN_MATURED_ROWS}"
-    if min(spread.filled for spread in checks.spreads) < MIN_OBSERVATIONS:
+    needs = "it takes" if contest.is_paired else "each needs"
+    if min(spread.rows for spread in checks.counted) < MIN_MATURED_ROWS:
+        return f"{rows(contest, checks)}, and {needs} at least {MIN_MATURED_ROWS}"
+    if min(spread.filled for spread in checks.counted) < MIN_OBSERVATIONS:
         return (
-            f"{rows(contest, checks)}, but they come from too few units: each needs units in at least "
+            f"{rows(contest, checks)}, but they come from too few units: {needs} units in at least "
             f"{MIN_OBSERVATIONS} of {BUCKETS} groups"
         )
     return f"{rows(contest, checks)}, but in no epoch are there enough of both for {contest.metric}"
@@ -196,8 +200,17 @@ def _proposed_window_s(contest: Contest, checks: CheckResults) -> float:
     return contest.window_s * max(2.0, log(1.0 - _PROPOSED_COVERAGE) / log(late))
 
 
+def _estimators(contest: Contest, checks: CheckResults) -> str:
+    return (
+        f"the difference between {contest.challenger} and {contest.champion} on the same rows is not that between the "
+        f"rows which either was assigned (p {p(checks.p.estimators)}), so the outcome may depend on the answer, or "
+        "scores in shadow are not those that would be answered"
+    )
+
+
 def _dominant(contest: Contest, checks: CheckResults) -> str:
-    names = zip((contest.champion, contest.challenger), checks.spreads, strict=True)
+    both = (f"{contest.champion} and {contest.challenger} together",)
+    names = zip(both if contest.is_paired else (contest.champion, contest.challenger), checks.counted, strict=True)
     name, spread = min(names, key=lambda arm: arm[1].effective)
     return (
         f"few units bring too many of the rows of {name}: {percent(spread.largest_share)} are in one of {BUCKETS} "
@@ -210,6 +223,7 @@ _FAILURES = {
     "withheld: label arrival": _arrival,
     "withheld: unanswered rows": _unanswered,
     "withheld: label tail": _tail,
+    "withheld: estimators disagree": _estimators,
     "withheld: dominant unit": _dominant,
 }
 

@@ -238,6 +238,7 @@ _RANK = (
     "withheld: label arrival",
     "withheld: unanswered rows",
     "withheld: label tail",
+    "withheld: estimators disagree",
     "withheld: dominant unit",
     "stopped: guardrail",
     "no worse",

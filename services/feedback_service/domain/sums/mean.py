@@ -179,6 +179,28 @@ def compare_clustered(epochs: Sequence[tuple[ClusteredSums, ClusteredSums]]) -> 
     return Comparison(champion, challenger, Estimate(difference, standard_error, champion.n + challenger.n))
 
 
+def mean_of_differences(epochs: Sequence[ClusteredSums]) -> Estimate | None:
+    """The mean of differences within rows, whose sums these are: epochs weigh as many rows as they have.
+
+    The influence of a bucket is added up over epochs before it is squared, as in `compare_clustered`.
+
+    Returns:
+        The estimate, or None while no epoch has MIN_OBSERVATIONS filled buckets.
+    """
+    counted = [epoch for epoch in epochs if epoch.filled >= MIN_OBSERVATIONS]
+    if not counted:
+        return None
+    rows = np.array([epoch.rows.sum() for epoch in counted])
+    mean = _clustered_mean(counted, rows / rows.sum())
+    filled = max(epoch.filled for epoch in counted)
+    return Estimate(mean.value, never_certain(mean.value, mean.standard_error, filled), mean.n)
+
+
+def zeros_by_day(days: DayTotals) -> DayTotals:
+    """As many rows by day, each of the value zero: the day effect against them is that of the mean itself."""
+    return {day: {**totals, _TOTAL: 0.0} for day, totals in days.items()}
+
+
 def _influence_on(epoch_effect: Estimate, champion: ClusteredSums, challenger: ClusteredSums) -> Floats:
     """How much each bucket moves the effect of one epoch, stretched to the standard error that `effect` asks for."""
     influences = challenger.influence, champion.influence
