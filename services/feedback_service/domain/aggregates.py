@@ -225,7 +225,8 @@ class PartitionAggregates:
                     (index, reported[index].at(first + index, mark) if index in reported else RowReports())
                     for index in indexes
                 ]
-                cell.add(1, Served(block, frame.offset).label(histories))
+                source = Served(block, frame.offset, experiment.segments)
+                cell.add(1, source.label(histories), segments=_has_segments(key))
                 cell.add_served(served)
                 self._change_cell(group, key)
 
@@ -248,8 +249,9 @@ class PartitionAggregates:
         for first, block in frame.located():
             inside = {row - first: (before, after) for row, before, after in changes if 0 <= row - first < block.size}
             if inside:
-                group = self.experiments.setdefault(block.experiment, Experiment(block.experiment)).group(block)
-                self._change_rows(group, Served(block, frame.offset), offset, inside)
+                experiment = self.experiments.setdefault(block.experiment, Experiment(block.experiment))
+                source = Served(block, frame.offset, experiment.segments)
+                self._change_rows(experiment.group(block), source, offset, inside)
         for pair in pairs:
             block, rows = pair.block, {pair.shadow.first + row for row in pair.shadow.rows}
             inside = {row - pair.shadow.first: (before, after) for row, before, after in changes if row in rows}
@@ -276,8 +278,8 @@ class PartitionAggregates:
                     cell.count(1, after.counts)
                     self._cells.change(key)
                 else:
-                    cell.add(-1, before)
-                    cell.add(1, after)
+                    cell.add(-1, before, segments=_has_segments(key))
+                    cell.add(1, after, segments=_has_segments(key))
                     self._change_cell(group, key)
 
     def _targets(self, group: Group, number: int, day: int) -> list[tuple[bytes, Cell]]:
@@ -335,7 +337,7 @@ class PartitionAggregates:
             for at in (total_at, day_key(group.id, day)):
                 cell = self._cell(at)
                 if not self._is_folded_in(at, number):
-                    cell.absorb(cohort)
+                    cell.absorb(cohort, segments=_has_segments(at))
                 if at != total_at:  # the total goes on to the cohort's next day
                     cell.folded_until = number + 1 if cell.folded_until is None else max(number + 1, cell.folded_until)
                 self._change_cell(group, at)
@@ -384,3 +386,8 @@ class PartitionAggregates:
     def publish_again(self, names: Iterable[str] | None = None) -> None:
         """Publish these experiments anew, by default all: the store may have lost them."""
         self._pending.change_all(self.experiments if names is None else names)
+
+
+def _has_segments(key: bytes) -> bool:
+    """Whether a cell holds sums by segment: nobody reads those of days."""
+    return not key.startswith(DAYS)

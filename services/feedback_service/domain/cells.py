@@ -13,6 +13,7 @@ import msgspec
 from contender.contracts.feedback_service import Counts
 from contender.contracts.metrics import LABELLED, METRICS, SERVED
 from services.feedback_service.domain.labelling import RowChanges
+from services.feedback_service.domain.segment_values import is_segment
 from services.feedback_service.domain.snapshots import CohortSnapshot, DaySnapshot
 from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.sums.exact import ExactSums, SumsEntry, nonzero
@@ -71,15 +72,16 @@ class Cell:
         self.unanswered.update(buckets)
         self.counts["unanswered"] += len(buckets)
 
-    def add(self, sign: int, changes: RowChanges) -> None:
-        """Add the changes of rows, or take them back."""
+    def add(self, sign: int, changes: RowChanges, *, segments: bool = True) -> None:
+        """Add the changes of rows, or take them back; with or without those of segments."""
         self.count(sign, changes.counts)
         for bucket, rows in changes.late.items():
             self.late[bucket] += sign * rows
         self.labelled.add(sign, changes.labelled)
         self.assumed.add(sign, changes.assumed)
         for name, added in changes.ledgers.items():
-            self.ledger(name).add(sign, added)
+            if segments or not is_segment(name):
+                self.ledger(name).add(sign, added)
 
     def ledger(self, name: str) -> ExactSums:
         """The further sums of that name."""
@@ -90,8 +92,8 @@ class Cell:
         for name, number in counts.items():
             self.counts[name] += sign * number
 
-    def absorb(self, other: "Cell") -> None:
-        """Add all rows of another cell."""
+    def absorb(self, other: "Cell", *, segments: bool = True) -> None:
+        """Add all rows of another cell; with or without its segments."""
         self.counts.update(other.counts)
         self.rows.update(other.rows)
         self.unanswered.update(other.unanswered)
@@ -99,14 +101,18 @@ class Cell:
         self.labelled.absorb(other.labelled)
         self.assumed.absorb(other.assumed)
         for name, sums in other.ledgers.items():
-            self.ledger(name).absorb(sums)
+            if segments or not is_segment(name):
+                self.ledger(name).absorb(sums)
 
     def published_counts(self) -> Counts:
         """The counts as they are published."""
         return msgspec.convert(self.counts, Counts)
 
     def snapshot(self, matures_at: float, *, is_matured: bool = False) -> CohortSnapshot:
-        """The cell as it is published; `is_matured` where it holds the rows that have matured."""
+        """The cell as it is published; `is_matured` where it holds the rows that have matured.
+
+        Segments are published of those alone: nothing else of them is read.
+        """
         return CohortSnapshot(
             matures_at,
             self.published_counts(),
@@ -116,7 +122,7 @@ class Cell:
             is_matured,
             nonzero(self.unanswered),
             nonzero(self.late),
-            {name: sums.snapshot() for name, sums in self._kept_ledgers()},
+            {name: sums.snapshot() for name, sums in self._kept_ledgers() if is_matured or not is_segment(name)},
         )
 
     def _kept_ledgers(self) -> Iterator[tuple[str, ExactSums]]:

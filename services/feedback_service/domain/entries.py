@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contender.contracts.formula import FormulaError
-from contender.contracts.limits import CLIPS, ERROR_LIMITS
+from contender.contracts.limits import CLIPS, ERROR_LIMITS, SEGMENTS
 from contender.contracts.tasks import TaskName, task_named
 from contender.contracts.values import ClockName, Missing, Outcome, Scalar
 from services.feedback_service.domain.days import day_numbers, is_time_zone, utc_offsets
 from services.feedback_service.domain.formulas import formula_of, row_value
 from services.feedback_service.domain.keys import with_expiry, without_expiry
+from services.feedback_service.domain.segment_values import Column, segment_column
 from services.feedback_service.domain.sums.units import unit_buckets
 from shared.events import PredictionBlock, PredictionFrame, UnansweredBlock
 
@@ -69,7 +70,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     recorded. A block of unanswered rows has neither version nor scores. `inputs` are the columns that the formula
     `value` names, in which long texts are hashes. `weight` (uint32) is the rows that a labelled row stands
     for: the inverse of the probability with which its label is seen, 0 where that is 0; it is empty where all stand for
-    themselves.
+    themselves. `segments` has the values of the context at the keys that the effect is shown for, and `metric` decides.
 
     `rules` is less than SERVING for blocks that earlier releases have stored: the sums hold their rows by those rules,
     and only by them can a row be taken back.
@@ -105,6 +106,8 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     inputs: dict[str, list[Scalar]] = {}
     latency: bytes = b""
     weight: bytes = b""
+    metric: str = ""
+    segments: dict[str, Column] = {}
 
     @property
     def compared(self) -> bool:
@@ -314,6 +317,10 @@ def _block_entry(block: PredictionBlock) -> BlockEntry:
         inputs={name: list(map(storable, column)) for name, column in _formula_inputs(block).items()},
         latency=_latencies(block),
         weight=weights.astype(np.uint32).tobytes() if (weights != 1.0).any() else b"",
+        metric=block.metric,
+        segments={
+            key: segment_column([storable(value) for value in block.context[key]]) for key in _segment_keys(block)
+        },
     )
 
 
@@ -321,6 +328,10 @@ def _formula_inputs(block: PredictionBlock) -> dict[str, list[Scalar]]:
     """The input columns that the formula names; one that the answering version lacks is null in every row."""
     names = formula_of(block.value).names if block.value else frozenset[str]()
     return {name: block.inputs[name] for name in sorted(names & block.inputs.keys())}
+
+
+def _segment_keys(block: PredictionBlock) -> list[str]:
+    return [key for key in block.segments[:SEGMENTS] if key in block.context]
 
 
 def _unanswered_entry(block: UnansweredBlock) -> BlockEntry:
@@ -384,6 +395,7 @@ def _check(name: str, block: PredictionBlock) -> None:
         "label": block.label or block.unit,
         "latency_ms": block.latency_ms or block.unit,
         "label_probability": block.label_probability or block.unit,
+        **{f"context[{key!r}]": block.context[key] for key in _segment_keys(block)},
     }
     _check_lengths(name, len(block), named)
     integers = [label for label in block.classes if isinstance(label, int)]
@@ -397,7 +409,7 @@ def _check(name: str, block: PredictionBlock) -> None:
         "value": bool(block.value) and not _is_formula(block.value),
         "label_probability": not ((weights >= 0.0) & (weights <= LARGEST_WEIGHT)).all(),
         "log_loss_clip": not CLIPS[0] <= block.log_loss_clip <= CLIPS[1],
-        "its names": len(block.version) > NAME_CHARACTERS,
+        "its names": max(map(len, [block.version, block.metric, *block.segments])) > NAME_CHARACTERS,
     }
     _check_ranges(name, block, wrong)
     _check_lengths(name, len(block), {f"inputs.{column}": values for column, values in _formula_inputs(block).items()})

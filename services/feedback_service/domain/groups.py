@@ -13,6 +13,7 @@ from contender.contracts.values import ClockName, Missing
 from services.feedback_service.domain.entries import BlockEntry
 from services.feedback_service.domain.keys import GROUP_BYTES
 from services.feedback_service.domain.pairs import Pairs
+from services.feedback_service.domain.segment_values import note_values
 from services.feedback_service.domain.snapshots import GroupSnapshot
 
 COHORTS_PER_WINDOW = 24
@@ -65,6 +66,7 @@ class ExperimentEntry(msgspec.Struct, frozen=True, array_like=True):
     ahead: list[ReachedRow] = []
     clock: ClockName = "event"
     time_zone: str = "UTC"
+    segments: dict[str, list[str]] = {}
 
 
 @dataclass(slots=True)
@@ -132,7 +134,8 @@ class Experiment:
     """An experiment's groups, its clock and time zone, and what its rows have reached.
 
     `ahead` are the two rows that have reached the latest time, the latest first. A row whose time lies ahead of its
-    sending counts as of its sending. `watermark` is the experiment's time when its cohorts were last folded.
+    sending counts as of its sending. `watermark` is the experiment's time when its cohorts were last folded. `segments`
+    has the known values of the context by key, in the order in which they came (see `segment_values`).
     """
 
     name: str
@@ -141,6 +144,7 @@ class Experiment:
     time_zone: str = "UTC"
     watermark: float = -inf
     groups: dict[GroupKey, Group] = field(default_factory=dict)
+    segments: dict[str, list[str]] = field(default_factory=dict)
 
     def group(self, block: BlockEntry) -> Group:
         """The group of a block's rows, with the block's version and probability noted."""
@@ -162,8 +166,9 @@ class Experiment:
         return group
 
     def add_group(self, block: BlockEntry) -> Group:
-        """The group of a block that is recorded now, with the experiment's clock and time zone noted."""
+        """The group of a block that is recorded now; the experiment's clock, time zone and segments are noted."""
         self.clock, self.time_zone = block.clock, block.time_zone
+        note_values(self.segments, block.segments)
         return self.group(block)
 
     @property
@@ -201,7 +206,9 @@ class Experiment:
     def encode(self) -> bytes:
         """The experiment as it is stored, without its watermark."""
         groups = [group.entry() for group in self.groups.values()]
-        entry = ExperimentEntry(self.newest, self.arrived_at, groups, self.ahead, self.clock, self.time_zone)
+        entry = ExperimentEntry(
+            self.newest, self.arrived_at, groups, self.ahead, self.clock, self.time_zone, self.segments
+        )
         return msgspec.msgpack.encode(entry)
 
     @classmethod
@@ -221,7 +228,8 @@ class Experiment:
         ahead = entry.ahead
         if not ahead and entry.newest > -inf:  # of a release whose clock any row could move
             ahead = [ReachedRow(entry.newest, entry.arrived_at, -1, row) for row in (0, 1)]
-        return cls(entry.groups[0].key.experiment, ahead, entry.clock, entry.time_zone, groups=groups)
+        name = entry.groups[0].key.experiment
+        return cls(name, ahead, entry.clock, entry.time_zone, groups=groups, segments=entry.segments)
 
 
 def by_id(experiments: Iterable[Experiment]) -> dict[bytes, Group]:

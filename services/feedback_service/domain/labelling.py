@@ -22,6 +22,7 @@ from contender.contracts.values import OUTCOME, FeedbackKind, Scalar
 from services.feedback_service.domain.entries import CONVERTING, SERVING, BlockEntry
 from services.feedback_service.domain.formulas import ASSUMED_CURVE, CURVE, curve_steps, row_value
 from services.feedback_service.domain.reports import RowReports
+from services.feedback_service.domain.segment_values import segment_additions, segment_metrics
 from services.feedback_service.domain.sums import SUMS
 from services.feedback_service.domain.sums.exact import (
     ExactSums,
@@ -71,13 +72,15 @@ LabelledAdditions = Callable[[BlockEntry, Sequence[tuple[int, float]]], list[Row
 def label_rows(
     block: BlockEntry,
     rows: Sequence[tuple[int, RowReports]],
+    known: Mapping[str, Sequence[str]] | None = None,
     *,
     metrics: bool = True,
     additions: LabelledAdditions | None = None,
 ) -> RowChanges:
     """Label rows of a block: pairs (row of the block, its reports). Without `metrics` they are only counted.
 
-    `additions` says what they add to the metrics; by default it is each metric's value.
+    `known` are the values that the experiment's segments tell apart, by key. `additions` says what rows add to the
+    metrics; by default it is each metric's value.
     """
     changes = RowChanges()
     labelled: list[tuple[int, float]] = []
@@ -104,14 +107,18 @@ def label_rows(
     if additions is not None:
         changes.labelled, changes.assumed = additions(block, labelled), additions(block, assumed)
     elif metrics:
-        _add_metrics(changes, block, labelled, assumed)
+        _add_metrics(changes, block, labelled, assumed, known or {})
         for kind, found in signals.items():
             _add_signals(changes, block, kind, found)
     return changes
 
 
 def _add_metrics(
-    changes: RowChanges, block: BlockEntry, labelled: Sequence[tuple[int, float]], assumed: Sequence[tuple[int, float]]
+    changes: RowChanges,
+    block: BlockEntry,
+    labelled: Sequence[tuple[int, float]],
+    assumed: Sequence[tuple[int, float]],
+    known: Mapping[str, Sequence[str]],
 ) -> None:
     of_labelled, of_assumed = _worth(block, labelled), _worth(block, assumed)
     changes.labelled = _additions(block, of_labelled)
@@ -119,6 +126,12 @@ def _add_metrics(
     if block.value:
         changes.ledgers[CURVE] += _curve(block, of_labelled)
         changes.ledgers[ASSUMED_CURVE] += _curve(block, of_assumed)
+    if block.segments:
+        summed = segment_metrics(declared_metrics(task_named(block.task), block), block.metric)
+        indexes = [index for index, _ in (*of_labelled.rows, *of_assumed.rows)]
+        added = zip(indexes, (*changes.labelled, *changes.assumed), strict=True)
+        for name, additions in segment_additions(block.segments, known, summed, added).items():
+            changes.ledgers[name] += additions
 
 
 def _count(changes: RowChanges, label: RowLabel) -> None:

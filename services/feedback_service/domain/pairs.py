@@ -1,7 +1,7 @@
 """Rows as they were answered, and in pairs: with what another variant answered in shadow."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -46,14 +46,15 @@ class ShadowRows(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The rows of a block as they were answered, from the record at `offset`."""
+    """The rows of a block as they were answered, from the record at `offset`; `known` is as `label_rows` has it."""
 
     block: BlockEntry
     offset: int
+    known: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def label(self, rows: Sequence[tuple[int, RowReports]], *, metrics: bool = True) -> RowChanges:
         """As `label_rows`."""
-        return label_rows(self.block, rows, metrics=metrics)
+        return label_rows(self.block, rows, self.known, metrics=metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +112,9 @@ def check_shadows(shadows: Sequence[ShadowBlock]) -> None:
         ValueError: a list has another length than the rows, or a name is too long.
     """
     for number, shadow in enumerate(shadows):
-        for field, values in {"score": shadow.score, "label": shadow.label or shadow.row}.items():
+        for column, values in {"score": shadow.score, "label": shadow.label or shadow.row}.items():
             if len(values) != len(shadow):
-                raise ValueError(f"shadows[{number}].{field} has {len(values)} entries for {len(shadow)} rows")
+                raise ValueError(f"shadows[{number}].{column} has {len(values)} entries for {len(shadow)} rows")
         if max(map(len, (shadow.champion, shadow.variant, shadow.version))) > NAME_CHARACTERS:
             raise ValueError(f"shadows[{number}] has a name of more than {NAME_CHARACTERS} characters")
 
