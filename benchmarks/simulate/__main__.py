@@ -16,7 +16,7 @@ from math import sqrt
 
 import numpy as np
 
-from benchmarks.simulate import looks, worlds
+from benchmarks.simulate import looks, segments, worlds
 from contender.contracts.metrics import metric_named
 from services.feedback_service.domain.split import BLOCKING_P
 
@@ -137,6 +137,12 @@ LINES: dict[str, tuple[LineOf, int]] = {
     "champion drops 1.1 % hard rows": (dropped_rows, 100),
     "errors 5 % smaller": (taken_back, 200),
     "rare events": (rare_events, 1),
+    "50 segments alike": (segments.null_segments, RUNS),
+    "one of 10 segments harmed by 16 points": (segments.harmed_segment, RUNS),
+    "4 points fading over 4 weeks": (segments.decay, RUNS),
+    "4 points all along": (segments.constant, RUNS),
+    "4 points all along, but at weekends": (partial(segments.constant, weekdays=0.1), RUNS),
+    "4 points, and 2 of each day": (partial(segments.constant, spread=0.02), RUNS),
 }
 
 

@@ -10,6 +10,10 @@ QUICK = (
     "independent days, +2 points",
     "errors 5 % smaller",
     "champion drops 1.1 % hard rows",
+    "50 segments alike",
+    "one of 10 segments harmed by 16 points",
+    "4 points fading over 4 weeks",
+    "4 points all along, but at weekends",
 )
 
 

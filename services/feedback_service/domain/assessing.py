@@ -1,13 +1,13 @@
 """One challenger at one look: its effects, its checks and its verdict, with what is remembered of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from operator import itemgetter
 
 import msgspec
 
-from contender.contracts.feedback_service import Effect, Verdict, VerdictStatus
+from contender.contracts.feedback_service import Effect, SegmentEffect, Verdict, VerdictStatus
 from contender.contracts.feedback_service import Sequence as DaySequence
 from contender.contracts.metrics import Metric
 from contender.contracts.metrics.metric import MEAN
@@ -17,9 +17,11 @@ from services.feedback_service.domain.comparing import Compared
 from services.feedback_service.domain.day_sequence import cycle_effects, cycles_wanted, day_sequence
 from services.feedback_service.domain.design import ExperimentDesign
 from services.feedback_service.domain.hypotheses import harm
-from services.feedback_service.domain.memory import ChallengerMemory
+from services.feedback_service.domain.memory import ChallengerMemory, RunningSequence
 from services.feedback_service.domain.merging import Arm, Arms
-from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, report_words
+from services.feedback_service.domain.multiplicity import holm
+from services.feedback_service.domain.segments import harmed_segment, look_at_segments, segment_effects
+from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, among, report_words
 from services.feedback_service.domain.sequences import Intervals, RowLook, Spending, both_sides, look_at_rows
 from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.verdicts import Evidence, Harm, judge, standing_failures
@@ -76,6 +78,7 @@ class Assessment:
     verdict: Verdict
     failures: list[VerdictStatus]
     effects: dict[str, Effect]
+    segments: list[SegmentEffect]
     memory: ChallengerMemory
 
 
@@ -111,6 +114,8 @@ def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, d
         _look_at_days(looks, given, metric, compared)
     for metric, margin in design.guardrails:
         _look_at_guardrail(looks, design, metric, margin, compared, remembered=remembered[metric])
+    if checks.has_enough_rows:
+        _look_at_harmed_segments(looks, design, compared.arms)
     deciding, days = looks.rows.get(design.metric.name), looks.days.get(design.metric.name)
     evidence = Evidence(
         status="running" if design.status == "draft" and given.arms else design.status,
@@ -125,19 +130,15 @@ def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, d
         refused=sum(arm.live.counts.refused for pair in compared.arms for arm in pair),
     )
     verdict, failures = judge(contest, evidence), standing_failures(evidence)
-    shown = not verdict.status.startswith("withheld: ")
-    effects = {
-        metric.name: _effect(design, metric, looks, compared, shown=shown and not failures)
-        for metric in design.metrics
-        if metric.name in looks.rows
-    }
+    shown = not verdict.status.startswith("withheld: ") and not failures
     return Assessment(
         challenger=challenger,
         contest=contest,
         evidence=evidence,
         verdict=verdict,
         failures=failures,
-        effects=effects,
+        effects=_effects(design, looks, compared, shown=shown),
+        segments=_look_at_segments(looks, design, compared.arms, shown=shown),
         memory=looks.memory,
     )
 
@@ -178,19 +179,17 @@ def _look_at(
         return
     decides = metric is design.metric
     spending = Spending(
-        alpha=design.alpha_rows if decides else design.alpha_each,
+        alpha=design.alpha_rows if decides else _alpha(design, metric),
         tuning_n=design.tuning_n,
         comparisons=design.comparisons,
         horizon_rows=design.horizon_rows if decides and remembered else None,
     )
     before = looks.memory if remembered else ChallengerMemory()
+    name = compared.memory_name(metric)
+    if design.corrected and not decides:
+        name = f"{design.correction} {name}"
     look, memory = look_at_rows(
-        estimate,
-        spending,
-        before,
-        compared.memory_name(metric),
-        decided=decided and decides,
-        look_at=compared.look_at(metric),
+        estimate, spending, before, name, decided=decided and decides, look_at=compared.look_at(metric)
     )
     looks.rows[metric.name] = look
     if remembered:
@@ -202,9 +201,9 @@ def _look_at_days(looks: _Looks, given: Circumstances, metric: Metric, compared:
     design = given.design
     if not design.cycle_days or (metric.sums != MEAN and metric is not design.metric):
         return
+    alpha = _alpha(design, metric)
     effects = cycle_effects(sums_of(metric), compared.days(metric), given.whole, design.cycle_days)
-    two_sided = day_sequence(effects, design.alpha_each)
-    one_sided = day_sequence(effects, both_sides(design.alpha_each))
+    two_sided, one_sided = (day_sequence(effects, each) for each in (alpha, both_sides(alpha)))
     if two_sided is not None and one_sided is not None:
         p = min(1.0, design.comparisons * two_sided[1].p)
         intervals = Intervals(msgspec.structs.replace(two_sided[1], p=p), one_sided[1])
@@ -224,15 +223,32 @@ def _look_at_guardrail(
     estimate = compared.effect(metric)
     if estimate is None or not remembered:
         return
-    spending = Spending(
-        alpha=design.alpha_each / len(design.guardrails), tuning_n=design.tuning_n, comparisons=design.comparisons
-    )
+    spending = Spending(alpha=design.alpha_guardrail, tuning_n=design.tuning_n, comparisons=design.comparisons)
     name = f"guardrail {compared.memory_name(metric)}"
     look_at = compared.look_at(metric)
     look, looks.memory = look_at_rows(estimate, spending, looks.memory, name, decided=False, look_at=look_at)
     low, _ = harm(look.intervals.one_sided, lower_is_better=metric.lower_is_better)
     if low > margin and looks.harm is None:
         looks.harm = Harm(metric.words, margin, look)
+
+
+def _look_at_harmed_segments(looks: _Looks, design: ExperimentDesign, pairs: Sequence[tuple[Arm, Arm]]) -> None:
+    for guardrail in design.segment_guardrails:
+        harmed = harmed_segment(pairs, guardrail, design.alpha_guardrail, design.tuning_n)
+        if harmed is not None and looks.harm is None:
+            interval = RunningSequence().after(harmed.look)
+            words = among(guardrail[0].words, harmed.key, harmed.value)
+            looks.harm = Harm(words, guardrail[1], RowLook(harmed.look, Intervals(interval, interval)))
+
+
+def _look_at_segments(
+    looks: _Looks, design: ExperimentDesign, pairs: Sequence[tuple[Arm, Arm]], *, shown: bool
+) -> list[SegmentEffect]:
+    """The effects by segment; none counts as found where the two can't be compared."""
+    ledgers, effects = segment_effects(pairs, design.metric, design.segments)
+    found, least_p = look_at_segments(ledgers, effects, design.alpha_each, design.tuning_n, looks.memory.segments)
+    looks.memory = msgspec.structs.replace(looks.memory, segments=least_p)
+    return found if shown else [msgspec.structs.replace(segment, found=False) for segment in found]
 
 
 def _bounds(
@@ -250,6 +266,30 @@ def _bounds(
     reach = deciding.look.high - deciding.look.estimate
     epochs = [(champion.matured, challenger.matured) for champion, challenger in compared.arms]
     return worst_case(epochs, design.metric, design.task, values, reach) if isfinite(reach) else None
+
+
+def _alpha(design: ExperimentDesign, metric: Metric) -> float:
+    """What the interval of a metric may use up: metrics that do not decide share it where they are corrected."""
+    return design.alpha_each if metric is design.metric else design.alpha_each / max(1, design.corrected)
+
+
+def _effects(design: ExperimentDesign, looks: _Looks, compared: Compared, *, shown: bool) -> dict[str, Effect]:
+    """The effects as they are published; those that do not decide corrected for their number, where that is asked."""
+    effects = {
+        metric.name: _effect(design, metric, looks, compared, shown=shown)
+        for metric in design.metrics
+        if metric.name in looks.rows
+    }
+    others = {name: effect for name, effect in effects.items() if not effect.decides} if design.corrected else {}
+    rows = holm({name: effect.p for name, effect in others.items()}, design.corrected)
+    days = holm({name: effect.days.p for name, effect in others.items() if effect.days}, design.corrected)
+    for name, effect in others.items():
+        sequence = effect.days and msgspec.structs.replace(effect.days, p=days[name])
+        better = None
+        if shown and rows[name] < design.alpha and effect.estimate is not None:
+            better = (effect.estimate < 0.0) == effect.lower_is_better
+        effects[name] = msgspec.structs.replace(effect, p=rows[name], days=sequence, better=better, corrected=True)
+    return effects
 
 
 def _effect(design: ExperimentDesign, metric: Metric, looks: _Looks, compared: Compared, *, shown: bool) -> Effect:

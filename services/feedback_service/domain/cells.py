@@ -13,8 +13,7 @@ import msgspec
 from contender.contracts.feedback_service import Counts
 from contender.contracts.metrics import LABELLED, METRICS, SERVED
 from services.feedback_service.domain.labelling import RowChanges
-from services.feedback_service.domain.segment_values import is_segment
-from services.feedback_service.domain.snapshots import CohortSnapshot, DaySnapshot
+from services.feedback_service.domain.snapshots import CohortSnapshot, DaySnapshot, is_segment
 from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.sums.exact import ExactSums, SumsEntry, nonzero
 

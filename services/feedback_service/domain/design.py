@@ -8,7 +8,15 @@ from contender.contracts import limits
 from contender.contracts.ab_router import ExperimentRevision
 from contender.contracts.metrics import Metric, declared_metrics, metric_about, metrics_of
 from contender.contracts.tasks import TASKS, Task, task_named
-from contender.contracts.values import FEEDBACK_KINDS, OUTCOME, ClockName, Hypothesis, Missing, OutcomeDesign
+from contender.contracts.values import (
+    FEEDBACK_KINDS,
+    OUTCOME,
+    ClockName,
+    Correction,
+    Hypothesis,
+    Missing,
+    OutcomeDesign,
+)
 from services.feedback_service.domain.snapshots import GroupSnapshot, SumsSnapshot
 
 CYCLE_DAYS = 7
@@ -20,7 +28,8 @@ class ExperimentDesign:
     """What an experiment compares, and how; the fields are those of a revision.
 
     `shares`, `epoch`, `started_at` and `stopped_at` are known from a revision alone. `reported` names the metrics of
-    reports that are no outcomes, where there are any.
+    reports that are no outcomes, where there are any. Guardrails over segments stand apart, each with the key of its
+    segments.
     """
 
     name: str
@@ -39,6 +48,9 @@ class ExperimentDesign:
     hypothesis: Hypothesis = "superiority"
     margin: float = 0.0
     guardrails: tuple[tuple[Metric, float], ...] = ()
+    segment_guardrails: tuple[tuple[Metric, float, str], ...] = ()
+    segments: tuple[str, ...] = ()
+    correction: Correction = "none"
     alpha: float = 0.05
     tuning_n: int = 5000
     horizon_rows: int | None = None
@@ -87,6 +99,16 @@ class ExperimentDesign:
     def alpha_rows(self) -> float:
         """The share of it that all looks at the deciding metric may use up: a planned end keeps half for itself."""
         return self.alpha_each if self.horizon_rows is None else self.alpha_each / 2.0
+
+    @property
+    def alpha_guardrail(self) -> float:
+        """The share of it that one guardrail may use up."""
+        return self.alpha_each / max(1, len(self.guardrails) + len(self.segment_guardrails))
+
+    @property
+    def corrected(self) -> int:
+        """How many metrics that do not decide are corrected for their number; 0 without a correction."""
+        return len(self.metrics) - 1 if self.correction != "none" else 0
 
     @property
     def comparisons(self) -> int:
@@ -152,8 +174,15 @@ def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[G
         guardrails=tuple(
             (metrics[guardrail.metric], _within(guardrail.margin, limits.MARGINS))
             for guardrail in revision.guardrails
-            if guardrail.metric in metrics
+            if guardrail.metric in metrics and not guardrail.segment
         ),
+        segment_guardrails=tuple(
+            (metrics[guardrail.metric], _within(guardrail.margin, limits.MARGINS), guardrail.segment)
+            for guardrail in revision.guardrails
+            if guardrail.metric in metrics and guardrail.segment
+        ),
+        segments=tuple(revision.segments[: limits.SEGMENTS]),
+        correction=revision.correction,
         alpha=_within(revision.alpha, limits.ALPHAS),
         tuning_n=round(_within(revision.tuning_n, limits.TUNING_ROWS)),
         horizon_rows=revision.horizon_rows,

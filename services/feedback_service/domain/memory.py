@@ -73,6 +73,7 @@ class ChallengerMemory(msgspec.Struct, frozen=True):
         horizon: the look at the planned end, once there was one.
         tail_at: the watermark at which both arms had enough labels to compare late ones by; a window later they have
             been waited for long enough.
+        segments: the least p of each segment's effect, by ledger; 1 where it is missing.
     """
 
     sequences: dict[str, RunningSequence] = {}
@@ -80,6 +81,7 @@ class ChallengerMemory(msgspec.Struct, frozen=True):
     checks: dict[str, float] = {}
     horizon: FixedLook | None = None
     tail_at: float | None = None
+    segments: dict[str, float] = {}
 
 
 class Memory(msgspec.Struct, frozen=True):

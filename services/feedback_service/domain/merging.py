@@ -14,6 +14,7 @@ from services.feedback_service.domain.snapshots import (
     DaySnapshot,
     GroupSnapshot,
     SumsSnapshot,
+    is_segment,
 )
 from services.feedback_service.domain.sums import MetricSums, sums_of
 from services.feedback_service.domain.sums.mean import ClusteredSums
@@ -84,12 +85,16 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One variant in one epoch. `days` has the totals of matured rows by day and metric."""
+    """One variant in one epoch. `days` has the totals of matured rows by day and metric.
+
+    `segments` has theirs by the name of a segment's ledger and metric, by group of units; their numbers are under "".
+    """
 
     probability: float = 0.0
     live: Tally = field(default_factory=Tally)
     matured: Tally = field(default_factory=Tally)
     days: Mapping[int, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
+    segments: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
 
     def days_of(self, metric: Metric) -> dict[int, Mapping[int, float]]:
         """The totals of one metric by day."""
@@ -113,6 +118,7 @@ def merged_arms(groups: Sequence[GroupSnapshot]) -> dict[tuple[int, str], Arm]:
             known.live + _tally(group.cohorts, assume_negative=False),
             known.matured + _tally(matured, assume_negative=negative),
             _merged_days(known.days, group.days),
+            _merged_segments(known.segments, matured),
         )
     return arms
 
@@ -136,6 +142,22 @@ def _merged_days(
     return merged
 
 
+def _merged_segments(
+    known: Mapping[str, Mapping[str, Mapping[int, float]]], cohorts: Sequence[CohortSnapshot]
+) -> dict[str, dict[str, dict[int, float]]]:
+    merged = {ledger: {name: dict(sums) for name, sums in metrics.items()} for ledger, metrics in known.items()}
+    for cohort in cohorts:
+        for ledger, snapshot in cohort.ledgers.items():
+            if is_segment(ledger):
+                metrics = merged.setdefault(ledger, {})
+                by_name: dict[str, Mapping[int, float]] = {"": snapshot.rows, **snapshot.totals}
+                for name, totals in by_name.items():
+                    sums = metrics.setdefault(name, {})
+                    for key, value in totals.items():
+                        sums[key] = sums.get(key, 0.0) + value
+    return merged
+
+
 def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally:
     total = Tally()
     for cohort in cohorts:
@@ -143,7 +165,7 @@ def _tally(cohorts: Sequence[CohortSnapshot], *, assume_negative: bool) -> Tally
         if assume_negative:
             metrics = _merged(metrics, _metrics(cohort.assumed, LABELLED))
         for name, sums in cohort.ledgers.items():
-            metrics |= _metrics(sums, name)
+            metrics |= {} if is_segment(name) else _metrics(sums, name)
         total += Tally(
             cohort.counts,
             rows=dense(cohort.rows, BUCKETS),

@@ -8,6 +8,7 @@ import msgspec
 from contender.contracts.ab_router import ExperimentRevision
 from contender.contracts.feedback_service import (
     Arrival,
+    Constancy,
     Counts,
     DayPoint,
     Days,
@@ -23,6 +24,7 @@ from contender.contracts.metrics.calibration_error import CALIBRATION_ERROR
 from contender.contracts.metrics.metric import MEAN
 from services.feedback_service.domain.assessing import Assessment, Circumstances, assess, finite
 from services.feedback_service.domain.confidence import confidence_sequence
+from services.feedback_service.domain.constancy import constancy, week_by_week
 from services.feedback_service.domain.day_sequence import day_by_day, whole_days
 from services.feedback_service.domain.design import ExperimentDesign, design_of
 from services.feedback_service.domain.findings import verdict_with_events
@@ -34,6 +36,7 @@ from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionS
 from services.feedback_service.domain.split import clustered_split_p
 from services.feedback_service.domain.sums import MetricSums, sums_of
 from services.feedback_service.domain.sums.calibration import CalibrationError
+from services.feedback_service.domain.sums.metric_sums import DayTotals
 from services.feedback_service.domain.verdicts import summarise
 
 _NOBODY = Arm()
@@ -145,6 +148,9 @@ def _with_verdicts(
         verdicts=list(verdicts),
         checks=checks,
         timeline={assessment.challenger: _timeline(given, assessment.challenger) for assessment in assessments},
+        weeks={assessment.challenger: _weeks(given, assessment.challenger) for assessment in assessments},
+        constancy={assessment.challenger: _constancy(given, assessment.challenger) for assessment in assessments},
+        segments={assessment.challenger: assessment.segments for assessment in assessments},
     )
 
 
@@ -153,8 +159,30 @@ def _timeline(given: Circumstances, challenger: str) -> list[DayPoint]:
     design = given.design
     if design.metric.sums != MEAN:
         return []
-    epochs = given.compared(challenger).days(design.metric)
+    epochs = _days_of(given, challenger)
     return day_by_day(sums_of(design.metric), epochs, given.whole, design.cycle_days, design.alpha_each)
+
+
+def _weeks(given: Circumstances, challenger: str) -> list[DayPoint]:
+    """The effect in the deciding metric week by week, where it is a mean."""
+    design = given.design
+    if design.metric.sums != MEAN:
+        return []
+    return week_by_week(_days_of(given, challenger), given.whole, design.cycle_days, design.alpha_each)
+
+
+def _constancy(given: Circumstances, challenger: str) -> Constancy:
+    """Whether that effect stays as it is, where the metric is a mean."""
+    design = given.design
+    if design.metric.sums != MEAN:
+        return Constancy()
+    epochs = _days_of(given, challenger)
+    return constancy(epochs, given.whole, design.cycle_days, design.alpha_each, design.comparisons)
+
+
+def _days_of(given: Circumstances, challenger: str) -> list[tuple[DayTotals, DayTotals]]:
+    """The totals of the deciding metric by day, of champion and challenger by epoch."""
+    return given.compared(challenger).days(given.design.metric)
 
 
 def _improvement(metric: str, assessment: Assessment, memory: Memory) -> float:

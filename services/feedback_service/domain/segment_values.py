@@ -14,7 +14,6 @@ that fit in a record. A cohort has at most 5 numbers for each labelled row and k
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import quote, unquote
 
 import msgspec
 import numpy as np
@@ -23,6 +22,7 @@ from contender.contracts import limits
 from contender.contracts.metrics import LABELLED, Metric
 from contender.contracts.metrics.metric import MEAN
 from contender.contracts.values import Scalar
+from services.feedback_service.domain.snapshots import ledger_of
 from services.feedback_service.domain.sums.exact import RowAdditions
 from services.feedback_service.domain.sums.score_histogram import UNIT_GROUPS
 
@@ -34,8 +34,6 @@ Column = tuple[list[str], bytes]
 
 _OTHER, _MISSING = 254, 255
 """A row whose value came after the first 254 of its block, so that it counts as unknown; one without a value."""
-
-_PREFIX = "segment "
 
 
 def segment_column(values: Sequence[Scalar]) -> Column:
@@ -92,19 +90,3 @@ def segment_additions(
                 is_known = code != _OTHER and values[code] in known[key]
                 ledgers.setdefault(ledger_of(key, values[code] if is_known else None), []).append(grouped)
     return ledgers
-
-
-def ledger_of(key: str, value: str | None) -> str:
-    """The name of a segment's sums; None stands for the values that are not told apart."""
-    return f"{_PREFIX}{quote(key)}" if value is None else f"{_PREFIX}{quote(key)}={value}"
-
-
-def is_segment(ledger: str) -> bool:
-    """Whether a ledger is that of a segment."""
-    return ledger.startswith(_PREFIX)
-
-
-def segment_of(ledger: str) -> tuple[str, str | None]:
-    """The key and the value of a segment's ledger."""
-    key, has_value, value = ledger.removeprefix(_PREFIX).partition("=")
-    return unquote(key), value if has_value else None

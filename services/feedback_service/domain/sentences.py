@@ -103,6 +103,11 @@ def waits(waiting: Waiting | None) -> str:
     return f"; {words} window to pass, until {moment(waiting.until)}."
 
 
+def among(metric: str, segment: str, value: str | None) -> str:
+    """A metric among the rows of a segment."""
+    return f"{metric} among the rarer values of {segment}" if value is None else f"{metric} where {segment} is {value}"
+
+
 def claimed(contest: Contest, status: VerdictStatus) -> str:
     """What a verdict says, without its numbers."""
     champion, challenger, metric = contest.champion, contest.challenger, contest.metric

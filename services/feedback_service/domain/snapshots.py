@@ -1,10 +1,14 @@
 """What a worker publishes of its partitions: mergeable sums by variant and cohort."""
 
+from urllib.parse import quote, unquote
+
 import msgspec
 
 from contender.contracts.feedback_service import Counts
 from contender.contracts.tasks import TaskName
 from contender.contracts.values import ClockName, Missing
+
+_SEGMENT = "segment "
 
 
 class SumsSnapshot(msgspec.Struct, frozen=True, array_like=True):
@@ -157,3 +161,19 @@ def snapshot_groups(
         )
         for header in headers
     ]
+
+
+def ledger_of(key: str, value: str | None) -> str:
+    """The name of a segment's sums; None stands for the values that are not told apart."""
+    return f"{_SEGMENT}{quote(key)}" if value is None else f"{_SEGMENT}{quote(key)}={value}"
+
+
+def is_segment(ledger: str) -> bool:
+    """Whether a ledger is that of a segment."""
+    return ledger.startswith(_SEGMENT)
+
+
+def segment_of(ledger: str) -> tuple[str, str | None]:
+    """The key and the value of a segment's ledger."""
+    key, has_value, value = ledger.removeprefix(_SEGMENT).partition("=")
+    return unquote(key), value if has_value else None

@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 
 from contender.contracts import limits
 from services.feedback_service.domain.entries import BlockEntry, decode_frame, encode_frame, frame_entry
-from services.feedback_service.domain.segment_values import (
-    is_segment,
-    ledger_of,
-    note_values,
-    segment_column,
-    segment_of,
-)
+from services.feedback_service.domain.segment_values import note_values, segment_column
+from services.feedback_service.domain.snapshots import is_segment, ledger_of, segment_of
 from shared.events import PredictionFrame
 from tests.unit.feedback_service.test_join import (
     Record,

@@ -33,6 +33,21 @@ from services.feedback_service.domain.sums.units import BUCKETS
 _ROWS, _TOTAL = 0, 1
 """The keys of a day's totals."""
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DayEffects:
+    """Challenger minus champion on each day that has rows of both, and what it weighs; arrays of shape (days,)."""
+
+    days: NDArray[np.int64]
+    values: Floats
+    weights: Floats
+
+    def within(self, days: range) -> "DayEffects":
+        """Those of some days."""
+        inside = (self.days >= days.start) & (self.days < days.stop)
+        return DayEffects(self.days[inside], self.values[inside], self.weights[inside])
+
+
 _ROUNDING = 1e-12
 """The share of a sum of squares that rounding alone can leave over: values that differ by less are constant."""
 
@@ -105,6 +120,21 @@ class ClusteredSums(MetricSums):
             influence += weight * (moved[1] - moved[0])
             counted += weight
         return DayEffect(value / counted, numbers, influence / counted) if counted else None
+
+    @classmethod
+    def effects_of_days(cls, epochs: Sequence[tuple[DayTotals, DayTotals]]) -> DayEffects:
+        """The effect of each day alone; where a day has several epochs these weigh as in `overlap_weight`."""
+        numbers = sorted({day for epoch in epochs for arm in epoch for day in arm})
+        values, weights = np.zeros(len(numbers)), np.zeros(len(numbers))
+        for epoch in epochs:
+            (rows, totals), (other_rows, other_totals) = (_by_day(arm, numbers) for arm in epoch)
+            both = (rows > 0.0) & (other_rows > 0.0)
+            rows, other_rows = np.where(both, rows, 1.0), np.where(both, other_rows, 1.0)
+            weight = np.where(both, rows * other_rows / (rows + other_rows), 0.0)
+            values += weight * (other_totals / other_rows - totals / rows)
+            weights += weight
+        kept = weights > 0.0
+        return DayEffects(np.array(numbers, dtype=np.int64)[kept], values[kept] / weights[kept], weights[kept])
 
     @classmethod
     def compare(cls, epochs: Sequence[tuple["ClusteredSums", "ClusteredSums"]]) -> Comparison | None:
