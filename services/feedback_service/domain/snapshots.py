@@ -1,6 +1,6 @@
 """What a worker publishes of its partitions: mergeable sums by variant and cohort."""
 
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import msgspec
 
@@ -165,7 +165,8 @@ def snapshot_groups(
 
 def ledger_of(key: str, value: str | None) -> str:
     """The name of a segment's sums; None stands for the values that are not told apart."""
-    return f"{_SEGMENT}{quote(key)}" if value is None else f"{_SEGMENT}{quote(key)}={value}"
+    escaped = key.replace("%", "%25").replace("=", "%3D")  # so that the first "=" ends the key
+    return f"{_SEGMENT}{escaped}" if value is None else f"{_SEGMENT}{escaped}={value}"
 
 
 def is_segment(ledger: str) -> bool:
