@@ -1,22 +1,26 @@
 """What an experiment may declare: every wrong field is named at once."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from zoneinfo import ZoneInfo
 
 from contender.contracts import limits
 from contender.contracts.ab_router import NewExperiment
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.limits import NAME, NAME_WORDS, SHARES, VARIANTS
-from contender.contracts.metrics import metrics_of
-from contender.contracts.tasks import Task, task_named
+from contender.contracts.tasks import task_named
+from services.ab_router.domain.bounds import is_range, span, within
+from services.ab_router.domain.formulas import formula_faults
 from services.ab_router.domain.hashing import STEPS, counted_shares
+from services.ab_router.domain.metric_faults import metric_faults
 from shared.errors import FieldError, shortened
 
 _WEIGHT_TOLERANCE = 1e-9
 _SHARE_TOLERANCE = 0.1
 """How far a share counted in steps of the hash may be off, as a part of the declared one."""
+_ALL = 1.0
 _ZONE_CHARACTERS = 100
+_EXPLORATION_WEIGHTS = (2, 10_000)
+"""How many rows a row stands for whose label is seen by exploration."""
 
 
 def declaration_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[FieldError]:
@@ -24,6 +28,7 @@ def declaration_faults(new: NewExperiment, versions: Mapping[str, ModelVersion])
     return [
         *_range_faults(new),
         *_design_faults(new),
+        *_label_faults(new),
         *_variant_faults(new, versions),
         *_share_faults(new),
         *_task_faults(new, versions),
@@ -34,13 +39,13 @@ def _range_faults(new: NewExperiment) -> list[FieldError]:
     names = [variant.name for variant in new.variants]
     checks = [
         ("name", NAME.fullmatch(new.name) is None, f"must be {NAME_WORDS}"),
-        ("variants", not _within(len(names), VARIANTS), f"has {len(names)} entries; expected {_span(VARIANTS)}"),
+        ("variants", not within(len(names), VARIANTS), f"has {len(names)} entries; expected {span(VARIANTS)}"),
         ("variants", len(set(names)) < len(names), "names a variant twice"),
         ("champion", new.champion is not None and new.champion not in names, "is not the name of a variant"),
-        ("window_s", not _within(new.window_s, limits.WINDOWS_S), "must be from one second to ten years"),
-        ("alpha", not _within(new.alpha, limits.ALPHAS), f"must be {_span(limits.ALPHAS)}"),
-        ("tuning_n", not _within(new.tuning_n, limits.TUNING_ROWS), f"must be {_span(limits.TUNING_ROWS)} rows"),
-        ("coverage", not _within(new.coverage, SHARES), f"must be {_span(SHARES)}"),
+        ("window_s", not within(new.window_s, limits.WINDOWS_S), "must be from one second to ten years"),
+        ("alpha", not within(new.alpha, limits.ALPHAS), f"must be {span(limits.ALPHAS)}"),
+        ("tuning_n", not within(new.tuning_n, limits.TUNING_ROWS), f"must be {span(limits.TUNING_ROWS)} rows"),
+        ("coverage", not within(new.coverage, SHARES), f"must be {span(SHARES)}"),
     ]
     return [FieldError(field, message) for field, is_wrong, message in checks if is_wrong]
 
@@ -49,15 +54,15 @@ def _design_faults(new: NewExperiment) -> list[FieldError]:
     horizon = new.horizon_rows
     has_reason = bool(new.cycle_reason.strip())
     checks = [
-        ("margin", not _within(new.margin, limits.MARGINS), f"must be {_span(limits.MARGINS)}"),
+        ("margin", not within(new.margin, limits.MARGINS), f"must be {span(limits.MARGINS)}"),
         (
             "margin",
             new.hypothesis != "superiority" and new.margin == 0,
             f"must be above 0 for {new.hypothesis}: a difference, in the metric's own unit, that does no harm",
         ),
-        ("early_s", not _within(new.early_s, limits.EARLY_S), f"must be {_span(limits.EARLY_S)}"),
+        ("early_s", not within(new.early_s, limits.EARLY_S), f"must be {span(limits.EARLY_S)}"),
         ("time_zone", not _is_time_zone(new.time_zone), _zone_fault(new.time_zone)),
-        ("cycle_days", not _within(new.cycle_days, limits.CYCLE_DAYS), f"must be {_span(limits.CYCLE_DAYS)}"),
+        ("cycle_days", not within(new.cycle_days, limits.CYCLE_DAYS), f"must be {span(limits.CYCLE_DAYS)}"),
         (
             "cycle_reason",
             new.cycle_days == 0 and not has_reason,
@@ -75,17 +80,46 @@ def _design_faults(new: NewExperiment) -> list[FieldError]:
         ),
         (
             "horizon_rows",
-            horizon is not None and not _within(horizon, limits.HORIZON_ROWS),
-            f"must be {_span(limits.HORIZON_ROWS)} rows",
+            horizon is not None and not within(horizon, limits.HORIZON_ROWS),
+            f"must be {span(limits.HORIZON_ROWS)} rows",
         ),
-        ("log_loss_clip", not _within(new.log_loss_clip, limits.CLIPS), f"must be {_span(limits.CLIPS)}"),
+        ("log_loss_clip", not within(new.log_loss_clip, limits.CLIPS), f"must be {span(limits.CLIPS)}"),
         (
             "label_range",
-            new.label_range is not None and not _is_range(new.label_range),
+            new.label_range is not None and not is_range(new.label_range),
             "must be two finite numbers, the lower one first",
+        ),
+        (
+            "error_limit",
+            new.error_limit is not None and not within(new.error_limit, limits.ERROR_LIMITS),
+            f"must be {span(limits.ERROR_LIMITS)}",
         ),
     ]
     return [FieldError(field, message) for field, is_wrong, message in checks if is_wrong]
+
+
+def _label_faults(new: NewExperiment) -> Iterator[FieldError]:
+    """Faults of what is declared of outcomes and of the labels that are seen."""
+    if not within(new.shadow_share, limits.SHADOW_SHARES):
+        yield FieldError("shadow_share", f"must be {span(limits.SHADOW_SHARES)}")
+    elif new.shadow_share != _ALL and new.outcome != "independent of the answer":
+        yield FieldError(
+            "shadow_share",
+            'is for outcomes that no answer changes: declare outcome "independent of the answer", or leave it out',
+        )
+    share = new.exploration_share
+    if share != 0 and not _is_unit_fraction(share):
+        message = f"must be 0, or 1 over a whole number {span(_EXPLORATION_WEIGHTS)}, such as 0.01"
+        yield FieldError("exploration_share", message)
+    elif share == 0 and new.labels_seen_if:
+        yield FieldError(
+            "exploration_share",
+            "must be above 0, such as 0.01, since labels_seen_if is declared: nothing could be said of the other rows",
+        )
+    elif share != 0 and not new.labels_seen_if:
+        yield FieldError(
+            "exploration_share", "is for labels that only some answers let see: declare labels_seen_if, or leave it out"
+        )
 
 
 def _variant_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> Iterator[FieldError]:
@@ -96,8 +130,8 @@ def _variant_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) ->
         path = f"variants[{index}]"
         if NAME.fullmatch(variant.name) is None:
             yield FieldError(f"{path}.name", f"must be {NAME_WORDS}")
-        if not _within(variant.weight, SHARES):
-            yield FieldError(f"{path}.weight", f"must be {_span(SHARES)}")
+        if not within(variant.weight, SHARES):
+            yield FieldError(f"{path}.weight", f"must be {span(SHARES)}")
         if variant.version not in versions:
             yield FieldError(f"{path}.version", f"is not a version of model {new.model}")
 
@@ -105,7 +139,7 @@ def _variant_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) ->
 def _share_faults(new: NewExperiment) -> Iterator[FieldError]:
     """Shares that the hash can't split: it has 10,000 steps. Only where weights and coverage are in range."""
     weights = [variant.weight for variant in new.variants]
-    if not all(_within(share, SHARES) for share in (new.coverage, *weights)) or not _adds_up(sum(weights)):
+    if not all(within(share, SHARES) for share in (new.coverage, *weights)) or not _adds_up(sum(weights)):
         return
     for index, (weight, counted) in enumerate(zip(weights, counted_shares(weights, new.coverage), strict=True)):
         declared = weight * new.coverage
@@ -128,7 +162,8 @@ def _task_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> li
     if len({(version.task, tuple(version.classes)) for version in known}) > 1:
         faults.append(FieldError("variants", "mixes versions of different tasks or classes"))
     else:
-        faults += _metric_faults(new, task)
+        faults += metric_faults(new, task)
+        faults += formula_faults(new, known)
         if new.missing == "negative" and task.negative_outcome is None:
             faults.append(
                 FieldError("missing", f"can't be negative: a {task.name} model has no outcome that is the negative one")
@@ -137,29 +172,11 @@ def _task_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> li
             faults.append(
                 FieldError("label_range", f"is for regressions: the outcomes of a {task.name} model are classes")
             )
+        if new.error_limit is not None and task.has_classes:
+            faults.append(FieldError("error_limit", f"is for regressions: a {task.name} model has no such errors"))
     if new.fallback_value is not None and (message := task.fallback_fault(new.fallback_value)):
         faults.append(FieldError("fallback_value", message))
     return faults
-
-
-def _metric_faults(new: NewExperiment, task: Task) -> Iterator[FieldError]:
-    metrics = [metric.name for metric in metrics_of(task) if metric.may_decide]
-    shown = [metric.name for metric in metrics_of(task) if not metric.may_decide]
-    message = f"is not a metric of a {task.name} model: {', '.join(metrics)}"
-    if new.metric in shown:
-        yield FieldError("metric", f"must decide, and {new.metric} is only shown: {', '.join(metrics)}")
-    elif new.metric not in metrics:
-        yield FieldError("metric", message)
-    if len(new.guardrails) > limits.GUARDRAILS:
-        yield FieldError("guardrails", f"has {len(new.guardrails)} entries; expected at most {limits.GUARDRAILS}")
-        return
-    if _has_twins([guardrail.metric for guardrail in new.guardrails]):
-        yield FieldError("guardrails", "names a metric twice")
-    for index, guardrail in enumerate(new.guardrails):
-        if guardrail.metric not in metrics:
-            yield FieldError(f"guardrails[{index}].metric", message)
-        if not _within(guardrail.margin, limits.MARGINS):
-            yield FieldError(f"guardrails[{index}].margin", f"must be {_span(limits.MARGINS)}")
 
 
 def _is_time_zone(name: str) -> bool:
@@ -176,22 +193,13 @@ def _zone_fault(name: str) -> str:
     return f"is {shortened(name, _ZONE_CHARACTERS)!r}; expected a name of the IANA list, such as Europe/Berlin"
 
 
-def _is_range(bounds: tuple[float, float]) -> bool:
-    low, high = bounds
-    return math.isfinite(low) and math.isfinite(high) and low < high
-
-
-def _has_twins(names: Sequence[str]) -> bool:
-    return len(set(names)) < len(names)
+def _is_unit_fraction(share: float) -> bool:
+    """Whether a share is 1 over a whole number, which is the weight of an explored row."""
+    low, high = _EXPLORATION_WEIGHTS
+    if not (1 - _WEIGHT_TOLERANCE) / high <= share <= 1 / low:
+        return False
+    return abs(share * round(1 / share) - 1) <= _WEIGHT_TOLERANCE
 
 
 def _adds_up(total: float) -> bool:
     return abs(total - 1) <= _WEIGHT_TOLERANCE
-
-
-def _within(value: float, bounds: tuple[float, float]) -> bool:
-    return bounds[0] <= value <= bounds[1]
-
-
-def _span(bounds: tuple[float, float]) -> str:
-    return f"from {bounds[0]:,} to {bounds[1]:,}"

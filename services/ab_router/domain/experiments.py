@@ -1,11 +1,12 @@
 """The rules of experiments: which are valid, how one goes from draft to running to stopped, who gets which variant."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from contender.contracts.ab_router import ExperimentRevision, NewExperiment, VariantAllocation
 from contender.contracts.inference_service import ModelVersion
+from services.ab_router.domain.bounds import is_range
 from services.ab_router.domain.declarations import declaration_faults
 from services.ab_router.domain.hashing import bucket, choose, counted_shares, ranges
 from services.ab_router.errors import ExperimentStateError
@@ -21,7 +22,10 @@ def draft(new: NewExperiment, versions: Mapping[str, ModelVersion], *, seed: str
     faults = declaration_faults(new, versions)
     if faults:
         raise InvalidField("; ".join(f"{fault.field} {fault.message}" for fault in faults), faults)
-    declared = msgspec.structs.asdict(new) | {"champion": new.champion or new.variants[0].name}
+    declared = msgspec.structs.asdict(new) | {
+        "champion": new.champion or new.variants[0].name,
+        "label_range": new.label_range or _trained_range([versions[variant.version] for variant in new.variants]),
+    }
     return ExperimentRevision(**declared, revision=1, epoch=0, status="draft", seed=seed, changed_at=now)
 
 
@@ -61,6 +65,16 @@ def assigned_share(experiment: ExperimentRevision, variant: VariantAllocation) -
     """The share of all units that get a variant, counted in steps of the hash."""
     weights = [each.weight for each in experiment.variants]
     return counted_shares(weights, experiment.coverage)[experiment.variants.index(variant)]
+
+
+def _trained_range(versions: Sequence[ModelVersion]) -> tuple[float, float] | None:
+    """The range of all versions' training targets, widened by its own width; None where one does not record them."""
+    trained = [version.target_range for version in versions if version.target_range]
+    if len(trained) < len(versions):
+        return None
+    low, high = min(low for low, _ in trained), max(high for _, high in trained)
+    widened = (2 * low - high, 2 * high - low)
+    return widened if is_range(widened) else None
 
 
 def _revised(experiment: ExperimentRevision, **changes: object) -> ExperimentRevision:

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from contender.contracts.ab_router import ExperimentRevision, Guardrail, NewExperiment, VariantAllocation
-from contender.contracts.inference_service import ModelVersion
+from contender.contracts.inference_service import InputColumn, ModelVersion
+from contender.contracts.metrics import Metric
 from contender.contracts.tasks import TaskName
 from embedded.ports import free_ports
 from services.ab_router.domain.experiments import assign, assigned_share, draft, started, stopped
 from services.ab_router.domain.hashing import choose, ranges
+from services.ab_router.domain.metric_faults import unmet_needs
 from services.ab_router.errors import ExperimentStateError, ExperimentStoreError
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.main import _kept_fresh
@@ -153,6 +155,35 @@ def test_only_what_runs_can_be_stopped():
         ({"guardrails": [Guardrail("squared_error")]}, "guardrails[0].metric"),
         ({"guardrails": [Guardrail("brier", -1.0)]}, "guardrails[0].margin"),
         ({"guardrails": [Guardrail("brier")] * 11}, "guardrails"),
+        ({"error_limit": 10.0}, "error_limit"),
+        ({"shadow_share": 0.5}, "shadow_share"),
+        ({"shadow_share": 0.0}, "shadow_share"),
+        ({"outcome": "independent of the answer", "shadow_share": 1.5}, "shadow_share"),
+        ({"outcome": "independent of the answer", "shadow_share": float("nan")}, "shadow_share"),
+        ({"labels_seen_if": "score < 0.3"}, "exploration_share"),
+        ({"exploration_share": 0.01}, "exploration_share"),
+        ({"labels_seen_if": "score < 0.3", "exploration_share": 0.03}, "exploration_share"),
+        ({"labels_seen_if": "score < 0.3", "exploration_share": 1.0}, "exploration_share"),
+        ({"labels_seen_if": "score < 0.3", "exploration_share": 1 / 10_001}, "exploration_share"),
+        ({"labels_seen_if": "score < 0.3", "exploration_share": 5e-324}, "exploration_share"),
+        ({"labels_seen_if": "score < 0.3", "exploration_share": -0.01}, "exploration_share"),
+        ({"labels_seen_if": "score < 0.3", "exploration_share": float("nan")}, "exploration_share"),
+        ({"labels_seen_if": "score <", "exploration_share": 0.01}, "labels_seen_if"),
+        ({"labels_seen_if": "score", "exploration_share": 0.01}, "labels_seen_if"),
+        ({"labels_seen_if": "outcome == 1", "exploration_share": 0.01}, "labels_seen_if"),
+        ({"labels_seen_if": "income < 3", "exploration_share": 0.01}, "labels_seen_if"),
+        ({"labels_seen_if": "score < 0.3" + " " * 1_000, "exploration_share": 0.01}, "labels_seen_if"),
+        ({"value": "if(outcome == 1, 20"}, "value"),
+        ({"value": "result"}, "value"),
+        ({"segments": ["a"] * 11}, "segments"),
+        ({"segments": ["country", "country"]}, "segments"),
+        ({"segments": ["country", ""]}, "segments[1]"),
+        ({"segments": ["x" * 101]}, "segments[0]"),
+        ({"segments": ["country"], "metric": "auc"}, "segments"),
+        ({"guardrails": [Guardrail("brier", 0.1, "country")]}, "guardrails[0].segment"),
+        ({"segments": ["age"], "guardrails": [Guardrail("brier", 0.1, "country")]}, "guardrails[0].segment"),
+        ({"segments": ["age"], "guardrails": [Guardrail("auc", 0.1, "age")]}, "guardrails[0].segment"),
+        ({"segments": ["age"], "guardrails": [Guardrail("brier", 0.1, "age")] * 2}, "guardrails"),
         ({"fallback_value": 0.0}, "fallback_value"),
         ({"fallback_value": 1.0}, "fallback_value"),
         ({"fallback_value": float("nan")}, "fallback_value"),
@@ -175,7 +206,7 @@ def test_a_design_is_kept_as_it_was_declared():
     design = {
         "hypothesis": "non-inferiority",
         "margin": 0.01,
-        "guardrails": [Guardrail("auc", 0.02), Guardrail("brier")],
+        "guardrails": [Guardrail("auc", 0.02), Guardrail("brier"), Guardrail("brier", 0.1, "age")],
         "early_s": 0.0,
         "clock": "event",
         "time_zone": "America/New_York",
@@ -183,6 +214,13 @@ def test_a_design_is_kept_as_it_was_declared():
         "cycle_reason": "a replay in shuffled order",
         "horizon_rows": 20_000,
         "log_loss_clip": 1e-6,
+        "outcome": "independent of the answer",
+        "shadow_share": 0.25,
+        "labels_seen_if": "score < 0.3 and label == 'no'",
+        "exploration_share": 1 / 3,
+        "segments": ["country", "age"],
+        "correction": "holm",
+        "value": "if(outcome == 1, 20, 0) - if(score > 0.3, 2, 0)",
     }
     running = started(drafted(**design), 20.0)
     assert {name: getattr(running, name) for name in design} == design
@@ -200,6 +238,77 @@ def test_the_labels_of_a_regression_may_have_a_range(bounds):
     ranged = new(metric="absolute_error", label_range=(-10.0, 200.0))
     assert draft(ranged, of_task("regression"), seed="s", now=1.0).label_range == (-10.0, 200.0)
     assert refused_fields(new(metric="absolute_error", label_range=bounds), of_task("regression")) == ["label_range"]
+
+
+@pytest.mark.parametrize("whole", [2, 3, 7, 49, 100, 997, 9_999, 10_000])
+def test_an_exploration_share_is_one_over_a_whole_number(whole):
+    explored = {"labels_seen_if": "score < 0.3", "exploration_share": 1 / whole}
+    assert drafted(**explored).exploration_share == 1 / whole
+    assert refused_fields(new(**{**explored, "exploration_share": 1 / (whole + 0.5)})) == ["exploration_share"]
+
+
+def with_inputs(*names: str, task: TaskName = "binary") -> ModelVersion:
+    columns = [InputColumn(name, "float") for name in names]
+    return msgspec.structs.replace(version("v", task), inputs=columns)
+
+
+def test_a_formula_may_use_the_inputs_that_every_version_has():
+    versions = {"v1": with_inputs("age", "income"), "v2": with_inputs("income", "distance")}
+    explored = {"labels_seen_if": "income > 3", "exploration_share": 0.5, "value": "outcome * income"}
+    assert draft(new(**explored), versions, seed="s", now=1.0).value == "outcome * income"
+    with pytest.raises(InvalidField, match=r"value can't be read at position 10: .* are income, label, outcome, score"):
+        draft(new(value="outcome * age"), versions, seed="s", now=1.0)
+
+
+def test_a_formula_can_not_use_the_score_of_a_multiclass_model_which_is_a_list():
+    explored = {"metric": "accuracy", "exploration_share": 0.5}
+    by_label = new(**explored, labels_seen_if="label == 'no'")
+    assert draft(by_label, of_task("multiclass"), seed="s", now=1.0).labels_seen_if == "label == 'no'"
+    by_score = new(**explored, labels_seen_if="score < 0.3")
+    assert refused_fields(by_score, of_task("multiclass")) == ["labels_seen_if"]
+
+
+def test_what_a_metric_of_the_verdict_needs_must_be_declared():
+    metrics = {"worth": Metric("worth", "worth", needs="value"), "capped": Metric("capped", "c", needs="error_limit")}
+    guarded = new(metric="worth", guardrails=[Guardrail("capped"), Guardrail("worth"), Guardrail("other")])
+    faults = list(unmet_needs(guarded, metrics))
+    assert [fault.field for fault in faults] == ["value", "error_limit"]
+    assert faults[0].message == "must be declared: the metric worth is computed by it"
+    assert list(unmet_needs(msgspec.structs.replace(guarded, value="score", error_limit=1.0), metrics)) == []
+
+
+def test_errors_of_a_regression_may_be_limited():
+    limited = new(metric="absolute_error", error_limit=120.0)
+    assert draft(limited, of_task("regression"), seed="s", now=1.0).error_limit == 120.0
+    for limit in (0.0, -1.0, float("nan"), 1e13):
+        refused = new(metric="absolute_error", error_limit=limit)
+        assert refused_fields(refused, of_task("regression")) == ["error_limit"]
+
+
+def of_targets(*ranges: tuple[float, float] | None) -> dict[str, ModelVersion]:
+    """Versions v1, v2 and so on of a regression, by what they were trained on."""
+    return {
+        f"v{at}": msgspec.structs.replace(version(f"v{at}", "regression"), target_range=bounds)
+        for at, bounds in enumerate(ranges, start=1)
+    }
+
+
+@pytest.mark.parametrize(
+    ("ranges", "expected"),
+    [
+        (((0.0, 10.0), (5.0, 20.0)), (-20.0, 40.0)),
+        (((0.0, 10.0), (2.0, 3.0), (-1e6, 1e6)), (-10.0, 20.0)),
+        (((0.0, 10.0), None), None),
+        ((None, None), None),
+        (((3.0, 3.0), (3.0, 3.0)), None),
+        (((-1e308, 1e308), (0.0, 1.0)), None),
+    ],
+)
+def test_the_label_range_of_a_regression_is_by_default_wider_than_the_targets_of_its_versions(ranges, expected):
+    declared = new(metric="absolute_error")
+    assert draft(declared, of_targets(*ranges), seed="s", now=1.0).label_range == expected
+    declared = new(metric="absolute_error", label_range=(1.0, 2.0))
+    assert draft(declared, of_targets(*ranges), seed="s", now=1.0).label_range == (1.0, 2.0)
 
 
 @pytest.mark.parametrize(
