@@ -11,7 +11,7 @@ import msgspec
 
 from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
 from services.ab_router.domain.experiments import assigned_share
-from services.ab_router.rows import LostRow, ScoredRow
+from services.ab_router.rows import AssignedRow, LostRow, ScoredRow
 from shared.events import PredictionBlock, PredictionFrame, UnansweredBlock
 from shared.topics import PREDICTIONS
 
@@ -66,13 +66,20 @@ def _block_key(row: ScoredRow) -> tuple[object, ...]:
         row.served_variant,
         tuple(row.inputs),
         tuple(row.statuses),
-        tuple(sorted(assigned.request.context)),
+        tuple(sorted(_context_keys(assigned))),
     )
+
+
+def _context_keys(assigned: AssignedRow) -> dict[str, None]:
+    """The keys of a row's context, with the segments of its experiment: a row that lacks one counts all the same."""
+    segments = assigned.experiment.segments if assigned.experiment and assigned.variant else ()
+    return dict.fromkeys([*assigned.request.context, *segments])
 
 
 def _block(rows: Sequence[ScoredRow]) -> PredictionBlock:
     first = rows[0]
     requests = [row.assigned.request for row in rows]
+    probabilities = [row.label_probability for row in rows]
     block = PredictionBlock(
         model=first.assigned.model.name,
         version=first.version.version,
@@ -84,9 +91,10 @@ def _block(rows: Sequence[ScoredRow]) -> PredictionBlock:
         label=[row.label for row in rows],
         inputs={name: [row.inputs[name] for row in rows] for name in first.inputs},
         statuses={name: [row.statuses[name] for row in rows] for name in first.statuses},
-        context={name: [request.context[name] for request in requests] for name in requests[0].context},
+        context={name: [request.context.get(name) for request in requests] for name in _context_keys(first.assigned)},
         degraded=[row.degraded for row in rows],
         latency_ms=[row.latency_ms for row in rows],
+        label_probability=[] if all(probability == 1 for probability in probabilities) else probabilities,
     )
     experiment, variant = first.assigned.experiment, first.assigned.variant
     if experiment is None or variant is None:
@@ -110,6 +118,10 @@ def _with_design(
         time_zone=experiment.time_zone,
         log_loss_clip=experiment.log_loss_clip,
         label_range=experiment.label_range,
+        error_limit=experiment.error_limit,
+        metric=experiment.metric,
+        segments=experiment.segments,
+        value=experiment.value,
         variant=variant.name,
         served_variant=served_variant,
         assignment_probability=assigned_share(experiment, variant),

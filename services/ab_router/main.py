@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from fastapi import FastAPI
 
-from services.ab_router import api, errors, handlers, http_clients, scoring, store
+from services.ab_router import api, errors, exploration, handlers, http_clients, scoring, shadows, store
 from services.ab_router.catalog import Catalog
 from services.ab_router.settings import RouterSettings
 from shared import http
@@ -36,7 +36,8 @@ Resources = Callable[[RouterSettings], AbstractAsyncContextManager[State]]
 async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
     """Open the journal, its publisher, the store and the clients of the other services."""
     folder, clock = settings.folder("ab_router"), SystemClock()
-    connections = settings.version_limit * settings.senders + _READINGS  # a version that hangs must not hold another's
+    # A version that hangs must not hold another's; beside the answers it gets one micro-batch in shadow.
+    connections = settings.version_limit * (settings.senders + 1) + _READINGS
     with closing(Journal.open(folder / "journal", limit_bytes=settings.journal_limit_bytes)) as journal:
         publisher = Publisher.from_settings(journal, settings)
         async with (
@@ -54,11 +55,13 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                 experiments = handlers.Experiments(experiment_store, journal, catalog, clock)
                 await experiments.refresh()
                 await experiments.republish()
-                scorer = scoring.Scorer(features, inference, catalog, settings)
+                scorer, shadow_scorer = (scoring.Scorer(features, inference, catalog, settings) for _ in range(2))
                 predict = handlers.Predict(
                     catalog=catalog,
                     experiments=experiments,
                     scorer=scorer,
+                    exploration=exploration.Exploration(),
+                    shadows=shadows.Shadows(shadow_scorer, journal, clock, settings),
                     journal=journal,
                     clock=clock,
                     settings=settings,

@@ -45,7 +45,11 @@ class AssignedRow:
 
 @dataclass(slots=True)
 class ScoredRow:
-    """A row with a version's answer; `latency_ms` is from the row's arrival to that answer."""
+    """A row with a version's answer; `latency_ms` is from the row's arrival to that answer.
+
+    `label_probability` is the probability with which the answer's label is seen, 0 for one that does not count. Where
+    `explore` is true, it is seen since the application is asked to explore.
+    """
 
     assigned: AssignedRow
     version: ModelVersion
@@ -56,6 +60,8 @@ class ScoredRow:
     statuses: dict[str, str]
     degraded: bool
     latency_ms: float
+    label_probability: float = 1.0
+    explore: bool = False
 
 
 @dataclass(frozen=True, slots=True)

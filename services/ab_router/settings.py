@@ -26,6 +26,14 @@ class RouterSettings(Settings):
         description="Most rows that wait for one model version, so that none takes the room of all. Beyond it the "
         "champion answers for a challenger, and calls for the champion are refused.",
     )
+    shadow_limit: int = Field(
+        8_192,
+        ge=1,
+        description="Most rows that wait to be scored in shadow and recorded; further ones are dropped and counted.",
+    )
+    shadow_limit_bytes: int = Field(
+        64 * 1024**2, ge=1024, description="Most bytes of those rows; further ones are dropped and counted."
+    )
     version_limit: int = Field(
         256,
         ge=1,

@@ -12,12 +12,14 @@ from services.ab_router.answering import Answering
 from services.ab_router.catalog import Catalog, Model
 from services.ab_router.domain.experiments import assign
 from services.ab_router.errors import ModelUnavailableError
+from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.queues import VersionQueues
 from services.ab_router.requests import FAULTS_SHOWN, RowSchema, size_bytes
 from services.ab_router.rows import AssignedRow, LostRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
+from services.ab_router.shadows import Shadows
 from services.ab_router.writer import Writer
 from shared.clock import Clock
 from shared.errors import FieldError, InvalidField, Overloaded, RecordTooLarge, ServiceError, TooLarge
@@ -42,12 +44,16 @@ class Predict:
         catalog: Catalog,
         experiments: Experiments,
         scorer: Scorer,
+        exploration: Exploration,
+        shadows: Shadows,
         journal: Journal,
         clock: Clock,
         settings: RouterSettings,
     ) -> None:
         self._catalog = catalog
         self._experiments = experiments
+        self._exploration = exploration
+        self._shadows = shadows
         self._journal = journal
         self._clock = clock
         self._settings = settings
@@ -63,11 +69,12 @@ class Predict:
 
     async def __aexit__(self, *_: object) -> None:
         await self._queues.drain()
-        await self._writer.drain()
+        await self.noted()
 
     async def noted(self) -> None:
-        """Return when the rows that got no prediction so far are on record."""
+        """Return when the rows that got no prediction so far are on record, and the scores in shadow."""
         await self._writer.drain()
+        await self._shadows.drain()
 
     async def rows(self, model: str, rows: Sequence[PredictionRow]) -> list[Prediction | ServiceError]:
         """A prediction or the refusal of each row, in order; predictions are durable when this returns.
@@ -111,9 +118,11 @@ class Predict:
         try:
             async with asyncio.timeout(self._settings.deadline_s):
                 results = await self._results(rows)
+                self._exploration.decide(result for result in results if isinstance(result, ScoredRow))
                 ids = await self._write(rows, results)
         except TimeoutError as error:
             raise Overloaded(f"no answer within {self._settings.deadline_s:g} s") from error
+        self._shadows.add(results, ids)
         return [_answer(result, prediction_id) for result, prediction_id in zip(results, ids, strict=True)]
 
     async def _results(self, rows: Sequence[AssignedRow]) -> list[ScoredRow | RejectedRow]:
@@ -245,6 +254,7 @@ def _prediction(scored: ScoredRow, prediction_id: PredictionId) -> Prediction:
         outputs=Outputs(scored.score, scored.label),
         inputs=scored.inputs if assigned.request.return_inputs else {},
         degraded=scored.degraded,
+        explore=scored.explore,
     )
 
 

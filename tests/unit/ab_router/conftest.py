@@ -16,11 +16,13 @@ from contender.contracts.values import Scalar
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import CallError, QuestionRefusedError, ServedFeatures, ViewInputs
 from services.ab_router.domain.experiments import assign
+from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.handlers.predictions import Predict
 from services.ab_router.main import State, create_app
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
+from services.ab_router.shadows import Shadows
 from services.ab_router.store import InMemoryExperimentStore
 from shared.clock import FixedClock
 from shared.events import PredictionBlock, PredictionFrame
@@ -166,8 +168,19 @@ class FakeInference:
 
 
 @dataclass
+class Draw:
+    """Draws the same number again and again, unless a test sets another source."""
+
+    number: float = 0.0
+    source: Callable[[], float] | None = None
+
+    def __call__(self) -> float:
+        return self.source() if self.source else self.number
+
+
+@dataclass
 class Router:
-    """The router's parts, and what its journal holds."""
+    """The router's parts, and what its journal holds. `draw` is what explores and samples rows: all, by default."""
 
     settings: RouterSettings
     clock: FixedClock
@@ -178,6 +191,7 @@ class Router:
     experiments: Experiments
     journal: Journal
     predict: Predict
+    draw: Draw
 
     def records(self) -> list[JournalRecord]:
         return [record for record, _ in self.journal.read(Position(0, 0), 10**8)]
@@ -222,16 +236,20 @@ async def _router(
     path = settings.data / "catalog.json"
     async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
         experiments = Experiments(store, journal, catalog, clock)
+        draw = Draw()
+        scorer, shadow_scorer = (Scorer(features, inference, catalog, settings, clock.now) for _ in range(2))
         predict = Predict(
             catalog=catalog,
             experiments=experiments,
-            scorer=Scorer(features, inference, catalog, settings, clock.now),
+            scorer=scorer,
+            exploration=Exploration(draw),
+            shadows=Shadows(shadow_scorer, journal, clock, settings, draw),
             journal=journal,
             clock=clock,
             settings=settings,
         )
         async with predict:
-            yield Router(settings, clock, features, inference, catalog, store, experiments, journal, predict)
+            yield Router(settings, clock, features, inference, catalog, store, experiments, journal, predict, draw)
 
 
 @pytest.fixture

@@ -19,7 +19,14 @@ from shared.journal import Journal
 from shared.topics import FRAME_BYTES, LARGEST_RECORD_BYTES
 
 ENTITIES = {"origin": "EWR"}
-DESIGN = {"early_s": 5.0, "time_zone": "America/New_York", "log_loss_clip": 1e-5}
+DESIGN = {
+    "early_s": 5.0,
+    "time_zone": "America/New_York",
+    "log_loss_clip": 1e-5,
+    "metric": "brier",
+    "segments": ["country", "plan"],
+    "value": "if(outcome == 'late', 1, 0)",
+}
 
 
 def row(unit: str = "user-1", **changes: object) -> PredictionRow:
@@ -62,9 +69,28 @@ async def test_an_assignment_is_recorded_with_all_that_judges_it(router):
     assert (block.window_s, block.missing, block.task) == (60.0, "negative", "binary")
     assert (block.clock, *(getattr(block, name) for name in DESIGN)) == ("event", *DESIGN.values())
     assert (block.unit[at], block.time[at], block.degraded[at]) == (unit, 5.0, False)
-    assert block.context == {"country": ["US"], "age": [4]}
+    assert block.context == {"country": ["US"], "age": [4], "plan": [None]}
+    assert block.label_probability == []
     assert block.inputs == {"distance": [700.0], "mean_delay": [30.0]}
     assert block.statuses == {"mean_delay": ["PRESENT"]}
+
+
+async def test_rows_that_lack_a_segment_share_a_block_with_those_that_have_it(router):
+    await run(router, segments=["country"])
+    unit = router.unit_of("old")
+    contexts = [{"country": "US"}, {}, {"country": None}, {"age": 4}]
+    answers = await router.predict.rows("late", [row(unit, context=context) for context in contexts])
+    (first, at), *_, (other, _) = [router.kept(answer.prediction_id) for answer in answers]
+    assert (first.context, at) == ({"country": ["US", None, None]}, 0)
+    assert other.context == {"age": [4], "country": [None]}
+    assert (first.segments, first.metric) == (["country"], "log_loss")
+
+
+async def test_a_row_outside_of_an_experiment_has_no_segments(router):
+    await run(router, segments=["country"], coverage=0.2)
+    (answer,) = await router.predict.rows("late", [row(router.unit_of(None), context={"age": 4})])
+    block, _ = router.kept(answer.prediction_id)
+    assert (block.context, block.segments, block.metric) == ({"age": [4]}, [], "")
 
 
 async def test_a_unit_outside_of_the_coverage_is_in_no_experiment(router):

@@ -1,0 +1,128 @@
+"""Scores answered rows by the other variants, in shadow: after the answer has gone, and never in its way.
+
+Where an outcome would be the same under any answer, two scores of one row tell more than scores of two rows.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+from services.ab_router.queues import VersionQueues
+from services.ab_router.rows import RejectedRow, RowResult, ScoredRow, UnansweredRow
+from services.ab_router.scoring import Scorer
+from services.ab_router.settings import RouterSettings
+from services.ab_router.shadow_writer import ShadowRow, ShadowScore, ShadowWriter, count_shadows
+from shared.clock import Clock
+from shared.errors import Overloaded
+from shared.ids import PredictionId
+from shared.journal import Journal
+
+_BATCH_ROWS = 256
+"""Rows in a micro-batch, of which each version gets one at a time: answers hardly wait behind it."""
+_LATE = UnansweredRow("the version does not answer in time")
+
+
+class Shadows:
+    """Scores and records a share of the answered rows of experiments whose outcomes no answer changes.
+
+    The champion's rows are scored by every challenger, and a challenger's by the champion. Rows for which there is no
+    room are dropped.
+
+    Args:
+        scorer: another one than that of the answers, so that features that fail here are still served there.
+        journal: where the scores are written.
+        clock: the time in frame ids.
+        settings: the limits.
+        draw: a random number in [0, 1), another one for each row.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        journal: Journal,
+        clock: Clock,
+        settings: RouterSettings,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._queues = VersionQueues(scorer, settings.model_copy(update={"senders": 1, "batch_limit": _BATCH_ROWS}))
+        self._writer = ShadowWriter(journal, clock, settings.shadow_limit)
+        self._settings = settings
+        self._draw = draw
+        self._rows_under_way = 0
+        self._bytes_under_way = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, results: Sequence[ScoredRow | RejectedRow], prediction_ids: Sequence[PredictionId | None]) -> None:
+        """Score rows whose predictions are on disk, in the background."""
+        by_variant: dict[str, list[ShadowRow]] = {}
+        for result, prediction_id in zip(results, prediction_ids, strict=True):
+            if isinstance(result, ScoredRow) and prediction_id and self._is_drawn(result):
+                for row in _shadow_rows(result, prediction_id):
+                    if self._admit(row):
+                        by_variant.setdefault(row.variant.name, []).append(row)
+                    else:
+                        count_shadows([row], "dropped")
+        for rows in by_variant.values():
+            task = asyncio.create_task(self._score(rows))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        """Return when every row that waits is scored and written, or given up."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._queues.drain()
+
+    def _is_drawn(self, row: ScoredRow) -> bool:
+        """Whether a row is sampled among those that their own variant answered and whose labels count."""
+        experiment, variant = row.assigned.experiment, row.assigned.variant
+        if experiment is None or variant is None or experiment.outcome != "independent of the answer":
+            return False
+        is_own = row.served_variant == variant.name
+        return is_own and row.label_probability > 0 and self._draw() < experiment.shadow_share
+
+    def _admit(self, row: ShadowRow) -> bool:
+        """Count a row as under way, if there is room for it."""
+        limits, size = self._settings, row.assigned.size_bytes
+        if self._rows_under_way >= limits.shadow_limit or self._bytes_under_way + size > limits.shadow_limit_bytes:
+            return False
+        self._rows_under_way += 1
+        self._bytes_under_way += size
+        return True
+
+    async def _score(self, rows: Sequence[ShadowRow]) -> None:
+        """Score and record rows of one call by the same variant."""
+        try:
+            results = list(zip(rows, await self._ask(rows), strict=True))
+            count_shadows([row for row, result in results if isinstance(result, RejectedRow)], "rejected")
+            count_shadows([row for row, result in results if isinstance(result, UnansweredRow)], "unanswered")
+            await self._writer.write(
+                [
+                    ShadowScore(row, result.score, result.label)
+                    for row, result in results
+                    if isinstance(result, ScoredRow)
+                ]
+            )
+        finally:
+            self._rows_under_way -= len(rows)
+            self._bytes_under_way -= sum(row.assigned.size_bytes for row in rows)
+
+    async def _ask(self, rows: Sequence[ShadowRow]) -> list[RowResult]:
+        version = rows[0].assigned.model.versions[rows[0].variant.version]
+        try:
+            async with asyncio.timeout(self._settings.deadline_s):
+                return await self._queues.ask(version, [row.assigned for row in rows])
+        except (TimeoutError, Overloaded):
+            return [_LATE] * len(rows)
+
+
+def _shadow_rows(row: ScoredRow, prediction_id: PredictionId) -> list[ShadowRow]:
+    """A row for each variant that shall score it: all others for the champion's, the champion for a challenger's."""
+    experiment, own = row.assigned.experiment, row.assigned.variant
+    if experiment is None or own is None:
+        return []
+    return [
+        ShadowRow(row.assigned, prediction_id, experiment, variant)
+        for variant in experiment.variants
+        if variant.name != own.name and experiment.champion in (variant.name, own.name)
+    ]
