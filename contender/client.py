@@ -177,7 +177,8 @@ class Client:
             guardrails: metrics that the challenger must not harm, such as
                 `{"metric": "auc", "margin": 0.01}`.
             more: `alpha`, `tuning_n`, `horizon_rows`, `coverage`, `fallback_value`, `early_s`, `time_zone`,
-                `log_loss_clip`, `label_range`, as the API has them.
+                `log_loss_clip`, `label_range`, `error_limit`, `outcome`, `shadow_share`, `labels_seen_if`,
+                `exploration_share`, `segments`, `correction`, `value`, as the API has them.
 
         Raises:
             ContenderError: an experiment with another configuration runs on the model; the message says what differs

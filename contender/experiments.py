@@ -43,7 +43,7 @@ def differences(revision: ExperimentRevision, body: Mapping[str, Any]) -> list[s
 
     Args:
         revision: the experiment as it stands.
-        body: as `POST /v1/experiments` takes it; a missing field has its default.
+        body: as `POST /v1/experiments` takes it; a missing field has its default, or what the router fills in.
     """
     try:
         declared = msgspec.convert(body, NewExperiment)
@@ -55,9 +55,11 @@ def differences(revision: ExperimentRevision, body: Mapping[str, Any]) -> list[s
     for name in known.keys() & variants.keys():
         pairs[f"{name}'s version"] = _short(known[name].version), _short(variants[name].version)
         pairs[f"{name}'s share"] = known[name].weight, variants[name].weight
+    filled_in = {"champion": next(iter(variants), None), "label_range": revision.label_range}
     for field in NewExperiment.__struct_fields__:
         if field not in ("name", "model", "variants"):
-            pairs[field] = getattr(revision, field), getattr(declared, field)
+            here = getattr(declared, field)
+            pairs[field] = getattr(revision, field), filled_in.get(field) if here is None else here
     return [
         f"{name} is {_shown(there)} there and {_shown(here)} here"
         for name, (there, here) in sorted(pairs.items())
@@ -78,8 +80,13 @@ def _shown(value: object) -> object:
     """A field's value for people."""
     if not isinstance(value, list):
         return value
-    items = (f"{item.metric} by {item.margin}" if isinstance(item, Guardrail) else str(item) for item in value)
+    items = (_guardrail_words(item) if isinstance(item, Guardrail) else str(item) for item in value)
     return ", ".join(items) or "none"
+
+
+def _guardrail_words(guardrail: Guardrail) -> str:
+    place = f" in each {guardrail.segment}" if guardrail.segment else ""
+    return f"{guardrail.metric} by {guardrail.margin}{place}"
 
 
 def _short(version: str) -> str:

@@ -34,6 +34,7 @@ class FakeContender:
     Attributes:
         answer: the outputs for a row; default: a score of 0.5 and the label True.
         version: the version that every prediction names.
+        explore: whether the application is asked to let the row's label be seen; default: never.
         rows: the rows that were asked for, oldest first.
         outcomes: what came true, by prediction id.
         reports: all that was reported on predictions, ratings and the like as well, oldest first.
@@ -46,6 +47,7 @@ class FakeContender:
 
     answer: Callable[[PredictionRow], Outputs] = lambda _: Outputs(0.5, True)
     version: str = "fake"
+    explore: Callable[[PredictionRow], bool] = lambda _: False
     rows: list[PredictionRow] = field(default_factory=list)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     reports: list[FeedbackItem] = field(default_factory=list)
@@ -96,6 +98,7 @@ class FakeContender:
             experiment=None,
             outputs=self.answer(row),
             degraded=False,
+            explore=self.explore(row),
         )
 
 

@@ -42,9 +42,9 @@ def parsed(text: str, names: frozenset[str]) -> Formula:
     """A formula over some names; it is read once.
 
     Raises:
-        FormulaError: the text is not a formula over these names.
+        FormulaError: the text is not a formula over these names; the message says where.
     """
-    return Formula.parse(text, names)
+    return Formula.parse(text, sorted(names))
 
 
 def is_label_seen(condition: Formula, score: Score, label: Scalar, inputs: Mapping[str, Scalar]) -> bool:
@@ -67,5 +67,4 @@ def _read(text: str, names: frozenset[str]) -> tuple[Formula | None, str]:
     try:
         return parsed(text, names), ""
     except FormulaError as error:
-        known = ", ".join(sorted(names))
-        return None, f"can't be read at position {error.position}: {error}; the names that it may use are {known}"
+        return None, str(error)

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from contender.contracts import limits
 from contender.contracts.ab_router import NewExperiment
-from contender.contracts.metrics import Metric, metrics_of
+from contender.contracts.metrics import LABELLED, Metric, metrics_of
 from contender.contracts.metrics.metric import MEAN
 from contender.contracts.problems import FieldError
 from contender.contracts.tasks import Task
@@ -37,7 +37,7 @@ def metric_faults(new: NewExperiment, task: Task) -> Iterator[FieldError]:
         if guardrail.segment and guardrail.segment not in new.segments:
             declared = ", ".join(new.segments) or "there are none"
             yield FieldError(f"{path}.segment", f"must be one of the declared segments: {declared}")
-        elif guardrail.segment and not _is_mean(metrics.get(guardrail.metric)):
+        elif guardrail.segment and not _has_segments(metrics.get(guardrail.metric)):
             yield FieldError(f"{path}.segment", _needs_mean(guardrail.metric, metrics))
     yield from unmet_needs(new, metrics)
 
@@ -52,7 +52,7 @@ def _segment_faults(new: NewExperiment, metrics: dict[str, Metric]) -> Iterator[
         if not 0 < len(key) <= _SEGMENT_CHARACTERS:
             message = f"must be a key of the context, of 1 to {_SEGMENT_CHARACTERS} characters"
             yield FieldError(f"segments[{index}]", message)
-    if new.segments and not _is_mean(metrics.get(new.metric)):
+    if new.segments and not _has_segments(metrics.get(new.metric)):
         yield FieldError("segments", _needs_mean(new.metric, metrics))
 
 
@@ -68,14 +68,14 @@ def unmet_needs(new: NewExperiment, metrics: dict[str, Metric]) -> Iterator[Fiel
         yield FieldError(field, f"must be declared: the metric {name} is computed by it")
 
 
-def _is_mean(metric: Metric | None) -> bool:
-    """Whether a metric is a mean over rows; an unknown one is named elsewhere."""
-    return metric is None or metric.sums == MEAN
+def _has_segments(metric: Metric | None) -> bool:
+    """Whether a metric is a mean over rows with an outcome, which are summed by segment; an unknown one is a fault."""
+    return metric is None or (metric.sums == MEAN and metric.ledger == LABELLED)
 
 
 def _needs_mean(name: str, metrics: dict[str, Metric]) -> str:
-    means = ", ".join(metric.name for metric in metrics.values() if _is_mean(metric))
-    return f"can't be shown for {name}, which is no mean over rows: choose {means}, or leave the segments out"
+    means = ", ".join(metric.name for metric in metrics.values() if _has_segments(metric))
+    return f"can't be shown for {name}, no mean over rows with an outcome: choose {means}, or leave the segments out"
 
 
 def _has_twins(names: Sequence[Hashable]) -> bool:

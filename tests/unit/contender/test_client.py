@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,9 +15,10 @@ from sklearn.linear_model import LogisticRegression
 
 from contender import Client, ContenderError, Experiment, Refusal, RefusedError, UnreachableError
 from contender.contracts import feedback_service
-from contender.contracts.ab_router import Guardrail, Outputs, Prediction
+from contender.contracts.ab_router import ExperimentRevision, Guardrail, Outputs, Prediction
 from contender.contracts.feature_service import FeatureDescription, ViewDescription
 from contender.contracts.problems import FieldError
+from contender.experiments import differences
 from contender.pinning import pinned_options, trained_digests, training_sources
 from embedded.ports import free_ports
 
@@ -197,6 +199,14 @@ def test_a_design_is_declared_by_name():
         "cycle_reason": "a replay",
         "hypothesis": "no difference",
         "margin": 0.1,
+        "error_limit": 120.0,
+        "outcome": "independent of the answer",
+        "shadow_share": 0.5,
+        "labels_seen_if": "score < 0.3",
+        "exploration_share": 0.01,
+        "segments": ["plan"],
+        "correction": "holm",
+        "value": "if(outcome == 1, 20, 0)",
     }
     guardrails = [Guardrail("auc", 0.01), {"metric": "brier"}]
     services.client.experiment("churn", challenger="new", guardrails=guardrails, time_zone="Asia/Tokyo", **design)
@@ -238,7 +248,16 @@ def test_an_experiment_that_is_there_with_the_same_configuration_goes_on(status:
         ({}, {"window_s": 60.0}, "window_s is 86400.0 there and 60.0 here"),
         ({}, {"alpha": 0.01}, "alpha is 0.05 there and 0.01 here"),
         ({}, {"clock": "event"}, "clock is wall there and event here"),
-        ({"label_range": [0, 9]}, {}, "label_range is (0.0, 9.0) there and None here"),
+        ({"label_range": [0, 9]}, {"label_range": (0, 8)}, "label_range is (0.0, 9.0) there and (0.0, 8.0) here"),
+        ({}, {"label_range": (0, 8)}, "label_range is None there and (0.0, 8.0) here"),
+        ({"horizon_rows": 500}, {}, "horizon_rows is 500 there and None here"),
+        ({"segments": ["plan"]}, {}, "segments is plan there and none here"),
+        ({}, {"outcome": "independent of the answer"}, "outcome is may depend on the answer there and independent of"),
+        (
+            {"guardrails": [{"metric": "brier", "segment": "plan"}]},
+            {},
+            "guardrails is brier by 0.0 in each plan there and none here",
+        ),
         ({}, {"cycle_days": 0, "cycle_reason": "a test"}, "cycle_days is 7 there and 0 here; cycle_reason is"),
         ({}, {"guardrails": [{"metric": "auc", "margin": 0.01}]}, "guardrails is none there and auc by 0.01 here"),
         ({"guardrails": [{"metric": "brier"}]}, {}, "guardrails is brier by 0.0 there and none here"),
@@ -260,6 +279,16 @@ def test_another_configuration_that_runs_is_named_with_what_differs_and_how_to_s
     for part in ("experiment churn-1 runs on model churn", difference, "client.change('churn-1', 'stop')", "/stop"):
         assert part in str(conflict.value)
     assert "POST" not in [method for method, _ in services.calls]
+
+
+def test_what_the_router_fills_in_is_no_difference():
+    filled_in = msgspec.convert({**DECLARED, "label_range": [-10, 20]}, ExperimentRevision)
+    body = {name: DECLARED[name] for name in ("name", "model", "variants", "metric")}
+    assert differences(filled_in, body) == []
+    assert differences(filled_in, {**body, "champion": "challenger", "label_range": [0, 1]}) == [
+        "champion is champion there and challenger here",
+        "label_range is (-10.0, 20.0) there and (0.0, 1.0) here",
+    ]
 
 
 def test_a_draft_is_gone_on_with_only_under_its_own_name_and_configuration():

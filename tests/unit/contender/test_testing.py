@@ -34,6 +34,16 @@ def test_it_remembers_reports_that_are_no_outcomes():
     )
 
 
+def test_it_asks_to_explore_the_rows_that_a_test_names():
+    fake = FakeContender(explore=lambda row: row.unit == "u-1")
+    with Client(transport=fake.transport) as client:
+        answers = [
+            client.predict("churn", unit="u-1"),
+            *client.predict_batch("churn", [{"unit": "u-1"}, {"unit": "u"}]),
+        ]
+    assert [answer.explore for answer in answers] == [True, True, False]
+
+
 def test_it_answers_with_the_results_and_verdicts_that_it_was_given():
     results = msgspec.convert(GET_RESULTS.answer_example, Results)
     events = msgspec.convert(LIST_VERDICTS.answer_example, VerdictEvents).verdicts
