@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from contender.commands import features, models, stack
+from contender.commands import experiments, features, models, stack
 from contender.contracts.release import release
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ for command in (stack.up, stack.down, stack.status, stack.logs, stack.parked, st
     app.command()(command)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
+app.add_typer(experiments.app, name="experiment")
 
 
 def _print_version(requested: bool) -> None:  # noqa: FBT001 - typer passes an option's value by position

@@ -7,7 +7,7 @@ import msgspec
 from contender.contracts.metrics import MetricName
 from contender.contracts.operation import Operation
 from contender.contracts.problems import JOURNAL_FULL, RECORD_TOO_LARGE, ProblemType
-from contender.contracts.values import FEEDBACK_KINDS, EstimatorName, FeedbackKind, Missing, Outcome
+from contender.contracts.values import FEEDBACK_KINDS, EstimatorName, FeedbackKind, Hypothesis, Missing, Outcome
 
 LARGEST_REPORT = 1e9
 """The largest rating or reward, in size."""
@@ -19,6 +19,12 @@ UNKNOWN_EXPERIMENT = ProblemType(
     "unknown-experiment", 404, "Neither the experiment nor a prediction for it was ever seen."
 )
 NO_VINTAGE = ProblemType("no-vintage", 404, "No results of the experiment are kept that are as old as `as_of`.")
+NO_RECORD = ProblemType(
+    "no-record",
+    404,
+    "The model has no matured rows to plan from: run an experiment of the champion against itself, or give "
+    "standard_deviation and rows_per_day.",
+)
 TOO_MANY_OUTCOMES = ProblemType("too-many-outcomes", 413, "More outcomes in one call than allowed.")
 INVALID_FEEDBACK = ProblemType("invalid-feedback", 422, "A prediction id, an outcome or a time is out of range.")
 RESULTS_UNAVAILABLE = ProblemType(
@@ -242,6 +248,86 @@ class Forecast(msgspec.Struct, frozen=True):
     rows_left: int | None = None
     days_left: float | None = None
     reachable: bool = True
+
+
+class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a planned experiment should find.
+
+    Attributes:
+        model: whose newest experiment with matured rows of the metric gives the record.
+        metric: what decides.
+        effect: how much better the challenger is, in the metric's own unit; 0 is for claims with a `margin`.
+        shares: of the variants, the champion's first; they add up to the share of the traffic, at most 1.
+        alpha: the probability of a wrong verdict, all looks and challengers together.
+        power: the probability of a verdict that the figures "at power" are for.
+        hypothesis: what a verdict claims.
+        margin: that of the hypothesis.
+        cycle_days: days of a cycle, 0: none; null: as in the record, else 7.
+        window_s: how long a label may take; null: as in the record, else a day.
+        exploration_share: the share of hidden labels that are seen all the same; null: as in the record.
+        hidden_share: the share of rows whose label is hidden; null: as in the record.
+        standard_deviation: that of the metric's value of a row, in place of the record's.
+        rows_per_day: answered rows of all variants, in place of the record's.
+    """
+
+    model: str
+    metric: MetricName
+    effect: float = 0.0
+    shares: tuple[float, ...] = (0.5, 0.5)
+    alpha: float = 0.05
+    power: float = 0.8
+    hypothesis: Hypothesis = "superiority"
+    margin: float = 0.0
+    cycle_days: int | None = None
+    window_s: float | None = None
+    exploration_share: float | None = None
+    hidden_share: float | None = None
+    standard_deviation: float | None = None
+    rows_per_day: float | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verdict takes, in the median and with the probability `power`; null: more than can be planned for.
+
+    Rows are the labelled rows of the champion and the smallest challenger together, as an effect counts them.
+
+    Attributes:
+        tuning_n: the N* that suits: declare it with the experiment.
+        rows, rows_at_power: rows at which a look first claims something.
+        days, days_at_power: days until then, over whole cycles, with the time in which the last row matures.
+        rows_per_day: such rows in a day.
+        horizon_rows: where a planned end has the power, half of alpha being spent there.
+        fixed_rows: what a single look would take, with no other before it.
+        row_variance: of the champion's value of a row, with units that return allowed for.
+        effect_variance: rows times the squared standard error of the effect.
+        day_variance: of the effect of a day, beyond what its rows bring.
+        day_spread: the standard deviation of the champion's means of whole days.
+        exploration_factor: by how much hidden labels raise the variance of the record.
+        experiment: whose record it is; null: the figures were given.
+        record_rows, record_days: the champion's rows there, and the whole days.
+        cycle_days, window_s: what the days are planned with.
+        sentences: the plan in words.
+    """
+
+    tuning_n: int
+    rows: int | None
+    rows_at_power: int | None
+    days: float | None
+    days_at_power: float | None
+    rows_per_day: float
+    horizon_rows: int
+    fixed_rows: int
+    row_variance: float
+    effect_variance: float
+    day_variance: float
+    day_spread: float | None
+    exploration_factor: float
+    experiment: str | None
+    record_rows: int
+    record_days: int
+    cycle_days: int
+    window_s: float
+    sentences: list[str] = []
 
 
 class CurvePoint(msgspec.Struct, frozen=True):
@@ -515,6 +601,27 @@ _VERDICT_EVENT: dict[str, Any] = {
     "whole_days": 7,
     "offsets": _RESULTS["offsets"],
 }
+_PLAN: dict[str, Any] = {
+    "tuning_n": 22100,
+    "rows": 18300,
+    "rows_at_power": 29900,
+    "days": 14.04,
+    "days_at_power": 21.04,
+    "rows_per_day": 1800.0,
+    "horizon_rows": 22800,
+    "fixed_rows": 18800,
+    "row_variance": 0.06,
+    "effect_variance": 0.24,
+    "day_variance": 0.0,
+    "day_spread": 0.011,
+    "exploration_factor": 1.0,
+    "experiment": "churn-1",
+    "record_rows": 41000,
+    "record_days": 23,
+    "cycle_days": 7,
+    "window_s": 3600.0,
+    "sentences": ["In half of such experiments a verdict comes within 14 days, and in 80 % within 21 days."],
+}
 
 GIVE_FEEDBACK = Operation(
     "give_feedback",
@@ -560,4 +667,17 @@ LIST_VERDICTS = Operation(
     problems=(UNKNOWN_EXPERIMENT, RESULTS_UNAVAILABLE),
     tag="results",
     answer_example={"verdicts": [_VERDICT_EVENT]},
+)
+PLAN_EXPERIMENT = Operation(
+    "plan_experiment",
+    "POST",
+    "/v1/plan",
+    "Plans an experiment: the rows and days that a verdict takes, from the record of the model's champion. Nothing is "
+    "kept.",
+    Plan,
+    body=PlanRequest,
+    problems=(NO_RECORD, RESULTS_UNAVAILABLE),
+    tag="results",
+    body_example={"model": "churn", "metric": "log_loss", "effect": 0.01},
+    answer_example=_PLAN,
 )

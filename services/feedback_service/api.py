@@ -7,7 +7,7 @@ from contender.contracts import feedback_service as contract
 from contender.contracts.feedback_service import FeedbackAccepted, FeedbackBody, FeedbackItem
 from contender.contracts.operation import JSON
 from services.feedback_service.errors import InvalidFeedback
-from services.feedback_service.handlers import ReadResults, SubmitFeedback
+from services.feedback_service.handlers import ReadResults, SubmitFeedback, planning
 from shared.routes import Routes, json_response
 
 routes = Routes()
@@ -41,6 +41,11 @@ async def get_results(request: Request, name: str, query: contract.ResultsQuery)
 @routes.serve(contract.LIST_VERDICTS)
 async def list_verdicts(request: Request, name: str) -> contract.VerdictEvents:
     return contract.VerdictEvents(await _results(request).list_verdicts(name))
+
+
+@routes.serve(contract.PLAN_EXPERIMENT)
+async def plan_experiment(request: Request, body: contract.PlanRequest) -> contract.Plan:
+    return await planning.plan_experiment(_results(request), body)
 
 
 def _single(body: FeedbackBody) -> FeedbackItem:

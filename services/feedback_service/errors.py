@@ -3,6 +3,8 @@
 ServiceError
 ├── UnknownExperiment   neither the experiment nor a prediction for it was ever seen
 ├── NoVintage           no results are kept that are as old as the caller asks for
+├── NoRecord            the model has no matured rows to plan from
+├── InvalidPlan         a field of a plan is out of range
 ├── InvalidMoment       a time that results are asked for is out of range
 ├── TooManyOutcomes     more outcomes in one call than allowed
 ├── InvalidFeedback     an id, an outcome or a time is out of range
@@ -20,6 +22,14 @@ class UnknownExperiment(NotFound):
 
 class NoVintage(NotFound):
     """No results are kept that are as old as the caller asks for."""
+
+
+class NoRecord(NotFound):
+    """The model has no matured rows to plan from."""
+
+
+class InvalidPlan(InvalidField):
+    """A field of a plan is out of range, or does not fit the others."""
 
 
 class InvalidMoment(InvalidField):
@@ -44,6 +54,7 @@ class ResultsUnavailable(Unavailable):
 PROBLEMS: dict[type[ServiceError], ProblemType] = {
     UnknownExperiment: contract.UNKNOWN_EXPERIMENT,
     NoVintage: contract.NO_VINTAGE,
+    NoRecord: contract.NO_RECORD,
     TooManyOutcomes: contract.TOO_MANY_OUTCOMES,
     InvalidFeedback: contract.INVALID_FEEDBACK,
     ResultsUnavailable: contract.RESULTS_UNAVAILABLE,

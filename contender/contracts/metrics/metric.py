@@ -65,23 +65,19 @@ LABELLED, SERVED = "labelled", "served"
 class Metric:
     """How good predictions were.
 
-        `sums` names the mergeable sums that hold the metric, such as `MEAN`. `values` has the value per row by the name of
-        each task of a mean, and `clipped_values` where it depends on the least probability that counts. `label_values`
-        takes the labels that were served, as class numbers, in place of the scores: for a metric that is about the model's
-        own decision. `limited_values` are in place of `values` where it depends on the largest error that counts.
-        `scored_tasks` are the tasks of a metric that takes more than outcomes and scores. `stored_with` names another
-        metric whose stored totals serve this one too. A metric that may not decide (`may_decide`) is shown alone.
-        `value_range` bounds the values of rows, where something does, and `limited_range` by the largest error.
+    `sums` names the mergeable sums that hold the metric, such as `MEAN`. `values` has the value per row by the name of
+    each task of a mean, and `clipped_values` where it depends on the least probability that counts. `label_values`
+    takes the labels that were served, as class numbers, in place of the scores: for a metric that is about the model's
+    own decision. `limited_values` are in place of `values` where it depends on the largest error that counts.
+    `scored_tasks` are the tasks of a metric that takes more than outcomes and scores. `stored_with` names another
+    metric whose stored totals serve this one too. A metric that may not decide (`may_decide`) is shown alone.
+    `value_range` bounds the values of rows, where something does, and `limited_range` by the largest error.
 
-        `needs` names the field of a design without which an experiment does not have the metric; empty: every one has it.
+    `needs` names the field of a design without which an experiment does not have the metric; empty: every one has it.
 
-    <<<<<<< HEAD
-        `feedback` is the kind of report that the metric is about, None for one that is known with the answer: then
-        `served_values` has the value per row. The value of a report that is no outcome is the number reported. A metric
-    =======
-        `feedback` is the kind of report that the metric is about, None for one that is known with the answer. A metric
-    >>>>>>> 8783e69 (Declare further designs by the client, and explore in tests)
-        `of_all_rows` counts a row without a report as 0, as it does where nobody complains; others leave it out.
+    `feedback` is the kind of report that the metric is about, None for one that is known with the answer: then
+    `served_values` has the value per row. The value of a report that is no outcome is the number reported. A metric
+    `of_all_rows` counts a row without a report as 0, as it does where nobody complains; others leave it out.
     """
 
     name: str

@@ -85,9 +85,9 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One variant in one epoch. `days` has the totals of matured rows by day and metric.
+    """One variant in one epoch. Of matured rows `days` has the totals by day and metric, `day_rows` their number.
 
-    `segments` has theirs by the name of a segment's ledger and metric, by group of units; their numbers are under "".
+    `segments` has totals by the name of a segment's ledger and metric, by group of units; their numbers are under "".
     """
 
     probability: float = 0.0
@@ -95,6 +95,7 @@ class Arm:
     matured: Tally = field(default_factory=Tally)
     days: Mapping[int, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
     segments: Mapping[str, Mapping[str, Mapping[int, float]]] = field(default_factory=dict)
+    day_rows: Mapping[int, int] = field(default_factory=dict)
 
     def days_of(self, metric: Metric) -> dict[int, Mapping[int, float]]:
         """The totals of one metric by day."""
@@ -119,6 +120,7 @@ def merged_arms(groups: Sequence[GroupSnapshot]) -> dict[tuple[int, str], Arm]:
             known.matured + _tally(matured, assume_negative=negative),
             _merged_days(known.days, group.days),
             _merged_segments(known.segments, matured),
+            {**known.day_rows, **{day.day: known.day_rows.get(day.day, 0) + day.rows for day in group.days}},
         )
     return arms
 

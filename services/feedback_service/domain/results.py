@@ -29,6 +29,7 @@ from services.feedback_service.domain.day_sequence import day_by_day, whole_days
 from services.feedback_service.domain.design import ExperimentDesign, design_of
 from services.feedback_service.domain.findings import verdict_with_events
 from services.feedback_service.domain.formulas import value_curves
+from services.feedback_service.domain.forecasting import forecast_of, with_forecast
 from services.feedback_service.domain.memory import Memory
 from services.feedback_service.domain.merging import Arm, Arms, Tally, merged_arms, watermark_of
 from services.feedback_service.domain.sentences import Waiting
@@ -140,17 +141,24 @@ def _with_verdicts(
     checks = {assessment.challenger: assessment.evidence.checks.p for assessment in assessments}
     tested = [known.arrival for known in checks.values() if known.arrival is not None]
     improvements = [_improvement(results.metric, assessment, memory) for assessment in assessments]
+    timeline = {assessment.challenger: _timeline(given, assessment.challenger) for assessment in assessments}
+    pairs = list(zip(assessments, verdicts, strict=True))
+    forecasts = {
+        known.challenger: forecast_of(given, known, verdict, timeline[known.challenger]) for known, verdict in pairs
+    }
+    verdicts = [with_forecast(verdict, forecasts[known.challenger]) for known, verdict in pairs]
     return msgspec.structs.replace(
         results,
         effects={assessment.challenger: assessment.effects for assessment in assessments},
         arrival=Arrival(min(tested, default=None)),
         verdict=summarise(results.champion, verdicts, improvements),
-        verdicts=list(verdicts),
+        verdicts=verdicts,
         checks=checks,
-        timeline={assessment.challenger: _timeline(given, assessment.challenger) for assessment in assessments},
+        timeline=timeline,
         weeks={assessment.challenger: _weeks(given, assessment.challenger) for assessment in assessments},
         constancy={assessment.challenger: _constancy(given, assessment.challenger) for assessment in assessments},
         segments={assessment.challenger: assessment.segments for assessment in assessments},
+        forecast={name: forecast for name, forecast in forecasts.items() if forecast is not None},
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil, exp, isfinite, log
 
-from contender.contracts.feedback_service import VerdictStatus
+from contender.contracts.feedback_service import Forecast, VerdictStatus
 from contender.contracts.values import OUTCOME, FeedbackKind
 from services.feedback_service.domain.checks import MIN_COVERAGE, CheckResults
 from services.feedback_service.domain.confidence import ConfidenceSequence
@@ -106,6 +106,24 @@ def waits(waiting: Waiting | None) -> str:
 def among(metric: str, segment: str, value: str | None) -> str:
     """A metric among the rows of a segment."""
     return f"{metric} among the rarer values of {segment}" if value is None else f"{metric} where {segment} is {value}"
+
+
+def forecast(shown: Forecast) -> str:
+    """When a verdict may come, as a sentence; nothing while that can't be said."""
+    if not shown.reachable:
+        return " A verdict is not in reach at this margin: the effect is too small."
+    if shown.rows_left is None or (shown.rows_left == 0 and not shown.days_left):
+        return ""
+    if shown.days_left is None:
+        return f" If the effect stays, about {float(f'{shown.rows_left:.2g}'):,.0f} more rows are left until a verdict."
+    return f" If the effect stays, about {days(shown.days_left)} are left until a verdict at this pace."
+
+
+def days(count: float) -> str:
+    """A number of days; hours or minutes where it is less than two."""
+    if count >= 2.0:  # noqa: PLR2004 - where days suffice
+        return f"{ceil(count - 0.1):,} days"
+    return duration(ceil(count * 24.0) * 3600.0) if count > 2.0 / 24.0 else "2 hours"
 
 
 def claimed(contest: Contest, status: VerdictStatus) -> str:
