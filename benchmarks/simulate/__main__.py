@@ -16,7 +16,7 @@ from math import sqrt
 
 import numpy as np
 
-from benchmarks.simulate import looks, segments, worlds
+from benchmarks.simulate import looks, plans, segments, worlds
 from contender.contracts.metrics import metric_named
 from services.feedback_service.domain.split import BLOCKING_P
 
@@ -143,6 +143,10 @@ LINES: dict[str, tuple[LineOf, int]] = {
     "4 points all along": (segments.constant, RUNS),
     "4 points all along, but at weekends": (partial(segments.constant, weekdays=0.1), RUNS),
     "4 points, and 2 of each day": (partial(segments.constant, spread=0.02), RUNS),
+    "planned rows": (plans.plans, 100),
+    "days left, rows alone": (partial(plans.days_left, cycle=0), 200),
+    "days left, whole weeks": (partial(plans.days_left, cycle=7), 200),
+    "days left, days that vary": (partial(plans.days_left, cycle=7, day_scale=0.04), 200),
 }
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.simulate.__main__ import line, main
+from benchmarks.simulate.plans import WORLDS, planned_rows
 
 QUICK = (
     "effects of days, nil on average",
@@ -14,6 +15,7 @@ QUICK = (
     "one of 10 segments harmed by 16 points",
     "4 points fading over 4 weeks",
     "4 points all along, but at weekends",
+    "days left, rows alone",
 )
 
 
@@ -26,3 +28,8 @@ def test_a_world_comes_out_as_wanted(name):
 def test_the_command_ends_with_one_line_a_world(capsys):
     assert main(["--quick", "--only", "independent days"]) == 0
     assert "independent days: wrong 0.0%" in capsys.readouterr().out
+
+
+def test_planned_rows_are_near_those_of_simulated_experiments():
+    planned, came = planned_rows(WORLDS["absolute error, 6 % smaller"], 40)
+    assert planned == pytest.approx(came, rel=0.25)

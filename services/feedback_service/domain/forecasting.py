@@ -11,6 +11,7 @@ from services.feedback_service.domain import passages, sentences
 from services.feedback_service.domain.assessing import Assessment, Circumstances
 from services.feedback_service.domain.confidence import half_width
 from services.feedback_service.domain.day_sequence import MIN_DAYS, TUNING_DAYS
+from services.feedback_service.domain.design import ExperimentDesign
 from services.feedback_service.domain.traffic import day_at, maturing_s, rows_per_day
 
 COURSES = 256
@@ -30,8 +31,8 @@ def forecast_of(
 ) -> Forecast | None:
     """The forecast for one challenger; None where it is decided, withheld or ended, or nothing varies yet.
 
-    Rows are those of both variants, as the effect counts them. The effect is uncertain: it is drawn from the normal
-    distribution around its estimate, and the forecast is the median of all courses that the evidence may take then.
+    Rows are those of both variants, as the effect counts them. The forecast is the median of the courses that the
+    evidence may take, over what is still uncertain about the effect (`_truth`).
 
     Args:
         given: what all challengers have in common.
@@ -63,15 +64,28 @@ def forecast_of(
         if rows.shown:  # it waits for late labels alone
             return Forecast(0, 0.0)
         limit = min(most, YEAR_DAYS * per_day) if per_day else most
-        truth = rows.effect + np.sqrt(variance / look.n) * passages.strata(COURSES)
+        truth = _truth(design, rows, variance)
         return _median(passages.by_rows(claim, rows, truth, first=look.n * 1.001, limit=look.n + limit), per_day)
     if not per_day:
         return Forecast()
     days = _days(given, rows, sign, timeline, (per_day, reached))
-    error = max(np.sqrt(variance / look.n), np.sqrt(days.variance * per_day / look.n))
-    truth = rows.effect + error * passages.strata(COURSES)
+    truth = _truth(design, rows, max(variance, days.variance * per_day))
     limit_days = min(YEAR_DAYS, max(int(most / per_day), 4 * design.cycle_days))
     return _median(passages.by_days(claim, rows, days, truth, per_day=per_day, limit=limit_days), per_day)
+
+
+def _truth(design: ExperimentDesign, rows: passages.RowEvidence, variance: float) -> passages.Floats:
+    """The effect that each course has, shape (COURSES,).
+
+    It is normal around the estimate, drawn in towards zero by what is plausible: effects of the size that N* suits,
+    which is where an interval that is tightest at N* rows is as narrow as the effect there. By the estimate alone, 31
+    to 42 % of experiments were decided by the stated median at a fifth of N*: a first estimate overstates.
+    """
+    plausible = rows.variance / design.tuning_n * float(half_width(1.0, 1, alpha=design.alpha_rows, tuning_n=1)) ** 2
+    error = variance / rows.n
+    weight = plausible / (plausible + error)
+    effects: passages.Floats = weight * rows.effect + np.sqrt(weight * error) * passages.strata(COURSES)
+    return effects
 
 
 def _median(found: passages.Passages, per_day: float) -> Forecast:
