@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.simulate.__main__ import line, main
-from benchmarks.simulate.plans import WORLDS, planned_rows
+from benchmarks.simulate.plans import WORLDS, days_left, planned_rows
 
 QUICK = (
     "effects of days, nil on average",
@@ -15,7 +15,6 @@ QUICK = (
     "one of 10 segments harmed by 16 points",
     "4 points fading over 4 weeks",
     "4 points all along, but at weekends",
-    "days left, rows alone",
 )
 
 
@@ -31,5 +30,10 @@ def test_the_command_ends_with_one_line_a_world(capsys):
 
 
 def test_planned_rows_are_near_those_of_simulated_experiments():
-    planned, came = planned_rows(WORLDS["absolute error, 6 % smaller"], 40)
+    planned, came = planned_rows(WORLDS["absolute error, 6 % smaller"], 100)
     assert planned == pytest.approx(came, rel=0.25)
+
+
+def test_half_of_the_experiments_are_decided_by_the_day_that_was_stated():
+    came, is_right = days_left(60, cycle=7)
+    assert is_right, came
