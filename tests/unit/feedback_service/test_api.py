@@ -514,3 +514,14 @@ async def test_the_pages_say_what_they_show(client, snapshots):
     assert "their window of 10 seconds has passed" in page
     assert "better</text>" in page
     assert page.count("<svg") == 6
+
+
+async def test_a_plan_is_made_from_given_figures_and_needs_a_record_otherwise(client):
+    asked = {"model": "m", "metric": "brier", "effect": 0.01}
+    missing = await client.post("/v1/plan", json=asked)
+    assert (missing.status_code, missing.json()["type"].rpartition("/")[2]) == (404, "no-record")
+    wrong = await client.post("/v1/plan", json={**asked, "power": 2})
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "power")
+    planned = await client.post("/v1/plan", json={**asked, "standard_deviation": 0.2, "rows_per_day": 1000})
+    assert planned.status_code == 200
+    assert planned.json()["tuning_n"] > 1_000
