@@ -63,7 +63,7 @@ def parked(
 def demo(
     *,
     flights: Annotated[
-        int, typer.Option(min=1, max=166_000, help="Most flights to replay, from July on; it ends with the verdict.")
+        int, typer.Option(min=1, max=119_000, help="Most flights to replay, from July on; it ends with the verdict.")
     ] = 20_000,
     json: Annotated[Path | None, typer.Option(help="Also write the result to this file.")] = None,
 ) -> None:

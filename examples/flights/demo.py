@@ -23,7 +23,7 @@ from embedded.settings import StackSettings
 from examples.flights import data, features
 from examples.flights.check import Comparison, compare_features, offline_log_loss
 from examples.flights.models import Contender, train_schedule, train_streaming
-from examples.flights.replay import MODEL, Replay, ReplayError, days_of
+from examples.flights.replay import MODEL, Replay, ReplayError, days_of, first_days, sampled
 from shared.settings import SERVICE_NAMES
 
 VIEWS = [features.origin_delays, features.carrier_delays, features.tail_delays]
@@ -34,6 +34,8 @@ WINDOW_S = 86_400.0
 
 Twelve hours would cut off the longest delays, all of which are late: the rows left over would look too punctual.
 """
+WATERMARK_STEP_S = WINDOW_S / 24
+"""The watermark of an experiment advances in steps of a cohort."""
 LOG_LOSS_TOLERANCE = 1e-6
 _SETTLED_S = 120
 _POLL_S = 0.2
@@ -120,7 +122,7 @@ def _prepare(progress: Progress, settings: StackSettings, flights: int) -> tuple
     task = progress.add_task("Reading 336,776 flights", total=1)
     table = data.load()
     progress.update(task, completed=1)
-    rows = table.rows.filter(pl.col("time") >= REPLAY_FROM).head(flights)
+    rows = first_days(sampled(table.rows.filter(pl.col("time") >= REPLAY_FROM)), flights)
     return table, rows
 
 
@@ -196,14 +198,14 @@ def _replay(progress: Progress, table: data.Flights, rows: pl.DataFrame, experim
 
 
 def _settled(experiment: Experiment, replay: Replay) -> Results:
-    """The results once every prediction and every outcome is in them."""
+    """The results once every prediction and every outcome is in them, and all rows have matured that will."""
     end = time.monotonic() + _SETTLED_S
     sent = (len(replay.served), len(replay.labels))
     while True:
         results = experiment.results()
         variants = results.variants
         seen = (sum(row.n for row in variants), sum(row.labelled + row.late for row in variants))
-        if seen == sent:
+        if seen == sent and (results.watermark or 0.0) >= replay.reached - WATERMARK_STEP_S:
             return results
         if time.monotonic() > end:
             raise DemoError(f"results show {seen} predictions and outcomes after {_SETTLED_S} s, {sent} were sent")

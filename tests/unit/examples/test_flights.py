@@ -8,7 +8,7 @@ import pytest
 
 from examples.flights.data import Flights, prepare
 from examples.flights.demo import REPLAY_FROM
-from examples.flights.replay import Replay, days_of
+from examples.flights.replay import Replay, days_of, first_days, sampled
 
 
 def flight(day: int, scheduled: int, delay: float | None = 0.0, month: int = 7) -> dict[str, Any]:
@@ -79,3 +79,24 @@ def test_a_replay_ends_after_a_whole_day_with_the_outcomes_of_its_own_flights():
     assert replay.run(flights.rows, steps.append, lambda days: days == 1) == 1
     assert steps == [0.5, 1.0]
     assert feedback.ids == ["p-0", "p-1"]
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(1, 1), (3, 2), (4, 4), (5, 4), (6, 6), (100, 6)])
+def test_a_limit_keeps_whole_days(limit: int, kept: int):
+    rows = prepared(*(flight(day, scheduled) for day in (1, 2, 3) for scheduled in (600, 1200))).rows
+    assert first_days(rows, limit).equals(rows.head(kept))
+
+
+def test_seven_of_every_ten_flights_are_replayed_at_all_hours():
+    rows = prepared(*(flight(1, 600 + minute) for minute in range(50))).rows.with_row_index("row")
+    kept = sampled(rows)["row"].to_list()
+    assert len(kept) == 35
+    assert all(sum(row // 10 == ten for row in kept) == 7 for ten in range(5))
+
+
+def test_a_replay_has_reached_the_time_of_its_second_newest_prediction():
+    flights = prepared(flight(1, 600), flight(1, 1200), flight(1, 1800))
+    replay = OfflineReplay(flights, Feedback(), "run")
+    assert replay.reached == 0.0
+    replay.run(flights.rows, lambda _: None)
+    assert replay.reached == flights.rows["time"][1]
