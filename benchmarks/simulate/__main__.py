@@ -12,10 +12,10 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from benchmarks.simulate import verdicts
+from benchmarks.simulate import flights, shadows, verdicts
 from benchmarks.simulate.lines import Lines
 
-LINES: Lines = {**verdicts.LINES}
+LINES: Lines = {**verdicts.LINES, **shadows.LINES, **flights.LINES}
 
 
 def line(name: str, *, quick: bool) -> tuple[str, bool, float]:

@@ -1,6 +1,6 @@
 """What the product's statistics say at many looks at a world."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +20,7 @@ from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS,
 from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.sums.estimates import Estimate
 from services.feedback_service.domain.sums.mean import ClusteredSums
-from services.feedback_service.domain.sums.metric_sums import LabelledRows, MetricSums
+from services.feedback_service.domain.sums.metric_sums import DayTotals, LabelledRows, MetricSums
 from services.feedback_service.domain.sums.units import BUCKETS, effective_buckets
 
 ALPHA, TUNING_N, LOOKS, CYCLE = 0.05, 5_000, 100, 7
@@ -92,24 +92,45 @@ def share_test(rows: Rows, base: Mask, counted: Mask, end: int) -> float:
 
 
 def verdict_by_days(world: Days) -> tuple[int, float]:
-    """The day of the first lasting verdict, and its sign; 0 and 0 where none comes.
-
-    Rows and days must both exclude zero, looked at where a cycle ends.
+    """The day of the first lasting verdict, and its sign, as `first_verdict` has them.
 
     Rows are independent here, so the sums over units are binomial.
     """
-    rows = RunningSequence()
-    totals = [{day: {0: float(world.rows), 1: float(hits)} for day, hits in enumerate(arm)} for arm in world.hits.T]
+    champion, challenger = (
+        {day: {0: float(world.rows), 1: float(hits)} for day, hits in enumerate(arm)} for arm in world.hits.T
+    )
+    return first_verdict(_looks_at_days(world), champion, challenger)
+
+
+def _looks_at_days(world: Days) -> Iterator[ConfidenceSequence]:
     for day in range(1, len(world.hits) + 1):
         n = world.rows * day
         shares = world.hits[:day].sum(axis=0) / n
         error = float(np.sqrt((shares * (1.0 - shares)).sum() / n))
-        rows = rows.after_or_anew(
-            confidence_sequence(Estimate(float(shares[1] - shares[0]), error, 2 * n), alpha=ALPHA, tuning_n=TUNING_N)
-        )
-        if day % CYCLE or not rows.excludes_zero:
+        estimate = Estimate(float(shares[1] - shares[0]), error, 2 * n)
+        yield confidence_sequence(estimate, alpha=ALPHA, tuning_n=TUNING_N)
+
+
+def first_verdict(
+    looks: Iterable[ConfidenceSequence | None], champion: DayTotals, challenger: DayTotals, looks_a_day: int = 1
+) -> tuple[int, float]:
+    """The day of the first lasting verdict, and its sign; 0 and 0 where none comes.
+
+    Rows and days must both exclude zero, on the same side, looked at where a cycle ends.
+
+    Args:
+        looks: the looks at the rows, equally many on each day; None while there are too few rows.
+        champion: its totals by day, counted from 0.
+        challenger: likewise.
+        looks_a_day: how many looks a day has.
+    """
+    rows = RunningSequence()
+    for number, look in enumerate(looks, 1):
+        rows = rows if look is None else rows.after_or_anew(look)
+        day, into_the_day = divmod(number, looks_a_day)
+        if into_the_day or day % CYCLE or not rows.excludes_zero:
             continue
-        sequence = day_sequence(cycle_effects(ClusteredSums, [(totals[0], totals[1])], range(day), CYCLE), ALPHA)
+        sequence = day_sequence(cycle_effects(ClusteredSums, [(champion, challenger)], range(day), CYCLE), ALPHA)
         if sequence is not None and sequence[1].excludes_zero and (sequence[1].low > 0.0) == (rows.low > 0.0):
             return day, 1.0 if rows.low > 0.0 else -1.0
     return 0, 0.0

@@ -125,3 +125,31 @@ def dropped(random: np.random.Generator) -> tuple[Rows, NDArray[np.bool_]]:
     loss = -np.log(np.where(rows.outcomes == 1.0, rows.scores, 1.0 - rows.scores))
     drops: NDArray[np.bool_] = (rows.arms == 0) & (loss > 1.5) & (random.random(len(loss)) < 0.17)  # noqa: PLR2004 - hard rows
     return rows, ~drops
+
+
+@dataclass(frozen=True, slots=True)
+class SelectiveRows:
+    """Rows whose answer decides whether their label is seen; both variants score all of them.
+
+    `rows.scores` are those of the row's own variant, `scores` has shape (2, rows), champion first.
+    `label_probabilities` are the recorded ones, 0 where no label is seen, shape (rows,).
+    """
+
+    rows: Rows
+    scores: Floats
+    label_probabilities: Floats
+
+
+def selective(random: np.random.Generator, *, is_better: bool, explored: float = 0.01) -> SelectiveRows:
+    """Each variant blocks the 5 % that it scores highest, but for a share that is let through at random."""
+    count = 2 * ROWS
+    one, two, three = random.normal(size=(3, count))
+    probabilities = expit(-3.2 + 1.2 * one + 1.2 * two + 0.8 * three)
+    outcomes = (random.random(count) < probabilities).astype(np.float64)
+    scores = np.array([expit(-2.95 + 1.2 * one + two), probabilities if is_better else expit(-2.4 + 1.2 * one)])
+    arms = random.integers(0, 2, count)
+    blocked = (scores >= np.quantile(scores, 0.95, axis=1, keepdims=True))[arms, np.arange(count)]
+    is_explored = random.random(count) < explored
+    seen = np.where(blocked, np.where(is_explored, explored, 0.0), 1.0)
+    rows = Rows(arms, random.integers(0, BUCKETS, count), outcomes, scores[arms, np.arange(count)])
+    return SelectiveRows(rows, scores, seen)
