@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from benchmarks.simulate.worlds import Days, DelayedRows, Floats, Rows
+from benchmarks.simulate.worlds import Days, DelayedRows, Floats, Integers, Rows
 from contender.contracts.metrics import LABELLED, Metric, metric_named, metrics_of
 from contender.contracts.tasks import task_named
 from services.feedback_service.domain.checks import MIN_COVERAGE, MIN_EFFECTIVE_BUCKETS
@@ -21,6 +22,7 @@ from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.sums.estimates import Estimate
 from services.feedback_service.domain.sums.mean import ClusteredSums
 from services.feedback_service.domain.sums.metric_sums import DayTotals, LabelledRows, MetricSums
+from services.feedback_service.domain.sums.score_histogram import BINS, FIRST_KEY, UNIT_GROUPS, ScoreHistogram
 from services.feedback_service.domain.sums.units import BUCKETS, effective_buckets
 
 ALPHA, TUNING_N, LOOKS, CYCLE = 0.05, 5_000, 100, 7
@@ -34,22 +36,46 @@ def deciding_metrics(task: str) -> list[Metric]:
 
 def row_looks(rows: Rows, metric: Metric, looks: int = LOOKS) -> Iterator[tuple[int, ConfidenceSequence]]:
     """The number of rows, and the effect, at each look that a verdict could rest on."""
-    sums = sums_of(metric)
-    buckets = rows.buckets.astype(np.uint8)
-    keys, values = sums.additions(metric, LabelledRows(rows.task, rows.outcomes, rows.scores, None, buckets))
-    counts = np.zeros((2, BUCKETS))
-    arms: list[Any] = [sums.read({}, {}), sums.read({}, {})]
     ends = np.linspace(0, len(rows.arms), looks + 1).astype(int)
-    for start, end in pairwise(ends):
-        for arm in (0, 1):
-            new = start + np.flatnonzero(rows.arms[start:end] == arm)
-            counts[arm] += np.bincount(buckets[new], minlength=BUCKETS)
-            arms[arm] = arms[arm] + _sums(sums, buckets[new], keys[new], values[new])
+    for end, counts, arms in zip(ends[1:].tolist(), *_sums_at(rows, metric, ends), strict=True):
         if counts.sum(axis=1).min() < MIN_MATURED_ROWS or min(map(effective_buckets, counts)) < MIN_EFFECTIVE_BUCKETS:
             continue
-        comparison = sums.compare([(arms[0], arms[1])])
+        comparison = sums_of(metric).compare([arms])
         if comparison is not None:
-            yield int(end), confidence_sequence(comparison.effect, alpha=ALPHA, tuning_n=TUNING_N)
+            yield end, confidence_sequence(comparison.effect, alpha=ALPHA, tuning_n=TUNING_N)
+
+
+def _sums_at(
+    rows: Rows, metric: Metric, ends: NDArray[Any]
+) -> tuple[Iterator[Floats], Iterator[tuple[MetricSums, MetricSums]]]:
+    """The rows by arm and bucket up to each look, shape (2, BUCKETS), and the sums of both arms.
+
+    They are added up as arrays: a look at the dicts that `MetricSums.read` takes would cost more than the statistics.
+    """
+    sums, buckets = sums_of(metric), rows.buckets.astype(np.uint8)
+    keys, values = sums.additions(metric, LabelledRows(rows.task, rows.outcomes, rows.scores, None, buckets))
+    if issubclass(sums, ScoreHistogram):
+        # Empty bins change no statistic, and most bins are empty.
+        occupied, bins = np.unique(keys % BINS, return_inverse=True)
+        shape = (UNIT_GROUPS, 2, len(occupied))
+        totals = _up_to(ends, rows.arms, (keys - FIRST_KEY) // BINS * len(occupied) + bins, values, shape)
+        counts = _up_to(ends, rows.arms, buckets, np.ones(len(buckets)), (BUCKETS,))
+        return counts, ((sums(arms[0]), sums(arms[1])) for arms in totals)
+    counts, again = (_up_to(ends, rows.arms, buckets, np.ones(len(buckets)), (BUCKETS,)) for _ in range(2))
+    totals = _up_to(ends, rows.arms, keys, values, (BUCKETS,))
+    pairs = zip(again, totals, strict=True)
+    return counts, ((ClusteredSums(of[0], to[0]), ClusteredSums(of[1], to[1])) for of, to in pairs)
+
+
+def _up_to(
+    ends: NDArray[Any], arms: Integers, keys: NDArray[Any], values: Floats, shape: tuple[int, ...]
+) -> Iterator[Floats]:
+    """The sum of the values by arm and key over the rows up to each end, shape (2, *shape)."""
+    size = prod(shape)
+    places, sums = arms * size + keys, np.zeros(2 * size)
+    for start, end in pairwise(ends):
+        sums += np.bincount(places[start:end], values[start:end], minlength=2 * size)
+        yield sums.reshape(2, *shape)
 
 
 def _sums(sums: type[MetricSums], buckets: NDArray[Any], keys: NDArray[Any], values: Floats) -> MetricSums:

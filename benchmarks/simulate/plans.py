@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from scipy.special import expit
 
+from benchmarks.simulate.lines import Lines
 from benchmarks.simulate.worlds import Floats, Integers
 from contender.contracts.feedback_service import Counts, DayPoint, Forecast, Verdict, VerdictStatus
 from contender.contracts.metrics import metric_named
@@ -241,3 +243,11 @@ def days_left(runs: int, *, cycle: int, day_scale: float = 0.0) -> tuple[str, bo
     room = 0.1 + 1.65 * 0.5 * (stated**-0.5 if stated < 200 else 0.0)  # noqa: PLR2004 - the runs of the figure
     came = f"decided before the stated day {before:.1%}, by its end {by:.1%} of {stated}"
     return f"{came}; wanted 50 % +- 10", abs(share - 0.5) <= room
+
+
+LINES: Lines = {
+    "planned rows": (plans, 100),
+    "days left, rows alone": (partial(days_left, cycle=0), 200),
+    "days left, whole weeks": (partial(days_left, cycle=7), 200),
+    "days left, days that vary": (partial(days_left, cycle=7, day_scale=0.04), 200),
+}

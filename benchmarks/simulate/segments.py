@@ -1,9 +1,11 @@
 """Segments and trends: what is found where nothing differs, and what is missed where something does."""
 
+from functools import partial
 from math import sqrt
 
 import numpy as np
 
+from benchmarks.simulate.lines import RUNS, Lines
 from benchmarks.simulate.worlds import Floats
 from services.feedback_service.domain.constancy import constancy
 from services.feedback_service.domain.segments import compare_groups, find
@@ -73,3 +75,13 @@ def constant(runs: int, *, weekdays: float = 0.0, spread: float = 0.0, days: int
         hits += change_p(random, effects) < ALPHA
     limit = ALPHA + 1.65 * sqrt(ALPHA * (1.0 - ALPHA) / runs)
     return f"flagged in {hits / runs:.1%}; wanted <= 5 %", hits / runs <= limit
+
+
+LINES: Lines = {
+    "50 segments alike": (null_segments, RUNS),
+    "one of 10 segments harmed by 16 points": (harmed_segment, RUNS),
+    "4 points fading over 4 weeks": (decay, RUNS),
+    "4 points all along": (constant, RUNS),
+    "4 points all along, but at weekends": (partial(constant, weekdays=0.1), RUNS),
+    "4 points, and 2 of each day": (partial(constant, spread=0.02), RUNS),
+}

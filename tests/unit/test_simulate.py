@@ -1,14 +1,19 @@
 """The simulation, in small: it runs, and the worlds that break a naive verdict do not break this one."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from benchmarks.simulate import flights
+from benchmarks.simulate import flights, looks, worlds
 from benchmarks.simulate.__main__ import line, main
 from benchmarks.simulate.flights import Flights
 from benchmarks.simulate.pairs import Values, rows_to_decide, verdict_on_days
 from benchmarks.simulate.plans import WORLDS, days_left, planned_rows
 from contender.extras import MissingExtraError
+from services.feedback_service.domain.confidence import half_width
+from services.feedback_service.domain.sums import sums_of
+from services.feedback_service.domain.sums.metric_sums import LabelledRows
 
 QUICK = (
     "effects of days, nil on average",
@@ -110,3 +115,24 @@ def test_a_pair_is_decided_at_the_first_look_that_excludes_zero():
     values = Values(random.normal(-0.5, 1.0, 2_000), random.integers(0, 200, 2_000))
     assert rows_to_decide(values, [50, 99, 500, 2_000]) == (500, -1.0)
     assert rows_to_decide(Values(values.values * 0.0, values.buckets), [500, 2_000]) == (np.inf, 0.0)
+
+
+@pytest.mark.parametrize("metric", looks.deciding_metrics("binary"), ids=lambda metric: metric.name)
+def test_sums_added_up_as_arrays_say_the_same_as_those_of_the_service(metric):
+    rows, sums = worlds.independent(np.random.default_rng(5), certain=0.001), sums_of(metric)
+    arms = []
+    for arm in (0, 1):
+        chosen = rows.arms == arm
+        buckets = rows.buckets[chosen].astype(np.uint8)
+        given = LabelledRows(rows.task, rows.outcomes[chosen], rows.scores[chosen], None, buckets)
+        totals = Counter()
+        for key, value in zip(*map(np.ndarray.tolist, sums.additions(metric, given)), strict=True):
+            totals[key] += value
+        arms.append(sums.read(Counter(buckets.tolist()), totals))
+    effect = sums.compare([(arms[0], arms[1])]).effect
+    end, last = list(looks.row_looks(rows, metric))[-1]
+    assert end == last.n == len(rows.arms)
+    assert last.estimate == pytest.approx(effect.value)
+    assert last.high - last.estimate == pytest.approx(
+        float(half_width(effect.standard_error, effect.n, alpha=looks.ALPHA, tuning_n=looks.TUNING_N))
+    )

@@ -28,8 +28,8 @@ from services.feedback_service.domain.constancy import constancy, week_by_week
 from services.feedback_service.domain.day_sequence import day_by_day, whole_days
 from services.feedback_service.domain.design import ExperimentDesign, design_of
 from services.feedback_service.domain.findings import verdict_with_events
-from services.feedback_service.domain.formulas import value_curves
 from services.feedback_service.domain.forecasting import forecast_of, with_forecast
+from services.feedback_service.domain.formulas import value_curves
 from services.feedback_service.domain.memory import Memory
 from services.feedback_service.domain.merging import Arm, Arms, Tally, merged_arms, watermark_of
 from services.feedback_service.domain.sentences import Waiting
