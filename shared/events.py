@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from contender.contracts.feature_service import EntityEvent as EntityEvent  # noqa: PLC0414 - an event as those here
+from contender.contracts.limits import UNDECLARED_EARLY_S
 from contender.contracts.metrics import LOG_LOSS_CLIP
 from contender.contracts.tasks import TaskName
 from contender.contracts.values import ClockName, FeedbackKind, Missing, Outcome, Scalar, Score
@@ -39,7 +40,7 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     epoch: int = 0
     window_s: float = 0.0
     missing: Missing = "excluded"
-    early_s: float = 2.0
+    early_s: float = UNDECLARED_EARLY_S
     clock: ClockName = "event"
     time_zone: str = "UTC"
     log_loss_clip: float = LOG_LOSS_CLIP

@@ -223,8 +223,13 @@ def _stated(course: _Course, cycle: int, at: int) -> Forecast | None:
     assessment = Assessment(
         challenger="challenger",
         contest=Contest(champion="champion", challenger="challenger", metric="accuracy", lower_is_better=False),
-        evidence=evidence, verdict=verdict, failures=[], effects={}, memory=ChallengerMemory(),
-    )  # fmt: skip
+        evidence=evidence,
+        verdict=verdict,
+        failures=[],
+        effects={},
+        segments=[],
+        memory=ChallengerMemory(),
+    )
     return forecast_of(given, assessment, verdict, _timeline(course, cycle, at))
 
 

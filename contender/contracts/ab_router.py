@@ -98,7 +98,7 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
     guardrails: Annotated[list[Guardrail], msgspec.Meta(extra_json_schema={"maxItems": limits.GUARDRAILS})] = []
     window_s: Annotated[float, _between(limits.WINDOWS_S)]
     missing: Missing = "excluded"
-    early_s: Annotated[float, _between(limits.EARLY_S)] = 2.0
+    early_s: Annotated[float, _between(limits.EARLY_S)] = limits.UNDECLARED_EARLY_S
     clock: ClockName = "wall"
     time_zone: str = "UTC"
     cycle_days: Annotated[int, _between(limits.CYCLE_DAYS)] = 7

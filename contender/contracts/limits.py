@@ -34,6 +34,11 @@ MARGINS = (0.0, 1e12)
 HORIZON_ROWS = (200, 10**9)
 GUARDRAILS = 10
 EARLY_S = (0.0, 86_400.0)
+UNDECLARED_EARLY_S = 2.0
+"""How long before its prediction an outcome may be known where nothing is declared.
+
+It never changes: stored revisions, frames and entries that leave it out mean this.
+"""
 CLIPS = (1e-15, 0.1)
 REASON_CHARACTERS = 500
 SEGMENTS = 10

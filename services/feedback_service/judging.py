@@ -1,9 +1,9 @@
 """Looks at experiments again and again, and keeps what it finds: memories, verdicts as events, and vintages."""
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from contender.contracts.ab_router import ExperimentRevision
 from contender.contracts.feedback_service import Results, VerdictEvent
 from services.feedback_service.domain.clocks import IDLE_S
+from services.feedback_service.domain.fingerprints import fingerprint
 from services.feedback_service.domain.memory import Memory
 from services.feedback_service.domain.results import Look, results_of
 from services.feedback_service.domain.snapshots import PartitionSnapshot
@@ -85,7 +86,8 @@ class Judge:
     vintage_interval_s: float
     make_look: LookAt = results_of
     _last_name: str = ""
-    _fingerprints: dict[str, bytes] = field(default_factory=dict)
+    _looked_at: dict[str, tuple[bytes, float]] = field(default_factory=dict)
+    """By experiment the fingerprint of the last look, and when the same is looked at again."""
     _settled: dict[str, int] = field(default_factory=dict)
     _unannounced_since: dict[str, float] = field(default_factory=dict)
     _failing: set[str] = field(default_factory=set)
@@ -142,8 +144,9 @@ class Judge:
         snapshots = await self.snapshots.read(name)
         if len(snapshots) < self.partitions:
             return
-        fingerprint = await asyncio.to_thread(_fingerprint, revision, snapshots)
-        if fingerprint == self._fingerprints.get(name) and not _is_overdue(revision, now):
+        current = await asyncio.to_thread(fingerprint, name, revision, snapshots)
+        last, again_at = self._looked_at.get(name, (b"", inf))
+        if current == last and now < again_at:
             return
         read = await self.verdicts.memory(name)
         look = await asyncio.to_thread(self.make_look, name, revision, snapshots, now, read.memory)
@@ -154,9 +157,10 @@ class Judge:
         vintage = self._vintage_of(look, read, revision, now, is_settled=is_settled)
         has_changed = vintage is not None or look.memory != read.memory
         if has_changed and not await self._write(name, read, look.memory, vintage):
-            self._fingerprints.pop(name, None)  # another worker was faster: its memory is read next time
+            self._looked_at.pop(name, None)  # another worker was faster: its memory is read next time
             return
-        self._fingerprints[name] = fingerprint
+        kept_at = read.vintage_at if vintage is None else now
+        self._looked_at[name] = current, self._again_at(revision, kept_at, now)
         if revision is not None and is_settled:
             self._settled[name] = revision.revision
         _report(new_events(read, look.memory))
@@ -177,6 +181,12 @@ class Judge:
             is_due |= now >= last_at + self.vintage_interval_s
         return Vintage(now, msgspec.json.encode(look.results)) if is_due else None
 
+    def _again_at(self, revision: ExperimentRevision | None, kept_at: float | None, now: float) -> float:
+        """When a look at the same is to be kept: as a later vintage than `kept_at`, or the last one when stopped."""
+        if revision is not None and revision.status == "stopped":
+            return min((moment for moment in _settles_at(revision) if moment > now), default=inf)
+        return inf if kept_at is None or kept_at >= now else kept_at + self.vintage_interval_s
+
     async def _send_events(self) -> None:
         """Send what is not known to be on the topic, in order; a failure leaves the rest for the next time."""
         for event in await self.verdicts.unsent(EVENTS_AT_ONCE):
@@ -193,29 +203,20 @@ def _report(events: Sequence[VerdictEvent]) -> None:
         logger(__name__).info("a verdict was found", kind=event.kind, **about)
 
 
-def _fingerprint(revision: ExperimentRevision | None, snapshots: Sequence[PartitionSnapshot]) -> bytes:
-    """A digest of everything that a look depends on, but for its time."""
-    digest = hashlib.blake2b(msgspec.json.encode(revision), digest_size=16)  # whose numbers may be of any size
-    for snapshot in snapshots:
-        digest.update(msgspec.msgpack.encode((snapshot.status.caught_up_at, snapshot.groups)))
-    return digest.digest()
-
-
 def _is_settled(revision: ExperimentRevision, results: Results, now: float) -> bool:
     """Whether no later look at a stopped experiment can find anything, or it has had its time."""
     if revision.status != "stopped":
         return False
     has_all_verdicts = bool(results.verdicts) and all(verdict.decided_at is not None for verdict in results.verdicts)
     has_matured = all(variant.matured == variant.n for variant in results.variants)
-    is_past = now > _last_window_ends(revision) + (LAST_DAY_S if revision.cycle_days else SETTLING_S)
-    return has_all_verdicts or (has_matured and is_past) or _is_overdue(revision, now)
+    settles_at, given_up_at = _settles_at(revision)
+    return has_all_verdicts or (has_matured and now >= settles_at) or now >= given_up_at
 
 
-def _is_overdue(revision: ExperimentRevision | None, now: float) -> bool:
-    """Whether an experiment stopped so long ago that one more look is the last."""
-    if revision is None or revision.status != "stopped":
-        return False
-    return now > _last_window_ends(revision) + LONGEST_SETTLING_S
+def _settles_at(revision: ExperimentRevision) -> tuple[float, float]:
+    """When a stopped experiment whose rows have matured is looked at for the last time, and when any other one is."""
+    ends_at = _last_window_ends(revision)
+    return ends_at + (LAST_DAY_S if revision.cycle_days else SETTLING_S), ends_at + LONGEST_SETTLING_S
 
 
 def _last_window_ends(revision: ExperimentRevision) -> float:

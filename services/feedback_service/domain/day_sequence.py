@@ -57,7 +57,7 @@ def whole_days(
     """
     if watermark is None or not seen:
         return range(0)
-    reached = _day_of(watermark - window_s - max(SHORTEST_COHORT_S, window_s / COHORTS_PER_WINDOW), time_zone)
+    reached = reached_day(watermark, window_s, time_zone)
     if reached is None:
         return range(0)
     first, end = min(seen), reached  # the day that has been reached has not ended
@@ -68,6 +68,11 @@ def whole_days(
         ends = None if stopped_at is None else _day_of(stopped_at + HALF_HOUR_S, time_zone)
         end = end if ends is None else min(end, ends)
     return range(first, max(first, end))
+
+
+def reached_day(watermark: float, window_s: float, time_zone: ZoneInfo) -> int | None:
+    """The number of the day before which all days have ended and matured; None beyond the calendar."""
+    return _day_of(watermark - window_s - max(SHORTEST_COHORT_S, window_s / COHORTS_PER_WINDOW), time_zone)
 
 
 def _day_of(seconds: float, time_zone: ZoneInfo) -> int | None:

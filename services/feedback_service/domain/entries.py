@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contender.contracts.formula import FormulaError
-from contender.contracts.limits import CLIPS, ERROR_LIMITS, SEGMENTS
+from contender.contracts.limits import CLIPS, ERROR_LIMITS, SEGMENTS, UNDECLARED_EARLY_S
 from contender.contracts.tasks import TaskName, task_named
 from contender.contracts.values import ClockName, Missing, Outcome, Scalar
 from services.feedback_service.domain.days import day_numbers, is_time_zone, utc_offsets
@@ -94,7 +94,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     width: int = 0
     degraded: bytes = b""
     label: bytes = b""
-    early_s: float = 2.0
+    early_s: float = UNDECLARED_EARLY_S
     label_range: tuple[float, float] | None = None
     clock: ClockName = "event"
     time_zone: str = "UTC"

@@ -190,7 +190,7 @@ class World:
         }
         return Judge(**{**parts, **changes})
 
-    async def publish(self, rows: int, name: str = "e") -> None:
+    async def publish(self, rows: int, name: str = "e", watermark: float = 1.0) -> None:
         cohort = CohortSnapshot(0.0, Counts(predictions=rows), {}, SumsSnapshot(), SumsSnapshot())
         group = GroupSnapshot(
             experiment=name,
@@ -202,12 +202,13 @@ class World:
             model="m",
             versions=["v2"],
             probability=0.5,
-            watermark=1.0,
+            watermark=watermark,
             cohorts=[],
         )
         header = GroupHeader(group, ["0:g"])
         await self.snapshots.write(ExperimentUpdate(0, name, [header], {"0:g": cohort}, [], complete=True))
-        await self.snapshots.write_status(PartitionStatus(0, {}, Counts(), self.clock.now()))
+        now = self.clock.now()
+        await self.snapshots.write_status(PartitionStatus(0, {}, Counts(), now, caught_up_at=now))
 
 
 @pytest.fixture
@@ -272,6 +273,17 @@ async def test_what_has_not_changed_is_not_looked_at_again(world: World):
     await judge.look()
     assert len(world.looks.made) == 2
     assert (await world.verdicts.memory("e")).version == 1  # nothing else to remember
+
+
+async def test_an_idle_experiment_is_looked_at_once_a_day_and_for_its_last_vintage(world: World):
+    judge = world.judge()
+    for tick in range(2 * 24 * 60):
+        await world.publish(100 if tick < 5 else 101, watermark=world.clock.now())
+        await judge.look()
+        world.clock.advance(60.0)
+    rows = [seen for _, seen, _ in world.looks.made]
+    assert rows == [100, 101, 101, 101, 101]  # the first, what came, the vintage of that an hour later, and two days
+    assert b"101 rows" in (await world.verdicts.vintage("e", 10_000.0 + 3600.0) or b"")
 
 
 async def test_a_new_process_goes_on_from_what_is_kept(world: World, tmp_path):
@@ -482,6 +494,13 @@ async def test_a_stopped_experiment_is_looked_at_until_its_last_day_may_be_whole
     assert await looks_made(world, judge, lambda tick: 10 + tick, 5, 30_000.0) == 5
     world.clock.at = 10_060.0 + LAST_DAY_S + 1.0
     assert await looks_made(world, judge, lambda tick: 20 + tick, 5, 1.0) == 1
+
+
+async def test_a_stopped_experiment_without_news_is_settled_all_the_same(world: World):
+    judge = world.judge()
+    world.experiments.put(stopped())
+    assert await looks_made(world, judge, lambda _: 10, 20, 10.0) == 2  # at once, and for its last vintage
+    assert (await world.verdicts.memory("e")).vintage_at == pytest.approx(10_000.0 + 60.0 + SETTLING_S)
 
 
 async def test_rows_that_are_on_their_way_when_an_experiment_stops_are_waited_for(world: World):

@@ -187,7 +187,11 @@ class World:
 
     def look(self, matured: Rows, now: float = LATE_ENOUGH, **seen) -> Look:
         """Look at the rows, and remember the look."""
-        look = results_of("e", self.revision, [self.snapshot(matured, **seen)], now, self.memory)
+        return self.look_at([self.snapshot(matured, **seen)], now)
+
+    def look_at(self, snapshots: Sequence[PartitionSnapshot], now: float = LATE_ENOUGH) -> Look:
+        """Look at what was published, and remember the look."""
+        look = results_of("e", self.revision, snapshots, now, self.memory)
         assert look is not None
         self.memory = msgspec.msgpack.decode(msgspec.msgpack.encode(look.memory), type=Memory)
         return look
