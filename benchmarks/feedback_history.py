@@ -48,15 +48,16 @@ _MEGABYTE = 2**20
 
 @dataclass
 class History:
-    """Makes frames whose rows lie as far apart as traffic with OPEN_ROWS in its window."""
+    """Makes frames whose rows lie as far apart as traffic with `open_rows` in its window."""
 
     rows: int
     labelled: float
+    open_rows: int = OPEN_ROWS
     chance: random.Random = field(default_factory=lambda: random.Random(7))  # noqa: S311 - data, no secret
 
     def frames(self) -> Iterator[tuple[int, str, bytes, bytes | None]]:
         """Shard, frame id, predictions and perhaps feedback of each frame."""
-        step = WINDOW_S / OPEN_ROWS
+        step = WINDOW_S / self.open_rows
         began = time.time() - self.rows * step
         for number in range(self.rows // FRAME_ROWS):
             at = began + number * FRAME_ROWS * step
