@@ -8,6 +8,7 @@ control of the same run are printed below: the machine may be shared.
 import argparse
 import asyncio
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def main() -> None:
     parser.add_argument("--only", choices=list(TARGETS), action="append", help="one figure alone; may be repeated")
     parser.add_argument("--quick", action="store_true", help="everything ten times smaller, for trying")
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
     measured = measure(arguments.only or list(TARGETS), QUICK if arguments.quick else 1)
+    measured |= {"load_average_before": load, "load_average_after": os.getloadavg()[0], "cores": os.cpu_count()}
     for name, (sign, target) in TARGETS.items():
         value = measured.get(name)
         shown = "-" if value is None else f"{value:,.2f}"

@@ -25,7 +25,7 @@ from shared.topics import FEEDBACK, PREDICTIONS
 
 FRAME_ROWS = 100
 PARTITIONS = 4
-FRAMES = 5_000
+FRAMES = 2_000
 FLUSH_S, PUBLISH_S = 1.0, 0.5
 """How often the worker flushes and publishes, by its own defaults."""
 

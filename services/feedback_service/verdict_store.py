@@ -125,7 +125,14 @@ class VerdictEventRow(SQLModel, table=True):
 
 
 class VerdictVintageRow(SQLModel, table=True):
-    """One vintage; `results` are compressed by zlib."""
+    """One vintage; `results` are compressed by zlib.
+
+    None is ever deleted. `?as_of=` answers the newest one at or before a time, and for any time that has come it
+    answers the same bytes for ever: without a vintage the times up to the next one would get the answer before it.
+    A vintage takes 2 to 3 kB for two variants and a month of days, 5 kB for 84 days, 12 kB with four variants, and
+    15 kB after a year. One an hour comes to 20 to 50 MB a year for an experiment with two variants, 110 MB with four.
+    An experiment without news gets none, and `vintage_interval_s` says how many the others get.
+    """
 
     __tablename__ = "verdict_vintage"
     __table_args__ = (UniqueConstraint("experiment", "at"),)
