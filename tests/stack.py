@@ -38,7 +38,9 @@ class Stack:
 
     @property
     def settings(self) -> StackSettings:
-        ports = {f"{name.lower()}_port": int(self.environment[f"CONTENDER_{name}_PORT"]) for name in NAMES}
+        ports: dict[str, Any] = {
+            f"{name.lower()}_port": int(self.environment[f"CONTENDER_{name}_PORT"]) for name in NAMES
+        }
         return StackSettings(home=self.home, **ports)
 
     @property

@@ -13,11 +13,12 @@ from scipy.stats import rankdata
 from benchmarks.simulate.worlds import Days, DelayedRows, Floats, Integers, Rows
 from contender.contracts.metrics import LABELLED, Metric, metric_named, metrics_of
 from contender.contracts.tasks import task_named
-from services.feedback_service.domain.checks import MIN_COVERAGE, MIN_EFFECTIVE_BUCKETS
+from services.feedback_service.domain.checks import MIN_COVERAGE
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
 from services.feedback_service.domain.day_sequence import cycle_effects, day_sequence
 from services.feedback_service.domain.memory import RunningSequence
 from services.feedback_service.domain.split import BLOCKING_P, MIN_MATURED_ROWS, label_arrival
+from services.feedback_service.domain.spreads import MIN_EFFECTIVE_BUCKETS
 from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.sums.estimates import Estimate
 from services.feedback_service.domain.sums.mean import ClusteredSums

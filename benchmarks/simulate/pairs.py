@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.simulate.looks import ALPHA, TUNING_N, first_verdict
 from benchmarks.simulate.worlds import Floats, Integers
-from services.feedback_service.domain.checks import spread_of
 from services.feedback_service.domain.confidence import ConfidenceSequence, confidence_sequence
+from services.feedback_service.domain.spreads import spread_of
 from services.feedback_service.domain.sums.mean import ClusteredSums
 from services.feedback_service.domain.sums.metric_sums import DayTotals
 from services.feedback_service.domain.sums.units import BUCKETS

@@ -20,7 +20,7 @@ from contender.contracts.metrics.fallback_rate import FALLBACK_RATE
 from contender.contracts.metrics.latency import LATENCY
 from contender.contracts.metrics.latency_p95 import LATENCY_P95
 from contender.contracts.metrics.log_loss import LOG_LOSS
-from contender.contracts.metrics.metric import LABELLED, LOG_LOSS_CLIP, SERVED, Metric, ServedRows, spelling_of
+from contender.contracts.metrics.metric import LABELLED, LOG_LOSS_CLIP, MEAN, SERVED, Metric, ServedRows, spelling_of
 from contender.contracts.metrics.rating import RATING
 from contender.contracts.metrics.reward import REWARD
 from contender.contracts.metrics.squared_error import SQUARED_ERROR, WINSORISED_SQUARED_ERROR
@@ -31,6 +31,7 @@ from contender.contracts.values import OUTCOME, FeedbackKind
 __all__ = [
     "LABELLED",
     "LOG_LOSS_CLIP",
+    "MEAN",
     "METRICS",
     "SERVED",
     "VALUE",

@@ -27,7 +27,6 @@ from services.feedback_service.domain.keys import (
     total_key,
     watermark_key,
 )
-from services.feedback_service.domain.labelling import served_rows
 from services.feedback_service.domain.marks import Marks
 from services.feedback_service.domain.pairs import Pairs, Served
 from services.feedback_service.domain.publishing import PendingUpdates
@@ -209,7 +208,8 @@ class PartitionAggregates:
         self._pending.change(experiment.name)
         buckets, degraded = block.buckets, block.degraded_rows
         for number, day, rows in row_groups(block, group.width_s):
-            served = served_rows(block, rows)
+            source = Served(block, frame.offset, experiment.segments)
+            served = source.answered(rows)
             for key, cell in self._targets(group, number, day):
                 if frame.offset <= cell.predictions_mark:
                     continue
@@ -225,7 +225,6 @@ class PartitionAggregates:
                     (index, reported[index].at(first + index, mark) if index in reported else RowReports())
                     for index in indexes
                 ]
-                source = Served(block, frame.offset, experiment.segments)
                 cell.add(1, source.label(histories), segments=_has_segments(key))
                 cell.add_served(served)
                 self._change_cell(group, key)

@@ -12,7 +12,7 @@ from contender.contracts.feedback_service import Sequence as DaySequence
 from contender.contracts.metrics import Metric
 from contender.contracts.metrics.metric import MEAN
 from services.feedback_service.domain.bounds import worst_case
-from services.feedback_service.domain.checks import CheckResults, are_enough, check, spreads_of
+from services.feedback_service.domain.checks import CheckResults, check
 from services.feedback_service.domain.comparing import Compared
 from services.feedback_service.domain.day_sequence import cycle_effects, cycles_wanted, day_sequence
 from services.feedback_service.domain.design import ExperimentDesign
@@ -23,6 +23,7 @@ from services.feedback_service.domain.multiplicity import holm
 from services.feedback_service.domain.segments import harmed_segment, look_at_segments, segment_effects
 from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, among, report_words
 from services.feedback_service.domain.sequences import Intervals, RowLook, Spending, both_sides, look_at_rows
+from services.feedback_service.domain.spreads import are_enough, spreads_of
 from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.verdicts import Evidence, Harm, judge, standing_failures
 

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 from math import hypot
 
-from contender.contracts.metrics import LABELLED, Metric
-from contender.contracts.metrics.metric import MEAN
+from contender.contracts.metrics import LABELLED, MEAN, Metric
 from services.feedback_service.domain.confidence import confidence_sequence
 from services.feedback_service.domain.merging import Arm
 from services.feedback_service.domain.sequences import LookAt
 from services.feedback_service.domain.split import BLOCKING_P, BLOCKING_TUNING_N
-from services.feedback_service.domain.sums import MetricSums, sums_of
+from services.feedback_service.domain.sums import DayTotals, MetricSums, sums_of
 from services.feedback_service.domain.sums.estimates import Estimate
 from services.feedback_service.domain.sums.mean import ClusteredSums, mean_of_differences, zeros_by_day
-from services.feedback_service.domain.sums.metric_sums import DayTotals
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from contender.contracts.values import ClockName, Missing, Outcome, Scalar
 from services.feedback_service.domain.days import day_numbers, is_time_zone, utc_offsets
 from services.feedback_service.domain.formulas import formula_of, row_value
 from services.feedback_service.domain.keys import with_expiry, without_expiry
-from services.feedback_service.domain.segment_values import Column, segment_column
+from services.feedback_service.domain.segment_values import Column, note_values, segment_column
 from services.feedback_service.domain.sums.units import unit_buckets
 from shared.events import PredictionBlock, PredictionFrame, UnansweredBlock
 
@@ -201,6 +201,10 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
             return True
         low, high = self.label_range or (-inf, inf)
         return low <= value <= high and abs(value - float(self.scores[index])) <= LARGEST_ERROR
+
+    def note_segments(self, known: dict[str, list[str]]) -> None:
+        """Add the values of the segments to those that are known."""
+        note_values(known, self.segments)
 
     @property
     def degraded_rows(self) -> NDArray[np.bool_]:

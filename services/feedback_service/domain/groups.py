@@ -13,7 +13,6 @@ from contender.contracts.values import ClockName, Missing
 from services.feedback_service.domain.entries import BlockEntry
 from services.feedback_service.domain.keys import GROUP_BYTES
 from services.feedback_service.domain.pairs import Pairs
-from services.feedback_service.domain.segment_values import note_values
 from services.feedback_service.domain.snapshots import GroupSnapshot
 
 COHORTS_PER_WINDOW = 24
@@ -168,7 +167,7 @@ class Experiment:
     def add_group(self, block: BlockEntry) -> Group:
         """The group of a block that is recorded now; the experiment's clock, time zone and segments are noted."""
         self.clock, self.time_zone = block.clock, block.time_zone
-        note_values(self.segments, block.segments)
+        block.note_segments(self.segments)
         return self.group(block)
 
     @property

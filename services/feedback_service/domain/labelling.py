@@ -9,6 +9,7 @@ import numpy as np
 
 from contender.contracts.metrics import (
     LABELLED,
+    MEAN,
     SERVED,
     VALUE,
     ServedRows,
@@ -16,7 +17,6 @@ from contender.contracts.metrics import (
     metric_about,
     metrics_of,
 )
-from contender.contracts.metrics.metric import MEAN
 from contender.contracts.tasks import task_named
 from contender.contracts.values import OUTCOME, FeedbackKind, Scalar
 from services.feedback_service.domain.entries import CONVERTING, SERVING, BlockEntry

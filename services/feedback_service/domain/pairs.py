@@ -16,8 +16,9 @@ from services.feedback_service.domain.entries import (
     storable,
 )
 from services.feedback_service.domain.keys import with_expiry, without_expiry
-from services.feedback_service.domain.labelling import RowChanges, differences, label_rows
+from services.feedback_service.domain.labelling import RowChanges, differences, label_rows, served_rows
 from services.feedback_service.domain.reports import RowReports
+from services.feedback_service.domain.sums.exact import ExactSums
 from shared.events import ShadowBlock
 
 
@@ -55,6 +56,10 @@ class Served:
     def label(self, rows: Sequence[tuple[int, RowReports]], *, metrics: bool = True) -> RowChanges:
         """As `label_rows`."""
         return label_rows(self.block, rows, self.known, metrics=metrics)
+
+    def answered(self, rows: Sequence[int]) -> ExactSums:
+        """As `served_rows`."""
+        return served_rows(self.block, rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from contender.contracts.feedback_service import Checks
-from services.feedback_service.domain.checks import CheckResults, Shares, Spread
+from services.feedback_service.domain.checks import CheckResults, Shares
 from services.feedback_service.domain.confidence import ConfidenceSequence
 from services.feedback_service.domain.memory import RunningSequence
 from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, duration, moment, p
 from services.feedback_service.domain.sequences import Intervals, RowLook
+from services.feedback_service.domain.spreads import Spread
 from services.feedback_service.domain.verdicts import Evidence, judge
 
 LOG_LOSS = Contest(champion="v1", challenger="v2", metric="log loss", lower_is_better=True)

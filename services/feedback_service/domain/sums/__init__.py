@@ -6,10 +6,10 @@ from services.feedback_service.domain.sums.area import AreaUnderCurve
 from services.feedback_service.domain.sums.average_precision import AveragePrecision
 from services.feedback_service.domain.sums.calibration import CalibrationError
 from services.feedback_service.domain.sums.mean import ClusteredSums
-from services.feedback_service.domain.sums.metric_sums import MetricSums
+from services.feedback_service.domain.sums.metric_sums import DayTotals, MetricSums
 from services.feedback_service.domain.sums.percentile import LatencyPercentile
 
-__all__ = ["SUMS", "MetricSums", "sums_of"]
+__all__ = ["SUMS", "DayTotals", "MetricSums", "sums_of"]
 
 SUMS: dict[str, type[MetricSums]] = {
     MEAN: ClusteredSums,
