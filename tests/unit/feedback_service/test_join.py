@@ -474,7 +474,7 @@ def plain_outcomes(records: list[Record]):
     for _, _, _, frame in records:
         for event in frame.events if isinstance(frame, FeedbackFrame) else []:
             known = reports[event.frame_id, event.row]
-            if event.outcome != "neither":
+            if event.outcome != "neither" and event.kind == OUTCOME:
                 spelled = (event.given_at, event.outcome)
                 known[:] = [report for report in known if repr(report) != repr(spelled)] + [spelled]
 

@@ -8,7 +8,7 @@ from scipy.integrate import quad
 
 from contender.contracts.ab_router import Guardrail
 from contender.contracts.feedback_service import Results
-from contender.contracts.metrics import metrics_of
+from contender.contracts.metrics import LABELLED, metrics_of
 from contender.contracts.tasks import task_named
 from services.feedback_service.domain.memory import Memory
 from services.feedback_service.domain.results import results_of
@@ -27,7 +27,7 @@ def ledgers(task: str, some: Rows, values: np.ndarray) -> dict[str, SumsSnapshot
         groups = (of.bucket % 20).astype(np.uint8)
         labelled = LabelledRows(task, of.outcome, of.score, None, groups)
         totals = {}
-        for metric in metrics_of(task_named(task)):
+        for metric in (known for known in metrics_of(task_named(task), LABELLED) if not known.needs):
             keys, added = sums_of(metric).additions(metric, labelled)
             if metric.value_range is not None and metric.sums == "mean":
                 totals[metric.name] = dict(enumerate(np.bincount(keys, added, minlength=20).tolist()))
