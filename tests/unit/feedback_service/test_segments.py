@@ -125,7 +125,7 @@ def test_harm_in_one_segment_breaches_its_guardrail(segment, margin, status):
     verdict = look(world, published(world, *harmed())).verdict
     assert verdict.status == status
     if status == "stopped: guardrail":
-        sentence = "Stopped: challenger is worse than champion in Brier score where origin is JFK by more than 0.01: "
+        sentence = "Guardrail breached: challenger is worse than champion in Brier score where origin is JFK by more than 0.01: "
         assert verdict.sentence.startswith(sentence)
 
 
