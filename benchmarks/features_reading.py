@@ -198,14 +198,23 @@ def fill(stack: Stack) -> None:
         if redis.get("benchmark:filled"):
             return
         redis.set("benchmark:filled", 1)
+    fill_entities(stack.web.port)
+
+
+def fill_entities(port: int) -> None:
+    """Send events for every tile of the last 24 hours of every entity to the feature service on a port.
+
+    Raises:
+        RuntimeError: they do not get into the features.
+    """
     random = Random(SEED)  # noqa: S311 - numbers to measure with
     events = list(_events(random, time.time()))
     for start in range(0, len(events), _EVENTS_PER_CALL):
         some = {"events": events[start : start + _EVENTS_PER_CALL]}
-        frame_id = json.loads(Caller(stack.web.port, "POST", "/v1/events", some).call())["frame_ids"][0]
-        waiting = Caller(stack.web.port, "GET", f"/v1/frames/{frame_id}?wait_s={_WAIT_S}")
+        frame_id = json.loads(Caller(port, "POST", "/v1/events", some).call())["frame_ids"][0]
+        waiting = Caller(port, "GET", f"/v1/frames/{frame_id}?wait_s={_WAIT_S}")
         if not json.loads(waiting.call())["applied"]:
-            raise RuntimeError(f"events are not in the features after {_WAIT_S} s: see {stack.worker.log}")
+            raise RuntimeError(f"events are not in the features after {_WAIT_S} s: see the worker's log")
 
 
 def _events(random: Random, now: float) -> Iterator[Answer]:

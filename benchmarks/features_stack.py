@@ -32,7 +32,7 @@ _HIGHEST_PORT = 65_535 - _WORKER_ABOVE
 ProcessT = TypeVar("ProcessT", bound=ManagedProcess)
 
 
-class _Settings(StackSettings):
+class BenchmarkSettings(StackSettings):
     """The stack's settings with the one of the feature service that a benchmark needs."""
 
     features: str = Field(MODULE, description="Python module that holds the feature definitions.")
@@ -96,7 +96,7 @@ def open_stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="contender-benchmark-") as name, ExitStack() as cleanup:
         folder = Path(name)
         kafka_port, controller_port, valkey_port = free_ports(3)
-        settings = _Settings(
+        settings = BenchmarkSettings(
             home=folder,
             features=MODULE,
             kafka_port=kafka_port,

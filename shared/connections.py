@@ -288,6 +288,7 @@ def bounded_config(app: ASGIApp, limits: ConnectionLimits, **options: Any) -> uv
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody reads the client's address
         timeout_keep_alive=ceil(limits.idle_s),
         **options,
     )

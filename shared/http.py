@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -23,8 +23,8 @@ from shared.errors import NotFound, ProblemTable, ServiceError, shortened
 from shared.logs import logger
 from shared.openapi import Gate, openapi_document
 from shared.pages import mount_assets
-from shared.problems import OF_HTTP, describe, problem_response, renderers
-from shared.routes import Routes
+from shared.problems import OF_HTTP, Renderer, describe, problem_response, renderers
+from shared.routes import Routes, find
 from shared.settings import ServiceName, Settings
 
 Ready = Callable[[Mapping[str, Any]], Awaitable[list[str]]]
@@ -38,6 +38,43 @@ REQUEST_SECONDS = Histogram(
     ["method", "route", "status"],
     buckets=_BUCKETS_S,
 )
+
+
+class Application(FastAPI):
+    """A FastAPI application that answers its operations itself: FastAPI's layers take longer than a prediction does.
+
+    Pages, documents, and requests for no operation are FastAPI's.
+
+    Args:
+        parts: the operations.
+        options: FastAPI's own; an exception handler for Exception is among them.
+    """
+
+    def __init__(self, parts: Sequence[Routes], **options: Any) -> None:
+        super().__init__(**options)
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        found = find(self._parts, scope) if scope["type"] == "http" else None
+        if found is None:
+            await super().__call__(scope, receive, send)
+            return
+        started = time.perf_counter()
+        scope.update(app=self, path_params=found.parameters)
+        request = Request(scope, receive, send)
+        failure: Exception | None = None
+        try:
+            answer = await found.answer(request)
+        except Exception as error:  # noqa: BLE001 - each kind has its handler
+            handled = next(kind for kind in type(error).__mro__ if kind in self.exception_handlers)
+            failure = error if handled is Exception else None
+            render = cast("Renderer", self.exception_handlers[handled])
+            answer = await render(request, error)
+        await answer(scope, receive, send)
+        _seconds(scope["method"], found.path, answer.status_code).observe(time.perf_counter() - started)
+        if failure is not None:
+            raise failure  # the server logs its traceback
 
 
 def create_app(
@@ -66,7 +103,9 @@ def create_app(
         progress: counters by name, one of which moves while a worker makes progress.
     """
     table = ProblemTable({**OF_HTTP, **(problems or {})})
-    app = FastAPI(
+    parts = [*routes, _health(service, table, ready, remarks, progress)]
+    app = Application(
+        parts,
         title=title,
         version=release(),
         lifespan=lifespan,
@@ -76,7 +115,6 @@ def create_app(
         exception_handlers={ClientDisconnect: _note_disconnect, **renderers(table)},
     )
     app.add_middleware(_Measured)
-    parts = [*routes, _health(service, table, ready, remarks, progress)]
     operations = [operation for part in parts for operation in part.operations]
     app.openapi = lru_cache(1)(lambda: openapi_document(title, release(), operations, _gates(app)))  # type: ignore[method-assign]
     for part in parts:

@@ -44,6 +44,9 @@ _CHUNK_BYTES = 1024**2
 # How much of the journal is looked up in the topics at a time. When a session ends, it has sent the beginning of what
 # is not acknowledged: a chunk or little more.
 _WINDOW_BYTES = 64 * _CHUNK_BYTES
+LINGER_S = 0.05
+"""Seconds for which records are gathered: nobody waits for them, and a request to Kafka costs a prediction's time."""
+
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
 # A broker that is gone for longer than this fails the session, and the next one reconciles.
@@ -186,6 +189,7 @@ class Publisher:
                 self._idle.set()
                 self._set_stalled(stalled=False)
                 await self._journal.appended.wait()
+                await asyncio.sleep(LINGER_S)
                 continue
             records, end = [record for record, _ in chunk], chunk[-1][1]
             if present and end > looked_up:
@@ -199,6 +203,8 @@ class Publisher:
                     await self._set_aside(records[0], error, end)
                 raise  # a refusal leaves a gap in the producer's numbers, so a new session begins
             await self._acknowledge(end, {**self._at.offsets, **sent})
+            if end.segment == start.segment and end.byte - start.byte < _CHUNK_BYTES:
+                await asyncio.sleep(LINGER_S)
 
     def _read(self, start: Position, limit_bytes: int) -> list[tuple[JournalRecord, Position]]:
         return list(self._journal.read(start, limit_bytes))

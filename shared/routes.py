@@ -1,7 +1,8 @@
 """Routes made from operations: the body is read and the answer written as the contract says."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -9,13 +10,24 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from contender.contracts.operation import JSON, Operation
 from shared.bodies import read_body, read_query
 
 AnswerT = TypeVar("AnswerT")
 Endpoint = Callable[..., Awaitable[Any]]
+Answer = Callable[[Request], Awaitable[Response]]
 EndpointT = TypeVar("EndpointT", bound=Endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The route of a request: its path as the contract has it, what answers, and the path's parameters."""
+
+    path: str
+    answer: Answer
+    parameters: Mapping[str, str]
 
 
 class Routes:
@@ -31,6 +43,7 @@ class Routes:
     def __init__(self) -> None:
         self.routes: list[Route] = []
         self.operations: list[Operation[Any]] = []
+        self.answers: list[Answer] = []
 
     def serve(self, operation: Operation[Any], *, reads_body: bool = True) -> Callable[[EndpointT], EndpointT]:
         """Answer an operation's calls with the decorated function.
@@ -43,10 +56,21 @@ class Routes:
         def register(endpoint: EndpointT) -> EndpointT:
             self.operations.append(operation)
             answer = _answering(operation, endpoint, reads_body=reads_body)
+            self.answers.append(answer)
             self.routes.append(Route(operation.path, answer, methods=[operation.method], name=operation.id))
             return endpoint
 
         return register
+
+
+def find(parts: Sequence[Routes], scope: Scope) -> Found | None:
+    """The route of a request, None where no operation has its path and method."""
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    for part in parts:
+        for operation, route, answer in zip(part.operations, part.routes, part.answers, strict=True):
+            if operation.method == method and (match := route.path_regex.match(scope["path"])):
+                return Found(operation.path, answer, match.groupdict())
+    return None
 
 
 def json_response(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -64,9 +88,7 @@ def json_with_etag(request: Request, content: object) -> Response:
     return Response(body, headers={"ETag": etag}, media_type=JSON)
 
 
-def _answering(
-    operation: Operation[Any], endpoint: Endpoint, *, reads_body: bool
-) -> Callable[[Request], Awaitable[Response]]:
+def _answering(operation: Operation[Any], endpoint: Endpoint, *, reads_body: bool) -> Answer:
     reads_json = reads_body and operation.body is not None and operation.body_media_type == JSON
 
     async def answer(request: Request) -> Response:
