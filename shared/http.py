@@ -1,4 +1,4 @@
-"""How every service is an HTTP application, with health, metrics and problems, and how it calls other services."""
+"""How every service is an HTTP application, with health, metrics and problems."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -6,10 +6,8 @@ from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from typing import Any, cast
 
-import httpx
 import msgspec
 from fastapi import FastAPI
-from httpx_aiohttp import AiohttpTransport
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -25,7 +23,6 @@ from shared.openapi import Gate, openapi_document
 from shared.pages import mount_assets
 from shared.problems import OF_HTTP, Renderer, describe, problem_response, renderers
 from shared.routes import Routes, find
-from shared.settings import ServiceName, Settings
 
 Ready = Callable[[Mapping[str, Any]], Awaitable[list[str]]]
 Remarks = Callable[[Mapping[str, Any]], list[str]]
@@ -122,13 +119,6 @@ def create_app(
     app.include_router(docs_page(app.openapi))
     mount_assets(app)
     return app
-
-
-def service_client(settings: Settings, service: ServiceName, connections: int) -> httpx.AsyncClient:
-    """A client for calls to another service, on so many connections at most."""
-    # httpx's own transport spends three times as much processor time per call as aiohttp's.
-    transport = AiohttpTransport(limits=httpx.Limits(max_connections=connections))
-    return httpx.AsyncClient(base_url=settings.url(service), transport=transport)
 
 
 def _gates(app: FastAPI) -> list[Gate]:

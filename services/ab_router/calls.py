@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from time import monotonic
 from typing import Any, TypeVar
 
-import httpx
 import msgspec
 from prometheus_client import Counter
 
 from contender.contracts.operation import JSON, Operation
 from contender.contracts.problems import read_problem
 from services.ab_router.clients import CallError, QuestionRefusedError
+from shared.http_client import Answer, ServiceClient
 from shared.logs import logger
 
 _LOG = logger(__name__)
@@ -36,7 +37,7 @@ class Caller:
         body_limit_bytes: longest body that the service reads; a longer one is refused here, as the service would.
     """
 
-    def __init__(self, client: httpx.AsyncClient, service: str, timeout_s: float, body_limit_bytes: int) -> None:
+    def __init__(self, client: ServiceClient, service: str, timeout_s: float, body_limit_bytes: int) -> None:
         self._client = client
         self._service = service
         self._timeout_s = timeout_s
@@ -61,7 +62,7 @@ class Caller:
             CallError: no answer within the timeout, an error, or an answer of another shape.
         """
 
-        def read(answer: httpx.Response) -> ContentT:
+        def read(answer: Answer) -> ContentT:
             return check(msgspec.json.decode(answer.content, type=operation.answer))
 
         return await self.send(operation, read, body, None, **path)
@@ -69,14 +70,14 @@ class Caller:
     async def send(
         self,
         operation: Operation[Any],
-        read: Callable[[httpx.Response], ContentT],
+        read: Callable[[Answer], ContentT],
         body: object = None,
         headers: Mapping[str, str] | None = None,
         **path: str,
     ) -> ContentT:
         """As `call`, with headers, where `read` decodes the answer itself."""
-        content = None if body is None else msgspec.json.encode(body)
-        if content is not None and len(content) > self._body_limit_bytes:
+        content = b"" if body is None else msgspec.json.encode(body)
+        if len(content) > self._body_limit_bytes:
             message = (
                 f"a body of {len(content)} bytes is longer than the {self._body_limit_bytes} that {self._service} reads"
             )
@@ -85,22 +86,22 @@ class Caller:
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._client.request(
-                    operation.method,
-                    url,
-                    content=content,
-                    headers={"content-type": JSON, **(headers or {})},
-                    timeout=self._timeout_s,
+                    operation.method, url, content, {"content-type": JSON, **(headers or {})}
                 )
-            if answer.is_client_error and answer.status_code not in _NOT_ABOUT_THE_QUESTION:
-                self._note_answer(url)
-                raise self._refusal(answer)
-            if answer.is_error:
-                answer.raise_for_status()
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                self._note_error(url, answer)
             result = read(answer)
-        except (httpx.HTTPError, TimeoutError, msgspec.DecodeError, KeyError, ValueError, RecursionError) as error:
+        except (OSError, msgspec.DecodeError, KeyError, ValueError, RecursionError) as error:
             raise self._failure(url, error) from error
         self._note_answer(url)
         return result
+
+    def _note_error(self, url: str, answer: Answer) -> None:
+        """Raise what an answer means that is an error."""
+        if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR and answer.status not in _NOT_ABOUT_THE_QUESTION:
+            self._note_answer(url)
+            raise self._refusal(answer)
+        raise ValueError(f"status {answer.status} {_text(answer)[:_LOGGED_CHARACTERS]}")
 
     def _note_answer(self, url: str) -> None:
         self._is_silent = False
@@ -112,18 +113,21 @@ class Caller:
     def _failure(self, url: str, error: Exception) -> CallError:
         CALL_FAILURES.labels(self._service).inc()
         self._is_silent = True
-        body = error.response.text[:_LOGGED_CHARACTERS] if isinstance(error, httpx.HTTPStatusError) else ""
-        failure = CallError(f"{self._service}: {type(error).__name__} {error} {body}".strip())
+        failure = CallError(f"{self._service}: {type(error).__name__} {error}".strip())
         if url not in self._failing and len(self._failing) < _FAILING_LIMIT:
             self._failing.add(url)
             _LOG.warning("calls fail", service=self._service, path=url, error=str(failure))
         return failure
 
-    def _refusal(self, answer: httpx.Response) -> QuestionRefusedError:
+    def _refusal(self, answer: Answer) -> QuestionRefusedError:
         problem = read_problem(answer.content)
-        detail = problem.detail or answer.text
+        detail = problem.detail or _text(answer)
         if monotonic() - self._refusal_logged_at >= _REFUSAL_LINES_EVERY_S:  # bad rows must not flood the log
             self._refusal_logged_at = monotonic()
             shown = detail[:_LOGGED_CHARACTERS]
-            _LOG.info("a question is refused", service=self._service, status=answer.status_code, detail=shown)
-        return QuestionRefusedError(f"{self._service}: {detail}", answer.status_code, problem.errors)
+            _LOG.info("a question is refused", service=self._service, status=answer.status, detail=shown)
+        return QuestionRefusedError(f"{self._service}: {detail}", answer.status, problem.errors)
+
+
+def _text(answer: Answer) -> str:
+    return answer.content.decode(errors="replace")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import httpx
 import msgspec
 
 from contender.contracts import feature_service, inference_service
@@ -11,6 +10,7 @@ from contender.contracts.inference_service import ModelVersion, RowsQuestion, Sc
 from contender.contracts.values import Scalar
 from services.ab_router.calls import Caller
 from services.ab_router.clients import ServedFeatures, ViewInputs
+from shared.http_client import Answer, ServiceClient
 from shared.logs import logger
 
 _LOG = logger(__name__)
@@ -20,7 +20,7 @@ _NOT_MODIFIED = 304
 class HttpFeatures:
     """The feature service over HTTP."""
 
-    def __init__(self, client: httpx.AsyncClient, timeout_s: float, body_limit_bytes: int) -> None:
+    def __init__(self, client: ServiceClient, timeout_s: float, body_limit_bytes: int) -> None:
         self._caller = Caller(client, "feature_service", timeout_s, body_limit_bytes)
 
     async def view_inputs(self) -> dict[str, ViewInputs]:
@@ -50,7 +50,7 @@ class _UnreadVersions(msgspec.Struct):
 class HttpInference:
     """The inference service over HTTP."""
 
-    def __init__(self, client: httpx.AsyncClient, timeout_s: float, body_limit_bytes: int) -> None:
+    def __init__(self, client: ServiceClient, timeout_s: float, body_limit_bytes: int) -> None:
         self._caller = Caller(client, "inference_service", timeout_s, body_limit_bytes)
         self._versions: list[ModelVersion] = []
         self._etag = ""
@@ -76,8 +76,8 @@ class HttpInference:
         question = RowsQuestion(dict(inputs))
         return await self._caller.call(inference_service.PREDICT_ROWS, checked, question, model=model, version=version)
 
-    def _read_versions(self, answer: httpx.Response) -> list[ModelVersion]:
-        if answer.status_code != _NOT_MODIFIED:
+    def _read_versions(self, answer: Answer) -> list[ModelVersion]:
+        if answer.status != _NOT_MODIFIED:
             entries = msgspec.json.decode(answer.content, type=_UnreadVersions).versions
             self._versions = self._readable(entries)
             self._etag = answer.headers.get("etag", "")

@@ -12,6 +12,7 @@ from services.ab_router.settings import RouterSettings
 from shared import http
 from shared.background import run_every
 from shared.clock import SystemClock
+from shared.http_client import ServiceClient
 from shared.journal import Journal
 from shared.publisher import Publisher
 
@@ -41,8 +42,8 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
     with closing(Journal.open(folder / "journal", limit_bytes=settings.journal_limit_bytes)) as journal:
         publisher = Publisher.from_settings(journal, settings)
         async with (
-            http.service_client(settings, "feature_service", connections) as features_client,
-            http.service_client(settings, "inference_service", connections) as inference_client,
+            ServiceClient(settings.url("feature_service"), connections) as features_client,
+            ServiceClient(settings.url("inference_service"), connections) as inference_client,
             store.open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as experiment_store,
             publisher,
         ):
