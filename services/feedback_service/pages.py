@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import Request
 from starlette.responses import HTMLResponse
 
-from contender.contracts.feedback_service import Constancy, Effect, Forecast, Interval
+from contender.contracts.feedback_service import Constancy, Effect, Interval
 from contender.contracts.metrics import metric_named
 from services.feedback_service.domain.split import BLOCKING_P
 from services.feedback_service.drawings import axis, curve, value_curves
@@ -85,17 +85,6 @@ def over_time(found: Constancy, alpha: float) -> str:
     return f"The effect changes over the days, by {signed(found.change_per_day)} a day (p {chance(found.p)})."
 
 
-def ahead(forecast: Forecast) -> str:
-    """When a verdict may come, in words; nothing while that can't be said."""
-    if not forecast.reachable:
-        return "At this margin no verdict is in reach: the effect is too small."
-    if forecast.days_left is None or forecast.rows_left is None:
-        return ""
-    days = max(1, round(forecast.days_left))
-    left = "1 day" if days == 1 else f"{days:,} days"
-    return f"As likely as not a verdict comes within about {left}, after {forecast.rows_left:,} more rows."
-
-
 def corrected(effects: Mapping[str, Mapping[str, Effect]]) -> bool:
     """Whether the metrics that do not decide are corrected for their number."""
     return any(effect.corrected for by_metric in effects.values() for effect in by_metric.values())
@@ -116,7 +105,6 @@ pages = Pages(
         "check": check,
         "corrected": corrected,
         "over_time": over_time,
-        "ahead": ahead,
         "value_curves": value_curves,
         "segment": lambda name: quote(name, safe=""),
     },

@@ -13,13 +13,12 @@ from contender.contracts.feedback_service import (
     DayPoint,
     Effect,
     ExperimentSummary,
-    Forecast,
     Results,
     SegmentEffect,
 )
 from services.feedback_service.domain.split import BLOCKING_P
 from services.feedback_service.drawings import axis, curve, value_curves
-from services.feedback_service.pages import ahead, chance, check, duration, over_time, pages, state
+from services.feedback_service.pages import chance, check, duration, over_time, pages, state
 
 
 def effect(low: float | None, high: float | None, **changes) -> Effect:
@@ -65,19 +64,6 @@ def test_small_chances_are_not_zero_and_states_and_checks_are_words():
     assert check(None, "tail") == ("Late labels are alike: too early to say", False)
     assert check(1e-9, "arrival") == ("Labels do not arrive alike (p below 0.000001)", True)
     assert check(0.4, "unanswered") == ("Unanswered rows are alike", False)
-
-
-@pytest.mark.parametrize(
-    ("forecast", "words"),
-    [
-        (Forecast(), ""),
-        (Forecast(reachable=False), "At this margin no verdict is in reach: the effect is too small."),
-        (Forecast(1_200, 0.4), "As likely as not a verdict comes within about 1 day, after 1,200 more rows."),
-        (Forecast(12_000, 8.6), "As likely as not a verdict comes within about 9 days, after 12,000 more rows."),
-    ],
-)
-def test_what_lies_ahead_is_said_in_words(forecast, words):
-    assert ahead(forecast) == words
 
 
 def test_whether_the_effect_changes_is_said_in_words():
@@ -134,7 +120,6 @@ def test_a_page_shows_segments_weeks_pairs_values_and_what_lies_ahead():
             },
             weeks={"challenger": [DayPoint("2026-01-05", -0.1, -0.2, 0.05), DayPoint("2026-01-12", 0.1, None, None)]},
             constancy={"challenger": Constancy(0.002, 0.0286)},
-            forecast={"challenger": Forecast(12_000, 8.6)},
             value_curve={"champion": [CurvePoint(0.0, 1.0), CurvePoint(1.0, 2.0)]},
         )
     )
@@ -147,7 +132,6 @@ def test_a_page_shows_segments_weeks_pairs_values_and_what_lies_ahead():
         "2026-01-05 -0.1 -0.2 to +0.05",
         "2026-01-12 +0.1 none yet",
         "The effect changes over the days, by +0.0286 a day (p 0.002).",
-        "within about 9 days, after 12,000 more rows",
         "Value at other thresholds",
     ):
         assert present in words, present
