@@ -30,7 +30,7 @@ test: $(READY) ## run every test
 coverage: $(READY) ## run the unit tests and print the share of lines and branches that they reach
 	$(BIN)/python -m pytest --quiet --cov --cov-report=term tests/unit tests/contract
 
-simulate: $(READY) ## simulate the worlds that a verdict must withstand; some ten minutes
+simulate: $(READY) ## simulate the worlds that a verdict must withstand; some five minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.simulate
 
 check: $(READY) ## style, types, layout, dependencies and dead code

@@ -433,12 +433,13 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What became of predictions and of the reports on them. Every report is in exactly one of the last nine.
+    """What became of predictions and of the reports on them. Every report is in one of nine, from `labelled` on.
 
     `unanswered` rows were assigned a variant and got no prediction; `predictions` leaves them out.
     `unmatched` counts reports without a prediction, `no_experiment` (`outside` in JSON) those on predictions of no
     experiment, and `expired` late reports whose prediction had been deleted after its retention. `signals` are
-    ratings, rewards, conversions and complaints that count; `labelled` counts outcomes alone.
+    ratings, rewards, conversions and complaints that count; `labelled` counts outcomes alone. Of the refused reports
+    `early` are those from before their prediction, and `hidden` those on rows whose label does not count.
     """
 
     predictions: int = 0
@@ -454,6 +455,8 @@ class Counts(msgspec.Struct, frozen=True):
     no_experiment: int = msgspec.field(default=0, name="outside")
     expired: int = 0
     signals: int = 0
+    early: int = 0
+    hidden: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
         """The counts of both."""
@@ -462,7 +465,7 @@ class Counts(msgspec.Struct, frozen=True):
     @property
     def reports(self) -> int:
         """All reports that were applied."""
-        return sum(getattr(self, name) for name in self.__struct_fields__[4:])
+        return sum(getattr(self, name) for name in self.__struct_fields__[4:-2])
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from operator import itemgetter
 
 import msgspec
 
-from contender.contracts.feedback_service import Effect, SegmentEffect, Verdict, VerdictStatus
+from contender.contracts.feedback_service import Counts, Effect, SegmentEffect, Verdict, VerdictStatus
 from contender.contracts.feedback_service import Sequence as DaySequence
 from contender.contracts.metrics import Metric
 from contender.contracts.metrics.metric import MEAN
@@ -128,7 +128,7 @@ def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, d
         bounds=_bounds(design, compared, deciding, checks),
         harm=looks.harm,
         waiting=given.waiting,
-        refused=sum(arm.live.counts.refused for pair in compared.arms for arm in pair),
+        reports=sum((arm.live.counts for pair in compared.arms for arm in pair), Counts()),
     )
     verdict, failures = judge(contest, evidence), standing_failures(evidence)
     shown = not verdict.status.startswith("withheld: ") and not failures

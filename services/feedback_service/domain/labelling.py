@@ -39,7 +39,8 @@ class RowLabel:
     """The reports of one kind on a row at one look. `value` is what metrics take; None while no report counts.
 
     Every report is exactly one of: the label, a correction that another one overrode, late, refused, or a duplicate.
-    `late_value` is the newest of the late ones.
+    `late_value` is the newest of the late ones. Of the refused ones `early` are from before the prediction, and
+    `hidden` outcomes of a row that stands for none.
     """
 
     value: float | None = None
@@ -48,6 +49,8 @@ class RowLabel:
     refused: int = 0
     duplicates: int = 0
     late_value: float | None = None
+    early: int = 0
+    hidden: int = 0
 
 
 @dataclass(slots=True)
@@ -135,7 +138,7 @@ def _add_metrics(
 
 
 def _count(changes: RowChanges, label: RowLabel) -> None:
-    for name in ("corrections", "late", "refused", "duplicates"):
+    for name in ("corrections", "late", "refused", "duplicates", "early", "hidden"):
         changes.counts[name] += getattr(label, name)
 
 
@@ -154,14 +157,25 @@ def label_row(block: BlockEntry, index: int, reports: RowReports, kind: Feedback
         for position, report in enumerate(reports.kept)
         if report.kind == kind
     ]
-    counts = kind != OUTCOME or not block.weight or block.weights[index] > 0
-    valid = [value for value in values if counts and value[2] is not None and value[0] >= predicted_at - block.early_s]
+    if kind == OUTCOME and block.weight and not block.weights[index]:
+        hidden, duplicates = len(values) + reports.refused, reports.duplicates
+        return RowLabel(refused=hidden, duplicates=duplicates, hidden=hidden)
+    timed = [value for value in values if value[0] >= predicted_at - block.early_s]
+    valid = [value for value in timed if value[2] is not None]
     timely = [value for value in valid if value[0] <= predicted_at + block.window_s]
     late = [value for value in valid if value[0] > predicted_at + block.window_s]
     refused, duplicates = len(values) - len(valid), 0
     if kind == OUTCOME:
         refused, duplicates = refused + reports.refused, reports.duplicates
-    return RowLabel(_newest(timely), max(0, len(timely) - 1), len(late), refused, duplicates, _newest(late))
+    return RowLabel(
+        value=_newest(timely),
+        corrections=max(0, len(timely) - 1),
+        late=len(late),
+        refused=refused,
+        duplicates=duplicates,
+        late_value=_newest(late),
+        early=len(values) - len(timed),
+    )
 
 
 def _newest(values: Sequence[tuple[float, int, float | None]]) -> float | None:

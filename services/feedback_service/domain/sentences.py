@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil, exp, isfinite, log
 
-from contender.contracts.feedback_service import Forecast, VerdictStatus
+from contender.contracts.feedback_service import Counts, Forecast, VerdictStatus
 from contender.contracts.values import OUTCOME, FeedbackKind
 from services.feedback_service.domain.checks import MIN_COVERAGE, CheckResults
 from services.feedback_service.domain.confidence import ConfidenceSequence
@@ -87,12 +87,18 @@ def over_days(contest: Contest, days: DayCount) -> str:
     return f". Days are left out of account: {contest.cycle_reason.rstrip('.')}." if contest.cycle_reason else "."
 
 
-def refused(outcomes: int) -> str:
-    """How many outcomes were refused, and why; nothing where none were."""
-    if not outcomes:
+def refused(counts: Counts) -> str:
+    """How many reports were refused, and why; nothing where none were."""
+    if not counts.refused:
         return ""
-    words = "1 outcome was" if outcomes == 1 else f"{outcomes:,} outcomes were"
-    return f" {words} refused: not one that the model can mean, out of range, or from before its prediction."
+    words = "1 outcome was" if counts.refused == 1 else f"{counts.refused:,} outcomes were"
+    reasons = {
+        "that the model can't mean, out of range, or too many of a row": counts.refused - counts.early - counts.hidden,
+        "from before their prediction": counts.early,
+        "of rows whose label does not count": counts.hidden,
+    }
+    shown = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items() if number)
+    return f" {words} refused: {shown}."
 
 
 def waits(waiting: Waiting | None) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from contender.contracts.feedback_service import Verdict, VerdictEvent, VerdictStatus
+from contender.contracts.feedback_service import Counts, Verdict, VerdictEvent, VerdictStatus
 from contender.contracts.values import Hypothesis
 from services.feedback_service.domain import sentences
 from services.feedback_service.domain.checks import CheckResults
@@ -39,7 +39,7 @@ class Evidence:
         bounds: the worst case over missing labels, where they do not arrive alike.
         harm: the guardrail that is breached.
         waiting: the rows that have not matured.
-        refused: the outcomes of both variants that were refused.
+        reports: what became of the reports on both variants.
     """
 
     status: str = "running"
@@ -51,7 +51,7 @@ class Evidence:
     bounds: Bounds | None = None
     harm: Harm | None = None
     waiting: Waiting | None = None
-    refused: int = 0
+    reports: Counts = field(default_factory=Counts)
 
     @property
     def has_ended(self) -> bool:
@@ -65,7 +65,7 @@ def judge(contest: Contest, evidence: Evidence) -> Verdict:
     Its sentence ends with how many outcomes were refused, which may be what it lacks.
     """
     verdict = _judge(contest, evidence)
-    return msgspec.structs.replace(verdict, sentence=verdict.sentence + sentences.refused(evidence.refused))
+    return msgspec.structs.replace(verdict, sentence=verdict.sentence + sentences.refused(evidence.reports))
 
 
 def _judge(contest: Contest, evidence: Evidence) -> Verdict:

@@ -79,3 +79,13 @@ def test_an_outcome_is_converted_where_nothing_is_lost(outcome, classes, number)
 )
 def test_a_regressions_outcome_is_a_number_or_spells_one(outcome, value):
     assert REGRESSION.outcome_value(outcome, []) == value
+
+
+def test_refused_outcomes_are_told_apart_by_their_reason():
+    join = joined()
+    apply(join, predictions("f", block(rows=3, at=100.0, label_probability=[1.0, 0.0, 0.5])))
+    apply(join, feedback(("f", 0, 1, 90.0), ("f", 0, "odd", 120.0), ("f", 1, 1, 120.0), ("f", 2, 0, 120.0)))
+    (cohort,) = [cohort for group in numbers(join).groups for cohort in group.cohorts]
+    counts = cohort.counts
+    assert (counts.labelled, counts.refused, counts.early, counts.hidden) == (1, 3, 1, 1)
+    assert counts.reports == 4

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from contender.contracts.feedback_service import Checks
+from contender.contracts.feedback_service import Checks, Counts
 from services.feedback_service.domain.checks import CheckResults, Shares
 from services.feedback_service.domain.confidence import ConfidenceSequence
 from services.feedback_service.domain.memory import RunningSequence
@@ -83,13 +83,23 @@ def test_an_open_question_is_one_sentence_with_its_numbers() -> None:
     )
 
 
-@pytest.mark.parametrize(("refused", "words"), [(1, " 1 outcome was refused"), (1200, " 1,200 outcomes were refused")])
-def test_the_sentence_says_how_many_outcomes_were_refused_and_why(refused: int, words: str) -> None:
-    sentence = judge(LOG_LOSS, replace(ENOUGH, refused=refused)).sentence
-    assert sentence == (
-        f"{judge(LOG_LOSS, ENOUGH).sentence}{words}: not one that the model can mean, out of range, or from before its "
-        "prediction."
-    )
+@pytest.mark.parametrize(
+    ("reports", "words"),
+    [
+        (Counts(), ""),
+        (Counts(refused=1, early=1), " 1 outcome was refused: 1 from before their prediction."),
+        (
+            Counts(refused=1200, early=150, hidden=50),
+            (
+                " 1,200 outcomes were refused: 1,000 that the model can't mean, out of range, or too many of a row, "
+                "150 from before their prediction, 50 of rows whose label does not count."
+            ),
+        ),
+    ],
+)
+def test_the_sentence_says_how_many_outcomes_were_refused_and_why(reports: Counts, words: str) -> None:
+    sentence = judge(LOG_LOSS, replace(ENOUGH, reports=reports)).sentence
+    assert sentence == judge(LOG_LOSS, ENOUGH).sentence + words
 
 
 def test_reasons_to_withhold_are_sentences_with_their_numbers() -> None:
