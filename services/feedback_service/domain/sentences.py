@@ -64,7 +64,7 @@ def difference(contest: Contest, look: ConfidenceSequence, interval: RunningSequ
         return f"{words} (no interval yet: the rows do not vary)"
     level = f"{100.0 * (1.0 - contest.alpha):.4g} %"
     has_left = not interval.low <= look.estimate <= interval.high
-    changed = ", left by earlier looks: the effect has changed since" if has_left else ""
+    changed = ", which the difference has left since earlier looks" if has_left else ""
     return f"{words} ({level} interval {interval.low:+.3g} to {interval.high:+.3g}{changed})"
 
 

@@ -129,11 +129,11 @@ def test_an_unknown_spread_is_said_in_words() -> None:
     assert "inf" not in verdict.sentence
 
 
-def test_a_difference_that_has_left_the_interval_is_said_to_have_changed() -> None:
+def test_a_difference_that_has_left_the_interval_is_said_to_have_done_so() -> None:
     running = RunningSequence(-0.05, -0.04, 0.0004)
     left = replace(effect(-0.0312, -0.05, -0.0121), intervals=Intervals(running, running))
     sentence = judge(LOG_LOSS, replace(ENOUGH, effect=left)).sentence
-    assert "is -0.0312 (95 % interval -0.05 to -0.04, left by earlier looks: the effect has changed since)" in sentence
+    assert "is -0.0312 (95 % interval -0.05 to -0.04, which the difference has left since earlier looks)" in sentence
 
 
 WEEK = DayCount(5, 7, 7)
