@@ -1,5 +1,6 @@
 """docker-compose.yml says in containers what the code says of its processes, ports, settings and Kafka."""
 
+import os
 import re
 import subprocess
 import sys
@@ -43,11 +44,18 @@ ADDRESSES = {
     r"settings\.redis\b": "CONTENDER_REDIS",
     r"settings\.database_url\(": "CONTENDER_DATABASE",
     **{
-        rf'(settings\.url\(|service_client\(settings, )"{service}"': f"CONTENDER_{service.upper()}_URL"
+        rf'settings\.url\("{service}"': f"CONTENDER_{service.upper()}_URL"
         for service in SETTINGS
     },
 }
 each_process = pytest.mark.parametrize("process", SERVICES, ids=lambda process: process.name)
+
+
+@pytest.fixture(autouse=True)
+def no_variables_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is about ports that nobody has moved."""
+    for name in [name for name in os.environ if name.startswith("CONTENDER_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="module")
