@@ -20,7 +20,9 @@ from aiokafka import AIOKafkaProducer
 from sklearn.linear_model import LogisticRegression
 
 from contender import Client, RefusedError, UnreachableError
-from contender.contracts.feedback_service import Results
+from contender.contracts.feedback_service import Interval, Results
+from contender.contracts.metrics import LABELLED, metrics_of
+from contender.contracts.tasks import BINARY
 from embedded.ports import free_ports
 from embedded.state import read, runs
 from shared.ids import new_frame_id
@@ -92,9 +94,10 @@ def test_the_demo_ends_with_figures_that_agree(stack: Stack, tmp_path: Path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["features_different"] == 0
     assert report["features_compared"] > FLIGHTS
-    assert (report["flights"], report["predictions"]) == (FLIGHTS, FLIGHTS)
+    assert 0.8 * FLIGHTS < report["flights"] <= FLIGHTS  # whole days
+    assert report["predictions"] == report["flights"]
     assert [variant["name"] for variant in report["variants"]] == ["v1", "v3"]
-    assert sum(variant["n"] for variant in report["variants"]) == FLIGHTS
+    assert sum(variant["n"] for variant in report["variants"]) == report["flights"]
     assert sum(variant["labelled"] for variant in report["variants"]) == report["feedback"]
     assert report["effect"]["low"] < report["effect"]["estimate"] < report["effect"]["high"]
     assert report["verdict"] in ended.stdout
@@ -199,6 +202,15 @@ async def test_bytes_that_are_no_frame_are_parked_and_listed(stack: Stack):
     assert PREDICTIONS.name in stack.run("parked").stdout
 
 
+def of_outcomes(results: Results) -> dict[str, dict[str, Interval]]:
+    """The live figures that the new prediction, which has no outcome, does not change."""
+    labelled = [metric.name for metric in metrics_of(BINARY, LABELLED)]
+    return {
+        variant.name: {name: variant.live[name] for name in labelled if name in variant.live}
+        for variant in results.variants
+    }
+
+
 def test_a_process_that_dies_starts_again_and_the_numbers_are_the_same(stack: Stack, client: Client, churn: str):
     before = client.results(churn)
     dead = stack.process("feedback_worker")
@@ -208,9 +220,7 @@ def test_a_process_that_dies_starts_again_and_the_numbers_are_the_same(stack: St
     client.predict("churn", unit="after the crash", inputs={"age": 30.0, "spend": 5.0})
     counted = sum(variant.n for variant in before.variants)
     after = seen(client, churn, lambda results: sum(variant.n for variant in results.variants) == counted + 1)
-    assert {variant.name: variant.live for variant in after.variants} == {
-        variant.name: variant.live for variant in before.variants
-    }
+    assert of_outcomes(after) == of_outcomes(before)
     wait_for(lambda: stack.run("status").returncode == 0)
 
 

@@ -43,10 +43,7 @@ ADDRESSES = {
     r"settings\.kafka\b|Publisher\.from_settings\(": "CONTENDER_KAFKA",
     r"settings\.redis\b": "CONTENDER_REDIS",
     r"settings\.database_url\(": "CONTENDER_DATABASE",
-    **{
-        rf'settings\.url\("{service}"': f"CONTENDER_{service.upper()}_URL"
-        for service in SETTINGS
-    },
+    **{rf'settings\.url\("{service}"': f"CONTENDER_{service.upper()}_URL" for service in SETTINGS},
 }
 each_process = pytest.mark.parametrize("process", SERVICES, ids=lambda process: process.name)
 
