@@ -15,10 +15,10 @@ from services.feedback_service.domain.snapshots import PartitionSnapshot
 def fingerprint(name: str, revision: ExperimentRevision | None, snapshots: Sequence[PartitionSnapshot]) -> bytes:
     """A digest of what a look finds something by: another look at the same finds nothing new.
 
-    A look knows the clock by the watermark of the groups alone, and reads two things from it: which days are whole, and
-    whether late labels have been waited for, where a missing label counts as negative. The watermark of an idle
-    experiment goes on all day, and the digest changes once a day, or with each step of it in the second case. What a
-    look only shows of the partitions (offsets, counts over all experiments) is not in it.
+    A look knows the clock by the watermark of the groups alone, and finds two things by it: which days are whole, and
+    whether late reports have been waited for, where a missing one counts. The watermark of an idle experiment goes on
+    all day, and the digest changes once a day, or with each step of it in the second case. What a look only shows is
+    not in it: offsets and counts of the partitions, and how long a verdict may still take.
     """
     groups = [group for snapshot in snapshots for group in snapshot.groups]
     digest = hashlib.blake2b(msgspec.json.encode(revision), digest_size=16)  # whose numbers may be of any size
@@ -26,7 +26,7 @@ def fingerprint(name: str, revision: ExperimentRevision | None, snapshots: Seque
     if watermark is not None:
         design = design_of(name, revision, groups)
         day = reached_day(watermark, design.window_s, design.time_zone)
-        digest.update(msgspec.msgpack.encode((day, watermark if design.assumes_negative else None)))
+        digest.update(msgspec.msgpack.encode((day, watermark if design.counts_missing(design.metric) else None)))
     for snapshot in snapshots:
         seen = [msgspec.structs.replace(group, watermark=0.0) for group in snapshot.groups]
         digest.update(msgspec.msgpack.encode((snapshot.partition, snapshot.status.since, seen)))

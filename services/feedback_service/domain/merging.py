@@ -110,6 +110,7 @@ Arms = Mapping[tuple[int, str], Arm]
 def merged_arms(groups: Sequence[GroupSnapshot]) -> dict[tuple[int, str], Arm]:
     """The arms of one experiment by (epoch, variant). What the workers have folded has matured, and nothing else."""
     arms: dict[tuple[int, str], Arm] = {}
+    days: dict[tuple[int, str], dict[int, dict[str, dict[int, float]]]] = {}
     for group in groups:
         known = arms.get((group.epoch, group.variant), Arm())
         matured = [cohort for cohort in group.cohorts if cohort.is_matured]
@@ -118,7 +119,7 @@ def merged_arms(groups: Sequence[GroupSnapshot]) -> dict[tuple[int, str], Arm]:
             max(known.probability, group.probability),
             known.live + _tally(group.cohorts, assume_negative=False),
             known.matured + _tally(matured, assume_negative=negative),
-            _merged_days(known.days, group.days),
+            _add_days(days.setdefault((group.epoch, group.variant), {}), group.days),
             _merged_segments(known.segments, matured),
             {**known.day_rows, **{day.day: known.day_rows.get(day.day, 0) + day.rows for day in group.days}},
         )
@@ -131,10 +132,10 @@ def watermark_of(groups: Sequence[GroupSnapshot]) -> float | None:
     return watermark if isfinite(watermark) else None
 
 
-def _merged_days(
-    known: Mapping[int, Mapping[str, Mapping[int, float]]], days: Sequence[DaySnapshot]
+def _add_days(
+    merged: dict[int, dict[str, dict[int, float]]], days: Sequence[DaySnapshot]
 ) -> dict[int, dict[str, dict[int, float]]]:
-    merged = {day: {name: dict(totals) for name, totals in metrics.items()} for day, metrics in known.items()}
+    """Add the totals of a partition's days to those of others."""
     for snapshot in days:
         metrics = merged.setdefault(snapshot.day, {})
         for name, totals in snapshot.totals.items():

@@ -97,6 +97,22 @@ def results_of(
     return Look(_with_verdicts(given, counted, assessments, verdicts, memory), memory)
 
 
+def as_published(results: Results, snapshots: Sequence[PartitionSnapshot]) -> Results:
+    """The results of an earlier look at the same groups, with what these partitions say of themselves."""
+    return msgspec.structs.replace(
+        results,
+        watermark=watermark_of([group for snapshot in snapshots for group in snapshot.groups]),
+        health=msgspec.structs.replace(
+            results.health,
+            unmatched=sum(snapshot.counts.unmatched for snapshot in snapshots),
+            expired=sum(snapshot.counts.expired for snapshot in snapshots),
+        ),
+        totals=sum((snapshot.counts for snapshot in snapshots), Counts()),
+        offsets=_offsets(snapshots),
+        updated_at=max((snapshot.status.updated_at for snapshot in snapshots), default=None),
+    )
+
+
 def _results(
     given: Circumstances,
     counts: dict[str, int],

@@ -1,17 +1,22 @@
 """The use case of results: what is known of experiments."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from math import isfinite
 
 import msgspec
 
 from contender.contracts.feedback_service import ExperimentSummary, Results, VerdictEvent
-from services.feedback_service.domain.results import results_of
+from services.feedback_service.domain.fingerprints import fingerprint
+from services.feedback_service.domain.results import as_published, results_of
 from services.feedback_service.errors import InvalidMoment, NoVintage, UnknownExperiment
 from services.feedback_service.experiments import Experiments
 from services.feedback_service.store import SnapshotStore
 from services.feedback_service.verdict_store import VerdictStore
 from shared.clock import Clock
+
+LOOKS_KEPT = 200
+"""Looks that are kept for further reads: the results of one take some 50 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class ReadResults:
     experiments: Experiments
     clock: Clock
     verdicts: VerdictStore
+    _looks: dict[str, tuple[tuple[bytes, int], Results]] = field(default_factory=dict)
+    """By experiment the results of the last look, with the fingerprint and the version of the memory that it saw."""
 
     async def list_experiments(self) -> list[ExperimentSummary]:
         """Experiments that were announced or have predictions, by name.
@@ -71,17 +78,28 @@ class ReadResults:
         )
 
     async def results(self, name: str) -> Results:
-        """The results of one experiment: a look that is not kept, after those that the worker has kept.
+        """The results of one experiment: a look that is not stored, after those that the worker has stored.
+
+        Where nothing has changed since the last look, its results hold.
 
         Raises:
             UnknownExperiment: neither announced nor seen in a prediction.
             ResultsUnavailable: a store can't be reached.
         """
         snapshots, kept = await self.snapshots.read(name), await self.verdicts.memory(name)
-        look = results_of(name, self.experiments.get(name), snapshots, self.clock.now(), kept.memory)
-        if look is None:
-            raise UnknownExperiment(f"there is no experiment {name!r}")
-        return look.results
+        revision = self.experiments.get(name)
+        seen = fingerprint(name, revision, snapshots), kept.version
+        last, results = self._looks.pop(name, (None, None))
+        # A forecast knows the pace by the watermark.
+        if results is None or last != seen or as_published(results, snapshots).watermark != results.watermark:
+            look = await asyncio.to_thread(results_of, name, revision, snapshots, self.clock.now(), kept.memory)
+            if look is None:
+                raise UnknownExperiment(f"there is no experiment {name!r}")
+            results = look.results
+        self._looks[name] = seen, results  # in the order of their last use
+        if len(self._looks) > LOOKS_KEPT:
+            del self._looks[next(iter(self._looks))]
+        return as_published(results, snapshots)
 
     async def vintage(self, name: str, as_of: float) -> bytes:
         """The JSON of the results that were kept at or before a time, in seconds since the Unix epoch.

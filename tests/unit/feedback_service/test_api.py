@@ -10,10 +10,11 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from sklearn.metrics import log_loss, roc_auc_score
 
 from contender.contracts.ab_router import VariantAllocation
-from contender.contracts.feedback_service import FeedbackItem, VerdictEvent, VerdictEvents
+from contender.contracts.feedback_service import Counts, FeedbackItem, VerdictEvent, VerdictEvents
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.memory import Memory
 from services.feedback_service.errors import ResultsUnavailable
@@ -259,6 +260,39 @@ async def test_the_list_has_the_verdicts_that_were_last_kept(client, snapshots, 
     assert experiment["matured"] == sum(variant["matured"] for variant in shown["variants"])
     assert experiment["as_of"] == 77.0
     assert shown["verdict"]["status"] in (await client.get("/")).text
+
+
+class CountedClock(FixedClock):
+    """A clock that counts how often it is asked: each look is dated."""
+
+    asked = 0
+
+    def now(self) -> float:
+        self.asked += 1
+        return super().now()
+
+
+async def test_only_what_has_changed_is_looked_at_again_and_the_partitions_are_shown_as_they_are(
+    experiments, snapshots, verdicts
+):
+    await publish(snapshots)
+    reader = ReadResults(snapshots, experiments, CountedClock(50.0), verdicts)
+    first = await reader.results(NAME)
+    (status, *_) = [snapshot.status for snapshot in await snapshots.read(NAME)]
+    later = replace(status, offsets={"predictions": 9}, updated_at=99.0, counts=Counts(predictions=1000, expired=3))
+    await snapshots.write_status(later)
+    second = await reader.results(NAME)
+    assert reader.clock.asked == 1
+    assert (second.verdict, second.variants) == (first.verdict, first.variants)
+    assert (second.offsets["predictions"]["0"], second.updated_at) == (9, 99.0)
+    assert (second.totals.predictions, second.health.expired) == (1000, 3)
+    await publish(snapshots, labelled=200)
+    third = await reader.results(NAME)
+    assert reader.clock.asked == 2
+    assert sum(variant.labelled for variant in third.variants) == 400
+    kept = Memory(events=[event(1, at=21.0)])
+    await verdicts.write(NAME, KeptMemory(), kept)
+    assert (await reader.results(NAME)).verdict.decided_at == 21.0
 
 
 async def test_live_log_loss_is_scikit_learns(client, snapshots):
