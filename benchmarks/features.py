@@ -23,6 +23,7 @@ from benchmarks.features_taking import (
     measure_freshness,
     measure_single,
 )
+from benchmarks.figures import report
 
 TARGETS: Mapping[str, tuple[str, float]] = {
     "row_p50_vs_hmget": ("<=", 2.0),
@@ -84,17 +85,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="one part alone; may be repeated")
     arguments = parser.parse_args()
     measured = measure(arguments.only or PARTS)
-    for name, (sign, target) in TARGETS.items():
-        value = measured.get(name)
-        shown = "-" if value is None else f"{value:,.2f}"
-        print(f"{name:24} {shown:>12}   target {sign} {target:,.0f}")
-    for name, value in measured.items():
-        if name not in TARGETS:
-            print(f"  {name}: {value}")
-    if arguments.json:
-        details = {name: value for name, value in measured.items() if name not in TARGETS}
-        figures = {name: measured.get(name) for name in TARGETS}
-        arguments.json.write_text(json.dumps({**figures, "details": details}, indent=2) + "\n")
+    report(measured, TARGETS, arguments.json)
 
 
 if __name__ == "__main__":

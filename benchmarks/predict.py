@@ -28,6 +28,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from benchmarks import control
 from benchmarks.features_reading import ENTITIES, Caller, Probed, fill_entities
 from benchmarks.features_stack import MODULE, START_S, BenchmarkSettings
+from benchmarks.figures import report
 from contender import Client
 from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
 from contender.features.catalogue import Catalogue
@@ -302,17 +303,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="one part alone; may be repeated")
     arguments = parser.parse_args()
     measured = measure(arguments.only or PARTS)
-    for name, (sign, target) in TARGETS.items():
-        value = measured.get(name)
-        shown = "-" if value is None else f"{value:,.2f}"
-        print(f"{name:24} {shown:>12}   target {sign} {target:,.2f}")
-    for name, value in measured.items():
-        if name not in TARGETS:
-            print(f"  {name}: {value}")
-    if arguments.json:
-        details = {name: value for name, value in measured.items() if name not in TARGETS}
-        figures = {name: measured.get(name) for name in TARGETS}
-        arguments.json.write_text(json.dumps({**figures, "details": details}, indent=2) + "\n")
+    report(measured, TARGETS, arguments.json)
 
 
 if __name__ == "__main__":

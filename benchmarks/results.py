@@ -7,7 +7,6 @@ control of the same run are printed below: the machine may be shared.
 
 import argparse
 import asyncio
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from benchmarks import results_join, results_recovery
 from benchmarks.feedback_history import OPEN_ROWS
+from benchmarks.figures import report
 from benchmarks.results_freshness import RUN_S, Freshness
 from benchmarks.results_page import EXPERIMENTS_ANNOUNCED, READS, measure_page
 from benchmarks.results_stack import open_stack, start_experiment
@@ -70,17 +70,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     measured = measure(arguments.only or list(TARGETS), QUICK if arguments.quick else 1)
     measured |= {"load_average_before": load, "load_average_after": os.getloadavg()[0], "cores": os.cpu_count()}
-    for name, (sign, target) in TARGETS.items():
-        value = measured.get(name)
-        shown = "-" if value is None else f"{value:,.2f}"
-        print(f"{name:26} {shown:>14}" + ("" if target is None else f"   target {sign} {target:,.0f}"))
-    for name, value in measured.items():
-        if name not in TARGETS:
-            print(f"  {name}: {value:,.2f}" if isinstance(value, float) else f"  {name}: {value:,}")
-    if arguments.json:
-        details = {name: value for name, value in measured.items() if name not in TARGETS}
-        figures = {name: measured.get(name) for name in TARGETS}
-        arguments.json.write_text(json.dumps({**figures, "details": details}, indent=2) + "\n")
+    report(measured, TARGETS, arguments.json)
 
 
 if __name__ == "__main__":
