@@ -30,7 +30,7 @@ from benchmarks.features_reading import ENTITIES, Caller, Probed, fill_entities
 from benchmarks.features_stack import MODULE, START_S, BenchmarkSettings
 from benchmarks.figures import report
 from contender import Client
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from contender.features.catalogue import Catalogue
 from contender.registration import Export, export_pipeline, register
 from contender.transport import Transport

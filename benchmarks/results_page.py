@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from aiokafka import AIOKafkaProducer
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from contender.contracts.feedback_service import Results
 from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.ids import new_frame_id

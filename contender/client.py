@@ -9,6 +9,15 @@ import httpx
 import msgspec
 
 from contender.contracts import ab_router, feature_service, feedback_service, inference_service, problems
+from contender.contracts.experiments import (
+    CREATE_EXPERIMENT,
+    LIST_EXPERIMENTS,
+    SHOW_EXPERIMENT,
+    START_EXPERIMENT,
+    STOP_EXPERIMENT,
+    ExperimentRevision,
+    Guardrail,
+)
 from contender.contracts.values import ClockName, Hypothesis, Missing, Outcome, Scalar
 from contender.errors import ContenderError, RefusedError, RegistrationWarning
 from contender.experiments import conflict, declaration, differences
@@ -150,7 +159,7 @@ class Client:
         cycle_reason: str = "",
         hypothesis: Hypothesis = "superiority",
         margin: float = 0.0,
-        guardrails: Sequence[ab_router.Guardrail | Mapping[str, Any]] = (),
+        guardrails: Sequence[Guardrail | Mapping[str, Any]] = (),
         **more: Any,
     ) -> "Experiment":
         """The running experiment or the draft with this configuration, else a new draft.
@@ -208,15 +217,15 @@ class Client:
 
     def create(self, body: Mapping[str, Any]) -> "Experiment":
         """Declare any experiment; `body` is that of `POST /v1/experiments`."""
-        return Experiment(self, self._transport.call("ab_router", ab_router.CREATE_EXPERIMENT, body=body).name)
+        return Experiment(self, self._transport.call("ab_router", CREATE_EXPERIMENT, body=body).name)
 
-    def experiments(self) -> list[ab_router.ExperimentRevision]:
+    def experiments(self) -> list[ExperimentRevision]:
         """Every experiment as it stands, oldest first."""
-        return self._transport.call("ab_router", ab_router.LIST_EXPERIMENTS).experiments
+        return self._transport.call("ab_router", LIST_EXPERIMENTS).experiments
 
-    def revision(self, experiment: str) -> ab_router.ExperimentRevision:
+    def revision(self, experiment: str) -> ExperimentRevision:
         """An experiment as it stands."""
-        return self._transport.call("ab_router", ab_router.SHOW_EXPERIMENT, name=experiment)
+        return self._transport.call("ab_router", SHOW_EXPERIMENT, name=experiment)
 
     def predict(
         self,
@@ -282,9 +291,9 @@ class Client:
         operation = feedback_service.LIST_VERDICTS
         return self._transport.call("feedback_service", operation, name=experiment).verdicts
 
-    def change(self, experiment: str, action: str) -> ab_router.ExperimentRevision:
+    def change(self, experiment: str, action: str) -> ExperimentRevision:
         """Start or stop an experiment; `action` is `start` or `stop`."""
-        operations = {"start": ab_router.START_EXPERIMENT, "stop": ab_router.STOP_EXPERIMENT}
+        operations = {"start": START_EXPERIMENT, "stop": STOP_EXPERIMENT}
         if action not in operations:
             raise ContenderError(f"action is {action!r}; expected start or stop")
         return self._transport.call("ab_router", operations[action], name=experiment)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from contender.contracts.ab_router import ExperimentRevision, Guardrail, NewExperiment
+from contender.contracts.experiments import ExperimentRevision, Guardrail, NewExperiment
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.metrics import metrics_of
 from contender.contracts.tasks import task_named

@@ -38,6 +38,11 @@ async def read_body(request: Request, shape: type[ShapeT], limit_bytes: int) -> 
     return decode_json(body, shape)
 
 
+def has_body(request: Request) -> bool:
+    """Whether a request comes with a body (RFC 9112, 6.3)."""
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+
+
 async def read_bytes(request: Request, limit_bytes: int) -> bytes:
     """The raw body.
 

@@ -29,6 +29,9 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     `label_probability` is the probability with which the row's label is seen, given its answer: empty where it is 1
     for all, 0 for a row whose label does not count. `metric` decides the experiment, and `segments` are the keys of
     `context` that its effect is shown for. `value` is the formula of the metric of that name.
+    Rows that got a variant of an experiment but don't count in it have `excluded_from`, its name, in place of
+    `experiment`, and why in `exclusion`. `epoch` is the one in which the rows' units were assigned. `request_id` is the
+    caller's, empty for a row without one.
     """
 
     model: str
@@ -62,6 +65,9 @@ class PredictionBlock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     degraded: list[bool] = []
     latency_ms: list[float] = []
     label_probability: list[float] = []
+    excluded_from: str = ""
+    exclusion: str = ""
+    request_id: list[str] = []
 
     def __len__(self) -> int:
         return len(self.unit)

@@ -116,7 +116,10 @@ def _operation(operation: Operation[Any], before: Sequence[ProblemType], by_type
     }
     if operation.body is not None:
         content = _content(by_type[operation.body], operation.body_example)
-        described["requestBody"] = {"required": True, "content": {operation.body_media_type: content}}
+        described["requestBody"] = {
+            "required": not operation.body_optional,
+            "content": {operation.body_media_type: content},
+        }
     return described
 
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from contender.contracts.operation import JSON, Operation
-from shared.bodies import read_body, read_query
+from shared.bodies import has_body, read_body, read_query
 
 AnswerT = TypeVar("AnswerT")
 Endpoint = Callable[..., Awaitable[Any]]
@@ -97,7 +97,10 @@ def _answering(operation: Operation[Any], endpoint: Endpoint, *, reads_body: boo
             arguments["query"] = read_query(request, operation.query)
         if reads_json:
             limit_bytes = request.state.settings.body_limit_bytes
-            arguments["body"] = await read_body(request, operation.body, limit_bytes)
+            if operation.body_optional and not has_body(request):
+                arguments["body"] = operation.body()
+            else:
+                arguments["body"] = await read_body(request, operation.body, limit_bytes)
         content = await endpoint(request, **arguments)
         return content if isinstance(content, Response) else json_response(content, operation.status)
 

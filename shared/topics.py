@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from contender.contracts import topics as names
-from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.feedback_service import VerdictEvent
 from shared.events import EntityEventFrame, FeedbackFrame, PredictionFrame
 from shared.json_bounds import has_too_many_parts

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 
 
 def revision(**changes: Any) -> ExperimentRevision:

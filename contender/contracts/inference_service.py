@@ -10,6 +10,7 @@ from contender.contracts.tasks import TaskName
 from contender.contracts.values import Dtype, Scalar, Score
 
 UNKNOWN_MODEL = ProblemType("unknown-model", 404, "No model of that name is registered.")
+NO_PROMOTION = ProblemType("no-promotion", 409, "The model has had one champion alone: there is none to go back to.")
 UNKNOWN_VERSION = ProblemType("unknown-version", 404, "The model has no such version.")
 VERSION_CONFLICT = ProblemType(
     "version-conflict", 409, "The ONNX file is registered already, with another description of its inputs."
@@ -150,6 +151,47 @@ class RowsQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inputs: dict[str, list[Scalar]]
 
 
+class Promotion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The version that becomes the champion, and on whose word: who, why, and the verdict that it rests on.
+
+    `evidence` is the sentence of a verdict with its experiment and number, empty where there is none.
+    """
+
+    version: str
+    changed_by: str = ""
+    reason: str = ""
+    experiment: str = ""
+    verdict: int | None = None
+    evidence: str = ""
+    override: str = ""
+
+
+class Rollback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who goes back to the champion before this one, and why."""
+
+    changed_by: str = ""
+    reason: str = ""
+
+
+class PromotionRecord(Promotion, frozen=True, kw_only=True):
+    """A promotion as it is on record; `number` counts those of a model from 1, and `replaced` is the champion before.
+
+    `rolls_back` is set where it undoes an earlier promotion: that one's number.
+    """
+
+    model: str
+    number: int
+    at: float
+    replaced: str
+    rolls_back: int | None = None
+
+
+class Promotions(msgspec.Struct, frozen=True):
+    """A model's promotions, oldest first; its first version became the champion without one."""
+
+    promotions: list[PromotionRecord]
+
+
 class RowFault(msgspec.Struct, frozen=True):
     """Why one row of a question has no answer: `row` counts from 0, `field` is such as `inputs.plan`.
 
@@ -194,6 +236,16 @@ _SUMMARY: dict[str, Any] = {
     "version": _CHURN["version"],
     "alias": "champion",
     "registered_at": _CHURN["registered_at"],
+}
+_PROMOTION: dict[str, Any] = {
+    "model": "churn",
+    "number": 1,
+    "version": _CHURN["version"],
+    "replaced": "b7f3",
+    "reason": "the experiment's verdict",
+    "experiment": "churn-2",
+    "verdict": 1,
+    "at": 1767829200.0,
 }
 _UNKNOWN = (UNKNOWN_MODEL, UNKNOWN_VERSION)
 _READING = (UNREADABLE_VERSION, REGISTRY_UNAVAILABLE)
@@ -265,11 +317,34 @@ PROMOTE_VERSION = Operation(
     "/v1/models/{model}/aliases/champion",
     "Makes a version the champion, which answers outside of experiments.",
     VersionSummary,
-    body=VersionName,
+    body=Promotion,
     problems=(*_UNKNOWN, *_READING),
     tag=_TAG,
-    body_example={"version": _CHURN["version"]},
+    body_example={"version": _CHURN["version"], "reason": "the experiment's verdict", "experiment": "churn-2"},
     answer_example=_SUMMARY,
+)
+ROLL_BACK = Operation(
+    "roll_back",
+    "POST",
+    "/v1/models/{model}/aliases/champion/rollback",
+    "Makes the version the champion that was it before the last promotion.",
+    VersionSummary,
+    body=Rollback,
+    body_optional=True,
+    problems=(UNKNOWN_MODEL, NO_PROMOTION, *_READING),
+    tag=_TAG,
+    body_example={"reason": "complaints"},
+    answer_example=_SUMMARY,
+)
+LIST_PROMOTIONS = Operation(
+    "list_promotions",
+    "GET",
+    "/v1/models/{model}/promotions",
+    "Lists a model's promotions, oldest first.",
+    Promotions,
+    problems=(UNKNOWN_MODEL, *_READING),
+    tag=_TAG,
+    answer_example={"promotions": [_PROMOTION]},
 )
 PREDICT_ROWS = Operation(
     "predict_rows",

@@ -31,6 +31,16 @@ TUNING_ROWS = (1, 10**9)
 CYCLE_DAYS = (0, 366)
 """Days of a cycle; 0: none, for which an experiment gives a reason."""
 MARGINS = (0.0, 1e12)
+RULES = 20
+"""Targeting rules of an experiment, and values of one of them a thousand at most."""
+RULE_VALUES = 1_000
+PATTERN_CHARACTERS = 200
+FORCED_UNITS = 100
+HOLDOUTS = (0.0, 0.5)
+STEP_ROWS = (100, 10**9)
+STEP_S = (1.0, 366 * 86_400.0)
+BANDIT_FLOORS = (0.01, 0.5)
+REQUEST_ID_CHARACTERS = 200
 HORIZON_ROWS = (200, 10**9)
 GUARDRAILS = 10
 EARLY_S = (0.0, 86_400.0)

@@ -25,6 +25,7 @@ class Operation(Generic[AnswerT]):
         summary: one sentence.
         answer: the type of the answer's JSON.
         body: the type of the body's JSON; None where the call has none.
+        body_optional: whether the body may be left out, which then has its defaults.
         query: a struct of the query's parameters; None where the call has none.
         status: the status of a successful answer; `other_statuses` has further ones with their meaning.
         problems: the problems of this call beyond those that any call may have.
@@ -42,6 +43,7 @@ class Operation(Generic[AnswerT]):
     answer: type[AnswerT]
     body: Any = None
     query: type[msgspec.Struct] | None = None
+    body_optional: bool = False
     status: int = 200
     other_statuses: dict[int, str] = field(default_factory=dict)
     problems: tuple[ProblemType, ...] = ()

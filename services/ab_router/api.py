@@ -4,7 +4,9 @@ import msgspec
 from fastapi import Request
 
 from contender.contracts import ab_router as contract
-from contender.contracts.ab_router import ExperimentRevision, Prediction
+from contender.contracts import experiments
+from contender.contracts.ab_router import Prediction
+from contender.contracts.experiments import ExperimentRevision
 from services.ab_router.errors import PROBLEMS
 from services.ab_router.handlers import Experiments, Predict, all_refused
 from shared.errors import ProblemTable, ServiceError
@@ -32,28 +34,40 @@ async def predict_batch(request: Request, model: str, body: contract.PredictionR
     return contract.Predictions([msgspec.Raw(msgspec.json.encode(_row(answer))) for answer in answers])
 
 
-@routes.serve(contract.CREATE_EXPERIMENT)
-async def create_experiment(request: Request, body: contract.NewExperiment) -> ExperimentRevision:
+@routes.serve(experiments.CREATE_EXPERIMENT)
+async def create_experiment(request: Request, body: experiments.NewExperiment) -> ExperimentRevision:
     return await _experiments(request).create(body)
 
 
-@routes.serve(contract.LIST_EXPERIMENTS)
-async def list_experiments(request: Request) -> contract.ExperimentList:
-    return contract.ExperimentList(_experiments(request).all())
+@routes.serve(experiments.LIST_EXPERIMENTS)
+async def list_experiments(request: Request) -> experiments.ExperimentList:
+    return experiments.ExperimentList(_experiments(request).all())
 
 
-@routes.serve(contract.SHOW_EXPERIMENT)
-async def show_experiment(request: Request, name: str) -> ExperimentRevision:
+@routes.serve(experiments.SHOW_EXPERIMENT)
+async def show_experiment(
+    request: Request,
+    query: experiments.RevisionQuery,  # noqa: ARG001
+    name: str,
+) -> ExperimentRevision:
     return _experiments(request).find(name)
 
 
-@routes.serve(contract.START_EXPERIMENT)
-async def start_experiment(request: Request, name: str) -> ExperimentRevision:
+@routes.serve(experiments.START_EXPERIMENT)
+async def start_experiment(
+    request: Request,
+    body: experiments.ExperimentChange,  # noqa: ARG001
+    name: str,
+) -> ExperimentRevision:
     return await _experiments(request).start(name)
 
 
-@routes.serve(contract.STOP_EXPERIMENT)
-async def stop_experiment(request: Request, name: str) -> ExperimentRevision:
+@routes.serve(experiments.STOP_EXPERIMENT)
+async def stop_experiment(
+    request: Request,
+    body: experiments.ExperimentChange,  # noqa: ARG001
+    name: str,
+) -> ExperimentRevision:
     return await _experiments(request).stop(name)
 
 

@@ -10,6 +10,7 @@ ServiceError
 """
 
 from contender.contracts import ab_router as contract
+from contender.contracts import experiments
 from contender.contracts.problems import ProblemType
 from shared.errors import Conflict, NotFound, ServiceError, Unavailable
 
@@ -40,10 +41,10 @@ class ExperimentStoreError(Unavailable):
 
 PROBLEMS: dict[type[ServiceError], ProblemType] = {
     UnknownModelError: contract.UNKNOWN_MODEL,
-    UnknownExperimentError: contract.UNKNOWN_EXPERIMENT,
-    ExperimentExistsError: contract.EXPERIMENT_EXISTS,
-    ExperimentStateError: contract.EXPERIMENT_STATE,
+    UnknownExperimentError: experiments.UNKNOWN_EXPERIMENT,
+    ExperimentExistsError: experiments.EXPERIMENT_EXISTS,
+    ExperimentStateError: experiments.EXPERIMENT_STATE,
     ModelUnavailableError: contract.MODEL_UNAVAILABLE,
-    ExperimentStoreError: contract.EXPERIMENTS_UNAVAILABLE,
+    ExperimentStoreError: experiments.EXPERIMENTS_UNAVAILABLE,
 }
 """The problem that callers get for each."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from services.ab_router.domain.experiments import assigned_share
 from services.ab_router.rows import AssignedRow, LostRow, ScoredRow
 from shared.events import PredictionBlock, PredictionFrame, UnansweredBlock

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from contender.contracts.ab_router import ExperimentRevision, PredictionRow, VariantAllocation
+from contender.contracts.ab_router import PredictionRow
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar, Score

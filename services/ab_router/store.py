@@ -11,7 +11,7 @@ from sqlalchemy import UniqueConstraint, exc, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import Field, SQLModel, col
 
-from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.experiments import ExperimentRevision
 from services.ab_router.errors import ExperimentStoreError
 from shared.sql import open_engine
 

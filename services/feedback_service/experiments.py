@@ -7,7 +7,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.experiments import ExperimentRevision
 from shared.background import run_every
 from shared.logs import logger
 from shared.topics import EXPERIMENTS

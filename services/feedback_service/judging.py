@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.feedback_service import Results, VerdictEvent
 from services.feedback_service.domain.clocks import IDLE_S
 from services.feedback_service.domain.fingerprints import fingerprint

@@ -13,7 +13,7 @@ from schemathesis.core import NOT_SET
 from schemathesis.schemas import BaseSchema
 
 from contender.contracts import feedback_service as contract
-from contender.contracts.ab_router import ExperimentRevision, NewExperiment, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, NewExperiment, VariantAllocation
 from contender.contracts.inference_service import Manifest, ModelVersion, VersionDetails
 from contender.contracts.operation import JSON
 from contender.features.catalogue import Catalogue

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec.structs import fields
 
-from contender.contracts.ab_router import ExperimentRevision, Guardrail, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, Guardrail, VariantAllocation
 from contender.contracts.feedback_service import Effect, Sequence, VerdictEvent
 from shared import topics
 from shared.events import (

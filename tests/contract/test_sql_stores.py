@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from contender.contracts.inference_service import InputColumn, ModelVersion, VersionDetails
 from services.ab_router import store as experiments
 from services.ab_router.store import ExperimentStore, InMemoryExperimentStore

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from contender.contracts.feedback_service import Results, VerdictEvent, VerdictEvents
 from embedded.kafka import KafkaBroker
 from embedded.ports import free_ports

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 import contender
 from contender.contracts import ab_router, feedback_service
-from contender.contracts.ab_router import ExperimentRevision, NewExperiment, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, NewExperiment, VariantAllocation
 from contender.contracts.inference_service import ModelVersion
 from services.ab_router.domain.experiments import draft
 from services.feedback_service.changes import InMemoryTable

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from zoneinfo import ZoneInfo
 
 from contender.contracts import limits
-from contender.contracts.ab_router import NewExperiment
+from contender.contracts.experiments import NewExperiment
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.limits import NAME, NAME_WORDS, SHARES, VARIANTS
 from contender.contracts.tasks import task_named

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from contender.contracts.ab_router import ExperimentRevision, NewExperiment, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, NewExperiment, VariantAllocation
 from contender.contracts.inference_service import ModelVersion
 from services.ab_router.domain.bounds import is_range
 from services.ab_router.domain.declarations import declaration_faults
@@ -22,7 +22,7 @@ def draft(new: NewExperiment, versions: Mapping[str, ModelVersion], *, seed: str
     faults = declaration_faults(new, versions)
     if faults:
         raise InvalidField("; ".join(f"{fault.field} {fault.message}" for fault in faults), faults)
-    declared = msgspec.structs.asdict(new) | {
+    declared = {field: getattr(new, field) for field in NewExperiment.__struct_fields__ if field != "revision"} | {
         "champion": new.champion or new.variants[0].name,
         "label_range": new.label_range or _trained_range([versions[variant.version] for variant in new.variants]),
     }

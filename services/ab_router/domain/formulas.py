@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from contender.contracts.ab_router import NewExperiment
+from contender.contracts.experiments import NewExperiment
 from contender.contracts.formula import Formula, FormulaError
 from contender.contracts.inference_service import ModelVersion
 from contender.contracts.limits import FORMULA_CHARACTERS

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator, Sequence
 
 from contender.contracts import limits
-from contender.contracts.ab_router import NewExperiment
+from contender.contracts.experiments import NewExperiment
 from contender.contracts.metrics import LABELLED, Metric, metrics_of
 from contender.contracts.metrics.metric import MEAN
 from contender.contracts.problems import FieldError

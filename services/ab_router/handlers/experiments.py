@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 
-from contender.contracts.ab_router import ExperimentRevision, NewExperiment
+from contender.contracts.experiments import ExperimentRevision, NewExperiment
 from services.ab_router.catalog import Catalog
 from services.ab_router.domain.experiments import draft, started, stopped
 from services.ab_router.errors import ExperimentExistsError, ExperimentStateError, UnknownExperimentError

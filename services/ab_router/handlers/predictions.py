@@ -6,7 +6,8 @@ from math import ceil
 from time import perf_counter
 from typing import Self
 
-from contender.contracts.ab_router import ExperimentRevision, Outputs, Prediction, PredictionRow
+from contender.contracts.ab_router import Outputs, Prediction, PredictionRow
+from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.inference_service import ModelVersion
 from services.ab_router.answering import Answering
 from services.ab_router.catalog import Catalog, Model

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
-from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.experiments import ExperimentRevision
 from services.feedback_service.domain.days import DAY_S
 from services.feedback_service.domain.groups import Experiment
 

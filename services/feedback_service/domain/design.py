@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from contender.contracts import limits
-from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.metrics import Metric, declared_metrics, metric_about, metrics_of
 from contender.contracts.tasks import TASKS, Task, task_named
 from contender.contracts.values import (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.experiments import ExperimentRevision
 from services.feedback_service.domain.day_sequence import reached_day
 from services.feedback_service.domain.design import design_of
 from services.feedback_service.domain.merging import watermark_of

@@ -5,7 +5,7 @@ from math import isfinite, nan
 
 import numpy as np
 
-from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.metrics.metric import MEAN, Metric
 from services.feedback_service.domain.day_sequence import MIN_DAYS, cycle_effects, whole_days
 from services.feedback_service.domain.design import design_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.feedback_service import (
     Arrival,
     Constancy,

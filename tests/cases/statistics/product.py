@@ -15,7 +15,7 @@ sys.path.insert(0, os.getcwd())
 
 from benchmarks.simulate.looks import row_looks
 from benchmarks.simulate.worlds import Rows
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from contender.contracts.metrics import metric_named
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.confidence import confidence_sequence, half_width  # noqa: F401

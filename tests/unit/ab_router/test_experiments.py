@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from contender.contracts.ab_router import ExperimentRevision, Guardrail, NewExperiment, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, Guardrail, NewExperiment, VariantAllocation
 from contender.contracts.inference_service import InputColumn, ModelVersion
 from contender.contracts.metrics import Metric
 from contender.contracts.tasks import TaskName

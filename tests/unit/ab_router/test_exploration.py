@@ -5,7 +5,8 @@ import random
 import msgspec
 import pytest
 
-from contender.contracts.ab_router import NewExperiment, PredictionRow, VariantAllocation
+from contender.contracts.ab_router import PredictionRow
+from contender.contracts.experiments import NewExperiment, VariantAllocation
 
 SHARE = 0.25
 VARIANTS = [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "streaming", 0.5)]

@@ -5,7 +5,8 @@ import asyncio
 import msgspec
 import pytest
 
-from contender.contracts.ab_router import NewExperiment, Prediction, PredictionRow, VariantAllocation
+from contender.contracts.ab_router import Prediction, PredictionRow
+from contender.contracts.experiments import NewExperiment, VariantAllocation
 from contender.contracts.inference_service import InputColumn, RowFault
 from services.ab_router.breaker import Breaker
 from services.ab_router.clients import CallError, QuestionRefusedError, ViewInputs

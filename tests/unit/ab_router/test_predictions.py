@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from contender.contracts.ab_router import ExperimentRevision, NewExperiment, PredictionRow, VariantAllocation
+from contender.contracts.ab_router import PredictionRow
+from contender.contracts.experiments import ExperimentRevision, NewExperiment, VariantAllocation
 from contender.contracts.inference_service import InputColumn, RowFault
 from services.ab_router.domain.experiments import assign
 from services.ab_router.errors import ModelUnavailableError, UnknownModelError

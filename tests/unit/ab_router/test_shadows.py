@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from contender.contracts.ab_router import NewExperiment, Prediction, PredictionRow, VariantAllocation
+from contender.contracts.ab_router import Prediction, PredictionRow
+from contender.contracts.experiments import NewExperiment, VariantAllocation
 from services.ab_router.requests import size_bytes
 from shared.events import PredictionFrame, ShadowBlock
 from shared.ids import PredictionId

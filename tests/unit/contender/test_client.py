@@ -15,7 +15,8 @@ from sklearn.linear_model import LogisticRegression
 
 from contender import Client, ContenderError, Experiment, Refusal, RefusedError, UnreachableError
 from contender.contracts import feedback_service
-from contender.contracts.ab_router import ExperimentRevision, Guardrail, Outputs, Prediction
+from contender.contracts.ab_router import Outputs, Prediction
+from contender.contracts.experiments import ExperimentRevision, Guardrail
 from contender.contracts.feature_service import FeatureDescription, ViewDescription
 from contender.contracts.problems import FieldError
 from contender.experiments import differences

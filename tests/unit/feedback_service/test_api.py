@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 from sklearn.metrics import log_loss, roc_auc_score
 
-from contender.contracts.ab_router import VariantAllocation
+from contender.contracts.experiments import VariantAllocation
 from contender.contracts.feedback_service import Counts, FeedbackItem, VerdictEvent, VerdictEvents
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.memory import Memory

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from msgspec.structs import replace
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from contender.contracts.feedback_service import (
     Arrival,
     Counts,

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from contender.contracts.ab_router import Guardrail
+from contender.contracts.experiments import Guardrail
 from contender.contracts.feedback_service import Verdict
 from services.feedback_service.domain.memory import Memory
 from services.feedback_service.domain.results import results_of

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from contender.contracts.ab_router import VariantAllocation
+from contender.contracts.experiments import VariantAllocation
 from contender.contracts.feedback_service import Counts
 from services.feedback_service.domain.memory import ChallengerMemory
 from services.feedback_service.domain.results import Look, results_of

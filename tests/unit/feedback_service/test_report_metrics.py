@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from contender.contracts.ab_router import Guardrail
+from contender.contracts.experiments import Guardrail
 from contender.contracts.feedback_service import Results
 from contender.contracts.metrics import metric_about, metric_named
 from services.feedback_service.domain.memory import Memory

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from scipy.integrate import quad
 
-from contender.contracts.ab_router import Guardrail
+from contender.contracts.experiments import Guardrail
 from contender.contracts.feedback_service import Results
 from contender.contracts.metrics import LABELLED, metrics_of
 from contender.contracts.tasks import task_named

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.days import DAY_S, day_numbers, utc_offsets
 from services.feedback_service.domain.groups import Experiment, GroupEntry, GroupKey

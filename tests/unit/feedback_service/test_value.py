@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from contender.contracts.ab_router import ExperimentRevision
+from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.feedback_service import Results
 from services.feedback_service.domain.entries import CHUNK_ROWS
 from services.feedback_service.domain.formulas import THRESHOLDS

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from contender.contracts.ab_router import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from contender.contracts.feedback_service import Counts
 from contender.contracts.metrics import LABELLED, metrics_of
 from contender.contracts.tasks import task_named
