@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from contender.commands import experiments, features, models, stack
+from contender.commands import experiments, features, models, score, stack
 from contender.contracts.release import release
 
 app = typer.Typer(
@@ -13,7 +13,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tests machine-learning models against each other on live traffic.",
 )
-for command in (stack.up, stack.down, stack.status, stack.logs, stack.parked, stack.demo):
+for command in (stack.up, stack.down, stack.status, stack.logs, stack.parked, stack.demo, score.score):
     app.command()(command)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")

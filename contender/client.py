@@ -244,13 +244,16 @@ class Client:
         row = {"unit": unit, "entities": entities or {}, "inputs": inputs or {}, "context": context or {}, **more}
         return self._transport.call("ab_router", ab_router.PREDICT, body=row, model=model)
 
-    def predict_batch(self, model: str, rows: Sequence[Mapping[str, Any]]) -> list[ab_router.Prediction | Refusal]:
+    def predict_batch(
+        self, model: str, rows: Sequence[Mapping[str, Any]], *, request_id: str = ""
+    ) -> list[ab_router.Prediction | Refusal]:
         """Predictions of several rows, in order; each row as `predict` takes it.
 
         A refused row has a Refusal in place of its prediction. If all rows are refused, the call raises RefusedError,
         whose errors name them.
         """
-        answer = self._transport.call("ab_router", ab_router.PREDICT_BATCH, body={"rows": list(rows)}, model=model)
+        body = {"rows": list(rows), "request_id": request_id}
+        answer = self._transport.call("ab_router", ab_router.PREDICT_BATCH, body=body, model=model)
         return [
             decoded(row, _BatchRow, self.url).error or decoded(row, ab_router.Prediction, self.url)
             for row in answer.predictions
