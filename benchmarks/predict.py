@@ -51,21 +51,24 @@ TARGETS: Mapping[str, tuple[str, float]] = {
     "plain_c32_vs_control": (">=", 0.9),
     "plain_c1_p50_vs_control": ("<=", 5.0),
     "batch64_rows_per_s": (">=", 30_000.0),
+    "shadow_cost": ("<", 0.1),
     "assign_us": ("<", 10.0),
     "stack_pss_mb": ("<", 1_300.0),
 }
-PARTS = ("full", "plain", "batch", "assign")
+PARTS = ("full", "plain", "batch", "shadow", "assign")
 ROUNDS, ROUND_S, ALONE_CALLS = 5, 4, 400
 BATCH_ROWS, BATCH_CONNECTIONS = 64, 8
+PACED_CONNECTIONS = 64
 _ASSIGNMENTS = 20_000
 _TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One round: requests a second, and the 99th percentile of their latency in seconds."""
+    """One round: requests a second, and the median and the 99th percentile of their latency in seconds."""
 
     per_s: float
+    p50_s: float
     p99_s: float
 
 
@@ -77,8 +80,12 @@ class Question:
     path: str
     body: object
 
-    def load(self, connections: int) -> Load:
+    def load(self, connections: int, pause_s: float = 0.0) -> Load:
         """Send it over connections that all wait for their answers, for a round.
+
+        Args:
+            connections: how many.
+            pause_s: how long each waits after an answer, on average; the times are spread evenly from 0 to twice that.
 
         Raises:
             RuntimeError: an answer is no 2xx.
@@ -88,6 +95,7 @@ class Question:
             script.write_text(
                 "wrk.method = 'POST'\nwrk.headers['content-type'] = 'application/json'\n"
                 f"wrk.body = [==[{json.dumps(self.body)}]==]\n"
+                + (f"function delay() return math.random(0, {round(2e3 * pause_s)}) end\n" if pause_s else "")
             )
             command = ["wrk", "-t1", f"-c{connections}", f"-d{ROUND_S}s", "--latency", "-s", str(script)]
             done = subprocess.run(  # noqa: S603 - our own arguments
@@ -96,10 +104,11 @@ class Question:
         if "Non-2xx" in done.stdout:
             raise RuntimeError(f"{self.path} is not answered with 2xx: {done.stdout}")
         rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-        p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", done.stdout)
-        if rate is None or p99 is None:
+        p50, p99 = (re.search(rf"{part}%\s+([\d.]+)(us|ms|s)", done.stdout) for part in (50, 99))
+        if rate is None or p50 is None or p99 is None:
             raise RuntimeError(f"wrk says something else: {done.stdout}")
-        return Load(float(rate[1]), float(p99[1]) * _TIME_UNITS[p99[2]])
+        p50_s, p99_s = (float(match[1]) * _TIME_UNITS[match[2]] for match in (p50, p99))
+        return Load(float(rate[1]), p50_s, p99_s)
 
     def alone_s(self) -> float:
         """The median latency of calls one after the other."""
@@ -115,6 +124,7 @@ class Running:
     full: Question
     plain: Question
     batch: Question
+    shadowed: Question
 
     def pss_mb(self) -> float:
         """The memory of the stack, shared pages divided among those who share them."""
@@ -142,6 +152,8 @@ def measure(parts: Sequence[str]) -> dict[str, Any]:
                     figures |= _compared(running, part)
                 if part == "batch":
                     figures |= _batch(running)
+                if part == "shadow":
+                    figures |= _shadow(running)
             figures["stack_pss_mb"] = running.pss_mb()
     return figures
 
@@ -178,6 +190,24 @@ def _batch(running: Running) -> dict[str, Any]:
     running.batch.load(BATCH_CONNECTIONS)
     rates = [BATCH_ROWS * running.batch.load(BATCH_CONNECTIONS).per_s for _ in range(ROUNDS)]
     return {"batch64_rows_per_s": statistics.median(rates), "batch64_rates": [round(rate) for rate in rates]}
+
+
+def _shadow(running: Running) -> dict[str, Any]:
+    """How much the median latency rises where every row is scored in shadow, at half of the most requests a second."""
+    saturated = statistics.median(running.full.load(32).per_s for _ in range(ROUNDS))
+    pause_s = PACED_CONNECTIONS / (saturated / 2)
+    pause_s -= running.full.load(PACED_CONNECTIONS, pause_s).p50_s
+
+    for _ in range(ROUNDS):
+        rounds.append(
+            (running.full.load(PACED_CONNECTIONS, pause_s), running.shadowed.load(PACED_CONNECTIONS, pause_s))
+        )
+    return {
+        "shadow_cost": statistics.median(shadowed.p50_s / alone.p50_s - 1 for alone, shadowed in rounds),
+        "shadow_saturated_per_s": round(saturated),
+        "shadow_per_s": [(round(alone.per_s), round(shadowed.per_s)) for alone, shadowed in rounds],
+        "shadow_p50_ms": [(round(1e3 * alone.p50_s, 2), round(1e3 * shadowed.p50_s, 2)) for alone, shadowed in rounds],
+    }
 
 
 def assign_us() -> float:
@@ -241,9 +271,10 @@ def open_stack() -> Iterator[Running]:
             process.wait_ready(START_S)
         urls = {service: settings.url(service) for service in SERVICE_NAMES}
         with Client(urls["ab_router"], urls=urls) as client, Transport(urls) as transport:
-            for model, sources in (("plain", {}), ("full", _sources())):
+            for model, sources in (("plain", {}), ("full", _sources()), ("shadowed", _sources())):
                 versions = [register(transport, model, _sourced(seed, sources)) for seed in (1, 2)]
-                client.experiment(model, challenger=versions[1], champion=versions[0]).start()
+                outcome = "independent of the answer" if model == "shadowed" else "may depend on the answer"
+                client.experiment(model, challenger=versions[1], champion=versions[0], outcome=outcome).start()
         fill_entities(settings.port("feature_service"))
         model_file = folder / "model.onnx"
         rows, model = _fitted(1)
@@ -270,6 +301,7 @@ def open_stack() -> Iterator[Running]:
                 "/v1/models/plain/predict/batch",
                 {"rows": [{**asked, "unit": f"u-{number}"} for number in range(BATCH_ROWS)]},
             ),
+            Question(router, "/v1/models/shadowed/predict", {"unit": "u-17", "entities": entities}),
         )
 
 
