@@ -197,11 +197,10 @@ def _shadow(running: Running) -> dict[str, Any]:
     saturated = statistics.median(running.full.load(32).per_s for _ in range(ROUNDS))
     pause_s = PACED_CONNECTIONS / (saturated / 2)
     pause_s -= running.full.load(PACED_CONNECTIONS, pause_s).p50_s
-
-    for _ in range(ROUNDS):
-        rounds.append(
-            (running.full.load(PACED_CONNECTIONS, pause_s), running.shadowed.load(PACED_CONNECTIONS, pause_s))
-        )
+    rounds = [
+        (running.full.load(PACED_CONNECTIONS, pause_s), running.shadowed.load(PACED_CONNECTIONS, pause_s))
+        for _ in range(ROUNDS)
+    ]
     return {
         "shadow_cost": statistics.median(shadowed.p50_s / alone.p50_s - 1 for alone, shadowed in rounds),
         "shadow_saturated_per_s": round(saturated),
