@@ -1,5 +1,6 @@
 """A row on its way through the router: assigned, then scored, refused or left without an answer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +12,22 @@ from contender.contracts.values import Scalar, Score
 from services.ab_router.catalog import Model
 
 
+@dataclass(frozen=True, slots=True)
+class RowFeatures:
+    """One row's features by reference; `is_complete` says that the service answered for all of them."""
+
+    values: Mapping[str, Scalar]
+    statuses: Mapping[str, str]
+    is_complete: bool
+
+
 @dataclass(slots=True)
 class AssignedRow:
-    """A row with its assignment; `variant` is None outside of an experiment. `arrived` is a perf_counter's seconds."""
+    """A row with its assignment; `variant` is None outside of an experiment. `arrived` is a perf_counter's seconds.
+
+    `features` are those that were served for the first version that scored it: a further one of the same row takes them
+    from here, so both see the same values.
+    """
 
     request: PredictionRow
     time: float
@@ -22,6 +36,7 @@ class AssignedRow:
     variant: VariantAllocation | None
     arrived: float
     size_bytes: int
+    features: RowFeatures | None = None
 
     @property
     def version(self) -> ModelVersion:

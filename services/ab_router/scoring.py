@@ -1,6 +1,6 @@
 """From rows to the answers of one version: features, then scores, each row on its own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 
@@ -10,7 +10,7 @@ from services.ab_router.breaker import Breaker
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import CallError, Features, Inference, QuestionRefusedError, ServedFeatures, ViewInputs
 from services.ab_router.isolation import ask_by_halves
-from services.ab_router.rows import AssignedRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
+from services.ab_router.rows import AssignedRow, RejectedRow, RowFeatures, RowResult, ScoredRow, UnansweredRow
 from services.ab_router.settings import RouterSettings
 from shared.errors import FieldError, shortened
 
@@ -19,15 +19,6 @@ _MESSAGE_CHARACTERS = 300
 _MODEL_AWAY = UnansweredRow("the model can't answer at the moment")
 _FEATURES_AWAY = UnansweredRow("the model's features can't be read at the moment, and it has no defaults for them")
 _NOT_SCORED = "can't be scored by this model"
-
-
-@dataclass(frozen=True, slots=True)
-class _RowFeatures:
-    """One row's features by reference; `is_complete` says that the service answered for all of them."""
-
-    values: Mapping[str, Scalar]
-    statuses: Mapping[str, str]
-    is_complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +68,7 @@ class Scorer:
     async def score(self, version: ModelVersion, rows: Sequence[AssignedRow], breaker: Breaker) -> list[RowResult]:
         """One result per row, in order; the breaker learns whether the version answers."""
         results: list[RowResult | _PreparedRow] = [
-            self._prepare(version, row, features) if isinstance(features, _RowFeatures) else features
+            self._prepare(version, row, features) if isinstance(features, RowFeatures) else features
             for row, features in zip(rows, await self._features_of(version, rows), strict=True)
         ]
         prepared = [result for result in results if isinstance(result, _PreparedRow)]
@@ -90,15 +81,18 @@ class Scorer:
 
     async def _features_of(
         self, version: ModelVersion, rows: Sequence[AssignedRow]
-    ) -> Sequence[_RowFeatures | RejectedRow]:
+    ) -> Sequence[RowFeatures | RejectedRow]:
         references, inputs = self._catalog.served_features(version)
         needed = {column.source for column in version.inputs if column.source != REQUEST}
         is_complete = len(references) == len(needed)
         if not references:
-            return [_RowFeatures({}, {}, is_complete)] * len(rows)
+            return [RowFeatures({}, {}, is_complete)] * len(rows)
+        known = [row.features for row in rows if row.features and row.features.values.keys() >= needed]
+        if len(known) == len(rows):
+            return known
         breaker = self._feature_breaker(references)
 
-        async def ask(part: Sequence[AssignedRow]) -> list[_RowFeatures]:
+        async def ask(part: Sequence[AssignedRow]) -> list[RowFeatures]:
             permission = breaker.permission()
             if permission == "wait":
                 raise CallError("the features have failed several times in a row and are tried again shortly")
@@ -111,9 +105,13 @@ class Scorer:
             is_whole = is_complete and len(served.values) == len(references)
             return _features_by_row(served, len(part), is_complete=is_whole)
 
+        served = await ask_by_halves(rows, ask, self._settings.deadline_s)
+        for row, features in zip(rows, served, strict=True):
+            if isinstance(features, RowFeatures) and features.is_complete:
+                row.features = features
         return [
-            features if isinstance(features, _RowFeatures) else _without_features(features, inputs)
-            for features in await ask_by_halves(rows, ask, self._settings.deadline_s)
+            features if isinstance(features, RowFeatures) else _without_features(features, inputs)
+            for features in served
         ]
 
     def _feature_breaker(self, references: Sequence[str]) -> Breaker:
@@ -137,7 +135,7 @@ class Scorer:
                 raise CallError(str(refusal)) from refusal
             raise
 
-    def _prepare(self, version: ModelVersion, row: AssignedRow, features: _RowFeatures) -> _PreparedRow | RowResult:
+    def _prepare(self, version: ModelVersion, row: AssignedRow, features: RowFeatures) -> _PreparedRow | RowResult:
         """The version's inputs for a row: defaults stand in for missing and null values."""
         inputs: dict[str, Scalar] = {}
         lacking, degraded = set(), not features.is_complete
@@ -184,11 +182,11 @@ class Scorer:
         return await ask_by_halves(prepared, ask, self._settings.deadline_s)
 
 
-def _features_by_row(served: ServedFeatures, rows: int, *, is_complete: bool) -> list[_RowFeatures]:
+def _features_by_row(served: ServedFeatures, rows: int, *, is_complete: bool) -> list[RowFeatures]:
     values = zip(*served.values.values(), strict=True) if served.values else [()] * rows
     statuses = zip(*served.statuses.values(), strict=True) if served.statuses else [()] * rows
     return [
-        _RowFeatures(
+        RowFeatures(
             dict(zip(served.values, row_values, strict=True)),
             dict(zip(served.statuses, row_statuses, strict=True)),
             is_complete,
@@ -234,10 +232,10 @@ def _errors_of(version: ModelVersion, refusal: QuestionRefusedError) -> list[Fie
     return [FieldError(field, _NOT_SCORED) for field in fields if field in known] or [FieldError("inputs", _NOT_SCORED)]
 
 
-def _without_features(error: CallError, inputs: ViewInputs) -> _RowFeatures | RejectedRow:
+def _without_features(error: CallError, inputs: ViewInputs) -> RowFeatures | RejectedRow:
     """A row for which no features were served: rejected where its question was refused, else left to defaults."""
     if not isinstance(error, QuestionRefusedError):
-        return _RowFeatures({}, {}, is_complete=False)
+        return RowFeatures({}, {}, is_complete=False)
     fields = dict.fromkeys(named.field.partition("[")[0] for named in error.errors)
     errors = [
         FieldError(name, "is not a value that features can be looked up by")

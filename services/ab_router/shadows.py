@@ -19,6 +19,9 @@ from shared.journal import Journal
 
 _BATCH_ROWS = 256
 """Rows in a micro-batch, of which each version gets one at a time: answers hardly wait behind it."""
+_LINGER_S = 0.05
+"""How long rows are collected before they are scored: nobody waits, and large batches are in the answers' way least."""
+
 _LATE = UnansweredRow("the version does not answer in time")
 
 
@@ -50,22 +53,34 @@ class Shadows:
         self._draw = draw
         self._rows_under_way = 0
         self._bytes_under_way = 0
+        self._waiting: dict[tuple[str, str, str], list[ShadowRow]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, results: Sequence[ScoredRow | RejectedRow], prediction_ids: Sequence[PredictionId | None]) -> None:
         """Score rows whose predictions are on disk, in the background."""
-        by_variant: dict[str, list[ShadowRow]] = {}
         for result, prediction_id in zip(results, prediction_ids, strict=True):
             if isinstance(result, ScoredRow) and prediction_id and self._is_drawn(result):
                 for row in _shadow_rows(result, prediction_id):
-                    if self._admit(row):
-                        by_variant.setdefault(row.variant.name, []).append(row)
-                    else:
-                        count_shadows([row], "dropped")
-        for rows in by_variant.values():
-            task = asyncio.create_task(self._score(rows))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+                    self._collect(row)
+
+    def _collect(self, row: ShadowRow) -> None:
+        if not self._admit(row):
+            count_shadows([row], "dropped")
+            return
+        key = (row.assigned.model.name, row.experiment.name, row.variant.name)
+        if key in self._waiting:
+            self._waiting[key].append(row)
+            return
+        self._waiting[key] = [row]
+        task = asyncio.create_task(self._score_collected(key))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _score_collected(self, key: tuple[str, str, str]) -> None:
+        await asyncio.sleep(_LINGER_S)
+        rows = self._waiting.pop(key)
+        for start in range(0, len(rows), _BATCH_ROWS):
+            await self._score(rows[start : start + _BATCH_ROWS])
 
     async def drain(self) -> None:
         """Return when every row that waits is scored and written, or given up."""
@@ -91,7 +106,7 @@ class Shadows:
         return True
 
     async def _score(self, rows: Sequence[ShadowRow]) -> None:
-        """Score and record rows of one call by the same variant."""
+        """Score and record rows of the same variant."""
         try:
             results = list(zip(rows, await self._ask(rows), strict=True))
             count_shadows([row for row, result in results if isinstance(result, RejectedRow)], "rejected")

@@ -241,3 +241,33 @@ async def test_a_disk_that_fails_in_shadow_is_counted(router):
     await router.predict.noted()
     router.journal.sync_file = working
     assert counted("new", "dropped") == before + 1
+
+
+async def test_rows_of_many_calls_are_scored_in_shadow_together(router):
+    await run(router)
+    for _ in range(5):
+        await ask(router, "old")
+    asked = len(router.inference.asked)
+    await router.predict.noted()
+    assert len(router.inference.asked) == asked + 1
+    assert len(router.inference.asked[-1][1]["distance"]) == 5
+
+
+async def test_features_that_were_served_for_the_answer_are_not_asked_for_again(router):
+    streaming = next(version for version in router.inference.registered if version.version == "streaming")
+    router.inference.registered.append(msgspec.structs.replace(streaming, version="twin"))
+    await router.catalog.refresh()
+    variants = [VariantAllocation("old", "streaming", 0.5), VariantAllocation("new", "twin", 0.5)]
+    await run(router, variants=variants)
+    await ask(router, "old")
+    await router.predict.noted()
+    assert [version for version, _ in router.inference.asked] == ["streaming", "twin"]
+    assert router.inference.asked[0][1] == router.inference.asked[1][1]
+    assert len(router.features.asked) == 1
+
+
+async def test_features_that_only_the_shadow_needs_are_asked_for(router):
+    await run(router)
+    await ask(router, "old")
+    await router.predict.noted()
+    assert len(router.features.asked) == 1
