@@ -74,6 +74,9 @@ class Journal:
     _segment: Segment
     unsent_bytes: int
     _acknowledged: Acknowledged
+    open_keys: set[bytes] = field(default_factory=set)
+    """Keys of the records that may get further parts; a lost write and the publisher close them."""
+
     appended: asyncio.Event = field(default_factory=asyncio.Event)
     sync_file: Callable[[int], None] = os.fdatasync
     clock: Callable[[], float] = time.monotonic
@@ -179,6 +182,12 @@ class Journal:
             self._flushing = asyncio.create_task(self._sync())
             await asyncio.shield(self._flushing)
 
+    async def close_records(self) -> None:
+        """Let the records that are open get no further parts, and make all their parts durable."""
+        self.open_keys.clear()
+        with suppress(JournalFull):  # what could not be written is no part of them
+            await self.flush()
+
     async def _sync(self) -> None:
         segment, end = self._segment, self._segment.end
         is_full = end >= self.segment_bytes
@@ -188,7 +197,7 @@ class Journal:
         except OSError as error:
             held, self._held = self._held, None
             self.unsent_bytes -= segment.forget() + sum(map(len, held or ()))
-            self._losses += 1  # the kernel has dropped it and reports that only once
+            self._note_loss()  # the kernel has dropped it and reports that only once
             raise self._failed(error) from error
         finally:
             self._flushing = None
@@ -216,7 +225,12 @@ class Journal:
             self._write(content)
         except JournalFull:
             self.unsent_bytes -= len(content)
-            self._losses += 1
+            self._note_loss()
+
+    def _note_loss(self) -> None:
+        """Parts behind a lost one would be numbered wrongly, so the records that are open get none."""
+        self._losses += 1
+        self.open_keys.clear()
 
     def _write(self, content: bytes) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import msgspec
 from shared.logs import logger
 
 _HEAD = struct.Struct(">II")
-_ARRAY_OF_FIVE = b"\x95"  # how the msgpack of a JournalRecord begins
+_BEGINNING = re.compile(rb"[\x95\x96]")
+"""How the msgpack of a JournalRecord begins: an array of six, or of five in the first releases."""
 
 
 class JournalDamagedError(RuntimeError):
@@ -33,6 +35,7 @@ class JournalRecord(msgspec.Struct, frozen=True, array_like=True):
     key: bytes | None
     headers: list[tuple[str, bytes]]
     value: bytes
+    is_part: bool = False
 
     @property
     def event_id(self) -> bytes:
@@ -215,12 +218,11 @@ def _damaged(path: Path, byte: int) -> JournalDamagedError:
 
 def _holds_record(content: bytes) -> bool:
     """Whether a whole record begins anywhere in it."""
-    at = content.find(_ARRAY_OF_FIVE, _HEAD.size)
-    while at >= 0:
+    for match in _BEGINNING.finditer(content, _HEAD.size):
+        at = match.start()
         length, checksum = _HEAD.unpack_from(content, at - _HEAD.size)
         if length <= len(content) - at and zlib.crc32(memoryview(content)[at : at + length]) == checksum:
             return True
-        at = content.find(_ARRAY_OF_FIVE, at + 1)
     return False
 
 

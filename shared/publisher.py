@@ -4,6 +4,9 @@ A producer's idempotence covers one session only. So at the start of every sessi
 publisher first reads the tail of each topic-partition from the last offset that it knows was acknowledged, and skips
 the journal records whose event id already lies there.
 
+The parts of a record lie in the journal as they were written, and are sent as one. Which parts those are is settled
+before the publisher reads the first of them, so that after a crash the same record is sent again.
+
 A record that Kafka refuses for good must not hold up those behind it: after a refusal the publisher sends records one
 by one, and a record that is refused alone goes to the journal's file `refused`.
 """
@@ -11,6 +14,7 @@ by one, and a record that is refused alone goes to the journal's file `refused`.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Self
 
 import msgspec
@@ -28,6 +32,7 @@ from aiokafka.structs import RecordMetadata
 from prometheus_client import Counter, Gauge
 
 from shared.background import run_forever
+from shared.events import joined_frames
 from shared.journal import Acknowledged, Journal, JournalFull, JournalRecord, Position
 from shared.logs import logger
 from shared.retention import Retention
@@ -70,6 +75,15 @@ SESSIONS = Counter(
 STALLED = Gauge("contender_journal_stalled", "1 from a failed producer session until Kafka acknowledges again")
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Records that are sent together, the position after them, and whether there were few."""
+
+    records: list[JournalRecord]
+    end: Position
+    is_short: bool
+
+
 class Publisher:
     """Ships one journal in the background.
 
@@ -101,6 +115,7 @@ class Publisher:
         self._task: asyncio.Task[None] | None = None
         self._at = journal.acknowledged()
         self._suspect_until = Position(0, 0)
+        self._set_aside_ids: set[bytes] = set()
         self._retry_s = _FIRST_RETRY_S
         self._stalled = False
         self._writing: set[asyncio.Task[None]] = set()
@@ -184,34 +199,60 @@ class Publisher:
             self._journal.appended.clear()
             start = Position(self._at.segment, self._at.position)
             # After a refusal it sends one record at a time, until it has passed the refused one.
-            chunk = await asyncio.to_thread(self._read, start, 1 if start < self._suspect_until else _CHUNK_BYTES)
-            if not chunk:
+            await self._journal.close_records()
+            is_suspect = start < self._suspect_until
+            chunk = await asyncio.to_thread(self._read, start, 1 if is_suspect else _CHUNK_BYTES)
+            if not chunk.records:
                 self._idle.set()
                 self._set_stalled(stalled=False)
                 await self._journal.appended.wait()
                 await asyncio.sleep(LINGER_S)
                 continue
-            records, end = [record for record, _ in chunk], chunk[-1][1]
-            if present and end > looked_up:
+            if present and chunk.end > looked_up:
                 present, looked_up = await self._already_sent()
-            await self._note_first_offsets(producer, records)
-            try:
-                sent = await self._ship(producer, [record for record in records if record.event_id not in present])
-            except REFUSALS as error:
-                self._suspect_until = max(self._suspect_until, end)
-                if len(records) == 1:
-                    await self._set_aside(records[0], error, end)
-                raise  # a refusal leaves a gap in the producer's numbers, so a new session begins
-            await self._acknowledge(end, {**self._at.offsets, **sent})
-            if end.segment == start.segment and end.byte - start.byte < _CHUNK_BYTES:
+            await self._note_first_offsets(producer, chunk.records)
+            skipped = present | self._set_aside_ids
+            records = [record for record in chunk.records if record.event_id not in skipped]
+            sent: dict[str, int] = {}
+            for batch in [[record] for record in records] if is_suspect else [records]:
+                try:
+                    sent |= await self._ship(producer, batch)
+                except REFUSALS as error:
+                    self._suspect_until = max(self._suspect_until, chunk.end)
+                    if len(batch) == 1:
+                        await self._set_aside(batch[0], error)
+                    raise  # a refusal leaves a gap in the producer's numbers, so a new session begins
+            await self._acknowledge(chunk.end, {**self._at.offsets, **sent})
+            if chunk.is_short:
                 await asyncio.sleep(LINGER_S)
 
-    def _read(self, start: Position, limit_bytes: int) -> list[tuple[JournalRecord, Position]]:
-        return list(self._journal.read(start, limit_bytes))
+    def _read(self, start: Position, limit_bytes: int) -> _Chunk:
+        """The next records, each with all of its parts: about `limit_bytes`, and no record that may get further parts.
+
+        The parts of one record come before those of the next one; only records without parts may lie between them.
+        """
+        parts: dict[bytes, list[JournalRecord]] = {}
+        order: list[bytes | JournalRecord] = []
+        size, end = 0, start
+        for record, position in self._journal.read(start, _WINDOW_BYTES):
+            key = record.key if record.is_part else None
+            begins = key is not None and key not in parts
+            if key in self._journal.open_keys or (size >= limit_bytes and (begins or not parts)):
+                break
+            if key is None:
+                order.append(record)
+            else:
+                if begins:
+                    order.append(key)
+                parts.setdefault(key, []).append(record)
+            size, end = size + len(record.value), position
+        records = [_joined(parts[entry]) if isinstance(entry, bytes) else entry for entry in order]
+        return _Chunk(records, end, is_short=size < _CHUNK_BYTES)
 
     async def _acknowledge(self, end: Position, offsets: dict[str, int]) -> None:
         self._at = Acknowledged(end.segment, end.byte, offsets, self._at.lost)
         self._journal.acknowledge(self._at)
+        self._set_aside_ids.clear()
         self._retry_s = _FIRST_RETRY_S
         self._set_stalled(stalled=False)
         await self._store()
@@ -222,8 +263,9 @@ class Publisher:
         except OSError as error:  # sending goes on, because it frees the disk; the next session looks up more
             self._log.warning("publisher can't note what was acknowledged", error=repr(error))
 
-    async def _set_aside(self, record: JournalRecord, error: KafkaError, end: Position) -> None:
+    async def _set_aside(self, record: JournalRecord, error: KafkaError) -> None:
         await self._in_thread(self._journal.refuse, record)
+        self._set_aside_ids.add(record.event_id)
         REFUSED.labels(record.topic).inc()
         self._log.error(
             "Kafka refuses a record, which was set aside",
@@ -233,7 +275,6 @@ class Publisher:
             size_bytes=len(record.value),
             error=repr(error),
         )
-        await self._acknowledge(end, self._at.offsets)
 
     async def _in_thread(self, write: Callable[..., None], *arguments: object) -> None:
         """Write to the journal's folder beside the loop; a write that has begun ends before the journal closes."""
@@ -338,3 +379,9 @@ async def _sent(producer: AIOKafkaProducer, records: list[JournalRecord]) -> lis
     except KafkaError as error:
         refused.append(error)
     return [*await asyncio.gather(*sent, return_exceptions=True), *refused]
+
+
+def _joined(parts: list[JournalRecord]) -> JournalRecord:
+    """The record of all parts: only frames of predictions have several."""
+    value = joined_frames([part.value for part in parts])
+    return msgspec.structs.replace(parts[0], value=value, is_part=False)

@@ -4,10 +4,11 @@ import asyncio
 import random
 from collections import Counter as Tally
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from prometheus_client import Counter
 
-from services.ab_router.frames import FrameRow, encode_frame
+from services.ab_router.frames import EncodedFrame, FrameRow, encode_frame
 from services.ab_router.rows import LostRow, ScoredRow
 from services.ab_router.settings import RouterSettings
 from shared.clock import Clock
@@ -28,13 +29,25 @@ DEGRADED = Counter(
 _LOG = logger(__name__)
 
 
+@dataclass(slots=True)
+class _OpenFrame:
+    """A frame that gets further parts: what is written until the publisher closes it goes into one record."""
+
+    id: str
+    shard: int
+    rows: int = 0
+    size_bytes: int = 0
+
+
 class Writer:
-    """Writes the rows of all versions: those answered while one flush runs go into the next frame."""
+    """Writes the rows of all versions: those answered while one flush runs are the next part of a frame."""
 
     def __init__(self, journal: Journal, clock: Clock, settings: RouterSettings) -> None:
         self._journal = journal
         self._clock = clock
         self._partitions = settings.partitions
+        self._row_limit = settings.batch_limit
+        self._frame: _OpenFrame | None = None
         self._notes: set[asyncio.Task[None]] = set()
         self._batcher = MicroBatcher[FrameRow, PredictionId | None](
             self._send,
@@ -76,24 +89,43 @@ class Writer:
             _LOG.debug("unanswered rows are not on record", rows=len(rows), error=str(error))
 
     async def _send(self, rows: list[FrameRow]) -> Sequence[PredictionId | None]:
-        now = self._clock.now()
         records: list[JournalRecord] = []
         ids: list[PredictionId | None] = []
         for part in split(rows, encode_frame):
             if len(part.encoded) > LARGEST_RECORD_BYTES:  # a single row: anything larger was split
                 ids.append(None)
                 continue
-            frame_id = new_frame_id(now)
-            shard = random.randrange(self._partitions)  # noqa: S311 - spreads load, keeps no secret
-            headers = cloud_event_headers(PREDICTIONS, frame_id)
-            records.append(JournalRecord(PREDICTIONS.name, shard, frame_id.encode(), headers, part.encoded.value))
-            ids += [None if row is None else PredictionId(frame_id, shard, row) for row in part.encoded.rows]
+            frame, numbers = self._frame_for(part.encoded), part.encoded.rows
+            headers = cloud_event_headers(PREDICTIONS, frame.id)
+            key, value = frame.id.encode(), part.encoded.value
+            records.append(JournalRecord(PREDICTIONS.name, frame.shard, key, headers, value, is_part=True))
+            ids += [None if row is None else PredictionId(frame.id, frame.shard, frame.rows + row) for row in numbers]
+            frame.rows += sum(row is not None for row in numbers)
+            frame.size_bytes += len(value)
         if records:
-            self._journal.append_all(records)
+            try:
+                self._journal.append_all(records)
+            except ServiceError:
+                self._frame = None  # it counts rows that are not there
+                raise
             await self._journal.flush()
         written = zip(rows, ids, strict=True)
         _count([row for row, prediction_id in written if prediction_id and isinstance(row, ScoredRow)])
         return ids
+
+    def _frame_for(self, part: EncodedFrame) -> _OpenFrame:
+        """The frame that a part goes into: the open one where there is room, else a new one."""
+        frame = self._frame
+        if (
+            frame is None
+            or frame.id.encode() not in self._journal.open_keys
+            or frame.size_bytes + len(part) > FRAME_BYTES
+            or frame.rows + len(part.rows) > self._row_limit
+        ):
+            shard = random.randrange(self._partitions)  # noqa: S311 - spreads load, keeps no secret
+            frame = self._frame = _OpenFrame(new_frame_id(self._clock.now()), shard)
+            self._journal.open_keys.add(frame.id.encode())
+        return frame
 
 
 def _count(rows: Sequence[ScoredRow]) -> None:

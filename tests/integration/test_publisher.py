@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,13 +13,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from prometheus_client import REGISTRY
 
-from shared.events import FeedbackFrame, FeedbackGiven
+from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
 from shared.ids import new_frame_id
 from shared.journal import Acknowledged, Journal, JournalRecord, Position
 from shared.journal_files import framed
 from shared.publisher import REQUEST_LIMIT_BYTES, Publisher
 from shared.topic_admin import ensure_topics
-from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PARKED_NAME, cloud_event_headers
+from shared.topics import FEEDBACK, LARGEST_RECORD_BYTES, PARKED_NAME, PREDICTIONS, Topic, cloud_event_headers
 
 DEADLINE_S = 30
 LIMIT = 128 * 1024**2
@@ -33,7 +34,11 @@ def append(journal: Journal, count: int) -> list[str]:
 
 
 async def records_in_topic(bootstrap: str) -> list[ConsumerRecord]:
-    consumer = AIOKafkaConsumer(FEEDBACK.name, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    return await records_in(FEEDBACK, bootstrap)
+
+
+async def records_in(topic: Topic[Any], bootstrap: str) -> list[ConsumerRecord]:
+    consumer = AIOKafkaConsumer(topic.name, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     fetched: list[ConsumerRecord] = []
     try:
@@ -300,4 +305,71 @@ async def test_pauses_grow_until_something_is_acknowledged(tmp_path: Path, unuse
         while shipping._retry_s < 0.4:
             await asyncio.sleep(0.01)
         assert REGISTRY.get_sample_value("contender_journal_stalled") == 1
+    journal.close()
+
+
+def part(journal: Journal, frame_id: str, unit: str) -> None:
+    block = PredictionBlock(model="m", version="v", task="binary", unit=[unit], time=[1.0], score=[0.5])
+    headers = cloud_event_headers(PREDICTIONS, frame_id)
+    value = PREDICTIONS.encode(PredictionFrame([block]))
+    journal.append_all([JournalRecord(PREDICTIONS.name, 0, frame_id.encode(), headers, value, is_part=True)])
+
+
+def units(record: ConsumerRecord) -> list[str]:
+    return [unit for block in PREDICTIONS.decode(record.value).blocks for unit in block.unit]
+
+
+async def test_the_parts_of_a_frame_are_one_record_whatever_lies_between_them(kafka: str, tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=LIMIT)
+    first, second = new_frame_id(1.0), new_frame_id(1.0)
+    for number in range(3):
+        part(journal, first, f"a{number}")
+        append(journal, 1)
+    part(journal, second, "b0")
+    async with publisher(journal, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+    sent = {dict(record.headers)["ce_id"].decode(): units(record) for record in await records_in(PREDICTIONS, kafka)}
+    assert (sent[first], sent[second]) == (["a0", "a1", "a2"], ["b0"])
+    journal.close()
+
+
+async def test_a_frame_that_may_get_further_parts_waits_for_them(kafka: str, tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=LIMIT)
+    frames: list[list[str]] = []
+    current = ""
+    async with publisher(journal, kafka) as shipping:
+        for number in range(400):  # some seconds of a writer that never pauses for the publisher
+            if current.encode() not in journal.open_keys:
+                current = new_frame_id(1.0)
+                frames.append([])
+                journal.open_keys.add(current.encode())
+            frames[-1].append(f"{current}-{number}")
+            part(journal, current, frames[-1][-1])
+            await journal.flush()
+            await asyncio.sleep(0.002)
+        await shipping.drained(DEADLINE_S)
+    own = {frame[0].partition("-")[0]: frame for frame in frames}
+    sent = [record for record in await records_in(PREDICTIONS, kafka) if units(record)[0].partition("-")[0] in own]
+    assert [units(record) for record in sent] == frames
+    assert 3 < len(frames) < 100
+    journal.close()
+
+
+async def test_a_frame_that_was_sent_before_a_crash_is_not_sent_again_in_other_parts(kafka: str, tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=LIMIT)
+    frame_id = new_frame_id(1.0)
+    for number in range(3):
+        part(journal, frame_id, f"{frame_id}-{number}")
+    noted = journal.acknowledged()
+    async with publisher(journal, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+    offsets = journal.acknowledged().offsets
+    journal.acknowledge(msgspec.structs.replace(noted, offsets={name: at - 1 for name, at in offsets.items()}))
+    journal.store_acknowledged()
+    journal.close()
+    journal = Journal.open(tmp_path, limit_bytes=LIMIT)
+    async with publisher(journal, kafka) as shipping:
+        await shipping.drained(DEADLINE_S)
+    sent = [units(record) for record in await records_in(PREDICTIONS, kafka) if frame_id in units(record)[0]]
+    assert sent == [[f"{frame_id}-{number}" for number in range(3)]]
     journal.close()

@@ -25,7 +25,7 @@ from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
 from services.ab_router.store import InMemoryExperimentStore
 from shared.clock import FixedClock
-from shared.events import PredictionBlock, PredictionFrame
+from shared.events import PredictionBlock, PredictionFrame, joined_frames
 from shared.ids import PredictionId
 from shared.journal import Journal, JournalRecord, Position
 from shared.testing import client_for
@@ -197,12 +197,12 @@ class Router:
         return [record for record, _ in self.journal.read(Position(0, 0), 10**8)]
 
     def frames(self) -> list[tuple[str, int, PredictionFrame]]:
-        """Frame id, shard and frame of every record of predictions."""
-        return [
-            (record.key.decode(), record.partition, PREDICTIONS.decode(record.value))
-            for record in self.records()
-            if record.topic == PREDICTIONS.name
-        ]
+        """Frame id, shard and frame of every record of predictions, each with all of its parts."""
+        parts: dict[tuple[str, int], list[bytes]] = {}
+        for record in self.records():
+            if record.topic == PREDICTIONS.name:
+                parts.setdefault((record.key.decode(), record.partition), []).append(record.value)
+        return [(*key, PREDICTIONS.decode(joined_frames(values))) for key, values in parts.items()]
 
     def kept(self, prediction_id: str) -> tuple[PredictionBlock, int]:
         """The block that an id leads to, and the row in it."""

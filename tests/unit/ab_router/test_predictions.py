@@ -1,8 +1,10 @@
 """From a checked row to an answer that is in the journal, with the services behind the router failing or not."""
 
 import asyncio
+import os
 from collections import Counter
 from dataclasses import dataclass, field
+from errno import EIO
 from time import perf_counter
 
 import msgspec
@@ -630,3 +632,30 @@ async def test_what_a_challenger_needs_is_asked_of_every_row_so_that_refusals_sk
         (refused,) = await router.predict.rows("late", [row(unit, entities={})])
         assert [error.field for error in refused.errors] == ["entities.origin"]
     assert router.inference.asked == []
+
+
+async def test_calls_before_the_publisher_reads_share_a_frame_and_later_ones_get_another(router):
+    first = [await router.predict.rows("late", [row()]) for _ in range(3)]
+    await router.journal.close_records()
+    (later,) = await router.predict.rows("late", [row()])
+    ids = [PredictionId.parse(answer.prediction_id) for (answer,) in first]
+    assert len({(each.frame_id, each.shard) for each in ids}) == 1
+    assert [each.row for each in ids] == [0, 1, 2]
+    assert PredictionId.parse(later.prediction_id).frame_id != ids[0].frame_id
+    assert len(router.frames()) == 2
+
+
+async def test_rows_behind_a_lost_part_are_in_another_frame(router):
+    def fail(_: int) -> None:
+        raise OSError(EIO, os.strerror(EIO))
+
+    (before,) = await router.predict.rows("late", [row()])
+    router.journal.sync_file = fail
+    with pytest.raises(JournalFull):
+        await router.predict.rows("late", [row()])
+    router.journal.sync_file = os.fdatasync
+    (after,) = await router.predict.rows("late", [row()])
+    ids = [PredictionId.parse(answer.prediction_id) for answer in (before, after)]
+    assert ids[0].frame_id != ids[1].frame_id
+    for answer in (before, after):
+        assert router.kept(answer.prediction_id)

@@ -4,7 +4,9 @@ import asyncio
 import os
 import resource
 import signal
+import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EIO
@@ -487,3 +489,33 @@ async def test_a_refused_record_is_kept_and_named(tmp_path: Path):
         assert "refused 1 records, the last of them t:3 " in remarks[0]
     again.close()
     assert b"value" in (tmp_path / "refused").read_bytes()
+
+
+async def test_a_loss_closes_the_records_that_were_to_get_further_parts(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    journal.open_keys.add(b"k")
+    journal.append_all([JournalRecord("t", 0, b"k", [], b"kept", is_part=True)])
+    await journal.flush()
+    assert journal.open_keys == {b"k"}
+    journal.append_all([JournalRecord("t", 0, b"k", [], b"lost", is_part=True)])
+    journal.sync_file = failing
+    with pytest.raises(JournalFull):
+        await journal.flush()
+    journal.sync_file = os.fdatasync
+    assert journal.open_keys == set()
+    journal.close()
+
+
+async def test_records_of_the_release_without_parts_are_read(tmp_path: Path):
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    journal.close()
+    old = framed_bytes(msgspec.msgpack.encode(["t", 0, b"k", [("ce_id", b"1")], b"value"]))
+    (tmp_path / "000000000000.log").write_bytes(old)
+    journal = Journal.open(tmp_path, limit_bytes=MIB)
+    ((record, _),) = journal.read(Position(0, 0), MIB)
+    assert record == JournalRecord("t", 0, b"k", [("ce_id", b"1")], b"value")
+    journal.close()
+
+
+def framed_bytes(body: bytes) -> bytes:
+    return struct.pack(">II", len(body), zlib.crc32(body)) + body
