@@ -53,9 +53,9 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
             )
             path = folder / "catalog.json"
             async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
-                experiments = handlers.Experiments(experiment_store, journal, catalog, clock)
-                await experiments.refresh()
-                await experiments.republish()
+                copy = folder / "experiments.json"
+                experiments = handlers.Experiments(experiment_store, journal, catalog, clock, path=copy)
+                await experiments.open()
                 scorer, shadow_scorer = (scoring.Scorer(features, inference, catalog, settings) for _ in range(2))
                 predict = handlers.Predict(
                     catalog=catalog,
@@ -94,7 +94,10 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
 async def unready(state: Mapping[str, Any]) -> list[str]:
     """Why this router can't answer. While a fallback value answers for an experiment, the router is ready."""
     journal: Journal = state["journal"]
+    experiments: handlers.Experiments = state["experiments"]
     reasons = journal.unready_reasons
+    if not experiments.is_known:  # the champion would answer units that experiments may have given to others
+        reasons.append("the database of experiments does not answer, and there is no copy of them on disk")
     if _is_inference_away(state) and not _fallbacks(state):
         reasons.append("the inference service does not answer, and no running experiment has a fallback value")
     return reasons
@@ -103,10 +106,14 @@ async def unready(state: Mapping[str, Any]) -> list[str]:
 def remarks(state: Mapping[str, Any]) -> list[str]:
     """What an operator should know of a router that is ready."""
     journal: Journal = state["journal"]
-    if not _is_inference_away(state):
-        return journal.remarks
-    names = ", ".join(_fallbacks(state))
-    return [f"the inference service does not answer; fallback values answer for experiments {names}", *journal.remarks]
+    experiments: handlers.Experiments = state["experiments"]
+    found = []
+    if experiments.is_known and experiments.is_stale:
+        found.append("the database of experiments does not answer: they go on as they were, and can't be changed")
+    if _is_inference_away(state):
+        names = ", ".join(_fallbacks(state))
+        found.append(f"the inference service does not answer; fallback values answer for experiments {names}")
+    return [*found, *journal.remarks]
 
 
 def _is_inference_away(state: Mapping[str, Any]) -> bool:
@@ -122,7 +129,7 @@ def _fallbacks(state: Mapping[str, Any]) -> list[str]:
     return [
         experiment.name
         for experiment in experiments.all()
-        if experiment.status == "running" and experiment.fallback_value is not None
+        if experiment.status in ("running", "decided") and experiment.fallback_value is not None
     ]
 
 

@@ -78,5 +78,8 @@ class RouterSettings(Settings):
         "that service takes less.",
     )
     database_timeout_s: float = Field(
-        10.0, gt=0, description="Longest a query to the database of experiments may take."
+        5.0,
+        gt=0,
+        description="Longest a query to the database of experiments may take, and so the longest a start waits for it: "
+        "it takes milliseconds, and goes on from the copy on disk otherwise.",
     )
