@@ -37,7 +37,11 @@ class Changes:
             yield
 
     async def change(
-        self, name: str, seen: int | None, make: Make, check_of: Callable[[ExperimentRevision], Check] | None = None
+        self,
+        name: str,
+        seen: int | None,
+        make: Make,
+        check_of: Callable[[ExperimentRevision], Check | None] | None = None,
     ) -> ExperimentRevision:
         """Keep the next revision of an experiment.
 

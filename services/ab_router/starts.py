@@ -73,12 +73,13 @@ class Starts:
             )
 
 
-def no_overlap(revision: ExperimentRevision) -> Check:
-    """A check that raises OverlapError where another experiment in force could take a revision's units."""
+def no_overlap(revision: ExperimentRevision) -> Check | None:
+    """A check that raises OverlapError where another experiment could take a revision's units; None for a draft."""
+    if not is_in_force(revision):
+        return None
 
     def check(current: list[ExperimentRevision]) -> None:
-        others = overlaps(revision, current) if is_in_force(revision) else []
-        overlapping = [other for other in others if other.shares_units]
+        overlapping = [other for other in overlaps(revision, current) if other.shares_units]
         if overlapping:
             raise OverlapError(
                 overlap_sentence(revision, overlapping),

@@ -177,7 +177,11 @@ async def open_sql_store(url: str, timeout_s: float = 10.0) -> AsyncIterator[Sql
         await engine.dispose()
 
 
-_SIZE = select(func.max(col(RevisionRow.id)), func.count())
+_SIZE = select(
+    select(func.max(col(RevisionRow.id))).scalar_subquery(),
+    select(func.count()).select_from(RevisionRow).scalar_subquery(),
+)
+"""The highest id and the number of rows: two queries, each of which an index answers."""
 
 
 def _newest_documents() -> Select[str]:

@@ -112,23 +112,23 @@ def _canary_faults(new: NewExperiment, canary: Canary) -> Iterator[FieldError]:
     if not all(0 < step <= 1 for step in steps) or not all(step < later for step, later in pairwise(steps)):
         yield FieldError("canary.steps", "must be shares above 0, each larger than the one before, and at most 1")
         return
+    if not arms:
+        return
     for index, variant in enumerate(new.variants):
         if abs(variant.weight - 1 / arms) > TOLERANCE:
             yield FieldError(
                 f"variants[{index}].weight", f"must be {1 / arms:.6g}: the arms of a canary are equally large"
             )
-    first = allocation_at(canary, 0, arms - 1)[0] if arms else _ALL
-    if new.coverage not in (_ALL, first):
+    coverages = [allocation_at(canary, step, arms - 1)[0] for step in range(len(steps))]
+    if new.coverage not in (_ALL, *coverages):
         yield FieldError("coverage", "must be left out: it follows from the steps of the canary")
     for index, step in enumerate(steps):
         field = f"canary.steps[{index}]"
         if index < len(steps) - 1 and arms * step > _ALL + TOLERANCE:
             yield FieldError(field, f"must be at most {1 / arms:.4g}, since there are {arms} arms of that size")
-        elif arms:
-            coverage, weights = allocation_at(canary, index, arms - 1)
-            faults = list(share_faults({f"{field}/{arm}": weight for arm, weight in enumerate(weights)}, coverage))
-            if faults:
-                yield FieldError(field, faults[0].message)
+        else:
+            weights = {f"{field} of arm {arm}": 1 / arms for arm in range(arms)}
+            yield from (FieldError(field, fault.message) for fault in [*share_faults(weights, coverages[index])][:1])
 
 
 def _pace_faults(way: str, rows_field: str, rows: int, seconds: float) -> Iterator[FieldError]:

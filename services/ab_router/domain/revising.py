@@ -57,12 +57,13 @@ def _check_fixed(experiment: ExperimentRevision, new: NewExperiment, declared: E
     """Raise DesignFixedError for fields that differ; what a declaration leaves to the router does not."""
     left_out = {field for field in ("label_range", "champion") if getattr(new, field) is None}
     if experiment.canary is not None:
-        left_out |= {"coverage"}
-    pinned = [_as_pinned(*pair) for pair in zip(declared.variants, experiment.variants, strict=False)]
-    if experiment.canary is not None:
-        pinned = weighted(pinned, [one.weight for one in experiment.variants[: len(pinned)]])
-    same = pinned == experiment.variants and len(declared.variants) == len(experiment.variants)
-    left_out |= {"variants"} if same else set()
+        left_out.add("coverage")
+    if len(declared.variants) == len(experiment.variants):
+        pinned = [_as_pinned(*pair) for pair in zip(declared.variants, experiment.variants, strict=True)]
+        if experiment.canary is not None or experiment.bandit is not None:
+            pinned = weighted(pinned, [current.weight for current in experiment.variants])
+        if pinned == experiment.variants:
+            left_out.add("variants")
     faults = [
         FieldError(field, "is fixed since the start: stop the experiment and restart it with another declaration")
         for field in _FIXED

@@ -251,13 +251,27 @@ class Experiments:
     async def reallocate(
         self, name: str, weights: Mapping[str, float] | None, coverage: float | None, step: int | None, reason: str
     ) -> ExperimentRevision:
-        """Change the allocation as a schedule or a bandit says: see `ramp`. The same allocation is no change."""
+        """Change the allocation as a schedule or a bandit says; the same allocation is no change.
+
+        Args:
+            name: the experiment's.
+            weights: by the variant's name; None: as they are.
+            coverage: the share of the units that take part; None: as it is.
+            step: of the canary's schedule; None where there is none.
+            reason: what the allocation follows from.
+
+        Raises:
+            ExperimentStateError: it does not run: paused and decided ones keep their allocation.
+            As `ramp`.
+        """
         change = ExperimentChange(reason, life.ROUTER)
-        return await self._change(
-            name,
-            change,
-            lambda newest: life.ramped(newest, weights, coverage, self._clock.now(), change, step=step),
-        )
+
+        def reallocated(newest: ExperimentRevision) -> ExperimentRevision:
+            if newest.status != "running":
+                raise life.state_error(newest, "keeps its allocation: only one that runs is ramped by itself")
+            return life.ramped(newest, weights, coverage, self._clock.now(), change, step=step)
+
+        return await self._change(name, change, reallocated)
 
     async def decide(self, name: str, evidence: Evidence) -> ExperimentRevision:
         """Keep a challenger's verdict; a known or older one is no change.
@@ -317,6 +331,7 @@ class Experiments:
             name=restart.name if restart.name is not None else self._free_name(name),
             variants=declared.variants,
             coverage=declared.coverage,
+            label_range=declared.label_range,
             reason=restart.reason,
             changed_by=restart.changed_by,
         )
