@@ -129,7 +129,7 @@ class Experiments:
         if query.revision is None and query.as_of is None:
             return self.find(name)
         if query.as_of is not None and (query.revision is not None or not isfinite(query.as_of)):
-            raise InvalidField.at("as_of", "must be a Unix time in seconds, without a revision beside it")
+            raise InvalidField.at("query.as_of", "must be a Unix time in seconds, without a revision beside it")
         revisions = await self._history(name)
         if query.as_of is not None:
             found = history.at_time(revisions, query.as_of)
