@@ -7,6 +7,7 @@ import msgspec
 
 from contender.contracts.experiments import ExperimentRevision
 from services.ab_router.domain.overlaps import is_in_force
+from services.ab_router.errors import ExperimentStoreError
 from services.ab_router.store import Check, ExperimentStore
 from shared.clock import Clock
 from shared.ids import new_frame_id
@@ -41,7 +42,7 @@ class Revisions:
         self.is_known = False
         """Whether the store was ever read, in this process or by one that left its copy."""
         self.is_stale = False
-        """Whether the last reading of the store failed, or there was none yet."""
+        """Whether the last reading of the store failed, or the copy stands in for the first one."""
 
     def open_copy(self) -> None:
         """Take the experiments of the copy on disk, if there is one, until the store is read."""
@@ -75,8 +76,11 @@ class Revisions:
         Raises:
             ExperimentStoreError: the database does not answer.
         """
-        self.is_stale = True
-        current = await self._store.current()
+        try:
+            current = await self._store.current()
+        except ExperimentStoreError:
+            self.is_stale = True
+            raise
         self.is_stale = False
         if self.is_known and current == self._list:
             return

@@ -1,6 +1,8 @@
 """One contract for the stores of experiments and of model versions: in memory, in SQLite, and in PostgreSQL."""
 
 import asyncio
+import os
+import signal
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing, suppress
@@ -243,6 +245,39 @@ async def add_once_migrated(store: ExperimentStore, whole: ExperimentRevision) -
             with suppress(ExperimentStoreError):
                 await store.add(whole)
                 return
+
+
+async def test_a_frozen_postgresql_is_an_outage_for_as_long_as_it_is_frozen(request, tmp_path):
+    url = await empty_database("postgres", request, tmp_path)
+    async with experiments.open_sql_store(url, 1.0) as store:
+        await add_once_migrated(store, revision(1))
+        processes = await processes_of(url)
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            for call in (store.current, lambda: store.history("e"), lambda: store.add(revision(2))):
+                async with asyncio.timeout(30):
+                    with pytest.raises(ExperimentStoreError):
+                        await call()
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+        async with asyncio.timeout(60):
+            while True:
+                with suppress(ExperimentStoreError):
+                    assert revision(1) in await store.history("e")
+                    return
+
+
+async def processes_of(url: str) -> list[int]:
+    """PostgreSQL's own processes: the one that listens, and those of its connections."""
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        folder = Path(str(await connection.scalar(text("SHOW data_directory"))))
+    await engine.dispose()
+    server = int((folder / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    return [server, *map(int, children)]
 
 
 async def test_a_new_version_store_is_empty(version_store: VersionStore):
