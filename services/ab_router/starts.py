@@ -1,19 +1,63 @@
 """What must hold before an experiment takes units: its versions, the traffic, and room beside other experiments."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from contender.contracts.experiments import CHAMPION, ExperimentRevision, NewExperiment, Readiness
+from contender.contracts.experiments import CHAMPION, ExperimentRevision, Finding, NewExperiment, Readiness
 from contender.contracts.inference_service import ModelVersion
 from services.ab_router.catalog import Catalog
 from services.ab_router.domain.overlaps import is_in_force, overlap_sentence, overlaps
 from services.ab_router.errors import NotReadyError, OverlapError
 from services.ab_router.store import Check
-from services.ab_router.traffic import Traffic
 from shared.errors import FieldError, Unavailable
 
 Versions = Mapping[str, ModelVersion]
 """A model's versions by name, and its champion by the alias `champion`."""
+
+
+class Look(Protocol):
+    """What the rows of a model's last day say of an experiment; `since` is in seconds since the Unix epoch."""
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What speaks against a start."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many rows the findings rest on."""
+        ...
+
+    @property
+    def since(self) -> float | None:
+        """When the first of them came; None where there are none."""
+        ...
+
+
+class Traffic(Protocol):
+    """The rows that callers sent in the last day."""
+
+    async def look(self, revision: ExperimentRevision, versions: Versions) -> Look:
+        """What they say of an experiment; `versions` are the model's."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoLook:
+    """Nothing, where nobody counts rows."""
+
+    findings: list[Finding] = field(default_factory=list)
+    rows: int = 0
+    since: float | None = None
+
+
+class NoTraffic:
+    """Traffic that nobody counts: it speaks against nothing."""
+
+    async def look(self, revision: ExperimentRevision, versions: Versions) -> Look:  # noqa: ARG002
+        """Nothing."""
+        return NoLook()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +100,18 @@ class Starts:
         Raises:
             As `versions`.
         """
-        findings = self.traffic.findings(experiment, await self.versions(experiment))
+        look = await self.traffic.look(experiment, await self.versions(experiment))
         others = overlaps(experiment, in_force)
-        rows, since = self.traffic.seen(experiment.model)
-        is_ready = not any(finding.blocks for finding in findings) and not any(other.shares_units for other in others)
-        return Readiness(is_ready, findings, others, rows, since)
+        is_ready = not _blocking(look) and not any(other.shares_units for other in others)
+        return Readiness(is_ready, look.findings, others, look.rows, look.since)
 
-    def check_traffic(self, revision: ExperimentRevision, versions: Versions) -> None:
+    async def check_traffic(self, experiment: ExperimentRevision, versions: Versions) -> None:
         """Raise NotReadyError where the traffic speaks against a start."""
-        blocking = [finding for finding in self.traffic.findings(revision, versions) if finding.blocks]
+        blocking = _blocking(await self.traffic.look(experiment, versions))
         if blocking:
             named = "; ".join(f"{finding.field} {finding.message}" for finding in blocking)
             raise NotReadyError(
-                f"experiment {revision.name} is not ready: {named}. An override that says why starts it all the same",
+                f"experiment {experiment.name} is not ready: {named}. An override that says why starts it all the same",
                 [FieldError(finding.field, finding.message) for finding in blocking],
             )
 
@@ -87,3 +130,7 @@ def no_overlap(revision: ExperimentRevision) -> Check | None:
             )
 
     return check
+
+
+def _blocking(look: Look) -> list[Finding]:
+    return [finding for finding in look.findings if finding.blocks]

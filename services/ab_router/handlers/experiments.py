@@ -27,9 +27,8 @@ from services.ab_router.domain import experiments as life
 from services.ab_router.domain import history, promotion, revising
 from services.ab_router.domain.placement_faults import word_faults
 from services.ab_router.revisions import Revisions
-from services.ab_router.starts import Starts, no_overlap
+from services.ab_router.starts import NoTraffic, Starts, Traffic, no_overlap
 from services.ab_router.store import ExperimentStore
-from services.ab_router.traffic import NoTraffic, Traffic
 from shared.clock import Clock
 from shared.errors import InvalidField
 from shared.journal import Journal
@@ -213,15 +212,19 @@ class Experiments:
             ExperimentStoreError: the database does not answer.
         """
         experiment = await self._known(name)
-        versions = await self._starts.versions_now(experiment) if experiment.status == "draft" else None
-
-        def started(newest: ExperimentRevision) -> ExperimentRevision:
-            revision = life.started(newest, self._clock.now(), change, versions)
-            if versions is not None and not change.override:
-                self._starts.check_traffic(revision, versions)
-            return revision
-
-        return await self._change(name, change, started, check_overlaps=True)
+        versions = None
+        if experiment.status == "draft":
+            check_seen(experiment, change.revision)
+            versions = await self._starts.versions_now(experiment)
+            if not change.override:
+                await self._starts.check_traffic(experiment, versions)
+            change = replace(change, revision=experiment.revision)  # the one that was looked at
+        return await self._change(
+            name,
+            change,
+            lambda newest: life.started(newest, self._clock.now(), change, versions),
+            check_overlaps=True,
+        )
 
     async def pause(self, name: str, change: ExperimentChange = life.UNSAID) -> ExperimentRevision:
         """Let the champion answer until the experiment is started again.

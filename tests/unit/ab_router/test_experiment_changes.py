@@ -33,6 +33,7 @@ from services.ab_router.errors import (
     UnknownExperimentError,
 )
 from services.ab_router.handlers.experiments import Experiments
+from services.ab_router.starts import NoLook
 from services.ab_router.store import Check, InMemoryExperimentStore
 from shared.errors import InvalidField, Unavailable
 
@@ -141,12 +142,9 @@ class FakeTraffic:
     made: list[Finding] = field(default_factory=list)
     asked: list[tuple[str, list[str]]] = field(default_factory=list)
 
-    def findings(self, revision: ExperimentRevision, versions: Mapping[str, ModelVersion]) -> list[Finding]:
+    async def look(self, revision: ExperimentRevision, versions: Mapping[str, ModelVersion]) -> NoLook:
         self.asked.append((revision.name, sorted(versions)))
-        return self.made
-
-    def seen(self, model: str) -> tuple[int, float | None]:
-        return len(model), 5.0
+        return NoLook(self.made, 4, 5.0)
 
 
 async def test_traffic_that_does_not_suit_refuses_a_start_unless_it_is_overridden_on_record(router):
@@ -160,6 +158,20 @@ async def test_traffic_that_does_not_suit_refuses_a_start_unless_it_is_overridde
     assert [error.field for error in refused.value.errors] == ["inputs.plan"]
     assert traffic.asked[-1] == ("e", ["champion", "plain", "streaming"])
     assert (await experiments.start("e", ExperimentChange(override="we know"))).override == "we know"
+
+
+async def test_a_draft_that_is_replaced_while_its_traffic_is_looked_at_does_not_start(router):
+    class Replacing(FakeTraffic):
+        """Traffic during whose look the draft becomes another one."""
+
+        async def look(self, revision: ExperimentRevision, versions: Mapping[str, ModelVersion]) -> NoLook:
+            await router.experiments.revise("e", new(owner="bob"))
+            return await super().look(revision, versions)
+
+    experiments = beside(router, traffic=Replacing())
+    await router.experiments.create(new())
+    with pytest.raises(ExperimentChangedError, match="the newest is 2, which is draft"):
+        await experiments.start("e")
 
 
 async def test_readiness_names_the_experiments_beside_one(router):
