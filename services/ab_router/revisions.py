@@ -39,6 +39,8 @@ class Revisions:
         self._by_name: dict[str, ExperimentRevision] = {}
         self._in_force: dict[str, tuple[ExperimentRevision, ...]] = {}
         self._unsent: dict[str, ExperimentRevision] = {}
+        self._own: set[str] = set()
+        """Experiments of which this router has sent a revision, or has kept one without an answer that says so."""
         self.is_known = False
         """Whether the store was ever read, in this process or by one that left its copy."""
         self.is_stale = False
@@ -85,6 +87,11 @@ class Revisions:
         if self.is_known and current == self._list:
             return
         self.is_known = True
+        # Records of two routers reach the topic in any order, and it keeps the last one: each router that has sent an
+        # older revision sends the newest after it.
+        self._unsent |= {
+            one.name: one for one in current if one.name in self._own and one != self._by_name.get(one.name)
+        }
         self._index(current)
         self._copy()
 
@@ -94,6 +101,7 @@ class Revisions:
         Raises:
             ExperimentStoreError: the database does not answer; the revision may be kept all the same.
         """
+        self._own.add(revision.name)
         if not await self._store.add(revision, check):
             return False
         self._index(list({**self._by_name, revision.name: revision}.values()))
@@ -110,6 +118,7 @@ class Revisions:
         """Send the revisions that wait; or every newest one, since a crash may have lost some before the journal."""
         if everything:
             self._unsent = dict(self._by_name)
+            self._own |= self._by_name.keys()
         if not self._unsent:
             return
         try:

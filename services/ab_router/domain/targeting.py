@@ -34,9 +34,11 @@ def rule_faults(rule: TargetingRule) -> Iterator[FieldError]:
         yield FieldError("equals", f"must be finite, and at most {limits.TEXT_CHARACTERS:,} characters")
     if rule.one_of is not msgspec.UNSET:
         yield from _value_faults(rule.one_of)
-    bounds = [bound for bound in (rule.low, rule.high) if bound is not None]
-    if not all(map(math.isfinite, bounds)) or bounds != sorted(bounds):
-        yield FieldError("low", "must be finite and at most high")
+    for name, bound in (("low", rule.low), ("high", rule.high)):
+        if bound is not None and not math.isfinite(bound):
+            yield FieldError(name, "must be a finite number; leave it out where there is no bound")
+    if rule.low is not None and rule.high is not None and rule.low > rule.high:
+        yield FieldError("low", "must not be above high")
     if fault := _pattern_fault(rule.matches):
         yield FieldError("matches", fault)
     if rule.percent is not None and not 0 < rule.percent <= _ALL_PERCENT:

@@ -36,6 +36,7 @@ from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.starts import NoLook
 from services.ab_router.store import Check, InMemoryExperimentStore
 from shared.errors import InvalidField, Unavailable
+from shared.topics import EXPERIMENTS
 
 ARMS = [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "streaming", 0.5)]
 ALIASED = [VariantAllocation("old", "champion", 0.5), ARMS[1]]
@@ -279,6 +280,45 @@ async def test_a_declaration_under_another_name_is_refused(router):
         await router.experiments.revise("e", new("f"))
     with pytest.raises(UnknownExperimentError):
         await router.experiments.revise("f", new("f"))
+
+
+# The topic
+
+
+def sent(router) -> list[tuple[str, int]]:
+    records = [EXPERIMENTS.decode(record.value) for record in router.records() if record.topic == EXPERIMENTS.name]
+    return [(revision.name, revision.revision) for revision in records]
+
+
+async def test_a_router_sends_the_newest_revision_after_an_older_one_of_its_own(router):
+    """Its own record may reach the compacted topic last."""
+    await running(router)
+    other = beside(router)
+    await other.refresh()
+    await other.pause("e")
+    await router.experiments.refresh()
+    await router.experiments.refresh()
+    assert sent(router) == [("e", 1), ("e", 2), ("e", 2), ("e", 3), ("e", 3)]
+
+
+async def test_a_change_that_was_kept_though_the_database_did_not_say_so_is_sent_once_it_is_read(router):
+    class Mute(InMemoryExperimentStore):
+        """Keeps a stop, and its answer is lost."""
+
+        async def add(self, revision: ExperimentRevision, check: Check | None = None) -> bool:
+            is_kept = await super().add(revision, check)
+            if revision.status == "stopped":
+                raise ExperimentStoreError("no answer")
+            return is_kept
+
+    experiments = Experiments(Mute(), router.journal, router.catalog, router.clock)
+    await experiments.open()
+    await experiments.create(new())
+    await experiments.start("e")
+    with pytest.raises(ExperimentStoreError):
+        await experiments.stop("e")
+    await experiments.refresh()
+    assert sent(router) == [("e", 1), ("e", 2), ("e", 3)]
 
 
 # Schedules and verdicts

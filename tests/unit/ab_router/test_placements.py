@@ -71,7 +71,7 @@ def arms(count: int) -> list[VariantAllocation]:
         ({"targeting": [TargetingRule("a", equals=None, matches="b")]}, ["targeting[0]"]),
         ({"targeting": [TargetingRule("a", equals=1), TargetingRule("", low=1.0)]}, ["targeting[1].key"]),
         ({"targeting": [TargetingRule("a", low=2.0, high=1.0)]}, ["targeting[0].low"]),
-        ({"targeting": [TargetingRule("a", high=float("inf"))]}, ["targeting[0].low"]),
+        ({"targeting": [TargetingRule("a", high=float("inf"))]}, ["targeting[0].high"]),
         ({"targeting": [TargetingRule("a", one_of=[])]}, ["targeting[0].one_of"]),
         ({"targeting": [TargetingRule("a", one_of=list(range(1_001)))]}, ["targeting[0].one_of"]),
         ({"targeting": [TargetingRule("a", one_of=["x" * 1_001])]}, ["targeting[0].one_of"]),
