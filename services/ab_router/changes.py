@@ -9,7 +9,7 @@ from contender.contracts.experiments import ExperimentRevision
 from services.ab_router.errors import ExperimentChangedError, UnknownExperimentError
 from services.ab_router.revisions import Revisions
 from services.ab_router.store import Check
-from shared.errors import FieldError, InvalidField
+from shared.errors import FieldError, InvalidField, shortened
 
 _ATTEMPTS = 10
 """How often a change is tried that must hold, such as a stop by the kill switch: each time another one came first."""
@@ -58,15 +58,15 @@ class Changes:
         """
         made = self._made[name]
         async with self.turn():
-            newest = self.newest(name)
-            check_seen(newest, seen)
+            before = newest(self._revisions, name)
+            check_seen(before, seen)
             if seen is None and self._made[name] != made:  # while it waited for its turn
-                raise changed_error(newest)
-            revision = make(newest)
-            if revision is not newest:
+                raise changed_error(before)
+            revision = make(before)
+            if revision is not before:
                 if not await self._revisions.add(revision, check_of(revision) if check_of else None):
                     await self._revisions.load()
-                    raise changed_error(self.newest(name))
+                    raise changed_error(newest(self._revisions, name))
                 self._made[name] += 1
             return revision
 
@@ -78,36 +78,38 @@ class Changes:
             As `change`.
         """
         for _ in range(_ATTEMPTS):
-            revision = make(self.newest(name))
+            revision = make(newest(self._revisions, name))
             if await self._revisions.add(revision):
                 self._made[name] += 1
                 return revision
             await self._revisions.load()
-        raise changed_error(self.newest(name))
-
-    def newest(self, name: str) -> ExperimentRevision:
-        """The newest revision of one experiment.
-
-        Raises:
-            UnknownExperimentError: no experiment has that name.
-        """
-        revision = self._revisions.find(name)
-        if revision is None:
-            raise UnknownExperimentError(f"there is no experiment {name}")
-        return revision
+        raise changed_error(newest(self._revisions, name))
 
 
-def check_seen(newest: ExperimentRevision, seen: int | None) -> None:
-    """Raise where a change was made for another revision than the newest."""
-    if seen is not None and seen > newest.revision:
-        raise InvalidField.at("revision", f"is {seen}, and the newest is {newest.revision}")
-    if seen is not None and seen != newest.revision:
-        raise changed_error(newest)
+def newest(revisions: Revisions, name: str) -> ExperimentRevision:
+    """The newest revision of one experiment.
+
+    Raises:
+        UnknownExperimentError: no experiment has that name.
+    """
+    revision = revisions.find(name)
+    if revision is None:
+        raise UnknownExperimentError(f"there is no experiment {shortened(name)}")
+    return revision
 
 
-def changed_error(newest: ExperimentRevision) -> ExperimentChangedError:
-    """The refusal of a change that another one came before."""
-    message = f"the newest is {newest.revision}, which is {newest.status}: look at it, and make the change for that one"
+def check_seen(experiment: ExperimentRevision, seen: int | None) -> None:
+    """Raise where a change was made for another revision than the newest, which is given."""
+    if seen is not None and seen > experiment.revision:
+        raise InvalidField.at("revision", f"is {seen}, and the newest is {experiment.revision}")
+    if seen is not None and seen != experiment.revision:
+        raise changed_error(experiment)
+
+
+def changed_error(experiment: ExperimentRevision) -> ExperimentChangedError:
+    """The refusal of a change that another one came before, which names the newest revision."""
+    number, status = experiment.revision, experiment.status
+    message = f"the newest is {number}, which is {status}: look at it, and make the change for that one"
     return ExperimentChangedError(
-        f"experiment {newest.name} has a newer revision: {message}", [FieldError("revision", message)]
+        f"experiment {experiment.name} has a newer revision: {message}", [FieldError("revision", message)]
     )

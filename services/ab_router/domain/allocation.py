@@ -7,7 +7,7 @@ from contender.contracts.experiments import VariantAllocation
 from contender.contracts.limits import SHARES
 from services.ab_router.domain.bounds import span, within
 from services.ab_router.domain.hashing import STEPS, counted_shares, ranges
-from shared.errors import FieldError
+from shared.errors import FieldError, shortened
 
 TOLERANCE = 1e-9
 """How far a sum of shares may be off, as floats are."""
@@ -43,8 +43,10 @@ def allocation_faults(
 ) -> list[FieldError]:
     """The faults of another allocation of an experiment: a weight for each variant by its name, and the coverage."""
     names = [variant.name for variant in variants]
+    unknown = [name for name in weights if name not in names]
+    if unknown:
+        return [FieldError(f"weights.{shortened(unknown[0])}", f"is not one of the variants: {', '.join(names)}")]
     faults = [
-        *(FieldError(f"weights.{name}", "is not the name of a variant") for name in weights if name not in names),
         *(FieldError(f"weights.{name}", "is missing: name a weight for each") for name in names if name not in weights),
         *(
             FieldError(f"weights.{name}", f"must be {span(SHARES)}")

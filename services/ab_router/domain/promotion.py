@@ -5,7 +5,7 @@ from contender.contracts.inference_service import Promotion
 from services.ab_router.domain.experiments import challengers
 from services.ab_router.domain.overlaps import is_in_force
 from services.ab_router.errors import ExperimentStateError, NotDecidedError
-from shared.errors import InvalidField
+from shared.errors import InvalidField, shortened
 
 _BETTER = ("challenger better", "no worse")
 """Statuses of verdicts that speak for the challenger."""
@@ -31,7 +31,9 @@ def better_challenger(experiment: ExperimentRevision, named: str, override: str)
         )
     names = challengers(experiment)
     if named and named not in names:
-        raise InvalidField.at("variant", f"is {named!r}; expected one of the challengers: {', '.join(names)}")
+        raise InvalidField.at(
+            "variant", f"is {shortened(named)!r}; expected one of the challengers: {', '.join(names)}"
+        )
     better = [name for name in names if better_evidence(experiment, name)]
     chosen = [named] if named else better or (names if override else [])
     if not override:

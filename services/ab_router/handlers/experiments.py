@@ -3,7 +3,6 @@
 import re
 import secrets
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -12,20 +11,18 @@ from contender.contracts.experiments import (
     Evidence,
     ExperimentChange,
     ExperimentRevision,
-    HistoryEntry,
     NewExperiment,
     Ramp,
-    Readiness,
     Restart,
-    RevisionQuery,
 )
 from services.ab_router import errors
 from services.ab_router.catalog import Catalog
 from services.ab_router.champions import note_champions, promote
 from services.ab_router.changes import Changes, Make, check_seen
 from services.ab_router.domain import experiments as life
-from services.ab_router.domain import history, promotion, revising
+from services.ab_router.domain import promotion, revising
 from services.ab_router.domain.placement_faults import word_faults
+from services.ab_router.handlers.experiment_reads import ExperimentReads
 from services.ab_router.revisions import Revisions
 from services.ab_router.starts import NoTraffic, Starts, Traffic, no_overlap
 from services.ab_router.store import ExperimentStore
@@ -40,7 +37,7 @@ _BASE_CHARACTERS = 95
 _NUMBERS = 1_000
 
 
-class Experiments:
+class Experiments(ExperimentReads):
     """Experiments as the store has them; predictions read them in memory.
 
     Every change is a new revision, which also goes to the topic `experiments`. Of changes at the same time one holds,
@@ -65,10 +62,9 @@ class Experiments:
         traffic: Traffic | None = None,
         path: Path | None = None,
     ) -> None:
-        self._revisions = Revisions(store, journal, clock, path)
+        super().__init__(Revisions(store, journal, clock, path), Starts(catalog, traffic or NoTraffic()))
         self._catalog = catalog
         self._clock = clock
-        self._starts = Starts(catalog, traffic or NoTraffic())
         self._changes = Changes(self._revisions)
         self._was_sent = False
 
@@ -90,76 +86,6 @@ class Experiments:
             await self._revisions.send(everything=not self._was_sent)
             self._was_sent = True
             await note_champions(self._catalog, self._revisions, self._clock)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the experiments were ever read, by this router or one that left its copy on disk."""
-        return self._revisions.is_known
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether the last reading of the database failed."""
-        return self._revisions.is_stale
-
-    def in_force(self, model: str) -> tuple[ExperimentRevision, ...]:
-        """The running, paused and decided experiments on a model, the oldest start first."""
-        return self._revisions.in_force(model)
-
-    def all(self) -> list[ExperimentRevision]:
-        """Every experiment, oldest first."""
-        return self._revisions.all()
-
-    def find(self, name: str) -> ExperimentRevision:
-        """The newest revision of one experiment.
-
-        Raises:
-            UnknownExperimentError: no experiment has that name.
-        """
-        return self._changes.newest(name)
-
-    async def at(self, name: str, query: RevisionQuery) -> ExperimentRevision:
-        """A revision of one experiment by its number, or the one in force at a time; by default the newest.
-
-        Raises:
-            UnknownExperimentError: no experiment has that name, or it has no such revision.
-            InvalidField: both are asked for, or the time is none.
-            ExperimentStoreError: the database does not answer.
-        """
-        if query.revision is None and query.as_of is None:
-            return self.find(name)
-        if query.as_of is not None and (query.revision is not None or not isfinite(query.as_of)):
-            raise InvalidField.at("query.as_of", "must be a Unix time in seconds, without a revision beside it")
-        revisions = await self._history(name)
-        if query.as_of is not None:
-            found = history.at_time(revisions, query.as_of)
-            missing = (
-                f"experiment {name} was not there at {query.as_of:.3f}: it begins at {revisions[0].changed_at:.3f}"
-            )
-        else:
-            found = next((one for one in revisions if one.revision == query.revision), None)
-            missing = f"experiment {name} has no revision {query.revision}: the newest is {revisions[-1].revision}"
-        if found is None:
-            raise errors.UnknownExperimentError(missing)
-        return found
-
-    async def history(self, name: str) -> list[HistoryEntry]:
-        """All revisions of an experiment, oldest first, each with its differences.
-
-        Raises:
-            UnknownExperimentError: no experiment has that name.
-            ExperimentStoreError: the database does not answer.
-        """
-        return history.history_of(await self._history(name))
-
-    async def readiness(self, name: str) -> Readiness:
-        """What speaks against a start: the traffic, and other experiments on the model.
-
-        Raises:
-            UnknownExperimentError: no experiment has that name.
-            UnknownModelError, Unavailable: its model, or a version of it, is not known.
-        """
-        experiment = self.find(name)
-        return await self._starts.readiness(experiment, self.in_force(experiment.model))
 
     async def create(self, new: NewExperiment, *, restart_of: str = "") -> ExperimentRevision:
         """Keep a draft.
@@ -377,12 +303,6 @@ class Experiments:
         """An experiment that may have been created by another router a moment ago."""
         async with self._changes.turn():
             return self.find(name)
-
-    async def _history(self, name: str) -> list[ExperimentRevision]:
-        revisions = await self._revisions.history(name)
-        if not revisions:
-            raise errors.UnknownExperimentError(f"there is no experiment {name}")
-        return revisions
 
     def _free_name(self, name: str) -> str:
         """The name with the next free number: e, e-2, e-3."""

@@ -278,6 +278,7 @@ def test_a_ramp_opens_an_epoch_and_the_same_allocation_does_not():
         ({"old": 0.5, "new": 0.4, "x": 0.1}, None, ["weights.x"]),
         ({"old": 1.0, "new": 0.0}, None, ["weights.new"]),
         ({"old": float("nan"), "new": 0.5}, None, ["weights.old"]),
+        ({"x" * 1_000: 0.5, "y": 0.5}, None, [f"weights.{'x' * 99}…"]),
         (None, 0.0, ["coverage"]),
         (None, 1.5, ["coverage"]),
         (None, 0.0001, ["weights.old", "weights.new"]),
