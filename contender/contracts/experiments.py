@@ -309,6 +309,12 @@ class ExperimentChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     override: _Reason = ""
 
 
+class ChallengerPromotion(ExperimentChange, frozen=True, forbid_unknown_fields=True):
+    """A promotion; `variant` names the challenger where verdicts leave open which one is meant."""
+
+    variant: str = ""
+
+
 class Ramp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Another allocation: weights by variant, which add up to 1, the coverage, or both; null: as it is.
 
@@ -453,7 +459,7 @@ REVISE_EXPERIMENT = Operation(
     "Replaces a draft; of a started experiment everything but its design, its seed and its allocation.",
     ExperimentRevision,
     body=NewExperiment,
-    problems=(*_CHANGE_PROBLEMS, DESIGN_FIXED, UNAVAILABLE),
+    problems=(UNKNOWN_MODEL, *_CHANGE_PROBLEMS, DESIGN_FIXED, OVERLAP, UNAVAILABLE),
     tag="experiments",
     body_example={"name": "churn-2", "model": "churn", "variants": _VARIANTS, "reason": "a longer window"},
     answer_example=_REVISION,
@@ -466,7 +472,7 @@ START_EXPERIMENT = Operation(
     ExperimentRevision,
     body=ExperimentChange,
     body_optional=True,
-    problems=(*_CHANGE_PROBLEMS, OVERLAP, NOT_READY, UNAVAILABLE),
+    problems=(UNKNOWN_MODEL, *_CHANGE_PROBLEMS, OVERLAP, NOT_READY, UNAVAILABLE),
     tag="experiments",
     body_example={"reason": "agreed in the review"},
     answer_example=_REVISION,
@@ -517,7 +523,7 @@ RESTART_EXPERIMENT = Operation(
     ExperimentRevision,
     body=Restart,
     body_optional=True,
-    problems=(*_CHANGE_PROBLEMS, EXPERIMENT_EXISTS),
+    problems=(UNKNOWN_MODEL, *_CHANGE_PROBLEMS, EXPERIMENT_EXISTS, UNAVAILABLE),
     tag="experiments",
     body_example={"name": "churn-3"},
     answer_example=_REVISION,
@@ -528,7 +534,7 @@ PROMOTE_CHALLENGER = Operation(
     "/v1/experiments/{name}/promote",
     "Makes the version that a verdict names as better the champion, and stops the experiment.",
     ExperimentRevision,
-    body=ExperimentChange,
+    body=ChallengerPromotion,
     body_optional=True,
     problems=(*_CHANGE_PROBLEMS, NOT_DECIDED, UNAVAILABLE),
     tag="experiments",
@@ -551,7 +557,7 @@ SHOW_READINESS = Operation(
     "/v1/experiments/{name}/readiness",
     "Says what speaks against a start: traffic that does not suit, and other experiments on the model.",
     Readiness,
-    problems=(UNKNOWN_EXPERIMENT, EXPERIMENTS_UNAVAILABLE, UNAVAILABLE),
+    problems=(UNKNOWN_MODEL, UNKNOWN_EXPERIMENT, EXPERIMENTS_UNAVAILABLE, UNAVAILABLE),
     tag="experiments",
     answer_example={"ready": True, "findings": [], "overlaps": [], "rows": 41000, "since": 1767139200.0},
 )

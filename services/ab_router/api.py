@@ -45,30 +45,60 @@ async def list_experiments(request: Request) -> experiments.ExperimentList:
 
 
 @routes.serve(experiments.SHOW_EXPERIMENT)
-async def show_experiment(
-    request: Request,
-    query: experiments.RevisionQuery,  # noqa: ARG001
-    name: str,
-) -> ExperimentRevision:
-    return _experiments(request).find(name)
+async def show_experiment(request: Request, query: experiments.RevisionQuery, name: str) -> ExperimentRevision:
+    return await _experiments(request).at(name, query)
+
+
+@routes.serve(experiments.REVISE_EXPERIMENT)
+async def revise_experiment(request: Request, body: experiments.NewExperiment, name: str) -> ExperimentRevision:
+    return await _experiments(request).revise(name, body)
 
 
 @routes.serve(experiments.START_EXPERIMENT)
-async def start_experiment(
-    request: Request,
-    body: experiments.ExperimentChange,  # noqa: ARG001
-    name: str,
-) -> ExperimentRevision:
-    return await _experiments(request).start(name)
+async def start_experiment(request: Request, body: experiments.ExperimentChange, name: str) -> ExperimentRevision:
+    return await _experiments(request).start(name, body)
+
+
+@routes.serve(experiments.PAUSE_EXPERIMENT)
+async def pause_experiment(request: Request, body: experiments.ExperimentChange, name: str) -> ExperimentRevision:
+    return await _experiments(request).pause(name, body)
+
+
+@routes.serve(experiments.RAMP_EXPERIMENT)
+async def ramp_experiment(request: Request, body: experiments.Ramp, name: str) -> ExperimentRevision:
+    return await _experiments(request).ramp(name, body)
 
 
 @routes.serve(experiments.STOP_EXPERIMENT)
-async def stop_experiment(
-    request: Request,
-    body: experiments.ExperimentChange,  # noqa: ARG001
-    name: str,
-) -> ExperimentRevision:
-    return await _experiments(request).stop(name)
+async def stop_experiment(request: Request, body: experiments.ExperimentChange, name: str) -> ExperimentRevision:
+    return await _experiments(request).stop(name, body)
+
+
+@routes.serve(experiments.RESTART_EXPERIMENT)
+async def restart_experiment(request: Request, body: experiments.Restart, name: str) -> ExperimentRevision:
+    return await _experiments(request).restart(name, body)
+
+
+@routes.serve(experiments.PROMOTE_CHALLENGER)
+async def promote_challenger(request: Request, body: experiments.ChallengerPromotion, name: str) -> ExperimentRevision:
+    return await _experiments(request).promote(name, body, body.variant)
+
+
+@routes.serve(experiments.SHOW_HISTORY)
+async def show_history(request: Request, name: str) -> experiments.ExperimentHistory:
+    return experiments.ExperimentHistory(await _experiments(request).history(name))
+
+
+@routes.serve(experiments.SHOW_READINESS)
+async def show_readiness(request: Request, name: str) -> experiments.Readiness:
+    return await _experiments(request).readiness(name)
+
+
+@routes.serve(experiments.STOP_EXPERIMENTS)
+async def stop_experiments(
+    request: Request, body: experiments.ExperimentChange, model: str
+) -> experiments.StoppedExperiments:
+    return experiments.StoppedExperiments(await _experiments(request).stop_all(model, body))
 
 
 def _row(answer: Prediction | ServiceError) -> Prediction | contract.RefusedRow:
@@ -76,5 +106,5 @@ def _row(answer: Prediction | ServiceError) -> Prediction | contract.RefusedRow:
 
 
 def _experiments(request: Request) -> Experiments:
-    experiments: Experiments = request.state.experiments
-    return experiments
+    handler: Experiments = request.state.experiments
+    return handler

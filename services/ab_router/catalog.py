@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 
 from contender.contracts.feature_ref import FeatureRef
-from contender.contracts.inference_service import ModelVersion
+from contender.contracts.inference_service import ModelVersion, Promotion
 from contender.contracts.values import REQUEST
 from services.ab_router.clients import CallError, Features, Inference, ViewInputs
 from services.ab_router.errors import UnknownModelError
@@ -104,6 +104,25 @@ class Catalog:
         if model is None:
             raise UnknownModelError(f"there is no model {shortened(name)}")
         return model
+
+    def known(self, name: str) -> Model | None:
+        """A model as it was read last; None for an unknown one."""
+        return self._models.get(name)
+
+    async def reread(self) -> bool:
+        """Whether the versions could be read just now, with the champions of this moment."""
+        await self._versions.fresh()
+        return not self.fault
+
+    async def promote(self, name: str, promotion: Promotion) -> None:
+        """Make a version the champion of a model, and read the versions again.
+
+        Raises:
+            QuestionRefusedError: the model has no such version.
+            CallError: the inference service does not answer; the version may have become the champion all the same.
+        """
+        await self._inference.promote(name, promotion)
+        await self._versions.fresh()
 
     def _lacks(self, name: str, versions: Collection[str]) -> bool:
         model = self._models.get(name)

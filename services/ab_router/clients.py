@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from contender.contracts.inference_service import ModelVersion, ScoredRows
+from contender.contracts.inference_service import ModelVersion, Promotion, ScoredRows
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
 
@@ -92,5 +92,14 @@ class Inference(Protocol):
         Raises:
             QuestionRefusedError: the service refuses the rows.
             CallError: the service does not answer.
+        """
+        ...
+
+    async def promote(self, model: str, promotion: Promotion) -> None:
+        """Make a version the champion of a model.
+
+        Raises:
+            QuestionRefusedError: the model has no such version.
+            CallError: the service does not answer; the version may have become the champion all the same.
         """
         ...

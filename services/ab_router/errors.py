@@ -5,6 +5,11 @@ ServiceError
 ├── UnknownExperimentError
 ├── ExperimentExistsError
 ├── ExperimentStateError     its state does not allow the change
+├── ExperimentChangedError   a newer revision than the one that the change was made for
+├── DesignFixedError         a started experiment keeps its design and its allocation
+├── OverlapError             another experiment could take the same units
+├── NotReadyError            the traffic does not suit it
+├── NotDecidedError          no verdict names the version as better
 ├── ModelUnavailableError    the champion can't answer
 └── ExperimentStoreError     the database of experiments does not answer
 """
@@ -20,7 +25,7 @@ class UnknownModelError(NotFound):
 
 
 class UnknownExperimentError(NotFound):
-    """No experiment has that name."""
+    """No experiment has that name, or it has no such revision."""
 
 
 class ExperimentExistsError(Conflict):
@@ -29,6 +34,26 @@ class ExperimentExistsError(Conflict):
 
 class ExperimentStateError(Conflict):
     """The experiment's state does not allow the change."""
+
+
+class ExperimentChangedError(Conflict):
+    """The experiment has a newer revision than the one that the change was made for."""
+
+
+class DesignFixedError(Conflict):
+    """What an experiment measures and how it splits its units can't be replaced after its start."""
+
+
+class OverlapError(Conflict):
+    """Another experiment on the model could take the same units."""
+
+
+class NotReadyError(Conflict):
+    """The traffic of the last day does not suit the experiment."""
+
+
+class NotDecidedError(Conflict):
+    """No verdict names the version as better."""
 
 
 class ModelUnavailableError(Unavailable):
@@ -44,6 +69,11 @@ PROBLEMS: dict[type[ServiceError], ProblemType] = {
     UnknownExperimentError: experiments.UNKNOWN_EXPERIMENT,
     ExperimentExistsError: experiments.EXPERIMENT_EXISTS,
     ExperimentStateError: experiments.EXPERIMENT_STATE,
+    ExperimentChangedError: experiments.EXPERIMENT_CHANGED,
+    DesignFixedError: experiments.DESIGN_FIXED,
+    OverlapError: experiments.OVERLAP,
+    NotReadyError: experiments.NOT_READY,
+    NotDecidedError: experiments.NOT_DECIDED,
     ModelUnavailableError: contract.MODEL_UNAVAILABLE,
     ExperimentStoreError: experiments.EXPERIMENTS_UNAVAILABLE,
 }

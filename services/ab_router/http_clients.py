@@ -6,7 +6,7 @@ import msgspec
 
 from contender.contracts import feature_service, inference_service
 from contender.contracts.feature_service import DefinitionsDocument, OnlineFeatures, OnlineFeaturesQuestion
-from contender.contracts.inference_service import ModelVersion, RowsQuestion, ScoredRows
+from contender.contracts.inference_service import ModelVersion, Promotion, RowsQuestion, ScoredRows, VersionSummary
 from contender.contracts.values import Scalar
 from services.ab_router.calls import Caller
 from services.ab_router.clients import ServedFeatures, ViewInputs
@@ -75,6 +75,14 @@ class HttpInference:
 
         question = RowsQuestion(dict(inputs))
         return await self._caller.call(inference_service.PREDICT_ROWS, checked, question, model=model, version=version)
+
+    async def promote(self, model: str, promotion: Promotion) -> None:
+        """Make a version the champion of a model."""
+
+        def check(_: VersionSummary) -> None:
+            """Any summary will do."""
+
+        await self._caller.call(inference_service.PROMOTE_VERSION, check, promotion, model=model)
 
     def _read_versions(self, answer: Answer) -> list[ModelVersion]:
         if answer.status != _NOT_MODIFIED:

@@ -1,20 +1,27 @@
 """One contract for the stores of experiments and of model versions: in memory, in SQLite, and in PostgreSQL."""
 
 import asyncio
+import os
+import signal
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import text
+from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from contender.contracts.inference_service import InputColumn, ModelVersion, VersionDetails
 from services.ab_router import store as experiments
+from services.ab_router.errors import ExperimentStoreError
 from services.ab_router.store import ExperimentStore, InMemoryExperimentStore
 from services.inference_service import store as models
 from services.inference_service.store import InMemoryVersionStore, Listing, VersionStore
+from shared.errors import Conflict
 from tests.contract.databases import empty_database
 
 OLD, NEW, NEWEST = ("a" * 64, "b" * 64, "c" * 64)
@@ -135,6 +142,142 @@ async def test_experiments_are_there_when_the_store_is_opened_again(database: st
     async with experiments.open_sql_store(database) as store:
         assert await store.history("e") == [revision(1), revision(2)]
         assert not await store.add(revision(2))
+
+
+async def test_a_check_sees_the_newest_revisions_and_what_it_raises_keeps_the_revision_out(experiment_store):
+    def refuse(current: list[ExperimentRevision]) -> None:
+        seen.append(current)
+        raise Conflict("refused")
+
+    seen: list[list[ExperimentRevision]] = []
+    for change in (revision(1), revision(2), revision(1, "other")):
+        assert await experiment_store.add(change)
+    with pytest.raises(Conflict, match="refused"):
+        await experiment_store.add(revision(3), refuse)
+    assert seen == [[revision(2), revision(1, "other")]]
+    assert await experiment_store.history("e") == [revision(1), revision(2)]
+    assert await experiment_store.add(revision(3), seen.append)
+    assert not await experiment_store.add(revision(3), seen.append)
+
+
+async def test_between_a_check_and_its_addition_no_other_router_adds_one_with_a_check(database: str):
+    """Each router lets an experiment run only where none does."""
+
+    def none_runs(current: list[ExperimentRevision]) -> None:
+        if any(known.status == "running" for known in current):
+            raise Conflict("one runs")
+
+    async with experiments.open_sql_store(database) as first, experiments.open_sql_store(database) as second:
+        for name in "abcdefgh":
+            await first.add(revision(1, name))
+        stores = [first, second] * 4
+        runs = [revision(2, name, status="running") for name in "abcdefgh"]
+        starts = [store.add(run, none_runs) for store, run in zip(stores, runs, strict=True)]
+        made = await asyncio.gather(*starts, return_exceptions=True)
+        assert sorted(map(str, made)) == ["True", *["one runs"] * 7]
+        assert [known.status for known in await second.current()].count("running") == 1
+
+
+async def test_the_current_revisions_are_read_again_after_another_router_s_change_and_only_then(database: str):
+    async with experiments.open_sql_store(database) as first, experiments.open_sql_store(database) as second:
+        await first.add(revision(1))
+        known = await second.current()
+        assert await second.current() is known
+        await first.add(revision(1, "other"))
+        await first.add(revision(2))
+        assert await second.current() == [revision(2), revision(1, "other")]
+
+
+async def test_a_thousand_experiments_of_twenty_revisions_are_listed_by_their_newest_alone(database: str):
+    names = [f"e-{number}" for number in range(1_000)]
+    rows = [
+        {"name": name, "revision": number, "document": document_of(revision(number, name)), "changed_at": 1.0}
+        for number in range(1, 21)
+        for name in names
+    ]
+    async with experiments.open_sql_store(database) as store:
+        assert await store.current() == []
+        engine = create_async_engine(database)
+        async with engine.begin() as connection:
+            await connection.execute(insert(experiments.RevisionRow), rows)
+            await connection.execute(
+                update(experiments.RevisionRow).where(experiments.RevisionRow.revision < 20).values(document="unread")
+            )
+        await engine.dispose()
+        newest = await store.current()
+        assert [known.name for known in newest] == names
+        assert {known.revision for known in newest} == {20}
+
+
+def document_of(whole: ExperimentRevision) -> str:
+    return msgspec.json.encode(whole).decode()
+
+
+async def test_a_store_opens_without_its_database_and_works_once_it_is_there(tmp_path: Path):
+    folder = tmp_path / "later"
+    async with experiments.open_sql_store(f"sqlite+aiosqlite:///{folder / 'store.db'}") as store:
+        with pytest.raises(ExperimentStoreError):
+            await store.current()
+        folder.mkdir()
+        assert await store.add(revision(1))
+        assert await store.current() == [revision(1)]
+
+
+async def test_a_locked_database_is_an_outage_for_as_long_as_it_is_locked(tmp_path: Path):
+    path = tmp_path / "store.db"
+    async with experiments.open_sql_store(f"sqlite+aiosqlite:///{path}", 0.2) as store:
+        await add_once_migrated(store, revision(1))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            for call in (store.current, lambda: store.history("e"), lambda: store.add(revision(2))):
+                async with asyncio.timeout(60):
+                    with pytest.raises(ExperimentStoreError):
+                        await call()
+            other.execute("ROLLBACK")
+        await add_once_migrated(store, revision(2))
+        assert len(await store.history("e")) == 2
+
+
+async def add_once_migrated(store: ExperimentStore, whole: ExperimentRevision) -> None:
+    """Add a revision, however long a busy machine takes for the migration."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(ExperimentStoreError):
+                await store.add(whole)
+                return
+
+
+async def test_a_frozen_postgresql_is_an_outage_for_as_long_as_it_is_frozen(request, tmp_path):
+    url = await empty_database("postgres", request, tmp_path)
+    async with experiments.open_sql_store(url, 1.0) as store:
+        await add_once_migrated(store, revision(1))
+        processes = await processes_of(url)
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            for call in (store.current, lambda: store.history("e"), lambda: store.add(revision(2))):
+                async with asyncio.timeout(30):
+                    with pytest.raises(ExperimentStoreError):
+                        await call()
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+        async with asyncio.timeout(60):
+            while True:
+                with suppress(ExperimentStoreError):
+                    assert revision(1) in await store.history("e")
+                    return
+
+
+async def processes_of(url: str) -> list[int]:
+    """PostgreSQL's own processes: the one that listens, and those of its connections."""
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        folder = Path(str(await connection.scalar(text("SHOW data_directory"))))
+    await engine.dispose()
+    server = int((folder / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    return [server, *map(int, children)]
 
 
 async def test_a_new_version_store_is_empty(version_store: VersionStore):

@@ -4,19 +4,16 @@ from collections.abc import Iterator, Mapping
 from zoneinfo import ZoneInfo
 
 from contender.contracts import limits
-from contender.contracts.experiments import NewExperiment
+from contender.contracts.experiments import CHAMPION, NewExperiment
 from contender.contracts.inference_service import ModelVersion
-from contender.contracts.limits import NAME, NAME_WORDS, SHARES, VARIANTS
 from contender.contracts.tasks import task_named
+from services.ab_router.domain.allocation import TOLERANCE, adds_up, share_faults
 from services.ab_router.domain.bounds import is_range, span, within
 from services.ab_router.domain.formulas import formula_faults
-from services.ab_router.domain.hashing import STEPS, counted_shares
 from services.ab_router.domain.metric_faults import metric_faults
+from services.ab_router.domain.placement_faults import placement_faults
 from shared.errors import FieldError, shortened
 
-_WEIGHT_TOLERANCE = 1e-9
-_SHARE_TOLERANCE = 0.1
-"""How far a share counted in steps of the hash may be off, as a part of the declared one."""
 _ALL = 1.0
 _ZONE_CHARACTERS = 100
 _EXPLORATION_WEIGHTS = (2, 10_000)
@@ -24,13 +21,20 @@ _EXPLORATION_WEIGHTS = (2, 10_000)
 
 
 def declaration_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[FieldError]:
-    """The faults of a declaration, given the model's versions by name."""
+    """The faults of a declaration, given the model's versions by name; `champion` is the name of one, too.
+
+    Of too many variants none is looked at.
+    """
+    own = [*_range_faults(new), *_design_faults(new), *_label_faults(new)]
+    if len(new.variants) > limits.VARIANTS[1]:
+        return own
     return [
-        *_range_faults(new),
-        *_design_faults(new),
-        *_label_faults(new),
+        *own,
         *_variant_faults(new, versions),
-        *_share_faults(new),
+        *share_faults(
+            {f"variants[{at}].weight": variant.weight for at, variant in enumerate(new.variants)}, new.coverage
+        ),
+        *placement_faults(new),
         *_task_faults(new, versions),
     ]
 
@@ -38,14 +42,18 @@ def declaration_faults(new: NewExperiment, versions: Mapping[str, ModelVersion])
 def _range_faults(new: NewExperiment) -> list[FieldError]:
     names = [variant.name for variant in new.variants]
     checks = [
-        ("name", NAME.fullmatch(new.name) is None, f"must be {NAME_WORDS}"),
-        ("variants", not within(len(names), VARIANTS), f"has {len(names)} entries; expected {span(VARIANTS)}"),
+        ("name", limits.NAME.fullmatch(new.name) is None, f"must be {limits.NAME_WORDS}"),
+        (
+            "variants",
+            not within(len(names), limits.VARIANTS),
+            f"has {len(names)} entries; expected {span(limits.VARIANTS)}",
+        ),
         ("variants", len(set(names)) < len(names), "names a variant twice"),
         ("champion", new.champion is not None and new.champion not in names, "is not the name of a variant"),
         ("window_s", not within(new.window_s, limits.WINDOWS_S), "must be from one second to ten years"),
         ("alpha", not within(new.alpha, limits.ALPHAS), f"must be {span(limits.ALPHAS)}"),
         ("tuning_n", not within(new.tuning_n, limits.TUNING_ROWS), f"must be {span(limits.TUNING_ROWS)} rows"),
-        ("coverage", not within(new.coverage, SHARES), f"must be {span(SHARES)}"),
+        ("coverage", not within(new.coverage, limits.SHARES), f"must be {span(limits.SHARES)}"),
     ]
     return [FieldError(field, message) for field, is_wrong, message in checks if is_wrong]
 
@@ -102,7 +110,7 @@ def _label_faults(new: NewExperiment) -> Iterator[FieldError]:
     """Faults of what is declared of outcomes and of the labels that are seen."""
     if not within(new.shadow_share, limits.SHADOW_SHARES):
         yield FieldError("shadow_share", f"must be {span(limits.SHADOW_SHARES)}")
-    elif new.shadow_share != _ALL and new.outcome != "independent of the answer":
+    elif new.shadow_share != _ALL and new.outcome != "independent of the answer" and not new.shadow:
         yield FieldError(
             "shadow_share",
             'is for outcomes that no answer changes: declare outcome "independent of the answer", or leave it out',
@@ -124,32 +132,22 @@ def _label_faults(new: NewExperiment) -> Iterator[FieldError]:
 
 def _variant_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> Iterator[FieldError]:
     total = sum(variant.weight for variant in new.variants)
-    if not _adds_up(total):
+    if not adds_up([total]):
         yield FieldError("variants", f"has weights that add up to {total:g}; they must add up to 1")
+    champion = new.champion or new.variants[0].name if new.variants else ""
     for index, variant in enumerate(new.variants):
         path = f"variants[{index}]"
-        if NAME.fullmatch(variant.name) is None:
-            yield FieldError(f"{path}.name", f"must be {NAME_WORDS}")
-        if not within(variant.weight, SHARES):
-            yield FieldError(f"{path}.weight", f"must be {span(SHARES)}")
+        if limits.NAME.fullmatch(variant.name) is None:
+            yield FieldError(f"{path}.name", f"must be {limits.NAME_WORDS}")
+        if new.shadow and variant.weight != float(variant.name == champion):
+            message = "must be 1 for the champion and 0 for the others, which score in shadow alone"
+            yield FieldError(f"{path}.weight", message)
+        elif not new.shadow and not within(variant.weight, limits.SHARES):
+            yield FieldError(f"{path}.weight", f"must be {span(limits.SHARES)}")
+        if variant.alias not in ("", CHAMPION):
+            yield FieldError(f"{path}.alias", f"must be {CHAMPION}, or left out")
         if variant.version not in versions:
             yield FieldError(f"{path}.version", f"is not a version of model {new.model}")
-
-
-def _share_faults(new: NewExperiment) -> Iterator[FieldError]:
-    """Shares that the hash can't split: it has 10,000 steps. Only where weights and coverage are in range."""
-    weights = [variant.weight for variant in new.variants]
-    if not all(within(share, SHARES) for share in (new.coverage, *weights)) or not _adds_up(sum(weights)):
-        return
-    for index, (weight, counted) in enumerate(zip(weights, counted_shares(weights, new.coverage), strict=True)):
-        declared = weight * new.coverage
-        is_below = declared * STEPS < 1 - _WEIGHT_TOLERANCE
-        if is_below or abs(counted / declared - 1) > _SHARE_TOLERANCE:
-            yield FieldError(
-                f"variants[{index}].weight",
-                f"is {declared:.6g} of all units with the coverage, and would be {counted:.6g}: the hash has "
-                f"{STEPS:,} steps; a variant needs one at least, and a share within a tenth of the declared one",
-            )
 
 
 def _task_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[FieldError]:
@@ -196,10 +194,6 @@ def _zone_fault(name: str) -> str:
 def _is_unit_fraction(share: float) -> bool:
     """Whether a share is 1 over a whole number, which is the weight of an explored row."""
     low, high = _EXPLORATION_WEIGHTS
-    if not (1 - _WEIGHT_TOLERANCE) / high <= share <= 1 / low:
+    if not (1 - TOLERANCE) / high <= share <= 1 / low:
         return False
-    return abs(share * round(1 / share) - 1) <= _WEIGHT_TOLERANCE
-
-
-def _adds_up(total: float) -> bool:
-    return abs(total - 1) <= _WEIGHT_TOLERANCE
+    return abs(share * round(1 / share) - 1) <= TOLERANCE

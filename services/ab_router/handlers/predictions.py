@@ -171,8 +171,9 @@ class Predict:
         self._bytes_under_way += size
 
     def _running(self, model: Model) -> ExperimentRevision | None:
-        """The experiment that runs on a model; None while the catalog has not read the versions it started with."""
-        experiment = self._experiments.running(model.name)
+        """The oldest experiment that assigns; None while the catalog has not read the versions it started with."""
+        in_force = self._experiments.in_force(model.name)
+        experiment = next((one for one in in_force if one.status != "paused"), None)
         if experiment is None or any(variant.version not in model.versions for variant in experiment.variants):
             return None
         return experiment

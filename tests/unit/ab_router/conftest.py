@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import pytest
 
-from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault, ScoredRows
+from contender.contracts.inference_service import InputColumn, ModelVersion, Promotion, RowFault, ScoredRows
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
 from services.ab_router.catalog import Catalog
@@ -127,6 +127,7 @@ class FakeInference:
     hanging: set[str] = field(default_factory=set)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     listing: asyncio.Event = field(default_factory=asyncio.Event)
+    promoted: list[Promotion] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.answering.set()
@@ -159,6 +160,19 @@ class FakeInference:
         for row in refused:
             scores[row] = labels[row] = None
         return ScoredRows(scores, labels, faults)
+
+    async def promote(self, model: str, promotion: Promotion) -> None:
+        if self.down:
+            raise CallError("inference_service: down")
+        if not any((known.model, known.version) == (model, promotion.version) for known in self.registered):
+            raise QuestionRefusedError("secret words of the inference service", 404, [])
+        self.promoted.append(promotion)
+        self.registered = [
+            msgspec.structs.replace(known, champion=known.version == promotion.version)
+            if known.model == model
+            else known
+            for known in self.registered
+        ]
 
     def _scores(self, model: str, version: str, values: list[Scalar]) -> tuple[list[float | None], list[Scalar]]:
         if model == "delay":
@@ -236,6 +250,7 @@ async def _router(
     path = settings.data / "catalog.json"
     async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
         experiments = Experiments(store, journal, catalog, clock)
+        await experiments.open()
         draw = Draw()
         scorer, shadow_scorer = (Scorer(features, inference, catalog, settings, clock.now) for _ in range(2))
         predict = Predict(

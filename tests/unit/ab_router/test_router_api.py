@@ -271,13 +271,13 @@ async def test_an_experiment_starts_and_stops_once(client, router):
     assert len(router.records()) == 3
 
 
-async def test_one_experiment_at_a_time_runs_on_a_model(client, router):
+async def test_experiments_that_could_take_the_same_units_do_not_start_beside_each_other(client):
     for name in ("e", "f"):
         await client.post("/v1/experiments", json={**NEW, "name": name})
     await client.post("/v1/experiments/e/start")
     answer = await client.post("/v1/experiments/f/start")
-    assert_problem(answer, 409, "experiment-state")
-    assert "experiment e runs" in answer.json()["detail"]
+    assert_problem(answer, 409, "experiments-overlap", "namespace")
+    assert "the same units of model late as e (running)" in answer.json()["detail"]
     assert (await client.get("/v1/experiments/f")).json()["status"] == "draft"
     await client.post("/v1/experiments/e/stop")
     assert (await client.post("/v1/experiments/f/start")).status_code == 200
