@@ -1,14 +1,13 @@
-"""The rules of experiments: which are valid, how one goes from draft to running to stopped, who gets which variant."""
+"""The rules of experiments: which are valid, and how one goes from draft to running to stopped."""
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from contender.contracts.experiments import ExperimentRevision, NewExperiment, VariantAllocation
+from contender.contracts.experiments import ExperimentRevision, NewExperiment
 from contender.contracts.inference_service import ModelVersion
 from services.ab_router.domain.bounds import is_range
 from services.ab_router.domain.declarations import declaration_faults
-from services.ab_router.domain.hashing import bucket, choose, counted_shares, ranges
 from services.ab_router.errors import ExperimentStateError
 from shared.errors import InvalidField
 
@@ -49,22 +48,6 @@ def stopped(experiment: ExperimentRevision, now: float) -> ExperimentRevision:
     if experiment.status != "running":
         raise ExperimentStateError(f"experiment {experiment.name} is {experiment.status}; only a running one stops")
     return _revised(experiment, status="stopped", stopped_at=now, changed_at=now)
-
-
-def assign(experiment: ExperimentRevision, unit: str) -> VariantAllocation | None:
-    """The unit's variant; None when the coverage leaves the unit out."""
-    unit_bucket = bucket(experiment.seed, unit)
-    if unit_bucket is None:
-        return None
-    weights = [variant.weight for variant in experiment.variants]
-    index = choose(unit_bucket, ranges(len(experiment.variants), experiment.coverage, weights))
-    return None if index < 0 else experiment.variants[index]
-
-
-def assigned_share(experiment: ExperimentRevision, variant: VariantAllocation) -> float:
-    """The share of all units that get a variant, counted in steps of the hash."""
-    weights = [each.weight for each in experiment.variants]
-    return counted_shares(weights, experiment.coverage)[experiment.variants.index(variant)]
 
 
 def _trained_range(versions: Sequence[ModelVersion]) -> tuple[float, float] | None:

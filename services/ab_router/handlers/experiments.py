@@ -50,6 +50,11 @@ class Experiments:
         """The experiment that runs on a model."""
         return self._running.get(model)
 
+    def in_force(self, model: str) -> tuple[ExperimentRevision, ...]:
+        """The experiments in force on a model: running, paused and decided ones, the one that started first first."""
+        experiment = self.running(model)
+        return (experiment,) if experiment else ()
+
     def all(self) -> list[ExperimentRevision]:
         """Every experiment, oldest first."""
         return list(self._current.values())
