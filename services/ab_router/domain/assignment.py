@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from contender.contracts.ab_router import NO_EXPERIMENT, AssignmentReason, PredictionRow
 from contender.contracts.experiments import ExperimentRevision, VariantAllocation
-from services.ab_router.domain.hashing import SeededHash, choose, counted_shares, in_namespace, ranges
+from services.ab_router.domain.hashing import SeededHash, choose, counted_shares, fnv1a32, is_in_namespace, ranges
 from services.ab_router.domain.targeting import all_met
 
 _HOLDOUT = "holdout/"
@@ -112,6 +112,7 @@ class InForce:
         for experiment in reversed(self._experiments):
             self._forced.update(experiment.forced())
         self._has_sticky = any(experiment.sticky for experiment in self._experiments)
+        self._has_parts = any(experiment.has_parts for experiment in self._experiments)
 
     def assign(self, row: PredictionRow, first: FirstAssignments = _NOTHING_KNOWN) -> Assignment:
         """The row's assignment.
@@ -144,9 +145,10 @@ class InForce:
         unit = row.unit
         if self._forced and unit in self._forced:
             return self._forced[unit]
+        unit_hash = fnv1a32(unit) if self._has_parts and unit else None
         furthest = -1
         for experiment in self._experiments:
-            step = experiment.step_out(row)
+            step = experiment.step_out(row, unit_hash)
             if step < 0:
                 if experiment.is_paused:
                     return _OUTSIDE["paused"]
@@ -177,6 +179,7 @@ class _Prepared:
         namespace = experiment.namespace
         self._namespace = (namespace.name, namespace.start, namespace.end) if namespace else None
         self._holdout = (_HOLDOUT + experiment.model, 0.0, experiment.holdout) if experiment.holdout else None
+        self.has_parts = bool(self._namespace or self._holdout)
 
     def forced(self) -> Iterator[tuple[str, Assignment]]:
         """The assignments of the units that always get a variant, which count in no results."""
@@ -186,17 +189,16 @@ class _Prepared:
             if name in self._split:
                 yield unit, self._excluded("forced", name)
 
-    def step_out(self, row: PredictionRow) -> int:
+    def step_out(self, row: PredictionRow, unit_hash: int | None) -> int:
         """The number of the step that leaves the row to other experiments; -1 where none does.
 
-        A row without a unit passes the steps that are for units.
+        A row without a unit has no hash of it, and passes the steps that are for units.
         """
-        unit = row.unit
-        if self._holdout and unit and in_namespace(unit, self._holdout):
+        if self._holdout and unit_hash is not None and is_in_namespace(unit_hash, self._holdout):
             return 0
         if self._is_targeted and not self._is_targeted(row.context):
             return 1
-        if self._namespace and unit and not in_namespace(unit, self._namespace):
+        if self._namespace and unit_hash is not None and not is_in_namespace(unit_hash, self._namespace):
             return 2
         return -1
 

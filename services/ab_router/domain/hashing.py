@@ -89,6 +89,10 @@ def choose(unit_bucket: float, among: Sequence[Range]) -> int:
 
 def in_namespace(unit: str, namespace: tuple[str, float, float]) -> bool:
     """Whether a unit is within a namespace's range."""
+    return is_in_namespace(fnv1a32(unit), namespace)
+
+
+def is_in_namespace(unit_hash: int, namespace: tuple[str, float, float]) -> bool:
+    """As `in_namespace`; `unit_hash` is the unit's `fnv1a32`, which serves all namespaces of a row."""
     name, low, high = namespace
-    unit_bucket = bucket(f"__{name}", unit, version=1)
-    return unit_bucket is not None and low <= unit_bucket < high
+    return low <= fnv1a32(f"__{name}", unit_hash) % _V1_STEPS / _V1_STEPS < high
