@@ -109,7 +109,7 @@ class RedisAssignments:
         try:
             pipeline = self._redis.pipeline(transaction=False)
             for number in range(_SHARDS):
-                pipeline.unlink(_shard(experiment, number))
+                pipeline.execute_command("UNLINK", _shard(experiment, number))  # unlink() of a cluster is awaited
             await pipeline.execute()
         except _FAILURES as error:
             raise _away(error) from error

@@ -52,8 +52,9 @@ class Experiments:
 
     def in_force(self, model: str) -> tuple[ExperimentRevision, ...]:
         """The experiments in force on a model: running, paused and decided ones, the one that started first first."""
-        experiment = self.running(model)
-        return (experiment,) if experiment else ()
+        of_model = (each for each in self._current.values() if each.model == model)
+        in_force = (each for each in of_model if each.status in {"running", "paused", "decided"})
+        return tuple(sorted(in_force, key=lambda experiment: experiment.started_at or 0.0))
 
     def all(self) -> list[ExperimentRevision]:
         """Every experiment, oldest first."""
