@@ -23,14 +23,14 @@ _PATTERN_STEPS = 1_000
 _KINDS = "equals, one_of, low and high, matches, percent"
 
 
-def rule_faults(rule: TargetingRule, field: str = "targeting") -> list[FieldError]:
-    """The faults of a declared rule; `field` is where it stands, such as `targeting[0]`."""
+def rule_faults(rule: TargetingRule) -> list[FieldError]:
+    """The faults of a declared rule, by its fields; that of the rule as a whole has an empty one."""
     faults = [*_kind_faults(rule), *_value_faults(rule), *_number_faults(rule)]
     if not 1 <= len(rule.key) <= limits.TEXT_CHARACTERS:
         faults.insert(0, ("key", f"must have 1 to {limits.TEXT_CHARACTERS} characters"))
     if rule.matches and (fault := _pattern_fault(rule.matches)):
         faults.append(("matches", fault))
-    return [FieldError(f"{field}.{name}" if name else field, message) for name, message in faults]
+    return [FieldError(field, message) for field, message in faults]
 
 
 def all_met(rules: Sequence[TargetingRule], seed: str) -> Condition | None:
