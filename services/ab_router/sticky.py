@@ -124,7 +124,10 @@ class StickyUnits:
     async def work(self) -> None:
         """Write what waits for a moment; after a failure, rest and ask the store whether it answers again."""
         await self._has_work.wait()
-        await asyncio.sleep(self._settings.breaker_rest_s if self._is_failing or self._unread else _LINGER_S)
+        if self._is_failing or self._unread:
+            await asyncio.sleep(self._settings.breaker_rest_s)
+        elif len(self._waiting) < _BATCH:
+            await asyncio.sleep(_LINGER_S)
         if self._unread:
             await self._read_again()
         if self._waiting:

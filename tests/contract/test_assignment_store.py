@@ -76,14 +76,14 @@ async def test_of_two_routers_that_write_at_once_one_is_first(store):
     assert await store.read([key]) == [FIRST if outcomes[0] == [True] else LATER]
 
 
-async def test_a_unit_is_a_digest_in_one_of_64_hashes_that_expire(valkey):
+async def test_a_unit_is_a_digest_in_one_of_16_hashes_that_expire(valkey):
     redis = RedisAssignments.connect(valkey, cluster=False, ttl_s=TTL_S)
     client = Redis.from_url(valkey)
     await redis.forget("e")
     units = [UnitKey("e", f"user-{number}") for number in range(2_000)]
     await redis.write(dict.fromkeys(units, FIRST))
     names = [name async for name in client.scan_iter("assignments:{e/*}")]
-    assert len(names) == 64
+    assert len(names) == 16
     ttls = [await client.ttl(name) for name in names]
     assert all(TTL_S - 60 < ttl <= TTL_S for ttl in ttls)
     fields = [field for name in names for field in await client.hkeys(name)]
