@@ -90,10 +90,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the version got, for a row with `return_inputs`. Where `explore` is true, the application is asked to act so that
     the label is seen, whatever the answer: the experiment declares which labels are not (`labels_seen_if`).
 
-    `reason` says why the row got its variant, or none. `share` is that of all units which the variant gets now, in
-    steps of the hash, and `probability` the one with which the row's unit was assigned it, in the `epoch` in which it
-    was; `revision` is the experiment's. A row that is `excluded` counts in no results. `deduplicated` is false where
-    the `request_id` could not be kept: a repeated call may be recorded again.
+    `reason` says why the row got its variant, or none. `share` is that of the experiment's units which the variant
+    gets now, in steps of the hash, and `probability` the one with which the row's unit was assigned it, in the `epoch`
+    in which it was; `revision` is the experiment's. A row that is `excluded` counts in no results. `deduplicated` is
+    false where the `request_id` could not be kept: a repeated call may be recorded again.
     """
 
     prediction_id: str

@@ -13,9 +13,9 @@ from services.ab_router.domain.assignment import Assignment, InForce, first_assi
 from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
-from services.ab_router.plans import Plan, Plans
 from services.ab_router.queues import VersionQueues
 from services.ab_router.requests import FAULTS_SHOWN, size_bytes
+from services.ab_router.row_rules import RowRules, RulesByModel
 from services.ab_router.rows import AssignedRow, LostRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
@@ -50,7 +50,7 @@ class Predict:
         settings: RouterSettings,
     ) -> None:
         self._catalog = catalog
-        self._plans = Plans(catalog, experiments, settings)
+        self._rules = RulesByModel(catalog, experiments, settings)
         self._sticky = sticky
         self._exploration = exploration
         self._shadows = shadows
@@ -90,20 +90,20 @@ class Predict:
         arrived = perf_counter()
         self._journal.check_room()  # before the other services have work
         _check_count(rows, self._settings.row_limit)
-        plan, now = self._plans.of(await self._catalog.find(model)), self._clock.now()
-        refusals = [_refusal(faults) if (faults := plan.faults(row, now)) else None for row in rows]
+        rules, now = self._rules.of(await self._catalog.find(model)), self._clock.now()
+        refusals = [_refusal(faults) if (faults := rules.faults(row, now)) else None for row in rows]
         accepted = [row for row, refusal in zip(rows, refusals, strict=True) if refusal is None]
         sizes = [size_bytes(row) for row in accepted]
         self._admit(len(accepted), sum(sizes))
         try:
-            answers = iter(await self._answered_in_time(plan, accepted, sizes, now, arrived))
+            answers = iter(await self._answered_in_time(rules, accepted, sizes, now, arrived))
         finally:
             self._rows_under_way -= len(accepted)
             self._bytes_under_way -= sum(sizes)
         return [next(answers) if refusal is None else refusal for refusal in refusals]
 
     async def _answered_in_time(
-        self, plan: Plan, accepted: Sequence[PredictionRow], sizes: Sequence[int], now: float, arrived: float
+        self, rules: RowRules, accepted: Sequence[PredictionRow], sizes: Sequence[int], now: float, arrived: float
     ) -> list[Prediction | ServiceError]:
         """Assign, score and write rows.
 
@@ -114,9 +114,9 @@ class Predict:
             return []
         try:
             async with asyncio.timeout(self._settings.deadline_s):
-                assignments = await self._assignments(plan.experiments, accepted)
+                assignments = await self._assignments(rules.experiments, accepted)
                 rows = [
-                    AssignedRow(row, now if row.time is None else row.time, plan.model, assignment, arrived, size)
+                    AssignedRow(row, now if row.time is None else row.time, rules.model, assignment, arrived, size)
                     for row, assignment, size in zip(accepted, assignments, sizes, strict=True)
                 ]
                 results = await self._results(rows)

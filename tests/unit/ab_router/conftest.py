@@ -26,7 +26,7 @@ from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
 from services.ab_router.sticky import StickyUnits, open_sticky_units
 from services.ab_router.store import InMemoryExperimentStore
-from services.ab_router.stored_assignments import InMemoryAssignments
+from services.ab_router.stored_assignments import AssignmentStore, InMemoryAssignments
 from shared.clock import FixedClock
 from shared.events import PredictionBlock, PredictionFrame
 from shared.ids import PredictionId
@@ -235,13 +235,17 @@ OpenRouter = Callable[..., AsyncIterator[Router]]
 
 @asynccontextmanager
 async def _router(
-    settings: RouterSettings, journal: Journal, features: FakeFeatures, inference: FakeInference
+    settings: RouterSettings,
+    journal: Journal,
+    features: FakeFeatures,
+    inference: FakeInference,
+    first_assignments: AssignmentStore | None = None,
 ) -> AsyncIterator[Router]:
     clock, store, assignments = FixedClock(NOW), InMemoryExperimentStore(), InMemoryAssignments()
     path = settings.data / "catalog.json"
     async with (
         Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog,
-        open_sticky_units(assignments, settings) as sticky,
+        open_sticky_units(first_assignments or assignments, settings) as sticky,
     ):
         experiments = Experiments(store, journal, catalog, clock)
         draw = Draw()

