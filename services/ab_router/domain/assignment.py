@@ -21,28 +21,6 @@ _DELETED_UNTIL_S = 86_400.0
 """Later on, the units of a stopped experiment are left to expire: a router that starts need not delete them again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a row is assigned, and why.
-
-    Attributes:
-        reason: why the row gets this variant, or none.
-        experiment: the one that takes the row; None where the model's champion answers outside of any.
-        variant: the one that answers.
-        share: the share of the experiment's units that the variant gets now, in steps of the hash.
-        probability: the share with which the unit was assigned it, in the `epoch` in which it was.
-        excluded: whether the row counts in no results though it has a variant.
-    """
-
-    reason: AssignmentReason
-    experiment: ExperimentRevision | None = None
-    variant: VariantAllocation | None = None
-    share: float | None = None
-    probability: float | None = None
-    epoch: int = 0
-    excluded: bool = False
-
-
 class UnitKey(NamedTuple):
     """A unit of an experiment, by their names."""
 
@@ -56,6 +34,30 @@ class FirstAssignment(NamedTuple):
     variant: str
     epoch: int
     probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a row is assigned, and why.
+
+    Attributes:
+        reason: why the row gets this variant, or none.
+        experiment: the one that takes the row; None where the model's champion answers outside of any.
+        variant: the one that answers.
+        share: the share of the experiment's units that the variant gets now, in steps of the hash.
+        probability: the share with which the unit was assigned it, in the `epoch` in which it was.
+        excluded: whether the row counts in no results though it has a variant.
+        first: what is kept of the unit, so that a change of the allocation does not move it; None for nothing.
+    """
+
+    reason: AssignmentReason
+    experiment: ExperimentRevision | None = None
+    variant: VariantAllocation | None = None
+    share: float | None = None
+    probability: float | None = None
+    epoch: int = 0
+    excluded: bool = False
+    first: FirstAssignment | None = None
 
 
 FirstAssignments = Mapping[UnitKey, FirstAssignment | None]
@@ -74,17 +76,10 @@ _NOTHING_KNOWN: FirstAssignments = {}
 def first_assignments(
     rows: Sequence[PredictionRow], assignments: Sequence[Assignment]
 ) -> Iterator[tuple[UnitKey, FirstAssignment]]:
-    """What is kept of rows that were assigned by chance, so that their units keep it when the allocation changes.
-
-    Nothing is kept of an experiment in shadow: its champion answers all units, for good.
-    """
+    """What is kept of rows, by unit."""
     for row, assignment in zip(rows, assignments, strict=True):
-        experiment, variant, probability = assignment.experiment, assignment.variant, assignment.probability
-        if experiment is not None and variant is not None and probability is not None and not experiment.shadow:
-            yield (
-                UnitKey(experiment.name, row.unit),
-                FirstAssignment(variant.name, assignment.epoch, probability),
-            )
+        if assignment.first is not None and assignment.experiment is not None:
+            yield UnitKey(assignment.experiment.name, row.unit), assignment.first
 
 
 def stopped_lately(experiments: Sequence[ExperimentRevision], now: float) -> list[str]:
@@ -171,7 +166,7 @@ class _Prepared:
         self._ranges = ranges(len(weights), experiment.coverage, weights)
         shares = counted_shares(weights, experiment.coverage)
         self._split = {
-            variant.name: Assignment("split", experiment, variant, share, share, experiment.epoch)
+            variant.name: self._by_chance(FirstAssignment(variant.name, experiment.epoch, share), variant, share)
             for variant, share in zip(experiment.variants, shares, strict=True)
         }
         self._by_place = list(self._split.values())
@@ -225,7 +220,12 @@ class _Prepared:
         now = self._split.get(first.variant)
         if now is None:
             return self._unreadable()
-        return Assignment("split", self._experiment, now.variant, now.share, first.probability, first.epoch)
+        return self._by_chance(first, now.variant, now.share)
+
+    def _by_chance(self, first: FirstAssignment, variant: VariantAllocation | None, share: float | None) -> Assignment:
+        """What a unit got by its hash. Of an experiment in shadow nothing is kept: its champion answers for good."""
+        kept = None if self._experiment.shadow else first
+        return Assignment("split", self._experiment, variant, share, first.probability, first.epoch, first=kept)
 
     def _unreadable(self) -> Assignment:
         return self._excluded("assignment unreadable", self._experiment.champion)
