@@ -137,7 +137,7 @@ def _number_faults(rule: TargetingRule) -> Iterator[tuple[str, str]]:
         if bound is not None and not isfinite(bound):
             yield name, "must be a finite number; leave it out where there is no bound"
     if rule.low is not None and rule.high is not None and rule.low > rule.high:
-        yield "high", "must not be below low"
+        yield "low", "must not be above high"
     low, high = _PERCENTAGES
     if rule.percent is not None and not low <= rule.percent <= high:
         yield "percent", f"must be from {low:g} to {high:g}"

@@ -235,7 +235,7 @@ async def test_from_a_tenth_to_a_half_nobody_moves_who_is_in(router):
     }
     for answer in after[::50]:
         block, _ = router.kept(answer.prediction_id)
-        assert (block.experiment, block.revision, block.epoch) == ("e", 3, answer.epoch)
+        assert (block.experiment, block.revision, block.epoch) == ("e", answer.revision, answer.epoch)
         assert block.assignment_probability == answer.probability
     await written(router, 1_500)
     other_weights = [VariantAllocation("old", "plain", 0.2), VariantAllocation("new", "streaming", 0.8)]

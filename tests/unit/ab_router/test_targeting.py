@@ -127,7 +127,7 @@ def test_equals_and_one_of_agree_with_json(declared, value):
         (TargetingRule("k", one_of=[]), ["one_of"]),
         (TargetingRule("k", one_of=["a"] * (RULE_VALUES + 1)), ["one_of"]),
         (TargetingRule("k", one_of=[1, inf]), ["one_of"]),
-        (TargetingRule("k", low=2.0, high=1.0), ["high"]),
+        (TargetingRule("k", low=2.0, high=1.0), ["low"]),
         (TargetingRule("k", low=nan), ["low"]),
         (TargetingRule("k", low=-inf, high=inf), ["low", "high"]),
         (TargetingRule("k", percent=0.0), ["percent"]),
