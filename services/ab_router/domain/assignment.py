@@ -141,15 +141,15 @@ class InForce:
         if self._forced and unit in self._forced:
             return self._forced[unit]
         unit_hash = fnv1a32(unit) if self._has_parts and unit else None
-        furthest = -1
+        furthest = _STEPS[0]
         for experiment in self._experiments:
-            step = experiment.step_out(row, unit_hash)
-            if step < 0:
+            left_at = experiment.left_at(row, unit_hash)
+            if left_at is None:
                 if experiment.is_paused:
                     return _OUTSIDE["paused"]
                 return experiment if unit else _OUTSIDE["no unit"]
-            furthest = max(furthest, step)
-        return _OUTSIDE[_STEPS[furthest]]
+            furthest = max(furthest, left_at, key=_STEPS.index)
+        return _OUTSIDE[furthest]
 
 
 class _Prepared:
@@ -184,18 +184,18 @@ class _Prepared:
             if name in self._split:
                 yield unit, self._excluded("forced", name)
 
-    def step_out(self, row: PredictionRow, unit_hash: int | None) -> int:
-        """The number of the step that leaves the row to other experiments; -1 where none does.
+    def left_at(self, row: PredictionRow, unit_hash: int | None) -> AssignmentReason | None:
+        """The step at which the experiment leaves a row to others; None where it decides about the row.
 
         A row without a unit has no hash of it, and passes the steps that are for units.
         """
         if self._holdout and unit_hash is not None and is_in_namespace(unit_hash, self._holdout):
-            return 0
+            return "holdout"
         if self._is_targeted and not self._is_targeted(row.context):
-            return 1
+            return "not targeted"
         if self._namespace and unit_hash is not None and not is_in_namespace(unit_hash, self._namespace):
-            return 2
-        return -1
+            return "other namespace"
+        return None
 
     def is_targeted(self, row: PredictionRow) -> bool:
         """Whether the row's context meets the rules."""

@@ -84,7 +84,11 @@ def _comparable(value: Scalar) -> tuple[object, ...]:
 
 
 def _matching(pattern: str) -> Callable[[Scalar], bool]:
-    compiled = _compiled(pattern)
+    """Whether a text matches. A pattern that this release can't compile, from a store of another, matches nothing."""
+    try:
+        compiled = _compiled(pattern)
+    except (re2.error, UnicodeEncodeError):
+        return lambda _: False
 
     def is_matched(value: Scalar) -> bool:
         try:

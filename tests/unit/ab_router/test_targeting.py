@@ -94,6 +94,12 @@ def test_a_percentage_of_a_hundred_takes_all_values_but_null():
     assert meets(TargetingRule("k", percent=40.0), k=7) == meets(TargetingRule("k", percent=40.0), k=7.0)
 
 
+def test_a_stored_pattern_that_this_release_can_not_compile_matches_nothing_and_harms_nobody():
+    for pattern in ("(?=a)", "(a", "\ud800", r"(a)\1"):
+        is_met = all_met([TargetingRule("k", matches=pattern)], "seed")
+        assert not is_met({"k": "a"})
+
+
 def test_all_rules_are_to_be_met():
     rules = [TargetingRule("country", one_of=["NL", "BE"]), TargetingRule("age", low=18.0)]
     is_met = all_met(rules, "seed")
