@@ -30,6 +30,7 @@ from benchmarks.features_reading import ENTITIES, Caller, Probed, fill_entities
 from benchmarks.features_stack import MODULE, START_S, BenchmarkSettings
 from benchmarks.figures import report
 from contender import Client
+from contender.contracts.ab_router import PredictionRow
 from contender.contracts.experiments import ExperimentRevision, VariantAllocation
 from contender.features.catalogue import Catalogue
 from contender.registration import Export, export_pipeline, register
@@ -41,7 +42,7 @@ from embedded.process import ManagedProcess
 from embedded.service import SERVICES, Service
 from embedded.settings import StackSettings
 from embedded.valkey import Valkey
-from services.ab_router.domain.experiments import assign
+from services.ab_router.domain.assignment import InForce
 from shared.settings import SERVICE_NAMES
 
 TARGETS: Mapping[str, tuple[str, float]] = {
@@ -225,11 +226,12 @@ def assign_us() -> float:
         window_s=60.0,
         changed_at=0.0,
     )
-    units = [f"user-{number}" for number in range(_ASSIGNMENTS)]
+    in_force = InForce([experiment])
+    rows = [PredictionRow(f"user-{number}") for number in range(_ASSIGNMENTS)]
 
     def run() -> None:
-        for unit in units:
-            assign(experiment, unit)
+        for row in rows:
+            in_force.assign(row)
 
     return 1e6 * min(timeit.repeat(run, number=1, repeat=5)) / _ASSIGNMENTS
 

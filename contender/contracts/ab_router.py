@@ -35,11 +35,13 @@ AssignmentReason = Literal[
 ]
 """Why a row got its variant, or none: `assignment unreadable` where its unit's first assignment can't be looked up."""
 
+NO_EXPERIMENT: AssignmentReason = "no experiment"
+"""The reason that answers leave out."""
 REPLAYED_HEADER = "Idempotency-Replayed"
 DEADLINE_HEADER = "Deadline-Ms"
 """How long the caller waits for its answer, in milliseconds."""
 
-_Text = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": limits.TEXT_CHARACTERS})]
+_Unit = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.TEXT_CHARACTERS})]
 _RequestId = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.REQUEST_ID_CHARACTERS})]
 _FEW = msgspec.Meta(extra_json_schema={"maxProperties": limits.KEYS})
 _SOME_ROWS = msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": limits.ROWS})
@@ -54,7 +56,7 @@ class PredictionRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     day, gets the same answer, and nothing is recorded again; a batch has one for all of its rows.
     """
 
-    unit: _Text = ""
+    unit: _Unit = ""
     entities: Annotated[dict[str, str | int], _FEW] = {}
     inputs: dict[str, Scalar] = {}
     context: Annotated[dict[str, Scalar], _FEW] = {}
@@ -88,10 +90,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the version got, for a row with `return_inputs`. Where `explore` is true, the application is asked to act so that
     the label is seen, whatever the answer: the experiment declares which labels are not (`labels_seen_if`).
 
-    `reason` says why the row got its variant, or none. `share` is that of all units which the variant gets now, in
-    steps of the hash, and `probability` the one with which the row's unit was assigned it, in the `epoch` in which it
-    was; `revision` is the experiment's. A row that is `excluded` counts in no results. `deduplicated` is false where
-    the `request_id` could not be kept: a repeated call may be recorded again.
+    `reason` says why the row got its variant, or none. `share` is that of the experiment's units which the variant
+    gets now, in steps of the hash, and `probability` the one with which the row's unit was assigned it, in the `epoch`
+    in which it was; `revision` is the experiment's. A row that is `excluded` counts in no results. `deduplicated` is
+    false where the `request_id` could not be kept: a repeated call may be recorded again.
     """
 
     prediction_id: str
@@ -103,7 +105,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     degraded: bool
     inputs: dict[str, Scalar] = {}
     explore: bool = False
-    reason: AssignmentReason = "no experiment"
+    reason: AssignmentReason = NO_EXPERIMENT
     revision: int = 0
     epoch: int = 0
     share: float | None = None

@@ -104,4 +104,4 @@ def _fallback(row: AssignedRow) -> ScoredRow | None:
 def _count_refusals(rows: Sequence[AssignedRow], results: Sequence[RowResult]) -> None:
     for row, result in zip(rows, results, strict=True):
         if isinstance(result, RejectedRow):
-            REFUSED.labels(row.model.name, row.variant.name if row.variant else "").inc()
+            REFUSED.labels(row.model.name, row.variant_label).inc()

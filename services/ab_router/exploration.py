@@ -22,7 +22,7 @@ class Exploration:
         """Set `explore` and `label_probability` of rows whose experiment declares which labels are seen."""
         for row in rows:
             experiment = row.assigned.experiment
-            if experiment is None or row.assigned.variant is None or not experiment.labels_seen_if:
+            if experiment is None or not row.assigned.counts or not experiment.labels_seen_if:
                 continue
             condition = _condition(row.assigned, experiment.labels_seen_if)
             if condition and is_label_seen(condition, row.score, row.label, row.inputs):

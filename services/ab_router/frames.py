@@ -9,8 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from contender.contracts.experiments import ExperimentRevision, VariantAllocation
-from services.ab_router.domain.experiments import assigned_share
+from services.ab_router.domain.assignment import Assignment
 from services.ab_router.rows import AssignedRow, LostRow, ScoredRow
 from shared.events import PredictionBlock, PredictionFrame, UnansweredBlock
 from shared.topics import PREDICTIONS
@@ -62,7 +61,7 @@ def _block_key(row: ScoredRow) -> tuple[object, ...]:
         assigned.model.name,
         row.version.version,
         experiment and (experiment.name, experiment.revision),
-        assigned.variant and assigned.variant.name,
+        _assignment_key(assigned.assignment),
         row.served_variant,
         tuple(row.inputs),
         tuple(row.statuses),
@@ -70,9 +69,15 @@ def _block_key(row: ScoredRow) -> tuple[object, ...]:
     )
 
 
+def _assignment_key(assignment: Assignment) -> tuple[object, ...]:
+    """What an assignment says of itself in a block: a unit's first epoch may differ from its neighbour's."""
+    variant, exclusion = assignment.variant, assignment.reason if assignment.excluded else ""
+    return variant and variant.name, assignment.epoch, assignment.probability, exclusion
+
+
 def _context_keys(assigned: AssignedRow) -> dict[str, None]:
     """The keys of a row's context, with the segments of its experiment: a row that lacks one counts all the same."""
-    segments = assigned.experiment.segments if assigned.experiment and assigned.variant else ()
+    segments = assigned.experiment.segments if assigned.experiment and assigned.counts else ()
     return dict.fromkeys([*assigned.request.context, *segments])
 
 
@@ -95,22 +100,31 @@ def _block(rows: Sequence[ScoredRow]) -> PredictionBlock:
         degraded=[row.degraded for row in rows],
         latency_ms=[row.latency_ms for row in rows],
         label_probability=[] if all(probability == 1 for probability in probabilities) else probabilities,
+        request_id=[request.request_id for request in requests] if any(each.request_id for each in requests) else [],
     )
-    experiment, variant = first.assigned.experiment, first.assigned.variant
+    return _with_assignment(block, first.assigned.assignment, first.served_variant)
+
+
+def _with_assignment(block: PredictionBlock, assignment: Assignment, served_variant: str | None) -> PredictionBlock:
+    """The block with its variant, and with all of its experiment that decides how its rows count.
+
+    Rows that don't count name the experiment in another field, so that readers that know of none leave them out.
+    """
+    experiment, variant = assignment.experiment, assignment.variant
     if experiment is None or variant is None:
         return block
-    return _with_design(block, experiment, variant, first.served_variant)
-
-
-def _with_design(
-    block: PredictionBlock, experiment: ExperimentRevision, variant: VariantAllocation, served_variant: str | None
-) -> PredictionBlock:
-    """The block with all of its experiment that decides how its rows count."""
-    return msgspec.structs.replace(
+    assigned = msgspec.structs.replace(
         block,
-        experiment=experiment.name,
         revision=experiment.revision,
-        epoch=experiment.epoch,
+        epoch=assignment.epoch,
+        variant=variant.name,
+        served_variant=served_variant,
+    )
+    if assignment.excluded:
+        return msgspec.structs.replace(assigned, excluded_from=experiment.name, exclusion=assignment.reason)
+    return msgspec.structs.replace(
+        assigned,
+        experiment=experiment.name,
         window_s=experiment.window_s,
         missing=experiment.missing,
         early_s=experiment.early_s,
@@ -122,35 +136,38 @@ def _with_design(
         metric=experiment.metric,
         segments=experiment.segments,
         value=experiment.value,
-        variant=variant.name,
-        served_variant=served_variant,
-        assignment_probability=assigned_share(experiment, variant),
+        assignment_probability=_probability(assignment),
     )
 
 
+def _probability(assignment: Assignment) -> float:
+    """The probability of an assignment as frames have it: 1 where nothing was drawn."""
+    return 1.0 if assignment.probability is None else assignment.probability
+
+
 def _lost_key(row: LostRow) -> tuple[object, ...]:
-    experiment, variant = row.assigned.experiment, row.assigned.variant
-    return experiment and (experiment.name, experiment.revision), variant and variant.name
+    experiment = row.assigned.experiment
+    return experiment and (experiment.name, experiment.revision), _assignment_key(row.assigned.assignment)
 
 
 def _unanswered_block(rows: Sequence[LostRow]) -> UnansweredBlock | None:
-    """The block of rows that share experiment and variant; None outside of an experiment."""
+    """The block of rows that share experiment and assignment; None where they count in no results."""
     first = rows[0].assigned
     experiment, variant = first.experiment, first.variant
-    if experiment is None or variant is None:
+    if experiment is None or variant is None or not first.counts:
         return None
     return UnansweredBlock(
         model=first.model.name,
         experiment=experiment.name,
         revision=experiment.revision,
-        epoch=experiment.epoch,
+        epoch=first.assignment.epoch,
         window_s=experiment.window_s,
         missing=experiment.missing,
         clock=experiment.clock,
         time_zone=experiment.time_zone,
         task=first.version.task,
         variant=variant.name,
-        assignment_probability=assigned_share(experiment, variant),
+        assignment_probability=_probability(first.assignment),
         unit=[row.assigned.request.unit for row in rows],
         time=[row.assigned.time for row in rows],
         reason=[row.reason for row in rows],

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
@@ -22,10 +22,13 @@ from services.ab_router import (
     verdict_actions,
 )
 from services.ab_router.catalog import Catalog
+from services.ab_router.domain.assignment import stopped_lately
 from services.ab_router.settings import RouterSettings
+from services.ab_router.sticky import StickyUnits, open_sticky_units
+from services.ab_router.stored_assignments import RedisAssignments
 from shared import http, processes, topic_admin
 from shared.background import run_every, until_available
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
 from shared.http_client import ServiceClient
 from shared.journal import Journal
 from shared.publisher import Publisher
@@ -36,6 +39,8 @@ _READINGS = 4
 _RETRY_S = 1.0
 Control = tuple[verdict_actions.VerdictActions, control.Controller]
 """What the worker does."""
+_FORGET_EVERY_S = 30.0
+"""How often the units of stopped experiments are deleted: nobody waits for it."""
 
 
 class State(TypedDict):
@@ -64,6 +69,7 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
             ServiceClient(settings.url("inference_service"), connections) as inference_client,
             store.open_sql_store(settings.database_url(SERVICE), settings.database_timeout_s) as experiment_store,
             publisher,
+            _first_assignments(settings) as sticky,
         ):
             features = http_clients.HttpFeatures(features_client, settings.feature_timeout_s, settings.body_limit_bytes)
             inference = http_clients.HttpInference(
@@ -78,6 +84,7 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                 predict = handlers.Predict(
                     catalog=catalog,
                     experiments=experiments,
+                    sticky=sticky,
                     scorer=scorer,
                     exploration=exploration.Exploration(),
                     shadows=shadows.Shadows(shadow_scorer, journal, clock, settings),
@@ -85,7 +92,8 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                     clock=clock,
                     settings=settings,
                 )
-                async with predict, _kept_fresh(experiments, settings.refresh_s):
+                forgetting = _forgetting(sticky, experiments, clock)
+                async with predict, _kept_fresh(experiments, settings.refresh_s), forgetting:
                     yield State(
                         settings=settings, predict=predict, experiments=experiments, catalog=catalog, journal=journal
                     )
@@ -221,6 +229,26 @@ def _fallbacks(state: Mapping[str, Any]) -> list[str]:
         for experiment in experiments.all()
         if experiment.status in ("running", "decided") and experiment.fallback_value is not None
     ]
+
+
+@asynccontextmanager
+async def _first_assignments(settings: RouterSettings) -> AsyncIterator[StickyUnits]:
+    connected = RedisAssignments.connect(
+        settings.redis, cluster=settings.redis_cluster, ttl_s=settings.assignment_ttl_s
+    )
+    async with aclosing(connected), open_sticky_units(connected, settings) as sticky:
+        yield sticky
+
+
+def _forgetting(
+    sticky: StickyUnits, experiments: handlers.Experiments, clock: Clock
+) -> AbstractAsyncContextManager[None]:
+    """Delete the units of experiments that have stopped, again and again."""
+
+    async def forget() -> None:
+        await sticky.forget(stopped_lately(experiments.all(), clock.now()))
+
+    return run_every(forget, _FORGET_EVERY_S, name="delete units of stopped experiments")
 
 
 def _kept_fresh(experiments: handlers.Experiments, every_s: float) -> AbstractAsyncContextManager[None]:

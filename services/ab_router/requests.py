@@ -45,7 +45,7 @@ class RowSchema:
         self._key_limit = key_limit
 
     def faults(self, row: PredictionRow, now: float, clock: ClockName | None = None) -> list[FieldError]:
-        """The faults of a row, at most 20.
+        """The faults of a row, at most 20. Whether it may do without a unit is for experiments to say.
 
         Args:
             row: as it came.
@@ -54,7 +54,10 @@ class RowSchema:
         """
         faults = [
             FieldError(name, fault)
-            for name, fault in (("unit", self._text_fault(row.unit)), ("time", _time_fault(row.time, now, clock)))
+            for name, fault in (
+                ("unit", row.unit and self._text_fault(row.unit)),
+                ("time", _time_fault(row.time, now, clock)),
+            )
             if fault
         ]
         faults += [FieldError(f"entities.{key}", "is missing") for key in self._join_keys - row.entities.keys()]

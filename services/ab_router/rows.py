@@ -10,6 +10,7 @@ from contender.contracts.inference_service import ModelVersion
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar, Score
 from services.ab_router.catalog import Model
+from services.ab_router.domain.assignment import Assignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class RowFeatures:
 
 @dataclass(slots=True)
 class AssignedRow:
-    """A row with its assignment; `variant` is None outside of an experiment. `arrived` is a perf_counter's seconds.
+    """A row with its assignment. `arrived` is a perf_counter's seconds.
 
     `features` are those that were served for the first version that scored it: a further one of the same row takes them
     from here, so both see the same values.
@@ -32,11 +33,31 @@ class AssignedRow:
     request: PredictionRow
     time: float
     model: Model
-    experiment: ExperimentRevision | None
-    variant: VariantAllocation | None
+    assignment: Assignment
     arrived: float
     size_bytes: int
     features: RowFeatures | None = None
+
+    @property
+    def experiment(self) -> ExperimentRevision | None:
+        """The experiment that the row is in, whether it counts there or not."""
+        return self.assignment.experiment
+
+    @property
+    def variant(self) -> VariantAllocation | None:
+        """The variant that the row is assigned; None outside of an experiment."""
+        return self.assignment.variant
+
+    @property
+    def counts(self) -> bool:
+        """Whether the row is in an experiment and counts in its results."""
+        return self.assignment.variant is not None and not self.assignment.excluded
+
+    @property
+    def variant_label(self) -> str:
+        """The variant that the row counts for in metrics; empty for none."""
+        variant = self.assignment.variant
+        return variant.name if variant and self.counts else ""
 
     @property
     def version(self) -> ModelVersion:

@@ -62,6 +62,29 @@ class RouterSettings(Settings):
     breaker_rest_s: float = Field(
         1.0, gt=0, description="Seconds without calls to a failing version, or for failing features, before one trial."
     )
+    assignment_timeout_s: float = Field(
+        0.1,
+        gt=0,
+        description="Longest a call waits for the first assignments of its units, which Redis gives in a millisecond. "
+        "Later ones, and those of an outage, are answered by the champion and do not count.",
+    )
+    assignment_queue_limit: int = Field(
+        100_000,
+        ge=1,
+        description="Most units whose first assignment waits to be written: some minutes of an outage. Further ones "
+        "are counted as lost.",
+    )
+    assignment_memory_limit: int = Field(
+        100_000,
+        ge=1,
+        description="Most units that are remembered as written, so that they are not written again: some 30 MB.",
+    )
+    assignment_ttl_s: int = Field(
+        180 * 86_400,
+        ge=86_400,
+        description="Seconds that first assignments are kept after the last new unit: half a year is longer than "
+        "experiments run. Those of a stopped experiment are deleted.",
+    )
     refresh_s: float = Field(
         2.0, gt=0, description="Seconds between two readings of the registered versions, the views and the experiments."
     )

@@ -100,7 +100,7 @@ def _encoded(scores: Sequence[ShadowScore]) -> bytes:
     groups: dict[tuple[str, str, int, str], list[ShadowScore]] = {}
     for score in scores:
         row, experiment = score.row, score.row.experiment
-        key = (row.prediction_id.frame_id, experiment.name, experiment.epoch, row.variant.name)
+        key = (row.prediction_id.frame_id, experiment.name, row.assigned.assignment.epoch, row.variant.name)
         groups.setdefault(key, []).append(score)
     return PREDICTIONS.encode(PredictionFrame([], shadows=[_block(group) for group in groups.values()]))
 
@@ -110,7 +110,7 @@ def _block(scores: Sequence[ShadowScore]) -> ShadowBlock:
     return ShadowBlock(
         frame_id=first.prediction_id.frame_id,
         experiment=first.experiment.name,
-        epoch=first.experiment.epoch,
+        epoch=first.assigned.assignment.epoch,
         champion=first.experiment.champion,
         variant=first.variant.name,
         version=first.variant.version,

@@ -26,7 +26,7 @@ _LATE = UnansweredRow("the version does not answer in time")
 
 
 class Shadows:
-    """Scores and records a share of the answered rows of experiments whose outcomes no answer changes.
+    """Scores and records a share of the answered rows of experiments in shadow, or whose outcomes no answer changes.
 
     The champion's rows are scored by every challenger, and a challenger's by the champion. Rows for which there is no
     room are dropped.
@@ -91,7 +91,9 @@ class Shadows:
     def _is_drawn(self, row: ScoredRow) -> bool:
         """Whether a row is sampled among those that their own variant answered and whose labels count."""
         experiment, variant = row.assigned.experiment, row.assigned.variant
-        if experiment is None or variant is None or experiment.outcome != "independent of the answer":
+        if experiment is None or variant is None or not row.assigned.counts:
+            return False
+        if not experiment.shadow and experiment.outcome != "independent of the answer":
             return False
         is_own = row.served_variant == variant.name
         return is_own and row.label_probability > 0 and self._draw() < experiment.shadow_share

@@ -131,8 +131,9 @@ class Writer:
 def _count(rows: Sequence[ScoredRow]) -> None:
     kinds: Tally[tuple[str, str, bool, bool]] = Tally()
     for row in rows:
-        variant = row.assigned.variant.name if row.assigned.variant else None
-        kinds[row.assigned.model.name, variant or "", row.degraded, row.served_variant != variant] += 1
+        variant = row.assigned.variant
+        is_fallback = row.served_variant != (variant.name if variant else None)
+        kinds[row.assigned.model.name, row.assigned.variant_label, row.degraded, is_fallback] += 1
     for (model, name, degraded, is_fallback), number in kinds.items():
         PREDICTED.labels(model, name).inc(number)
         if degraded:

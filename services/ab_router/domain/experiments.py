@@ -17,7 +17,6 @@ from contender.contracts.inference_service import ModelVersion
 from services.ab_router.domain.allocation import allocation_faults, moves_units
 from services.ab_router.domain.bounds import is_range
 from services.ab_router.domain.declarations import declaration_faults
-from services.ab_router.domain.hashing import bucket, choose, counted_shares, ranges
 from services.ab_router.domain.overlaps import is_in_force
 from services.ab_router.domain.ramps import allocation_at
 from services.ab_router.errors import ExperimentStateError
@@ -222,22 +221,6 @@ def with_champion(experiment: ExperimentRevision, champion: str, now: float) -> 
 def challengers(experiment: ExperimentRevision) -> list[str]:
     """The names of the variants that are compared with the champion."""
     return [variant.name for variant in experiment.variants if variant.name != experiment.champion]
-
-
-def assign(experiment: ExperimentRevision, unit: str) -> VariantAllocation | None:
-    """The unit's variant; None when the coverage leaves the unit out."""
-    unit_bucket = bucket(experiment.seed, unit)
-    if unit_bucket is None:
-        return None
-    weights = [variant.weight for variant in experiment.variants]
-    index = choose(unit_bucket, ranges(len(experiment.variants), experiment.coverage, weights))
-    return None if index < 0 else experiment.variants[index]
-
-
-def assigned_share(experiment: ExperimentRevision, variant: VariantAllocation) -> float:
-    """The share of all units that get a variant, counted in steps of the hash."""
-    weights = [each.weight for each in experiment.variants]
-    return counted_shares(weights, experiment.coverage)[experiment.variants.index(variant)]
 
 
 def _with_alias(variant: VariantAllocation) -> VariantAllocation:

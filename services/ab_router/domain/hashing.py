@@ -1,5 +1,6 @@
 """GrowthBook's hash (specVersion 0.8.0), so that an application may compute the same assignment."""
 
+import struct
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,20 +15,41 @@ _V1_STEPS = 1_000
 Range = tuple[float, float]
 
 
-def fnv1a32(text: str) -> int:
-    """FNV-1a, 32 bits, over UTF-16 code units as JavaScript's strings have them."""
-    units = text.encode("utf-16-le", "surrogatepass")
-    value = _OFFSET
-    for index in range(0, len(units), 2):
-        value ^= units[index] | units[index + 1] << 8
-        value = value * _PRIME & _MASK
+def fnv1a32(text: str, start: int = _OFFSET) -> int:
+    """FNV-1a, 32 bits, over UTF-16 code units as JavaScript's strings have them.
+
+    Args:
+        text: any text.
+        start: the hash of a text that stands before it.
+    """
+    value = start
+    for unit in _code_units(text):
+        value = (value ^ unit) * _PRIME & _MASK
     return value
+
+
+def _code_units(text: str) -> Sequence[int]:
+    if text.isascii():
+        return text.encode()
+    units = text.encode("utf-16-le", "surrogatepass")
+    return struct.unpack(f"<{len(units) // 2}H", units)
+
+
+class SeededHash:
+    """The second version of the hash with a seed that is hashed once for all units."""
+
+    def __init__(self, seed: str) -> None:
+        self._start = fnv1a32(seed)
+
+    def bucket(self, unit: str) -> float:
+        """The unit's bucket in [0, 1)."""
+        return fnv1a32(str(fnv1a32(unit, self._start))) % STEPS / STEPS
 
 
 def bucket(seed: str, unit: str, version: int = 2) -> float | None:
     """A unit's bucket in [0, 1); None for an unknown version of the hash."""
     if version == 2:  # noqa: PLR2004
-        return fnv1a32(str(fnv1a32(seed + unit))) % STEPS / STEPS
+        return SeededHash(seed).bucket(unit)
     if version == 1:
         return fnv1a32(unit + seed) % _V1_STEPS / _V1_STEPS
     return None
@@ -67,6 +89,10 @@ def choose(unit_bucket: float, among: Sequence[Range]) -> int:
 
 def in_namespace(unit: str, namespace: tuple[str, float, float]) -> bool:
     """Whether a unit is within a namespace's range."""
+    return is_in_namespace(fnv1a32(unit), namespace)
+
+
+def is_in_namespace(unit_hash: int, namespace: tuple[str, float, float]) -> bool:
+    """As `in_namespace`; `unit_hash` is the unit's `fnv1a32`, which serves all namespaces of a row."""
     name, low, high = namespace
-    unit_bucket = bucket(f"__{name}", unit, version=1)
-    return unit_bucket is not None and low <= unit_bucket < high
+    return low <= fnv1a32(f"__{name}", unit_hash) % _V1_STEPS / _V1_STEPS < high

@@ -1,4 +1,4 @@
-"""The use case of prediction: check, assign, score, write to the journal, answer."""
+"""The use case of prediction: check, admit, assign, score, write to the journal, answer."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,28 +7,25 @@ from time import perf_counter
 from typing import Self
 
 from contender.contracts.ab_router import Outputs, Prediction, PredictionRow
-from contender.contracts.experiments import ExperimentRevision
-from contender.contracts.inference_service import ModelVersion
 from services.ab_router.answering import Answering
-from services.ab_router.catalog import Catalog, Model
-from services.ab_router.domain.experiments import assign
+from services.ab_router.catalog import Catalog
+from services.ab_router.domain.assignment import Assignment, InForce, first_assignments
 from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.queues import VersionQueues
-from services.ab_router.requests import FAULTS_SHOWN, RowSchema, size_bytes
+from services.ab_router.requests import FAULTS_SHOWN, size_bytes
+from services.ab_router.row_rules import RowRules, RulesByModel
 from services.ab_router.rows import AssignedRow, LostRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
+from services.ab_router.sticky import StickyUnits
 from services.ab_router.writer import Writer
 from shared.clock import Clock
 from shared.errors import FieldError, InvalidField, Overloaded, RecordTooLarge, ServiceError, TooLarge
 from shared.ids import PredictionId
 from shared.journal import Journal
-
-_SCHEMA_LIMIT = 1_000
-"""Schemas that are remembered; there is one for each model and experiment."""
 
 
 class Predict:
@@ -44,6 +41,7 @@ class Predict:
         *,
         catalog: Catalog,
         experiments: Experiments,
+        sticky: StickyUnits,
         scorer: Scorer,
         exploration: Exploration,
         shadows: Shadows,
@@ -52,7 +50,8 @@ class Predict:
         settings: RouterSettings,
     ) -> None:
         self._catalog = catalog
-        self._experiments = experiments
+        self._rules = RulesByModel(catalog, experiments, settings)
+        self._sticky = sticky
         self._exploration = exploration
         self._shadows = shadows
         self._journal = journal
@@ -61,7 +60,6 @@ class Predict:
         self._queues = VersionQueues(scorer, settings)
         self._answering = Answering(self._queues, settings.challenger_deadline_s)
         self._writer = Writer(journal, clock, settings)
-        self._schemas: dict[tuple[str, ...], tuple[int, RowSchema]] = {}
         self._rows_under_way = 0
         self._bytes_under_way = 0
 
@@ -92,32 +90,35 @@ class Predict:
         arrived = perf_counter()
         self._journal.check_room()  # before the other services have work
         _check_count(rows, self._settings.row_limit)
-        registered = await self._catalog.find(model)
-        experiment = self._running(registered)
-        schema, now = self._schema(registered, experiment), self._clock.now()
-        clock = experiment.clock if experiment else None
-        results: list[Prediction | ServiceError | None] = [
-            _refusal(faults) if (faults := schema.faults(row, now, clock)) else None for row in rows
-        ]
-        assigned = [
-            _assigned(row, registered, experiment, now, arrived)
-            for row, refusal in zip(rows, results, strict=True)
-            if refusal is None
-        ]
-        size = sum(row.size_bytes for row in assigned)
-        self._admit(len(assigned), size)
+        rules, now = self._rules.of(await self._catalog.find(model)), self._clock.now()
+        refusals = [_refusal(faults) if (faults := rules.faults(row, now)) else None for row in rows]
+        accepted = [row for row, refusal in zip(rows, refusals, strict=True) if refusal is None]
+        sizes = [size_bytes(row) for row in accepted]
+        self._admit(len(accepted), sum(sizes))
         try:
-            answers = iter(await self._answered_in_time(assigned))
+            answers = iter(await self._answered_in_time(rules, accepted, sizes, now, arrived))
         finally:
-            self._rows_under_way -= len(assigned)
-            self._bytes_under_way -= size
-        return [next(answers) if refusal is None else refusal for refusal in results]
+            self._rows_under_way -= len(accepted)
+            self._bytes_under_way -= sum(sizes)
+        return [next(answers) if refusal is None else refusal for refusal in refusals]
 
-    async def _answered_in_time(self, rows: Sequence[AssignedRow]) -> list[Prediction | ServiceError]:
-        if not rows:
+    async def _answered_in_time(
+        self, rules: RowRules, accepted: Sequence[PredictionRow], sizes: Sequence[int], now: float, arrived: float
+    ) -> list[Prediction | ServiceError]:
+        """Assign, score and write rows.
+
+        Raises:
+            Overloaded: there is no answer in time.
+        """
+        if not accepted:
             return []
         try:
             async with asyncio.timeout(self._settings.deadline_s):
+                assignments = await self._assignments(rules.experiments, accepted)
+                rows = [
+                    AssignedRow(row, now if row.time is None else row.time, rules.model, assignment, arrived, size)
+                    for row, assignment, size in zip(accepted, assignments, sizes, strict=True)
+                ]
                 results = await self._results(rows)
                 self._exploration.decide(result for result in results if isinstance(result, ScoredRow))
                 ids = await self._write(rows, results)
@@ -125,6 +126,14 @@ class Predict:
             raise Overloaded(f"no answer within {self._settings.deadline_s:g} s") from error
         self._shadows.add(results, ids)
         return [_answer(result, prediction_id) for result, prediction_id in zip(results, ids, strict=True)]
+
+    async def _assignments(self, experiments: InForce, rows: Sequence[PredictionRow]) -> list[Assignment]:
+        """Each row's assignment; units whose first one decides are looked up together, in one call."""
+        keys = {key for row in rows if (key := experiments.unit_key(row))}
+        first = await self._sticky.read(keys) if keys else {}
+        assignments = [experiments.assign(row, first) for row in rows]
+        self._sticky.note(first_assignments(rows, assignments))
+        return assignments
 
     async def _results(self, rows: Sequence[AssignedRow]) -> list[ScoredRow | RejectedRow]:
         """Each row's score or refusal; notes all rows as failed where one has neither, or their time is over.
@@ -137,7 +146,7 @@ class Predict:
             results = await self._answering.answer(rows)
             return [_settled(row, result, self._settings) for row, result in zip(rows, results, strict=True)]
         except (ServiceError, asyncio.CancelledError):
-            self._writer.note([LostRow(row, "failed") for row in rows if row.variant])
+            self._writer.note([LostRow(row, "failed") for row in rows if row.counts])
             raise
 
     async def _write(
@@ -148,7 +157,7 @@ class Predict:
         for index, (row, result) in enumerate(zip(rows, results, strict=True)):
             if isinstance(result, ScoredRow):
                 frame_rows[index] = result
-            elif row.variant:
+            elif row.counts:
                 frame_rows[index] = LostRow(row, "refused")
         lost = [row for row in frame_rows.values() if isinstance(row, LostRow)]
         if len(lost) == len(frame_rows):
@@ -169,27 +178,6 @@ class Predict:
             raise Overloaded("more calls wait than can be answered in time")
         self._rows_under_way += rows
         self._bytes_under_way += size
-
-    def _running(self, model: Model) -> ExperimentRevision | None:
-        """The oldest experiment that assigns; None while the catalog has not read the versions it started with."""
-        in_force = self._experiments.in_force(model.name)
-        experiment = next((one for one in in_force if one.status != "paused"), None)
-        if experiment is None or any(variant.version not in model.versions for variant in experiment.variants):
-            return None
-        return experiment
-
-    def _schema(self, model: Model, experiment: ExperimentRevision | None) -> RowSchema:
-        """The schema of rows, whoever answers them: a refusal must not depend on the assignment."""
-        candidates = _candidates(model, experiment)
-        key = (model.name, *candidates)
-        serial, schema = self._schemas.get(key, (-1, None))
-        if schema is None or serial != self._catalog.serial:
-            if len(self._schemas) >= _SCHEMA_LIMIT:
-                self._schemas.clear()
-            limits = self._settings
-            schema = RowSchema(list(candidates.values()), self._catalog, limits.text_limit, limits.key_limit)
-            self._schemas[key] = (self._catalog.serial, schema)
-        return schema
 
 
 def all_refused(answers: Sequence[Prediction | ServiceError]) -> ServiceError | None:
@@ -213,21 +201,6 @@ def _check_count(rows: Sequence[PredictionRow], row_limit: int) -> None:
         raise InvalidField.at("rows", "is empty")
 
 
-def _candidates(model: Model, experiment: ExperimentRevision | None) -> dict[str, ModelVersion]:
-    """The versions that might answer."""
-    variants = experiment.variants if experiment else []
-    names = [model.champion.version, *(variant.version for variant in variants)]
-    return {name: model.versions[name] for name in names}
-
-
-def _assigned(
-    row: PredictionRow, model: Model, experiment: ExperimentRevision | None, now: float, arrived: float
-) -> AssignedRow:
-    variant = assign(experiment, row.unit) if experiment else None
-    time = now if row.time is None else row.time
-    return AssignedRow(row, time, model, experiment, variant, arrived, size_bytes(row))
-
-
 def _settled(row: AssignedRow, result: RowResult, settings: RouterSettings) -> ScoredRow | RejectedRow:
     if isinstance(result, UnansweredRow):
         raise ModelUnavailableError(
@@ -246,17 +219,23 @@ def _answer(result: ScoredRow | RejectedRow, prediction_id: PredictionId | None)
 
 def _prediction(scored: ScoredRow, prediction_id: PredictionId) -> Prediction:
     assigned = scored.assigned
-    variant, experiment = assigned.variant, assigned.experiment
+    assignment, variant, experiment = assigned.assignment, assigned.variant, assigned.experiment
     return Prediction(
         prediction_id=str(prediction_id),
         model=assigned.model.name,
         version=scored.version.version,
         variant=variant.name if variant else None,
-        experiment=experiment.name if experiment and variant else None,
+        experiment=experiment.name if experiment else None,
         outputs=Outputs(scored.score, scored.label),
         inputs=scored.inputs if assigned.request.return_inputs else {},
         degraded=scored.degraded,
         explore=scored.explore,
+        reason=assignment.reason,
+        revision=experiment.revision if experiment else 0,
+        epoch=assignment.epoch,
+        share=assignment.share,
+        probability=assignment.probability,
+        excluded=assignment.excluded,
     )
 
 

@@ -10,12 +10,13 @@ import httpx
 import msgspec
 import pytest
 
+from contender.contracts.ab_router import PredictionRow
 from contender.contracts.inference_service import InputColumn, ModelVersion, Promotion, RowFault, ScoredRows
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import CallError, QuestionRefusedError, ServedFeatures, ViewInputs
-from services.ab_router.domain.experiments import assign
+from services.ab_router.domain.assignment import InForce
 from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.handlers.predictions import Predict
@@ -23,7 +24,9 @@ from services.ab_router.main import State, create_app
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
+from services.ab_router.sticky import StickyUnits, open_sticky_units
 from services.ab_router.store import InMemoryExperimentStore
+from services.ab_router.stored_assignments import AssignmentStore, InMemoryAssignments
 from shared.clock import FixedClock
 from shared.events import PredictionBlock, PredictionFrame, joined_frames
 from shared.ids import PredictionId
@@ -206,6 +209,8 @@ class Router:
     journal: Journal
     predict: Predict
     draw: Draw
+    assignments: InMemoryAssignments
+    sticky: StickyUnits
 
     def records(self) -> list[JournalRecord]:
         return [record for record, _ in self.journal.read(Position(0, 0), 10**8)]
@@ -232,8 +237,8 @@ class Router:
 
     def unit_of(self, variant: str | None) -> str:
         """A unit that experiment `e`, whose seed is random, assigns to the variant."""
-        experiment = self.experiments.find("e")
-        assigned = ((unit, assign(experiment, unit)) for unit in map("user-{}".format, range(1000)))
+        in_force = InForce([self.experiments.find("e")])
+        assigned = ((unit, in_force.assign(PredictionRow(unit)).variant) for unit in map("user-{}".format, range(1000)))
         return next(
             unit for unit, variant_assigned in assigned if (variant_assigned and variant_assigned.name) == variant
         )
@@ -244,11 +249,18 @@ OpenRouter = Callable[..., AsyncIterator[Router]]
 
 @asynccontextmanager
 async def _router(
-    settings: RouterSettings, journal: Journal, features: FakeFeatures, inference: FakeInference
+    settings: RouterSettings,
+    journal: Journal,
+    features: FakeFeatures,
+    inference: FakeInference,
+    first_assignments: AssignmentStore | None = None,
 ) -> AsyncIterator[Router]:
-    clock, store = FixedClock(NOW), InMemoryExperimentStore()
+    clock, store, assignments = FixedClock(NOW), InMemoryExperimentStore(), InMemoryAssignments()
     path = settings.data / "catalog.json"
-    async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
+    async with (
+        Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog,
+        open_sticky_units(first_assignments or assignments, settings) as sticky,
+    ):
         experiments = Experiments(store, journal, catalog, clock)
         await experiments.open()
         draw = Draw()
@@ -256,6 +268,7 @@ async def _router(
         predict = Predict(
             catalog=catalog,
             experiments=experiments,
+            sticky=sticky,
             scorer=scorer,
             exploration=Exploration(draw),
             shadows=Shadows(shadow_scorer, journal, clock, settings, draw),
@@ -264,7 +277,20 @@ async def _router(
             settings=settings,
         )
         async with predict:
-            yield Router(settings, clock, features, inference, catalog, store, experiments, journal, predict, draw)
+            yield Router(
+                settings,
+                clock,
+                features,
+                inference,
+                catalog,
+                store,
+                experiments,
+                journal,
+                predict,
+                draw,
+                assignments,
+                sticky,
+            )
 
 
 @pytest.fixture

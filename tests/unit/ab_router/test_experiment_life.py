@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contender.contracts.ab_router import PredictionRow
 from contender.contracts.experiments import (
     Bandit,
     Canary,
@@ -21,8 +22,8 @@ from contender.contracts.experiments import (
 )
 from contender.contracts.inference_service import ModelVersion
 from services.ab_router.domain.allocation import moves_units
+from services.ab_router.domain.assignment import InForce, UnitKey
 from services.ab_router.domain.experiments import (
-    assign,
     decided,
     declaration_of,
     draft,
@@ -42,6 +43,11 @@ from shared.errors import InvalidField
 HALVES = [VariantAllocation("old", "v1", 0.5), VariantAllocation("new", "v2", 0.5)]
 UNITS = [f"user-{number}" for number in range(4_000)]
 SAID = ExperimentChange("agreed", "ann", None, "we know")
+
+
+def assign(revision: ExperimentRevision, unit: str) -> VariantAllocation | None:
+    """The variant of a unit of which no earlier assignment is kept."""
+    return InForce([revision]).assign(PredictionRow(unit), {UnitKey(revision.name, unit): None}).variant
 
 
 def version(name: str, **changes: object) -> ModelVersion:

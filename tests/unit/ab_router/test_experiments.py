@@ -2,15 +2,12 @@
 
 import asyncio
 import os
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from errno import EIO
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from contender.contracts.experiments import ExperimentRevision, Guardrail, NewExperiment, VariantAllocation
@@ -18,8 +15,7 @@ from contender.contracts.inference_service import InputColumn, ModelVersion
 from contender.contracts.metrics import Metric
 from contender.contracts.tasks import TaskName
 from embedded.ports import free_ports
-from services.ab_router.domain.experiments import assign, assigned_share, draft, started, stopped
-from services.ab_router.domain.hashing import choose, ranges
+from services.ab_router.domain.experiments import draft, started, stopped
 from services.ab_router.domain.metric_faults import unmet_needs
 from services.ab_router.errors import ExperimentStateError, ExperimentStoreError
 from services.ab_router.handlers.experiments import Experiments
@@ -334,17 +330,6 @@ def test_shares_that_the_hash_can_not_split_are_refused_with_what_they_would_be(
         assert len(drafted(variants=variants, coverage=coverage).variants) == len(weights)
 
 
-@pytest.mark.parametrize(
-    ("weights", "coverage"), [((1 / 3, 1 / 3, 1 / 3), 1.0), ((0.95, 0.05), 0.02), ((0.7, 0.2, 0.1), 0.37)]
-)
-def test_a_share_is_that_of_the_hashs_steps_which_lead_to_the_variant(weights, coverage):
-    variants = [VariantAllocation(f"arm-{at}", "v1", weight) for at, weight in enumerate(weights)]
-    experiment = drafted(variants=variants, coverage=coverage)
-    counts = Counter(choose(step / 10_000, ranges(len(weights), coverage, weights)) for step in range(10_000))
-    for index, variant in enumerate(variants):
-        assert assigned_share(experiment, variant) == counts[index] / 10_000
-
-
 def test_an_experiment_has_from_two_to_ten_variants():
     assert refused_fields(new(variants=[])) == ["variants", "variants"]
     assert refused_fields(new(variants=[VariantAllocation("only", "v1", 1.0)])) == ["variants"]
@@ -425,39 +410,6 @@ def test_a_fallback_value_is_an_answer_that_the_model_could_give():
     endless = new(metric="absolute_error", fallback_value=float("inf"))
     assert refused_fields(endless, of_task("regression")) == ["fallback_value"]
     assert refused_fields(new(fallback_value=0.5), of_task("multiclass")) == ["fallback_value"]
-
-
-@given(unit=st.text(min_size=1), weight=st.floats(0.05, 0.95), coverage=st.floats(0.1, 1))
-def test_a_unit_keeps_its_variant_through_every_revision(unit, weight, coverage):
-    shares = [VariantAllocation("old", "v1", 1 - weight), VariantAllocation("new", "v2", weight)]
-    draft_revision = drafted(variants=shares, coverage=coverage)
-    running = started(draft_revision, 20.0)
-    assert assign(draft_revision, unit) == assign(running, unit) == assign(stopped(running, 30.0), unit)
-
-
-@given(unit=st.text(min_size=1), coverages=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)))
-def test_more_coverage_moves_nobody_who_is_in_already(unit, coverages):
-    low, high = sorted(coverages)
-    before = assign(drafted(coverage=low), unit)
-    assert before is None or assign(drafted(coverage=high), unit) == before
-
-
-@pytest.mark.parametrize(("weights", "coverage"), [((0.5, 0.5), 1.0), ((0.8, 0.15, 0.05), 1.0), ((0.3, 0.7), 0.25)])
-def test_shares_of_many_units_are_close_to_the_weights(weights, coverage):
-    variants = [VariantAllocation(f"arm-{at}", "v1", weight) for at, weight in enumerate(weights)]
-    experiment = drafted(variants=variants, coverage=coverage)
-    units = 20_000
-    counts = Counter(variant.name if (variant := assign(experiment, f"user-{at}")) else None for at in range(units))
-    expected = {variant.name: coverage * variant.weight for variant in variants} | {None: 1 - coverage}
-    for name, share in expected.items():
-        error = (share * (1 - share) / units) ** 0.5
-        assert counts[name] / units == pytest.approx(share, abs=4 * error)
-
-
-def test_another_seed_assigns_independently():
-    first, second = drafted(), msgspec.structs.replace(drafted(), seed="another")
-    same = sum(assign(first, f"user-{at}") == assign(second, f"user-{at}") for at in range(4_000))
-    assert same / 4_000 == pytest.approx(0.5, abs=0.04)
 
 
 IN_USE = NewExperiment(

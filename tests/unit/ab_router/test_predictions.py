@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from contender.contracts.ab_router import PredictionRow
 from contender.contracts.experiments import ExperimentRevision, NewExperiment, VariantAllocation
 from contender.contracts.inference_service import InputColumn, RowFault
-from services.ab_router.domain.experiments import assign
+from services.ab_router.domain.assignment import InForce
 from services.ab_router.errors import ModelUnavailableError, UnknownModelError
 from shared.errors import InvalidField, JournalFull, Overloaded, RecordTooLarge, TooLarge
 from shared.ids import PredictionId
@@ -396,7 +396,7 @@ async def test_frames_hold_answered_rows_and_their_ids_lead_to_them(router):
     assert len({PredictionId.parse(answer_row.prediction_id).frame_id for answer_row in late[:5]}) == 1
     for at, answer in enumerate(late):
         block, index = router.kept(answer.prediction_id)
-        assigned = assign(experiment, units[at])
+        assigned = InForce([experiment]).assign(row(units[at])).variant
         assert (block.unit[index], block.time[index]) == (units[at], float(at))
         assert {name: values[index] for name, values in block.context.items()} == contexts[at % 3]
         assert (block.variant, block.version) == (assigned.name, assigned.version) == (answer.variant, answer.version)
@@ -617,7 +617,8 @@ async def test_too_many_rows_none_and_those_of_an_unknown_model_are_refused_as_a
 
 
 async def test_a_row_that_no_version_takes_is_refused_alone_and_before_it_is_assigned(router):
-    before, refused, after = await router.predict.rows("late", [row("a"), row(""), row("b")])
+    late = row("x" * 51)
+    before, refused, after = await router.predict.rows("late", [row("a"), late, row("b")])
     assert isinstance(refused, InvalidField)
     assert [error.field for error in refused.errors] == ["unit"]
     for answer, unit in ((before, "a"), (after, "b")):
