@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 from fastapi import FastAPI
 
-from services.ab_router import api, errors, exploration, handlers, http_clients, scoring, shadows, store
+from services.ab_router import api, errors, exploration, handlers, http_clients, ofrep, scoring, shadows, store
 from services.ab_router.catalog import Catalog
 from services.ab_router.settings import RouterSettings
 from shared import http
@@ -80,15 +80,17 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
         settings: read once at start.
         resources: opens what the requests need; tests give their own.
     """
-    return http.create_app(
+    app = http.create_app(
         service="ab_router",
         title="Contender router",
         lifespan=lambda _: resources(settings),
-        routes=[api.routes],
+        routes=[api.routes, ofrep.routes],
         problems=errors.PROBLEMS,
         ready=unready,
         remarks=remarks,
     )
+    ofrep.render_errors(app)
+    return app
 
 
 async def unready(state: Mapping[str, Any]) -> list[str]:

@@ -192,13 +192,15 @@ QUESTION = {"features": ["origin_delays:count_1h"], "entities": {"origin": ["EWR
 APPLICATIONS = {
     "ab_router": Application(
         open_router,
-        {"model": "late", "name": "e", "slug": "not-found"},
+        {"model": "late", "name": "e", "slug": "not-found", "key": "e"},
         (
             Call("predict", {"model": "late"}, ROW),
             Call("predict_batch", {"model": "late"}, {"rows": [ROW, ROW | {"inputs": {}}]}),
             Call("create_experiment", body={"name": "f", "model": "late", "variants": ARMS}),
             Call("list_experiments"),
             Call("show_experiment", {"name": "f"}),
+            Call("evaluate_flag", {"key": "e"}, {"context": {"targetingKey": "u-17"}}),
+            Call("evaluate_flags", body={"context": {"targetingKey": "u-17"}}),
             Call("stop_experiment", {"name": "e"}),
             Call("start_experiment", {"name": "f"}),
             Call("readyz"),
