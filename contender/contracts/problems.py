@@ -52,6 +52,12 @@ class ProblemSummary(msgspec.Struct, frozen=True):
 
     detail: str = ""
     errors: list[FieldError] = []
+    type: str = ""
+
+    @property
+    def slug(self) -> str:
+        """The last part of the type."""
+        return self.type.rpartition("/")[2]
 
 
 def read_problem(content: bytes) -> ProblemSummary:
