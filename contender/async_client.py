@@ -103,12 +103,14 @@ class AsyncClient:
         reward: float | None = None,
         conversion: bool | None = None,
         complaint: bool | None = None,
+        shown: bool | None = None,
+        decided: Outcome | None = None,
         at: float | None = None,
     ) -> None:
         """Report an outcome, or how the answer was taken, as Client.feedback does."""
         values = {"outcome": outcome, "rating": rating, "reward": reward}
-        report = calls.report(prediction_id, at, **values, conversion=conversion, complaint=complaint)
-        await self.feedback_batch([report])
+        values |= {"conversion": conversion, "complaint": complaint, "shown": shown, "decided": decided}
+        await self.feedback_batch([calls.report(prediction_id, at, **values)])
 
     async def feedback_batch(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
         """Report on many predictions at once, as Client.feedback_batch does."""

@@ -266,15 +266,18 @@ class Client:
         reward: float | None = None,
         conversion: bool | None = None,
         complaint: bool | None = None,
+        shown: bool | None = None,
+        decided: Outcome | None = None,
         at: float | None = None,
     ) -> None:
         """Report an outcome, or how the answer was taken; it is on disk when this returns.
 
-        Give exactly one of the values; a `conversion` or `complaint` of False takes one back. It was known at `at`, in
-        seconds since 1970; default now.
+        Give exactly one of the values. `shown` says that the answer was put before its user, and `decided` what a
+        person decided: an override where it is another label than the answer's. A `conversion`, a `complaint` or
+        `shown` of False takes one back. It was known at `at`, in seconds since 1970; default now.
         """
         values = {"outcome": outcome, "rating": rating, "reward": reward}
-        values |= {"conversion": conversion, "complaint": complaint}
+        values |= {"conversion": conversion, "complaint": complaint, "shown": shown, "decided": decided}
         self.feedback_batch([calls.report(prediction_id, at, **values)])
 
     def feedback_batch(self, outcomes: Sequence[Mapping[str, Any]]) -> None:

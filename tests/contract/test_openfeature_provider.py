@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 import uvicorn
 
+from contender import Client
 from embedded.ports import free_ports
 from services.ab_router.settings import RouterSettings
 from shared.connections import ConnectionLimits, bounded_config
@@ -55,9 +57,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert not thread.is_alive()
 
 
-@pytest.fixture
-def flags(url: str) -> Iterator[Any]:
-    provider = OFREPProvider(url)
+@pytest.fixture(params=["openfeature", "contender"])
+def flags(url: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A client of OpenFeature with its own provider of the protocol, and with ours."""
+    if request.param == "openfeature":
+        provider = OFREPProvider(url)
+    else:
+        provider = import_module("contender.openfeature").ContenderProvider(Client(url))
     api.set_provider(provider)
     yield api.get_client()
     api.clear_providers()
