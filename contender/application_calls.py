@@ -21,7 +21,7 @@ class _BatchRow(msgspec.Struct):
 def predict(model: str, row: Mapping[str, Any], retries: int) -> Call[ab_router.Prediction]:
     """A prediction, which may be made again only with a `request_id`: a client that does so makes one up."""
     body, is_repeatable = _identified(row, retries)
-    return Call("ab_router", ab_router.PREDICT, {"model": model}, body, repeatable=is_repeatable)
+    return Call("ab_router", ab_router.PREDICT, {"model": model}, body, repeatable=is_repeatable, tells_deadline=True)
 
 
 def predict_batch(
@@ -29,7 +29,9 @@ def predict_batch(
 ) -> Call[ab_router.Predictions]:
     """Predictions of several rows, which have one `request_id`."""
     body, is_repeatable = _identified({"rows": list(rows), "request_id": request_id}, retries)
-    return Call("ab_router", ab_router.PREDICT_BATCH, {"model": model}, body, repeatable=is_repeatable)
+    return Call(
+        "ab_router", ab_router.PREDICT_BATCH, {"model": model}, body, repeatable=is_repeatable, tells_deadline=True
+    )
 
 
 def rows_of(answer: ab_router.Predictions, url: str) -> list[ab_router.Prediction | Refusal]:

@@ -9,11 +9,15 @@ import msgspec
 
 from contender.addresses import ServiceName
 from contender.bodies import encoded
+from contender.contracts.ab_router import DEADLINE_HEADER
 from contender.contracts.operation import JSON, Operation
 from contender.errors import ContenderError, RefusedError
 
 Upload = Mapping[str, tuple[str, bytes, str]]
 """File name, content and media type of each part of a multipart body."""
+
+LONGEST_DEADLINE_MS = 999_999_999
+"""The router takes no more digits."""
 
 AnswerT = TypeVar("AnswerT")
 
@@ -30,6 +34,7 @@ class Call(Generic[AnswerT]):
         query: parameters by name; None leaves one out.
         files: the parts of an upload, in place of `body`.
         repeatable: whether it changes nothing when it is made twice; by default, whether it only reads.
+        tells_deadline: whether the service is told how long it is waited for, so that it works no longer.
     """
 
     service: ServiceName
@@ -39,14 +44,22 @@ class Call(Generic[AnswerT]):
     query: Mapping[str, Any] = field(default_factory=dict)
     files: Upload | None = None
     repeatable: bool | None = None
+    tells_deadline: bool = False
 
     @property
     def is_repeatable(self) -> bool:
         """Whether it may be sent again."""
         return self.operation.method == "GET" if self.repeatable is None else self.repeatable
 
+    def headers(self, timeout_s: float) -> dict[str, str]:
+        """The headers of an attempt that is waited for as long."""
+        headers = {} if self.body is None else {"content-type": JSON}
+        if self.tells_deadline:
+            headers[DEADLINE_HEADER] = str(min(LONGEST_DEADLINE_MS, max(1, int(timeout_s * 1000))))
+        return headers
+
     def request(self, urls: Mapping[ServiceName, str]) -> dict[str, Any]:
-        """What httpx sends.
+        """What httpx sends, but for the headers.
 
         Raises:
             ContenderError: the body or a name can't be sent.
@@ -57,7 +70,6 @@ class Call(Generic[AnswerT]):
             "params": {name: value for name, value in self.query.items() if value is not None},
             "content": None if self.body is None else encoded(self.body),
             "files": self.files,
-            "headers": {} if self.body is None else {"content-type": JSON},
         }
 
     def read(self, answer: httpx.Response) -> AnswerT:

@@ -84,9 +84,10 @@ class Transport:
             self._timeout_s if timeout_s is None else timeout_s, repeatable=call.is_repeatable
         )
         while True:
+            timeout_s = attempts.timeout_s
             try:
                 try:
-                    answer = self._http.request(**request, timeout=attempts.timeout_s)
+                    answer = self._http.request(**request, headers=call.headers(timeout_s), timeout=timeout_s)
                 except httpx.HTTPError as error:
                     raise _unreachable(request, error) from error
                 return call.read(answer)
@@ -125,10 +126,12 @@ class AsyncTransport:
             self._timeout_s if timeout_s is None else timeout_s, repeatable=call.is_repeatable
         )
         while True:
+            timeout_s = attempts.timeout_s
             try:
                 try:
-                    async with asyncio.timeout(attempts.timeout_s):
-                        answer = await self._http.request(**request, timeout=attempts.timeout_s)
+                    async with asyncio.timeout(timeout_s):
+                        headers = call.headers(timeout_s)
+                        answer = await self._http.request(**request, headers=headers, timeout=timeout_s)
                 except (httpx.HTTPError, TimeoutError) as error:
                     raise _unreachable(request, error) from error
                 return call.read(answer)

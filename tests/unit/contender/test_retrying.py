@@ -163,6 +163,17 @@ def test_all_attempts_share_one_deadline_and_each_gets_an_equal_part(using):
     assert service.now - 100 == pytest.approx(30.3)
 
 
+def test_the_router_is_told_how_long_each_attempt_is_waited_for(using):
+    service = Service(SILENT, PREDICTED)
+    using(service, retries=1, timeout_s=10.0)(lambda client: client.predict("churn", unit="u"))
+    assert [request.headers["deadline-ms"] for request in service.requests] == ["5000", "9900"]
+    service = Service((200, {}, {"predictions": []}), (200, {}, {"experiments": []}))
+    using(service, timeout_s=1e12)(lambda client: client.predict_batch("churn", [{"unit": "u"}]))
+    using(service, timeout_s=10.0)(lambda client: client.experiments())
+    assert service.requests[0].headers["deadline-ms"] == "999999999"
+    assert "deadline-ms" not in service.requests[1].headers
+
+
 def test_a_pause_beyond_the_deadline_is_not_made(using):
     service = Service((503, {"retry-after": "60"}, {"detail": "later"}))
     with pytest.raises(RefusedError) as raised:
