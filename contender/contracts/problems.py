@@ -73,6 +73,11 @@ def details(kind: ProblemType, detail: str, errors: Sequence[FieldError] = ()) -
     return ProblemDetails(kind.type, kind.title, kind.status, detail, list(errors))
 
 
+def shortened(text: str, length: int = 100) -> str:
+    """What a caller sent, or its beginning, for a message: no more than a line of it."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 BAD_REQUEST = ProblemType("bad-request", 400, "The body does not have the format that its content type names.")
 NOT_FOUND = ProblemType("not-found", 404, "Nothing has that name.")
 CONFLICT = ProblemType("conflict", 409, "The present state does not allow it.")

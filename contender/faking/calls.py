@@ -12,14 +12,13 @@ from contender.contracts import problems
 from contender.contracts.ab_router import REPLAYED_HEADER, REQUEST_ID_REUSED
 from contender.contracts.operation import Operation
 from contender.contracts.problems import FieldError, ProblemType
+from contender.contracts.shape_faults import field_error
 
 Answer = Callable[..., httpx.Response]
 Calls = Sequence[tuple[Operation[Any], Answer]]
 """What answers an operation: it takes the request, and the parameters of its path in order."""
 
 ShapeT = TypeVar("ShapeT")
-_AT = re.compile(r" - at `\$\.?(.*)`$")
-_FIELD = re.compile(r"(?:missing required|unknown) field `(.*?)`")
 _RETRY_AFTER = {"Retry-After": "1"}
 
 
@@ -89,9 +88,8 @@ def decoded(request: httpx.Request, shape: type[ShapeT]) -> ShapeT:
     try:
         return msgspec.json.decode(request.content, type=shape)
     except msgspec.ValidationError as error:
-        text = str(error)
-        field = ".".join(match[1] for match in (_AT.search(text), _FIELD.search(text)) if match) or "body"
-        raise CallRefusedError.of_fields(problems.INVALID_FIELD, [FieldError(field, _AT.sub("", text))]) from error
+        fault = field_error(str(error), request.content, shape)
+        raise CallRefusedError.of_fields(problems.INVALID_FIELD, [fault]) from error
 
 
 def encoded(answer: object, headers: Mapping[str, str] | None = None, status: int = 200) -> httpx.Response:
