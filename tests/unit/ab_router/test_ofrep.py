@@ -78,8 +78,9 @@ async def test_an_evaluation_writes_nothing(client, router, running):
 
 
 async def test_a_paused_experiment_gives_the_champion_and_says_so(client, router, running):
+    unit = router.unit_of("new")
     await revise(router, status="paused")
-    flag = await evaluated(client, router.unit_of("new"))
+    flag = await evaluated(client, unit)
     assert (flag["value"], flag["reason"], flag["metadata"]["assignment"]) == ("old", "DISABLED", "paused")
     assert "share" not in flag["metadata"]
 

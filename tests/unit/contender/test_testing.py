@@ -6,13 +6,13 @@ import msgspec
 import pytest
 
 from contender import AsyncClient, Client, ContenderError, RefusedError, UnreachableError
+from contender.assignment import bucket, choose, ranges
 from contender.client import Experiment
 from contender.contracts.ab_router import Outputs, Prediction
 from contender.contracts.experiments import VariantAllocation
 from contender.contracts.feedback_service import GET_RESULTS, LIST_VERDICTS, Results, VerdictEvents
 from contender.contracts.inference_service import InputColumn
 from contender.testing import FakeContender
-from services.ab_router.domain.experiments import assign
 
 
 def test_it_answers_predictions_and_remembers_rows_and_outcomes():
@@ -71,7 +71,8 @@ def test_units_are_assigned_as_an_experiment_says():
         assert client.predict("other", unit="u-1").reason == "no experiment"
         assert client.experiments() == [client.revision("churn-2")] == [revision]
     for number, answer in enumerate(answers):
-        variant = assign(revision, f"u-{number}")
+        place = choose(bucket(revision.seed, f"u-{number}"), ranges(2, 0.8, [0.5, 0.5]))
+        variant = revision.variants[place] if place >= 0 else None
         assert answer.variant == (variant and variant.name)
         assert answer.version == (variant.version if variant else "fake")
         assert answer.outputs.score == (0.9 if answer.version == "v2" else 0.5)
