@@ -1,5 +1,6 @@
 """Feedback that a thread of its own sends, so that whoever reports it does not wait for the network."""
 
+import atexit
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ MOST_WAITING = 10_000
 """Reports that wait while the service does not answer; further ones are dropped."""
 MOST_SENT = 500
 """Reports of one call."""
+EXIT_S = 2.0
+"""Longest that a process which ends waits for the reports that are not sent yet."""
 _LOG = logging.getLogger(__name__)
 
 Report = Mapping[str, Any]
@@ -30,6 +33,7 @@ class FeedbackQueue:
     """Takes reports, and sends them in the order in which they came, together where several wait.
 
     What can't be sent is logged and dropped: once when the service stops answering, and each report that it refuses.
+    A process that ends sends what waits, for a moment at most.
     """
 
     def __init__(self, sender: Sender, most_waiting: int = MOST_WAITING) -> None:
@@ -45,6 +49,7 @@ class FeedbackQueue:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="contender-feedback", daemon=True)
                 self._thread.start()
+                atexit.register(self.close, EXIT_S)
         try:
             self._reports.put_nowait(report)
         except Full:
@@ -54,6 +59,7 @@ class FeedbackQueue:
         """Send what waits, and wait for that; after the timeout the rest is lost."""
         with self._starting:
             thread, self._thread = self._thread, None
+        atexit.unregister(self.close)
         if thread is not None:
             try:
                 self._reports.put(None, timeout=timeout_s)

@@ -1,6 +1,8 @@
 """Feedback that a thread sends: in order, together, and without harm to whoever reports it."""
 
 import logging
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -103,3 +105,22 @@ def test_a_queue_that_is_full_drops_reports_and_says_so(caplog):
 
 def test_closing_a_queue_that_had_nothing_to_send_is_quick():
     FeedbackQueue(Sender()).close(WAIT_S)
+
+
+ENDING = """
+from contender.feedback_queue import FeedbackQueue
+
+class Sender:
+    def feedback_batch(self, outcomes):
+        print(*(report["prediction_id"] for report in outcomes), flush=True)
+
+queue = FeedbackQueue(Sender())
+for prediction_id in "abc":
+    queue.add({"prediction_id": prediction_id})
+"""
+
+
+def test_a_process_that_ends_sends_what_waits():
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=WAIT_S, check=True)
+    assert done.stdout.split() == ["a", "b", "c"]
+    assert done.stderr == ""
