@@ -22,7 +22,7 @@ from contender.contracts.experiments import (
 from contender.contracts.inference_service import InputColumn
 from contender.contracts.values import OUTCOME, Dtype, Outcome
 from contender.faking.calls import CallRefusedError, Calls, KeptAnswers, answer_call, decoded, encoded, sentence
-from contender.faking.checks import Reports, below, report_faults, row_faults
+from contender.faking.checks import Reports, below, misplaced_ids, report_faults, request_id_faults, row_faults
 from contender.faking.experiments import assigned, declared_revision
 
 KeptT = TypeVar("KeptT")
@@ -155,6 +155,8 @@ class FakeContender:
 
     def _predict_batch(self, request: httpx.Request, model: str) -> httpx.Response:
         batch = decoded(request, ab_router.PredictionRows)
+        if misplaced := misplaced_ids(batch.rows):
+            raise CallRefusedError.of_fields(problems.INVALID_FIELD, misplaced)
 
         def answer() -> Mapping[str, Any]:
             all_faults = [self._faults(model, row) for row in batch.rows]
@@ -179,6 +181,8 @@ class FakeContender:
         """The answer, or that of the call which had the same id."""
         if self.models and model not in self._model_names():
             raise CallRefusedError(ab_router.UNKNOWN_MODEL, f"there is no model {model}")
+        if faults := request_id_faults(request_id):
+            raise CallRefusedError.of_fields(problems.INVALID_FIELD, faults)
         if not request_id:
             return encoded(answer())
         return self._kept.answer((model, request_id), body, answer)

@@ -10,7 +10,7 @@ from contender.contracts.columns import fault_of
 from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.feedback_service import FeedbackItem
 from contender.contracts.inference_service import InputColumn
-from contender.contracts.limits import TEXT_CHARACTERS
+from contender.contracts.limits import REQUEST_ID_CHARACTERS, TEXT_CHARACTERS
 from contender.contracts.problems import FieldError
 from contender.contracts.values import OUTCOME
 from contender.faking.experiments import refusing
@@ -32,6 +32,19 @@ def row_faults(
     if len(row.unit) > TEXT_CHARACTERS:
         faults.append(FieldError("unit", f"is longer than {TEXT_CHARACTERS} characters"))
     return [*faults, *_column_faults({column.name: column for column in columns}, row.inputs)]
+
+
+def request_id_faults(request_id: str) -> list[FieldError]:
+    """The fault of a request id that is too long."""
+    if len(request_id) <= REQUEST_ID_CHARACTERS:
+        return []
+    return [FieldError("request_id", f"is longer than {REQUEST_ID_CHARACTERS} characters")]
+
+
+def misplaced_ids(rows: Sequence[PredictionRow]) -> list[FieldError]:
+    """The faults of a batch whose rows have request ids of their own."""
+    message = "belongs beside rows: a batch has one request id"
+    return [FieldError(f"rows[{number}].request_id", message) for number, row in enumerate(rows) if row.request_id]
 
 
 def report_faults(item: FeedbackItem) -> list[FieldError]:

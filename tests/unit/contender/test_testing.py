@@ -177,6 +177,16 @@ def test_a_repeated_request_id_gets_the_same_answer_once():
     assert len(fake.rows) == 3
 
 
+def test_a_request_id_that_is_too_long_or_that_of_a_row_in_a_batch_is_refused():
+    with Client(transport=FakeContender().transport) as client:
+        with pytest.raises(RefusedError) as refusal:
+            client.predict("churn", unit="u", request_id="r" * 201)
+        assert [error.field for error in refusal.value.errors] == ["request_id"]
+        with pytest.raises(RefusedError) as refusal:
+            client.predict_batch("churn", [{"unit": "u"}, {"unit": "v", "request_id": "r"}])
+        assert [error.field for error in refusal.value.errors] == ["rows[1].request_id"]
+
+
 def test_a_refused_call_leaves_its_request_id_free():
     fake = FakeContender()
     fake.experiment("churn", variants={"old": 0.5, "new": 0.5})
