@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from contender.contracts.experiments import EXPERIMENTS_UNAVAILABLE
 from contender.contracts.operation import JSON, Operation
 from contender.contracts.problems import ProblemType
 
@@ -55,7 +56,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
     A unit that takes no part gets the champion's. `metadata` says more: `assignment` is the reason in the words of a
     prediction, beside it are `model`, `version`, `revision` and `epoch` and, for a unit that was assigned, `share` and
-    `probability`.
+    `probability`; `stale` is true while the router can't read the database of experiments, and goes by its last
+    reading.
     """
 
     key: str
@@ -104,7 +106,7 @@ EVALUATE_FLAG = Operation(
     "Gives the variant that a unit is assigned in an experiment; records nothing.",
     Evaluation,
     body=EvaluationRequest,
-    problems=(UNKNOWN_FLAG, UNREADABLE_EVALUATION, TARGETING_KEY_MISSING, INVALID_CONTEXT),
+    problems=(UNKNOWN_FLAG, UNREADABLE_EVALUATION, TARGETING_KEY_MISSING, INVALID_CONTEXT, EXPERIMENTS_UNAVAILABLE),
     error=EvaluationFailure,
     error_media_type=JSON,
     tag=_TAG,
@@ -119,7 +121,7 @@ EVALUATE_FLAGS = Operation(
     Evaluations,
     body=EvaluationRequest,
     other_statuses={304: "The flags are those of the ETag in If-None-Match."},
-    problems=(UNREADABLE_EVALUATION, TARGETING_KEY_MISSING, INVALID_CONTEXT),
+    problems=(UNREADABLE_EVALUATION, TARGETING_KEY_MISSING, INVALID_CONTEXT, EXPERIMENTS_UNAVAILABLE),
     error=EvaluationFailure,
     error_media_type=JSON,
     tag=_TAG,
