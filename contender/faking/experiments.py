@@ -81,9 +81,11 @@ def declared_revision(
         new = msgspec.convert(body, NewExperiment)
     except msgspec.ValidationError as error:
         raise ContenderError(f"the experiment can't be declared: {error}") from error
-    fields = {field: getattr(new, field) for field in NewExperiment.__struct_fields__ if field != "revision"}
-    fields["champion"] = new.champion or new.variants[0].name
-    return ExperimentRevision(**fields, revision=1, epoch=1, status=status, seed=seed, changed_at=0.0, started_at=0.0)
+    kept = [field for field in NewExperiment.__struct_fields__ if field in ExperimentRevision.__struct_fields__]
+    fields: dict[str, Any] = {field: getattr(new, field) for field in kept}
+    fields |= {"champion": new.champion or new.variants[0].name, "revision": 1, "epoch": 1}
+    fields |= {"status": status, "seed": seed, "changed_at": 0.0, "started_at": 0.0}
+    return ExperimentRevision(**fields)
 
 
 _STEPS: tuple[AssignmentReason, ...] = ("holdout", "not targeted", "other namespace")
