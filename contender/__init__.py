@@ -4,7 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from contender.client import Client, Experiment, Refusal
+    from contender.application_calls import Refusal
+    from contender.async_client import AsyncClient
+    from contender.client import Client, Experiment
     from contender.errors import (
         ContenderError,
         ExportError,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "ContenderError",
     "Entity",
@@ -65,7 +68,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "contender.client": ("Client", "Experiment", "Refusal"),
+    "contender.application_calls": ("Refusal",),
+    "contender.async_client": ("AsyncClient",),
+    "contender.client": ("Client", "Experiment"),
     "contender.errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
 }
 

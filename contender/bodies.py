@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,7 +16,16 @@ def encoded(body: object) -> bytes:
     Raises:
         ContenderError: JSON can't hold a value; the message names the field, such as `rows[3].inputs.age`.
     """
-    return msgspec.json.encode(_plain(body, ""))
+    return msgspec.json.encode(plain(body))
+
+
+def plain(body: object) -> Any:
+    """The body as plain values, which JSON and msgspec know.
+
+    Raises:
+        ContenderError: JSON can't hold a value; the message names the field.
+    """
+    return _plain(body, "")
 
 
 def _plain(value: object, field: str) -> object:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import msgspec
 
-from contender.contracts import ab_router, feature_service, feedback_service, inference_service, problems
+from contender import application_calls as calls
+from contender.addresses import ServiceName, service_urls
+from contender.application_calls import Refusal
+from contender.contracts import ab_router, feature_service, feedback_service, inference_service
 from contender.contracts.experiments import (
     CREATE_EXPERIMENT,
     LIST_EXPERIMENTS,
@@ -21,17 +24,10 @@ from contender.contracts.experiments import (
 from contender.contracts.values import ClockName, Hypothesis, Missing, Outcome, Scalar
 from contender.errors import ContenderError, RefusedError, RegistrationWarning
 from contender.experiments import conflict, declaration, differences
-from contender.transport import ServiceName, Transport, decoded, service_urls
+from contender.transport import Transport
 
 if TYPE_CHECKING:
     from contender.registration import RegisteredVersion
-
-Refusal = problems.ProblemDetails
-"""Why a row of a batch has no prediction. The row itself is the cause, so the same row is refused again."""
-
-
-class _BatchRow(msgspec.Struct):
-    error: Refusal | None = None
 
 
 class Client:
@@ -41,7 +37,10 @@ class Client:
         url: the router; default: the variable CONTENDER_URL, else `http://127.0.0.1:8400`. The other services are on
             the same host, on ports 8401 to 8403, unless CONTENDER_<SERVICE>_URL or CONTENDER_<SERVICE>_PORT says
             otherwise.
-        timeout_s: longest wait for an answer.
+        timeout_s: longest wait for an answer, all attempts together.
+        retries: how often a call is sent again after a failure that may pass: no answer, or a refusal for the moment.
+            Only calls that change nothing twice are: those that read, feedback, and predictions, which get a
+            `request_id` each for it. The router then looks each id up before it answers, so it is off by default.
         urls: where single services are, by name such as `feedback_service`, if the rule above does not find them.
         transport: another way to send; for tests.
 
@@ -57,10 +56,13 @@ class Client:
         url: str | None = None,
         *,
         timeout_s: float = 30.0,
+        retries: int = 0,
         urls: Mapping[ServiceName, str] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._transport = Transport({**service_urls(url), **(urls or {})}, timeout_s=timeout_s, transport=transport)
+        everywhere = {**service_urls(url), **(urls or {})}
+        self._transport = Transport(everywhere, timeout_s=timeout_s, retries=retries, transport=transport)
+        self._retries = retries
 
     @property
     def url(self) -> str:
@@ -231,7 +233,7 @@ class Client:
         self,
         model: str,
         *,
-        unit: str,
+        unit: str = "",
         entities: Mapping[str, str | int] | None = None,
         inputs: Mapping[str, Scalar] | None = None,
         context: Mapping[str, Scalar] | None = None,
@@ -239,10 +241,10 @@ class Client:
     ) -> ab_router.Prediction:
         """One prediction; give its `prediction_id` with the feedback.
 
-        `more` are further fields of a row, such as `time` and `return_inputs`, as the API has them.
+        `more` are further fields of a row, such as `time`, `return_inputs` and `request_id`, as the API has them.
         """
         row = {"unit": unit, "entities": entities or {}, "inputs": inputs or {}, "context": context or {}, **more}
-        return self._transport.call("ab_router", ab_router.PREDICT, body=row, model=model)
+        return self._transport.send(calls.predict(model, row, self._retries))
 
     def predict_batch(
         self, model: str, rows: Sequence[Mapping[str, Any]], *, request_id: str = ""
@@ -252,12 +254,8 @@ class Client:
         A refused row has a Refusal in place of its prediction. If all rows are refused, the call raises RefusedError,
         whose errors name them.
         """
-        body = {"rows": list(rows), "request_id": request_id}
-        answer = self._transport.call("ab_router", ab_router.PREDICT_BATCH, body=body, model=model)
-        return [
-            decoded(row, _BatchRow, self.url).error or decoded(row, ab_router.Prediction, self.url)
-            for row in answer.predictions
-        ]
+        answer = self._transport.send(calls.predict_batch(model, rows, request_id, self._retries))
+        return calls.rows_of(answer, self.url)
 
     def feedback(
         self,
@@ -268,31 +266,31 @@ class Client:
         reward: float | None = None,
         conversion: bool | None = None,
         complaint: bool | None = None,
+        shown: bool | None = None,
+        decided: Outcome | None = None,
         at: float | None = None,
     ) -> None:
         """Report an outcome, or how the answer was taken; it is on disk when this returns.
 
-        Give exactly one of the values; a `conversion` or `complaint` of False takes one back. It was known at `at`, in
-        seconds since 1970; default now.
+        Give exactly one of the values. `shown` says that the answer was put before its user, and `decided` what a
+        person decided: an override where it is another label than the answer's. A `conversion`, a `complaint` or
+        `shown` of False takes one back. It was known at `at`, in seconds since 1970; default now.
         """
         values = {"outcome": outcome, "rating": rating, "reward": reward}
-        values |= {"conversion": conversion, "complaint": complaint}
-        given = {name: value for name, value in values.items() if value is not None}
-        self.feedback_batch([{"prediction_id": prediction_id, **given, "time": at}])
+        values |= {"conversion": conversion, "complaint": complaint, "shown": shown, "decided": decided}
+        self.feedback_batch([calls.report(prediction_id, at, **values)])
 
     def feedback_batch(self, outcomes: Sequence[Mapping[str, Any]]) -> None:
         """Report on many predictions at once; each with `prediction_id`, one of `feedback`'s values, perhaps `time`."""
-        self._transport.call("feedback_service", feedback_service.GIVE_FEEDBACK, body={"feedback": list(outcomes)})
+        self._transport.send(calls.give_feedback(outcomes))
 
     def results(self, experiment: str, as_of: float | None = None) -> feedback_service.Results:
         """The results of an experiment at this moment, or as they were kept at a time in seconds since 1970."""
-        operation, query = feedback_service.GET_RESULTS, {"as_of": as_of}
-        return self._transport.call("feedback_service", operation, query=query, name=experiment)
+        return self._transport.send(calls.get_results(experiment, as_of))
 
     def verdicts(self, experiment: str) -> list[feedback_service.VerdictEvent]:
         """The verdicts of an experiment and what was found after them, in order."""
-        operation = feedback_service.LIST_VERDICTS
-        return self._transport.call("feedback_service", operation, name=experiment).verdicts
+        return self._transport.send(calls.list_verdicts(experiment)).verdicts
 
     def change(self, experiment: str, action: str) -> ExperimentRevision:
         """Start or stop an experiment; `action` is `start` or `stop`."""

@@ -38,20 +38,39 @@ class RefusedError(ContenderError):
 
     Attributes:
         status: the HTTP status.
+        slug: the kind of problem, such as `unknown-model`: the last part of its `type`. Empty where none is named.
         errors: field and message of each fault, as the service names them.
+        retry_after_s: after how many seconds the service asks to be called again; None where it does not.
     """
 
-    def __init__(self, status: int, detail: str, errors: Sequence[FieldError] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        *,
+        slug: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
+        self.slug = slug
         self.errors = list(errors)
+        self.retry_after_s = retry_after_s
 
     @classmethod
     def of(cls, answer: httpx.Response) -> Self:
         """The refusal in an answer; without problem details its message is the answer's text."""
         problem = read_problem(answer.content)
-        return cls(answer.status_code, problem.detail or answer.text, problem.errors)
+        retry_after_s = _seconds(answer.headers.get("retry-after", ""))
+        detail = problem.detail or answer.text
+        return cls(answer.status_code, detail, problem.errors, slug=problem.slug, retry_after_s=retry_after_s)
 
 
 class UnreachableError(ContenderError):
     """A service does not answer."""
+
+
+def _seconds(retry_after: str) -> float | None:
+    """The seconds of a header Retry-After; None where it gives a date, as our services never do, or is missing."""
+    return float(retry_after) if retry_after.isdecimal() and retry_after.isascii() else None

@@ -1,48 +1,27 @@
-"""Calls of the services over HTTP: every request of the client, the command line and registration is built here."""
+"""Sends calls of the services over HTTP, for the client, the command line and registration."""
 
-import os
-from collections.abc import Mapping
-from typing import Any, Literal, Self, TypeVar, get_args
-from urllib.parse import urlsplit
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Self
 
 import httpx
-import msgspec
 
-from contender.bodies import encoded
-from contender.contracts.operation import JSON, Operation
-from contender.errors import ContenderError, RefusedError, UnreachableError
-
-DEFAULT_URL = "http://127.0.0.1:8400"
-ServiceName = Literal["ab_router", "feature_service", "inference_service", "feedback_service"]
-Upload = Mapping[str, tuple[str, bytes, str]]
-"""File name, content and media type of each part of a multipart body."""
-
-AnswerT = TypeVar("AnswerT")
-_PORTS = dict(zip(get_args(ServiceName), range(8400, 8404), strict=True))
-
-
-def service_urls(url: str | None = None) -> dict[ServiceName, str]:
-    """Where the services are, without a trailing slash.
-
-    Args:
-        url: the router; default: the variable CONTENDER_URL, else `http://127.0.0.1:8400`. The other services are on
-            the same host, on ports 8401 to 8403, unless CONTENDER_<SERVICE>_URL or CONTENDER_<SERVICE>_PORT says
-            otherwise.
-
-    Raises:
-        ContenderError: a URL is invalid.
-    """
-    router = _checked(url or os.environ.get("CONTENDER_URL") or DEFAULT_URL)
-    others = (service for service in _PORTS if service != "ab_router")
-    return {"ab_router": router, **{service: _url_beside(router, service) for service in others}}
+from contender.addresses import ServiceName as ServiceName  # noqa: PLC0414 - whoever has a transport names services
+from contender.addresses import service_urls
+from contender.calls import AnswerT, Call, Upload
+from contender.contracts.operation import Operation
+from contender.errors import RefusedError, UnreachableError
+from contender.retrying import Retrying
 
 
 class Transport:
-    """Sends the calls that operations describe.
+    """Sends calls.
 
     Args:
         urls: by service; default: those of `service_urls()`.
-        timeout_s: longest wait for an answer.
+        timeout_s: longest wait for an answer, all attempts together.
+        retries: how often a call that may be repeated is sent again.
         transport: another way to send; for tests.
 
     Raises:
@@ -54,10 +33,14 @@ class Transport:
         urls: Mapping[ServiceName, str] | None = None,
         *,
         timeout_s: float = 30.0,
+        retries: int = 0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.urls = service_urls() if urls is None else urls
-        self._http = httpx.Client(timeout=timeout_s, transport=transport)
+        self.retrying = Retrying(retries)
+        self._timeout_s = timeout_s
+        self._http = httpx.Client(transport=transport)
+        self.sleep = time.sleep
 
     def __enter__(self) -> Self:
         return self
@@ -81,77 +64,83 @@ class Transport:
         timeout_s: float | None = None,
         **path: str,
     ) -> AnswerT:
-        """The answer to one call.
+        """The answer to one call, whose parts are as Call has them; `path` are the parameters of its path.
 
-        Args:
-            service: who is called.
-            operation: what is called.
-            body: sent as JSON; scalars of numpy and arrays of one element as plain values.
-            query: parameters by name; None leaves one out.
-            files: the parts of an upload, in place of `body`.
-            timeout_s: longest wait for this answer; default: that of the transport.
-            path: the parameters of the operation's path.
+        Raises:
+            RefusedError, UnreachableError, ContenderError: as `send` does.
+        """
+        return self.send(Call(service, operation, path, body, query or {}, files), timeout_s=timeout_s)
+
+    def send(self, call: Call[AnswerT], *, timeout_s: float | None = None) -> AnswerT:
+        """The answer to one call; `timeout_s` is the longest wait for it, by default that of the transport.
 
         Raises:
             RefusedError: the service refuses.
             UnreachableError: the service does not answer.
             ContenderError: the body or a name can't be sent, or something other than Contender answers.
         """
-        url = self.urls[service] + _path(operation, path)
-        try:
-            answer = self._http.request(
-                operation.method,
-                url,
-                params={name: value for name, value in (query or {}).items() if value is not None},
-                content=None if body is None else encoded(body),
-                files=files,
-                headers={} if body is None else {"content-type": JSON},
-                timeout=httpx.USE_CLIENT_DEFAULT if timeout_s is None else timeout_s,
-            )
-        except httpx.HTTPError as error:
-            raise UnreachableError(f"{url} does not answer: {error}") from error
-        if answer.is_error:
-            raise RefusedError.of(answer)
-        return decoded(answer.content, operation.answer, url)
+        request = call.request(self.urls)
+        attempts = self.retrying.attempts(
+            self._timeout_s if timeout_s is None else timeout_s, repeatable=call.is_repeatable
+        )
+        while True:
+            timeout_s = attempts.timeout_s
+            try:
+                try:
+                    answer = self._http.request(**request, headers=call.headers(timeout_s), timeout=timeout_s)
+                except httpx.HTTPError as error:
+                    raise _unreachable(request, error) from error
+                return call.read(answer)
+            except (RefusedError, UnreachableError) as error:
+                pause_s = attempts.pause_s(error)
+                if pause_s is None:
+                    raise
+            self.sleep(pause_s)
 
 
-def decoded(content: bytes | msgspec.Raw, shape: type[AnswerT], url: str) -> AnswerT:
-    """An answer, or a part of one, as `shape`.
+class AsyncTransport:
+    """Sends calls without blocking the event loop; its arguments are those of Transport."""
 
-    Raises:
-        ContenderError: it has another shape.
-    """
-    try:
-        return msgspec.json.decode(content, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ContenderError(f"{url} is answered by something other than Contender: {error}") from error
+    def __init__(
+        self,
+        urls: Mapping[ServiceName, str] | None = None,
+        *,
+        timeout_s: float = 30.0,
+        retries: int = 0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.urls = service_urls() if urls is None else urls
+        self.retrying = Retrying(retries)
+        self._timeout_s = timeout_s
+        self._http = httpx.AsyncClient(transport=transport)
+        self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def send(self, call: Call[AnswerT], *, timeout_s: float | None = None) -> AnswerT:
+        """The answer to one call, as Transport gives it, with the same errors."""
+        request = call.request(self.urls)
+        attempts = self.retrying.attempts(
+            self._timeout_s if timeout_s is None else timeout_s, repeatable=call.is_repeatable
+        )
+        while True:
+            timeout_s = attempts.timeout_s
+            try:
+                try:
+                    async with asyncio.timeout(timeout_s):
+                        headers = call.headers(timeout_s)
+                        answer = await self._http.request(**request, headers=headers, timeout=timeout_s)
+                except (httpx.HTTPError, TimeoutError) as error:
+                    raise _unreachable(request, error) from error
+                return call.read(answer)
+            except (RefusedError, UnreachableError) as error:
+                pause_s = attempts.pause_s(error)
+                if pause_s is None:
+                    raise
+            await self.sleep(pause_s)
 
 
-def _path(operation: Operation[Any], parameters: Mapping[str, str]) -> str:
-    try:
-        return operation.url(**parameters)
-    except UnicodeEncodeError as error:
-        message = f"{error.object!a} can't be used as a name: it contains a character that UTF-8 can't encode"
-        raise ContenderError(message) from error
-
-
-def _url_beside(router: str, service: ServiceName) -> str:
-    variable = f"CONTENDER_{service.upper()}"
-    if url := os.environ.get(f"{variable}_URL"):
-        return _checked(url)
-    parts = urlsplit(router)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return _checked(f"{parts.scheme}://{host}:{os.environ.get(f'{variable}_PORT', _PORTS[service])}")
-
-
-def _checked(url: str) -> str:
-    """The URL without a trailing slash."""
-    try:
-        httpx.URL(url)  # rejects control characters, which urlsplit accepts, but not every bracket
-        parts = urlsplit(url)
-        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except (ValueError, httpx.InvalidURL) as error:
-        raise ContenderError(f"{url!a} is not a URL such as {DEFAULT_URL}: {error}") from error
-    if not is_valid:
-        raise ContenderError(f"{url!a} is not a URL such as {DEFAULT_URL}")
-    return url.rstrip("/")
+def _unreachable(request: Mapping[str, Any], error: Exception) -> UnreachableError:
+    return UnreachableError(f"{request['url']} does not answer: {str(error) or 'timed out'}")

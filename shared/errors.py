@@ -19,6 +19,7 @@ from typing import Self
 from contender.contracts import problems
 from contender.contracts.problems import FieldError as FieldError  # noqa: PLC0414 - raised together with the errors
 from contender.contracts.problems import ProblemDetails, ProblemType, details
+from contender.contracts.problems import shortened as shortened  # noqa: PLC0414 - words of errors, too
 
 
 class ServiceError(Exception):
@@ -114,8 +115,3 @@ _COMMON: dict[type[ServiceError], ProblemType] = {
     JournalFull: problems.JOURNAL_FULL,
     RecordTooLarge: problems.RECORD_TOO_LARGE,
 }
-
-
-def shortened(text: str, length: int = 100) -> str:
-    """What a caller sent, or its beginning, for a message: no more than a line of it."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"

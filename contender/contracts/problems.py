@@ -52,6 +52,12 @@ class ProblemSummary(msgspec.Struct, frozen=True):
 
     detail: str = ""
     errors: list[FieldError] = []
+    type: str = ""
+
+    @property
+    def slug(self) -> str:
+        """The last part of the type."""
+        return self.type.rpartition("/")[2]
 
 
 def read_problem(content: bytes) -> ProblemSummary:
@@ -65,6 +71,11 @@ def read_problem(content: bytes) -> ProblemSummary:
 def details(kind: ProblemType, detail: str, errors: Sequence[FieldError] = ()) -> ProblemDetails:
     """The body of a problem."""
     return ProblemDetails(kind.type, kind.title, kind.status, detail, list(errors))
+
+
+def shortened(text: str, length: int = 100) -> str:
+    """What a caller sent, or its beginning, for a message: no more than a line of it."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 BAD_REQUEST = ProblemType("bad-request", 400, "The body does not have the format that its content type names.")

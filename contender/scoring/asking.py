@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from contender.client import Client, Refusal
+from contender.application_calls import Refusal
+from contender.client import Client
 from contender.contracts.ab_router import Prediction
 from contender.errors import RefusedError, UnreachableError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from contender.client import Refusal
+from contender.application_calls import Refusal
 from contender.contracts.ab_router import Prediction
 from contender.errors import ContenderError
 

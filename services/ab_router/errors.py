@@ -3,6 +3,7 @@
 ServiceError
 ├── UnknownModelError
 ├── UnknownExperimentError
+├── UnknownFlagError         no experiment in force has the flag's key
 ├── ExperimentExistsError
 ├── ExperimentStateError     its state does not allow the change
 ├── ExperimentChangedError   a newer revision than the one that the change was made for
@@ -10,12 +11,13 @@ ServiceError
 ├── OverlapError             another experiment could take the same units
 ├── NotReadyError            the traffic does not suit it
 ├── NotDecidedError          no verdict names the version as better
+├── UnreadableEvaluationError, TargetingKeyMissingError, InvalidContextError
 ├── ModelUnavailableError    the champion can't answer
 └── ExperimentStoreError     the database of experiments does not answer
 """
 
 from contender.contracts import ab_router as contract
-from contender.contracts import experiments
+from contender.contracts import experiments, ofrep
 from contender.contracts.problems import ProblemType
 from shared.errors import Conflict, NotFound, ServiceError, Unavailable
 
@@ -26,6 +28,22 @@ class UnknownModelError(NotFound):
 
 class UnknownExperimentError(NotFound):
     """No experiment has that name, or it has no such revision."""
+
+
+class UnknownFlagError(NotFound):
+    """No experiment in force has the flag's key as its name."""
+
+
+class UnreadableEvaluationError(ServiceError):
+    """The body of an evaluation is not JSON."""
+
+
+class TargetingKeyMissingError(ServiceError):
+    """The context of an evaluation names no unit."""
+
+
+class InvalidContextError(ServiceError):
+    """The context of an evaluation is missing, mistyped or out of range."""
 
 
 class ExperimentExistsError(Conflict):
@@ -67,6 +85,10 @@ class ExperimentStoreError(Unavailable):
 PROBLEMS: dict[type[ServiceError], ProblemType] = {
     UnknownModelError: contract.UNKNOWN_MODEL,
     UnknownExperimentError: experiments.UNKNOWN_EXPERIMENT,
+    UnknownFlagError: ofrep.UNKNOWN_FLAG,
+    UnreadableEvaluationError: ofrep.UNREADABLE_EVALUATION,
+    TargetingKeyMissingError: ofrep.TARGETING_KEY_MISSING,
+    InvalidContextError: ofrep.INVALID_CONTEXT,
     ExperimentExistsError: experiments.EXPERIMENT_EXISTS,
     ExperimentStateError: experiments.EXPERIMENT_STATE,
     ExperimentChangedError: experiments.EXPERIMENT_CHANGED,

@@ -15,6 +15,7 @@ from services.ab_router import (
     exploration,
     handlers,
     http_clients,
+    ofrep,
     results_client,
     scoring,
     shadows,
@@ -106,15 +107,17 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
         settings: read once at start.
         resources: opens what the requests need; tests give their own.
     """
-    return http.create_app(
+    app = http.create_app(
         service=SERVICE,
         title="Contender router",
         lifespan=lambda _: resources(settings),
-        routes=[api.routes],
+        routes=[api.routes, ofrep.routes],
         problems=errors.PROBLEMS,
         ready=unready,
         remarks=remarks,
     )
+    ofrep.render_errors(app)
+    return app
 
 
 def serve_web(settings: RouterSettings) -> None:

@@ -95,9 +95,7 @@ class RowSchema:
         return faults
 
     def _text_fault(self, text: str) -> str:
-        if not text:
-            return "is empty"
-        return f"is longer than {self._text_limit} characters" if len(text) > self._text_limit else ""
+        return text_fault(text, self._text_limit)
 
     def _entity_fault(self, value: Scalar) -> str:
         """The fault of a join key by the features' own limits: rows are looked up together, so none may fail others."""
@@ -108,11 +106,23 @@ class RowSchema:
         return self._scalar_fault(value)
 
     def _scalar_fault(self, value: Scalar) -> str:
-        if isinstance(value, str):
-            return self._text_fault(value)
-        if isinstance(value, float) and not math.isfinite(value):
-            return "is not a finite number"
-        return "is outside 64 bits" if isinstance(value, int) and abs(value) >= INTEGERS else ""
+        return scalar_fault(value, self._text_limit)
+
+
+def scalar_fault(value: Scalar, text_limit: int) -> str:
+    """The fault of a value of the context; empty for a valid one."""
+    if isinstance(value, str):
+        return text_fault(value, text_limit)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "is not a finite number"
+    return "is outside 64 bits" if isinstance(value, int) and abs(value) >= INTEGERS else ""
+
+
+def text_fault(text: str, limit: int) -> str:
+    """The fault of a text that must not be empty; empty for a valid one."""
+    if not text:
+        return "is empty"
+    return f"is longer than {limit} characters" if len(text) > limit else ""
 
 
 def size_bytes(row: PredictionRow) -> int:

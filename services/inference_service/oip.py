@@ -1,14 +1,9 @@
 """The Open Inference Protocol, version 2, in JSON: what KServe and Triton clients speak."""
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import msgspec
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 from contender.contracts import open_inference as contract
 from contender.contracts.inference_service import InputColumn, RowFault
@@ -18,9 +13,10 @@ from contender.contracts.tasks import task_named
 from contender.contracts.values import Scalar
 from services.inference_service.handlers import CHAMPION, Models
 from shared.bodies import decode_json, read_body, read_bytes
-from shared.errors import ServiceError, TooLarge, Unavailable, shortened
+from shared.errors import TooLarge, Unavailable, shortened
 from shared.problems import BadRequest, UnsupportedMediaType
-from shared.routes import Routes, json_response
+from shared.protocol_errors import render_in_protocol
+from shared.routes import Routes
 
 routes = Routes()
 _SCORES = "scores"
@@ -36,20 +32,7 @@ _ACCEPTED = {
 
 def render_errors(app: FastAPI) -> None:
     """Answer every error under /v2 in the protocol's own form, `{"error": "..."}`, whatever raised it."""
-    for kind in (ServiceError, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, _in_protocol(app.exception_handlers[kind]))
-
-
-def _in_protocol(render: Callable[[Request, Any], Any]) -> Callable[[Request, Any], Awaitable[Response]]:
-    async def render_either(request: Request, error: Exception) -> Response:
-        answer: Response = await render(request, error)
-        if not f"{request.url.path}/".startswith("/v2/"):
-            return answer
-        headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
-        detail = msgspec.json.decode(answer.body)["detail"]
-        return json_response(ProtocolError(detail), answer.status_code, headers)
-
-    return render_either
+    render_in_protocol(app, "/v2/", lambda _, problem: ProtocolError(problem.detail))
 
 
 @routes.serve(contract.SERVER_METADATA)

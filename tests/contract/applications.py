@@ -192,7 +192,7 @@ QUESTION = {"features": ["origin_delays:count_1h"], "entities": {"origin": ["EWR
 APPLICATIONS = {
     "ab_router": Application(
         open_router,
-        {"model": "late", "name": "e", "slug": "not-found"},
+        {"model": "late", "name": "e", "slug": "not-found", "key": "e"},
         (
             Call("predict", {"model": "late"}, ROW),
             Call("predict_batch", {"model": "late"}, {"rows": [ROW, ROW | {"inputs": {}}]}),
@@ -201,6 +201,8 @@ APPLICATIONS = {
             Call("show_experiment", {"name": "f"}, query={"revision": "1"}),
             Call("revise_experiment", {"name": "f"}, {"name": "f", "model": "late", "variants": ARMS, "owner": "ann"}),
             Call("show_readiness", {"name": "f"}),
+            Call("evaluate_flag", {"key": "e"}, {"context": {"targetingKey": "u-17"}}),
+            Call("evaluate_flags", body={"context": {"targetingKey": "u-17"}}),
             Call("pause_experiment", {"name": "e"}),
             Call("start_experiment", {"name": "e"}),
             Call("ramp_experiment", {"name": "e"}, {"coverage": 0.5}),

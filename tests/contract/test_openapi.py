@@ -31,7 +31,7 @@ from tests.contract.applications import APPLICATIONS
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "deploy" / "openapi.py"))
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 MODULES = {
-    "ab_router": ["ab_router", "experiments"],
+    "ab_router": ["ab_router", "experiments", "ofrep"],
     "inference_service": ["inference_service", "open_inference"],
 }
 """The modules of a service's operations, where there are several."""

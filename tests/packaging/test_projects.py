@@ -31,7 +31,9 @@ def test_both_have_one_version_and_pin_each_other_to_it():
 
 def test_development_installs_all_that_the_services_need_and_neither_of_the_two_by_name():
     extras = LIBRARY["optional-dependencies"]
-    installed = requirements([*LIBRARY["dependencies"], *extras["notebook"], *extras["boosting"], *extras["dev"]])
+    installed = requirements(
+        [*LIBRARY["dependencies"], *extras["notebook"], *extras["boosting"], *extras["openfeature"], *extras["dev"]]
+    )
     needed = requirements(
         [*STACK["dependencies"], *(line for lines in STACK["optional-dependencies"].values() for line in lines)]
     )

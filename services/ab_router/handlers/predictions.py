@@ -102,6 +102,16 @@ class Predict:
             self._bytes_under_way -= sum(sizes)
         return [next(answers) if refusal is None else refusal for refusal in refusals]
 
+    async def assignment(self, model: str, row: PredictionRow) -> Assignment:
+        """What a prediction of the row would be assigned; nothing of it is kept.
+
+        Raises:
+            UnknownModelError, Unavailable: as `rows` does.
+        """
+        experiments = self._rules.of(await self._catalog.find(model)).experiments
+        key = experiments.unit_key(row)
+        return experiments.assign(row, await self._sticky.read([key]) if key else {})
+
     async def _answered_in_time(
         self, rules: RowRules, accepted: Sequence[PredictionRow], sizes: Sequence[int], now: float, arrived: float
     ) -> list[Prediction | ServiceError]:

@@ -8,7 +8,7 @@ from growthbook.core import chooseVariation, gbhash, getBucketRanges, inNamespac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ab_router.domain.hashing import bucket, choose, fnv1a32, in_namespace, ranges
+from contender.assignment import bucket, choose, fnv1a32, in_namespace, ranges
 
 CASES = Path(__file__).parents[4] / "shared" / "data" / "growthbook_cases.json"
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too, as JavaScript has them

@@ -1,0 +1,1 @@
+"""What FakeContender is made of: assignment, checks, and calls without a socket."""
