@@ -76,7 +76,7 @@ class RouterSettings(Settings):
     )
     assignment_memory_limit: int = Field(
         100_000,
-        ge=1,
+        ge=2,
         description="Most units that are remembered as written, so that they are not written again: some 30 MB.",
     )
     assignment_ttl_s: int = Field(

@@ -24,7 +24,7 @@ LOST = Counter(
 )
 UNREADABLE = Counter(
     "contender_first_assignments_unreadable_total",
-    "Rows that the champion answered, and that don't count, because their unit's first assignment could not be read",
+    "Units, once for each call, that the champion answered and that don't count: their first assignment is unreadable",
 )
 _BATCH = 1_000
 """Units that one call writes: some milliseconds of Redis, which answers nobody else meanwhile."""
@@ -62,6 +62,7 @@ class StickyUnits:
         )
         self._waiting: dict[UnitKey, FirstAssignment] = {}
         self._known: dict[UnitKey, FirstAssignment | None] = {}
+        self._known_longer: dict[UnitKey, FirstAssignment | None] = {}
         self._unread: list[UnitKey] = []
         self._forgotten: set[str] = set()
         self._has_work = asyncio.Event()
@@ -90,7 +91,7 @@ class StickyUnits:
     def note(self, units: Iterable[tuple[UnitKey, FirstAssignment]]) -> None:
         """Write the assignments of units that are not known to be in the store, in the background."""
         for key, first in units:
-            if key in self._known or key in self._waiting:
+            if key in self._known or key in self._known_longer or key in self._waiting:
                 continue
             if len(self._waiting) >= self._settings.assignment_queue_limit:
                 LOST.inc()
@@ -108,6 +109,7 @@ class StickyUnits:
             if name not in self._forgotten:
                 self._waiting = {key: first for key, first in self._waiting.items() if key.experiment != name}
                 self._known = {key: first for key, first in self._known.items() if key.experiment != name}
+                self._known_longer.clear()
                 await self._store.forget(name)
                 self._forgotten.add(name)
 
@@ -137,12 +139,15 @@ class StickyUnits:
 
     def _own(self, key: UnitKey) -> FirstAssignment | None:
         """What this process knows of a unit by itself."""
-        return self._waiting.get(key) or self._known.get(key)
+        return self._waiting.get(key) or self._known.get(key) or self._known_longer.get(key)
 
     def _remember(self, key: UnitKey, first: FirstAssignment | None) -> None:
-        """Keep a unit as one that is in the store; None: with what, only the store knows."""
-        if len(self._known) >= self._settings.assignment_memory_limit:
-            del self._known[next(iter(self._known))]
+        """Keep a unit as one that is in the store; None: with what, only the store knows.
+
+        The older half of the units is dropped at once: to find the oldest one takes a dict longer with each that goes.
+        """
+        if len(self._known) >= self._settings.assignment_memory_limit // 2:
+            self._known, self._known_longer = {}, self._known
         self._known[key] = first
 
     def _note_unread(self, keys: list[UnitKey], error: Exception) -> None:
