@@ -29,7 +29,9 @@ UNREADABLE = Counter(
 _BATCH = 1_000
 """Units that one call writes: some milliseconds of Redis, which answers nobody else meanwhile."""
 _LINGER_S = 0.05
-"""How long new units wait for others to be written with."""
+"""From one writing to the next: how long new units wait for others to be written with."""
+_SLOWEST_S = 5.0
+"""The same while writing fails in a way that nobody foresaw."""
 _CLOSE_S = 2.0
 """Longest that a process that ends waits for the units that are not written yet."""
 _LOG = logger(__name__)
@@ -40,7 +42,7 @@ async def open_sticky_units(store: AssignmentStore, settings: RouterSettings) ->
     """Units that are written in the background for the length of a block."""
     units = StickyUnits(store, settings)
     try:
-        async with run_every(units.work, 0.0, name="write first assignments"):
+        async with run_every(units.work, _LINGER_S, slowest_s=_SLOWEST_S, name="write first assignments"):
             yield units
     finally:
         await units.close()
@@ -114,27 +116,26 @@ class StickyUnits:
                 self._forgotten.add(name)
 
     async def close(self) -> None:
-        """Write what waits, for a moment at most, and count as lost what is left."""
+        """Write what waits, within two seconds, and count as lost what is left."""
         try:
             async with asyncio.timeout(_CLOSE_S):
                 while self._waiting and await self._write():
                     pass
+                await self._reads.drain()
         except TimeoutError:
             pass
         LOST.inc(len(self._waiting))
 
     async def work(self) -> None:
-        """Write what waits for a moment; after a failure, rest and ask the store whether it answers again."""
+        """Write what waits, and ask a store that failed whether it answers again; rest while it does not."""
         await self._has_work.wait()
-        if self._is_failing or self._unread:
+        can_read = not self._unread or await self._read_again()
+        can_write = True
+        while self._waiting and can_write:
+            can_write = await self._write()
+        if not (can_read and can_write):
             await asyncio.sleep(self._settings.breaker_rest_s)
-        elif len(self._waiting) < _BATCH:
-            await asyncio.sleep(_LINGER_S)
-        if self._unread:
-            await self._read_again()
-        if self._waiting:
-            await self._write()
-        if not self._unread and not self._waiting:
+        elif not self._unread and not self._waiting:
             self._has_work.clear()
 
     def _own(self, key: UnitKey) -> FirstAssignment | None:
@@ -158,14 +159,16 @@ class StickyUnits:
         self._unread = keys
         self._has_work.set()
 
-    async def _read_again(self) -> None:
+    async def _read_again(self) -> bool:
+        """Read what could not be read, and return whether the store answered."""
         try:
             async with asyncio.timeout(self._settings.assignment_timeout_s):
                 await self._store.read(self._unread)
         except (AssignmentsUnavailableError, TimeoutError):
-            return
+            return False
         self._unread = []
         _LOG.info("first assignments can be read again")
+        return True
 
     async def _write(self) -> bool:
         """Write a batch, and return whether the store took it."""
