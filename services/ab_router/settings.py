@@ -63,10 +63,10 @@ class RouterSettings(Settings):
         1.0, gt=0, description="Seconds without calls to a failing version, or for failing features, before one trial."
     )
     assignment_timeout_s: float = Field(
-        0.1,
+        0.2,
         gt=0,
-        description="Longest a call waits for the first assignments of its units, which Redis gives in a millisecond. "
-        "Later ones, and those of an outage, are answered by the champion and do not count.",
+        description="Longest a call waits for the first assignments of its units: Redis gives them in a millisecond, a "
+        "busy machine in some dozens. Units without are answered by the champion, and do not count.",
     )
     assignment_queue_limit: int = Field(
         100_000,
@@ -76,7 +76,7 @@ class RouterSettings(Settings):
     )
     assignment_memory_limit: int = Field(
         100_000,
-        ge=1,
+        ge=2,
         description="Most units that are remembered as written, so that they are not written again: some 30 MB.",
     )
     assignment_ttl_s: int = Field(

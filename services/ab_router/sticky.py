@@ -24,12 +24,14 @@ LOST = Counter(
 )
 UNREADABLE = Counter(
     "contender_first_assignments_unreadable_total",
-    "Rows that the champion answered, and that don't count, because their unit's first assignment could not be read",
+    "Units, once for each call, that the champion answered and that don't count: their first assignment is unreadable",
 )
 _BATCH = 1_000
 """Units that one call writes: some milliseconds of Redis, which answers nobody else meanwhile."""
 _LINGER_S = 0.05
-"""How long new units wait for others to be written with."""
+"""From one writing to the next: how long new units wait for others to be written with."""
+_SLOWEST_S = 5.0
+"""The same while writing fails in a way that nobody foresaw."""
 _CLOSE_S = 2.0
 """Longest that a process that ends waits for the units that are not written yet."""
 _LOG = logger(__name__)
@@ -40,7 +42,7 @@ async def open_sticky_units(store: AssignmentStore, settings: RouterSettings) ->
     """Units that are written in the background for the length of a block."""
     units = StickyUnits(store, settings)
     try:
-        async with run_every(units.work, 0.0, name="write first assignments"):
+        async with run_every(units.work, _LINGER_S, slowest_s=_SLOWEST_S, name="write first assignments"):
             yield units
     finally:
         await units.close()
@@ -62,6 +64,7 @@ class StickyUnits:
         )
         self._waiting: dict[UnitKey, FirstAssignment] = {}
         self._known: dict[UnitKey, FirstAssignment | None] = {}
+        self._known_longer: dict[UnitKey, FirstAssignment | None] = {}
         self._unread: list[UnitKey] = []
         self._forgotten: set[str] = set()
         self._has_work = asyncio.Event()
@@ -90,7 +93,7 @@ class StickyUnits:
     def note(self, units: Iterable[tuple[UnitKey, FirstAssignment]]) -> None:
         """Write the assignments of units that are not known to be in the store, in the background."""
         for key, first in units:
-            if key in self._known or key in self._waiting:
+            if key in self._known or key in self._known_longer or key in self._waiting:
                 continue
             if len(self._waiting) >= self._settings.assignment_queue_limit:
                 LOST.inc()
@@ -108,41 +111,44 @@ class StickyUnits:
             if name not in self._forgotten:
                 self._waiting = {key: first for key, first in self._waiting.items() if key.experiment != name}
                 self._known = {key: first for key, first in self._known.items() if key.experiment != name}
+                self._known_longer.clear()
                 await self._store.forget(name)
                 self._forgotten.add(name)
 
     async def close(self) -> None:
-        """Write what waits, for a moment at most, and count as lost what is left."""
+        """Write what waits, within two seconds, and count as lost what is left."""
         try:
             async with asyncio.timeout(_CLOSE_S):
                 while self._waiting and await self._write():
                     pass
+                await self._reads.drain()
         except TimeoutError:
             pass
         LOST.inc(len(self._waiting))
 
     async def work(self) -> None:
-        """Write what waits for a moment; after a failure, rest and ask the store whether it answers again."""
+        """Write what waits, and ask a store that failed whether it answers again; rest while it does not."""
         await self._has_work.wait()
-        if self._is_failing or self._unread:
+        can_read = not self._unread or await self._read_again()
+        can_write = True
+        while self._waiting and can_write:
+            can_write = await self._write()
+        if not (can_read and can_write):
             await asyncio.sleep(self._settings.breaker_rest_s)
-        elif len(self._waiting) < _BATCH:
-            await asyncio.sleep(_LINGER_S)
-        if self._unread:
-            await self._read_again()
-        if self._waiting:
-            await self._write()
-        if not self._unread and not self._waiting:
+        elif not self._unread and not self._waiting:
             self._has_work.clear()
 
     def _own(self, key: UnitKey) -> FirstAssignment | None:
         """What this process knows of a unit by itself."""
-        return self._waiting.get(key) or self._known.get(key)
+        return self._waiting.get(key) or self._known.get(key) or self._known_longer.get(key)
 
     def _remember(self, key: UnitKey, first: FirstAssignment | None) -> None:
-        """Keep a unit as one that is in the store; None: with what, only the store knows."""
-        if len(self._known) >= self._settings.assignment_memory_limit:
-            del self._known[next(iter(self._known))]
+        """Keep a unit as one that is in the store; None: with what, only the store knows.
+
+        The older half of the units is dropped at once: to find the oldest one takes a dict longer with each that goes.
+        """
+        if len(self._known) >= self._settings.assignment_memory_limit // 2:
+            self._known, self._known_longer = {}, self._known
         self._known[key] = first
 
     def _note_unread(self, keys: list[UnitKey], error: Exception) -> None:
@@ -153,14 +159,16 @@ class StickyUnits:
         self._unread = keys
         self._has_work.set()
 
-    async def _read_again(self) -> None:
+    async def _read_again(self) -> bool:
+        """Read what could not be read, and return whether the store answered."""
         try:
             async with asyncio.timeout(self._settings.assignment_timeout_s):
                 await self._store.read(self._unread)
         except (AssignmentsUnavailableError, TimeoutError):
-            return
+            return False
         self._unread = []
         _LOG.info("first assignments can be read again")
+        return True
 
     async def _write(self) -> bool:
         """Write a batch, and return whether the store took it."""

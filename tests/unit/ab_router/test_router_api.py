@@ -159,6 +159,31 @@ async def test_whoever_sends_what_is_a_feature_is_told_where_it_comes_from(clien
     assert "served as origin_delays:mean_delay" in answer.json()["detail"]
 
 
+async def test_a_row_without_a_unit_is_answered_while_no_experiment_is_in_force(client, router):
+    for body in ({name: value for name, value in RIGHT.items() if name != "unit"}, {**RIGHT, "unit": ""}):
+        answer = await client.post(PREDICT, json=body)
+        assert answer.status_code == 200
+        block, at = router.kept(answer.json()["prediction_id"])
+        assert (block.unit[at], block.experiment) == ("", None)
+
+
+async def test_an_answer_tells_how_its_row_was_assigned(client, router):
+    variants = [{"name": "a", "version": "plain", "weight": 0.5}, {"name": "b", "version": "streaming", "weight": 0.5}]
+    declared = {"name": "e", "model": "late", "variants": variants, "forced": {"tester": "b"}}
+    assert (await client.post("/v1/experiments", json=declared)).status_code == 201
+    assert (await client.post("/v1/experiments/e/start")).status_code == 200
+    answer = (await client.post(PREDICT, json=RIGHT)).json()
+    assert (answer["reason"], answer["experiment"], answer["epoch"]) == ("split", "e", 1)
+    assert (answer["share"], answer["probability"], answer["revision"]) == (0.5, 0.5, 2)
+    assert "excluded" not in answer
+    forced = (await client.post(PREDICT, json={**RIGHT, "unit": "tester"})).json()
+    assert (forced["reason"], forced["variant"], forced["version"]) == ("forced", "b", "streaming")
+    assert (forced["excluded"], forced["experiment"]) == (True, "e")
+    assert "probability" not in forced
+    refused = await client.post(PREDICT, json={**RIGHT, "unit": ""})
+    assert_problem(refused, 422, "invalid-field", "unit")
+
+
 async def test_times_up_to_five_minutes_ahead_are_another_clocks(client):
     assert (await client.post(PREDICT, json={**RIGHT, "time": NOW + 300})).status_code == 200
 
