@@ -14,7 +14,14 @@ from msgspec.structs import replace
 from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from contender.contracts.experiments import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import (
+    Canary,
+    Evidence,
+    ExperimentRevision,
+    Namespace,
+    TargetingRule,
+    VariantAllocation,
+)
 from contender.contracts.inference_service import InputColumn, ModelVersion, VersionDetails
 from services.ab_router import store as experiments
 from services.ab_router.errors import ExperimentStoreError
@@ -101,6 +108,30 @@ async def test_a_revision_is_read_as_it_was_added(experiment_store: ExperimentSt
     assert await experiment_store.current() == [whole]
 
 
+async def test_a_revision_with_a_place_a_schedule_and_verdicts_is_read_as_it_was_added(experiment_store):
+    verdict = Evidence(experiment="e", number=3, challenger="challenger", status="no worse", sentence="Ünï.", at=1.5)
+    whole = revision(
+        1,
+        status="decided",
+        namespace=Namespace("n", 0.25, 0.5),
+        targeting=[TargetingRule("a", equals=None), TargetingRule("b", one_of=[1, 1.5, "x", True])],
+        forced={"tester": "challenger"},
+        holdout=0.1,
+        canary=Canary([0.1, 0.5]),
+        step=1,
+        sticky=True,
+        verdicts={"challenger": verdict},
+        evidence=verdict,
+        changed_by="ann",
+        reason="ünï",
+        override="we know",
+        restart_of="d",
+        model_champion=OLD,
+    )
+    assert await experiment_store.add(whole)
+    assert await experiment_store.history("e") == await experiment_store.current() == [whole]
+
+
 async def test_the_newest_revision_of_each_experiment_is_current_and_the_oldest_experiment_first(experiment_store):
     for change in (revision(1, "z"), revision(1, "a"), revision(2, "z", status="running")):
         assert await experiment_store.add(change)
@@ -111,6 +142,12 @@ async def test_the_history_holds_all_revisions_of_one_experiment_oldest_first(ex
     for change in (revision(1), revision(1, "other"), revision(2), revision(3)):
         await experiment_store.add(change)
     assert await experiment_store.history("e") == [revision(1), revision(2), revision(3)]
+
+
+@pytest.mark.parametrize("name", ["", "\0", "a\0b", "\ud800", "x" * 10_000, "' OR 1=1"])
+async def test_whatever_can_be_no_name_has_no_history(experiment_store: ExperimentStore, name: str):
+    await experiment_store.add(revision(1))
+    assert await experiment_store.history(name) == []
 
 
 async def test_a_revision_is_written_once_and_never_changed(experiment_store: ExperimentStore):

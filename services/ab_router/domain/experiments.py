@@ -46,6 +46,7 @@ def draft(
     new = replace(new, variants=[_with_alias(variant) for variant in new.variants])
     _raise_for(declaration_faults(new, versions))
     declared = {field: getattr(new, field) for field in NewExperiment.__struct_fields__ if field != "revision"}
+    declared["seed"] = seed
     declared["champion"] = new.champion or new.variants[0].name
     if new.label_range is None and not any(variant.alias for variant in new.variants):
         declared["label_range"] = _trained_range([versions[variant.version] for variant in new.variants])
@@ -53,9 +54,7 @@ def draft(
         declared["coverage"], weights = allocation_at(new.canary, 0, len(new.variants) - 1)
         declared["variants"] = weighted(new.variants, weights)
         declared["step"] = 0
-    return ExperimentRevision(
-        **declared, revision=1, epoch=0, status="draft", seed=seed, changed_at=now, restart_of=restart_of
-    )
+    return ExperimentRevision(**declared, revision=1, epoch=0, status="draft", changed_at=now, restart_of=restart_of)
 
 
 def declaration_of(experiment: ExperimentRevision) -> NewExperiment:
@@ -89,7 +88,7 @@ def started(
     if versions is None:
         return next_revision(experiment, now, change, status="running", epoch=1, started_at=now)
     champion = versions[CHAMPION].version
-    pinned = [replace(one, version=champion) if one.alias else one for one in experiment.variants]
+    pinned = [replace(arm, version=champion) if arm.alias else arm for arm in experiment.variants]
     _raise_for(declaration_faults(replace(declaration_of(experiment), variants=pinned), versions))
     return next_revision(
         experiment,
@@ -99,7 +98,7 @@ def started(
         epoch=1,
         started_at=now,
         variants=pinned,
-        label_range=experiment.label_range or _trained_range([versions[one.version] for one in pinned]),
+        label_range=experiment.label_range or _trained_range([versions[arm.version] for arm in pinned]),
         model_champion=champion,
     )
 
@@ -148,9 +147,9 @@ def ramped(
     new_coverage = experiment.coverage if coverage is None else coverage
     new_variants = experiment.variants
     if not experiment.shadow:
-        named = {one.name: one.weight for one in experiment.variants} if weights is None else weights
+        named = {arm.name: arm.weight for arm in experiment.variants} if weights is None else weights
         _raise_for(allocation_faults(experiment.variants, named, new_coverage))
-        new_variants = weighted(experiment.variants, [named[one.name] for one in experiment.variants])
+        new_variants = weighted(experiment.variants, [named[arm.name] for arm in experiment.variants])
     if (new_variants, new_coverage, step) == (experiment.variants, experiment.coverage, experiment.step):
         return experiment
     moves = moves_units(experiment.variants, experiment.coverage, new_variants, new_coverage)
