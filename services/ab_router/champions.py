@@ -4,11 +4,9 @@ from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.inference_service import Promotion
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import CallError, QuestionRefusedError
-from services.ab_router.domain.experiments import with_champion
 from services.ab_router.domain.overlaps import is_in_force
 from services.ab_router.errors import ExperimentStateError
 from services.ab_router.revisions import Revisions
-from shared.clock import Clock
 from shared.errors import Unavailable
 
 
@@ -34,23 +32,12 @@ async def promote(catalog: Catalog, model: str, promotion: Promotion) -> None:
         raise Unavailable("the inference service does not answer; repeat the call, which is safe") from error
 
 
-async def note_champions(catalog: Catalog, revisions: Revisions, clock: Clock) -> None:
-    """Open an epoch of the experiments on models that have another champion than the experiments note.
-
-    This router may have read the models before the champion that a revision notes, so it reads them again first.
-    Whichever router sees a promotion first adds the revision.
-    """
-    if not _promoted(catalog, revisions) or not await catalog.reread():
-        return
-    for experiment, champion in _promoted(catalog, revisions):
-        await revisions.add(with_champion(experiment, champion, clock.now()))
-
-
-def _promoted(catalog: Catalog, revisions: Revisions) -> list[tuple[ExperimentRevision, str]]:
+def promoted(catalog: Catalog, revisions: Revisions) -> list[tuple[ExperimentRevision, str]]:
     """Experiments in force with their model's champion, where it is another than they note."""
-    models = [(one, catalog.known(one.model)) for one in revisions.all() if is_in_force(one)]
+    in_force = [experiment for experiment in revisions.all() if is_in_force(experiment)]
+    models = [(experiment, catalog.known(experiment.model)) for experiment in in_force]
     return [
-        (one, model.champion.version)
-        for one, model in models
-        if model is not None and model.champion.version != one.model_champion
+        (experiment, model.champion.version)
+        for experiment, model in models
+        if model is not None and model.champion.version != experiment.model_champion
     ]

@@ -78,7 +78,10 @@ class Changes:
             As `change`.
         """
         for _ in range(_ATTEMPTS):
-            revision = make(newest(self._revisions, name))
+            before = newest(self._revisions, name)
+            revision = make(before)
+            if revision is before:
+                return revision
             if await self._revisions.add(revision):
                 self._made[name] += 1
                 return revision

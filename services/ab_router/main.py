@@ -107,13 +107,13 @@ def remarks(state: Mapping[str, Any]) -> list[str]:
     """What an operator should know of a router that is ready."""
     journal: Journal = state["journal"]
     experiments: handlers.Experiments = state["experiments"]
-    found = []
+    outages = []
     if experiments.is_known and experiments.is_stale:
-        found.append("the database of experiments does not answer: they go on as they were, and can't be changed")
+        outages.append("the database of experiments does not answer: they go on as they were, and can't be changed")
     if _is_inference_away(state):
         names = ", ".join(_fallbacks(state))
-        found.append(f"the inference service does not answer; fallback values answer for experiments {names}")
-    return [*found, *journal.remarks]
+        outages.append(f"the inference service does not answer; fallback values answer for experiments {names}")
+    return [*outages, *journal.remarks]
 
 
 def _is_inference_away(state: Mapping[str, Any]) -> bool:

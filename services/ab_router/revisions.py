@@ -90,7 +90,9 @@ class Revisions:
         # Records of two routers reach the topic in any order, and it keeps the last one: each router that has sent an
         # older revision sends the newest after it.
         self._unsent |= {
-            one.name: one for one in current if one.name in self._own and one != self._by_name.get(one.name)
+            revision.name: revision
+            for revision in current
+            if revision.name in self._own and revision != self._by_name.get(revision.name)
         }
         self._index(current)
         self._copy()

@@ -79,7 +79,7 @@ class Starts:
             UnknownModelError: it is not registered.
             Unavailable: it, or a version that is named, is unknown, and the inference service does not answer.
         """
-        names = [one.version for one in declared.variants if CHAMPION not in (one.version, one.alias)]
+        names = [arm.version for arm in declared.variants if CHAMPION not in (arm.version, arm.alias)]
         model = await self.catalog.find(declared.model, names)
         return {**model.versions, CHAMPION: model.champion}
 
@@ -90,7 +90,7 @@ class Starts:
             Unavailable: a variant is the champion, and the inference service does not answer.
         """
         is_read = await self.catalog.reread()
-        if not is_read and any(one.alias for one in experiment.variants):
+        if not is_read and any(arm.alias for arm in experiment.variants):
             raise Unavailable("the champion of this moment can't be told, since the inference service does not answer")
         return await self.versions(experiment)
 

@@ -14,7 +14,14 @@ from msgspec.structs import replace
 from sqlalchemy import insert, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from contender.contracts.experiments import ExperimentRevision, VariantAllocation
+from contender.contracts.experiments import (
+    Canary,
+    Evidence,
+    ExperimentRevision,
+    Namespace,
+    TargetingRule,
+    VariantAllocation,
+)
 from contender.contracts.inference_service import InputColumn, ModelVersion, VersionDetails
 from services.ab_router import store as experiments
 from services.ab_router.errors import ExperimentStoreError
@@ -99,6 +106,30 @@ async def test_a_revision_is_read_as_it_was_added(experiment_store: ExperimentSt
     whole = revision(1, missing="negative", fallback_value=0.25, started_at=1.5, stopped_at=2.5)
     assert await experiment_store.add(whole)
     assert await experiment_store.current() == [whole]
+
+
+async def test_a_revision_with_a_place_a_schedule_and_verdicts_is_read_as_it_was_added(experiment_store):
+    verdict = Evidence(experiment="e", number=3, challenger="challenger", status="no worse", sentence="Ünï.", at=1.5)
+    whole = revision(
+        1,
+        status="decided",
+        namespace=Namespace("n", 0.25, 0.5),
+        targeting=[TargetingRule("a", equals=None), TargetingRule("b", one_of=[1, 1.5, "x", True])],
+        forced={"tester": "challenger"},
+        holdout=0.1,
+        canary=Canary([0.1, 0.5]),
+        step=1,
+        sticky=True,
+        verdicts={"challenger": verdict},
+        evidence=verdict,
+        changed_by="ann",
+        reason="ünï",
+        override="we know",
+        restart_of="d",
+        model_champion=OLD,
+    )
+    assert await experiment_store.add(whole)
+    assert await experiment_store.history("e") == await experiment_store.current() == [whole]
 
 
 async def test_the_newest_revision_of_each_experiment_is_current_and_the_oldest_experiment_first(experiment_store):

@@ -90,7 +90,7 @@ def started(
     if versions is None:
         return next_revision(experiment, now, change, status="running", epoch=1, started_at=now)
     champion = versions[CHAMPION].version
-    pinned = [replace(one, version=champion) if one.alias else one for one in experiment.variants]
+    pinned = [replace(arm, version=champion) if arm.alias else arm for arm in experiment.variants]
     _raise_for(declaration_faults(replace(declaration_of(experiment), variants=pinned), versions))
     return next_revision(
         experiment,
@@ -100,7 +100,7 @@ def started(
         epoch=1,
         started_at=now,
         variants=pinned,
-        label_range=experiment.label_range or _trained_range([versions[one.version] for one in pinned]),
+        label_range=experiment.label_range or _trained_range([versions[arm.version] for arm in pinned]),
         model_champion=champion,
     )
 
@@ -149,9 +149,9 @@ def ramped(
     new_coverage = experiment.coverage if coverage is None else coverage
     new_variants = experiment.variants
     if not experiment.shadow:
-        named = {one.name: one.weight for one in experiment.variants} if weights is None else weights
+        named = {arm.name: arm.weight for arm in experiment.variants} if weights is None else weights
         _raise_for(allocation_faults(experiment.variants, named, new_coverage))
-        new_variants = weighted(experiment.variants, [named[one.name] for one in experiment.variants])
+        new_variants = weighted(experiment.variants, [named[arm.name] for arm in experiment.variants])
     if (new_variants, new_coverage, step) == (experiment.variants, experiment.coverage, experiment.step):
         return experiment
     moves = moves_units(experiment.variants, experiment.coverage, new_variants, new_coverage)

@@ -23,7 +23,7 @@ def field_changes(before: ExperimentRevision, after: ExperimentRevision) -> Iter
         old, new = getattr(before, field), getattr(after, field)
         if field in _OF_THE_CHANGE or old == new:
             continue
-        if field == "variants" and [one.name for one in old] == [one.name for one in new]:
+        if field == "variants" and [arm.name for arm in old] == [arm.name for arm in new]:
             for index, pair in enumerate(zip(old, new, strict=True)):
                 yield from _differences(f"variants[{index}].", *pair)
         else:

@@ -24,9 +24,9 @@ def is_in_force(experiment: ExperimentRevision) -> bool:
     return experiment.status in IN_FORCE
 
 
-def shares_units(one: ExperimentRevision, other: ExperimentRevision) -> bool:
+def shares_units(experiment: ExperimentRevision, other: ExperimentRevision) -> bool:
     """Whether a unit could be in both: no only where they have parts of one namespace that do not meet."""
-    first, second = one.namespace, other.namespace
+    first, second = experiment.namespace, other.namespace
     if first is None or second is None or first.name != second.name:
         return True
     return max(first.start, second.start) < min(first.end, second.end)

@@ -63,16 +63,16 @@ class ExperimentReads:
             raise InvalidField.at("query.as_of", "must be a Unix time in seconds, without a revision beside it")
         revisions = await self._history(name)
         if query.as_of is not None:
-            found = at_time(revisions, query.as_of)
+            revision = at_time(revisions, query.as_of)
             missing = (
                 f"experiment {name} was not there at {query.as_of:.3f}: it begins at {revisions[0].changed_at:.3f}"
             )
         else:
-            found = next((one for one in revisions if one.revision == query.revision), None)
+            revision = next((kept for kept in revisions if kept.revision == query.revision), None)
             missing = f"experiment {name} has no revision {query.revision}: the newest is {revisions[-1].revision}"
-        if found is None:
+        if revision is None:
             raise UnknownExperimentError(missing)
-        return found
+        return revision
 
     async def history(self, name: str) -> list[HistoryEntry]:
         """All revisions of an experiment, oldest first, each with its differences.

@@ -17,7 +17,7 @@ from contender.contracts.experiments import (
 )
 from services.ab_router import errors
 from services.ab_router.catalog import Catalog
-from services.ab_router.champions import note_champions, promote
+from services.ab_router.champions import promote, promoted
 from services.ab_router.changes import Changes, Make, check_seen
 from services.ab_router.domain import experiments as life
 from services.ab_router.domain import promotion, revising
@@ -80,12 +80,20 @@ class Experiments(ExperimentReads):
     async def refresh(self) -> None:
         """Read the store, which another router may have changed, and send the revisions that wait to be sent.
 
-        The first time all newest revisions are sent: a crash may have come between the store and the journal.
+        The first time all newest revisions are sent: a crash may have come between the store and the journal. Where a
+        model has another champion than its experiments note, an epoch of them begins, whichever router sees it first.
         """
         async with self._changes.turn():
             await self._revisions.send(everything=not self._was_sent)
             self._was_sent = True
-            await note_champions(self._catalog, self._revisions, self._clock)
+        # This router may have read the models before the champion that a revision notes: it reads them again first.
+        if promoted(self._catalog, self._revisions) and await self._catalog.reread():
+            await self._open_epochs()
+
+    async def _open_epochs(self) -> None:
+        async with self._changes.turn():
+            for experiment, champion in promoted(self._catalog, self._revisions):
+                await self._revisions.add(life.with_champion(experiment, champion, self._clock.now()))
 
     async def create(self, new: NewExperiment, *, restart_of: str = "") -> ExperimentRevision:
         """Keep a draft.
@@ -203,13 +211,14 @@ class Experiments(ExperimentReads):
         return await self._change(name, change, reallocated)
 
     async def decide(self, name: str, evidence: Evidence) -> ExperimentRevision:
-        """Keep a challenger's verdict; a known or older one is no change.
+        """Keep a challenger's verdict, whoever else changes the experiment; a known or older one is no change.
 
         Raises:
             InvalidField: the verdict is about something else than one of its challengers.
             As `stop`.
         """
-        return await self._change(name, life.UNSAID, lambda newest: life.decided(newest, evidence, self._clock.now()))
+        async with self._changes.turn():
+            return await self._changes.insist(name, lambda newest: life.decided(newest, evidence, self._clock.now()))
 
     async def stop(
         self, name: str, change: ExperimentChange = life.UNSAID, evidence: Evidence | None = None
@@ -252,7 +261,7 @@ class Experiments(ExperimentReads):
         _check_words(restart)
         revisions = await self._history(name)
         newest = revisions[-1]
-        declared = next((one for one in reversed(revisions) if one.status == "draft"), revisions[0])
+        declared = next((kept for kept in reversed(revisions) if kept.status == "draft"), revisions[0])
         if newest.status == "draft":
             raise errors.ExperimentStateError(f"experiment {name} is a draft: start it, or replace it")
         new = replace(
@@ -287,11 +296,17 @@ class Experiments(ExperimentReads):
             check_seen(experiment, change.revision)
             better = promotion.better_challenger(experiment, variant, change.override)
             evidence = promotion.better_evidence(experiment, better.name)
-            said = change if change.reason else replace(change, reason=f"variant {better.name} is promoted")
-            await promote(self._catalog, experiment.model, promotion.promotion_of(better, said, evidence, name))
-            return await self._changes.insist(
-                name, lambda newest: life.stopped(newest, self._clock.now(), said, evidence, better.version)
-            )
+        if not change.reason:
+            change = replace(change, reason=f"variant {better.name} is promoted")
+        await promote(self._catalog, experiment.model, promotion.promotion_of(better, change, evidence, name))
+
+        def stopped(newest: ExperimentRevision) -> ExperimentRevision:
+            if newest.status == "stopped":  # by somebody else, meanwhile
+                return newest
+            return life.stopped(newest, self._clock.now(), change, evidence, better.version)
+
+        async with self._changes.turn():
+            return await self._changes.insist(name, stopped)
 
     async def _change(
         self, name: str, change: ExperimentChange, make: Make, *, check_overlaps: bool = False
@@ -309,7 +324,7 @@ class Experiments(ExperimentReads):
         numbered = _NUMBERED.fullmatch(name)
         base, number = (numbered[1], int(numbered[2])) if numbered else (name, 1)
         names = (f"{base[:_BASE_CHARACTERS]}-{free}" for free in range(number + 1, number + _NUMBERS))
-        return next(free for free in names if self._revisions.find(free) is None)
+        return next((free for free in names if self._revisions.find(free) is None), "")
 
 
 def _check_words(change: ExperimentChange | Restart) -> None:

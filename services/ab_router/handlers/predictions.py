@@ -173,7 +173,7 @@ class Predict:
     def _running(self, model: Model) -> ExperimentRevision | None:
         """The oldest experiment that assigns; None while the catalog has not read the versions it started with."""
         in_force = self._experiments.in_force(model.name)
-        experiment = next((one for one in in_force if one.status != "paused"), None)
+        experiment = next((running for running in in_force if running.status != "paused"), None)
         if experiment is None or any(variant.version not in model.versions for variant in experiment.variants):
             return None
         return experiment

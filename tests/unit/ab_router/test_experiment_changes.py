@@ -435,6 +435,34 @@ async def test_a_promotion_that_fails_before_the_stop_can_be_repeated(router):
     assert len(router.inference.promoted) == 1
 
 
+async def test_two_promotions_at_once_end_in_the_same_revision(router):
+    await running(router)
+    await router.experiments.decide("e", verdict())
+    first, second = await asyncio.gather(router.experiments.promote("e", SAID), router.experiments.promote("e", SAID))
+    assert first == second == router.experiments.find("e")
+    assert first.status == "stopped"
+
+
+async def test_the_kill_switch_does_not_wait_for_a_promotion_that_hangs(router):
+    await running(router)
+    router.inference.listing.clear()
+    asked = router.inference.listed
+    promoting = asyncio.create_task(router.experiments.promote("e", ExperimentChange(override="we know")))
+    while router.inference.listed == asked:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        (stopped,) = await router.experiments.stop_all("late")
+    router.inference.listing.set()
+    assert await promoting == stopped
+
+
+async def test_verdicts_of_two_challengers_at_once_are_both_kept(router):
+    three = [VariantAllocation(f"arm-{at}", "plain", 1 / 3) for at in range(3)]
+    await running(router, variants=three)
+    await asyncio.gather(*(router.experiments.decide("e", verdict(f"arm-{at}", number=at)) for at in (1, 2)))
+    assert (router.experiments.find("e").status, len(router.experiments.find("e").verdicts)) == ("decided", 2)
+
+
 async def test_nothing_stops_where_the_promotion_itself_fails(router):
     await running(router)
     router.inference.down = True
