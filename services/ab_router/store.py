@@ -106,6 +106,8 @@ class SqlExperimentStore:
 
     async def history(self, name: str) -> list[ExperimentRevision]:
         """All revisions of an experiment, oldest first."""
+        if not (name.isascii() and name.isprintable()):  # no name, and PostgreSQL refuses null characters
+            return []
         query = (
             select(col(RevisionRow.document)).where(col(RevisionRow.name) == name).order_by(col(RevisionRow.revision))
         )

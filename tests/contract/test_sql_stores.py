@@ -144,6 +144,12 @@ async def test_the_history_holds_all_revisions_of_one_experiment_oldest_first(ex
     assert await experiment_store.history("e") == [revision(1), revision(2), revision(3)]
 
 
+@pytest.mark.parametrize("name", ["", "\0", "a\0b", "\ud800", "x" * 10_000, "' OR 1=1"])
+async def test_whatever_can_be_no_name_has_no_history(experiment_store: ExperimentStore, name: str):
+    await experiment_store.add(revision(1))
+    assert await experiment_store.history(name) == []
+
+
 async def test_a_revision_is_written_once_and_never_changed(experiment_store: ExperimentStore):
     assert await experiment_store.add(revision(1))
     assert not await experiment_store.add(revision(1, status="running"))

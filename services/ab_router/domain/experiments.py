@@ -47,6 +47,7 @@ def draft(
     new = replace(new, variants=[_with_alias(variant) for variant in new.variants])
     _raise_for(declaration_faults(new, versions))
     declared = {field: getattr(new, field) for field in NewExperiment.__struct_fields__ if field != "revision"}
+    declared["seed"] = seed
     declared["champion"] = new.champion or new.variants[0].name
     if new.label_range is None and not any(variant.alias for variant in new.variants):
         declared["label_range"] = _trained_range([versions[variant.version] for variant in new.variants])
@@ -54,9 +55,7 @@ def draft(
         declared["coverage"], weights = allocation_at(new.canary, 0, len(new.variants) - 1)
         declared["variants"] = weighted(new.variants, weights)
         declared["step"] = 0
-    return ExperimentRevision(
-        **declared, revision=1, epoch=0, status="draft", seed=seed, changed_at=now, restart_of=restart_of
-    )
+    return ExperimentRevision(**declared, revision=1, epoch=0, status="draft", changed_at=now, restart_of=restart_of)
 
 
 def declaration_of(experiment: ExperimentRevision) -> NewExperiment:

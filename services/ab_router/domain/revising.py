@@ -17,7 +17,7 @@ from services.ab_router.domain.experiments import draft, next_revision, state_er
 from services.ab_router.errors import DesignFixedError
 from shared.errors import FieldError
 
-_FIXED = ("model", "champion", "variants", "coverage", *Design.__struct_fields__)
+_FIXED = ("model", "seed", "champion", "variants", "coverage", *Design.__struct_fields__)
 _POPULATION = ("namespace", "targeting", "holdout")
 """Fields that decide which units take part."""
 _FREE = tuple(field for field in Placement.__struct_fields__ if field not in _FIXED)

@@ -3,7 +3,7 @@
 from math import isfinite
 
 from contender.contracts.experiments import ExperimentRevision, HistoryEntry, Readiness, RevisionQuery
-from services.ab_router.changes import newest
+from services.ab_router.changes import Changes, newest
 from services.ab_router.domain.history import at_time, history_of
 from services.ab_router.errors import UnknownExperimentError
 from services.ab_router.revisions import Revisions
@@ -22,6 +22,7 @@ class ExperimentReads:
     def __init__(self, revisions: Revisions, starts: Starts) -> None:
         self._revisions = revisions
         self._starts = starts
+        self._changes = Changes(revisions)
 
     @property
     def is_known(self) -> bool:
@@ -58,7 +59,7 @@ class ExperimentReads:
             ExperimentStoreError: the database does not answer.
         """
         if query.revision is None and query.as_of is None:
-            return self.find(name)
+            return self._revisions.find(name) or await self._known(name)
         if query.as_of is not None and (query.revision is not None or not isfinite(query.as_of)):
             raise InvalidField.at("query.as_of", "must be a Unix time in seconds, without a revision beside it")
         revisions = await self._history(name)
@@ -89,8 +90,9 @@ class ExperimentReads:
         Raises:
             UnknownExperimentError: no experiment has that name.
             UnknownModelError, Unavailable: its model, or a version of it, is not known.
+            ExperimentStoreError: the database does not answer.
         """
-        experiment = self.find(name)
+        experiment = await self._known(name)
         return await self._starts.readiness(experiment, self.in_force(experiment.model))
 
     async def _history(self, name: str) -> list[ExperimentRevision]:
@@ -98,3 +100,8 @@ class ExperimentReads:
         if not revisions:
             raise UnknownExperimentError(f"there is no experiment {shortened(name)}")
         return revisions
+
+    async def _known(self, name: str) -> ExperimentRevision:
+        """An experiment that may have been created by another router a moment ago."""
+        async with self._changes.turn():
+            return self.find(name)

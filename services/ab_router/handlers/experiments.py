@@ -18,7 +18,7 @@ from contender.contracts.experiments import (
 from services.ab_router import errors
 from services.ab_router.catalog import Catalog
 from services.ab_router.champions import promote, promoted
-from services.ab_router.changes import Changes, Make, check_seen
+from services.ab_router.changes import Make, check_seen
 from services.ab_router.domain import experiments as life
 from services.ab_router.domain import promotion, revising
 from services.ab_router.domain.placement_faults import word_faults
@@ -65,7 +65,6 @@ class Experiments(ExperimentReads):
         super().__init__(Revisions(store, journal, clock, path), Starts(catalog, traffic or NoTraffic()))
         self._catalog = catalog
         self._clock = clock
-        self._changes = Changes(self._revisions)
         self._was_sent = False
 
     async def open(self) -> None:
@@ -313,11 +312,6 @@ class Experiments(ExperimentReads):
     ) -> ExperimentRevision:
         _check_words(change)
         return await self._changes.change(name, change.revision, make, no_overlap if check_overlaps else None)
-
-    async def _known(self, name: str) -> ExperimentRevision:
-        """An experiment that may have been created by another router a moment ago."""
-        async with self._changes.turn():
-            return self.find(name)
 
     def _free_name(self, name: str) -> str:
         """The name with the next free number: e, e-2, e-3."""

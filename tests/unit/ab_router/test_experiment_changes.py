@@ -551,6 +551,14 @@ async def test_a_canary_restarts_at_its_first_step(router):
 # Reads
 
 
+async def test_an_experiment_that_another_router_created_a_moment_ago_is_there(router):
+    other = beside(router)
+    created = await other.create(new())
+    assert await router.experiments.at("e", RevisionQuery()) == created
+    await other.create(new("f"))
+    assert (await router.experiments.readiness("f")).ready
+
+
 async def test_a_revision_is_read_by_its_number_or_as_of_a_time(router):
     await router.experiments.create(new())
     router.clock.advance(10)
