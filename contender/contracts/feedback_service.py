@@ -94,7 +94,8 @@ class VariantResult(msgspec.Struct, frozen=True, kw_only=True):
     """One variant over all epochs.
 
     `n` counts predictions. `metrics` are over matured rows, `live` over all rows that have a label. `reliability` is
-    the table behind a binary model's calibration error: about a tenth of the rows each, by score.
+    the table behind a binary model's calibration error: about a tenth of the rows each, by score. `epoch_matured`
+    counts the matured rows of the newest epoch that the deciding metric is over.
     """
 
     name: str
@@ -114,6 +115,7 @@ class VariantResult(msgspec.Struct, frozen=True, kw_only=True):
     live: dict[str, Interval]
     unanswered: int = 0
     reliability: list[ReliabilityBin] = []
+    epoch_matured: int = 0
 
 
 class Sequence(msgspec.Struct, frozen=True):
@@ -476,7 +478,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     hold them any more. `verdicts` has one for each challenger, and `verdict` sums them up; `checks` is by challenger,
     and so are `timeline`, the effect in the deciding metric day by day, where it is a mean; `weeks`, the effect of each
     whole week or cycle alone; `constancy`, `segments`, and `forecast`. `value_curve` is by variant: what the formula of
-    the metric `value` would give at other thresholds.
+    the metric `value` would give at other thresholds. `epoch` is that of the newest allocation that is known; null
+    before the router has announced the experiment.
     """
 
     experiment: str
@@ -507,6 +510,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     segments: dict[str, list[SegmentEffect]] = {}
     forecast: dict[str, Forecast] = {}
     value_curve: dict[str, list[CurvePoint]] = {}
+    epoch: int | None = None
 
     def __str__(self) -> str:
         return self.verdict.sentence

@@ -132,7 +132,7 @@ def _results(
         missing=design.missing,
         window_s=design.window_s,
         watermark=given.watermark,
-        variants=[_variant(design, variant, totals[variant]) for variant in design.variants],
+        variants=[_variant(design, variant, totals[variant], _newest(given, variant)) for variant in design.variants],
         effects={},
         split=Split(given.split_p, counts),
         arrival=Arrival(None),
@@ -143,6 +143,7 @@ def _results(
         updated_at=max((snapshot.status.updated_at for snapshot in snapshots), default=None),
         since=since,
         days=Days(days.whole, days.wanted, str(design.time_zone)),
+        epoch=design.epoch,
     )
 
 
@@ -272,8 +273,14 @@ def _pooled(arms: Arms, variant: str) -> Arm:
     return Arm(live=live, matured=sum((arm.matured for arm in by_epoch), Tally()))
 
 
-def _variant(design: ExperimentDesign, name: str, arm: Arm) -> VariantResult:
-    counts = arm.live.counts
+def _newest(given: Circumstances, variant: str) -> Tally:
+    """A variant's matured rows of the newest epoch."""
+    epoch = given.design.epoch
+    return _NOBODY.matured if epoch is None else given.arms.get((epoch, variant), _NOBODY).matured
+
+
+def _variant(design: ExperimentDesign, name: str, arm: Arm, newest: Tally) -> VariantResult:
+    counts, decisive = arm.live.counts, newest.metrics.get(design.metric.name)
     return VariantResult(
         name=name,
         version=design.versions.get(name, ""),
@@ -292,6 +299,7 @@ def _variant(design: ExperimentDesign, name: str, arm: Arm) -> VariantResult:
         live=_live_intervals(design, arm.live),
         unanswered=counts.unanswered,
         reliability=_reliability(arm.matured),
+        epoch_matured=0 if decisive is None else decisive.n,
     )
 
 

@@ -356,3 +356,23 @@ class TestSeveralChallengers:
         assert statuses == {"first": "champion better", "second": "collecting"}
         assert (summary.challenger, summary.status) == ("first", "champion better")
         assert "second is not decided yet" in summary.sentence
+
+
+@pytest.mark.parametrize(("epoch", "matured"), [(1, {"champion": 300, "challenger": 400}), (2, {})])
+def test_matured_rows_of_the_newest_epoch_that_the_metric_is_over_are_told_apart(epoch, matured):
+    some = rows(seeded(), 800)
+    some.arm = np.repeat([0, 1], 400)
+    some.outcome[:100] = np.nan
+    found = World(declared={"epoch": epoch}).look(some, waiting=3).results
+    assert found.epoch == epoch
+    assert [variant.matured for variant in found.variants] == [400, 400]
+    assert [variant.epoch_matured for variant in found.variants] == [
+        matured.get(each.name, 0) for each in found.variants
+    ]
+
+
+def test_a_missing_label_that_means_negative_counts_among_them():
+    some = rows(seeded(), 800)
+    some.outcome[:] = np.nan
+    found = World(missing="negative").look(some).results
+    assert [variant.epoch_matured for variant in found.variants] == [variant.matured for variant in found.variants]
