@@ -34,6 +34,7 @@ MODULES = (
     "shared.publisher",
     "shared.streams",
     "services.ab_router.handlers.predictions",
+    "services.ab_router.control",
     "services.feature_service.metrics",
     "services.feedback_service.worker",
 )

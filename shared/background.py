@@ -78,6 +78,33 @@ async def run_forever(
         await asyncio.sleep(pause_s)
 
 
+async def until_available(
+    action: Callable[[], Awaitable[None]], every_s: float, *, slowest_s: float, name: str
+) -> None:
+    """Do something once, and try again for as long as what it needs is away; the log says so once.
+
+    Args:
+        action: what to do; it raises Unavailable where it must be tried again, and any other error is the caller's.
+        every_s: seconds before the second attempt; the pause doubles up to `slowest_s`.
+        slowest_s: the longest pause.
+        name: what the log calls the action.
+    """
+    log, failures = logger(__name__).bind(action=name), 0
+    while True:
+        try:
+            await action()
+        except Unavailable as error:
+            failures += 1
+            if failures == 1:
+                log.warning("an action waits for what it needs", error=str(error), cause=repr(error.__cause__))
+            await asyncio.sleep(every_s)
+            every_s = min(2.0 * every_s, slowest_s)
+        else:
+            if failures:
+                log.info("an action works again", failures=failures)
+            return
+
+
 class SharedReading:
     """Readings that concurrent callers share. A caller shares only a reading that begins after it asked.
 

@@ -83,3 +83,16 @@ class RouterSettings(Settings):
         description="Longest a query to the database of experiments may take, and so the longest a start waits for it: "
         "it takes milliseconds, and goes on from the copy on disk otherwise.",
     )
+    control_interval_s: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds between two looks of the worker at canaries and bandits: their steps take an hour or so.",
+    )
+    results_timeout_s: float = Field(
+        10.0, gt=0, description="Longest the worker waits for an experiment's results, of which a look takes a second."
+    )
+    results_age_limit_s: float = Field(
+        60.0,
+        gt=0,
+        description="Results that are older move no traffic: the feedback worker says every few seconds how far it is.",
+    )

@@ -12,7 +12,7 @@ from math import floor, log, sqrt
 from contender.contracts.experiments import Bandit, ExperimentRevision
 from contender.contracts.feedback_service import Interval, Results
 from services.ab_router.domain.hashing import STEPS
-from services.ab_router.domain.moves import Hold, Move, doubt, pause_between, unjudged_guardrail
+from services.ab_router.domain.holds import Hold, Move, doubt, pause_between, unjudged_guardrail
 
 DRAWS = 10_000
 """Draws from the posterior: the error of a probability is half a hundredth at most."""

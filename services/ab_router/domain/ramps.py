@@ -4,7 +4,7 @@ from math import isclose
 
 from contender.contracts.experiments import Canary, ExperimentRevision
 from contender.contracts.feedback_service import Results
-from services.ab_router.domain.moves import Hold, Move, challengers_of, doubt, pause_between, unjudged_guardrail
+from services.ab_router.domain.holds import Hold, Move, challengers_of, doubt, pause_between, unjudged_guardrail
 
 _SAME_SHARE = 1e-6
 
@@ -31,11 +31,11 @@ def allocation_at(canary: Canary, step: int, challengers: int) -> tuple[float, t
 def rest(canary: Canary, revision: ExperimentRevision, now: float) -> Hold | None:
     """Why a running canary stays at its step whatever the results say; None if they may advance it.
 
-    Who ramps it by hand takes over: it goes on from an allocation of the schedule alone.
+    Where its allocation is not that of its step, somebody has taken over.
     """
     step = revision.step or 0
     if not 0 <= step < len(canary.steps) or not _is_at(canary, revision, step):
-        return Hold("ramped by hand", f"the allocation is not that of step {step + 1} of the schedule")
+        return Hold("off schedule", f"the allocation is not that of step {step + 1} of the schedule")
     if step == len(canary.steps) - 1:
         return Hold("last step", f"step {step + 1} is the last one")
     return pause_between(revision, canary.seconds_per_step, now)

@@ -185,7 +185,14 @@ class Experiments(ExperimentReads):
         return await self._change(name, change, ramped)
 
     async def reallocate(
-        self, name: str, weights: Mapping[str, float] | None, coverage: float | None, step: int | None, reason: str
+        self,
+        name: str,
+        weights: Mapping[str, float] | None,
+        coverage: float | None,
+        step: int | None,
+        reason: str,
+        *,
+        revision: int | None = None,
     ) -> ExperimentRevision:
         """Change the allocation as a schedule or a bandit says; the same allocation is no change.
 
@@ -195,12 +202,13 @@ class Experiments(ExperimentReads):
             coverage: the share of the units that take part; None: as it is.
             step: of the canary's schedule; None where there is none.
             reason: what the allocation follows from.
+            revision: the one that it follows from; a newer one refuses it. None: the newest.
 
         Raises:
             ExperimentStateError: it does not run: paused and decided ones keep their allocation.
             As `ramp`.
         """
-        change = ExperimentChange(reason, life.ROUTER)
+        change = ExperimentChange(reason, life.ROUTER, revision)
 
         def reallocated(newest: ExperimentRevision) -> ExperimentRevision:
             if newest.status != "running":

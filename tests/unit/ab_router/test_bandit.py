@@ -18,7 +18,7 @@ from services.ab_router.domain.bandit import (
     standard_error,
     with_floor,
 )
-from services.ab_router.domain.moves import Hold, Move
+from services.ab_router.domain.holds import Hold, Move
 from services.feedback_service.domain.confidence import half_width
 from tests.experiment_revisions import revision
 from tests.unit.ab_router.ramp_results import AGE_LIMIT_S, NOW, effect, results, variant

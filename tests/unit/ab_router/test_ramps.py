@@ -8,7 +8,7 @@ import pytest
 from contender.contracts.experiments import Canary, Guardrail, VariantAllocation
 from contender.contracts.feedback_service import LASTING, Results, Verdict
 from services.ab_router.domain.hashing import ranges
-from services.ab_router.domain.moves import Hold, Move
+from services.ab_router.domain.holds import Hold, Move
 from services.ab_router.domain.ramps import allocation_at, next_step, rest
 from tests.unit.ab_router.ramp_results import AGE_LIMIT_S, CANARY, NOW, canary, effect, results, variant
 
@@ -179,4 +179,4 @@ def test_the_last_step_is_kept():
 )
 def test_the_schedule_rests_where_somebody_has_ramped_by_hand(changes: dict[str, object]):
     ramped = msgspec.structs.replace(canary(), **changes)
-    assert cause_of(next_step(CANARY, ramped, results(), NOW, AGE_LIMIT_S)) == "ramped by hand"
+    assert cause_of(next_step(CANARY, ramped, results(), NOW, AGE_LIMIT_S)) == "off schedule"

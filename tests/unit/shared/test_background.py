@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from structlog.testing import capture_logs
 
-from shared.background import run_every
+from shared.background import run_every, until_available
 from shared.errors import Unavailable
 from tests.unit.shared.manual_time import ManualTimeLoop
 
@@ -89,3 +89,19 @@ async def test_leaving_ends_an_action_that_hangs():
     async with asyncio.timeout(DEADLINE_S):
         async with run_every(hang, 0.001):
             await reached.wait()
+
+
+async def test_what_waits_is_done_once_and_the_log_says_when_it_began_and_ended():
+    action = Action(*[Unavailable("the database does not answer")] * 20)
+    with capture_logs() as logs:
+        async with asyncio.timeout(DEADLINE_S):
+            await until_available(action.run, 0.001, slowest_s=0.002, name="act")
+    assert action.runs == 21
+    assert [(line["log_level"], line["action"]) for line in logs] == [("warning", "act"), ("info", "act")]
+
+
+async def test_another_error_is_the_callers():
+    action = Action(Unavailable("away"), KeyError("odd"))
+    with pytest.raises(KeyError):
+        await until_available(action.run, 0.001, slowest_s=0.001, name="act")
+    assert action.runs == 2
