@@ -24,7 +24,7 @@ class ServiceProcess:
     @property
     def name(self) -> str:
         """Its name in `status`, in `logs` and in the compose file."""
-        return self.service if self.role == "web" else self.service.replace("_service", f"_{self.role}")
+        return self.service if self.role == "web" else f"{self.service.removesuffix('_service')}_{self.role}"
 
     @property
     def command(self) -> list[str]:
@@ -48,6 +48,7 @@ SERVICES: tuple[ServiceProcess, ...] = (
     ServiceProcess("feedback_service", "web"),
     ServiceProcess("feedback_service", "worker"),
     ServiceProcess("ab_router", "web"),
+    ServiceProcess("ab_router", "worker"),
 )
 
 

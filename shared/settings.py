@@ -21,7 +21,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CONTENDER_", extra="ignore", frozen=True, validate_by_name=True)
 
     host: str = Field("127.0.0.1", description="Address the services listen on.")
-    ab_router_port: int = Field(8400, ge=0, le=65535, description="Port of the router.")
+    ab_router_port: int = Field(
+        8400, ge=0, le=65535, description="Port of the router; its worker listens ten above it, on 8410."
+    )
     feature_service_port: int = Field(
         8401, ge=0, le=65535, description="Port of the feature service; its worker listens ten above it, on 8411."
     )

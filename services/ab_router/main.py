@@ -1,23 +1,41 @@
 """Composition root of the router."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any, Final, TypedDict
 
 from fastapi import FastAPI
 
-from services.ab_router import api, errors, exploration, handlers, http_clients, scoring, shadows, store
+from services.ab_router import (
+    api,
+    control,
+    errors,
+    exploration,
+    handlers,
+    http_clients,
+    results_client,
+    scoring,
+    shadows,
+    store,
+    verdict_actions,
+)
 from services.ab_router.catalog import Catalog
 from services.ab_router.settings import RouterSettings
-from shared import http
-from shared.background import run_every
+from shared import http, processes, topic_admin
+from shared.background import run_every, until_available
 from shared.clock import SystemClock
 from shared.http_client import ServiceClient
 from shared.journal import Journal
 from shared.publisher import Publisher
 
+SERVICE: Final = "ab_router"
 _READINGS = 4
 """Connections for the catalog's own calls."""
+_RETRY_S = 1.0
+Control = tuple[verdict_actions.VerdictActions, control.Controller]
+"""What the worker does."""
 
 
 class State(TypedDict):
@@ -36,7 +54,7 @@ Resources = Callable[[RouterSettings], AbstractAsyncContextManager[State]]
 @asynccontextmanager
 async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
     """Open the journal, its publisher, the store and the clients of the other services."""
-    folder, clock = settings.folder("ab_router"), SystemClock()
+    folder, clock = settings.folder(SERVICE), SystemClock()
     # A version that hangs must not hold another's; beside the answers it gets one micro-batch in shadow.
     connections = settings.version_limit * (settings.senders + 1) + _READINGS
     with closing(Journal.open(folder / "journal", limit_bytes=settings.journal_limit_bytes)) as journal:
@@ -44,7 +62,7 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
         async with (
             ServiceClient(settings.url("feature_service"), connections) as features_client,
             ServiceClient(settings.url("inference_service"), connections) as inference_client,
-            store.open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as experiment_store,
+            store.open_sql_store(settings.database_url(SERVICE), settings.database_timeout_s) as experiment_store,
             publisher,
         ):
             features = http_clients.HttpFeatures(features_client, settings.feature_timeout_s, settings.body_limit_bytes)
@@ -81,7 +99,7 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
         resources: opens what the requests need; tests give their own.
     """
     return http.create_app(
-        service="ab_router",
+        service=SERVICE,
         title="Contender router",
         lifespan=lambda _: resources(settings),
         routes=[api.routes],
@@ -89,6 +107,72 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
         ready=unready,
         remarks=remarks,
     )
+
+
+def serve_web(settings: RouterSettings) -> None:
+    """Serve predictions and experiments."""
+    processes.run_web(create_app(settings), settings, SERVICE)
+
+
+def serve_worker(settings: RouterSettings) -> None:
+    """Act on verdicts, and move the traffic of canaries and bandits, until SIGTERM."""
+    # Faust takes 12 MB, and the web process does without.
+    from services.ab_router.worker import create_worker  # noqa: PLC0415
+    from shared.worker_process import run_worker  # noqa: PLC0415
+
+    asyncio.run(
+        topic_admin.ensure_topics(
+            settings.kafka,
+            partitions=settings.partitions,
+            replication=settings.replication,
+            retention=settings.retention,
+        )
+    )
+    # Workers on one machine differ in their port, and each finds its own folder again.
+    folder = settings.folder(SERVICE) / f"worker-{settings.worker_port(SERVICE)}"
+
+    def resources(is_in_charge: Callable[[], bool]) -> AbstractAsyncContextManager[Control]:
+        return open_control(settings, folder, is_in_charge)
+
+    async def ready() -> list[str]:
+        return []
+
+    run_worker(lambda: create_worker(settings, resources, folder), settings, SERVICE, ready=ready)
+
+
+@asynccontextmanager
+async def open_control(
+    settings: RouterSettings, folder: Path, is_in_charge: Callable[[], bool]
+) -> AsyncIterator[Control]:
+    """Open what the worker uses: the database, a journal of its own with its publisher, and the client of the results.
+
+    Args:
+        settings: addresses and timeouts.
+        folder: the worker's own.
+        is_in_charge: whether this process is the one that moves traffic.
+    """
+    clock = SystemClock()
+    with closing(Journal.open(folder / "journal", limit_bytes=settings.journal_limit_bytes)) as journal:
+        async with (
+            ServiceClient(settings.url("feature_service"), 1) as features_client,
+            ServiceClient(settings.url("inference_service"), 1) as inference_client,
+            ServiceClient(settings.url("feedback_service"), 1) as feedback_client,
+            store.open_sql_store(settings.database_url(SERVICE), settings.database_timeout_s) as experiment_store,
+            Publisher.from_settings(journal, settings),
+        ):
+            features = http_clients.HttpFeatures(features_client, settings.feature_timeout_s, settings.body_limit_bytes)
+            inference = http_clients.HttpInference(
+                inference_client, settings.inference_timeout_s, settings.body_limit_bytes
+            )
+            # It is not kept fresh: the worker changes allocations and states, which needs no versions.
+            catalog = Catalog(inference, features, folder / "catalog.json", settings.refresh_s, settings.reread_s)
+            experiments = handlers.Experiments(experiment_store, journal, catalog, clock)
+            await until_available(experiments.refresh, _RETRY_S, slowest_s=_RETRY_S, name="read experiments")
+            results = results_client.HttpResults(feedback_client, settings.results_timeout_s)
+            yield (
+                verdict_actions.VerdictActions(experiment_store, experiments),
+                control.Controller(experiments, results, clock, is_in_charge, settings.results_age_limit_s),
+            )
 
 
 async def unready(state: Mapping[str, Any]) -> list[str]:
