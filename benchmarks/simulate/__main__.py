@@ -12,10 +12,10 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from benchmarks.simulate import flights, plans, segments, shadows, verdicts
+from benchmarks.simulate import bandits, flights, plans, segments, shadows, verdicts
 from benchmarks.simulate.lines import Lines
 
-LINES: Lines = {**plans.LINES, **verdicts.LINES, **segments.LINES, **shadows.LINES, **flights.LINES}
+LINES: Lines = {**plans.LINES, **verdicts.LINES, **segments.LINES, **shadows.LINES, **bandits.LINES, **flights.LINES}
 
 
 def line(name: str, *, quick: bool) -> tuple[str, bool, float]:

@@ -29,6 +29,10 @@ QUICK = (
     "paired, equally good",
     "labels where let through, better",
     "labels where let through, worse",
+    "bandit, equal arms, one with slow labels",
+    "bandit, missing labels as negatives",
+    "bandit, a better arm while the base rate drifts",
+    "bandit, equal arms while the base rate drifts",
 )
 
 
