@@ -49,6 +49,9 @@ asyncio.run(main())
 """
 
 
+IMPORTS = OPEN + "assert ('alembic' in sys.modules) == (sys.argv[3] == 'first'), sorted(sys.modules)"
+
+
 async def opened(url: str, service: str) -> tuple[str, list[Any]]:
     """The revision of a database after it was opened, and how its tables differ from what the store works with."""
     async with open_engine(url, MIGRATIONS[service]) as engine, engine.connect() as connection:
@@ -118,6 +121,16 @@ async def test_processes_that_open_one_empty_database_take_turns(kind, request, 
     assert [process.returncode for process in processes] == [0, 0, 0, 0], errors
     for service in ("ab_router", "inference_service"):
         assert await opened(url, service) == (newest(service), [])
+
+
+@SERVICES
+async def test_a_process_that_finds_the_tables_up_to_date_does_without_alembic(service, tmp_path):
+    url, folder = f"sqlite+aiosqlite:///{tmp_path / 'store.db'}", str(MIGRATIONS[service])
+    for turn in ("first", "second"):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", IMPORTS, url, folder, turn, cwd=Path(__file__).parents[2]
+        )
+        assert await process.wait() == 0, turn
 
 
 async def test_a_migration_that_fails_changes_nothing(tmp_path):
