@@ -44,14 +44,16 @@ class Controller:
     _held: dict[str, Hold] = field(default_factory=dict)
 
     async def look(self) -> None:
-        """Look at every running canary and bandit once.
+        """Look at every running canary and bandit once, if this process is the one that moves traffic.
+
+        Whether it is or not, the revisions that wait to be sent are sent.
 
         Raises:
             Unavailable: the database does not answer.
         """
+        await self.experiments.refresh()
         running: list[ExperimentRevision] = []
         if self.is_in_charge():
-            await self.experiments.refresh()
             running = [
                 each for each in self.experiments.all() if each.status == "running" and (each.canary or each.bandit)
             ]

@@ -131,11 +131,17 @@ def serve_worker(settings: RouterSettings) -> None:
     # Workers on one machine differ in their port, and each finds its own folder again.
     folder = settings.folder(SERVICE) / f"worker-{settings.worker_port(SERVICE)}"
 
-    def resources(is_in_charge: Callable[[], bool]) -> AbstractAsyncContextManager[Control]:
-        return open_control(settings, folder, is_in_charge)
+    opened: list[handlers.Experiments] = []
+
+    @asynccontextmanager
+    async def resources(is_in_charge: Callable[[], bool]) -> AsyncIterator[Control]:
+        async with open_control(settings, folder, is_in_charge) as control:
+            opened.append(control[1].experiments)
+            yield control
 
     async def ready() -> list[str]:
-        return []
+        is_read = bool(opened) and not opened[-1].is_stale
+        return [] if is_read else ["the database of experiments does not answer"]
 
     run_worker(lambda: create_worker(settings, resources, folder), settings, SERVICE, ready=ready)
 

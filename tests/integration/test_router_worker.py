@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
@@ -251,6 +251,16 @@ async def until_read(parts: Parts) -> None:
             await asyncio.sleep(0.05)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """A database that answers nobody."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=DEADLINE_S)) as database:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("BEGIN EXCLUSIVE")
+        yield
+        database.execute("ROLLBACK")
+
+
 async def records_of(parts: Parts, topic: str, partitions: int) -> list[ConsumerRecord]:
     async with open_reader(parts.broker.bootstrap, topic, range(partitions)) as reader:
         return [record async for records in reader.read({}, await reader.ends()) for record in records]
@@ -303,15 +313,29 @@ async def test_an_event_waits_while_the_database_does_not_answer(
     name = await running(parts, web)
     await until_read(parts)
     before = await committed(parts)
-    with closing(sqlite3.connect(parts.database, isolation_level=None)) as database:
-        database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        database.execute("BEGIN EXCLUSIVE")
+    with locked(parts.database):
         await send(producer, event(name))
-        await until(lambda: "an action waits for what it needs" in parts.worker.log.read_text(), parts)
+        await until(lambda: not parts.worker.is_ready(), parts)
+        await until(lambda: '"action": "act on verdicts"' in parts.worker.log.read_text(), parts)
         assert await committed(parts) == before
-        database.execute("ROLLBACK")
     await until(lambda: parts.revisions(name)[-1].status == "stopped", parts)
+    await until(parts.worker.is_ready, parts)
     await until_read(parts)
+
+
+@pytest.mark.timeout(240)
+async def test_a_worker_that_starts_without_the_database_acts_once_it_is_there(
+    parts: Parts, web: httpx.AsyncClient, producer: AIOKafkaProducer
+):
+    name = await running(parts, web)
+    parts.worker.kill()
+    await send(producer, event(name))
+    with locked(parts.database):
+        parts.worker.start()
+        await until(lambda: '"action": "read experiments"' in parts.worker.log.read_text(), parts)
+        assert not parts.worker.is_ready()
+    await until(lambda: parts.revisions(name)[-1].status == "stopped", parts)
+    await until(parts.worker.is_ready, parts)
 
 
 @pytest.mark.timeout(240)

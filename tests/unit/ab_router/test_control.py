@@ -228,6 +228,7 @@ async def test_a_worker_that_is_not_in_charge_moves_nothing_and_shows_nothing():
     controller, changes, reader, _ = await moving(canary(), owns=False)
     await controller.look()
     assert (changes.changes, reader.asked, held()) == ([], [], [])
+    assert changes.all() == [canary()]  # it has read them, and sent what waits to be sent
 
 
 async def test_a_hold_is_shown_until_the_experiment_ends():
