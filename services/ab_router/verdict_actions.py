@@ -14,7 +14,7 @@ from services.ab_router.store import ExperimentStore
 from shared.errors import Conflict, shortened
 from shared.logs import logger
 
-_ATTEMPTS = 5
+_ATTEMPTS = 10
 """Changes of others that may come between reading a revision and writing the next one."""
 
 _LOG = logger(__name__)

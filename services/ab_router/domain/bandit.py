@@ -44,15 +44,15 @@ def next_weights(
     hold = pause_between(revision, bandit.seconds_per_step, now) or doubt(revision, results, now, age_limit_s)
     if hold is not None:
         return hold
-    rows = {variant.name: variant.metrics[results.metric].n for variant in results.variants if variant.metrics}
+    metrics = {variant.name: variant.metrics.get(results.metric) for variant in results.variants}
+    rows = {name: interval.n for name, interval in metrics.items() if interval is not None}
     by_arm = {variant.name: rows.get(variant.name, 0) for variant in revision.variants}
     if min(by_arm.values()) < bandit.rows_per_arm:
         counted = ", ".join(f"{name} {count:,}" for name, count in by_arm.items())
         return Hold("too few rows", f"{bandit.rows_per_arm:,} matured rows are needed in each arm: {counted}")
-    known = [posterior_of(revision, results, variant.name) for variant in revision.variants]
-    posteriors = [posterior for posterior in known if posterior is not None]
-    if len(posteriors) < len(known):
-        return Hold("too few rows", f"{results.metric} has no interval yet in one of the arms")
+    posteriors = posteriors_of(revision, results)
+    if posteriors is None:
+        return Hold("too few rows", f"the results do not say yet how {results.metric} varies, or what the effect is")
     hold = unjudged_guardrail(revision, results)
     if hold is not None:
         return hold
@@ -67,23 +67,33 @@ def next_weights(
     return Move(revision.coverage, dict(zip(names, weights, strict=True)), revision.step, reason)
 
 
-def posterior_of(revision: ExperimentRevision, results: Results, variant: str) -> Posterior | None:
-    """What the matured rows say of a variant; None while they have no interval.
+def posteriors_of(revision: ExperimentRevision, results: Results) -> list[Posterior] | None:
+    """What the matured rows say of each variant, in their order; None while an effect is unknown, or nothing varies.
 
     The mean is the effect against the champion, which epochs are weighted for: means over all rows would take a change
     of the base rate between two allocations for a difference of the variants. The standard error is that of the
-    variant's own mean, from the interval of its confidence sequence.
+    variant's own mean, from the interval of its confidence sequence. A variant whose rows all have one value has no
+    interval: its rows count as varying like those of the variant that varies most.
     """
-    rows = next((each.metrics.get(results.metric) for each in results.variants if each.name == variant), None)
-    error = None if rows is None else standard_error(rows, results.alpha, revision.tuning_n)
-    if error is None:
+    means = [_gain(revision, results, variant.name) for variant in revision.variants]
+    known = {variant.name: variant.metrics[results.metric] for variant in results.variants}
+    arms = [known[variant.name] for variant in revision.variants]
+    errors = [standard_error(arm, results.alpha, revision.tuning_n) for arm in arms]
+    variances = [error**2 * arm.n for arm, error in zip(arms, errors, strict=True) if error is not None]
+    if not variances or any(mean is None for mean in means):
         return None
+    widest = [sqrt(max(variances) / arm.n) if error is None else error for arm, error in zip(arms, errors, strict=True)]
+    return [Posterior(mean or 0.0, error) for mean, error in zip(means, widest, strict=True)]
+
+
+def _gain(revision: ExperimentRevision, results: Results, variant: str) -> float | None:
+    """By how much a variant is better than the champion; None where it is not known."""
     if variant == revision.champion:
-        return Posterior(0.0, error)
+        return 0.0
     effect = results.effects.get(variant, {}).get(results.metric)
     if effect is None or effect.estimate is None:
         return None
-    return Posterior(-effect.estimate if effect.lower_is_better else effect.estimate, error)
+    return -effect.estimate if effect.lower_is_better else effect.estimate
 
 
 def standard_error(interval: Interval, alpha: float, tuning_n: int) -> float | None:

@@ -5,8 +5,11 @@ from typing import Literal
 from contender.contracts.experiments import Evidence, ExperimentRevision
 from contender.contracts.feedback_service import DECIDED, LASTING, VerdictEvent
 from services.ab_router.domain.holds import GUARDRAIL
+from shared.errors import shortened
 
 Effect = Literal["stop", "decide"]
+_SENTENCE_CHARACTERS = 2_000
+"""Several times a verdict's longest sentence: revisions with evidence must stay small, whoever has sent the event."""
 _IN_FORCE = ("running", "paused", "decided")
 
 
@@ -37,7 +40,7 @@ def evidence_of(event: VerdictEvent) -> Evidence:
         number=event.number,
         challenger=event.challenger,
         status=event.status,
-        sentence=event.sentence,
+        sentence=shortened(event.sentence, _SENTENCE_CHARACTERS),
         at=event.at,
     )
 

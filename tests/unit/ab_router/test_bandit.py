@@ -3,18 +3,19 @@
 from itertools import pairwise
 from math import isclose
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contender.contracts.experiments import Bandit, Guardrail, VariantAllocation
-from contender.contracts.feedback_service import Interval, Results, Verdict
+from contender.contracts.feedback_service import Interval, Results, VariantResult, Verdict
 from services.ab_router.domain.bandit import (
     Posterior,
     best_probabilities,
     in_hash_steps,
     next_weights,
-    posterior_of,
+    posteriors_of,
     standard_error,
     with_floor,
 )
@@ -96,10 +97,19 @@ def test_rows_whose_label_is_still_to_come_do_not_count():
     assert isinstance(moved(results(variants=waiting)), Hold)
 
 
-def test_an_arm_without_an_interval_holds_the_weights():
-    known = variant("b", 0)
-    known.metrics["log_loss"] = Interval(0.5, None, None, 5_000)
-    move = moved(results(variants=[variant("a", 0), known]))
+def constant(name: str, n: int) -> VariantResult:
+    """A variant whose rows all have one value."""
+    return msgspec.structs.replace(variant(name, 0), metrics={"log_loss": Interval(0.5, None, None, n)})
+
+
+def test_an_arm_whose_rows_do_not_vary_counts_as_varying_like_the_other():
+    known = results(variants=[variant("a", 0, n=400), constant("b", 100)])
+    champion, challenger = posteriors_of(revision(), known) or []
+    assert challenger.standard_error == pytest.approx(2.0 * champion.standard_error)
+
+
+def test_weights_are_held_while_no_arm_varies():
+    move = moved(results(variants=[constant("a", 5_000), constant("b", 5_000)]))
     assert isinstance(move, Hold)
     assert move.cause == "too few rows"
 
@@ -115,9 +125,7 @@ def test_the_mean_of_a_posterior_is_the_effect_within_epochs_and_not_that_of_the
     known = results(
         variants=[variant("a", 0, mean=0.9), variant("b", 0, mean=0.1)], effects={"b": {"log_loss": effect(0.2)}}
     )
-    champion, challenger = (posterior_of(revision(), known, name) for name in "ab")
-    assert champion is not None
-    assert challenger is not None
+    champion, challenger = posteriors_of(revision(), known) or []
     assert (champion.mean, challenger.mean) == (0.0, -0.2)
 
 

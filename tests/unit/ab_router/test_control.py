@@ -123,8 +123,10 @@ async def test_an_event_of_an_unknown_experiment_changes_nothing():
 
 async def test_a_long_sentence_becomes_a_reason_that_is_short_enough():
     actions, changes = await acting_on(running())
-    await actions.act(event(sentence="x" * 2_000))
+    await actions.act(event(sentence="x" * 1_000_000))
     assert len(changes.changes[0].reason) == 500
+    assert changes.changes[0].evidence is not None
+    assert len(changes.changes[0].evidence.sentence) == 2_000
 
 
 async def test_a_change_at_the_same_time_is_looked_at_and_the_event_is_done():
@@ -145,7 +147,7 @@ async def test_a_change_at_the_same_time_may_have_done_it():
 
 
 async def test_a_change_that_is_refused_again_and_again_is_an_error():
-    actions, _ = await acting_on(running(), errors=[ExperimentStateError("no")] * 9)
+    actions, _ = await acting_on(running(), errors=[ExperimentStateError("no")] * 10)
     with pytest.raises(ExperimentStateError):
         await actions.act(event())
 
