@@ -11,7 +11,7 @@ GUARDRAIL = "stopped: guardrail"
 
 _WITHHELD = "withheld: "
 _TOO_FEW = "withheld: too few"
-_CLOCKS_S = 5.0
+CLOCKS_S = 5.0
 """How far the clocks of two services may lie apart."""
 
 Cause = Literal[
@@ -64,7 +64,7 @@ def doubt(revision: ExperimentRevision, results: Results, now: float, age_limit_
     if results.epoch != revision.epoch:
         return Hold("old results", f"the results are those of epoch {results.epoch}, and epoch {revision.epoch} runs")
     age = float("inf") if results.updated_at is None else now - results.updated_at
-    if not -_CLOCKS_S <= age <= age_limit_s:
+    if not -CLOCKS_S <= age <= age_limit_s:
         return Hold("old results", f"the results are {age:.0f} s old, and may be {age_limit_s:.0f} s old at most")
     verdicts = {verdict.challenger: verdict for verdict in results.verdicts}
     holds = (_doubt_about(challenger, verdicts.get(challenger)) for challenger in challengers_of(revision))

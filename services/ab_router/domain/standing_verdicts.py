@@ -4,7 +4,7 @@ from typing import Literal
 
 from contender.contracts.experiments import Evidence, ExperimentRevision
 from contender.contracts.feedback_service import DECIDED, LASTING, VerdictEvent
-from services.ab_router.domain.holds import GUARDRAIL
+from services.ab_router.domain.holds import CLOCKS_S, GUARDRAIL
 from shared.errors import shortened
 
 Effect = Literal["stop", "decide"]
@@ -47,6 +47,6 @@ def evidence_of(event: VerdictEvent) -> Evidence:
 
 def _is_of_this_run(event: VerdictEvent, revision: ExperimentRevision) -> bool:
     """Whether the event is about this experiment, and not one of its name in a database that was emptied since."""
-    has_begun = revision.started_at is not None and revision.started_at <= event.at
+    has_begun = revision.started_at is not None and revision.started_at <= event.at + CLOCKS_S
     names = {variant.name for variant in revision.variants}
     return has_begun and event.model == revision.model and event.challenger in names

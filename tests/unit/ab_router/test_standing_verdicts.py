@@ -74,7 +74,7 @@ def test_later_findings_and_passing_statuses_change_nothing(kind: str, status: s
         None,
         running(status="stopped"),
         running(status="draft", started_at=None),
-        running(started_at=200.1),
+        running(started_at=205.1),
         running(model="another"),
         running(champion="b", variants=running().variants[:1]),
     ],
@@ -84,6 +84,10 @@ def test_an_event_of_an_unknown_a_stopped_or_an_earlier_experiment_changes_nothi
     status: str, found: ExperimentRevision | None
 ):
     assert effect_of(event(status=status), found) is None
+
+
+def test_the_clock_of_whoever_found_it_may_be_some_seconds_behind():
+    assert effect_of(event(), running(started_at=204.9)) == "stop"
 
 
 def test_evidence_names_the_event_and_what_it_said():
