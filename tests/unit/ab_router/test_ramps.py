@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contender.contracts.experiments import Canary, Guardrail, VariantAllocation
 from contender.contracts.feedback_service import LASTING, Results, Verdict
@@ -162,6 +164,32 @@ def test_a_step_lasts_its_seconds_from_the_last_change_on():
     assert cause_of(step_after(results(), NOW - 0.1)) == "too early"
     assert rest(CANARY, canary(), NOW - 0.1) == Hold("too early", "the next move may come in 0 s")
     assert rest(CANARY, canary(), NOW) is None
+
+
+@given(
+    rows=st.tuples(*[st.sampled_from([1_000, 5_000, 999, 0])] * 2),
+    status=st.sampled_from(["collecting", "leading", "withheld: too few", *LASTING, *WITHHELD]),
+    in_question=st.booleans(),
+    epoch=st.sampled_from([3, 2, 4]),
+    age_s=st.sampled_from([1.0, 59.0, 61.0]),
+    passed_s=st.sampled_from([3_600.0, 9_000.0, 3_599.0, 0.0]),
+    brier=st.one_of(st.none(), st.floats(-1.0, 1.0)),
+)
+def test_it_advances_only_where_all_holds_and_by_one_step(*, rows, status, in_question, epoch, age_s, passed_s, brier):
+    now = 1_000.0 + passed_s
+    known = results(
+        variants=[variant("a", rows[0]), variant("b", rows[1])],
+        verdicts=[Verdict(status, "", "b", findings=["odd"] * in_question)],
+        effects={"b": {"brier": effect(brier)}},
+        epoch=epoch,
+        updated_at=now - age_s,
+    )
+    move = step_after(known, now, guardrails=[Guardrail("brier", 0.1)])
+    is_doubtful = in_question or status in (*WITHHELD, "stopped: guardrail", "champion better")
+    is_due = min(rows) >= 1_000 and epoch == 3 and now - known.updated_at <= AGE_LIMIT_S and now - 1_000.0 >= 3_600.0
+    assert isinstance(move, Move) == (is_due and not is_doubtful and brier is not None)
+    if isinstance(move, Move):
+        assert (move.step, move.coverage) == (2, 0.5)
 
 
 def test_the_last_step_is_kept():
