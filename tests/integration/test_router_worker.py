@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -45,11 +45,16 @@ _NUMBERS = count(1)
 
 @dataclass
 class FakeFeedback:
-    """The feedback service, as far as the worker asks it: `answers` has the results by experiment."""
+    """The feedback service, as far as the worker asks it: `answers` has the results by experiment.
 
-    port: int
-    answers: dict[str, Results]
-    asked: dict[str, int]
+    It answers nobody who asks for one of the `frozen`, until `thawed`.
+    """
+
+    port: int = 0
+    answers: dict[str, Results] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    frozen: set[str] = field(default_factory=set)
+    thawed: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -78,14 +83,16 @@ class Parts:
 
 @pytest.fixture(scope="module")
 def feedback() -> Iterator[FakeFeedback]:
-    fake = FakeFeedback(0, {}, {})
+    fake = FakeFeedback()
 
     class Answer(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             name = self.path.split("/")[3]
-            fake.asked[name] = fake.asked.get(name, 0) + 1
+            fake.asked.add(name)
+            if name in fake.frozen:
+                fake.thawed.wait(DEADLINE_S)
             known = fake.answers.get(name)
             body = (
                 b"{}" if known is None else msgspec.json.encode(msgspec.structs.replace(known, updated_at=time.time()))
@@ -104,6 +111,7 @@ def feedback() -> Iterator[FakeFeedback]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield fake
+        fake.thawed.set()
         server.shutdown()
         thread.join()
 
@@ -125,6 +133,7 @@ def parts(kafka_jars: list[Path], feedback: FakeFeedback, tmp_path_factory: pyte
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONTENDER_CONTROL_INTERVAL_S", "0.1")
         patch.setenv("CONTENDER_DATABASE_TIMEOUT_S", "1")
+        patch.setenv("CONTENDER_RESULTS_TIMEOUT_S", "1")
         broker = KafkaBroker(home / "kafka", kafka_port, controller_port, kafka_jars, heap="512m")
         inference = Service(ServiceProcess("inference_service", "web"), settings)
         router = Service(ServiceProcess("ab_router", "web"), settings)
@@ -391,3 +400,19 @@ async def test_a_canary_advances_by_results_and_holds_without_them(parts: Parts,
     assert not history[-1].sticky
     await web.post(f"/v1/experiments/{name}/pause")
     await until(lambda: not is_held("last step"), parts)
+
+
+@pytest.mark.timeout(240)
+async def test_a_feedback_service_that_is_frozen_holds_canaries_and_no_verdict(
+    parts: Parts, web: httpx.AsyncClient, producer: AIOKafkaProducer
+):
+    canary = msgspec.to_builtins(Canary([0.05, 0.5], rows_per_step=100, seconds_per_step=1.0))
+    name = await running(parts, web, canary=canary)
+    parts.feedback.frozen.add(name)
+    await until(lambda: name in parts.feedback.asked, parts)
+    began = time.monotonic()
+    await send(producer, event(name))
+    await until(lambda: parts.revisions(name)[-1].status == "stopped", parts)
+    assert time.monotonic() < began + AUTO_STOP_S
+    parts.feedback.thawed.set()
+    assert [each.coverage for each in parts.revisions(name)] == [0.1] * 3
