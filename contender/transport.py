@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 import httpx
@@ -112,6 +112,8 @@ class Transport:
             raise UnreachableError(f"{url} does not answer: {error}") from error
         if answer.is_error:
             raise RefusedError.of(answer)
+        if operation.answer is bytes:
+            return cast("AnswerT", answer.content)
         return decoded(answer.content, operation.answer, url)
 
 

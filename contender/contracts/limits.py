@@ -51,6 +51,8 @@ It never changes: stored revisions, frames and entries that leave it out mean th
 """
 CLIPS = (1e-15, 0.1)
 REASON_CHARACTERS = 500
+EVIDENCE_CHARACTERS = 2_000
+"""Characters of a verdict's sentence."""
 SEGMENTS = 10
 """Keys of the context whose values an experiment's effect is shown for."""
 SEGMENT_VALUES = 50
