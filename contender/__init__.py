@@ -4,15 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from contender.client import Client, Experiment, Refusal
+    from contender.client import Client, Refusal
     from contender.errors import (
         ContenderError,
+        ExperimentWarning,
         ExportError,
         ParityError,
         RefusedError,
         RegistrationWarning,
         UnreachableError,
     )
+    from contender.experiment import Experiment
     from contender.features import (
         Entity,
         EventSource,
@@ -40,6 +42,7 @@ __all__ = [
     "Entity",
     "EventSource",
     "Experiment",
+    "ExperimentWarning",
     "ExportError",
     "FeatureService",
     "FeatureView",
@@ -65,7 +68,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "contender.client": ("Client", "Experiment", "Refusal"),
+    "contender.client": ("Client", "Refusal"),
+    "contender.experiment": ("Experiment",),
     "contender.errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
 }
 

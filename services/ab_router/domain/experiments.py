@@ -23,10 +23,11 @@ def draft(new: NewExperiment, versions: Mapping[str, ModelVersion], *, seed: str
     if faults:
         raise InvalidField("; ".join(f"{fault.field} {fault.message}" for fault in faults), faults)
     declared = {field: getattr(new, field) for field in NewExperiment.__struct_fields__ if field != "revision"} | {
+        "seed": new.seed or seed,
         "champion": new.champion or new.variants[0].name,
         "label_range": new.label_range or _trained_range([versions[variant.version] for variant in new.variants]),
     }
-    return ExperimentRevision(**declared, revision=1, epoch=0, status="draft", seed=seed, changed_at=now)
+    return ExperimentRevision(**declared, revision=1, epoch=0, status="draft", changed_at=now)
 
 
 def started(experiment: ExperimentRevision, now: float) -> ExperimentRevision:
