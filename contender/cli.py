@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from contender.commands import champions, experiments, features, models, stack
+from contender.commands import champions, experiments, features, installation, models, stack
 from contender.contracts.release import release
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ for command in (
     stack.demo,
     champions.promote,
     champions.rollback,
+    installation.export,
+    installation.apply,
 ):
     app.command()(command)
 models.app.command()(champions.promotions)

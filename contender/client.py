@@ -21,7 +21,7 @@ from contender.experiments import (
     disagreement,
     promotion,
 )
-from contender.transport import ServiceName, Transport, decoded, service_urls
+from contender.transport import UPLOAD_TIMEOUT_S, ServiceName, Transport, Upload, decoded, service_urls, upload_of
 
 if TYPE_CHECKING:
     from contender.registration import RegisteredVersion
@@ -121,13 +121,34 @@ class Client:
         sources = pinning.training_sources(training_set, columns) | dict(options.get("sources") or {})
         if sources:
             digests = {} if training_set is None else pinning.trained_digests(training_set.manifest)
-            views = self._transport.call("feature_service", feature_service.SHOW_DEFINITIONS).views
-            options |= pinning.pinned_options(views, sources, options.get("defaults") or {}, digests)
+            options |= pinning.pinned_options(self.definitions().views, sources, options.get("defaults") or {}, digests)
         export = registration.export_file if registration.is_file(pipeline) else registration.export_pipeline
         registered = registration.register(self._transport, model, export(pipeline, columns, labels, **options))
         for message in registered.warnings:
             warnings.warn(f"{model}: {message}", RegistrationWarning, stacklevel=2)
         return registered
+
+    def register_upload(self, model: str, upload: Upload) -> inference_service.VersionSummary:
+        """Register a version by the parts of its upload, such as `upload` gives of another installation's version."""
+        operation = inference_service.REGISTER_VERSION
+        return self._transport.call(
+            "inference_service", operation, files=upload, timeout_s=UPLOAD_TIMEOUT_S, model=model
+        )
+
+    def upload(self, model: str, version: str) -> Upload:
+        """The parts of a version's upload, which make the same version elsewhere.
+
+        Raises:
+            RefusedError: it was not kept: the version was registered with an earlier release.
+        """
+        call = self._transport.call
+        file = call("inference_service", inference_service.DOWNLOAD_FILE, model=model, version=version)
+        sample = call("inference_service", inference_service.SHOW_SAMPLE, model=model, version=version)
+        return upload_of(file, self.version(model, version).manifest, sample)
+
+    def definitions(self) -> feature_service.DefinitionsDocument:
+        """The feature definitions, with every version of a view that is served."""
+        return self._transport.call("feature_service", feature_service.SHOW_DEFINITIONS)
 
     def versions(self) -> list[inference_service.ModelVersion]:
         """Every version of every model, oldest first, without manifests."""

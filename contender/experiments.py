@@ -113,7 +113,7 @@ def declared_already(
 def differences(revision: ExperimentRevision, body: Mapping[str, Any]) -> list[str]:
     """How an experiment differs from a declaration, each such as `alpha is 0.05 there and 0.1 here`.
 
-    Weights that a canary or a bandit sets, and the coverage of a canary, are compared in a draft alone.
+    Weights that a canary or a running bandit sets, and the coverage of a canary, are not compared.
 
     Args:
         revision: the experiment as it stands.
@@ -148,12 +148,12 @@ def differences(revision: ExperimentRevision, body: Mapping[str, Any]) -> list[s
 
 def sets_weights(revision: ExperimentRevision) -> bool:
     """Whether a schedule or the results set the weights, so that they are not those that were declared."""
-    return revision.status != "draft" and (revision.canary or revision.bandit) is not None
+    return revision.canary is not None or (revision.bandit is not None and revision.status != "draft")
 
 
 def sets_coverage(revision: ExperimentRevision) -> bool:
     """Whether a schedule sets the coverage."""
-    return revision.status != "draft" and revision.canary is not None
+    return revision.canary is not None
 
 
 def disagreement(revision: ExperimentRevision, differing: Sequence[str]) -> str:

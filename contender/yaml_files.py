@@ -1,7 +1,7 @@
 """YAML files for people: read safely and within limits, with errors that name the line; written so that they read."""
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,6 +62,12 @@ class Document:
         except OSError as error:
             raise ContenderError(f"{path} can't be read: {error.strerror}") from error
 
+    @staticmethod
+    def dump(value: object) -> str:
+        """A value as YAML, in the order in which it is given."""
+        text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+        return text
+
     def converted(self, shape: type[ShapeT]) -> ShapeT:
         """The content as `shape`.
 
@@ -87,14 +93,6 @@ class Document:
                 break
             node = below
         return f"{self.source}{_line(node.start_mark if node is not None else None)}"
-
-
-def dump(value: object) -> str:
-    """The value as YAML, in the order in which it is given."""
-    text: str = yaml.dump(
-        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH, default_flow_style=False
-    )
-    return text
 
 
 class _Loader(yaml.SafeLoader):
@@ -146,9 +144,3 @@ def _below(node: yaml.Node | None, name: str, index: str) -> yaml.Node | None:
 
 def _line(mark: yaml.error.Mark | None) -> str:
     return "" if mark is None else f", line {mark.line + 1}"
-
-
-def plain(value: object, defaults: Mapping[str, object]) -> dict[str, object]:
-    """A struct as JSON values, without the fields that have their defaults."""
-    fields: dict[str, object] = msgspec.to_builtins(value)
-    return {name: field for name, field in fields.items() if name not in defaults or field != defaults[name]}

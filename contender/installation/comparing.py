@@ -1,0 +1,105 @@
+"""The plan of a file for an installation: models, experiments, definitions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from contender.client import Client
+from contender.contracts.experiments import CHAMPION
+from contender.installation.document import Contents, Definitions, ExperimentEntry, ModelEntry, Present, definitions_of
+from contender.installation.experiments import experiment_step
+from contender.installation.files import has_upload, read_upload
+from contender.installation.plan import Action, Phase, Plan, Step, Who, step_of
+
+_SHORT = 12
+Versions = Mapping[str, set[str]]
+
+
+def plan_of(contents: Contents, places: Sequence[str], present: Present, folder: Path | None = None) -> Plan:
+    """What it takes to make the installation as the file has it; nothing is ever deleted.
+
+    Args:
+        contents: the file.
+        places: of its experiments, for messages.
+        present: what the installation holds.
+        folder: with the uploads of versions that are to be registered.
+    """
+    steps = [_model_step(entry, present, folder) for entry in contents.models]
+    versions = {known.model: set(present.versions_of(known.model)) for known in present.versions}
+    for model in contents.models:
+        versions.setdefault(model.name, set()).update(model.versions, {model.champion})
+    known = {revision.name: revision for revision in present.experiments}
+    names = [entry.name for entry in contents.experiments]
+    for entry, place in zip(contents.experiments, places, strict=True):
+        step = experiment_step(entry, known.get(entry.name), place)
+        faults = [*step.faults, *_version_faults(entry, versions, place)]
+        if names.count(entry.name) > 1:
+            faults.append(f"{place}: experiment {entry.name} stands more than once in the file")
+        steps.append(Step(step.subject, step.kind, step.details, step.actions, faults))
+    steps += _definition_steps(contents.features, definitions_of(present.definitions))
+    return Plan(steps)
+
+
+def _model_step(entry: ModelEntry, present: Present, folder: Path | None) -> Step:
+    here = present.versions_of(entry.name)
+    wanted = sorted({*entry.versions, entry.champion} - set(here))
+    champion = present.champion(entry.name)
+    # The first version of a model becomes its champion, so that one comes first.
+    wanted.sort(key=lambda version: version != entry.champion)
+    details = [f"version {version[:_SHORT]}" for version in wanted]
+    if champion != entry.champion:
+        details.append(f"champion {(champion or 'none')[:_SHORT]} -> {entry.champion[:_SHORT]}")
+    faults = [
+        f"model {entry.name} has no version {version[:_SHORT]} here"
+        + (": give the folder of its files by --models" if folder is None else f", and {folder} has no files of it")
+        for version in wanted
+        if not has_upload(folder, entry.name, version)
+    ]
+    actions = [Action(Phase.REGISTER, partial(_register, folder, entry.name, version)) for version in wanted]
+    if champion != entry.champion:
+        actions.append(Action(Phase.PROMOTE, partial(_promote, entry.name, entry.champion)))
+    return step_of(f"model {entry.name}", details, actions, faults, is_new=not here)
+
+
+def _register(folder: Path | None, model: str, version: str, client: Client, who: Who) -> object:
+    del who  # a version says itself where it is from
+    return client.register_upload(model, read_upload(folder or Path(), model, version))
+
+
+def _promote(model: str, version: str, client: Client, who: Who) -> object:
+    return client.promote(model, version, reason=who.reason, changed_by=who.changed_by)
+
+
+def _version_faults(entry: ExperimentEntry, versions: Versions, place: str) -> list[str]:
+    if entry.status == "stopped":
+        return []
+    if entry.model not in versions:
+        return [f"{place}: there is no model {entry.model}"]
+    return [
+        f"{place}: model {entry.model} has no version {variant.version[:_SHORT]}, that of variant {variant.name}"
+        for variant in entry.variants
+        if variant.version not in (CHAMPION, *versions[entry.model])
+    ]
+
+
+def _definition_steps(wanted: Definitions, here: Definitions) -> Iterator[Step]:
+    """Definitions come from a module in the feature service: a difference can be told, and not be applied."""
+    for kind, name in (("views", "label"), ("entities", "name"), ("sources", "name"), ("feature_services", "name")):
+        present = {known.get(name): known for known in getattr(here, kind)}
+        for definition in getattr(wanted, kind):
+            known = present.get(definition.get(name))
+            subject = f"{_NOUNS[kind]} {definition.get(name)}"
+            if known == definition:
+                yield step_of(subject, (), ())
+                continue
+            differing = sorted(
+                field
+                for field in definition.keys() | (known or {}).keys()
+                if definition.get(field) != (known or {}).get(field)
+            )
+            why = "is not defined here" if known is None else f"has another {', '.join(differing)} here"
+            fault = f"{subject} {why}: give the service the same definitions, then `contender features apply`"
+            yield step_of(subject, [why], (), [fault], is_new=known is None)
+
+
+_NOUNS = {"views": "view", "entities": "entity", "sources": "source", "feature_services": "feature service"}
