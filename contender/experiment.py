@@ -64,14 +64,15 @@ class Experiment:
         draft = self.client.change(self.name, "restart", name=name, reason=reason)
         return type(self)(self.client, draft.name)
 
-    def promote(self, reason: str = "", *, override: str = "") -> Self:
+    def promote(self, reason: str = "", *, variant: str = "", override: str = "") -> Self:
         """Make the version that a verdict names as better the champion, and stop the experiment.
 
         Args:
             reason: why, for the record.
+            variant: the challenger, where verdicts leave open which one is meant.
             override: why it is promoted although no verdict names it as better.
         """
-        return self._change("promote", reason=reason, override=override)
+        return self._change("promote", reason=reason, variant=variant, override=override)
 
     def revision(self) -> ExperimentRevision:
         """The experiment as it stands."""

@@ -105,10 +105,19 @@ def restart(
     _report(draft, f"is a draft with the declaration of {name}", as_json=as_json)
 
 
-def promote(name: Name, *, reason: Reason = "", override: Override = "", by: By = "", as_json: AsJson = False) -> None:
+def promote(
+    name: Name,
+    *,
+    variant: Annotated[str, typer.Option(help="The challenger, where verdicts leave open which one is meant.")] = "",
+    reason: Reason = "",
+    override: Override = "",
+    by: By = "",
+    as_json: AsJson = False,
+) -> None:
     """Make the version that a verdict names as better the champion, and stop the experiment."""
     with connected() as client:
-        changed = client.change(name, "promote", reason=reason, override=override, changed_by=person(by))
+        fields = {"reason": reason, "override": override, "variant": variant, "changed_by": person(by)}
+        changed = client.change(name, "promote", **fields)
         champion = client.version(changed.model).version
     evidence = f" on the evidence: {changed.evidence.sentence}" if changed.evidence else ""
     _report(

@@ -312,6 +312,12 @@ class ExperimentChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     override: _Reason = ""
 
 
+class ChallengerPromotion(ExperimentChange, frozen=True, forbid_unknown_fields=True):
+    """A promotion; `variant` names the challenger where verdicts leave open which one is meant."""
+
+    variant: str = ""
+
+
 class Ramp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Another allocation: weights by variant, which add up to 1, the coverage, or both; null: as it is.
 
@@ -531,7 +537,7 @@ PROMOTE_CHALLENGER = Operation(
     "/v1/experiments/{name}/promote",
     "Makes the version that a verdict names as better the champion, and stops the experiment.",
     ExperimentRevision,
-    body=ExperimentChange,
+    body=ChallengerPromotion,
     body_optional=True,
     problems=(*_CHANGE_PROBLEMS, NOT_DECIDED, UNAVAILABLE),
     tag="experiments",

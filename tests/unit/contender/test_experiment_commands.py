@@ -272,9 +272,9 @@ def test_a_challenger_is_promoted_on_its_verdict(installation):
     verdict = Evidence(experiment="churn-2", number=1, challenger="new", status="better", sentence=said, at=1.0)
     revisions = installation.revisions["churn-2"]
     revisions[-1] = replace(revisions[-1], evidence=verdict)
-    output = run("experiment", "promote", "churn-2", "--override", "urgent")
+    output = run("experiment", "promote", "churn-2", "--override", "urgent", "--variant", "new")
     assert f"{installation.versions[0]['version'][:12]} is the champion on the evidence: new is better." in output
-    assert sent(installation)[1] == {"override": "urgent", "changed_by": "ada"}
+    assert sent(installation)[1] == {"override": "urgent", "variant": "new", "changed_by": "ada"}
 
 
 @pytest.mark.parametrize("moment", ["yesterday", "2026-13-01"])
