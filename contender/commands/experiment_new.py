@@ -12,6 +12,8 @@ from contender.commands.showing import AsJson, By, Reason, number, pair, person,
 from contender.commands.terminal import fail
 from contender.commands.versions import find_version
 from contender.contracts.experiments import CHAMPION, NewExperiment
+from contender.contracts.metrics import metrics_of
+from contender.contracts.tasks import task_named
 from contender.errors import ContenderError
 from contender.yaml_files import Document
 
@@ -32,7 +34,7 @@ def new(
         list[str] | None,
         typer.Option(help="NAME=VERSION:SHARE for each variant in place of --challenger, the champion's first."),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="The metric that decides, such as log_loss.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The metric that decides; default: the first of the task.")] = None,
     hypothesis: Annotated[str | None, typer.Option(help="superiority, non-inferiority or no difference.")] = None,
     margin: Annotated[float | None, typer.Option(help="The margin of the hypothesis.")] = None,
     window_s: Annotated[float | None, typer.Option(help="Seconds a label may take.")] = None,
@@ -83,6 +85,7 @@ def new(
         if variant or challenger:
             texts = variant or _two(challenger, 0.0 if body.get("shadow") else share)
             body["variants"] = [_variant(client, str(body["model"]), text) for text in texts]
+            body = {"metric": _usual_metric(client, str(body["model"])), **body}
         _check(body, document)
         created = client.create(body).revision()
     if as_json:
@@ -104,6 +107,12 @@ def _variant(client: Client, model: str, text: str) -> dict[str, Any]:
     if version != CHAMPION:
         version = find_version(client, model, version).version
     return {"name": name, "version": version, "weight": number(share, f"--variant {name}")}
+
+
+def _usual_metric(client: Client, model: str) -> str:
+    """The first metric of the model's task."""
+    task = find_version(client, model, "").task
+    return metrics_of(task_named(task))[0].name
 
 
 def _guardrail(text: str) -> dict[str, Any]:
