@@ -140,7 +140,7 @@ def differences(revision: ExperimentRevision, body: Mapping[str, Any]) -> list[s
             here = getattr(declared, field)
             pairs[field] = getattr(revision, field), filled_in.get(field) if here is None else here
     return [
-        f"{name} is {_shown(there)} there and {_shown(here)} here"
+        f"{name} is {shown(there)} there and {shown(here)} here"
         for name, (there, here) in sorted(pairs.items())
         if there != here
     ]
@@ -165,17 +165,17 @@ def disagreement(revision: ExperimentRevision, differing: Sequence[str]) -> str:
     )
 
 
-def _shown(value: object) -> object:
+def shown(value: object) -> object:
     """A field's value for people."""
     if value == "":
         return "empty"
     if isinstance(value, dict):
         return ", ".join(f"{key}: {part}" for key, part in value.items()) or "none"
     if isinstance(value, msgspec.Struct):
-        return _shown(msgspec.to_builtins(value))
+        return shown(msgspec.to_builtins(value))
     if not isinstance(value, list):
         return value
-    items = (_guardrail_words(item) if isinstance(item, Guardrail) else str(_shown(item)) for item in value)
+    items = (_guardrail_words(item) if isinstance(item, Guardrail) else str(shown(item)) for item in value)
     return ", ".join(items) or "none"
 
 

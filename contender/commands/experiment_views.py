@@ -16,12 +16,13 @@ from contender.contracts.experiments import (
     FieldChange,
     HistoryEntry,
     NewExperiment,
+    VariantAllocation,
 )
 
 Name = Annotated[str, typer.Argument(help="The experiment's name.")]
 _SHOWN_APART = frozenset(("name", "model", "revision", "epoch", "status", "variants", "changed_at", "started_at"))
-_BOOKKEEPING = frozenset(("revision", "changed_at", "changed_by", "reason"))
-"""Fields that every revision changes, or that stand in columns of their own."""
+_BOOKKEEPING = frozenset(("revision", "changed_at", "changed_by", "reason", "started_at", "stopped_at", "evidence"))
+"""Fields that every revision changes, or that other columns tell."""
 
 
 def list_experiments(
@@ -73,11 +74,17 @@ def show(
         say(f"started {when(shown.started_at)}")
     titles = ("variant", "version", "weight", "verdict")
     rows = [
-        (variant.name, variant.alias or short(variant.version), f"{variant.weight:.6g}", _verdict(shown, variant.name))
+        (variant.name, _version(variant), f"{variant.weight:.6g}", _verdict(shown, variant.name))
         for variant in shown.variants
     ]
     console.print(table(titles, rows))
     console.print(table(("", ""), _unusual(shown)))
+
+
+def _version(variant: VariantAllocation) -> str:
+    """A variant's version, and the alias that was resolved to it."""
+    pinned = variant.alias and variant.alias != variant.version
+    return f"{short(variant.version)}{f' ({variant.alias} at the start)' if pinned else ''}"
 
 
 def _verdict(shown: ExperimentRevision, variant: str) -> str:
@@ -136,7 +143,10 @@ def _history_cells(entry: HistoryEntry) -> list[str]:
 
 
 def _change(change: FieldChange) -> str:
-    return f"{change.field} {worded(change.before)} -> {worded(change.after)}"
+    before, after = (
+        "none" if value in (None, "", [], {}) else worded(value) for value in (change.before, change.after)
+    )
+    return f"{change.field} {before} -> {after}"
 
 
 def diff(
@@ -157,11 +167,21 @@ def diff(
     if as_json:
         print_json(changes)
         return
+    old_fields, new_fields = (_fields(revisions[number]) for number in (before, after))
     rows = [
-        (change.field, *(_cell(change.field, value) for value in (change.before, change.after))) for change in changes
+        (field, old_fields.get(field, "-"), new_fields.get(field, "-"))
+        for field in dict.fromkeys((*old_fields, *new_fields))
+        if old_fields.get(field) != new_fields.get(field)
     ]
     console.print(table(("field", f"revision {before}", f"revision {after}"), rows))
 
 
-def _cell(field: str, value: object) -> str:
-    return when(value) if field.endswith("_at") and isinstance(value, float) else worded(value)
+def _fields(revision: ExperimentRevision) -> dict[str, str]:
+    """The fields of a revision in words, a variant each in one of its own."""
+    whole: dict[str, object] = msgspec.to_builtins(revision)
+    del whole["variants"], whole["revision"]
+    variants = {f"variant {each.name}": f"{_version(each)}, {each.weight:.6g}" for each in revision.variants}
+    return variants | {
+        field: when(value) if field.endswith("_at") and isinstance(value, float) else worded(value)
+        for field, value in whole.items()
+    }

@@ -9,9 +9,8 @@ from contender.contracts.experiments import CHAMPION
 from contender.installation.document import Contents, Definitions, ExperimentEntry, ModelEntry, Present, definitions_of
 from contender.installation.experiments import experiment_step
 from contender.installation.files import has_upload, read_upload
-from contender.installation.plan import Action, Phase, Plan, Step, Who, step_of
+from contender.installation.plan import SHORT, Action, Phase, Plan, Step, Who, step_of
 
-_SHORT = 12
 Versions = Mapping[str, set[str]]
 
 
@@ -46,11 +45,11 @@ def _model_step(entry: ModelEntry, present: Present, folder: Path | None) -> Ste
     champion = present.champion(entry.name)
     # The first version of a model becomes its champion, so that one comes first.
     wanted.sort(key=lambda version: version != entry.champion)
-    details = [f"version {version[:_SHORT]}" for version in wanted]
+    details = [f"version {version[:SHORT]}" for version in wanted]
     if champion != entry.champion:
-        details.append(f"champion {(champion or 'none')[:_SHORT]} -> {entry.champion[:_SHORT]}")
+        details.append(f"champion {(champion or 'none')[:SHORT]} -> {entry.champion[:SHORT]}")
     faults = [
-        f"model {entry.name} has no version {version[:_SHORT]} here"
+        f"model {entry.name} has no version {version[:SHORT]} here"
         + (": give the folder of its files by --models" if folder is None else f", and {folder} has no files of it")
         for version in wanted
         if not has_upload(folder, entry.name, version)
@@ -76,7 +75,7 @@ def _version_faults(entry: ExperimentEntry, versions: Versions, place: str) -> l
     if entry.model not in versions:
         return [f"{place}: there is no model {entry.model}"]
     return [
-        f"{place}: model {entry.model} has no version {variant.version[:_SHORT]}, that of variant {variant.name}"
+        f"{place}: model {entry.model} has no version {variant.version[:SHORT]}, that of variant {variant.name}"
         for variant in entry.variants
         if variant.version not in (CHAMPION, *versions[entry.model])
     ]

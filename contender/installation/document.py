@@ -38,7 +38,7 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: list[str] = []
 
 
-class Definitions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Definitions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Feature definitions as the feature service describes them, a view by its label and digest."""
 
     views: list[dict[str, Any]] = []

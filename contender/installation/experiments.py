@@ -8,9 +8,9 @@ import msgspec
 
 from contender.client import Client
 from contender.contracts.experiments import CHAMPION, Design, ExperimentRevision, NewExperiment
-from contender.experiments import sets_coverage, sets_weights
+from contender.experiments import sets_coverage, sets_weights, shown
 from contender.installation.document import ExperimentEntry, entry_of
-from contender.installation.plan import Action, Phase, Step, Who, step_of
+from contender.installation.plan import SHORT, Action, Phase, Step, Who, step_of
 
 _WAYS = {
     ("draft", "draft"): (),
@@ -51,7 +51,7 @@ def experiment_step(entry: ExperimentEntry, present: ExperimentRevision | None, 
     if here.status == "stopped":
         return step_of(subject, (), ())
     differing = _differing(here, entry, present)
-    details = [f"{name} {before} -> {after}" for name, (before, after) in differing.items()]
+    details = [f"{name} {_worded(before)} -> {_worded(after)}" for name, (before, after) in differing.items()]
     if here.status != entry.status:
         details.append(f"status {here.status} -> {entry.status}")
     fixed = sorted(_FIXED & differing.keys()) if here.status != "draft" else []
@@ -63,8 +63,15 @@ def experiment_step(entry: ExperimentEntry, present: ExperimentRevision | None, 
     return step_of(subject, details, actions, [fault] if fixed else ())
 
 
+def _worded(value: Any) -> object:
+    """A field's value in words, versions by their first characters."""
+    if isinstance(value, dict):
+        value = {name: part[:SHORT] if isinstance(part, str) else part for name, part in value.items()}
+    return shown(value)
+
+
 def _declared(entry: ExperimentEntry) -> str:
-    variants = ", ".join(f"{each.name} {each.version[:12]} {each.weight:.4g}" for each in entry.variants)
+    variants = ", ".join(f"{each.name} {each.version[:SHORT]} {each.weight:.4g}" for each in entry.variants)
     return f"on {entry.model}, {entry.status}, {variants}"
 
 

@@ -6,6 +6,8 @@ from enum import IntEnum
 
 from contender.client import Client
 
+SHORT = 12
+"""Characters of a version beside a name."""
 SIGNS = {"new": "+", "changed": "~", "same": "="}
 
 

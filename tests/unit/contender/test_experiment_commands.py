@@ -249,7 +249,7 @@ def test_a_history_says_who_changed_what_when_and_why(installation):
     output = run("experiment", "history", "churn-2")
     for part in ("agreed", "ada", "2023-11-14 22:13:20 UTC", "status draft -> running", "coverage 1 -> 0.25"):
         assert part in output
-    assert "changed_by" not in output
+    assert not {"changed_by", "started_at"} & set(output.split())
     assert len(json.loads(run("experiment", "history", "churn-2", "--json"))["history"]) == 3
 
 
@@ -257,13 +257,25 @@ def test_two_revisions_are_compared_field_by_field(installation):
     run("experiment", "start", "churn-2")
     run("experiment", "ramp", "churn-2", "--coverage", "0.25")
     output = run("experiment", "diff", "churn-2", "1", "3")
-    assert "coverage" in output
-    assert "0.25" in output
+    assert [line.split()[:3] for line in output.splitlines() if line.startswith("coverage")] == [
+        ["coverage", "1", "0.25"]
+    ]
+    assert "variant new" not in output
     changes = {
         change["field"]: change for change in json.loads(run("experiment", "diff", "churn-2", "2", "3", "--json"))
     }
     assert (changes["coverage"]["before"], changes["coverage"]["after"]) == (1.0, 0.25)
     assert "has no revision 9: it has 1 to 3" in run("experiment", "diff", "churn-2", "1", "9", code=1)
+
+
+def test_the_version_that_an_alias_was_resolved_to_is_shown(installation):
+    variants = [{"name": name, "version": "champion", "weight": 0.5} for name in ("a", "b")]
+    installation.declare(name="alias", model="churn", variants=variants)
+    assert run("experiment", "show", "alias").count(" champion ") == 2
+    run("experiment", "start", "alias")
+    champion = installation.champions["churn"][:12]
+    assert f"{champion} (champion at the start)" in run("experiment", "show", "alias")
+    assert f"champion, 0.5  {champion} (champion at the start), 0.5" in run("experiment", "diff", "alias", "1", "2")
 
 
 def test_a_challenger_is_promoted_on_its_verdict(installation):

@@ -125,6 +125,8 @@ def test_a_difference_is_shown_and_with_dry_run_nothing_else_happens(here, tmp_p
     output = run("apply", file, "--dry-run")
     assert "~ experiment running: coverage 1.0 -> 0.5; owner grace -> ada" in output
     assert "= experiment paused" in output
+    edited(file, "draft", owner="", forced={"tester": "new"})
+    assert "~ experiment draft: forced no: new -> tester: new; owner grace -> empty" in run("apply", file, "--dry-run")
     assert here.changes == []
     shown = json.loads(run("apply", file, "--dry-run", "--json"))
     assert {step["kind"] for step in shown["steps"]} == {"same", "changed"}
