@@ -21,7 +21,8 @@ from contender.experiments import (
     disagreement,
     promotion,
 )
-from contender.transport import UPLOAD_TIMEOUT_S, ServiceName, Transport, Upload, decoded, service_urls, upload_of
+from contender.transport import ServiceName, Transport, decoded, service_urls
+from contender.uploads import TIMEOUT_S, Upload, upload_of
 
 if TYPE_CHECKING:
     from contender.registration import RegisteredVersion
@@ -131,9 +132,7 @@ class Client:
     def register_upload(self, model: str, upload: Upload) -> inference_service.VersionSummary:
         """Register a version by the parts of its upload, such as `upload` gives of another installation's version."""
         operation = inference_service.REGISTER_VERSION
-        return self._transport.call(
-            "inference_service", operation, files=upload, timeout_s=UPLOAD_TIMEOUT_S, model=model
-        )
+        return self._transport.call("inference_service", operation, files=upload, timeout_s=TIMEOUT_S, model=model)
 
     def upload(self, model: str, version: str) -> Upload:
         """The parts of a version's upload, which make the same version elsewhere.

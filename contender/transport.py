@@ -21,19 +21,6 @@ AnswerT = TypeVar("AnswerT")
 _PORTS = dict(zip(get_args(ServiceName), range(8400, 8404), strict=True))
 
 
-UPLOAD_TIMEOUT_S = 120.0
-"""Longest wait for a version's registration: uploads wait for each other's trials."""
-
-
-def upload_of(onnx: bytes, manifest: object, sample: object) -> Upload:
-    """The parts of a version's upload."""
-    return {
-        "onnx": ("model.onnx", onnx, "application/octet-stream"),
-        "manifest": ("manifest.json", msgspec.json.encode(manifest), JSON),
-        "sample": ("sample.json", msgspec.json.encode(sample), JSON),
-    }
-
-
 def service_urls(url: str | None = None) -> dict[ServiceName, str]:
     """Where the services are, without a trailing slash.
 

@@ -9,7 +9,7 @@ from contender.client import Client
 from contender.contracts.limits import NAME
 from contender.errors import ContenderError
 from contender.installation.document import Present
-from contender.transport import Upload, upload_of
+from contender.uploads import Upload, upload_of
 
 _MANIFEST, _SAMPLE = ".manifest.json", ".sample.json"
 
