@@ -51,8 +51,13 @@ def declaration(
             {"name": role, "version": version.version, "weight": shares[role]} for role, version in versions.items()
         ],
         "champion": "champion",
-        "metric": metric or metrics_of(task_named(versions["challenger"].task))[0].name,
+        "metric": metric or usual_metric(versions["challenger"]),
     }
+
+
+def usual_metric(version: ModelVersion) -> str:
+    """The first metric of a version's task, such as log loss."""
+    return metrics_of(task_named(version.task))[0].name
 
 
 def change_of(action: str, **fields: object) -> dict[str, object] | None:

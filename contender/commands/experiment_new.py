@@ -12,9 +12,7 @@ from contender.commands.showing import AsJson, By, Reason, number, pair, person,
 from contender.commands.terminal import fail
 from contender.commands.versions import find_version
 from contender.contracts.experiments import CHAMPION, NewExperiment
-from contender.contracts.metrics import metrics_of
-from contender.contracts.tasks import task_named
-from contender.errors import ContenderError
+from contender.experiments import usual_metric
 from contender.yaml_files import Document
 
 _CHALLENGER = "challenger"
@@ -75,17 +73,17 @@ def new(
         "reason": reason or None,
         "changed_by": person(by) or None,
     }
-    document = None if file is None else _read(file)
-    body = {} if document is None else _fields(document)
-    body |= {option: value for option, value in options.items() if value is not None}
-    body |= dict(_field(text) for text in field or [])
-    if not body.get("name") or not body.get("model"):
-        raise fail(f"{'--model' if body.get('name') else 'the experiment'} is missing: give NAME and --model")
     with connected() as client:
+        document = None if file is None else Document.read(file)
+        body = {} if document is None else _fields(document)
+        body |= {option: value for option, value in options.items() if value is not None}
+        body |= dict(_field(text) for text in field or [])
+        if not body.get("name") or not body.get("model"):
+            raise fail(f"{'--model' if body.get('name') else 'the experiment'} is missing: give NAME and --model")
         if variant or challenger:
             texts = variant or _two(challenger, 0.0 if body.get("shadow") else share)
             body["variants"] = [_variant(client, str(body["model"]), text) for text in texts]
-            body = {"metric": _usual_metric(client, str(body["model"])), **body}
+            body.setdefault("metric", usual_metric(find_version(client, str(body["model"]), "")))
         _check(body, document)
         created = client.create(body).revision()
     if as_json:
@@ -109,12 +107,6 @@ def _variant(client: Client, model: str, text: str) -> dict[str, Any]:
     return {"name": name, "version": version, "weight": number(share, f"--variant {name}")}
 
 
-def _usual_metric(client: Client, model: str) -> str:
-    """The first metric of the model's task."""
-    task = find_version(client, model, "").task
-    return metrics_of(task_named(task))[0].name
-
-
 def _guardrail(text: str) -> dict[str, Any]:
     metric, margin = pair(text, "--guardrail", "METRIC=MARGIN, such as brier=0.01")
     return {"metric": metric, "margin": number(margin, f"--guardrail {metric}")}
@@ -124,17 +116,7 @@ def _field(text: str) -> tuple[str, Any]:
     name, value = pair(text, "--set", "FIELD=VALUE, such as holdout=0.05")
     if name not in _FIELDS:
         raise fail(f"--set {name}: a declaration has no such field; it has {', '.join(_FIELDS)}")
-    try:
-        return name, Document(f"--set {name}", value).value
-    except ContenderError as error:
-        raise fail(error) from error
-
-
-def _read(file: Path) -> Document:
-    try:
-        return Document.read(file)
-    except ContenderError as error:
-        raise fail(error) from error
+    return name, Document(f"--set {name}", value).value
 
 
 def _fields(document: Document) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from contender.contracts.inference_service import ModelVersion, Promotion, PromotionRecord, Rollback
 from services.inference_service.domain.promotions import check, record_of, rollback_of, undone_by_rollback
-from services.inference_service.errors import NoPromotionError, RegistryError
-from services.inference_service.handlers import CHAMPION, Models
+from services.inference_service.errors import NoPromotionError, RegistryError, UnknownModelError
+from services.inference_service.handlers import Models
 from shared.errors import shortened
 
 _ATTEMPTS = 20
@@ -45,6 +47,7 @@ class Champions:
         Raises:
             UnknownModelError: there is no such model.
             NoPromotionError: no promotion stands.
+            UnreadableVersionError: the version to go back to can't be read.
             InvalidField: a text is too long.
         """
         check(rollback)
@@ -71,12 +74,14 @@ class Champions:
 
     async def _change(self, model: str, decide: Decide) -> ModelVersion:
         """Decide on the records as they are, again where another promotion was quicker."""
+        store = self.models.store
         for _ in range(_ATTEMPTS):
-            history = await self.models.store.promotions(model)  # read first: the champion is not older than they are
-            champion = await self.models.version(model, CHAMPION)
-            record = decide(history, champion.version)
-            if record is None:
-                return champion
-            if await self.models.store.promote(record):
-                return await self.models.version(model, record.version)
+            history = await store.promotions(model)  # read first: the champion is not older than they are
+            champion = await store.champion(model)
+            if champion is None:
+                raise UnknownModelError(f"there is no model {shortened(model)}")
+            record = decide(history, champion)
+            promoted = await self.models.version(model, champion if record is None else record.version)
+            if record is None or await store.promote(record):
+                return replace(promoted, champion=True)
         raise RegistryError(f"model {shortened(model)} is promoted by many at once; try again")

@@ -67,6 +67,10 @@ class VersionStore(Protocol):
         """All promotions of a model, oldest first."""
         ...
 
+    async def champion(self, model: str) -> str | None:
+        """The name of a model's champion, even if its row can't be read; None when there is no such model."""
+        ...
+
 
 class VersionRow(SQLModel, table=True):
     """A registered version; `document` is its VersionDetails in JSON."""
@@ -167,6 +171,14 @@ class SqlVersionStore:
             documents = (await connection.scalars(query.order_by(col(PromotionRow.number)))).all()
         return [msgspec.json.decode(document, type=PromotionRecord) for document in documents]
 
+    async def champion(self, model: str) -> str | None:
+        """The name of a model's champion."""
+        async with self._transaction() as connection:
+            name: str | None = await connection.scalar(
+                select(col(ChampionRow.version)).where(col(ChampionRow.model) == model)
+            )
+        return name
+
     async def _read(self, query: Select[str, str, Any, bool]) -> Listing:
         async with self._transaction() as connection:
             rows = (await connection.execute(query.order_by(col(VersionRow.id)))).all()
@@ -249,6 +261,10 @@ class InMemoryVersionStore:
     async def promotions(self, model: str) -> list[PromotionRecord]:
         """All promotions of a model, oldest first."""
         return [record for record in self._promotions if record.model == model]
+
+    async def champion(self, model: str) -> str | None:
+        """The name of a model's champion."""
+        return self._champions.get(model)
 
     def _has(self, model: str, version: str) -> bool:
         return any((known.model, known.version) == (model, version) for known in self._versions)

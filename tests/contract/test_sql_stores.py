@@ -10,11 +10,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from contender.contracts.experiments import ExperimentRevision, VariantAllocation
-from contender.contracts.inference_service import InputColumn, ModelVersion, PromotionRecord, VersionDetails
+from contender.contracts.inference_service import InputColumn, ModelVersion, Promotion, PromotionRecord, VersionDetails
 from services.ab_router import store as experiments
 from services.ab_router.store import ExperimentStore, InMemoryExperimentStore
 from services.inference_service import store as models
+from services.inference_service.main import state_of
+from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import InMemoryVersionStore, Listing, VersionStore
+from shared.clock import FixedClock
 from tests.contract.databases import empty_database
 
 OLD, NEW, NEWEST = ("a" * 64, "b" * 64, "c" * 64)
@@ -219,6 +222,28 @@ async def test_of_promotions_at_the_same_time_one_is_kept_and_holds(version_stor
     winner = rivals[kept.index(True)]
     assert await version_store.promotions("churn") == [winner]
     assert champions((await version_store.models()).versions)["churn"] == [winner.version]
+
+
+async def test_the_champion_has_a_name_even_if_its_row_can_not_be_read(database: str):
+    async with models.open_sql_store(database) as store:
+        assert await store.champion("churn") is None
+        await store.add(details(OLD))
+        await spoil(database, OLD, "{not json")
+        assert await store.champion("churn") == OLD
+
+
+async def test_promotions_by_two_processes_are_on_record_one_after_the_other(database: str, tmp_path: Path):
+    settings = InferenceSettings(data=tmp_path)
+    async with models.open_sql_store(database) as first, models.open_sql_store(database) as second:
+        for name in (OLD, NEW, NEWEST):
+            await first.add(details(name))
+        champions = [state_of(settings, store, FixedClock(1.0))["champions"] for store in (first, second)]
+        wanted = [Promotion(name) for name in (NEW, NEWEST, OLD, NEW)]
+        await asyncio.gather(*(each.promote("churn", change) for change in wanted for each in champions))
+        records = await first.promotions("churn")
+        assert [record.number for record in records] == list(range(1, len(records) + 1))
+        assert [record.replaced for record in records] == [OLD, *(record.version for record in records[:-1])]
+        assert await second.champion("churn") == records[-1].version
 
 
 async def test_whoever_reads_meanwhile_finds_one_champion_in_every_model(version_store: VersionStore):

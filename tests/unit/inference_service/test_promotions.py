@@ -11,6 +11,7 @@ import pytest
 
 from contender.contracts.inference_service import Sample
 from services.inference_service.main import State
+from services.inference_service.store import Listing, UnreadableVersion
 
 CHAMPION = "/v1/models/churn/aliases/champion"
 
@@ -126,6 +127,36 @@ async def test_a_version_of_another_model_is_not_promoted(client, names, keep, t
     other = await keep("tier", tier.export)
     answer = await client.put(CHAMPION, json={"version": other.version})
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/unknown-version")
+
+
+@pytest.fixture
+def torn(state: State, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes a version's row one that can't be read."""
+    store = state["models"].store
+    read, unreadable = store.versions, set()
+
+    async def versions(model: str) -> Listing:
+        known = (await read(model)).versions
+        faults = [UnreadableVersion(model, name, "JSON is malformed") for name in unreadable]
+        return Listing([version for version in known if version.version not in unreadable], faults)
+
+    monkeypatch.setattr(store, "versions", versions)
+    return unreadable.add
+
+
+async def test_a_champion_whose_row_can_not_be_read_is_replaced(client, names, promote, torn):
+    torn(names[0])
+    assert (await promote(names[1])).status_code == 200
+    assert await records(client, "replaced") == [(names[0],)]
+
+
+async def test_nothing_changes_where_the_version_to_go_to_can_not_be_read(client, names, promote, roll_back, torn):
+    await promote(names[1])
+    torn(names[0])
+    for answer in (await roll_back(), await promote(names[0])):
+        assert (answer.status_code, answer.json()["type"]) == (500, "/problems/unreadable-version")
+    assert await records(client, "number") == [(1,)]
+    assert (await client.get("/v1/models/churn")).json()["champion"] == names[1]
 
 
 @pytest.mark.parametrize("path", ["aliases/champion/rollback", "promotions"])
