@@ -74,7 +74,8 @@ def apply(
                 done = f"{number} of {len(plan.actions)} changes were made; apply the file again for the others"
                 raise fail(f"{error} ({done})") from error
     if not as_json:
-        say(f"Made {len(plan.actions)} changes." if plan.actions else "Nothing differs.")
+        is_same = plan.counted()["same"] == len(plan.steps)
+        say("Nothing differs." if is_same else f"Made {len(plan.actions)} changes.")
 
 
 def _show(plan: Plan, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from contender.client import Client
 from contender.contracts.experiments import CHAMPION
@@ -82,23 +83,34 @@ def _version_faults(entry: ExperimentEntry, versions: Versions, place: str) -> l
 
 
 def _definition_steps(wanted: Definitions, here: Definitions) -> Iterator[Step]:
-    """Definitions come from a module in the feature service: a difference can be told, and not be applied."""
-    for kind, name in (("views", "label"), ("entities", "name"), ("sources", "name"), ("feature_services", "name")):
-        present = {known.get(name): known for known in getattr(here, kind)}
+    for kind, (noun, key) in _DEFINITIONS.items():
+        present = {known.get(key): known for known in getattr(here, kind)}
         for definition in getattr(wanted, kind):
-            known = present.get(definition.get(name))
-            subject = f"{_NOUNS[kind]} {definition.get(name)}"
-            if known == definition:
-                yield step_of(subject, (), ())
-                continue
-            differing = sorted(
-                field
-                for field in definition.keys() | (known or {}).keys()
-                if definition.get(field) != (known or {}).get(field)
-            )
-            why = "is not defined here" if known is None else f"has another {', '.join(differing)} here"
-            fault = f"{subject} {why}: give the service the same definitions, then `contender features apply`"
-            yield step_of(subject, [why], (), [fault], is_new=known is None)
+            name = definition.get(key)
+            yield _definition_step(f"{noun} {name}", definition, present.get(name))
 
 
-_NOUNS = {"views": "view", "entities": "entity", "sources": "source", "feature_services": "feature service"}
+def _definition_step(subject: str, wanted: Mapping[str, Any], here: Mapping[str, Any] | None) -> Step:
+    """The step of a definition: the service takes it from a module, so that a difference can only be told.
+
+    A definition that is missing, or has another meaning, is a fault: models would be served other values.
+    """
+    if here is None:
+        fault = f"{subject} is not defined here: {_OWN_MODULE}"
+        return step_of(subject, ["not defined here"], (), [fault], is_new=True)
+    differing = sorted(field for field in {*wanted, *here} if wanted.get(field) != here.get(field))
+    details = [f"another {', '.join(differing)} here, from the service's own module"] if differing else []
+    has_other_meaning = wanted.get("digest") != here.get("digest")
+    return step_of(
+        subject, details, (), [f"{subject} has another meaning here: {_OWN_MODULE}"] if has_other_meaning else ()
+    )
+
+
+_DEFINITIONS = {
+    "views": ("view", "label"),
+    "entities": ("entity", "name"),
+    "sources": ("source", "name"),
+    "feature_services": ("feature service", "name"),
+}
+"""What a definition of each kind is called, and the field that names it."""
+_OWN_MODULE = "give the feature service the same definitions, then `contender features apply`"

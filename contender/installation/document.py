@@ -119,7 +119,15 @@ def definitions_of(document: DefinitionsDocument) -> Definitions:
 
 def _without_place(described: msgspec.Struct) -> dict[str, Any]:
     fields = msgspec.to_builtins(described).items()
-    return {name: value for name, value in fields if name not in _OF_A_PLACE and value not in (None, "", [], {})}
+    whole: dict[str, Any] = _compact({name: value for name, value in fields if name not in _OF_A_PLACE})
+    return whole
+
+
+def _compact(value: Any) -> Any:
+    """The value without fields that say nothing; a default of 0 says something."""
+    if isinstance(value, dict):
+        return {name: _compact(part) for name, part in value.items() if part not in (None, "", [], {})}
+    return [_compact(part) for part in value] if isinstance(value, list) else value
 
 
 def _with_weight(variant: VariantAllocation, weight: float) -> VariantAllocation:

@@ -131,14 +131,12 @@ def _edits(
     """The calls that change the declaration: a draft is replaced, a started one ramped, or revised in what is free."""
     if here.status == "draft":
         if differing:
-            yield Action(Phase.DECLARE, partial(_revise, entry, present))
+            yield Action(Phase.DECLARE, partial(_replace, entry, present.revision))
         return
     if entry.status == "stopped":
         return
     if not differing.keys() <= _ALLOCATION:
-        kept = {"variants": present.variants, "coverage": present.coverage, "champion": present.champion}
-        kept |= {"label_range": present.label_range, "seed": present.seed}
-        yield Action(Phase.REVISE, partial(_revise, msgspec.structs.replace(entry, **kept), present))
+        yield Action(Phase.REVISE, partial(_revise, entry))
     if not differing.keys().isdisjoint(_ALLOCATION):
         yield Action(Phase.RAMP, partial(_ramp, entry, sorted(_ALLOCATION & differing.keys())))
 
@@ -151,8 +149,15 @@ def _create(entry: ExperimentEntry, client: Client, who: Who) -> object:
     return client.create(_body(entry, who))
 
 
-def _revise(entry: ExperimentEntry, present: ExperimentRevision, client: Client, who: Who) -> object:
-    return client.revise(entry.name, {**_body(entry, who), "revision": present.revision})
+def _replace(entry: ExperimentEntry, revision: int, client: Client, who: Who) -> object:
+    return client.revise(entry.name, {**_body(entry, who), "revision": revision})
+
+
+def _revise(entry: ExperimentEntry, client: Client, who: Who) -> object:
+    """Change what is free, beside the design and the allocation of this moment: other actions came before."""
+    current = client.revision(entry.name)
+    kept = {name: getattr(current, name) for name in ("variants", "coverage", "champion", "label_range", "seed")}
+    return _replace(msgspec.structs.replace(entry, **kept), current.revision, client, who)
 
 
 def _ramp(entry: ExperimentEntry, fields: list[str], client: Client, who: Who) -> object:

@@ -152,6 +152,9 @@ class Installation:
             number = len(self.promotions) + 1
             self.promotions.append({**body, "model": model, "number": number, "at": NOW, "replaced": replaced})
             self.champions[model] = version
+            for revisions in self.revisions.values():  # an epoch begins, as the router has it
+                if revisions[-1].model == model and revisions[-1].status in _FROM["stop"]:
+                    self._keep(replace(revisions[-1], model_champion=version, epoch=revisions[-1].epoch + 1))
         return self.summary(model, version)
 
     def _shown(self, known: dict[str, Any]) -> dict[str, Any]:
@@ -185,6 +188,8 @@ class Installation:
 
     def _revise(self, name: str, new: NewExperiment) -> ExperimentRevision:
         known = self.revisions[name][-1]
+        if new.revision not in (None, known.revision):
+            raise Refusal(409, f"experiment {name} has revision {known.revision} by now")
         revised = _drafted(new, known.seed)
         kept = {each: getattr(known, each) for each in ("status", "epoch", "started_at", "step")}
         return self._keep(replace(revised, **kept))

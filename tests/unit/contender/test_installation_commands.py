@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from contender.cli import app
 from contender.commands import calls
 from contender.contracts.experiments import Bandit, Canary
+from contender.contracts.feature_service import SHOW_DEFINITIONS
 from tests.unit.contender.installation import Installation
 
 RUN = CliRunner()
@@ -88,6 +89,7 @@ def test_what_an_installation_holds_reads_as_text(here):
     ]
     assert (entries["running"]["seed"], entries["running"]["forced"]) == ("seed of running", {"no": "new"})
     assert entries["alias"]["variants"][0]["version"] == here.champions["churn"]
+    assert list(whole["features"]) == ["views"]
     assert whole["features"]["views"] == [{"name": "speeds", "label": "speeds@1", "digest": "d1", "kind": "view"}]
 
 
@@ -222,17 +224,39 @@ def test_an_unknown_version_is_refused_until_its_files_are_given(here, elsewhere
     run("apply", file, "--models", models)
 
 
+def test_definitions_read_as_text_and_differ_by_what_they_mean(here, tmp_path):
+    here.definitions = SHOW_DEFINITIONS.answer_example
+    file = tmp_path / "contender.yaml"
+    run("export", file)
+    assert "complete" not in file.read_text()
+    assert "= view " in run("apply", file, "--dry-run")
+    whole = json.loads(json.dumps(SHOW_DEFINITIONS.answer_example))
+    whole["views"][0] |= {"complete": not whole["views"][0].get("complete"), "newest": False}
+    here.definitions = whole
+    assert "Nothing differs." in run("apply", file)
+
+
 def test_other_feature_definitions_are_refused_because_only_the_service_loads_them(here, elsewhere, use, tmp_path):
     file, models = tmp_path / "contender.yaml", tmp_path / "models"
     run("export", file, "--models", models)
     elsewhere.definitions = {"views": [{**VIEW, "digest": "d2"}]}
     use(elsewhere)
     output = run("apply", file, "--models", models, code=1)
-    assert "view speeds@1 has another digest here" in output
+    assert "view speeds@1 has another meaning here" in output
     assert "contender features apply" in output
     elsewhere.definitions = {"views": []}
     assert "view speeds@1 is not defined here" in run("apply", file, "--models", models, code=1)
     assert elsewhere.changes == []
+
+
+def test_another_description_of_a_feature_holds_nothing_up(here, tmp_path):
+    file = tmp_path / "contender.yaml"
+    run("export", file)
+    here.definitions = {"views": [{**VIEW, "description": "new words"}]}
+    edited(file, "running", owner="ada")
+    output = run("apply", file)
+    assert "~ view speeds@1: another description here, from the service's own module" in output
+    assert "Made 1 changes." in output
 
 
 @pytest.mark.parametrize("way", [{"canary": Canary([0.1, 0.5])}, {"bandit": Bandit()}], ids=["canary", "bandit"])
