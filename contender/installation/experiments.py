@@ -8,6 +8,7 @@ import msgspec
 
 from contender.client import Client
 from contender.contracts.experiments import CHAMPION, Design, ExperimentRevision, NewExperiment
+from contender.errors import RefusedError
 from contender.experiments import sets_coverage, sets_weights, shown
 from contender.installation.document import ExperimentEntry, entry_of
 from contender.installation.plan import SHORT, Action, Phase, Step, Who, step_of
@@ -29,6 +30,7 @@ _ALLOCATION = frozenset(("weights", "coverage"))
 _FIXED = frozenset((*Design.__struct_fields__, "model", "champion", "variants", "seed"))
 """Fields that can't change after the start."""
 _SHARE_TOLERANCE = 1e-9
+_ATTEMPTS = 5
 
 
 def experiment_step(entry: ExperimentEntry, present: ExperimentRevision | None, place: str) -> Step:
@@ -154,10 +156,19 @@ def _replace(entry: ExperimentEntry, revision: int, client: Client, who: Who) ->
 
 
 def _revise(entry: ExperimentEntry, client: Client, who: Who) -> object:
-    """Change what is free, beside the design and the allocation of this moment: other actions came before."""
-    current = client.revision(entry.name)
-    kept = {name: getattr(current, name) for name in ("variants", "coverage", "champion", "label_range", "seed")}
-    return _replace(msgspec.structs.replace(entry, **kept), current.revision, client, who)
+    """Change what is free, beside the design and the allocation of this moment: other actions came before.
+
+    The router makes revisions of its own, such as the one after a promotion: where one comes between, it is read again.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        current = client.revision(entry.name)
+        kept = {name: getattr(current, name) for name in ("variants", "coverage", "champion", "label_range", "seed")}
+        try:
+            return _replace(msgspec.structs.replace(entry, **kept), current.revision, client, who)
+        except RefusedError:
+            if attempt == _ATTEMPTS or client.revision(entry.name).revision == current.revision:
+                raise
+    return None
 
 
 def _ramp(entry: ExperimentEntry, fields: list[str], client: Client, who: Who) -> object:

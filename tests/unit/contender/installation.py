@@ -50,6 +50,8 @@ class Installation:
     readiness: dict[str, Any] = field(default_factory=lambda: dict(SHOW_READINESS.answer_example))
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
+    interferes: str = ""
+    """The experiment that gets another revision just before the next one that is asked for."""
 
     @property
     def client(self) -> Client:
@@ -187,6 +189,9 @@ class Installation:
         raise Refusal(404, "nothing is there")
 
     def _revise(self, name: str, new: NewExperiment) -> ExperimentRevision:
+        if self.interferes == name:
+            self.interferes = ""
+            self._keep(self.revisions[name][-1])
         known = self.revisions[name][-1]
         if new.revision not in (None, known.revision):
             raise Refusal(409, f"experiment {name} has revision {known.revision} by now")

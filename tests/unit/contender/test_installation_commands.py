@@ -300,6 +300,16 @@ def test_a_change_that_is_refused_midway_says_how_far_it_came(here, tmp_path):
     assert "Made 1 changes." in run("apply", file)
 
 
+def test_a_revision_of_the_routers_own_between_reading_and_writing_is_read_again(here, tmp_path):
+    file = tmp_path / "contender.yaml"
+    run("export", file)
+    edited(file, "running", owner="ada")
+    here.interferes = "running"
+    assert "Made 1 changes." in run("apply", file)
+    assert here.changes == ["PUT /v1/experiments/running"] * 2
+    assert here.revisions["running"][-1].owner == "ada"
+
+
 def test_an_upload_that_was_not_kept_ends_the_export(here, tmp_path):
     version = here.versions[0]["version"]
     here.refused[f"GET /v1/models/churn/versions/{version}/file"] = (404, "the upload was not kept: register it again")
