@@ -262,11 +262,10 @@ class Client:
         if known is None:
             return self.create(body)
         differing = differences(known, body)
-        if not differing:
-            return Experiment(self, known.name)
-        if known.status == "draft":
+        if known.status == "draft" and differing:
             return self.revise(known.name, {**body, "revision": known.revision})
-        warnings.warn(disagreement(known, differing), ExperimentWarning, stacklevel=2)
+        if differing or known.status == "stopped":
+            warnings.warn(disagreement(known, differing), ExperimentWarning, stacklevel=2)
         return Experiment(self, known.name, tuple(differing))
 
     def create(self, body: Mapping[str, Any]) -> Experiment:

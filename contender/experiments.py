@@ -162,11 +162,13 @@ def sets_coverage(revision: ExperimentRevision) -> bool:
 
 
 def disagreement(revision: ExperimentRevision, differing: Sequence[str]) -> str:
-    """That an experiment goes on with another configuration than the declared one, and what can be done."""
+    """Why an experiment of the declared name is not what was declared, and what can be done."""
+    other = f" with another configuration ({'; '.join(differing)})" if differing else ""
+    if revision.status == "stopped":
+        return f"experiment {revision.name} has stopped{other}: its results stay, and restart() begins another one"
     return (
-        f"experiment {revision.name} is {revision.status} with another configuration ({'; '.join(differing)}), and it "
-        "stays as it is: its allocation is changed by ramp(); for another design stop() it, and declare one under "
-        "another name"
+        f"experiment {revision.name} is {revision.status}{other}, and it stays as it is: its allocation is changed by "
+        "ramp(); for another design stop() it, and declare one under another name"
     )
 
 

@@ -317,6 +317,16 @@ def test_the_experiment_of_a_name_that_runs_goes_on_and_says_what_differs(change
     assert {method for method, _ in services.calls} == {"GET"}
 
 
+@pytest.mark.parametrize(
+    ("options", "words"), [({}, "has stopped: its results stay"), ({"share": 0.5}, "has stopped with")]
+)
+def test_the_experiment_of_a_name_that_has_stopped_is_shown_and_not_begun_again(options, words):
+    services, call = declare({**DECLARED, "status": "stopped"}, name="churn-1", **options)
+    with pytest.warns(ExperimentWarning, match=words):
+        assert call().name == "churn-1"
+    assert {method for method, _ in services.calls} == {"GET"}
+
+
 def test_beside_another_experiment_on_the_model_a_draft_is_created():
     services, call = declare({**DECLARED, "status": "running"}, metric="brier")
     assert call().name == REVISION["name"]
