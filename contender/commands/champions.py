@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
+from contender.client import Client
 from contender.commands.calls import connected
 from contender.commands.showing import AsJson, By, Reason, person, print_json, say, short, table, when
 from contender.commands.terminal import console, fail
 from contender.commands.versions import find_version
-from contender.contracts.inference_service import PromotionRecord, Promotions
+from contender.contracts.feedback_service import VerdictEvent
+from contender.contracts.inference_service import ModelVersion, PromotionRecord, Promotions
 
 Model = Annotated[str, typer.Argument(help="The model's name.")]
 
@@ -18,6 +20,7 @@ def promote(
         str, typer.Argument(metavar="MODEL@VERSION", help="The version, by 6 of its first characters or more.")
     ],
     *,
+    experiment: Annotated[str, typer.Option(help="The experiment whose verdict on the version is the evidence.")] = "",
     reason: Reason = "",
     by: By = "",
     as_json: AsJson = False,
@@ -32,12 +35,24 @@ def promote(
             promoted = client.promote(model, chosen)
             sentence = f"{model} {short(chosen.version)} is the champion already."
         else:
-            promoted = client.promote(model, chosen, reason=reason, changed_by=person(by))
+            evidence = _verdict(client, experiment, chosen) if experiment else None
+            promoted = client.promote(model, chosen, reason=reason, changed_by=person(by), evidence=evidence)
             sentence = f"{model} {short(promoted.version)} is the champion now; `contender rollback {model}` undoes it."
     if as_json:
         print_json(promoted)
     else:
         say(sentence)
+
+
+def _verdict(client: Client, experiment: str, version: ModelVersion) -> VerdictEvent:
+    """The last verdict of an experiment on a version."""
+    variants = {each.name for each in client.revision(experiment).variants if each.version == version.version}
+    if not variants:
+        raise fail(f"experiment {experiment} has no variant of {version.model} {short(version.version)}")
+    about = [event for event in client.verdicts(experiment) if event.challenger in variants]
+    if not about:
+        raise fail(f"experiment {experiment} has no verdict on {version.model} {short(version.version)} yet")
+    return about[-1]
 
 
 def rollback(model: Model, *, reason: Reason = "", by: By = "", as_json: AsJson = False) -> None:

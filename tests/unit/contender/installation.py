@@ -48,6 +48,7 @@ class Installation:
     revisions: dict[str, list[ExperimentRevision]] = field(default_factory=dict)
     definitions: dict[str, Any] = field(default_factory=lambda: {"views": []})
     readiness: dict[str, Any] = field(default_factory=lambda: dict(SHOW_READINESS.answer_example))
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     interferes: str = ""
@@ -178,6 +179,8 @@ class Installation:
                 return self.revisions[name][-1]
             case ["history"]:
                 return {"history": _history(self.revisions[name])}
+            case ["verdicts"]:
+                return {"verdicts": self.verdicts}
             case ["readiness"]:
                 return self.readiness
             case ["restart"]:

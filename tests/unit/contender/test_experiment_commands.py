@@ -11,6 +11,7 @@ from contender.cli import app
 from contender.client import Client
 from contender.commands import calls
 from contender.contracts.experiments import Evidence
+from contender.contracts.feedback_service import LIST_VERDICTS
 from tests.unit.contender.installation import Installation, replace
 
 RUN = CliRunner()
@@ -307,6 +308,23 @@ def test_a_version_is_promoted_by_its_first_characters(installation):
     for part in ("ada", "decided", new[:12], installation.versions[0]["version"][:12], "2023-11-14 22:13:20 UTC"):
         assert part in listed
     assert len(json.loads(run("models", "promotions", "churn", "--json"))["promotions"]) == 1
+
+
+def test_a_promotion_names_the_verdict_that_it_rests_on(installation):
+    new = installation.versions[1]["version"]
+    event = LIST_VERDICTS.answer_example["verdicts"][0]
+    promotion = ("promote", f"churn@{new[:12]}", "--experiment", "churn-2")
+    assert "experiment churn-2 has no verdict on churn" in run(*promotion, code=1)
+    installation.verdicts = [{**event, "challenger": name, "number": number} for number, name in enumerate("ab", 1)]
+    assert "has no verdict on churn" in run(*promotion, code=1)
+    other = installation.add("churn", "newest")
+    assert "has no variant of churn" in run("promote", f"churn@{other[:12]}", "--experiment", "churn-2", code=1)
+    assert installation.changes == []
+    installation.verdicts += [{**event, "challenger": "new", "number": number} for number in (3, 4)]
+    run(*promotion)
+    rests_on = {"experiment": event["experiment"], "verdict": 4, "evidence": event["sentence"]}
+    assert sent(installation)[1] == {"version": new, "changed_by": "ada", **rests_on}
+    assert f"verdict 4: {event['sentence'][:20]}" in run("models", "promotions", "churn")
 
 
 @pytest.mark.parametrize(
