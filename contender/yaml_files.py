@@ -79,9 +79,9 @@ class Document:
         except msgspec.ValidationError as error:
             message, _, path = str(error).partition(" - at `$")
             field = path.rstrip("`").removeprefix(".").replace("[...].", "").replace("[...]", "")
-            raise ContenderError(f"{self.place(path)}: {f'{field}: ' if field else ''}{message}") from error
+            raise ContenderError(f"{self.location(path)}: {f'{field}: ' if field else ''}{message}") from error
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """The file and line of a value, such as `.experiments[0].weight`, or of the deepest part of it that there is.
 
         A name of a mapping may stand in brackets as well, as msgspec writes one that it does not tell: `[...]`.

@@ -10,7 +10,7 @@ from contender.commands.showing import By, Reason, person, print_json, say
 from contender.commands.terminal import errors, fail, visible
 from contender.errors import ContenderError
 from contender.installation.comparing import plan_of
-from contender.installation.document import Present, exported, read
+from contender.installation.document import Contents, Present, exported
 from contender.installation.files import write_uploads
 from contender.installation.plan import Plan, Who
 from contender.yaml_files import Document
@@ -59,8 +59,9 @@ def apply(
     experiment, other feature definitions.
     """
     with connected() as client:
-        contents, places = read(Document.read(file))
-        plan = plan_of(contents, places, Present.of(client), models)
+        document = Document.read(file)
+        document.converted(Contents)  # what is no such file is refused before anything is asked
+        plan = plan_of(document, Present.of(client), models)
         _show(plan, as_json=as_json)
         if plan.faults:
             raise fail("Nothing was changed. " + " ".join(f"{fault}." for fault in plan.faults))

@@ -1,6 +1,7 @@
 """The plan of a file for an installation: models, experiments, definitions."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,46 +12,62 @@ from contender.installation.document import Contents, Definitions, ExperimentEnt
 from contender.installation.experiments import experiment_step
 from contender.installation.files import has_upload, read_upload
 from contender.installation.plan import SHORT, Action, Phase, Plan, Step, Who, step_of
+from contender.yaml_files import Document
 
 Versions = Mapping[str, set[str]]
 
 
-def plan_of(contents: Contents, places: Sequence[str], present: Present, folder: Path | None = None) -> Plan:
-    """What it takes to make the installation as the file has it; nothing is ever deleted.
+def plan_of(document: Document, present: Present, folder: Path | None = None) -> Plan:
+    """What it takes to make the installation as a file has it; nothing is ever deleted.
 
     Args:
-        contents: the file.
-        places: of its experiments, for messages.
+        document: the file.
         present: what the installation holds.
         folder: with the uploads of versions that are to be registered.
+
+    Raises:
+        ContenderError: it is no such file; the message names line and field.
     """
-    steps = [_model_step(entry, present, folder) for entry in contents.models]
+    contents = document.converted(Contents)
+    steps = []
+    models = [entry.name for entry in contents.models]
+    for index, model in enumerate(contents.models):
+        location = document.location(f".models[{index}]")
+        steps.append(
+            _with_faults(_model_step(model, present, folder, location), _repeated(models, model.name, location))
+        )
     versions = {known.model: set(present.versions_of(known.model)) for known in present.versions}
     for model in contents.models:
         versions.setdefault(model.name, set()).update(model.versions, {model.champion})
     known = {revision.name: revision for revision in present.experiments}
     names = [entry.name for entry in contents.experiments]
-    for entry, place in zip(contents.experiments, places, strict=True):
-        step = experiment_step(entry, known.get(entry.name), place)
-        faults = [*step.faults, *_version_faults(entry, versions, place)]
-        if names.count(entry.name) > 1:
-            faults.append(f"{place}: experiment {entry.name} stands more than once in the file")
-        steps.append(Step(step.subject, step.kind, step.details, step.actions, faults))
+    for index, entry in enumerate(contents.experiments):
+        location = document.location(f".experiments[{index}]")
+        step = experiment_step(entry, known.get(entry.name), location)
+        faults = [*_version_faults(entry, versions, location), *_repeated(names, entry.name, location)]
+        steps.append(_with_faults(step, faults))
     steps += _definition_steps(contents.features, definitions_of(present.definitions))
     return Plan(steps)
 
 
-def _model_step(entry: ModelEntry, present: Present, folder: Path | None) -> Step:
+def _repeated(names: Sequence[str], name: str, location: str) -> list[str]:
+    return [f"{location}: {name} stands more than once in the file"] if names.count(name) > 1 else []
+
+
+def _with_faults(step: Step, faults: Sequence[str]) -> Step:
+    return replace(step, faults=[*step.faults, *faults])
+
+
+def _model_step(entry: ModelEntry, present: Present, folder: Path | None, location: str) -> Step:
     here = present.versions_of(entry.name)
-    wanted = sorted({*entry.versions, entry.champion} - set(here))
     champion = present.champion(entry.name)
     # The first version of a model becomes its champion, so that one comes first.
-    wanted.sort(key=lambda version: version != entry.champion)
+    wanted = sorted({*entry.versions, entry.champion} - set(here), key=lambda name: (name != entry.champion, name))
     details = [f"version {version[:SHORT]}" for version in wanted]
     if champion != entry.champion:
         details.append(f"champion {(champion or 'none')[:SHORT]} -> {entry.champion[:SHORT]}")
     faults = [
-        f"model {entry.name} has no version {version[:SHORT]} here"
+        f"{location}: model {entry.name} has no version {version[:SHORT]} here"
         + (": give the folder of its files by --models" if folder is None else f", and {folder} has no files of it")
         for version in wanted
         if not has_upload(folder, entry.name, version)
@@ -70,13 +87,13 @@ def _promote(model: str, version: str, client: Client, who: Who) -> object:
     return client.promote(model, version, reason=who.reason, changed_by=who.changed_by)
 
 
-def _version_faults(entry: ExperimentEntry, versions: Versions, place: str) -> list[str]:
+def _version_faults(entry: ExperimentEntry, versions: Versions, location: str) -> list[str]:
     if entry.status == "stopped":
         return []
     if entry.model not in versions:
-        return [f"{place}: there is no model {entry.model}"]
+        return [f"{location}: there is no model {entry.model}"]
     return [
-        f"{place}: model {entry.model} has no version {variant.version[:SHORT]}, that of variant {variant.name}"
+        f"{location}: model {entry.model} has no version {variant.version[:SHORT]}, that of variant {variant.name}"
         for variant in entry.variants
         if variant.version not in (CHAMPION, *versions[entry.model])
     ]

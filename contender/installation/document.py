@@ -1,6 +1,5 @@
 """The file: models with their champions, experiments as they are declared, and feature definitions."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -15,7 +14,7 @@ FORMAT = 1
 _HEAD = "# Written by `contender export`; `contender apply FILE` gives another installation the same.\n"
 _OF_A_CALL = frozenset(("revision", "changed_by", "reason"))
 """Fields of a declaration that belong to one call of it."""
-_OF_A_PLACE = frozenset(("complete", "newest", "version", "history"))
+_LOCAL = frozenset(("complete", "newest", "version", "history"))
 """Fields of definitions that differ between installations of the same definitions."""
 
 Status = Literal["draft", "running", "paused", "stopped"]
@@ -110,16 +109,16 @@ def entry_of(revision: ExperimentRevision) -> ExperimentEntry:
 def definitions_of(document: DefinitionsDocument) -> Definitions:
     """Definitions without what is particular to one installation."""
     return Definitions(
-        views=[_without_place(view) for view in document.views],
-        entities=[_without_place(entity) for entity in document.entities],
-        sources=[_without_place(source) for source in document.sources],
-        feature_services=[_without_place(service) for service in document.feature_services],
+        views=[_portable(view) for view in document.views],
+        entities=[_portable(entity) for entity in document.entities],
+        sources=[_portable(source) for source in document.sources],
+        feature_services=[_portable(service) for service in document.feature_services],
     )
 
 
-def _without_place(described: msgspec.Struct) -> dict[str, Any]:
+def _portable(described: msgspec.Struct) -> dict[str, Any]:
     fields = msgspec.to_builtins(described).items()
-    whole: dict[str, Any] = _compact({name: value for name, value in fields if name not in _OF_A_PLACE})
+    whole: dict[str, Any] = _compact({name: value for name, value in fields if name not in _LOCAL})
     return whole
 
 
@@ -149,13 +148,3 @@ def _default(field: msgspec.structs.FieldInfo) -> object:
     if field.default_factory is not msgspec.NODEFAULT:
         return field.default_factory()
     return field.default
-
-
-def read(document: Document) -> tuple[Contents, Sequence[str]]:
-    """The contents of a file, and the place of each experiment in it, for messages.
-
-    Raises:
-        ContenderError: it is no such file; the message names line and field.
-    """
-    contents = document.converted(Contents)
-    return contents, [document.place(f".experiments[{index}]") for index in range(len(contents.experiments))]

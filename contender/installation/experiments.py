@@ -33,13 +33,13 @@ _SHARE_TOLERANCE = 1e-9
 _ATTEMPTS = 5
 
 
-def experiment_step(entry: ExperimentEntry, present: ExperimentRevision | None, place: str) -> Step:
+def experiment_step(entry: ExperimentEntry, present: ExperimentRevision | None, location: str) -> Step:
     """The step of one experiment.
 
     Args:
         entry: as the file has it.
         present: as the installation has it.
-        place: where it stands in the file, for messages.
+        location: where it stands in the file, for messages.
     """
     subject = f"experiment {entry.name}"
     if present is None:
@@ -49,7 +49,7 @@ def experiment_step(entry: ExperimentEntry, present: ExperimentRevision | None, 
         return step_of(subject, [_declared(entry)], actions, is_new=True)
     here = entry_of(present)
     if (here.status, entry.status) not in _WAYS:
-        return step_of(subject, (), (), [f"{place}: {_impossible(here, entry)}"])
+        return step_of(subject, (), (), [f"{location}: {_impossible(here, entry)}"])
     if here.status == "stopped":
         return step_of(subject, (), ())
     differing = _differing(here, entry, present)
@@ -58,8 +58,8 @@ def experiment_step(entry: ExperimentEntry, present: ExperimentRevision | None, 
         details.append(f"status {here.status} -> {entry.status}")
     fixed = sorted(_FIXED & differing.keys()) if here.status != "draft" else []
     fault = (
-        f"{place}: experiment {entry.name} has started, and its {', '.join(fixed)} can't change any more: restart it "
-        "under another name"
+        f"{location}: experiment {entry.name} has started, and its {', '.join(fixed)} can't change any more: restart "
+        "it under another name"
     )
     actions = [*_edits(entry, here, present, differing), *_changes(entry, here.status)]
     return step_of(subject, details, actions, [fault] if fixed else ())

@@ -281,8 +281,8 @@ def test_the_version_that_an_alias_was_resolved_to_is_shown(installation):
 
 def test_a_challenger_is_promoted_on_its_verdict(installation):
     run("experiment", "start", "churn-2")
-    said = "new is better."
-    verdict = Evidence(experiment="churn-2", number=1, challenger="new", status="better", sentence=said, at=1.0)
+    sentence = "new is better."
+    verdict = Evidence(experiment="churn-2", number=1, challenger="new", status="better", sentence=sentence, at=1.0)
     revisions = installation.revisions["churn-2"]
     revisions[-1] = replace(revisions[-1], evidence=verdict)
     output = run("experiment", "promote", "churn-2", "--override", "urgent", "--variant", "new")

@@ -181,7 +181,7 @@ def _variants(file: Path, name: str) -> list[dict]:
         ("running", {"status": "draft"}, "experiment running is running, and can't become a draft again"),
         ("draft", {"status": "stopped"}, "experiment draft is a draft, which is not stopped"),
         ("draft", {"name": "over"}, "experiment over has stopped, and a name is final"),
-        ("draft", {"name": "running"}, "experiment running stands more than once in the file"),
+        ("draft", {"name": "running"}, "running stands more than once in the file"),
         ("draft", {"model": "none"}, "there is no model none"),
         (
             "draft",
@@ -376,8 +376,17 @@ def test_a_file_that_can_not_be_written_is_told_of(here, tmp_path):
     assert "can't be written: Is a directory" in run("export", tmp_path, code=1)
 
 
+def test_a_model_that_stands_twice_is_refused(here, tmp_path):
+    file = tmp_path / "contender.yaml"
+    entry = f"- name: churn\n  champion: {here.champions['churn']}\n"
+    file.write_text(f"contender: 1\nmodels:\n{entry}{entry}")
+    assert "line 5: churn stands more than once in the file" in run("apply", file, code=1)
+
+
 def test_a_file_names_no_files_outside_of_the_folder(elsewhere, use, tmp_path):
     use(elsewhere)
     file = tmp_path / "contender.yaml"
     file.write_text("contender: 1\nmodels:\n- name: ../../etc\n  champion: passwd\n")
-    assert "model ../../etc has no version passwd here" in run("apply", file, "--models", tmp_path, code=1)
+    assert "contender.yaml, line 3: model ../../etc has no version passwd here" in run(
+        "apply", file, "--models", tmp_path, code=1
+    )
