@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from contender.client import Client, Refusal
+    from contender.client import Client, Experiment, Refusal
     from contender.errors import (
         ContenderError,
         ExperimentWarning,
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         RegistrationWarning,
         UnreachableError,
     )
-    from contender.experiment import Experiment
     from contender.features import (
         Entity,
         EventSource,
@@ -68,8 +67,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "contender.client": ("Client", "Refusal"),
-    "contender.experiment": ("Experiment",),
+    "contender.client": ("Client", "Experiment", "Refusal"),
     "contender.errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
 }
 

@@ -11,7 +11,7 @@ from contender.contracts import ab_router, experiments, feature_service, feedbac
 from contender.contracts.experiments import Evidence, ExperimentRevision, Guardrail, HistoryEntry, Readiness
 from contender.contracts.values import ClockName, Hypothesis, Missing, Outcome, Scalar
 from contender.errors import ExperimentWarning, RegistrationWarning
-from contender.experiment import Experiment
+from contender.experiment import Experiment as Experiment  # noqa: PLC0414 - who imports the client, imports it as well
 from contender.experiments import (
     ACTIONS,
     change_of,

@@ -10,7 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from contender import Client, Experiment
+from contender.client import Client, Experiment
 from contender.commands.terminal import visible
 from contender.contracts.feedback_service import Results
 from contender.contracts.inference_service import ModelVersion

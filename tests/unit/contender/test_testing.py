@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from contender import Client, Experiment, RefusedError
+from contender import Client, RefusedError
+from contender.client import Experiment
 from contender.contracts.ab_router import Outputs
 from contender.contracts.feedback_service import GET_RESULTS, LIST_VERDICTS, Results, VerdictEvents
 from contender.testing import FakeContender
