@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from contender.client import Client, Experiment
     from contender.errors import (
         ContenderError,
+        ExperimentWarning,
         ExportError,
         ParityError,
         RefusedError,
@@ -43,6 +44,7 @@ __all__ = [
     "Entity",
     "EventSource",
     "Experiment",
+    "ExperimentWarning",
     "ExportError",
     "FeatureService",
     "FeatureView",

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from contender.commands import experiments, features, models, score, stack
+from contender.commands import champions, experiments, features, installation, models, score, stack
 from contender.contracts.release import release
 
 app = typer.Typer(
@@ -13,8 +13,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tests machine-learning models against each other on live traffic.",
 )
-for command in (stack.up, stack.down, stack.status, stack.logs, stack.parked, stack.demo, score.score):
+for command in (
+    stack.up,
+    stack.down,
+    stack.status,
+    stack.logs,
+    stack.parked,
+    stack.demo,
+    score.score,
+    champions.promote,
+    champions.rollback,
+    installation.export,
+    installation.apply,
+):
     app.command()(command)
+models.app.command()(champions.promotions)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
 app.add_typer(experiments.app, name="experiment")

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -11,20 +10,22 @@ import msgspec
 from contender import application_calls as calls
 from contender.addresses import ServiceName, service_urls
 from contender.application_calls import Refusal
-from contender.contracts import ab_router, feature_service, feedback_service, inference_service
-from contender.contracts.experiments import (
-    CREATE_EXPERIMENT,
-    LIST_EXPERIMENTS,
-    SHOW_EXPERIMENT,
-    START_EXPERIMENT,
-    STOP_EXPERIMENT,
-    ExperimentRevision,
-    Guardrail,
-)
+from contender.contracts import ab_router, experiments, feature_service, feedback_service, inference_service
+from contender.contracts.experiments import Evidence, ExperimentRevision, Guardrail, HistoryEntry, Readiness
 from contender.contracts.values import ClockName, Hypothesis, Missing, Outcome, Scalar
-from contender.errors import ContenderError, RefusedError, RegistrationWarning
-from contender.experiments import conflict, declaration, differences
+from contender.errors import ExperimentWarning, RegistrationWarning
+from contender.experiment import Experiment as Experiment  # noqa: PLC0414 - who imports the client, imports it as well
+from contender.experiments import (
+    ACTIONS,
+    change_of,
+    declaration,
+    declared_already,
+    differences,
+    disagreement,
+    promotion,
+)
 from contender.transport import Transport
+from contender.uploads import TIMEOUT_S, Upload, upload_of
 
 if TYPE_CHECKING:
     from contender.registration import RegisteredVersion
@@ -123,13 +124,32 @@ class Client:
         sources = pinning.training_sources(training_set, columns) | dict(options.get("sources") or {})
         if sources:
             digests = {} if training_set is None else pinning.trained_digests(training_set.manifest)
-            views = self._transport.call("feature_service", feature_service.SHOW_DEFINITIONS).views
-            options |= pinning.pinned_options(views, sources, options.get("defaults") or {}, digests)
+            options |= pinning.pinned_options(self.definitions().views, sources, options.get("defaults") or {}, digests)
         export = registration.export_file if registration.is_file(pipeline) else registration.export_pipeline
         registered = registration.register(self._transport, model, export(pipeline, columns, labels, **options))
         for message in registered.warnings:
             warnings.warn(f"{model}: {message}", RegistrationWarning, stacklevel=2)
         return registered
+
+    def register_upload(self, model: str, upload: Upload) -> inference_service.VersionSummary:
+        """Register a version by the parts of its upload, such as `upload` gives of another installation's version."""
+        operation = inference_service.REGISTER_VERSION
+        return self._transport.call("inference_service", operation, files=upload, timeout_s=TIMEOUT_S, model=model)
+
+    def upload(self, model: str, version: str) -> Upload:
+        """The parts of a version's upload, which make the same version elsewhere.
+
+        Raises:
+            RefusedError: it was not kept: the version was registered with an earlier release.
+        """
+        call = self._transport.call
+        file = call("inference_service", inference_service.DOWNLOAD_FILE, model=model, version=version)
+        sample = call("inference_service", inference_service.SHOW_SAMPLE, model=model, version=version)
+        return upload_of(file, self.version(model, version).manifest, sample)
+
+    def definitions(self) -> feature_service.DefinitionsDocument:
+        """The feature definitions, with every version of a view that is served."""
+        return self._transport.call("feature_service", feature_service.SHOW_DEFINITIONS)
 
     def versions(self) -> list[inference_service.ModelVersion]:
         """Every version of every model, oldest first, without manifests."""
@@ -140,10 +160,43 @@ class Client:
         operation = inference_service.SHOW_VERSION
         return self._transport.call("inference_service", operation, model=model, version=version)
 
-    def promote(self, model: str, version: inference_service.ModelVersion | str) -> None:
-        """Make a version the champion, which answers outside of experiments."""
-        body = {"version": version.version if isinstance(version, inference_service.ModelVersion) else version}
-        self._transport.call("inference_service", inference_service.PROMOTE_VERSION, body=body, model=model)
+    def promote(
+        self,
+        model: str,
+        version: inference_service.ModelVersion | str,
+        *,
+        reason: str = "",
+        evidence: Evidence | feedback_service.VerdictEvent | None = None,
+        changed_by: str = "",
+        override: str = "",
+    ) -> inference_service.VersionSummary:
+        """Make a version the champion, which answers outside of experiments; no request is dropped.
+
+        Args:
+            model: its name.
+            version: the version, or its whole name.
+            reason: why, for the record.
+            evidence: the verdict that it rests on, such as one of `verdicts()`.
+            changed_by: who promotes it.
+            override: why it is promoted against what a verdict says.
+        """
+        name = version.version if isinstance(version, inference_service.ModelVersion) else version
+        body = promotion(name, evidence, reason=reason, changed_by=changed_by, override=override)
+        return self._transport.call("inference_service", inference_service.PROMOTE_VERSION, body=body, model=model)
+
+    def rollback(self, model: str, reason: str = "", *, changed_by: str = "") -> inference_service.VersionSummary:
+        """Make the version the champion that was it before the last promotion that is not undone yet.
+
+        Raises:
+            RefusedError: no promotion of the model is on record, or all are undone.
+        """
+        body = inference_service.Rollback(changed_by, reason)
+        return self._transport.call("inference_service", inference_service.ROLL_BACK, body=body, model=model)
+
+    def promotions(self, model: str) -> list[inference_service.PromotionRecord]:
+        """A model's promotions and rollbacks, oldest first."""
+        operation = inference_service.LIST_PROMOTIONS
+        return self._transport.call("inference_service", operation, model=model).promotions
 
     def experiment(
         self,
@@ -163,19 +216,21 @@ class Client:
         margin: float = 0.0,
         guardrails: Sequence[Guardrail | Mapping[str, Any]] = (),
         **more: Any,
-    ) -> "Experiment":
-        """The running experiment or the draft with this configuration, else a new draft.
+    ) -> Experiment:
+        """The experiment of this name, or of this configuration, else a new draft, which assigns no unit yet.
 
-        It assigns no unit until it is started. A script that declares an experiment and starts it may run twice: the
-        second run continues the experiment of the first, or its draft.
+        A script that declares an experiment and starts it may run twice: the second run continues the experiment of
+        the first. Where that one has another configuration, `differences` of the answer and an ExperimentWarning say
+        how it differs, and it goes on as it is. A draft of the name is revised instead.
 
         Args:
             model: the model whose units are split.
             challenger: the version to test.
             champion: the version it is compared with; default: the model's champion.
-            share: the challenger's share of the units.
+            share: the challenger's share of the units; with `shadow` it has none.
             metric: the metric that decides; default: the first metric of the model's task, such as log loss.
-            name: the experiment's name; default: the model's name and the time.
+            name: the experiment's name; default: that of an experiment on the model with this configuration that has
+                not stopped, else the model's name and the time.
             window_s: how long after its prediction an outcome still counts.
             missing: whether a row without a label by then is excluded, or counts as negative.
             clock: `wall` for live traffic; `event` for a replay, whose rows carry times of the past.
@@ -189,14 +244,12 @@ class Client:
                 `{"metric": "auc", "margin": 0.01}`.
             more: `alpha`, `tuning_n`, `horizon_rows`, `coverage`, `fallback_value`, `early_s`, `time_zone`,
                 `log_loss_clip`, `label_range`, `error_limit`, `outcome`, `shadow_share`, `labels_seen_if`,
-                `exploration_share`, `segments`, `correction`, `value`, as the API has them.
-
-        Raises:
-            ContenderError: an experiment with another configuration runs on the model; the message says what differs
-                and how to stop it.
+                `exploration_share`, `segments`, `correction`, `value`, `auto_stop`, `shadow`, `canary`, `bandit`,
+                `namespace`, `targeting`, `forced`, `holdout`, `unit_missing`, `owner`, `changed_by`, `reason`, as the
+                API has them.
         """
         versions = {"champion": self._version(model, champion), "challenger": self._version(model, challenger)}
-        body = declaration(name, model, versions, share, metric) | {
+        body = declaration(name, model, versions, 0.0 if more.get("shadow") else share, metric) | {
             "window_s": window_s,
             "missing": missing,
             "clock": clock,
@@ -207,27 +260,48 @@ class Client:
             "guardrails": [msgspec.to_builtins(guardrail) for guardrail in guardrails],
             **more,
         }
-        known = [revision for revision in self.experiments() if revision.model == model]
-        if running := next((revision for revision in known if revision.status == "running"), None):
-            if differing := differences(running, body):
-                raise ContenderError(conflict(running, differing))
-            return Experiment(self, running.name)
-        for revision in reversed(known):
-            if revision.status == "draft" and name in (None, revision.name) and not differences(revision, body):
-                return Experiment(self, revision.name)
-        return self.create(body)
+        known = declared_already(self.experiments(), body, is_named=name is not None)
+        if known is None:
+            return self.create(body)
+        differing = differences(known, body)
+        if known.status == "draft" and differing:
+            return self.revise(known.name, {**body, "revision": known.revision})
+        if differing or known.status == "stopped":
+            warnings.warn(disagreement(known, differing), ExperimentWarning, stacklevel=2)
+        return Experiment(self, known.name, tuple(differing))
 
-    def create(self, body: Mapping[str, Any]) -> "Experiment":
+    def create(self, body: Mapping[str, Any]) -> Experiment:
         """Declare any experiment; `body` is that of `POST /v1/experiments`."""
-        return Experiment(self, self._transport.call("ab_router", CREATE_EXPERIMENT, body=body).name)
+        return Experiment(self, self._transport.call("ab_router", experiments.CREATE_EXPERIMENT, body=body).name)
+
+    def revise(self, experiment: str, body: Mapping[str, Any]) -> Experiment:
+        """Replace a draft; of a started experiment all but its design, its seed and its allocation."""
+        operation = experiments.REVISE_EXPERIMENT
+        return Experiment(self, self._transport.call("ab_router", operation, body=body, name=experiment).name)
 
     def experiments(self) -> list[ExperimentRevision]:
         """Every experiment as it stands, oldest first."""
-        return self._transport.call("ab_router", LIST_EXPERIMENTS).experiments
+        return self._transport.call("ab_router", experiments.LIST_EXPERIMENTS).experiments
 
-    def revision(self, experiment: str) -> ExperimentRevision:
-        """An experiment as it stands."""
-        return self._transport.call("ab_router", SHOW_EXPERIMENT, name=experiment)
+    def revision(
+        self, experiment: str, revision: int | None = None, *, as_of: float | None = None
+    ) -> ExperimentRevision:
+        """An experiment as it stands, as its revision of a number, or as it stood at a time in seconds since 1970."""
+        query = {"revision": revision, "as_of": as_of}
+        return self._transport.call("ab_router", experiments.SHOW_EXPERIMENT, query=query, name=experiment)
+
+    def history(self, experiment: str) -> list[HistoryEntry]:
+        """The revisions of an experiment, oldest first, each with its changes."""
+        return self._transport.call("ab_router", experiments.SHOW_HISTORY, name=experiment).history
+
+    def readiness(self, experiment: str) -> Readiness:
+        """What speaks against starting an experiment: traffic that does not suit, and others on the model."""
+        return self._transport.call("ab_router", experiments.SHOW_READINESS, name=experiment)
+
+    def stop_all(self, model: str, reason: str = "", *, changed_by: str = "") -> list[ExperimentRevision]:
+        """Stop all experiments on a model at once: its champion answers."""
+        body = change_of("stop", reason=reason, changed_by=changed_by)
+        return self._transport.call("ab_router", experiments.STOP_EXPERIMENTS, body=body, model=model).experiments
 
     def predict(
         self,
@@ -292,42 +366,19 @@ class Client:
         """The verdicts of an experiment and what was found after them, in order."""
         return self._transport.send(calls.list_verdicts(experiment)).verdicts
 
-    def change(self, experiment: str, action: str) -> ExperimentRevision:
-        """Start or stop an experiment; `action` is `start` or `stop`."""
-        operations = {"start": START_EXPERIMENT, "stop": STOP_EXPERIMENT}
-        if action not in operations:
-            raise ContenderError(f"action is {action!r}; expected start or stop")
-        return self._transport.call("ab_router", operations[action], name=experiment)
+    def change(self, experiment: str, action: str, **fields: object) -> ExperimentRevision:
+        """Change an experiment.
+
+        Args:
+            experiment: its name.
+            action: `start`, `pause`, `ramp`, `stop`, `restart` or `promote`.
+            fields: of the call's body, such as `reason` and `changed_by`; None and an empty text leave one out.
+
+        Raises:
+            ContenderError: there is no such action, or it takes no such field.
+        """
+        body = change_of(action, **fields)
+        return self._transport.call("ab_router", ACTIONS[action], body=body, name=experiment)
 
     def _version(self, model: str, version: inference_service.ModelVersion | str) -> inference_service.ModelVersion:
         return version if isinstance(version, inference_service.ModelVersion) else self.version(model, version)
-
-
-@dataclass(frozen=True, slots=True)
-class Experiment:
-    """An experiment by its name."""
-
-    client: Client
-    name: str
-
-    def start(self) -> Self:
-        """Assign units to its variants from now on; a running experiment continues."""
-        try:
-            self.client.change(self.name, "start")
-        except RefusedError as error:
-            if error.status != httpx.codes.CONFLICT or self.client.revision(self.name).status != "running":
-                raise
-        return self
-
-    def stop(self) -> Self:
-        """End the assignment of units: the model's champion answers."""
-        self.client.change(self.name, "stop")
-        return self
-
-    def results(self, as_of: float | None = None) -> feedback_service.Results:
-        """The results at this moment, or as they were kept at a time in seconds since 1970: those never change."""
-        return self.client.results(self.name, as_of)
-
-    def verdicts(self) -> list[feedback_service.VerdictEvent]:
-        """The verdicts and what was found after them, in order."""
-        return self.client.verdicts(self.name)

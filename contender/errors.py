@@ -6,6 +6,7 @@ ContenderError
 ├── RefusedError      a service refuses; carries its problem details
 └── UnreachableError  a service does not answer
 
+ExperimentWarning     an experiment goes on with another configuration than the one that was declared
 RegistrationWarning   a registered version treats some rows in a way that its owner may not expect
 """
 
@@ -19,6 +20,10 @@ from contender.contracts.problems import FieldError, read_problem
 
 class ContenderError(Exception):
     """Contender can't do what it was asked for; the message says why."""
+
+
+class ExperimentWarning(UserWarning):
+    """An experiment goes on with another configuration than the one that was declared."""
 
 
 class RegistrationWarning(UserWarning):

@@ -146,7 +146,8 @@ def _query_parameters(operation: Operation[Any]) -> list[Schema]:
 
 
 def _responses(operation: Operation[Any], before: Sequence[ProblemType], by_type: dict[Any, Schema]) -> Schema:
-    answer = {operation.answer_media_type: _content(by_type[operation.answer], operation.answer_example)}
+    content = {} if operation.answer is bytes else _content(by_type[operation.answer], operation.answer_example)
+    answer = {operation.answer_media_type: content}
     responses: Schema = {str(operation.status): {"description": operation.summary, "content": answer}}
     for status, meaning in operation.other_statuses.items():
         has_content = status != HTTPStatus.NOT_MODIFIED

@@ -1,4 +1,4 @@
-"""`contender experiment plan`: what an experiment would take, from the record of the model's champion."""
+"""`contender experiment`: its commands, and what an experiment would take by the record of the model's champion."""
 
 from typing import Annotated
 
@@ -7,16 +7,29 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from contender.commands import experiment_changes as changes
+from contender.commands import experiment_new
+from contender.commands import experiment_views as views
 from contender.commands.calls import call
 from contender.commands.terminal import console, fail, visible
 from contender.contracts.feedback_service import PLAN_EXPERIMENT, Plan
 
-app = typer.Typer(no_args_is_help=True, help="Plan experiments.")
-
-
-@app.callback()
-def experiments() -> None:
-    """Plan experiments."""
+app = typer.Typer(no_args_is_help=True, help="Plan, declare, run and look at experiments.")
+app.command("list")(views.list_experiments)
+for command in (
+    experiment_new.new,
+    views.show,
+    views.readiness,
+    changes.start,
+    changes.ramp,
+    changes.pause,
+    changes.stop,
+    changes.restart,
+    changes.promote,
+    views.history,
+    views.diff,
+):
+    app.command()(command)
 
 
 @app.command()

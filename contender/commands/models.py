@@ -1,26 +1,23 @@
-"""`contender models register`, `list` and `show`: versions of models, from files on this machine."""
+"""`contender models register`, `list`, `show` and `promotions`: versions of models, from files on this machine."""
 
 import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from contender.commands.calls import connected
+from contender.commands.showing import AsJson, print_json, short, table
 from contender.commands.terminal import console, errors, fail, visible
+from contender.commands.versions import find_version
 from contender.contracts.inference_service import VersionDetails, VersionList
 from contender.contracts.tasks import TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_NAME_CHARACTERS = 12
 app = typer.Typer(no_args_is_help=True, help="Register ready ONNX files, and look at what is registered.")
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
 _TASKS = ", ".join(task.name for task in TASKS)
 
 
@@ -70,19 +67,17 @@ def list_models(*, as_json: AsJson = False) -> None:
     with connected() as client:
         versions = client.versions()
     if as_json:
-        typer.echo(msgspec.json.encode(VersionList(versions)))
+        print_json(VersionList(versions))
         return
     if not versions:
         console.print("No model is registered.")
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for title in ("model", "version", "task", "alias", "description"):
-        table.add_column(title, overflow="fold")
-    for version in versions:
-        alias = "champion" if version.champion else ""
-        cells = (version.model, version.version[:_NAME_CHARACTERS], version.task, alias, version.description)
-        table.add_row(*(Text(visible(cell)) for cell in cells))
-    console.print(table)
+    titles = ("model", "version", "task", "alias", "description")
+    rows = [
+        (known.model, short(known.version), known.task, "champion" if known.champion else "", known.description)
+        for known in versions
+    ]
+    console.print(table(titles, rows))
 
 
 @app.command()
@@ -94,17 +89,9 @@ def show(
 ) -> None:
     """Show a version: its inputs, its classes, and how it treats nulls and unseen categories."""
     with connected() as client:
-        candidates = [known for known in client.versions() if known.model == model]
-        matches = [known for known in candidates if (known.version.startswith(version) if version else known.champion)]
-        if not candidates:
-            raise fail(f"there is no model {model}")
-        if not matches:
-            raise fail(f"model {model} has no {f'version that begins with {version!r}' if version else 'champion'}")
-        if len(matches) > 1:
-            raise fail(f"{len(matches)} versions of model {model} begin with {version!r}: give more characters")
-        shown = client.version(model, matches[0].version)
+        shown = client.version(model, find_version(client, model, version, least=1).version)
     if as_json:
-        typer.echo(msgspec.json.encode(shown))
+        print_json(shown)
         return
     console.print(visible(_page(shown), kept="\n"), soft_wrap=True)
 

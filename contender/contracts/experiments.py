@@ -50,6 +50,7 @@ def between(bounds: tuple[float, float]) -> msgspec.Meta:
 _Name = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{limits.NAME.pattern}$"})]
 _Formula = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.FORMULA_CHARACTERS})]
 _Reason = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.REASON_CHARACTERS})]
+_Seed = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.SEED_CHARACTERS})]
 _SOME_VARIANTS = msgspec.Meta(extra_json_schema={"minItems": limits.VARIANTS[0], "maxItems": limits.VARIANTS[1]})
 
 
@@ -276,7 +277,8 @@ class ExperimentRevision(Placement, frozen=True, kw_only=True):
 class NewExperiment(Placement, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An experiment as a caller declares it; `champion` is the name of a variant, by default the first.
 
-    With a `revision` it is to replace that one, and is refused if there is a newer one.
+    With a `revision` it is to replace that one, and is refused if there is a newer one. With the `seed` of another
+    installation's experiment its units get the same variants; empty: a fresh one, or, of a revision, the present one.
     """
 
     name: _Name
@@ -285,6 +287,7 @@ class NewExperiment(Placement, frozen=True, kw_only=True, forbid_unknown_fields=
     champion: str | None = None
     metric: MetricName = "log_loss"
     window_s: Annotated[float, between(limits.WINDOWS_S)] = 86_400.0
+    seed: _Seed = ""
     revision: int | None = None
     changed_by: str = ""
     reason: _Reason = ""

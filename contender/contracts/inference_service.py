@@ -4,6 +4,7 @@ from typing import Annotated, Any, Self
 
 import msgspec
 
+from contender.contracts import limits
 from contender.contracts.operation import Operation
 from contender.contracts.problems import OVERLOADED, UNAVAILABLE, ProblemType
 from contender.contracts.tasks import TaskName
@@ -12,6 +13,9 @@ from contender.contracts.values import Dtype, Scalar, Score
 UNKNOWN_MODEL = ProblemType("unknown-model", 404, "No model of that name is registered.")
 NO_PROMOTION = ProblemType("no-promotion", 409, "The model has had one champion alone: there is none to go back to.")
 UNKNOWN_VERSION = ProblemType("unknown-version", 404, "The model has no such version.")
+UPLOAD_NOT_KEPT = ProblemType(
+    "upload-not-kept", 404, "The version was registered before uploads were kept: register it again."
+)
 VERSION_CONFLICT = ProblemType(
     "version-conflict", 409, "The ONNX file is registered already, with another description of its inputs."
 )
@@ -139,16 +143,14 @@ class VersionSummary(msgspec.Struct, frozen=True):
     registered_at: float
 
 
-class VersionName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The version that an alias names from now on."""
-
-    version: str
-
-
 class RowsQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rows by column; all columns are equally long."""
 
     inputs: dict[str, list[Scalar]]
+
+
+_Reason = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.REASON_CHARACTERS})]
+_Sentence = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.EVIDENCE_CHARACTERS})]
 
 
 class Promotion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,19 +160,19 @@ class Promotion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     version: str
-    changed_by: str = ""
-    reason: str = ""
+    changed_by: _Reason = ""
+    reason: _Reason = ""
     experiment: str = ""
     verdict: int | None = None
-    evidence: str = ""
-    override: str = ""
+    evidence: _Sentence = ""
+    override: _Reason = ""
 
 
 class Rollback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who goes back to the champion before this one, and why."""
 
-    changed_by: str = ""
-    reason: str = ""
+    changed_by: _Reason = ""
+    reason: _Reason = ""
 
 
 class PromotionRecord(Promotion, frozen=True, kw_only=True):
@@ -281,6 +283,26 @@ SHOW_VERSION = Operation(
     problems=(*_UNKNOWN, *_READING),
     tag=_TAG,
     answer_example={**_CHURN, "manifest": {"task": "binary", "parity": {"rows": 500, "worst": 3.1e-8}}},
+)
+DOWNLOAD_FILE = Operation(
+    "download_file",
+    "GET",
+    "/v1/models/{model}/versions/{version}/file",
+    "Gives the ONNX file as it was uploaded: with its manifest and sample it is the same version elsewhere.",
+    bytes,
+    answer_media_type="application/octet-stream",
+    problems=(*_UNKNOWN, UPLOAD_NOT_KEPT, *_READING),
+    tag=_TAG,
+)
+SHOW_SAMPLE = Operation(
+    "show_sample",
+    "GET",
+    "/v1/models/{model}/versions/{version}/sample",
+    "Shows the sample rows of the version's upload, with scikit-learn's own scores.",
+    Sample,
+    problems=(*_UNKNOWN, UPLOAD_NOT_KEPT, *_READING),
+    tag=_TAG,
+    answer_example={"inputs": {"plan": ["pro"]}, "scores": [0.31], "labels": ["no"]},
 )
 REGISTER_VERSION = Operation(
     "register_version",

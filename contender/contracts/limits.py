@@ -40,6 +40,7 @@ HOLDOUTS = (0.0, 0.5)
 STEP_ROWS = (100, 10**9)
 STEP_S = (1.0, 366 * 86_400.0)
 BANDIT_FLOORS = (0.01, 0.5)
+SEED_CHARACTERS = 100
 REQUEST_ID_CHARACTERS = 200
 HORIZON_ROWS = (200, 10**9)
 GUARDRAILS = 10
@@ -51,6 +52,8 @@ It never changes: stored revisions, frames and entries that leave it out mean th
 """
 CLIPS = (1e-15, 0.1)
 REASON_CHARACTERS = 500
+EVIDENCE_CHARACTERS = 2_000
+"""Characters of a verdict's sentence."""
 SEGMENTS = 10
 """Keys of the context whose values an experiment's effect is shown for."""
 SEGMENT_VALUES = 50

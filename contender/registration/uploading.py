@@ -8,8 +8,7 @@ from contender.contracts import inference_service as contract
 from contender.contracts.inference_service import VersionDetails
 from contender.registration.manifest import Export
 from contender.transport import Transport
-
-_TIMEOUT_S = 120.0
+from contender.uploads import TIMEOUT_S
 
 
 class RegisteredVersion(VersionDetails, frozen=True, kw_only=True):
@@ -30,8 +29,8 @@ def register(transport: Transport, model: str, export: Export) -> RegisteredVers
         "manifest": ("manifest.json", json.dumps(export.manifest).encode(), "application/json"),
         "sample": ("sample.json", json.dumps(export.sample, allow_nan=False).encode(), "application/json"),
     }
-    transport.call("inference_service", contract.REGISTER_VERSION, files=upload, timeout_s=_TIMEOUT_S, model=model)
+    transport.call("inference_service", contract.REGISTER_VERSION, files=upload, timeout_s=TIMEOUT_S, model=model)
     version = transport.call(
-        "inference_service", contract.SHOW_VERSION, timeout_s=_TIMEOUT_S, model=model, version=export.version
+        "inference_service", contract.SHOW_VERSION, timeout_s=TIMEOUT_S, model=model, version=export.version
     )
     return RegisteredVersion(**msgspec.structs.asdict(version), warnings=export.warnings)

@@ -8,6 +8,7 @@ from starlette.types import Message, Receive
 from contender.contracts import inference_service as contract
 from contender.contracts.inference_service import ModelVersion, VersionSummary
 from services.inference_service.handlers import Models
+from services.inference_service.promotions import Champions
 from services.inference_service.settings import InferenceSettings
 from shared.errors import InvalidField, TooLarge
 from shared.problems import UnsupportedMediaType
@@ -44,9 +45,30 @@ async def register_version(request: Request, model: str) -> Response:
     return json_response(_summary(version), 201 if is_new else 200)
 
 
+@routes.serve(contract.DOWNLOAD_FILE)
+async def download_file(request: Request, model: str, version: str) -> Response:
+    content = await _models(request).file(model, version)
+    return Response(content, media_type=contract.DOWNLOAD_FILE.answer_media_type)
+
+
+@routes.serve(contract.SHOW_SAMPLE)
+async def show_sample(request: Request, model: str, version: str) -> Response:
+    return Response(await _models(request).sample(model, version), media_type=contract.SHOW_SAMPLE.answer_media_type)
+
+
 @routes.serve(contract.PROMOTE_VERSION)
-async def promote_version(request: Request, model: str, body: contract.VersionName) -> VersionSummary:
-    return _summary(await _models(request).promote(model, body.version))
+async def promote_version(request: Request, model: str, body: contract.Promotion) -> VersionSummary:
+    return _summary(await _champions(request).promote(model, body))
+
+
+@routes.serve(contract.ROLL_BACK)
+async def roll_back(request: Request, model: str, body: contract.Rollback) -> VersionSummary:
+    return _summary(await _champions(request).roll_back(model, body))
+
+
+@routes.serve(contract.LIST_PROMOTIONS)
+async def list_promotions(request: Request, model: str) -> contract.Promotions:
+    return contract.Promotions(await _champions(request).promotions(model))
 
 
 @routes.serve(contract.PREDICT_ROWS)
@@ -94,6 +116,11 @@ def _limited(receive: Receive, limit_bytes: int) -> Receive:
 def _models(request: Request) -> Models:
     models: Models = request.state.models
     return models
+
+
+def _champions(request: Request) -> Champions:
+    champions: Champions = request.state.champions
+    return champions
 
 
 def _summary(version: ModelVersion) -> VersionSummary:

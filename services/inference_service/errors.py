@@ -3,6 +3,8 @@
 ServiceError
 ├── UnknownModelError
 ├── UnknownVersionError
+├── UploadNotKeptError    the version's upload was not kept
+├── NoPromotionError      no promotion of the model stands that could be undone
 ├── VersionConflictError  the ONNX file is registered already, with another description of its inputs
 ├── UnsafeModelError      the ONNX file breaks a rule for files that are run here
 ├── ParityError           its answers differ from scikit-learn's
@@ -24,6 +26,14 @@ class UnknownModelError(NotFound):
 
 class UnknownVersionError(NotFound):
     """The model has no such version."""
+
+
+class UploadNotKeptError(NotFound):
+    """The version's upload was not kept."""
+
+
+class NoPromotionError(Conflict):
+    """No promotion of the model stands that could be undone."""
 
 
 class VersionConflictError(Conflict):
@@ -61,6 +71,8 @@ class RegistryError(Unavailable):
 PROBLEMS: dict[type[ServiceError], ProblemType] = {
     UnknownModelError: contract.UNKNOWN_MODEL,
     UnknownVersionError: contract.UNKNOWN_VERSION,
+    UploadNotKeptError: contract.UPLOAD_NOT_KEPT,
+    NoPromotionError: contract.NO_PROMOTION,
     VersionConflictError: contract.VERSION_CONFLICT,
     UnsafeModelError: contract.UNSAFE_MODEL,
     ParityError: contract.PARITY,

@@ -1,4 +1,4 @@
-"""Use cases of models: register, promote, answer. Knows no HTTP."""
+"""Use cases of models: register, show, answer. Knows no HTTP."""
 
 import asyncio
 import hashlib
@@ -21,15 +21,17 @@ from services.inference_service.errors import (
     UnknownVersionError,
     UnreadableVersionError,
     UnsafeModelError,
+    UploadNotKeptError,
     VersionConflictError,
     VersionUnavailableError,
 )
+from services.inference_service.files import ModelFiles
 from services.inference_service.runtime import Runtime, trial_of
 from services.inference_service.settings import InferenceSettings
-from services.inference_service.store import Listing, ModelFiles, UnreadableVersion, VersionStore
+from services.inference_service.store import Listing, UnreadableVersion, VersionStore
 from services.inference_service.trials import TrialResult, Trials
 from shared.clock import Clock
-from shared.errors import InvalidField, TooLarge
+from shared.errors import InvalidField, TooLarge, shortened
 
 ShapeT = TypeVar("ShapeT")
 CHAMPION = "champion"
@@ -87,7 +89,9 @@ class Models:
         parity = {"rows": result.finding.rows, "worst": result.finding.worst}
         details = VersionDetails.of(registered, {**whole, "server_parity": parity})
         _check_document(details)
-        return await self._keep(registered, details, result)
+        kept, is_new = await self._keep(registered, details, result)
+        await asyncio.to_thread(self.files.write_upload, model, version, onnx, sample)
+        return kept, is_new
 
     async def _keep(
         self, registered: ModelVersion, details: VersionDetails, result: TrialResult
@@ -115,17 +119,6 @@ class Models:
         listing = await self.store.versions(model)
         _refuse_unreadable(listing, version)
         return next((known for known in listing.versions if known.version == version), None)
-
-    async def promote(self, model: str, version: str) -> ModelVersion:
-        """Make a version the champion.
-
-        Raises:
-            UnknownModelError, UnknownVersionError: there is no such version.
-        """
-        await self.versions(model)
-        if not await self.store.promote(model, version):
-            raise UnknownVersionError(f"model {model} has no version {version}")
-        return await self.version(model, version)
 
     async def models(self) -> list[ModelVersion]:
         """Every version of every model that can be read; `unreadable` has the others."""
@@ -159,13 +152,34 @@ class Models:
                 return known
         _refuse_unreadable(listing, "" if version == CHAMPION else version)
         if not listing.versions:
-            raise UnknownModelError(f"there is no model {model}")
-        raise UnknownVersionError(f"model {model} has no version {version}")
+            raise UnknownModelError(f"there is no model {shortened(model)}")
+        raise UnknownVersionError(f"model {model} has no version {shortened(version)}")
+
+    async def named(self, model: str, version: str) -> ModelVersion:
+        """One version by its own name, which no alias is; raises as `version` does."""
+        known = await self.version(model, version)
+        if known.version != version:
+            raise UnknownVersionError(f"{version} is an alias: name the version itself")
+        return known
 
     async def details(self, model: str, version: str) -> VersionDetails:
         """One version, or the champion, with its manifest; raises as `version` does."""
         known = await self.version(model, version)
         return VersionDetails.of(known, await self.store.manifest(model, known.version))
+
+    async def file(self, model: str, version: str) -> bytes:
+        """The ONNX file of a version, or of the champion, as it was uploaded.
+
+        Raises:
+            UploadNotKeptError: it was registered before uploads were kept. The rest as `version`.
+        """
+        known = await self.version(model, version)
+        return _kept(known, await asyncio.to_thread(self.files.uploaded, known.version))
+
+    async def sample(self, model: str, version: str) -> bytes:
+        """The sample of a version's upload, or of the champion's, in JSON; raises as `file` does."""
+        known = await self.version(model, version)
+        return _kept(known, await asyncio.to_thread(self.files.sample, model, known.version))
 
     async def answer(self, model: str, version: str, inputs: Mapping[str, Sequence[Scalar]]) -> ScoredRows:
         """Scores and labels of rows by column; a row without a score has a fault.
@@ -206,6 +220,14 @@ def _check_document(version: VersionDetails) -> None:
         raise ManifestError.at(
             "manifest", "changes when it is stored and read back: write numbers and texts in their plain form"
         )
+
+
+def _kept(version: ModelVersion, content: bytes | None) -> bytes:
+    if content is None:
+        raise UploadNotKeptError(
+            f"the upload of model {version.model}, version {version.version[:12]}, was not kept: register it again"
+        )
+    return content
 
 
 def _refuse_unreadable(listing: Listing, version: str = "") -> None:

@@ -6,11 +6,11 @@ from typing import Any, TypedDict
 
 from fastapi import FastAPI
 
-from services.inference_service import api, errors, oip
+from services.inference_service import api, errors, files, oip, promotions
 from services.inference_service.handlers import Models
 from services.inference_service.runtime import Runtime
 from services.inference_service.settings import InferenceSettings
-from services.inference_service.store import ModelFiles, VersionStore, open_sql_store
+from services.inference_service.store import VersionStore, open_sql_store
 from services.inference_service.trials import Trials
 from shared.clock import Clock, SystemClock
 from shared.http import create_app as create_http_app
@@ -20,6 +20,7 @@ class State(TypedDict):
     """What a request finds in its state."""
 
     models: Models
+    champions: promotions.Champions
     settings: InferenceSettings
 
 
@@ -39,11 +40,10 @@ async def open_resources(settings: InferenceSettings) -> AsyncIterator[State]:
 
 def state_of(settings: InferenceSettings, store: VersionStore, clock: Clock) -> State:
     """The use cases over their dependencies."""
-    files = ModelFiles(settings.folder("inference_service") / "models")
+    kept = files.ModelFiles(settings.folder("inference_service") / "models")
     trials = Trials(settings)
-    return State(
-        models=Models(store, files, Runtime(files, trials, settings), trials, clock, settings), settings=settings
-    )
+    models = Models(store, kept, Runtime(kept, trials, settings), trials, clock, settings)
+    return State(models=models, champions=promotions.Champions(models), settings=settings)
 
 
 def create_app(settings: InferenceSettings, resources: Resources = open_resources) -> FastAPI:

@@ -12,11 +12,11 @@ from contender.contracts.values import Scalar
 from services.inference_service.answering import Answering, Limits
 from services.inference_service.domain.cost import RULES, TrialRecord
 from services.inference_service.errors import VersionUnavailableError
+from services.inference_service.files import ModelFiles
 from services.inference_service.model_process import Opening
 from services.inference_service.runners import ProcessRunner, ProcessSlots, Runner, ThreadRunner
 from services.inference_service.session import RUN_ROWS, Session
 from services.inference_service.settings import InferenceSettings
-from services.inference_service.store import ModelFiles
 from services.inference_service.trial import Trial
 from services.inference_service.trials import Trials
 from services.inference_service.watchdog import Watchdog

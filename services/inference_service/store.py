@@ -1,9 +1,5 @@
-"""The store of model versions: rows in SQL, and ONNX files named by their sha256."""
+"""The store of model versions and their promotions: rows in SQL."""
 
-import hashlib
-import os
-import re
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,14 +12,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import Field, SQLModel, col
 
-from contender.contracts.inference_service import ModelVersion, VersionDetails
+from contender.contracts.inference_service import ModelVersion, PromotionRecord, VersionDetails
 from services.inference_service.domain.bounds import KEPT_DEPTH_LIMIT, depth_of
-from services.inference_service.domain.cost import TrialRecord
 from services.inference_service.errors import RegistryError
 from shared.sql import open_engine
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +59,16 @@ class VersionStore(Protocol):
         """The manifest of a version; empty when the model has no such version."""
         ...
 
-    async def promote(self, model: str, version: str) -> bool:
-        """Make a version the champion; false when the model has no such version."""
+    async def promote(self, record: PromotionRecord) -> bool:
+        """Keep a promotion and make its version the champion; false when the model has one of that number."""
+        ...
+
+    async def promotions(self, model: str) -> list[PromotionRecord]:
+        """All promotions of a model, oldest first."""
+        ...
+
+    async def champion(self, model: str) -> str | None:
+        """The name of a model's champion, even if its row can't be read; None when there is no such model."""
         ...
 
 
@@ -90,6 +92,19 @@ class ChampionRow(SQLModel, table=True):
 
     model: str = Field(primary_key=True, max_length=200)
     version: str = Field(max_length=64)
+
+
+class PromotionRow(SQLModel, table=True):
+    """One promotion; `document` is its PromotionRecord in JSON."""
+
+    __tablename__ = "model_promotion"
+    __table_args__ = (UniqueConstraint("model", "number"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    model: str = Field(index=True, max_length=200)
+    number: int
+    document: str
+    at: float
 
 
 class SqlVersionStore:
@@ -137,11 +152,32 @@ class SqlVersionStore:
             document = await connection.scalar(query)
         return {} if document is None else msgspec.json.decode(document, type=VersionDetails).manifest
 
-    async def promote(self, model: str, version: str) -> bool:
-        """Make a version the champion."""
+    async def promote(self, record: PromotionRecord) -> bool:
+        """Keep a promotion and make its version the champion; false when the model has one of that number."""
+        document = msgspec.json.encode(record).decode()
+        row = insert(PromotionRow).values(model=record.model, number=record.number, document=document, at=record.at)
+        try:
+            async with self._transaction() as connection:
+                await connection.execute(row)
+                await connection.execute(_PROMOTE, {"model": record.model, "version": record.version})
+        except IntegrityError:
+            return False
+        return True
+
+    async def promotions(self, model: str) -> list[PromotionRecord]:
+        """All promotions of a model, oldest first."""
+        query = select(col(PromotionRow.document)).where(col(PromotionRow.model) == model)
         async with self._transaction() as connection:
-            moved = await connection.execute(_PROMOTE, {"model": model, "version": version})
-        return moved.rowcount == 1
+            documents = (await connection.scalars(query.order_by(col(PromotionRow.number)))).all()
+        return [msgspec.json.decode(document, type=PromotionRecord) for document in documents]
+
+    async def champion(self, model: str) -> str | None:
+        """The name of a model's champion."""
+        async with self._transaction() as connection:
+            name: str | None = await connection.scalar(
+                select(col(ChampionRow.version)).where(col(ChampionRow.model) == model)
+            )
+        return name
 
     async def _read(self, query: Select[str, str, Any, bool]) -> Listing:
         async with self._transaction() as connection:
@@ -180,8 +216,7 @@ _FIRST_CHAMPION = text(
     "INSERT INTO model_champion (model, version) VALUES (:model, :version) ON CONFLICT (model) DO NOTHING"
 )
 _PROMOTE = text(
-    "INSERT INTO model_champion (model, version)"
-    " SELECT model, version FROM model_version WHERE model = :model AND version = :version"
+    "INSERT INTO model_champion (model, version) VALUES (:model, :version)"
     " ON CONFLICT (model) DO UPDATE SET version = excluded.version"
 )
 
@@ -192,6 +227,7 @@ class InMemoryVersionStore:
     def __init__(self) -> None:
         self._versions: list[VersionDetails] = []
         self._champions: dict[str, str] = {}
+        self._promotions: list[PromotionRecord] = []
 
     async def add(self, version: VersionDetails) -> bool:
         """Keep a version; false when that model has it already."""
@@ -214,12 +250,21 @@ class InMemoryVersionStore:
         known = (known for known in self._versions if (known.model, known.version) == (model, version))
         return next((details.manifest for details in known), {})
 
-    async def promote(self, model: str, version: str) -> bool:
-        """Make a version the champion."""
-        if not self._has(model, version):
+    async def promote(self, record: PromotionRecord) -> bool:
+        """Keep a promotion and make its version the champion; false when the model has one of that number."""
+        if record.number in [known.number for known in await self.promotions(record.model)]:
             return False
-        self._champions[model] = version
+        self._promotions.append(record)
+        self._champions[record.model] = record.version
         return True
+
+    async def promotions(self, model: str) -> list[PromotionRecord]:
+        """All promotions of a model, oldest first."""
+        return [record for record in self._promotions if record.model == model]
+
+    async def champion(self, model: str) -> str | None:
+        """The name of a model's champion."""
+        return self._champions.get(model)
 
     def _has(self, model: str, version: str) -> bool:
         return any((known.model, known.version) == (model, version) for known in self._versions)
@@ -236,57 +281,3 @@ async def open_sql_store(url: str) -> AsyncIterator[SqlVersionStore]:
     """A store on the database at `url`, brought up to date."""
     async with open_engine(url, MIGRATIONS) as engine:
         yield SqlVersionStore(engine)
-
-
-class ModelFiles:
-    """ONNX files, named by the sha256 of the uploaded file, and the records of their trials beside them."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-
-    def write(self, version: str, content: bytes) -> None:
-        """Keep a file: after a crash it is whole or missing."""
-        self._replace(self.path(version), content)
-
-    def read(self, version: str) -> bytes:
-        """The file of a version.
-
-        Raises:
-            FileNotFoundError: there is none.
-        """
-        return self.path(version).read_bytes()
-
-    def path(self, version: str) -> Path:
-        """The path of a version's file.
-
-        Raises:
-            FileNotFoundError: the name is not a sha256.
-        """
-        if _SHA256.fullmatch(version) is None:
-            raise FileNotFoundError(version)
-        return self._folder / f"{version}.onnx"
-
-    def write_record(self, model: str, version: str, record: TrialRecord) -> None:
-        """Keep the record of a version's trial; two models with the same file have a record each."""
-        self._replace(self._record_path(model, version), msgspec.json.encode(record))
-
-    def record(self, model: str, version: str) -> TrialRecord | None:
-        """The record of a version's trial; None where there is none, as for versions of earlier releases."""
-        path = self._record_path(model, version)
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=TrialRecord)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
-
-    def _record_path(self, model: str, version: str) -> Path:
-        # A hash, since a file system may take two names for one.
-        return self.path(version).with_suffix(f".{hashlib.sha256(model.encode()).hexdigest()[:16]}.json")
-
-    def _replace(self, path: Path, content: bytes) -> None:
-        temporary = path.with_name(f"{path.name}.{threading.get_ident()}.new")
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)

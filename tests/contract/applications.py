@@ -14,7 +14,7 @@ from schemathesis.schemas import BaseSchema
 
 from contender.contracts import feedback_service as contract
 from contender.contracts.experiments import ExperimentRevision, NewExperiment, VariantAllocation
-from contender.contracts.inference_service import Manifest, ModelVersion, VersionDetails
+from contender.contracts.inference_service import Manifest, ModelVersion, PromotionRecord, VersionDetails
 from contender.contracts.operation import JSON
 from contender.features.catalogue import Catalogue
 from services.ab_router import main as ab_router
@@ -142,7 +142,11 @@ async def open_inference_service(folder: Path) -> AsyncIterator[FastAPI]:
     )
     models.files.write(export.version, export.onnx)
     models.files.write_record("m", export.version, TrialRecord(bounded=True, opening_ms=1.0, row_ms=0.01))
+    models.files.write_upload("m", export.version, export.onnx, msgspec.json.encode(export.sample))
     await models.store.add(VersionDetails.of(version, export.manifest))
+    await models.store.promote(
+        PromotionRecord(version=export.version, model="m", number=1, at=CLOCK.now(), replaced=export.version)
+    )
     yield inference_service.create_app(settings, _giving(state))
     await models.runtime.close()
 
@@ -242,6 +246,10 @@ APPLICATIONS = {
             Call("show_version", {"model": "m", "version": "champion"}),
             Call("predict_rows", {"model": "m", "version": "champion"}, {"inputs": {"x": [1.5, None]}}),
             Call("promote_version", {"model": "m"}, {"version": small().version}),
+            Call("list_promotions", {"model": "m"}),
+            Call("roll_back", {"model": "m"}, {"reason": "complaints"}),
+            Call("download_file", {"model": "m", "version": "champion"}),
+            Call("show_sample", {"model": "m", "version": "champion"}),
             Call("server_metadata"),
             Call("server_live"),
             Call("server_ready"),

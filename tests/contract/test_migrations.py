@@ -14,6 +14,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
+from contender.contracts.inference_service import PromotionRecord
 from services.ab_router import store as experiments
 from services.feature_service.store import registry as features
 from services.feedback_service import verdict_store as verdicts
@@ -29,7 +30,7 @@ MIGRATIONS = {
 }
 TABLES = {
     "ab_router": {"experiment_revision"},
-    "inference_service": {"model_version", "model_champion"},
+    "inference_service": {"model_version", "model_champion", "model_promotion"},
     "feature_service": {"feature_version", "feature_retirement", "feature_state", "feature_store"},
     "feedback_service": {"verdict_memory", "verdict_event", "verdict_vintage"},
 }
@@ -103,7 +104,11 @@ async def test_versions_of_the_last_release_are_kept_and_promoted(kind, request,
         listing = await store.versions("old")
         assert not listing.unreadable
         other = next(version for version in listing.versions if not version.champion)
-        assert await store.promote("old", other.version)
+        assert await store.promotions("old") == []
+        record = PromotionRecord(version=other.version, model="old", number=1, at=1.0, replaced="")
+        assert await store.promote(record)
+        champion = next(version for version in (await store.versions("old")).versions if version.champion)
+        assert champion.version == other.version
         assert await store.add(msgspec.structs.replace(other, version="0" * 64))
 
 

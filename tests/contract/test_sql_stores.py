@@ -22,12 +22,15 @@ from contender.contracts.experiments import (
     TargetingRule,
     VariantAllocation,
 )
-from contender.contracts.inference_service import InputColumn, ModelVersion, VersionDetails
+from contender.contracts.inference_service import InputColumn, ModelVersion, Promotion, PromotionRecord, VersionDetails
 from services.ab_router import store as experiments
 from services.ab_router.errors import ExperimentStoreError
 from services.ab_router.store import ExperimentStore, InMemoryExperimentStore
 from services.inference_service import store as models
+from services.inference_service.main import state_of
+from services.inference_service.settings import InferenceSettings
 from services.inference_service.store import InMemoryVersionStore, Listing, VersionStore
+from shared.clock import FixedClock
 from shared.errors import Conflict
 from tests.contract.databases import empty_database
 
@@ -88,6 +91,11 @@ async def version_store(request: pytest.FixtureRequest, tmp_path: Path) -> Async
         return
     async with models.open_sql_store(await empty_database(request.param, request, tmp_path)) as store:
         yield store
+
+
+def promotion(version: str, number: int = 1, model: str = "churn", **changes: object) -> PromotionRecord:
+    whole = PromotionRecord(version=version, model=model, number=number, at=1_700_000_000.25, replaced=OLD)
+    return replace(whole, **changes)
 
 
 def champions(versions: list[ModelVersion]) -> dict[str, list[str]]:
@@ -320,7 +328,7 @@ async def processes_of(url: str) -> list[int]:
 async def test_a_new_version_store_is_empty(version_store: VersionStore):
     assert await version_store.models() == Listing([])
     assert await version_store.versions("churn") == Listing([])
-    assert not await version_store.promote("churn", OLD)
+    assert await version_store.promotions("churn") == []
 
 
 async def test_a_version_is_read_as_it_was_added_and_the_first_of_a_model_is_its_champion(version_store: VersionStore):
@@ -368,31 +376,61 @@ async def test_of_first_versions_registered_at_the_same_time_one_becomes_champio
 async def test_a_promoted_version_is_the_only_champion_of_its_model(version_store: VersionStore):
     for version in (details(OLD), details(NEW), details(OLD, "other"), details(NEW, "other")):
         await version_store.add(version)
-    assert await version_store.promote("churn", NEW)
-    assert await version_store.promote("churn", NEW)
+    assert await version_store.promote(promotion(NEW))
     assert champions((await version_store.models()).versions) == {"churn": [NEW], "other": [OLD]}
 
 
-async def test_a_version_that_the_model_does_not_have_is_not_promoted(version_store: VersionStore):
-    await version_store.add(details(OLD))
-    await version_store.add(details(NEW, "other"))
-    assert not await version_store.promote("churn", NEW)
-    assert not await version_store.promote("unknown", OLD)
-    assert champions((await version_store.models()).versions) == {"churn": [OLD], "other": [NEW]}
+async def test_promotions_are_read_as_they_were_kept_oldest_first(version_store: VersionStore):
+    evidence = {"experiment": "churn-2", "verdict": 1, "evidence": "better", "changed_by": "ünï", "override": "why"}
+    records = [
+        promotion(NEW, reason="a reason", **evidence),
+        promotion(OLD, 2, replaced=NEW, rolls_back=1),
+        promotion(NEW, 1, "other"),
+    ]
+    for record in records:
+        assert await version_store.promote(record)
+    assert await version_store.promotions("churn") == records[:2]
+    assert await version_store.promotions("other") == records[2:]
 
 
-async def test_of_promotions_at_the_same_time_one_holds(version_store: VersionStore):
+async def test_of_promotions_at_the_same_time_one_is_kept_and_holds(version_store: VersionStore):
     for name in (OLD, NEW, NEWEST):
         await version_store.add(details(name))
-    assert all(await asyncio.gather(*(version_store.promote("churn", name) for name in (NEW, NEWEST) * 4)))
-    assert champions((await version_store.models()).versions)["churn"] in ([NEW], [NEWEST])
+    rivals = [promotion(name) for name in (NEW, NEWEST) * 4]
+    kept = await asyncio.gather(*map(version_store.promote, rivals))
+    assert sorted(kept) == [False] * 7 + [True]
+    winner = rivals[kept.index(True)]
+    assert await version_store.promotions("churn") == [winner]
+    assert champions((await version_store.models()).versions)["churn"] == [winner.version]
+
+
+async def test_the_champion_has_a_name_even_if_its_row_can_not_be_read(database: str):
+    async with models.open_sql_store(database) as store:
+        assert await store.champion("churn") is None
+        await store.add(details(OLD))
+        await spoil(database, OLD, "{not json")
+        assert await store.champion("churn") == OLD
+
+
+async def test_promotions_by_two_processes_are_on_record_one_after_the_other(database: str, tmp_path: Path):
+    settings = InferenceSettings(data=tmp_path)
+    async with models.open_sql_store(database) as first, models.open_sql_store(database) as second:
+        for name in (OLD, NEW, NEWEST):
+            await first.add(details(name))
+        champions = [state_of(settings, store, FixedClock(1.0))["champions"] for store in (first, second)]
+        wanted = [Promotion(name) for name in (NEW, NEWEST, OLD, NEW)]
+        await asyncio.gather(*(each.promote("churn", change) for change in wanted for each in champions))
+        records = await first.promotions("churn")
+        assert [record.number for record in records] == list(range(1, len(records) + 1))
+        assert [record.replaced for record in records] == [OLD, *(record.version for record in records[:-1])]
+        assert await second.champion("churn") == records[-1].version
 
 
 async def test_whoever_reads_meanwhile_finds_one_champion_in_every_model(version_store: VersionStore):
     async def register(model: str) -> None:
         for name in (OLD, NEW):
             assert await version_store.add(details(name, model))
-            assert await version_store.promote(model, name)
+        assert await version_store.promote(promotion(NEW, model=model))
 
     async with asyncio.TaskGroup() as group:
         writing = [group.create_task(register(f"m-{number}")) for number in range(20)]
@@ -417,9 +455,11 @@ async def test_versions_and_champions_are_there_when_the_store_is_opened_again(d
     async with models.open_sql_store(database) as store:
         await store.add(details(OLD))
         await store.add(details(NEW))
-        await store.promote("churn", NEW)
+        await store.promote(promotion(NEW))
     async with models.open_sql_store(database) as store:
         assert (await store.models()).versions == [version(OLD), version(NEW, champion=True)]
+        assert await store.promotions("churn") == [promotion(NEW)]
+        assert not await store.promote(promotion(OLD))
 
 
 DEEP = '{"model": "churn", "manifest": ' + "[" * 400 + "]" * 400 + "}"

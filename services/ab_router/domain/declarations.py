@@ -54,6 +54,7 @@ def _range_faults(new: NewExperiment) -> list[FieldError]:
         ("alpha", not within(new.alpha, limits.ALPHAS), f"must be {span(limits.ALPHAS)}"),
         ("tuning_n", not within(new.tuning_n, limits.TUNING_ROWS), f"must be {span(limits.TUNING_ROWS)} rows"),
         ("coverage", not within(new.coverage, limits.SHARES), f"must be {span(limits.SHARES)}"),
+        ("seed", len(new.seed) > limits.SEED_CHARACTERS, f"is longer than {limits.SEED_CHARACTERS} characters"),
     ]
     return [FieldError(field, message) for field, is_wrong, message in checks if is_wrong]
 

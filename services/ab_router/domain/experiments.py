@@ -46,7 +46,7 @@ def draft(
     new = replace(new, variants=[_with_alias(variant) for variant in new.variants])
     _raise_for(declaration_faults(new, versions))
     declared = {field: getattr(new, field) for field in NewExperiment.__struct_fields__ if field != "revision"}
-    declared["seed"] = seed
+    declared["seed"] = new.seed or seed
     declared["champion"] = new.champion or new.variants[0].name
     if new.label_range is None and not any(variant.alias for variant in new.variants):
         declared["label_range"] = _trained_range([versions[variant.version] for variant in new.variants])

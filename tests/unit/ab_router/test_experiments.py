@@ -64,6 +64,11 @@ def test_a_draft_is_the_first_revision_and_assigns_in_no_epoch():
         assert getattr(revision, name) == getattr(asked, name)
 
 
+def test_the_seed_of_another_installation_is_kept():
+    assert draft(new(seed="there"), VERSIONS, seed="fresh", now=10.0).seed == "there"
+    assert refused_fields(new(seed="x" * 101)) == ["seed"]
+
+
 def test_the_first_variant_is_the_champion_unless_another_is_named():
     assert drafted().champion == "old"
     assert drafted(champion="new").champion == "new"

@@ -13,11 +13,21 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from contender import Client, ContenderError, Experiment, Refusal, RefusedError, UnreachableError
+from contender import Client, ContenderError, Experiment, ExperimentWarning, Refusal, RefusedError, UnreachableError
 from contender.contracts import feedback_service
 from contender.contracts.ab_router import Outputs, Prediction
-from contender.contracts.experiments import ExperimentRevision, Guardrail
+from contender.contracts.experiments import (
+    SHOW_HISTORY,
+    SHOW_READINESS,
+    Bandit,
+    Canary,
+    Evidence,
+    ExperimentRevision,
+    Guardrail,
+    Namespace,
+)
 from contender.contracts.feature_service import FeatureDescription, ViewDescription
+from contender.contracts.inference_service import LIST_PROMOTIONS
 from contender.contracts.problems import FieldError
 from contender.experiments import differences
 from contender.pinning import pinned_options, trained_digests, training_sources
@@ -145,9 +155,29 @@ def test_feedback_goes_to_the_feedback_service():
 @pytest.mark.parametrize("version", [SHA, None])
 def test_a_version_is_promoted_by_its_name_or_itself(version):
     services = Services(VERSION, PROMOTED) if version is None else Services(PROMOTED)
-    services.client.promote("churn", version or services.client.version("churn"))
+    promoted = services.client.promote("churn", version or services.client.version("churn"))
     assert services.calls[-1] == ("PUT", f"{INFERENCE}/v1/models/churn/aliases/champion")
     assert services.body == {"version": SHA}
+    assert (promoted.version, promoted.alias) == (SHA, "champion")
+
+
+def test_a_promotion_rests_on_a_verdict():
+    services = Services(PROMOTED)
+    verdict = Evidence(experiment="e", number=2, challenger="new", status="better", sentence="It is better.", at=1.0)
+    services.client.promote("churn", SHA, reason="decided", evidence=verdict, changed_by="ada")
+    rests_on = {"experiment": "e", "verdict": 2, "evidence": "It is better."}
+    assert services.body == {"version": SHA, "reason": "decided", "changed_by": "ada", **rests_on}
+
+
+def test_a_model_goes_back_to_its_champion_of_before_and_lists_its_promotions():
+    services = Services(PROMOTED, LIST_PROMOTIONS.answer_example)
+    assert services.client.rollback("churn", "complaints").version == SHA
+    assert services.body == {"reason": "complaints", "changed_by": ""}
+    assert [record.number for record in services.client.promotions("churn")] == [1]
+    assert services.calls == [
+        ("POST", f"{INFERENCE}/v1/models/churn/aliases/champion/rollback"),
+        ("GET", f"{INFERENCE}/v1/models/churn/promotions"),
+    ]
 
 
 NOTHING_RUNS: dict[str, Any] = {"experiments": []}
@@ -233,7 +263,7 @@ def declare(*known: dict, **options: Any) -> tuple[Services, Callable[[], Any]]:
     return services, lambda: services.client.experiment("churn", challenger="new", **{"share": 0.25, **options})
 
 
-@pytest.mark.parametrize("status", ["running", "draft"])
+@pytest.mark.parametrize("status", ["running", "paused", "decided", "draft"])
 def test_an_experiment_that_is_there_with_the_same_configuration_goes_on(status: str):
     others = [{**DECLARED, "name": "other", "model": "other"}, {**DECLARED, "name": "old", "status": "stopped"}]
     services, call = declare(*others, {**DECLARED, "status": status}, {**DECLARED, "metric": "brier", "name": "z"})
@@ -262,7 +292,11 @@ def test_an_experiment_that_is_there_with_the_same_configuration_goes_on(status:
         ({}, {"cycle_days": 0, "cycle_reason": "a test"}, "cycle_days is 7 there and 0 here; cycle_reason is"),
         ({}, {"guardrails": [{"metric": "auc", "margin": 0.01}]}, "guardrails is none there and auc by 0.01 here"),
         ({"guardrails": [{"metric": "brier"}]}, {}, "guardrails is brier by 0.0 there and none here"),
-        ({}, {"horizon": 3}, "the declaration can't be read: Object contains unknown field `horizon`"),
+        ({}, {"holdout": 0.1, "owner": "ada"}, "holdout is 0.0 there and 0.1 here; owner is empty there and ada here"),
+        ({}, {"forced": {"tester": "new"}}, "forced is none there and tester: new here"),
+        ({}, {"canary": Canary([0.5])}, "canary is None there and steps: [0.5], rows_per_step: 1000"),
+        ({}, {"namespace": Namespace("page", 0, 0.5)}, "namespace is None there and name: page, start: 0.0, end: 0.5"),
+        ({"targeting": [{"key": "plan", "equals": "pro"}]}, {}, "targeting is key: plan, equals: pro there and none"),
         ({"fallback_value": 0.5}, {}, "fallback_value is 0.5 there and None here"),
         ({"champion": "challenger"}, {}, "champion is challenger there and champion here"),
         (
@@ -273,13 +307,84 @@ def test_an_experiment_that_is_there_with_the_same_configuration_goes_on(status:
         ({"variants": [*DECLARED["variants"], {"name": "third", "version": SHA, "weight": 0.1}]}, {}, "variants is"),
     ],
 )
-def test_another_configuration_that_runs_is_named_with_what_differs_and_how_to_stop_it(changes, options, difference):
-    services, call = declare({**DECLARED, "status": "running", **changes}, **options)
-    with pytest.raises(ContenderError) as conflict:
+def test_the_experiment_of_a_name_that_runs_goes_on_and_says_what_differs(changes, options, difference):
+    services, call = declare({**DECLARED, "status": "running", **changes}, name="churn-1", **options)
+    with pytest.warns(ExperimentWarning, match="experiment churn-1 is running with another configuration") as warned:
+        experiment = call()
+    assert experiment.name == "churn-1"
+    assert difference in "; ".join(experiment.differences)
+    assert difference in str(warned[0].message)
+    assert {method for method, _ in services.calls} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({}, "has stopped: its results stay"), ({"share": 0.5}, "has stopped with")]
+)
+def test_the_experiment_of_a_name_that_has_stopped_is_shown_and_not_begun_again(options, words):
+    services, call = declare({**DECLARED, "status": "stopped"}, name="churn-1", **options)
+    with pytest.warns(ExperimentWarning, match=words):
+        assert call().name == "churn-1"
+    assert {method for method, _ in services.calls} == {"GET"}
+
+
+def test_beside_another_experiment_on_the_model_a_draft_is_created():
+    services, call = declare({**DECLARED, "status": "running"}, metric="brier")
+    assert call().name == REVISION["name"]
+    assert services.calls[-1] == ("POST", f"{ROUTER}/v1/experiments")
+
+
+@pytest.mark.parametrize("name", [None, "churn-1"])
+def test_a_declaration_that_can_not_be_read_is_refused(name):
+    _, call = declare({**DECLARED, "status": "running"}, name=name, horizon=3)
+    with pytest.raises(ContenderError, match="Object contains unknown field `horizon`"):
         call()
-    for part in ("experiment churn-1 runs on model churn", difference, "client.change('churn-1', 'stop')", "/stop"):
-        assert part in str(conflict.value)
-    assert "POST" not in [method for method, _ in services.calls]
+
+
+def test_the_name_of_an_experiment_on_another_model_is_taken():
+    services, call = declare({**DECLARED, "model": "other"}, name="churn-1")
+    with pytest.raises(ContenderError, match="experiment churn-1 is on model other, and a name is final"):
+        call()
+    assert {method for method, _ in services.calls} == {"GET"}
+
+
+def test_the_draft_of_a_name_is_revised_where_it_differs():
+    services, call = declare({**DECLARED, "revision": 3}, name="churn-1", metric="brier")
+    call()
+    assert services.calls[-1] == ("PUT", f"{ROUTER}/v1/experiments/churn-1")
+    assert (services.body["metric"], services.body["revision"]) == ("brier", 3)
+
+
+def test_an_experiment_that_only_scores_in_shadow_gives_its_challenger_no_units():
+    services, call = declare(shadow=True)
+    call()
+    assert [variant["weight"] for variant in services.body["variants"]] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("more", "hidden"),
+    [({"canary": Canary()}, {"coverage": 0.02}), ({"bandit": Bandit()}, {})],
+    ids=["canary", "bandit"],
+)
+def test_what_a_schedule_or_the_results_set_is_no_difference(more, hidden):
+    moved = [{**variant, "weight": 0.5} for variant in DECLARED["variants"]]
+    there = {**DECLARED, **msgspec.to_builtins(more), **hidden, "variants": moved, "status": "running"}
+    services, call = declare(there, **more)
+    assert call().differences == ()
+    assert {method for method, _ in services.calls} == {"GET"}
+
+
+def test_who_changed_an_experiment_and_why_is_no_difference():
+    changed = {**DECLARED, "revision": 7, "changed_by": "ada", "reason": "a longer window", "status": "running"}
+    services, call = declare(changed, changed_by="script", reason="again")
+    assert call().differences == ()
+    assert {method for method, _ in services.calls} == {"GET"}
+
+
+def test_the_champion_that_a_start_has_resolved_is_no_difference():
+    variants = [{**DECLARED["variants"][0], "alias": "champion"}, DECLARED["variants"][1]]
+    started = msgspec.convert({**DECLARED, "variants": variants}, ExperimentRevision)
+    declared = [{**DECLARED["variants"][0], "version": "champion"}, DECLARED["variants"][1]]
+    assert differences(started, {"name": "churn-1", "model": "churn", "variants": declared}) == []
 
 
 def test_what_the_router_fills_in_is_no_difference():
@@ -292,7 +397,7 @@ def test_what_the_router_fills_in_is_no_difference():
     ]
 
 
-def test_a_draft_is_gone_on_with_only_under_its_own_name_and_configuration():
+def test_without_its_name_a_draft_is_gone_on_with_only_in_its_own_configuration():
     services, call = declare(DECLARED, name="another")
     call()
     assert services.body["name"] == "another"
@@ -315,6 +420,54 @@ def test_an_experiment_is_started_stopped_and_told_of():
     assert (results.verdict.status, str(results)) == ("collecting", "No verdict yet.")
     assert results.split.counts == {"champion": 5000, "challenger": 5000}
     assert (results.arrival.p, results.health.late) == (0.8, 24)
+
+
+def test_an_experiment_is_changed_with_a_reason_and_shows_its_history():
+    history, readiness = SHOW_HISTORY.answer_example, SHOW_READINESS.answer_example
+    services = Services(*[REVISION] * 5, {**REVISION, "name": "e-2"}, history, readiness)
+    experiment = Experiment(services.client, "e")
+    experiment.start("agreed", override="tested").pause("an incident").ramp({"new": 0.3}, coverage=0.5)
+    experiment.stop("enough seen").promote(override="urgent")
+    assert experiment.restart(reason="again").name == "e-2"
+    assert experiment.history()[0].revision.name == "churn-2"
+    assert experiment.readiness().ready
+    bodies = [json.loads(request.content) for request in services.requests[:6]]
+    assert [(url.rpartition("/")[2], body) for (_, url), body in zip(services.calls, bodies, strict=False)] == [
+        ("start", {"reason": "agreed", "override": "tested"}),
+        ("pause", {"reason": "an incident"}),
+        ("ramp", {"weights": {"new": 0.3}, "coverage": 0.5}),
+        ("stop", {"reason": "enough seen"}),
+        ("promote", {"override": "urgent"}),
+        ("restart", {"reason": "again"}),
+    ]
+    assert [url.rpartition("/")[2] for _, url in services.calls[6:]] == ["history", "readiness"]
+
+
+def test_an_experiment_is_shown_as_it_stood_and_all_on_a_model_are_stopped():
+    services = Services(REVISION, REVISION, {"experiments": [REVISION]})
+    services.client.revision("e", 2)
+    services.client.revision("e", as_of=12.5)
+    stopped = services.client.stop_all("churn", "an incident")
+    assert services.calls == [
+        ("GET", f"{ROUTER}/v1/experiments/e?revision=2"),
+        ("GET", f"{ROUTER}/v1/experiments/e?as_of=12.5"),
+        ("POST", f"{ROUTER}/v1/models/churn/stop"),
+    ]
+    assert [revision.name for revision in stopped] == ["e"]
+
+
+@pytest.mark.parametrize(
+    ("action", "fields", "message"),
+    [
+        ("end", {}, "action is 'end'; expected start, pause, ramp, stop, restart, promote"),
+        ("stop", {"weights": {}}, "stop takes no weights; it takes reason, changed_by, revision, override"),
+    ],
+)
+def test_a_change_that_there_is_not_is_refused_before_it_is_sent(action, fields, message):
+    services = Services(REVISION)
+    with pytest.raises(ContenderError, match=message):
+        services.client.change("e", action, **fields)
+    assert services.requests == []
 
 
 @pytest.mark.parametrize(("status", "raises"), [("running", False), ("stopped", True), ("draft", True)])
