@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from prometheus_client import Counter, Histogram
 
 from contender.contracts.inference_service import ModelVersion
+from services.ab_router.clients import CallError
 from services.ab_router.rows import AssignedRow, RowResult, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
@@ -14,7 +16,7 @@ from shared.logs import logger
 from shared.microbatch import MicroBatcher
 
 _LOG = logger(__name__)
-_LEFT_ALONE = UnansweredRow("the model has failed several times in a row and is tried again shortly")
+_LEFT_ALONE = UnansweredRow("the model has failed just now and is tried again shortly")
 BATCH_ROWS = Histogram(
     "contender_batch_rows", "Rows in a micro-batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 )
@@ -46,11 +48,9 @@ class VersionQueue:
             return await self._ask(rows)
         results: list[RowResult] = []
         if permission == "try":
-            try:
-                results += await self._ask(rows[:1])
-            finally:
-                self._breaker.end_trial()
-            if not self._breaker.is_open and rows[1:]:
+            with suppress(CallError):  # it hangs: the trial goes on without its caller
+                results += await self._breaker.trial(lambda: self._ask(rows[:1]))
+            if results and not self._breaker.is_open and rows[1:]:
                 results += await self._ask(rows[1:])
         return results + [_LEFT_ALONE] * (len(rows) - len(results))
 

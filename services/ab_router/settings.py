@@ -57,7 +57,8 @@ class RouterSettings(Settings):
         3,
         ge=1,
         description="Failed calls in a row after which a version, or the service of its features, gets no calls for "
-        "a rest: one lost connection is not enough, and three timeouts make callers wait for nine seconds.",
+        "a rest: one lost connection is not enough. A call that takes its whole timeout is enough by itself, so that "
+        "the next ones need not wait as well.",
     )
     breaker_rest_s: float = Field(
         1.0, gt=0, description="Seconds without calls to a failing version, or for failing features, before one trial."

@@ -116,6 +116,7 @@ class FakeInference:
     registered: list[ModelVersion] = field(default_factory=lambda: [PLAIN, STREAMING, DELAY])
     down: bool = False
     failing: set[str] = field(default_factory=set)
+    failure: type[CallError] = CallError
     refusing: dict[str, set[float]] = field(default_factory=dict)
     fault: RowFault = FAULT
     whole: int = 0
@@ -146,7 +147,7 @@ class FakeInference:
         if not self.hanging or version in self.hanging:
             await self.answering.wait()
         if version in self.failing:
-            raise CallError(f"inference_service: {version} fails")
+            raise self.failure(f"inference_service: {version} fails")
         values = next(iter(inputs.values()))
         refused = [row for row, value in enumerate(values) if value in self.refusing.get(version, ())]
         if len(values) > self.row_limit:
