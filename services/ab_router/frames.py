@@ -80,6 +80,7 @@ def _block(rows: Sequence[ScoredRow]) -> PredictionBlock:
     first = rows[0]
     requests = [row.assigned.request for row in rows]
     probabilities = [row.label_probability for row in rows]
+    request_ids = [request.request_id for request in requests]
     block = PredictionBlock(
         model=first.assigned.model.name,
         version=first.version.version,
@@ -95,6 +96,7 @@ def _block(rows: Sequence[ScoredRow]) -> PredictionBlock:
         degraded=[row.degraded for row in rows],
         latency_ms=[row.latency_ms for row in rows],
         label_probability=[] if all(probability == 1 for probability in probabilities) else probabilities,
+        request_id=request_ids if any(request_ids) else [],
     )
     experiment, variant = first.assigned.experiment, first.assigned.variant
     if experiment is None or variant is None:

@@ -6,8 +6,9 @@ from typing import Any, TypedDict
 
 from fastapi import FastAPI
 
-from services.ab_router import api, errors, exploration, handlers, http_clients, scoring, shadows, store
+from services.ab_router import api, errors, exploration, handlers, http_clients, scoring, shadows, store, stored_answers
 from services.ab_router.catalog import Catalog
+from services.ab_router.deduplication import Deduplication
 from services.ab_router.settings import RouterSettings
 from shared import http
 from shared.background import run_every
@@ -28,6 +29,7 @@ class State(TypedDict):
     experiments: handlers.Experiments
     catalog: Catalog
     journal: Journal
+    deduplication: Deduplication
 
 
 Resources = Callable[[RouterSettings], AbstractAsyncContextManager[State]]
@@ -45,6 +47,9 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
             ServiceClient(settings.url("feature_service"), connections) as features_client,
             ServiceClient(settings.url("inference_service"), connections) as inference_client,
             store.open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as experiment_store,
+            stored_answers.open_redis_store(
+                settings.redis, settings.request_ids_timeout_s, is_cluster=settings.redis_cluster
+            ) as answer_store,
             publisher,
         ):
             features = http_clients.HttpFeatures(features_client, settings.feature_timeout_s, settings.body_limit_bytes)
@@ -67,9 +72,15 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                     clock=clock,
                     settings=settings,
                 )
-                async with predict, _kept_fresh(experiments, settings.refresh_s):
+                deduplication = Deduplication(answer_store, settings)
+                async with predict, deduplication, _kept_fresh(experiments, settings.refresh_s):
                     yield State(
-                        settings=settings, predict=predict, experiments=experiments, catalog=catalog, journal=journal
+                        settings=settings,
+                        predict=predict,
+                        experiments=experiments,
+                        catalog=catalog,
+                        journal=journal,
+                        deduplication=deduplication,
                     )
 
 

@@ -63,6 +63,15 @@ class RouterSettings(Settings):
     breaker_rest_s: float = Field(
         1.0, gt=0, description="Seconds without calls to a failing version, or for failing features, before one trial."
     )
+    request_ids_kept_s: float = Field(
+        86_400.0, gt=0, description="How long a call's answer is kept for calls with the same request_id: a day."
+    )
+    request_ids_timeout_s: float = Field(
+        0.25,
+        gt=0,
+        description="Longest a call with a request_id waits for Redis before it is answered without being kept; those "
+        "that follow do not wait.",
+    )
     refresh_s: float = Field(
         2.0, gt=0, description="Seconds between two readings of the registered versions, the views and the experiments."
     )

@@ -15,6 +15,7 @@ from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import CallError, QuestionRefusedError, ServedFeatures, ViewInputs
+from services.ab_router.deduplication import Deduplication
 from services.ab_router.domain.experiments import assign
 from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
@@ -24,6 +25,7 @@ from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
 from services.ab_router.store import InMemoryExperimentStore
+from services.ab_router.stored_answers import AnswerStoreError, InMemoryAnswerStore
 from shared.clock import FixedClock
 from shared.events import PredictionBlock, PredictionFrame
 from shared.ids import PredictionId
@@ -103,6 +105,26 @@ class FakeFeatures:
             reference: [30.0 if status == "PRESENT" else None for status in statuses[reference]] for reference in served
         }
         return ServedFeatures(values, statuses)
+
+
+class FakeAnswers(InMemoryAnswerStore):
+    """Fails as long as `failure` is set."""
+
+    failure: type[AnswerStoreError] | None = None
+    asked = 0
+
+    def _check(self) -> None:
+        self.asked += 1
+        if self.failure:
+            raise self.failure("away")
+
+    async def claim(self, key: bytes, marker: bytes, expires_s: float) -> bytes | None:
+        self._check()
+        return await super().claim(key, marker, expires_s)
+
+    async def replace(self, key: bytes, marker: bytes, entry: bytes, expires_s: float) -> bool:
+        self._check()
+        return await super().replace(key, marker, entry, expires_s)
 
 
 @dataclass
@@ -193,6 +215,7 @@ class Router:
     journal: Journal
     predict: Predict
     draw: Draw
+    answers: FakeAnswers = field(default_factory=FakeAnswers)
 
     def records(self) -> list[JournalRecord]:
         return [record for record, _ in self.journal.read(Position(0, 0), 10**8)]
@@ -299,6 +322,7 @@ async def _client_of(router: Router) -> AsyncIterator[httpx.AsyncClient]:
             experiments=router.experiments,
             catalog=router.catalog,
             journal=router.journal,
+            deduplication=Deduplication(router.answers, router.settings),
         )
 
     async with client_for(create_app(router.settings, resources)) as client:
