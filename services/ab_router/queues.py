@@ -36,7 +36,7 @@ class VersionQueue:
             self._send,
             senders=settings.senders,
             batch_limit=settings.batch_limit,
-            queue_limit=settings.version_queue_limit,
+            queue_limit=settings.queue_limit,  # admission keeps the queues within their bounds
             weigh=lambda row: row.size_bytes,
             weight_limit=settings.body_limit_bytes,
         )
@@ -83,13 +83,18 @@ class VersionQueues:
         """Return when every row that waits has its result."""
         await asyncio.gather(*(queue.batcher.drain() for queue in self._queues.values()))
 
-    async def ask(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[RowResult]:
-        """One result per row, in order. The caller sets the deadline.
+    async def ask(
+        self, version: ModelVersion, rows: Sequence[AssignedRow], waiting_limit: int | None = None
+    ) -> list[RowResult]:
+        """One result per row, in order. The caller sets the deadline, and how many rows may wait.
 
         Raises:
             Overloaded: too many rows wait for the version, or too many versions are busy.
         """
-        return await self._queue(version).batcher.submit_all(rows)
+        batcher = self._queue(version).batcher
+        if waiting_limit is not None and batcher.waiting + len(rows) > waiting_limit:
+            raise Overloaded("too many rows wait for this version")
+        return await batcher.submit_all(rows)
 
     def _queue(self, version: ModelVersion) -> VersionQueue:
         name = (version.model, version.version)

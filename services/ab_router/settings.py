@@ -15,16 +15,22 @@ class RouterSettings(Settings):
     senders: int = Field(2, ge=1, le=16, description="Micro-batches in flight per model version: two measured best.")
     batch_limit: int = Field(1_024, ge=1, description="Most rows in one micro-batch.")
     queue_limit: int = Field(
-        32_768, ge=1, description="Rows under way before calls are refused: room for eight versions that hang."
+        32_768, ge=1, description="Rows under way before calls are refused: room for four models that hang."
     )
     queue_limit_bytes: int = Field(
         256 * 1024**2, ge=1024, description="Bytes of the rows under way before calls are refused: bounds the memory."
     )
+    model_queue_limit: int = Field(
+        8_192,
+        ge=1,
+        description="Rows of one model under way before its calls are refused, so that none takes the room of all: a "
+        "quarter of a second's work. A refusal comes before the rows are assigned, and does not depend on the version.",
+    )
     version_queue_limit: int = Field(
         4_096,
         ge=1,
-        description="Most rows that wait for one model version, so that none takes the room of all. Beyond it the "
-        "champion answers for a challenger, and calls for the champion are refused.",
+        description="Most rows that wait for one challenger. Beyond it the champion answers, which has room for as "
+        "many again.",
     )
     shadow_limit: int = Field(
         8_192,

@@ -9,6 +9,7 @@ from typing import Self
 from contender.contracts.ab_router import Outputs, Prediction, PredictionRow
 from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.inference_service import ModelVersion
+from services.ab_router.admission import Admission
 from services.ab_router.answering import Answering
 from services.ab_router.catalog import Catalog, Model
 from services.ab_router.domain.experiments import assign
@@ -16,7 +17,7 @@ from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.queues import VersionQueues
-from services.ab_router.requests import FAULTS_SHOWN, RowSchema, size_bytes
+from services.ab_router.requests import FAULTS_SHOWN, RowSchema
 from services.ab_router.rows import AssignedRow, LostRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
@@ -59,11 +60,10 @@ class Predict:
         self._clock = clock
         self._settings = settings
         self._queues = VersionQueues(scorer, settings)
-        self._answering = Answering(self._queues, settings.challenger_deadline_s)
+        self._answering = Answering(self._queues, settings.version_queue_limit, settings.challenger_deadline_s)
         self._writer = Writer(journal, clock, settings)
         self._schemas: dict[tuple[str, ...], tuple[int, RowSchema]] = {}
-        self._rows_under_way = 0
-        self._bytes_under_way = 0
+        self._admission = Admission(settings)
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,18 +99,13 @@ class Predict:
         results: list[Prediction | ServiceError | None] = [
             _refusal(faults) if (faults := schema.faults(row, now, clock)) else None for row in rows
         ]
-        assigned = [
-            _assigned(row, registered, experiment, now, arrived)
-            for row, refusal in zip(rows, results, strict=True)
-            if refusal is None
-        ]
-        size = sum(row.size_bytes for row in assigned)
-        self._admit(len(assigned), size)
-        try:
+        accepted = [row for row, refusal in zip(rows, results, strict=True) if refusal is None]
+        with self._admission.admit(registered.name, accepted) as sizes:
+            assigned = [
+                _assigned(row, registered, experiment, now, arrived, size=size)
+                for row, size in zip(accepted, sizes, strict=True)
+            ]
             answers = iter(await self._answered_in_time(assigned))
-        finally:
-            self._rows_under_way -= len(assigned)
-            self._bytes_under_way -= size
         return [next(answers) if refusal is None else refusal for refusal in results]
 
     async def _answered_in_time(self, rows: Sequence[AssignedRow]) -> list[Prediction | ServiceError]:
@@ -131,7 +126,7 @@ class Predict:
 
         Raises:
             ModelUnavailableError: nobody could answer one of them at the moment.
-            Overloaded: too many rows wait for a champion.
+            Overloaded: more models are busy than are served at once.
         """
         try:
             results = await self._answering.answer(rows)
@@ -157,18 +152,6 @@ class Predict:
         written = await self._writer.write(list(frame_rows.values()))
         ids = dict(zip(frame_rows, written, strict=True))
         return [ids.get(index) for index in range(len(rows))]
-
-    def _admit(self, rows: int, size: int) -> None:
-        """Count rows as under way. A refusal concerns the whole call, before any row is asked for, and skews no split.
-
-        Raises:
-            Overloaded: there is no room for them.
-        """
-        limits = self._settings
-        if self._rows_under_way + rows > limits.queue_limit or self._bytes_under_way + size > limits.queue_limit_bytes:
-            raise Overloaded("more calls wait than can be answered in time")
-        self._rows_under_way += rows
-        self._bytes_under_way += size
 
     def _running(self, model: Model) -> ExperimentRevision | None:
         """The experiment that runs on a model; None while the catalog has not read the versions it started with."""
@@ -220,11 +203,17 @@ def _candidates(model: Model, experiment: ExperimentRevision | None) -> dict[str
 
 
 def _assigned(
-    row: PredictionRow, model: Model, experiment: ExperimentRevision | None, now: float, arrived: float
+    row: PredictionRow,
+    model: Model,
+    experiment: ExperimentRevision | None,
+    now: float,
+    arrived: float,
+    *,
+    size: int,
 ) -> AssignedRow:
     variant = assign(experiment, row.unit) if experiment else None
     time = now if row.time is None else row.time
-    return AssignedRow(row, time, model, experiment, variant, arrived, size_bytes(row))
+    return AssignedRow(row, time, model, experiment, variant, arrived, size)
 
 
 def _settled(row: AssignedRow, result: RowResult, settings: RouterSettings) -> ScoredRow | RejectedRow:
