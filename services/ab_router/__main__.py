@@ -1,6 +1,7 @@
 """`python -m services.ab_router web`."""
 
 import sys
+from math import ceil
 
 from services.ab_router.main import create_app
 from services.ab_router.settings import RouterSettings
@@ -9,8 +10,8 @@ from shared.processes import run_role, run_web
 
 
 def web(settings: RouterSettings) -> None:
-    """Serve HTTP."""
-    run_web(create_app(settings), settings, "ab_router")
+    """Serve HTTP; at the end each call gets its deadline."""
+    run_web(create_app(settings), settings, "ab_router", finish_s=ceil(settings.deadline_s) + 1)
 
 
 if __name__ == "__main__":
