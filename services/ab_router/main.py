@@ -57,7 +57,14 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                 inference_client, settings.inference_timeout_s, settings.body_limit_bytes
             )
             path = folder / "catalog.json"
-            async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
+            async with Catalog(
+                inference,
+                features,
+                path,
+                settings.refresh_s,
+                settings.reread_s,
+                start_wait_s=settings.start_wait_s,
+            ) as catalog:
                 experiments = handlers.Experiments(experiment_store, journal, catalog, clock)
                 await experiments.refresh()
                 await experiments.republish()

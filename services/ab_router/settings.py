@@ -87,6 +87,12 @@ class RouterSettings(Settings):
         description="Least seconds between two readings for unknown models: calls for unknown names share a reading, "
         "so that many such calls cause few readings.",
     )
+    start_wait_s: float = Field(
+        2.0,
+        ge=0,
+        description="Longest that the start waits for the registered versions and the views; then the router serves "
+        "from its last copy, and reads on. A service that works answers in less.",
+    )
     unready_after_s: float = Field(
         5.0,
         gt=0,
