@@ -19,8 +19,8 @@ _EVERY_CALLER = ""
 """Callers have no names yet: they share their request ids."""
 
 _MOST_DIGITS = 9
-_MOST_SPARED_S = 0.002
-"""What is left of a deadline for the answer itself."""
+_MOST_SPARED_S = 0.01
+"""A tenth of a deadline, and at most this, is left for the way of the answer."""
 
 Answers = list[Prediction | ServiceError]
 
