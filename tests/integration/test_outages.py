@@ -250,3 +250,24 @@ def test_the_router_starts_whatever_else_is_down(well: Installation, stop, *, is
     assert times.values("degraded") == {is_inference_away}
     times = well.times(FED, calls=20)
     assert times.statuses == ({503} if is_inference_away else {200})
+
+
+def test_a_call_that_a_killed_router_was_answering_is_answered_when_its_marker_has_expired(well: Installation):
+    body = {"unit": "u", "inputs": {"distance": 1.0}, "request_id": "killed"}
+
+    def post() -> httpx.Response:
+        return well.http.post(f"/v1/models/{PLAIN}/predict", json=body, headers={"Deadline-Ms": "1000"})
+
+    well.inference.pause()
+    assert post().status_code == 503  # the call goes on without its caller
+    in_flight = post()
+    assert (in_flight.status_code, in_flight.headers["retry-after"]) == (409, "1")
+    well.router.kill()
+    well.inference.resume()
+    well.router.start()
+    well.router.wait_ready(DEADLINE_S)
+    assert post().status_code == 409
+    wait_for(lambda: post().status_code == 200)
+    answer, again = post(), post()
+    assert answer.headers["idempotency-replayed"] == "true"
+    assert answer.content == again.content
