@@ -1,7 +1,6 @@
 """`python -m services.ab_router web`."""
 
 import sys
-from math import ceil
 
 from services.ab_router.main import create_app
 from services.ab_router.settings import RouterSettings
@@ -11,7 +10,7 @@ from shared.processes import run_role, run_web
 
 def web(settings: RouterSettings) -> None:
     """Serve HTTP; at the end each call gets its deadline."""
-    run_web(create_app(settings), settings, "ab_router", finish_s=ceil(settings.deadline_s) + 1)
+    run_web(create_app(settings), settings, "ab_router", finish_s=settings.finish_s)
 
 
 if __name__ == "__main__":

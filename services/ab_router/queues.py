@@ -21,7 +21,9 @@ BATCH_ROWS = Histogram(
     "contender_batch_rows", "Rows in a micro-batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 )
 BREAKER_OPENED = Counter(
-    "contender_breaker_opened_total", "Times that a version's calls were suspended after repeated failures", ["model"]
+    "contender_breaker_opened_total",
+    "Times that a version's calls were suspended after a timeout or repeated failures",
+    ["model"],
 )
 
 
@@ -66,7 +68,7 @@ class VersionQueue:
         names = {"model": self._version.model, "version": self._version.version[:12]}
         if self._breaker.is_open:
             BREAKER_OPENED.labels(self._version.model).inc()
-            _LOG.warning("a version fails again and again, and is only tried now and then", **names)
+            _LOG.warning("a version does not answer, and is only tried now and then", **names)
         else:
             _LOG.info("a version answers again", **names)
 

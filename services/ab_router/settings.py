@@ -1,5 +1,7 @@
 """Settings of the router."""
 
+from math import ceil
+
 from pydantic import Field
 
 from contender.contracts import limits
@@ -102,3 +104,8 @@ class RouterSettings(Settings):
     database_timeout_s: float = Field(
         10.0, gt=0, description="Longest a query to the database of experiments may take."
     )
+
+    @property
+    def finish_s(self) -> int:
+        """Longest that calls in flight have at the end of the process: their deadline."""
+        return ceil(self.deadline_s) + 1
