@@ -18,7 +18,6 @@ from shared.errors import FieldError, InvalidField, Overloaded, ServiceError, sh
 _EVERY_CALLER = ""
 """Callers have no names yet: they share their request ids."""
 
-_MOST_DIGITS = 9
 _MOST_SPARED_S = 0.01
 """A tenth of a deadline, and at most this, is left for the way of the answer."""
 
@@ -107,8 +106,8 @@ def _undeduplicated(answers: Answers) -> Answers:
 
 
 def _seconds(deadline: str) -> float:
-    if not (deadline.isascii() and deadline.isdigit() and len(deadline) <= _MOST_DIGITS and int(deadline)):
-        raise InvalidField.at(
-            DEADLINE_HEADER, f"is {shortened(deadline)!r}, and not a whole number of milliseconds from 1 to 999999999"
-        )
+    is_number = deadline.isascii() and deadline.isdigit() and len(deadline) <= len(str(limits.DEADLINE_MS))
+    if not is_number or not int(deadline):
+        expected = f"a whole number of milliseconds from 1 to {limits.DEADLINE_MS}"
+        raise InvalidField.at(DEADLINE_HEADER, f"is {shortened(deadline)!r}, and not {expected}")
     return int(deadline) / 1000
