@@ -139,7 +139,7 @@ def _health(
     @routes.serve(health.READYZ)
     async def readyz(request: Request) -> health.Readiness | Response:
         state = request.scope["state"]
-        reasons = ["the process ends and takes no new connections soon"] if state.get(IS_DRAINING) else []
+        reasons = ["the process is about to end, and serves on for a moment"] if state.get(IS_DRAINING) else []
         reasons += await ready(state) if ready else []
         counters = progress() if progress else {}
         if reasons:

@@ -1,6 +1,5 @@
 """How many rows may be under way: a call for which there is no room is refused before any of its rows is assigned."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -19,7 +18,8 @@ class Admission:
 
     def __init__(self, settings: RouterSettings) -> None:
         self._settings = settings
-        self._rows: Counter[str] = Counter()
+        self._of_model: dict[str, int] = {}
+        self._rows = 0
         self._bytes = 0
 
     @contextmanager
@@ -29,21 +29,25 @@ class Admission:
         Raises:
             Overloaded: there is no room for them.
         """
-        limits = self._settings
+        limits, added = self._settings, len(rows)
         sizes = [size_bytes(row) for row in rows]
-        added = sum(sizes)
+        added_bytes = sum(sizes)
+        of_model = self._of_model.get(model, 0) + added
         if (
-            self._rows[model] + len(rows) > limits.model_queue_limit
-            or self._rows.total() + len(rows) > limits.queue_limit
-            or self._bytes + added > limits.queue_limit_bytes
+            of_model > limits.model_queue_limit
+            or self._rows + added > limits.queue_limit
+            or self._bytes + added_bytes > limits.queue_limit_bytes
         ):
             raise Overloaded("more calls wait than can be answered in time")
-        self._rows[model] += len(rows)
-        self._bytes += added
+        self._of_model[model] = of_model
+        self._rows += added
+        self._bytes += added_bytes
         try:
             yield sizes
         finally:
-            self._rows[model] -= len(rows)
-            self._bytes -= added
-            if not self._rows[model]:
-                del self._rows[model]
+            self._rows -= added
+            self._bytes -= added_bytes
+            if left := self._of_model[model] - added:
+                self._of_model[model] = left
+            else:
+                del self._of_model[model]

@@ -67,7 +67,7 @@ async def test_a_draining_process_is_not_ready_and_serves_on_over_connections_th
         for _ in range(2):  # over the kept connection, then over a new one
             answer = await client.get("/readyz")
             assert (answer.status_code, answer.headers["connection"]) == (503, "close")
-            assert "the process ends" in answer.json()["detail"]
+            assert "about to end" in answer.json()["detail"]
         answer = await client.get("/livez")
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert not serving.done()
