@@ -54,7 +54,7 @@ class Breaker:
         self._clock = clock
         self._failures = 0
         self._trial_at = 0.0
-        self._trial: asyncio.Future[Any] | None = None
+        self._trials: set[asyncio.Future[Any]] = set()
         self._has_trial = False
 
     @property
@@ -85,8 +85,8 @@ class Breaker:
             Exception: what `ask` raises; a failure where it takes longer than a caller waits.
         """
         trial = asyncio.ensure_future(ask())
+        self._trials.add(trial)  # asyncio itself keeps no task alive
         trial.add_done_callback(self._end_trial)
-        self._trial = trial  # asyncio itself keeps no task alive
         done, _ = await asyncio.wait({trial}, timeout=TRIAL_WAIT_S)
         if not done:
             raise self._faults.failure(f"{self._faults.target} does not answer its trial at once")
@@ -129,6 +129,7 @@ class Breaker:
     def _end_trial(self, trial: "asyncio.Future[Any]") -> None:
         """Another trial may follow, whatever the outcome of this one."""
         self._has_trial = False
+        self._trials.discard(trial)
         if not trial.cancelled():
             trial.exception()  # whoever waited has it, and nobody else needs it
 
