@@ -25,6 +25,9 @@ _FOR_PAGES = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no
 ANSWER_HEADERS = [*_FOR_PAGES, (_POLICY, b"default-src 'none'; frame-ancestors 'none'")]
 """On every answer; a page brings a policy of its own."""
 
+IS_DRAINING = "is_draining"
+"""In the state of requests to a process that is about to end."""
+
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITE = frozenset({b"same-origin", b"none"})
 _KNOWN_HOSTS = 256
@@ -74,12 +77,17 @@ class Admission:
 
 
 class Guard:
-    """An application behind its admission."""
+    """An application behind its admission.
+
+    While `is_draining`, the application is not ready, and its answers end their connections, so that callers open
+    the next ones elsewhere.
+    """
 
     def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
         self._admission = admission
         self._serves = lru_cache(_KNOWN_HOSTS)(admission.serves)
+        self.is_draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it before its body is read."""
@@ -87,10 +95,15 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        if self.is_draining:
+            scope.setdefault("state", {})[IS_DRAINING] = True
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message.get("headers", ())
                 message["headers"] = [*headers, *(_FOR_PAGES if _POLICY in dict(headers) else ANSWER_HEADERS)]
+                if self.is_draining:
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         refusal = self._refusal(scope)

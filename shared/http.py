@@ -18,6 +18,7 @@ from contender.contracts.problems import UNAVAILABLE, ProblemType, details
 from contender.contracts.release import release
 from shared.docs_page import docs_page
 from shared.errors import NotFound, ProblemTable, ServiceError, shortened
+from shared.guard import IS_DRAINING
 from shared.logs import logger
 from shared.openapi import Gate, openapi_document
 from shared.pages import mount_assets
@@ -138,7 +139,8 @@ def _health(
     @routes.serve(health.READYZ)
     async def readyz(request: Request) -> health.Readiness | Response:
         state = request.scope["state"]
-        reasons = await ready(state) if ready else []
+        reasons = ["the process is about to end, and serves on for a moment"] if state.get(IS_DRAINING) else []
+        reasons += await ready(state) if ready else []
         counters = progress() if progress else {}
         if reasons:
             problem = details(UNAVAILABLE, "; ".join(reasons))

@@ -7,7 +7,6 @@ here, since there are no redirects, cookies, proxies or compression between our 
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Self, cast
@@ -15,8 +14,14 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from shared.breaker import RetryBudget
+
 KEEP_S = 5.0
 """Seconds after which an idle connection is not used again: servers end theirs after 30."""
+
+_RETRY_SHARE = 0.1
+_RETRY_RESERVE = 20
+"""Requests sent again on another connection: a server that restarts ends about as many kept connections at once."""
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -61,6 +66,7 @@ class ServiceClient:
         self._free = asyncio.Semaphore(connections)
         self._idle: list[tuple[_Connection, float]] = []
         self._clock = clock
+        self._retries = RetryBudget(self._host, _RETRY_SHARE, _RETRY_RESERVE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,7 +81,7 @@ class ServiceClient:
     ) -> Answer:
         """Send a request that may be sent twice, and return its answer; the caller sets the deadline.
 
-        A kept connection that the server ends just now is replaced by a new one.
+        A kept connection that the server ends just now is replaced by another one, within a budget of such retries.
 
         Raises:
             ServiceConnectionError: there is no answer.
@@ -83,14 +89,18 @@ class ServiceClient:
         lines = [f"{method} {self._prefix}{path} HTTP/1.1", f"host: {self._host}", f"content-length: {len(content)}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         request = "\r\n".join([*lines, "", ""]).encode("latin-1") + content
+        self._retries.note()
         async with self._free:
             while self._idle:
                 kept, since = self._idle.pop()
-                if self._clock() - since >= KEEP_S:
+                if not kept.is_open or self._clock() - since >= KEEP_S:
                     kept.close()
                     continue
-                with suppress(_UnusedConnectionError):
+                try:
                     return await self._asked(kept, request)
+                except _UnusedConnectionError:
+                    if not self._retries.take():
+                        raise
             return await self._asked(await self._connected(), request)
 
     async def _asked(self, connection: "_Connection", request: bytes) -> Answer:

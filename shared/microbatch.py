@@ -72,6 +72,11 @@ class MicroBatcher(Generic[ItemT, ResultT]):
         """Whether nothing waits and nothing is in flight."""
         return not self._running
 
+    @property
+    def waiting(self) -> int:
+        """How many items wait for a batch."""
+        return self._waiting_items
+
     async def drain(self) -> None:
         """Return when everything submitted so far is answered."""
         while self._tasks:

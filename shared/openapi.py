@@ -111,7 +111,11 @@ def _operation(operation: Operation[Any], before: Sequence[ProblemType], by_type
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [operation.tag],
-        "parameters": [*_path_parameters(operation), *_query_parameters(operation)],
+        "parameters": [
+            *_path_parameters(operation),
+            *_query_parameters(operation),
+            *_header_parameters(operation),
+        ],
         "responses": _responses(operation, before, by_type),
     }
     if operation.body is not None:
@@ -145,10 +149,22 @@ def _query_parameters(operation: Operation[Any]) -> list[Schema]:
     ]
 
 
+def _header_parameters(operation: Operation[Any]) -> list[Schema]:
+    return [
+        {"name": name, "in": "header", "required": False, "schema": schema}
+        for name, schema in operation.request_headers.items()
+    ]
+
+
 def _responses(operation: Operation[Any], before: Sequence[ProblemType], by_type: dict[Any, Schema]) -> Schema:
     content = {} if operation.answer is bytes else _content(by_type[operation.answer], operation.answer_example)
     answer = {operation.answer_media_type: content}
     responses: Schema = {str(operation.status): {"description": operation.summary, "content": answer}}
+    if operation.answer_headers:
+        responses[str(operation.status)]["headers"] = {
+            name: {"description": meaning, "schema": {"type": "string"}}
+            for name, meaning in operation.answer_headers.items()
+        }
     for status, meaning in operation.other_statuses.items():
         has_content = status != HTTPStatus.NOT_MODIFIED
         responses[str(status)] = {"description": meaning, **({"content": answer} if has_content else {})}

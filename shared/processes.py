@@ -7,30 +7,38 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
 from shared.connections import ConnectionLimits, bounded_config
+from shared.draining import DrainingServer
 from shared.guard import Admission, Guard
 from shared.settings import ServiceName, Settings
 
-_DRAIN_S = 5
+FINISH_S = 5
 _CHILD_STOP_S = 15  # longer than a web process or a worker takes to stop
 
 
-def run_web(app: FastAPI, settings: Settings, service: ServiceName) -> None:
-    """Serve until SIGTERM, then finish what is in flight and exit with 0."""
+def run_web(app: FastAPI, settings: Settings, service: ServiceName, finish_s: int = FINISH_S) -> None:
+    """Serve until SIGTERM, drain, finish what is in flight, and exit with 0.
+
+    Args:
+        app: the application.
+        settings: its address, its limits, and how long it drains.
+        service: which port it has.
+        finish_s: longest wait for what is in flight once it listens no more.
+    """
     # uvicorn raises the signal again once it has shut down; without this the process would die of it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    guard = Guard(app, Admission.of(settings))
     config = bounded_config(
-        Guard(app, Admission.of(settings)),
+        guard,
         ConnectionLimits.of(settings),
         host=settings.host,
         port=settings.port(service),
-        timeout_graceful_shutdown=_DRAIN_S,
+        timeout_graceful_shutdown=finish_s,
     )
-    server = uvicorn.Server(config)
+    server = DrainingServer(config, guard, settings.drain_s)
     with suppress(KeyboardInterrupt):
         server.run()
     if not server.started:

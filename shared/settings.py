@@ -97,6 +97,13 @@ class Settings(BaseSettings):
     body_slowest_bytes_per_s: int = Field(
         16 * 1024, ge=1, description="Slowest rate of a body: each byte that comes extends the time by its share."
     )
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="Seconds from SIGTERM for which a web process that is no longer ready serves on: longer than a "
+        "load balancer takes to notice. 0, for a process without one, stops at once.",
+    )
     idle_timeout_s: float = Field(
         30.0,
         gt=0,

@@ -70,15 +70,9 @@ def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyC
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A database's SQLAlchemy URL; whoever uses it drops the tables of those before."""
-    installed = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True
-    )
-    initdb = shutil.which("initdb", path=os.pathsep.join([os.environ["PATH"], *map(str, installed)]))
-    if initdb is None:
-        pytest.skip("PostgreSQL's server is not installed: apt-get install postgresql")
     # Not below pytest's own folder, which only its user may enter.
     folder = Path(tempfile.mkdtemp(prefix="contender-postgres-", dir="/tmp"))
-    server = Postgres(folder, free_ports(1)[0], Path(initdb).resolve().parent)
+    server = Postgres(folder, free_ports(1)[0])
     try:
         server.start()
         server.wait_ready(START_DEADLINE_S)
@@ -89,13 +83,19 @@ def postgres() -> Iterator[str]:
 
 
 class Postgres(ManagedProcess):
-    """A PostgreSQL server of the programs in `programs`, with its data in `folder`."""
+    """A PostgreSQL server with its data in `folder`; its test is skipped where the server is not installed."""
 
-    def __init__(self, folder: Path, port: int, programs: Path) -> None:
+    def __init__(self, folder: Path, port: int) -> None:
+        installed = sorted(
+            Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True
+        )
+        initdb = shutil.which("initdb", path=os.pathsep.join([os.environ["PATH"], *map(str, installed)]))
+        if initdb is None:
+            pytest.skip("PostgreSQL's server is not installed: apt-get install postgresql")
         self.folder = folder
-        self.programs = programs
+        self.programs = Path(initdb).resolve().parent
         options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "lock_timeout=10s"]
-        command = [programs / "postgres", "-D", folder / "data", "-p", str(port)]
+        command = [self.programs / "postgres", "-D", folder / "data", "-p", str(port)]
         command += [part for option in options for part in ("-c", option)]
         super().__init__("postgres", [*self._unprivileged(), *command], port=port, log=folder / "postgres.log")
 
@@ -107,13 +107,14 @@ class Postgres(ManagedProcess):
         if user := self._user():
             shutil.chown(self.folder, user)
         arguments = ["-D", self.folder / "data", "-U", "contender", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
-        subprocess.run(
-            [*self._unprivileged(), self.programs / "initdb", *arguments],
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            timeout=START_DEADLINE_S,
-            check=True,
-        )
+        if not (self.folder / "data").exists():
+            subprocess.run(
+                [*self._unprivileged(), self.programs / "initdb", *arguments],
+                cwd=self.folder,
+                stdout=subprocess.DEVNULL,
+                timeout=START_DEADLINE_S,
+                check=True,
+            )
         super().start()
 
     def is_ready(self) -> bool:

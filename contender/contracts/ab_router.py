@@ -41,6 +41,16 @@ REPLAYED_HEADER = "Idempotency-Replayed"
 DEADLINE_HEADER = "Deadline-Ms"
 """How long the caller waits for its answer, in milliseconds."""
 
+_REQUEST_HEADERS = {
+    DEADLINE_HEADER: {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": limits.DEADLINE_MS,
+        "description": "How long the caller waits for its answer, in milliseconds.",
+    }
+}
+_ANSWER_HEADERS = {REPLAYED_HEADER: "`true` where an earlier call with the same request_id got this answer."}
+
 _Unit = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.TEXT_CHARACTERS})]
 _RequestId = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": limits.REQUEST_ID_CHARACTERS})]
 _FEW = msgspec.Meta(extra_json_schema={"maxProperties": limits.KEYS})
@@ -167,6 +177,8 @@ PREDICT = Operation(
     Prediction,
     body=PredictionRow,
     problems=_PREDICTION_PROBLEMS,
+    request_headers=_REQUEST_HEADERS,
+    answer_headers=_ANSWER_HEADERS,
     tag="predictions",
     body_example=_ROW,
     answer_example=_PREDICTION,
@@ -179,6 +191,8 @@ PREDICT_BATCH = Operation(
     Predictions,
     body=PredictionRows,
     problems=_PREDICTION_PROBLEMS,
+    request_headers=_REQUEST_HEADERS,
+    answer_headers=_ANSWER_HEADERS,
     tag="predictions",
     body_example={"rows": [_ROW]},
     answer_example={"predictions": [_PREDICTION]},

@@ -27,6 +27,8 @@ class Operation(Generic[AnswerT]):
         body: the type of the body's JSON; None where the call has none.
         body_optional: whether the body may be left out, which then has its defaults.
         query: a struct of the query's parameters; None where the call has none.
+        request_headers: headers of its own that the call reads, each with its JSON schema.
+        answer_headers: headers of its own that a successful answer may have, each with its meaning.
         status: the status of a successful answer; `other_statuses` has further ones with their meaning.
         problems: the problems of this call beyond those that any call may have.
         tag: the heading in the document.
@@ -44,6 +46,8 @@ class Operation(Generic[AnswerT]):
     body: Any = None
     query: type[msgspec.Struct] | None = None
     body_optional: bool = False
+    request_headers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answer_headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
     other_statuses: dict[int, str] = field(default_factory=dict)
     problems: tuple[ProblemType, ...] = ()

@@ -21,18 +21,20 @@ class Answering:
 
     Args:
         queues: one for each version.
+        challenger_queue_limit: most rows that wait for a challenger; beyond it its champion is asked at once.
         challenger_deadline_s: longest that rows wait for a challenger before its champion is asked.
     """
 
-    def __init__(self, queues: VersionQueues, challenger_deadline_s: float) -> None:
+    def __init__(self, queues: VersionQueues, challenger_queue_limit: int, challenger_deadline_s: float) -> None:
         self._queues = queues
+        self._challenger_queue_limit = challenger_queue_limit
         self._challenger_deadline_s = challenger_deadline_s
 
     async def answer(self, rows: Sequence[AssignedRow]) -> list[RowResult]:
         """One result per row, in order; rows of different versions wait side by side. The caller sets the deadline.
 
         Raises:
-            Overloaded: too many rows wait for a champion.
+            Overloaded: more models are busy than are served at once.
         """
         groups: dict[tuple[str, str], list[int]] = {}
         for index, row in enumerate(rows):
@@ -75,7 +77,7 @@ class Answering:
     async def _ask_challenger(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[RowResult]:
         try:
             async with asyncio.timeout(self._challenger_deadline_s):
-                return await self._queues.ask(version, rows)
+                return await self._queues.ask(version, rows, self._challenger_queue_limit)
         except (TimeoutError, Overloaded):
             return [_CHALLENGER_LATE] * len(rows)
 

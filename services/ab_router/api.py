@@ -8,7 +8,8 @@ from contender.contracts import experiments
 from contender.contracts.ab_router import Prediction
 from contender.contracts.experiments import ExperimentRevision
 from services.ab_router.errors import PROBLEMS
-from services.ab_router.handlers import Experiments, Predict, all_refused
+from services.ab_router.handlers import Experiments, all_refused
+from services.ab_router.prediction_calls import Answers, PredictionCall, answer_call, identified_rows
 from shared.errors import ProblemTable, ServiceError
 from shared.routes import Routes
 
@@ -17,21 +18,13 @@ _TABLE = ProblemTable(PROBLEMS)
 
 
 @routes.serve(contract.PREDICT)
-async def predict(request: Request, model: str, body: contract.PredictionRow) -> Prediction:
-    handler: Predict = request.state.predict
-    (answer,) = await handler.rows(model, [body])
-    if isinstance(answer, ServiceError):
-        raise answer
-    return answer
+async def predict(request: Request, model: str, body: contract.PredictionRow) -> object:
+    return await answer_call(request, PredictionCall(model, [body], body, _single))
 
 
 @routes.serve(contract.PREDICT_BATCH)
-async def predict_batch(request: Request, model: str, body: contract.PredictionRows) -> contract.Predictions:
-    handler: Predict = request.state.predict
-    answers = await handler.rows(model, body.rows)
-    if refusal := all_refused(answers):
-        raise refusal
-    return contract.Predictions([msgspec.Raw(msgspec.json.encode(_row(answer))) for answer in answers])
+async def predict_batch(request: Request, model: str, body: contract.PredictionRows) -> object:
+    return await answer_call(request, PredictionCall(model, identified_rows(body), body, _batch))
 
 
 @routes.serve(experiments.CREATE_EXPERIMENT)
@@ -99,6 +92,19 @@ async def stop_experiments(
     request: Request, body: experiments.ExperimentChange, model: str
 ) -> experiments.StoppedExperiments:
     return experiments.StoppedExperiments(await _experiments(request).stop_all(model, body))
+
+
+def _single(answers: Answers) -> Prediction:
+    (answer,) = answers
+    if isinstance(answer, ServiceError):
+        raise answer
+    return answer
+
+
+def _batch(answers: Answers) -> contract.Predictions:
+    if refusal := all_refused(answers):
+        raise refusal
+    return contract.Predictions([msgspec.Raw(msgspec.json.encode(_row(answer))) for answer in answers])
 
 
 def _row(answer: Prediction | ServiceError) -> Prediction | contract.RefusedRow:

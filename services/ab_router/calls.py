@@ -11,7 +11,7 @@ from prometheus_client import Counter
 
 from contender.contracts.operation import JSON, Operation
 from contender.contracts.problems import read_problem
-from services.ab_router.clients import CallError, QuestionRefusedError
+from services.ab_router.clients import CallError, CallTimeoutError, QuestionRefusedError
 from shared.http_client import Answer, ServiceClient
 from shared.logs import logger
 
@@ -113,7 +113,8 @@ class Caller:
     def _failure(self, url: str, error: Exception) -> CallError:
         CALL_FAILURES.labels(self._service).inc()
         self._is_silent = True
-        failure = CallError(f"{self._service}: {type(error).__name__} {error}".strip())
+        kind = CallTimeoutError if isinstance(error, TimeoutError) else CallError
+        failure = kind(f"{self._service}: {type(error).__name__} {error}".strip())
         if url not in self._failing and len(self._failing) < _FAILING_LIMIT:
             self._failing.add(url)
             _LOG.warning("calls fail", service=self._service, path=url, error=str(failure))

@@ -5,7 +5,7 @@ Predictions read them in memory, so they go on while the inference service resta
 
 import asyncio
 from collections.abc import Collection, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -49,15 +49,24 @@ class Catalog:
         path: file for the last good copy.
         refresh_s: how often both are read again.
         reread_s: least seconds between two readings.
+        start_wait_s: longest wait for the first readings; then the last good copy is used.
     """
 
     def __init__(
-        self, inference: Inference, features: Features, path: Path, refresh_s: float, reread_s: float = 0.0
+        self,
+        inference: Inference,
+        features: Features,
+        path: Path,
+        refresh_s: float,
+        reread_s: float = 0.0,
+        *,
+        start_wait_s: float = 2.0,
     ) -> None:
         self._inference = inference
         self._features = features
         self._path = path
         self._refresh_s = refresh_s
+        self._start_wait_s = start_wait_s
         self._versions = SharedReading(self._read_versions, reread_s)
         self._views = SharedReading(self._read_views, reread_s)
         self._models: dict[str, Model] = {}
@@ -75,7 +84,9 @@ class Catalog:
             pass
         except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
             _LOG.warning("the catalog's file can't be read and will be written again", error=str(error))
-        await self.refresh()
+        with suppress(TimeoutError):  # the readings go on beside the copy
+            async with asyncio.timeout(self._start_wait_s):
+                await self.refresh()
         for reading in (self._versions, self._views):
             self._open.push_async_callback(reading.close)
             await self._open.enter_async_context(run_every(reading.fresh, self._refresh_s, first_s=self._refresh_s))

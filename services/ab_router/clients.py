@@ -9,10 +9,15 @@ import msgspec
 from contender.contracts.inference_service import ModelVersion, Promotion, ScoredRows
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
+from shared.breaker import Faults
 
 
 class CallError(RuntimeError):
     """The other service does not answer at the moment. Its text, with internal addresses, is for the log."""
+
+
+class CallTimeoutError(CallError):
+    """The other service has not answered within the timeout of the call."""
 
 
 class QuestionRefusedError(CallError):
@@ -27,6 +32,10 @@ class QuestionRefusedError(CallError):
         super().__init__(detail)
         self.status = status
         self.errors = errors
+
+
+FAULTS = Faults("the service", CallError, CallTimeoutError, (QuestionRefusedError,))
+"""How calls to other services end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,15 @@ ServiceError
 ├── NotDecidedError          no verdict names the version as better
 ├── UnreadableEvaluationError, TargetingKeyMissingError, InvalidContextError
 ├── ModelUnavailableError    the champion can't answer
-└── ExperimentStoreError     the database of experiments does not answer
+├── ExperimentStoreError     the database of experiments does not answer
+├── RequestIdReusedError     an earlier call with the same request id had another body
+└── RequestInFlightError     a call with the same request id is being answered
 """
 
 from contender.contracts import ab_router as contract
 from contender.contracts import experiments, ofrep
 from contender.contracts.problems import ProblemType
-from shared.errors import Conflict, NotFound, ServiceError, Unavailable
+from shared.errors import Conflict, InvalidField, NotFound, ServiceError, Unavailable
 
 
 class UnknownModelError(NotFound):
@@ -82,6 +84,14 @@ class ExperimentStoreError(Unavailable):
     """The database of experiments does not answer."""
 
 
+class RequestIdReusedError(InvalidField):
+    """An earlier call with the same request id had another body."""
+
+
+class RequestInFlightError(Unavailable):
+    """A call with the same request id is being answered."""
+
+
 PROBLEMS: dict[type[ServiceError], ProblemType] = {
     UnknownModelError: contract.UNKNOWN_MODEL,
     UnknownExperimentError: experiments.UNKNOWN_EXPERIMENT,
@@ -98,5 +108,7 @@ PROBLEMS: dict[type[ServiceError], ProblemType] = {
     NotDecidedError: experiments.NOT_DECIDED,
     ModelUnavailableError: contract.MODEL_UNAVAILABLE,
     ExperimentStoreError: experiments.EXPERIMENTS_UNAVAILABLE,
+    RequestIdReusedError: contract.REQUEST_ID_REUSED,
+    RequestInFlightError: contract.REQUEST_IN_FLIGHT,
 }
 """The problem that callers get for each."""

@@ -85,6 +85,7 @@ def _block(rows: Sequence[ScoredRow]) -> PredictionBlock:
     first = rows[0]
     requests = [row.assigned.request for row in rows]
     probabilities = [row.label_probability for row in rows]
+    request_ids = [request.request_id for request in requests]
     block = PredictionBlock(
         model=first.assigned.model.name,
         version=first.version.version,
@@ -100,7 +101,7 @@ def _block(rows: Sequence[ScoredRow]) -> PredictionBlock:
         degraded=[row.degraded for row in rows],
         latency_ms=[row.latency_ms for row in rows],
         label_probability=[] if all(probability == 1 for probability in probabilities) else probabilities,
-        request_id=[request.request_id for request in requests] if any(each.request_id for each in requests) else [],
+        request_id=request_ids if any(request_ids) else [],
     )
     return _with_assignment(block, first.assigned.assignment, first.served_variant)
 

@@ -20,9 +20,11 @@ from services.ab_router import (
     scoring,
     shadows,
     store,
+    stored_answers,
     verdict_actions,
 )
 from services.ab_router.catalog import Catalog
+from services.ab_router.deduplication import Deduplication
 from services.ab_router.domain.assignment import stopped_lately
 from services.ab_router.settings import RouterSettings
 from services.ab_router.sticky import StickyUnits, open_sticky_units
@@ -52,6 +54,7 @@ class State(TypedDict):
     experiments: handlers.Experiments
     catalog: Catalog
     journal: Journal
+    deduplication: Deduplication
 
 
 Resources = Callable[[RouterSettings], AbstractAsyncContextManager[State]]
@@ -69,6 +72,9 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
             ServiceClient(settings.url("feature_service"), connections) as features_client,
             ServiceClient(settings.url("inference_service"), connections) as inference_client,
             store.open_sql_store(settings.database_url(SERVICE), settings.database_timeout_s) as experiment_store,
+            stored_answers.open_redis_store(
+                settings.redis, settings.request_ids_timeout_s, is_cluster=settings.redis_cluster
+            ) as answer_store,
             publisher,
             _first_assignments(settings) as sticky,
         ):
@@ -77,7 +83,14 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                 inference_client, settings.inference_timeout_s, settings.body_limit_bytes
             )
             path = folder / "catalog.json"
-            async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
+            async with Catalog(
+                inference,
+                features,
+                path,
+                settings.refresh_s,
+                settings.reread_s,
+                start_wait_s=settings.start_wait_s,
+            ) as catalog:
                 copy = folder / "experiments.json"
                 experiments = handlers.Experiments(experiment_store, journal, catalog, clock, path=copy)
                 await experiments.open()
@@ -94,9 +107,15 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                     settings=settings,
                 )
                 forgetting = _forgetting(sticky, experiments, clock)
-                async with predict, _kept_fresh(experiments, settings.refresh_s), forgetting:
+                deduplication = Deduplication(answer_store, settings)
+                async with predict, deduplication, _kept_fresh(experiments, settings.refresh_s), forgetting:
                     yield State(
-                        settings=settings, predict=predict, experiments=experiments, catalog=catalog, journal=journal
+                        settings=settings,
+                        predict=predict,
+                        experiments=experiments,
+                        catalog=catalog,
+                        journal=journal,
+                        deduplication=deduplication,
                     )
 
 
@@ -121,8 +140,8 @@ def create_app(settings: RouterSettings, resources: Resources = open_resources) 
 
 
 def serve_web(settings: RouterSettings) -> None:
-    """Serve predictions and experiments."""
-    processes.run_web(create_app(settings), settings, SERVICE)
+    """Serve predictions and experiments; at the end each call gets its deadline."""
+    processes.run_web(create_app(settings), settings, SERVICE, finish_s=settings.finish_s)
 
 
 def serve_worker(settings: RouterSettings) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from prometheus_client import Counter, Histogram
 
 from contender.contracts.inference_service import ModelVersion
+from services.ab_router.clients import CallError
 from services.ab_router.rows import AssignedRow, RowResult, UnansweredRow
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
@@ -14,12 +16,14 @@ from shared.logs import logger
 from shared.microbatch import MicroBatcher
 
 _LOG = logger(__name__)
-_LEFT_ALONE = UnansweredRow("the model has failed several times in a row and is tried again shortly")
+_LEFT_ALONE = UnansweredRow("the model has failed just now and is tried again shortly")
 BATCH_ROWS = Histogram(
     "contender_batch_rows", "Rows in a micro-batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 )
 BREAKER_OPENED = Counter(
-    "contender_breaker_opened_total", "Times that a version's calls were suspended after repeated failures", ["model"]
+    "contender_breaker_opened_total",
+    "Times that a version's calls were suspended after a timeout or repeated failures",
+    ["model"],
 )
 
 
@@ -34,7 +38,7 @@ class VersionQueue:
             self._send,
             senders=settings.senders,
             batch_limit=settings.batch_limit,
-            queue_limit=settings.version_queue_limit,
+            queue_limit=settings.queue_limit,  # admission keeps the queues within their bounds
             weigh=lambda row: row.size_bytes,
             weight_limit=settings.body_limit_bytes,
         )
@@ -46,11 +50,9 @@ class VersionQueue:
             return await self._ask(rows)
         results: list[RowResult] = []
         if permission == "try":
-            try:
-                results += await self._ask(rows[:1])
-            finally:
-                self._breaker.end_trial()
-            if not self._breaker.is_open and rows[1:]:
+            with suppress(CallError):  # it hangs: the trial goes on without its caller
+                results += await self._breaker.trial(lambda: self._ask(rows[:1]))
+            if results and not self._breaker.is_open and rows[1:]:
                 results += await self._ask(rows[1:])
         return results + [_LEFT_ALONE] * (len(rows) - len(results))
 
@@ -66,7 +68,7 @@ class VersionQueue:
         names = {"model": self._version.model, "version": self._version.version[:12]}
         if self._breaker.is_open:
             BREAKER_OPENED.labels(self._version.model).inc()
-            _LOG.warning("a version fails again and again, and is only tried now and then", **names)
+            _LOG.warning("a version does not answer, and is only tried now and then", **names)
         else:
             _LOG.info("a version answers again", **names)
 
@@ -83,13 +85,18 @@ class VersionQueues:
         """Return when every row that waits has its result."""
         await asyncio.gather(*(queue.batcher.drain() for queue in self._queues.values()))
 
-    async def ask(self, version: ModelVersion, rows: Sequence[AssignedRow]) -> list[RowResult]:
-        """One result per row, in order. The caller sets the deadline.
+    async def ask(
+        self, version: ModelVersion, rows: Sequence[AssignedRow], waiting_limit: int | None = None
+    ) -> list[RowResult]:
+        """One result per row, in order. The caller sets the deadline, and how many rows may wait.
 
         Raises:
             Overloaded: too many rows wait for the version, or too many versions are busy.
         """
-        return await self._queue(version).batcher.submit_all(rows)
+        batcher = self._queue(version).batcher
+        if waiting_limit is not None and batcher.waiting + len(rows) > waiting_limit:
+            raise Overloaded("too many rows wait for this version")
+        return await batcher.submit_all(rows)
 
     def _queue(self, version: ModelVersion) -> VersionQueue:
         name = (version.model, version.version)

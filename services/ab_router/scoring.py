@@ -6,15 +6,27 @@ from time import monotonic, perf_counter
 
 from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault, ScoredRows
 from contender.contracts.values import REQUEST, Scalar, Score
-from services.ab_router.breaker import Breaker
 from services.ab_router.catalog import Catalog
-from services.ab_router.clients import CallError, Features, Inference, QuestionRefusedError, ServedFeatures, ViewInputs
+from services.ab_router.clients import (
+    FAULTS,
+    CallError,
+    Features,
+    Inference,
+    QuestionRefusedError,
+    ServedFeatures,
+    ViewInputs,
+)
 from services.ab_router.isolation import ask_by_halves
 from services.ab_router.rows import AssignedRow, RejectedRow, RowFeatures, RowResult, ScoredRow, UnansweredRow
 from services.ab_router.settings import RouterSettings
+from shared.breaker import Breaker, RetryBudget
 from shared.errors import FieldError, shortened
 
 _INVALID = "INVALID"
+_HALVES_PER_ROW = 0.25
+_HALVES_RESERVED = 512
+"""Questions asked again in halves: a bad row among 1,024 takes 20 of them, and a flood of bad rows a quarter more calls
+than rows."""
 _MESSAGE_CHARACTERS = 300
 _MODEL_AWAY = UnansweredRow("the model can't answer at the moment")
 _FEATURES_AWAY = UnansweredRow("the model's features can't be read at the moment, and it has no defaults for them")
@@ -60,10 +72,12 @@ class Scorer:
         self._settings = settings
         self._clock = clock
         self._feature_breakers: dict[frozenset[str], Breaker] = {}
+        self._feature_halves = RetryBudget("feature_service halves", _HALVES_PER_ROW, _HALVES_RESERVED)
+        self._inference_halves = RetryBudget("inference_service halves", _HALVES_PER_ROW, _HALVES_RESERVED)
 
     def new_breaker(self) -> Breaker:
         """A closed breaker that opens and rests as the settings say."""
-        return Breaker(self._settings.breaker_failures, self._settings.breaker_rest_s, self._clock)
+        return Breaker(self._settings.breaker_failures, self._settings.breaker_rest_s, FAULTS, self._clock)
 
     async def score(self, version: ModelVersion, rows: Sequence[AssignedRow], breaker: Breaker) -> list[RowResult]:
         """One result per row, in order; the breaker learns whether the version answers."""
@@ -93,19 +107,11 @@ class Scorer:
         breaker = self._feature_breaker(references)
 
         async def ask(part: Sequence[AssignedRow]) -> list[RowFeatures]:
-            permission = breaker.permission()
-            if permission == "wait":
-                raise CallError("the features have failed several times in a row and are tried again shortly")
-            try:
-                with breaker.watch():
-                    served = await self._serve(part, references, inputs)
-            finally:
-                if permission == "try":
-                    breaker.end_trial()
+            served = await breaker.call(lambda: self._serve(part, references, inputs))
             is_whole = is_complete and len(served.values) == len(references)
             return _features_by_row(served, len(part), is_complete=is_whole)
 
-        served = await ask_by_halves(rows, ask, self._settings.deadline_s)
+        served = await ask_by_halves(rows, ask, self._settings.deadline_s, self._feature_halves)
         for row, features in zip(rows, served, strict=True):
             if isinstance(features, RowFeatures) and features.is_complete:
                 row.features = features
@@ -179,7 +185,7 @@ class Scorer:
                 scored = await self._inference.predict(version.model, version.version, inputs)
             return _answers_by_row(scored)
 
-        return await ask_by_halves(prepared, ask, self._settings.deadline_s)
+        return await ask_by_halves(prepared, ask, self._settings.deadline_s, self._inference_halves)
 
 
 def _features_by_row(served: ServedFeatures, rows: int, *, is_complete: bool) -> list[RowFeatures]:

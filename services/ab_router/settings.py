@@ -1,5 +1,7 @@
 """Settings of the router."""
 
+from math import ceil
+
 from pydantic import Field
 
 from contender.contracts import limits
@@ -15,16 +17,22 @@ class RouterSettings(Settings):
     senders: int = Field(2, ge=1, le=16, description="Micro-batches in flight per model version: two measured best.")
     batch_limit: int = Field(1_024, ge=1, description="Most rows in one micro-batch.")
     queue_limit: int = Field(
-        32_768, ge=1, description="Rows under way before calls are refused: room for eight versions that hang."
+        32_768, ge=1, description="Rows under way before calls are refused: room for four models that hang."
     )
     queue_limit_bytes: int = Field(
         256 * 1024**2, ge=1024, description="Bytes of the rows under way before calls are refused: bounds the memory."
     )
+    model_queue_limit: int = Field(
+        8_192,
+        ge=1,
+        description="Rows of one model under way before its calls are refused, so that none takes the room of all: a "
+        "quarter of a second's work. A refusal comes before the rows are assigned, and does not depend on the version.",
+    )
     version_queue_limit: int = Field(
         4_096,
         ge=1,
-        description="Most rows that wait for one model version, so that none takes the room of all. Beyond it the "
-        "champion answers for a challenger, and calls for the champion are refused.",
+        description="Most rows that wait for one challenger. Beyond it the champion answers, which has room for as "
+        "many again.",
     )
     shadow_limit: int = Field(
         8_192,
@@ -57,7 +65,8 @@ class RouterSettings(Settings):
         3,
         ge=1,
         description="Failed calls in a row after which a version, or the service of its features, gets no calls for "
-        "a rest: one lost connection is not enough, and three timeouts make callers wait for nine seconds.",
+        "a rest: one lost connection is not enough. A call that takes its whole timeout is enough by itself, so that "
+        "the next ones need not wait as well.",
     )
     breaker_rest_s: float = Field(
         1.0, gt=0, description="Seconds without calls to a failing version, or for failing features, before one trial."
@@ -85,6 +94,15 @@ class RouterSettings(Settings):
         description="Seconds that first assignments are kept after the last new unit: half a year is longer than "
         "experiments run. Those of a stopped experiment are deleted.",
     )
+    request_ids_kept_s: float = Field(
+        86_400.0, gt=0, description="How long a call's answer is kept for calls with the same request_id: a day."
+    )
+    request_ids_timeout_s: float = Field(
+        0.25,
+        gt=0,
+        description="Longest a call with a request_id waits for Redis before it is answered without being kept; those "
+        "that follow do not wait.",
+    )
     refresh_s: float = Field(
         2.0, gt=0, description="Seconds between two readings of the registered versions, the views and the experiments."
     )
@@ -93,6 +111,12 @@ class RouterSettings(Settings):
         ge=0,
         description="Least seconds between two readings for unknown models: calls for unknown names share a reading, "
         "so that many such calls cause few readings.",
+    )
+    start_wait_s: float = Field(
+        2.0,
+        ge=0,
+        description="Longest that the start waits for the registered versions and the views; then the router serves "
+        "from its last copy, and reads on. A service that works answers in less.",
     )
     unready_after_s: float = Field(
         5.0,
@@ -119,3 +143,8 @@ class RouterSettings(Settings):
         gt=0,
         description="Results that are older move no traffic: the feedback worker says every few seconds how far it is.",
     )
+
+    @property
+    def finish_s(self) -> int:
+        """Longest that calls in flight have at the end of the process: their deadline."""
+        return ceil(self.deadline_s) + 1

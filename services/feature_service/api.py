@@ -19,7 +19,7 @@ from services.feature_service.on_demand import Failures
 from services.feature_service.online import Question
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.status import StatusReader
-from services.feature_service.store import FeatureStore
+from services.feature_service.store import FeatureStore, RingReader
 from shared.clock import Clock
 from shared.errors import Conflict, TooLarge
 from shared.routes import Routes
@@ -33,6 +33,7 @@ class State(TypedDict):
     settings: FeatureSettings
     definitions: Definitions
     store: FeatureStore
+    reader: RingReader
     intake: Intake
     consistency: Consistency
     status: StatusReader
@@ -57,7 +58,7 @@ async def get_online_features(request: Request, body: contract.OnlineFeaturesQue
         settings.read_limit_bytes,
         request.state.failures,
     )
-    return feast.answer(body, selected, await question.answer(request.state.store))
+    return feast.answer(body, selected, await question.answer(request.state.reader))
 
 
 @routes.serve(contract.ADD_EVENTS)

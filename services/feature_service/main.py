@@ -7,6 +7,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from contender.features import Catalogue
 from services.feature_service import api, pages
@@ -22,6 +24,7 @@ from services.feature_service.ownership import PartitionOwnership
 from services.feature_service.settings import FeatureSettings
 from services.feature_service.status import StatusReader
 from services.feature_service.store import FeatureStore, Registry
+from services.feature_service.store.reading import BreakingReader
 from services.feature_service.store.redis import RedisClusterStore, RedisStore
 from services.feature_service.store.registry import open_sql_registry
 from services.feature_service.sweeping import Sweeper
@@ -74,6 +77,7 @@ def state_of(
         settings=settings,
         definitions=definitions,
         store=store,
+        reader=BreakingReader(store, settings.store_read_timeout_s),
         intake=Intake(definitions, journal, clock, settings.partitions, settings.future_s),
         failures=Failures(),
         consistency=Consistency(
@@ -93,7 +97,7 @@ def web_resources(settings: FeatureSettings) -> Resources:
         journal = await asyncio.to_thread(Journal.open, folder, limit_bytes=settings.journal_limit_bytes)
         try:
             async with (
-                aclosing(_store(settings, settings.store_timeout_s)) as store,
+                aclosing(_store(settings, settings.store_timeout_s, Retry(NoBackoff(), 1))) as store,
                 open_sql_registry(settings.database_url("feature_service")) as registry,
                 Publisher.from_settings(journal, settings),
             ):
@@ -189,10 +193,12 @@ def _definitions(settings: FeatureSettings, registry: Registry, store: FeatureSt
     return Definitions(settings.features, registry, store, settings.partitions, future_s=settings.future_s)
 
 
-def _store(settings: FeatureSettings, timeout_s: float) -> RedisStore:
+def _store(settings: FeatureSettings, timeout_s: float, retry: Retry | None = None) -> RedisStore:
     timeouts: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
     options: dict[str, Any] = {"seen_ttl_s": settings.seen_ttl_s, "replicas": settings.redis_replicas}
     if settings.redis_cluster:
         return RedisClusterStore(RedisCluster.from_url(settings.redis, **timeouts), **options)
+    if retry is not None:  # the client's own pauses for seconds between its tries, while a caller waits
+        timeouts["retry"] = retry
     client = Redis.from_url(settings.redis, socket_read_size=_READ_BYTES, **timeouts)
     return RedisStore(client, **options)

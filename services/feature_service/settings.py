@@ -31,6 +31,12 @@ class FeatureSettings(Settings):
         0, ge=0, description="Replicas of Redis that must have a write on disk, too, before its offset is committed."
     )
     store_timeout_s: float = Field(2.0, gt=0, description="Deadline of one call to Redis by the web process.")
+    store_read_timeout_s: float = Field(
+        1.0,
+        gt=0,
+        description="Longest that a question for online features waits for Redis; the next ones are refused at once. "
+        "Less than the router waits for features.",
+    )
     store_retry_budget_s: float = Field(
         60.0,
         gt=0,

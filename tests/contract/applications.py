@@ -18,6 +18,7 @@ from contender.contracts.inference_service import Manifest, ModelVersion, Promot
 from contender.contracts.operation import JSON
 from contender.features.catalogue import Catalogue
 from services.ab_router import main as ab_router
+from services.ab_router.deduplication import Deduplication
 from services.ab_router.settings import RouterSettings
 from services.feature_service import main as feature_service
 from services.feature_service.definitions import definitions_for_tests
@@ -108,6 +109,7 @@ async def open_router(folder: Path) -> AsyncIterator[FastAPI]:
                 experiments=parts.experiments,
                 catalog=parts.catalog,
                 journal=journal,
+                deduplication=Deduplication(parts.answers, settings),
             )
             yield ab_router.create_app(settings, _giving(state))
 

@@ -213,7 +213,8 @@ def test_the_healthcheck_asks_the_process_whether_it_is_ready(process: ServicePr
 
 @each_process
 def test_a_process_has_time_to_drain_before_it_is_killed(process: ServiceProcess, containers):
-    drain_s = processes._DRAIN_S + signature(Publisher).parameters["drain_s"].default
+    finish_s = RouterSettings().finish_s if process.service == "ab_router" else processes.FINISH_S
+    drain_s = finish_s + signature(Publisher).parameters["drain_s"].default
     assert seconds(containers[process.name]["stop_grace_period"]) >= 2 * max(drain_s, worker_process._STOP_S)
 
 

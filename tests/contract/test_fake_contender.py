@@ -95,3 +95,27 @@ async def test_units_get_the_same_variants(router, fake):
     for number in range(100):
         rows = [ROW | {"unit": f"user-{number}"}]
         assert await outcome(fake, "late", rows, single=True) == await outcome(router, "late", rows, single=True)
+
+
+async def test_a_request_id_is_kept_alike(router, fake):
+    for client in (router, fake):
+        first = await client.predict("late", **ROW, request_id="r-1")
+        assert await client.predict("late", **ROW, request_id="r-1") == first
+        with pytest.raises(RefusedError) as refusal:
+            await client.predict("late", **(ROW | {"unit": "other"}), request_id="r-1")
+        assert (refusal.value.status, refusal.value.slug) == (422, "request-id-reused")
+        with pytest.raises(RefusedError) as refusal:
+            await client.predict_batch("late", [ROW], request_id="r-1")
+        assert (refusal.value.status, refusal.value.slug) == (422, "request-id-reused")
+        with pytest.raises(RefusedError) as refusal:
+            await client.predict("late", **(ROW | {"inputs": {}}), request_id="r-2")
+        assert await client.predict("late", **ROW, request_id="r-2")
+        batch = await client.predict_batch("late", [ROW], request_id="r-3")
+        assert await client.predict_batch("late", [ROW], request_id="r-3") == batch
+
+
+async def test_a_request_id_that_is_too_long_or_in_a_row_is_refused_alike(router, fake):
+    long = ROW | {"request_id": "r" * 201}
+    assert await outcome(fake, "late", [long], single=True) == await outcome(router, "late", [long], single=True)
+    rows = [ROW | {"request_id": "r"}]
+    assert await outcome(fake, "late", rows, single=False) == await outcome(router, "late", rows, single=False)

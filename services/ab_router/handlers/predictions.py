@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Self
 
 from contender.contracts.ab_router import Outputs, Prediction, PredictionRow
+from services.ab_router.admission import Admission
 from services.ab_router.answering import Answering
 from services.ab_router.catalog import Catalog
 from services.ab_router.domain.assignment import Assignment, InForce, first_assignments
@@ -14,7 +15,7 @@ from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.queues import VersionQueues
-from services.ab_router.requests import FAULTS_SHOWN, size_bytes
+from services.ab_router.requests import FAULTS_SHOWN
 from services.ab_router.row_rules import RowRules, RulesByModel
 from services.ab_router.rows import AssignedRow, LostRow, RejectedRow, RowResult, ScoredRow, UnansweredRow
 from services.ab_router.scoring import Scorer
@@ -58,10 +59,9 @@ class Predict:
         self._clock = clock
         self._settings = settings
         self._queues = VersionQueues(scorer, settings)
-        self._answering = Answering(self._queues, settings.challenger_deadline_s)
+        self._answering = Answering(self._queues, settings.version_queue_limit, settings.challenger_deadline_s)
         self._writer = Writer(journal, clock, settings)
-        self._rows_under_way = 0
-        self._bytes_under_way = 0
+        self._admission = Admission(settings)
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,13 +93,8 @@ class Predict:
         rules, now = self._rules.of(await self._catalog.find(model)), self._clock.now()
         refusals = [_refusal(faults) if (faults := rules.faults(row, now)) else None for row in rows]
         accepted = [row for row, refusal in zip(rows, refusals, strict=True) if refusal is None]
-        sizes = [size_bytes(row) for row in accepted]
-        self._admit(len(accepted), sum(sizes))
-        try:
+        with self._admission.admit(model, accepted) as sizes:
             answers = iter(await self._answered_in_time(rules, accepted, sizes, now, arrived))
-        finally:
-            self._rows_under_way -= len(accepted)
-            self._bytes_under_way -= sum(sizes)
         return [next(answers) if refusal is None else refusal for refusal in refusals]
 
     async def assignment(self, model: str, row: PredictionRow) -> Assignment:
@@ -150,7 +145,7 @@ class Predict:
 
         Raises:
             ModelUnavailableError: nobody could answer one of them at the moment.
-            Overloaded: too many rows wait for a champion.
+            Overloaded: more models are busy than are served at once.
         """
         try:
             results = await self._answering.answer(rows)
@@ -176,18 +171,6 @@ class Predict:
         written = await self._writer.write(list(frame_rows.values()))
         ids = dict(zip(frame_rows, written, strict=True))
         return [ids.get(index) for index in range(len(rows))]
-
-    def _admit(self, rows: int, size: int) -> None:
-        """Count rows as under way. A refusal concerns the whole call, before any row is asked for, and skews no split.
-
-        Raises:
-            Overloaded: there is no room for them.
-        """
-        limits = self._settings
-        if self._rows_under_way + rows > limits.queue_limit or self._bytes_under_way + size > limits.queue_limit_bytes:
-            raise Overloaded("more calls wait than can be answered in time")
-        self._rows_under_way += rows
-        self._bytes_under_way += size
 
 
 def all_refused(answers: Sequence[Prediction | ServiceError]) -> ServiceError | None:

@@ -16,6 +16,7 @@ from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
 from services.ab_router.catalog import Catalog
 from services.ab_router.clients import CallError, QuestionRefusedError, ServedFeatures, ViewInputs
+from services.ab_router.deduplication import Deduplication
 from services.ab_router.domain.assignment import InForce
 from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
@@ -26,6 +27,7 @@ from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
 from services.ab_router.sticky import StickyUnits, open_sticky_units
 from services.ab_router.store import InMemoryExperimentStore
+from services.ab_router.stored_answers import AnswerStoreError, InMemoryAnswerStore
 from services.ab_router.stored_assignments import AssignmentStore, InMemoryAssignments
 from shared.clock import FixedClock
 from shared.events import PredictionBlock, PredictionFrame, joined_frames
@@ -108,6 +110,26 @@ class FakeFeatures:
         return ServedFeatures(values, statuses)
 
 
+class FakeAnswers(InMemoryAnswerStore):
+    """Fails as long as `failure` is set."""
+
+    failure: type[AnswerStoreError] | None = None
+    asked = 0
+
+    def _check(self) -> None:
+        self.asked += 1
+        if self.failure:
+            raise self.failure("away")
+
+    async def claim(self, key: bytes, marker: bytes, expires_s: float) -> bytes | None:
+        self._check()
+        return await super().claim(key, marker, expires_s)
+
+    async def replace(self, key: bytes, marker: bytes, entry: bytes, expires_s: float) -> bool:
+        self._check()
+        return await super().replace(key, marker, entry, expires_s)
+
+
 @dataclass
 class FakeInference:
     """Scores rows 0.2 by `plain`, 0.7 by `streaming`, and a number of seats by itself.
@@ -119,6 +141,7 @@ class FakeInference:
     registered: list[ModelVersion] = field(default_factory=lambda: [PLAIN, STREAMING, DELAY])
     down: bool = False
     failing: set[str] = field(default_factory=set)
+    failure: type[CallError] = CallError
     refusing: dict[str, set[float]] = field(default_factory=dict)
     fault: RowFault = FAULT
     whole: int = 0
@@ -150,7 +173,7 @@ class FakeInference:
         if not self.hanging or version in self.hanging:
             await self.answering.wait()
         if version in self.failing:
-            raise CallError(f"inference_service: {version} fails")
+            raise self.failure(f"inference_service: {version} fails")
         values = next(iter(inputs.values()))
         refused = [row for row, value in enumerate(values) if value in self.refusing.get(version, ())]
         if len(values) > self.row_limit:
@@ -211,6 +234,7 @@ class Router:
     draw: Draw
     assignments: InMemoryAssignments
     sticky: StickyUnits
+    answers: FakeAnswers = field(default_factory=FakeAnswers)
 
     def records(self) -> list[JournalRecord]:
         return [record for record, _ in self.journal.read(Position(0, 0), 10**8)]
@@ -339,6 +363,7 @@ async def _client_of(router: Router) -> AsyncIterator[httpx.AsyncClient]:
             experiments=router.experiments,
             catalog=router.catalog,
             journal=router.journal,
+            deduplication=Deduplication(router.answers, router.settings),
         )
 
     async with client_for(create_app(router.settings, resources)) as client:

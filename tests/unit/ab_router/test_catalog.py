@@ -55,6 +55,18 @@ async def test_it_is_read_again_by_itself(inference, features, path):
         assert list((await catalog.find("late")).versions) == ["plain"]
 
 
+async def test_services_that_hang_hold_the_start_up_for_a_while_only(inference, features, path):
+    async with Catalog(inference, features, path, 600):
+        pass
+    inference.listing.clear()
+    features.defining.clear()
+    inference.registered = inference.registered[:1]
+    async with asyncio.timeout(5), Catalog(inference, features, path, 600, start_wait_s=0.05) as catalog:
+        assert list((await catalog.find("late")).versions) == ["plain", "streaming"]
+        inference.listing.set()
+        await eventually(lambda: list(catalog._models["late"].versions) == ["plain"])
+
+
 async def test_callers_at_the_same_time_share_one_reading(inference, features, path):
     async with Catalog(inference, features, path, 600) as catalog:
         await asyncio.gather(*(catalog.refresh() for _ in range(5)))

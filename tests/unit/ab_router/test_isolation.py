@@ -8,10 +8,10 @@ import pytest
 from contender.contracts.ab_router import Prediction, PredictionRow
 from contender.contracts.experiments import NewExperiment, VariantAllocation
 from contender.contracts.inference_service import InputColumn, RowFault
-from services.ab_router.breaker import Breaker
-from services.ab_router.clients import CallError, QuestionRefusedError, ViewInputs
+from services.ab_router.clients import CallError, CallTimeoutError, QuestionRefusedError, ViewInputs
 from services.ab_router.errors import ModelUnavailableError
 from services.ab_router.isolation import ask_by_halves
+from shared.breaker import RetryBudget
 from shared.errors import InvalidField, Overloaded, ServiceError
 
 SECRETS = ("http", "service", "library", "Error", "secret")
@@ -340,46 +340,6 @@ async def test_a_version_that_was_asked_long_ago_makes_room_for_another(
 # Breakers
 
 
-class Hands:
-    """A clock that is moved by hand."""
-
-    at = 0.0
-
-    def __call__(self) -> float:
-        return self.at
-
-
-def test_a_breaker_opens_after_failures_in_a_row_and_lets_one_trial_through_after_its_rest():
-    clock = Hands()
-    breaker = Breaker(3, 1.0, clock)
-    for _ in range(2):
-        breaker.note_failure()
-        breaker.note_failure()
-        assert breaker.permission() == "ask"
-        breaker.note_success()
-    for _ in range(3):
-        breaker.note_failure()
-    assert (breaker.is_open, breaker.permission()) == (True, "wait")
-    clock.at = 1.0
-    assert [breaker.permission() for _ in range(3)] == ["try", "wait", "wait"]
-    breaker.note_failure()
-    breaker.end_trial()
-    assert breaker.permission() == "wait"
-    clock.at = 2.0
-    assert breaker.permission() == "try"
-    breaker.note_success()
-    breaker.end_trial()
-    assert breaker.permission() == "ask"
-
-
-def test_a_trial_that_asks_nothing_leaves_room_for_another():
-    breaker = Breaker(1, 0.0)
-    breaker.note_failure()
-    assert breaker.permission() == "try"
-    breaker.end_trial()
-    assert breaker.permission() == "try"
-
-
 async def test_a_version_that_fails_again_and_again_is_left_alone_and_comes_back(
     router,
 ):
@@ -426,6 +386,29 @@ async def test_the_champion_answers_at_once_for_a_challenger_that_is_left_alone(
         assert (answer.variant, answer.version) == ("new", "plain")
     asked = [version for version, _ in router.inference.asked]
     assert (asked.count("streaming"), asked.count("plain")) == (router.settings.breaker_failures, 10)
+
+
+async def test_one_call_that_takes_its_whole_timeout_is_enough_to_leave_a_version_alone(router):
+    router.inference.failing, router.inference.failure = {"linear"}, CallTimeoutError
+    for _ in range(10):
+        with pytest.raises(ModelUnavailableError):
+            await router.predict.rows("delay", [seats(1)])
+    assert len(router.inference.asked) == 1
+    assert kinds(await router.predict.rows("late", [row()])) == [True]
+
+
+async def test_a_trial_of_a_version_that_hangs_keeps_nobody_waiting(router):
+    inference = router.inference
+    inference.failing, inference.failure = {"linear"}, CallTimeoutError
+    assert not await answered(router, "delay", [seats(1)])
+    router.clock.advance(router.settings.breaker_rest_s)
+    inference.failing, inference.hanging = set(), {"linear"}
+    inference.answering.clear()
+    async with asyncio.timeout(1):
+        assert not await answered(router, "delay", [seats(1), seats(2)])
+    inference.answering.set()
+    while not await answered(router, "delay", [seats(3)]):
+        await asyncio.sleep(0)
 
 
 async def test_refusals_never_make_a_version_be_left_alone(router):
@@ -488,14 +471,16 @@ async def test_refused_rows_never_make_features_be_left_alone(router):
 # By halves
 
 
-async def ask_all(rows: list[int], bad: set[int], asked: list[int], budget_s: float = 10.0) -> list:
+async def ask_all(
+    rows: list[int], bad: set[int], asked: list[int], budget_s: float = 10.0, reserve: float = 200
+) -> list:
     async def ask(part: list[int]) -> list[int]:
         asked.append(len(part))
         if bad & set(part):
             raise QuestionRefusedError("no", 422, [])
         return [number * 10 for number in part]
 
-    return await ask_by_halves(rows, ask, budget_s)
+    return await ask_by_halves(rows, ask, budget_s, RetryBudget("x", 0.25, reserve))
 
 
 @pytest.mark.parametrize("bad", [set(), {0}, {63}, {5, 6}, set(range(64)), {3, 17, 40}])
@@ -514,6 +499,14 @@ async def test_halving_ends_with_its_budget():
     assert {type(result) for result in results} == {CallError}
 
 
+async def test_halving_ends_when_too_many_questions_are_refused():
+    asked: list[int] = []
+    results = await ask_all(list(range(64)), set(range(64)), asked, reserve=10)
+    assert len(asked) == 1 + 10
+    assert len(results) == 64
+    assert results[-1].__class__ is CallError
+
+
 async def test_halves_that_nobody_answers_are_not_halved_further():
     async def ask(part: list[int]) -> list[int]:
         if len(part) > 2:
@@ -522,7 +515,7 @@ async def test_halves_that_nobody_answers_are_not_halved_further():
             raise CallError("away")
         return part
 
-    results = await ask_by_halves([0, 1, 2, 3, 4, 5, 6, 7], ask, 10.0)
+    results = await ask_by_halves([0, 1, 2, 3, 4, 5, 6, 7], ask, 10.0, RetryBudget("x", 1, 100))
     assert [type(result) if isinstance(result, CallError) else result for result in results] == [
         0,
         1,

@@ -213,3 +213,25 @@ async def test_an_old_connection_is_not_used_again():
 def test_another_url_is_refused(url):
     with pytest.raises(ValueError, match="not the URL"):
         ServiceClient(url, 1)
+
+
+async def test_requests_are_sent_again_within_a_budget_only():
+    counts = []
+
+    async def once(reader, writer):
+        _, body = await read_request(reader)
+        counts.append(body)
+        writer.write(response(body))
+        await writer.drain()
+        await reader.read(1)  # ends when the next request comes, before any answer
+
+    failures = 0
+    async with served(once) as client:
+        for number in range(100):
+            try:
+                await client.request("POST", "/", b"%d" % number)
+            except ServiceConnectionError:
+                failures += 1
+    # The reserve, and a tenth of the calls; each call that fails ends the connection, so that the next one works.
+    assert 100 - failures <= 1 + 20 + 10 + failures + 1
+    assert failures > 30
