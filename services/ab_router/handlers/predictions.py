@@ -186,7 +186,8 @@ class Predict:
             if len(self._schemas) >= _SCHEMA_LIMIT:
                 self._schemas.clear()
             limits = self._settings
-            schema = RowSchema(list(candidates.values()), self._catalog, limits.text_limit, limits.key_limit)
+            others = model.versions.values()
+            schema = RowSchema(list(candidates.values()), others, self._catalog, limits.text_limit, limits.key_limit)
             self._schemas[key] = (self._catalog.serial, schema)
         return schema
 
