@@ -6,7 +6,18 @@ from typing import Any, TypedDict
 
 from fastapi import FastAPI
 
-from services.ab_router import api, errors, exploration, handlers, http_clients, scoring, shadows, store
+from services.ab_router import (
+    api,
+    errors,
+    exploration,
+    handlers,
+    http_clients,
+    scoring,
+    shadows,
+    store,
+    stores,
+    traffic,
+)
 from services.ab_router.catalog import Catalog
 from services.ab_router.settings import RouterSettings
 from shared import http
@@ -46,6 +57,8 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
             ServiceClient(settings.url("inference_service"), connections) as inference_client,
             store.open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as experiment_store,
             publisher,
+            stores.RedisTraffic.connect(settings.redis, settings.traffic_timeout_s) as traffic_store,
+            traffic.Traffic(traffic_store, clock) as counted,
         ):
             features = http_clients.HttpFeatures(features_client, settings.feature_timeout_s, settings.body_limit_bytes)
             inference = http_clients.HttpInference(
@@ -56,18 +69,23 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                 experiments = handlers.Experiments(experiment_store, journal, catalog, clock)
                 await experiments.refresh()
                 await experiments.republish()
-                scorer, shadow_scorer = (scoring.Scorer(features, inference, catalog, settings) for _ in range(2))
+                scorer, shadow_scorer = (
+                    scoring.Scorer(features, inference, catalog, settings, note_features=counted.note_features)
+                    for _ in range(2)
+                )
                 predict = handlers.Predict(
                     catalog=catalog,
                     experiments=experiments,
                     scorer=scorer,
                     exploration=exploration.Exploration(),
-                    shadows=shadows.Shadows(shadow_scorer, journal, clock, settings),
+                    shadows=shadows.Shadows(shadow_scorer, journal, clock, settings, note_latency=counted.note_shadow),
+                    traffic=counted,
                     journal=journal,
                     clock=clock,
                     settings=settings,
                 )
-                async with predict, _kept_fresh(experiments, settings.refresh_s):
+                adding = run_every(counted.flush, settings.traffic_flush_s, name="add counts of traffic")
+                async with adding, predict, _kept_fresh(experiments, settings.refresh_s):
                     yield State(
                         settings=settings, predict=predict, experiments=experiments, catalog=catalog, journal=journal
                     )

@@ -52,6 +52,7 @@ class Scorer:
         inference: where versions run.
         catalog: knows the inputs of views.
         settings: the deadline, which bounds the search for refused rows, and how breakers open and rest.
+        note_features: counts the statuses of a model's served features, by `view:feature`.
         clock: seconds that only go forward, by which breakers rest.
     """
 
@@ -61,11 +62,14 @@ class Scorer:
         inference: Inference,
         catalog: Catalog,
         settings: RouterSettings,
+        *,
+        note_features: Callable[[str, Mapping[str, Sequence[str]]], None],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._features = features
         self._inference = inference
         self._catalog = catalog
+        self._note_features = note_features
         self._settings = settings
         self._clock = clock
         self._feature_breakers: dict[frozenset[str], Breaker] = {}
@@ -108,6 +112,7 @@ class Scorer:
             finally:
                 if permission == "try":
                     breaker.end_trial()
+            self._note_features(version.model, served.statuses)
             is_whole = is_complete and len(served.values) == len(references)
             return _features_by_row(served, len(part), is_complete=is_whole)
 

@@ -21,6 +21,7 @@ from services.ab_router.rows import AssignedRow, LostRow, RejectedRow, RowResult
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
+from services.ab_router.traffic import Traffic
 from services.ab_router.writer import Writer
 from shared.clock import Clock
 from shared.errors import FieldError, InvalidField, Overloaded, RecordTooLarge, ServiceError, TooLarge
@@ -47,6 +48,7 @@ class Predict:
         scorer: Scorer,
         exploration: Exploration,
         shadows: Shadows,
+        traffic: Traffic,
         journal: Journal,
         clock: Clock,
         settings: RouterSettings,
@@ -55,6 +57,7 @@ class Predict:
         self._experiments = experiments
         self._exploration = exploration
         self._shadows = shadows
+        self._traffic = traffic
         self._journal = journal
         self._clock = clock
         self._settings = settings
@@ -99,6 +102,7 @@ class Predict:
         results: list[Prediction | ServiceError | None] = [
             _refusal(faults) if (faults := schema.faults(row, now, clock)) else None for row in rows
         ]
+        self._traffic.note(registered, rows, results)
         assigned = [
             _assigned(row, registered, experiment, now, arrived)
             for row, refusal in zip(rows, results, strict=True)

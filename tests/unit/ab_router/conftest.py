@@ -24,6 +24,8 @@ from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
 from services.ab_router.store import InMemoryExperimentStore
+from services.ab_router.stores.traffic import InMemoryTraffic
+from services.ab_router.traffic import Traffic
 from shared.clock import FixedClock
 from shared.events import PredictionBlock, PredictionFrame
 from shared.ids import PredictionId
@@ -192,6 +194,8 @@ class Router:
     journal: Journal
     predict: Predict
     draw: Draw
+    traffic: Traffic
+    kept_traffic: InMemoryTraffic
 
     def records(self) -> list[JournalRecord]:
         return [record for record, _ in self.journal.read(Position(0, 0), 10**8)]
@@ -237,19 +241,38 @@ async def _router(
     async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
         experiments = Experiments(store, journal, catalog, clock)
         draw = Draw()
-        scorer, shadow_scorer = (Scorer(features, inference, catalog, settings, clock.now) for _ in range(2))
+        kept_traffic = InMemoryTraffic()
+        traffic = Traffic(kept_traffic, clock)
+        scorer, shadow_scorer = (
+            Scorer(features, inference, catalog, settings, note_features=traffic.note_features, clock=clock.now)
+            for _ in range(2)
+        )
         predict = Predict(
             catalog=catalog,
             experiments=experiments,
             scorer=scorer,
             exploration=Exploration(draw),
-            shadows=Shadows(shadow_scorer, journal, clock, settings, draw),
+            shadows=Shadows(shadow_scorer, journal, clock, settings, note_latency=traffic.note_shadow, draw=draw),
+            traffic=traffic,
             journal=journal,
             clock=clock,
             settings=settings,
         )
         async with predict:
-            yield Router(settings, clock, features, inference, catalog, store, experiments, journal, predict, draw)
+            yield Router(
+                settings,
+                clock,
+                features,
+                inference,
+                catalog,
+                store,
+                experiments,
+                journal,
+                predict,
+                draw,
+                traffic,
+                kept_traffic,
+            )
 
 
 @pytest.fixture
