@@ -8,7 +8,7 @@ from contender.contracts import experiments
 from contender.contracts.ab_router import Prediction
 from contender.contracts.experiments import ExperimentRevision
 from services.ab_router.errors import PROBLEMS
-from services.ab_router.handlers import Experiments, Predict, all_refused
+from services.ab_router.handlers import Experiments, Predict, Readiness, all_refused
 from shared.errors import ProblemTable, ServiceError
 from shared.routes import Routes
 
@@ -69,6 +69,12 @@ async def stop_experiment(
     name: str,
 ) -> ExperimentRevision:
     return await _experiments(request).stop(name)
+
+
+@routes.serve(experiments.SHOW_TRAFFIC)
+async def show_traffic(request: Request, model: str) -> experiments.ModelTraffic:
+    readiness: Readiness = request.state.readiness
+    return await readiness.show(model)
 
 
 def _row(answer: Prediction | ServiceError) -> Prediction | contract.RefusedRow:

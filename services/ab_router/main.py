@@ -12,6 +12,7 @@ from services.ab_router import (
     exploration,
     handlers,
     http_clients,
+    plans,
     scoring,
     shadows,
     store,
@@ -29,6 +30,8 @@ from shared.publisher import Publisher
 
 _READINGS = 4
 """Connections for the catalog's own calls."""
+_PLANS = 4
+"""Connections for plans of experiments, which few people ask for at once."""
 
 
 class State(TypedDict):
@@ -37,6 +40,7 @@ class State(TypedDict):
     settings: RouterSettings
     predict: handlers.Predict
     experiments: handlers.Experiments
+    readiness: handlers.Readiness
     catalog: Catalog
     journal: Journal
 
@@ -55,6 +59,7 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
         async with (
             ServiceClient(settings.url("feature_service"), connections) as features_client,
             ServiceClient(settings.url("inference_service"), connections) as inference_client,
+            ServiceClient(settings.url("feedback_service"), _PLANS) as feedback_client,
             store.open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as experiment_store,
             publisher,
             stores.RedisTraffic.connect(settings.redis, settings.traffic_timeout_s) as traffic_store,
@@ -84,10 +89,21 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                     clock=clock,
                     settings=settings,
                 )
+                readiness = handlers.Readiness(
+                    counted,
+                    catalog,
+                    plans.HttpPlans(feedback_client, settings.plan_timeout_s),
+                    settings.challenger_deadline_s,
+                )
                 adding = run_every(counted.flush, settings.traffic_flush_s, name="add counts of traffic")
                 async with adding, predict, _kept_fresh(experiments, settings.refresh_s):
                     yield State(
-                        settings=settings, predict=predict, experiments=experiments, catalog=catalog, journal=journal
+                        settings=settings,
+                        predict=predict,
+                        experiments=experiments,
+                        readiness=readiness,
+                        catalog=catalog,
+                        journal=journal,
                     )
 
 

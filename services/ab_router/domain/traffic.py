@@ -25,6 +25,8 @@ FAULT = "fault"
 """Refused rows, by the field that was refused."""
 FEATURE = "feature"
 """Values of features that rows were served, by `view:feature` and status."""
+FURTHER = "…"
+"""The name of what is counted together, beyond the limits."""
 SHADOW = "shadow"
 """Rows scored in shadow, by version and step of latency."""
 
@@ -78,13 +80,13 @@ class DayOfTraffic:
     def by_name(self, kind: str) -> dict[str, int]:
         """The counts of a kind with one name, most first; all others have the name `…`."""
         counts = self._by_kind.get(kind, Counter())
-        return {(names[0] if names else "…"): number for names, number in counts.most_common()}
+        return {(names[0] if names else FURTHER): number for names, number in counts.most_common()}
 
     def by_pair(self, kind: str) -> dict[str, dict[str, int]]:
         """The counts of a kind with two names, by the first one, then by the second, most first."""
         pairs: dict[str, dict[str, int]] = {}
         for names, number in self._by_kind.get(kind, Counter()).most_common():
-            pairs.setdefault(names[0], {})[names[1] if len(names) > 1 else "…"] = number
+            pairs.setdefault(names[0], {})[names[1] if len(names) > 1 else FURTHER] = number
         return pairs
 
     @property

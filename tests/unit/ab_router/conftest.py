@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 
+from contender.contracts.feedback_service import PLAN_EXPERIMENT, Plan, PlanRequest
 from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault, ScoredRows
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
@@ -19,7 +20,9 @@ from services.ab_router.domain.experiments import assign
 from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.handlers.predictions import Predict
+from services.ab_router.handlers.readiness import Readiness
 from services.ab_router.main import State, create_app
+from services.ab_router.plans import NoPlanError
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
@@ -170,6 +173,21 @@ class FakeInference:
 
 
 @dataclass
+class FakePlans:
+    """Plans the example of the contract; `away` is why there is no plan."""
+
+    planned: Plan = field(default_factory=lambda: msgspec.convert(PLAN_EXPERIMENT.answer_example, Plan))
+    away: str = ""
+    asked: list[PlanRequest] = field(default_factory=list)
+
+    async def plan(self, request: PlanRequest) -> Plan:
+        self.asked.append(request)
+        if self.away:
+            raise NoPlanError(self.away)
+        return self.planned
+
+
+@dataclass
 class Draw:
     """Draws the same number again and again, unless a test sets another source."""
 
@@ -196,6 +214,8 @@ class Router:
     draw: Draw
     traffic: Traffic
     kept_traffic: InMemoryTraffic
+    plans: FakePlans
+    readiness: Readiness
 
     def records(self) -> list[JournalRecord]:
         return [record for record, _ in self.journal.read(Position(0, 0), 10**8)]
@@ -241,7 +261,7 @@ async def _router(
     async with Catalog(inference, features, path, settings.refresh_s, settings.reread_s) as catalog:
         experiments = Experiments(store, journal, catalog, clock)
         draw = Draw()
-        kept_traffic = InMemoryTraffic()
+        kept_traffic, plans = InMemoryTraffic(), FakePlans()
         traffic = Traffic(kept_traffic, clock)
         scorer, shadow_scorer = (
             Scorer(features, inference, catalog, settings, note_features=traffic.note_features, clock=clock.now)
@@ -272,6 +292,8 @@ async def _router(
                 draw,
                 traffic,
                 kept_traffic,
+                plans,
+                Readiness(traffic, catalog, plans, settings.challenger_deadline_s),
             )
 
 
@@ -319,6 +341,7 @@ async def _client_of(router: Router) -> AsyncIterator[httpx.AsyncClient]:
             settings=settings,
             predict=router.predict,
             experiments=router.experiments,
+            readiness=router.readiness,
             catalog=router.catalog,
             journal=router.journal,
         )
