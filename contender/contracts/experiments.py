@@ -410,7 +410,7 @@ class ColumnTraffic(msgspec.Struct, frozen=True):
 
 
 class ShadowLatency(msgspec.Struct, frozen=True):
-    """Rows that a version scored in shadow: the seconds within which half and 95 % of them were, to a fifth."""
+    """Rows that a version scored in shadow: the seconds within which half and 95 % of them were, to a tenth."""
 
     rows: int
     p50_s: float

@@ -187,7 +187,7 @@ def _features(needs: Sequence[VariantNeeds], day: DayOfTraffic, *, is_shadow: bo
             )
             yield Finding(f"features.{reference}", message, blocks=values >= ROWS_TO_BLOCK)
     for need in needs:
-        unserved = [reference for reference in need.features if not served.get(reference)]
+        unserved = [reference for reference in need.features if not sum(served.get(reference, {}).values())]
         if unserved and not is_shadow:
             message = (
                 f"{', '.join(unserved[:_SHOWN])}{' and others' if len(unserved) > _SHOWN else ''} of "

@@ -117,10 +117,10 @@ class DayOfTraffic:
 
 
 def quantile_s(steps: Mapping[int, int], share: float) -> float:
-    """The seconds within which a share of rows falls, up to the end of a step; 0 where there are none."""
+    """The seconds within which a share of rows falls, to a tenth: the middle of a step. 0 where there are none."""
     rows, seen = sum(steps.values()), 0
     for step in sorted(steps):
         seen += steps[step]
         if seen >= share * rows:
-            return float(2 ** (step / _STEPS_PER_DOUBLING) / 1e3)
+            return float(2 ** ((step - 0.5) / _STEPS_PER_DOUBLING) / 1e3)
     return 0.0

@@ -277,10 +277,8 @@ def test_a_long_text_is_kept_as_its_beginning_and_a_hash():
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, 0.001, 0.0123, 0.5, 5.0, 100.0])
-def test_a_latency_is_known_to_a_fifth(seconds):
-    upper = quantile_s({latency_step(seconds): 1}, 0.95)
-    assert max(seconds, 0.001) <= upper * (1 + 1e-9)
-    assert upper <= max(seconds, 0.001) * 1.19
+def test_a_latency_is_known_to_a_tenth(seconds):
+    assert quantile_s({latency_step(seconds): 1}, 0.95) == pytest.approx(max(seconds, 0.001), rel=0.1)
 
 
 def test_no_rows_have_no_latency():

@@ -89,3 +89,20 @@ async def test_leaving_ends_an_action_that_hangs():
     async with asyncio.timeout(DEADLINE_S):
         async with run_every(hang, 0.001):
             await reached.wait()
+
+
+@pytest.mark.parametrize("error", [None, OSError("timed out")])
+async def test_an_action_that_loses_its_cancellation_ends_all_the_same(error):
+    waiting = asyncio.Event()
+
+    async def lose() -> None:
+        waiting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if error is not None:
+                raise error from None
+
+    async with asyncio.timeout(DEADLINE_S):
+        async with run_every(lose, 3_600):
+            await waiting.wait()
