@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     feedback_service_url: str = Field("", description="URL of the feedback service; default: its port on this machine.")
     kafka: str = Field("127.0.0.1:8405", description="Kafka bootstrap servers, comma-separated.")
     redis: str = Field("redis://127.0.0.1:8407/0", description="URL of Redis or Valkey.")
+    redis_cluster: bool = Field(
+        default=False,
+        description="Whether CONTENDER_REDIS is a node of a cluster, for features and for the router's counts.",
+    )
     database: str = Field("", description="SQLAlchemy URL; default: a SQLite file in the service's data folder.")
     data: Path = Field(Path.home() / ".contender" / "data", description="Folder of journals, SQLite and model files.")
     partitions: int = Field(4, ge=1, le=4096, description="Partitions of each topic that a service creates.")

@@ -62,7 +62,9 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
             ServiceClient(settings.url("feedback_service"), _PLANS) as feedback_client,
             store.open_sql_store(settings.database_url("ab_router"), settings.database_timeout_s) as experiment_store,
             publisher,
-            stores.RedisTraffic.connect(settings.redis, settings.traffic_timeout_s) as traffic_store,
+            stores.RedisTraffic.connect(
+                settings.redis, settings.traffic_timeout_s, cluster=settings.redis_cluster
+            ) as traffic_store,
             traffic.Traffic(traffic_store, clock) as counted,
         ):
             features = http_clients.HttpFeatures(features_client, settings.feature_timeout_s, settings.body_limit_bytes)

@@ -27,7 +27,6 @@ class FeatureSettings(Settings):
         description="Most bytes of tiles that one question for online features may read; larger ones are refused.",
     )
     seen_ttl_s: int = Field(86_400, ge=60, description="How long a frame's id is remembered, to drop duplicates.")
-    redis_cluster: bool = Field(default=False, description="Whether CONTENDER_REDIS is a node of a cluster.")
     redis_replicas: int = Field(
         0, ge=0, description="Replicas of Redis that must have a write on disk, too, before its offset is committed."
     )

@@ -31,9 +31,11 @@ async def store(request) -> AsyncIterator[TrafficStore]:
         yield InMemoryTraffic()
         return
     if request.param == "valkey_cluster":
-        async with RedisCluster.from_url(request.getfixturevalue("valkey_cluster").url) as client:
+        url = request.getfixturevalue("valkey_cluster").url
+        async with RedisCluster.from_url(url) as client:
             await client.flushall()
-            yield RedisTraffic(client, 5.0)
+        async with RedisTraffic.connect(url, 5.0, cluster=True) as store:
+            yield store
         return
     async with Redis.from_url(request.getfixturevalue("valkey").removesuffix("/0") + "/7") as client:
         await client.flushdb()
@@ -126,8 +128,9 @@ async def test_an_addition_whose_answer_never_came_counts_once(own_valkey: Valke
         assert day.rows == 111
 
 
-async def test_an_unreachable_server_is_an_error_that_can_be_handled(unused_tcp_port: int):
-    async with RedisTraffic.connect(f"redis://127.0.0.1:{unused_tcp_port}/0", 1.0) as store:
+@pytest.mark.parametrize("cluster", [False, True])
+async def test_an_unreachable_server_is_an_error_that_can_be_handled(unused_tcp_port, cluster):
+    async with RedisTraffic.connect(f"redis://127.0.0.1:{unused_tcp_port}/0", 1.0, cluster=cluster) as store:
         with pytest.raises(Unavailable, match="can't be reached"):
             await store.add(addition(rows=1))
         with pytest.raises(Unavailable, match="can't be reached"):

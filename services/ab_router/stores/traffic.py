@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import msgspec
-from redis import RedisError
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException, RedisError
 
 from services.ab_router.domain.traffic import CountKey, Counts
 from shared.errors import Unavailable
@@ -65,12 +65,12 @@ class RedisTraffic:
         self._timeout_s = timeout_s
 
     @classmethod
-    def connect(cls, url: str, timeout_s: float) -> Self:
-        """Counts at an address. A call is not tried again here: whoever adds does so later."""
-        redis = Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
-        )
-        return cls(redis, timeout_s)
+    def connect(cls, url: str, timeout_s: float, *, cluster: bool = False) -> Self:
+        """Counts at an address, or in the cluster that it belongs to. A call is not tried again: the next flush is."""
+        timeouts: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        if cluster:
+            return cls(RedisCluster.from_url(url, **timeouts), timeout_s)
+        return cls(Redis.from_url(url, retry=Retry(NoBackoff(), 0), **timeouts), timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,7 +100,7 @@ class RedisTraffic:
         try:
             async with asyncio.timeout(self._timeout_s):
                 yield
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             name = type(error).__name__
             raise Unavailable(f"the counts of traffic can't be reached at the moment ({name})") from error
 
