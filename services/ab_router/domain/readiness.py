@@ -121,17 +121,27 @@ def _requirements(needs: Sequence[VariantNeeds], day: DayOfTraffic) -> Iterator[
 
 
 def _columns(needs: Sequence[VariantNeeds], known: set[str], day: DayOfTraffic) -> Iterator[Finding]:
-    """Columns and keys that some variant needs and that rows lack."""
+    """Columns and keys that some variant needs and that rows lack.
+
+    One that callers have begun to send refuses nothing, once an hour's rows have it.
+    """
+    latest = day.latest(ROWS_TO_BLOCK)
+    lately = {wish.field: wish.rows for wish in _requirements(needs, latest)}
     for wish in _requirements(needs, day):
         if wish.rows >= SENT_SHARE * day.accepted or (wish.rows and not wish.is_required):
             continue
         who = _variants(wish.variants)
-        lacking = "none" if not wish.rows else f"{_percent(wish.rows / day.accepted)}"
+        lacking = "none" if not wish.rows else f"only {_percent(wish.rows / day.accepted)}"
         message = f"is needed by {who}, and {lacking} of the {day.accepted:,} rows of the last day had it"
         if not wish.rows and (successor := _successor(wish, known, day)):
             message += f" (callers send {successor}, which {who} does not take: has it been renamed?)"
+        is_sent_now = latest.accepted > 0 and lately[wish.field] >= SENT_SHARE * latest.accepted
+        if is_sent_now:
+            share = _percent(lately[wish.field] / latest.accepted)
+            message += f", and {share} of the {latest.accepted:,} of the latest hour"
         message += ": the others would be refused" if wish.is_required else ": its default, or null, stands in for it"
-        yield Finding(wish.field, message, blocks=wish.is_required and day.accepted >= ROWS_TO_BLOCK)
+        is_bad = wish.is_required and not is_sent_now and day.accepted >= ROWS_TO_BLOCK
+        yield Finding(wish.field, message, blocks=is_bad)
 
 
 def _successor(wish: _Requirement, known: set[str], day: DayOfTraffic) -> str:

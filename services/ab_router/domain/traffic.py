@@ -104,6 +104,14 @@ class DayOfTraffic:
         """Rows that were not refused. All other counts but those of faults are of them."""
         return self.rows - self.refused
 
+    def latest(self, rows: int) -> "DayOfTraffic":
+        """The latest hour with so many accepted rows; empty where no hour has them."""
+        hours = (hour for hour in sorted(self.hours, reverse=True) if self._of(hour).accepted >= rows)
+        return next(map(self._of, hours), DayOfTraffic(self.until, self.until, {}))
+
+    def _of(self, hour: int) -> "DayOfTraffic":
+        return DayOfTraffic(float(hour * HOUR_S), self.until, {hour: self.hours[hour]})
+
     @property
     def accepted_per_day(self) -> float:
         """Accepted rows in 24 hours, at the pace of this day."""

@@ -105,11 +105,11 @@ def test_a_column_is_named_as_renamed_only_where_it_is_likely(other):
     ("changes", "blocks"),
     [
         ({("sent", "carrier"): 990}, []),
-        ({("sent", "carrier"): 989}, [("inputs.carrier", "98.9 % of the 1,000 rows")]),
-        ({("null", "carrier"): 11}, [("inputs.carrier", "98.9 % of the 1,000 rows")]),
-        ({("sent", "weather"): 980}, [("inputs.weather", "98 % of the 1,000 rows")]),
+        ({("sent", "carrier"): 989}, [("inputs.carrier", "only 98.9 % of the 1,000 rows")]),
+        ({("null", "carrier"): 11}, [("inputs.carrier", "only 98.9 % of the 1,000 rows")]),
+        ({("sent", "weather"): 980}, [("inputs.weather", "only 98 % of the 1,000 rows")]),
         ({("null", "weather"): 1_000}, []),
-        ({("entity", "origin"): 980}, [("entities.origin", "98 % of the 1,000 rows")]),
+        ({("entity", "origin"): 980}, [("entities.origin", "only 98 % of the 1,000 rows")]),
         ({("entity", "origin"): 0, ("entity", "origins"): 990}, [("entities.origin", "callers send origins")]),
         ({("entity", "origin"): 0, ("entity",): 1_000}, []),
         ({("sent", "seats"): 10}, []),
@@ -134,6 +134,28 @@ def test_a_column_that_is_required_must_come_with_nearly_all_rows(changes, block
     )
 
 
+@pytest.mark.parametrize(
+    ("hours", "blocks"),
+    [
+        ([(1_000, 0), (20, 20)], False),
+        ([(1_000, 0), (20, 19)], True),
+        ([(1_000, 0), (19, 19)], True),
+        ([(20, 20), (1_000, 0)], True),
+        ([(1_000, 0), (20, 20), (5, 0)], False),
+    ],
+    ids=["sent now", "not by all", "in too few rows", "not any more", "hours of few rows are passed over"],
+)
+def test_a_column_that_callers_have_begun_to_send_refuses_nothing(hours, blocks):
+    counts = {
+        number: {("rows",): rows, ("sent", "distance"): rows, ("sent", "carrier"): sent}
+        for number, (rows, sent) in enumerate(hours)
+    }
+    needs = [NEEDS[0], VariantNeeds("new", version("bbb", InputColumn("carrier", "string")))]
+    found = traffic_findings(revision(), needs, KNOWN, DayOfTraffic(0.0, NOW, counts), 5.0)
+    assert [(finding.field, finding.blocks) for finding in found] == [("inputs.carrier", blocks)]
+    assert ("of the latest hour:" in found[0].message) is not blocks
+
+
 def test_a_column_with_a_default_that_nobody_sends_is_shown():
     finding = only(looked_at({("sent", "seats"): 0}))
     assert (finding.field, finding.blocks) == ("inputs.seats", False)
@@ -143,7 +165,7 @@ def test_a_column_with_a_default_that_nobody_sends_is_shown():
 def test_of_variants_that_take_a_column_those_that_can_do_without_it_are_not_concerned():
     easy = version("ccc", InputColumn("carrier", "string", required=False))
     finding = only(looked_at({("sent", "carrier"): 500}, [*NEEDS, VariantNeeds("easy", easy)]))
-    assert finding.message.startswith("is needed by variant new (bbb), and 50 % of")
+    assert finding.message.startswith("is needed by variant new (bbb), and only 50 % of")
 
 
 def test_variants_that_need_the_same_are_named_together():
@@ -298,10 +320,11 @@ async def test_a_new_column_is_sent_before_the_experiment_starts(router):
     await send(router, 25, distance=700.0)
     looked = await look(router, variants=variants)
     assert [finding.field for finding in looked.findings if finding.blocks] == ["inputs.weather"]
-    router.clock.advance(86_400)
+    router.clock.advance(3_600)
     await send(router, 25, distance=700.0, weather="fog")
     experiment = router.experiments.find("e")
     findings = await router.readiness.findings(experiment, (await router.catalog.find("late")).versions)
+    assert [finding.field for finding in findings] == ["inputs.carrier", "inputs.weather", "plan"]
     assert not any(finding.blocks for finding in findings)
 
 
