@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from contender.contracts.ab_router import PredictionRow
-from contender.contracts.values import Scalar
+from contender.contracts.values import REQUEST, Scalar
 from services.ab_router.catalog import Model
 from services.ab_router.domain import traffic as keys
 from services.ab_router.domain.traffic import CountKey, Counts
@@ -43,7 +43,9 @@ class Hour:
         """Tell apart the categories that the versions of a model know."""
         self.model = model
         for version in model.versions.values():
-            for column, categories in version.categories.items():
+            sent = {column.name for column in version.inputs if column.source == REQUEST}
+            for column in version.categories.keys() & sent:
+                categories = version.categories[column]
                 self._values.setdefault(column, Values()).add_known(categories)
         self._columns = [(name, values.counts) for name, values in self._values.items()]
 

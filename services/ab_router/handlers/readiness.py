@@ -53,7 +53,8 @@ class Readiness:
         except Unavailable as error:
             away = Finding("traffic", f"could not be looked at: {error.detail}", blocks=False)
             return Look([away, *await self._planned(revision, None)], 0, None)
-        needs = [self._needs(variant.name, versions[variant.version]) for variant in revision.variants]
+        named = [(variant.name, versions.get(variant.version)) for variant in revision.variants]
+        needs = [self._needs(variant, version) for variant, version in named if version]  # one that is gone can't start
         known = {name for version in versions.values() for name in self._needs("", version).names}
         findings = traffic_findings(revision, needs, known, day, self.challenger_deadline_s)
         return Look([*findings, *await self._planned(revision, day)], day.rows, day.since)

@@ -328,6 +328,17 @@ async def test_a_new_column_is_sent_before_the_experiment_starts(router):
     assert not any(finding.blocks for finding in findings)
 
 
+async def test_versions_by_alias_are_looked_at_and_those_that_are_gone_are_not(router):
+    await send(router, 30, distance=700.0)
+    experiment = await declared(router)
+    variants = [VariantAllocation("old", "champion", 0.5), VariantAllocation("new", "gone", 0.5)]
+    model = await router.catalog.find("late")
+    versions = {**model.versions, "champion": model.champion}
+    looked = await router.readiness.look(msgspec.structs.replace(experiment, variants=variants), versions)
+    assert [finding.field for finding in looked.findings] == ["inputs.carrier", "plan"]
+    assert "variant old (plain)" in looked.findings[0].message
+
+
 async def test_counts_that_can_not_be_read_refuse_nothing(router):
     await send(router, 25, distance=700.0)
     router.kept_traffic.down = True

@@ -253,6 +253,13 @@ async def test_values_are_counted_only_where_a_version_names_categories(traffic)
     assert (await traffic.day("late")).by_pair("value") == {"carrier": {"UA": 1, "AA": 1}}
 
 
+async def test_values_of_a_column_that_is_served_are_not_counted(traffic):
+    served = [InputColumn("carrier", "string", source="flights:carrier")]
+    version = msgspec.structs.replace(LATE.champion, inputs=served)
+    note(traffic, row(carrier="UA"), model=Model("late", {"a": version}, version))
+    assert (await traffic.day("late")).by_pair("value") == {}
+
+
 async def test_a_version_that_comes_in_the_middle_of_an_hour_adds_its_categories(traffic):
     for number in range(60):
         note(traffic, row(carrier=f"other {number}"))
