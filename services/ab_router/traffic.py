@@ -82,14 +82,13 @@ class Traffic:
             Unavailable: the store can't be reached; the next flush goes on.
         """
         async with self._flushing:
-            kept = hours_of_day(self._clock.now())
-            for key in [key for key in self._hours if key[1] not in kept]:
-                del self._hours[key]
+            oldest, *_, present = hours_of_day(self._clock.now())
             for (model, number), hour in list(self._hours.items()):
-                await self._send(hour.outbox)  # first what waits: counts after it add up meanwhile, and stay bounded
-                hour.outbox += self._additions(model, number, hour.take())
-                await self._send(hour.outbox)
-                if number != kept[-1] and hour.is_empty:
+                if number >= oldest and not hour.is_empty:
+                    await self._send(hour.outbox)  # first what waits; counts after it add up meanwhile
+                    hour.outbox += self._additions(model, number, hour.take())
+                    await self._send(hour.outbox)
+                if number < oldest or (number < present and hour.is_empty):
                     del self._hours[model, number]
 
     async def _send(self, outbox: list[Addition]) -> None:

@@ -115,6 +115,16 @@ async def test_rows_belong_to_the_hour_in_which_they_came(traffic, clock):
     assert {number: counts["rows",] for number, counts in day.hours.items()} == {hour - 1: 1, hour: 2}
 
 
+async def test_a_clock_that_is_set_back_loses_no_counts(traffic, clock):
+    note(traffic, row(distance=1.0))
+    clock.at = NOON - 1
+    await traffic.flush()
+    note(traffic, row(distance=1.0))
+    await traffic.flush()
+    clock.at = NOON + 1
+    assert (await traffic.day("late")).rows == 2
+
+
 async def test_a_day_is_the_present_hour_and_the_23_before(traffic, clock):
     note(traffic, row(distance=1.0))
     for later_s, rows in ((23 * 3600, 1), (24 * 3600 - 0.001, 1), (24 * 3600, 0)):
