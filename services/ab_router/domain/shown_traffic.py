@@ -54,4 +54,4 @@ def _column(
 
 def _latency(version: str, day: DayOfTraffic) -> ShadowLatency:
     p50_s, rows = day.latency_s(version, 0.5)
-    return ShadowLatency(rows, p50_s, day.latency_s(version, 0.95)[0])
+    return ShadowLatency(rows=rows, p50_s=p50_s, p95_s=day.latency_s(version, 0.95)[0])
