@@ -19,6 +19,12 @@ UNSEEN_SHARE = 0.01
 """Largest share of rows with a category that a version does not know."""
 STALE_SHARE = 0.05
 """Largest share of a feature's values that are not found, or older than their view allows."""
+MISSING_SHARE = 0.5
+"""Share of values that are not found from which on a start is refused, though the version can do without them.
+
+New entities have no values yet, which a version allows for; where most rows have none, they are likely looked up by
+another key than they are kept by.
+"""
 LATENCY_SHARE = 0.95
 _CLOSE = 0.6
 """How alike a name must be to one that is missing, by difflib, to be named as its likely successor."""
@@ -45,6 +51,11 @@ class VariantNeeds:
     def features(self) -> list[str]:
         """The features that it is served, each as `view:feature`."""
         return list(dict.fromkeys(column.source for column in self.version.inputs if column.source != REQUEST))
+
+    def requires(self, reference: str) -> bool:
+        """Whether it gives no score without a feature."""
+        columns = [column for column in self.version.inputs if column.source == reference]
+        return any(column.required and column.default is None for column in columns)
 
     @property
     def names(self) -> set[str]:
@@ -190,12 +201,13 @@ def _features(needs: Sequence[VariantNeeds], day: DayOfTraffic, *, is_shadow: bo
         statuses = served.get(reference, {})
         values = sum(statuses.values())
         if values and sum(statuses.get(status, 0) for status in _STALE) > STALE_SHARE * values:
-            missing, old = (_percent(statuses.get(status, 0) / values) for status in _STALE)
+            missing, old = (statuses.get(status, 0) / values for status in _STALE)
+            is_bad = old > STALE_SHARE or missing > MISSING_SHARE or any(need.requires(reference) for need in variants)
             message = (
-                f"is needed by {_variants(variants)}; of {values:,} values of the last day {missing} were not found "
-                f"and {old} were older than their view allows"
+                f"is needed by {_variants(variants)}; of {values:,} values of the last day {_percent(missing)} were "
+                f"not found and {_percent(old)} were older than their view allows"
             )
-            yield Finding(f"features.{reference}", message, blocks=values >= ROWS_TO_BLOCK)
+            yield Finding(f"features.{reference}", message, blocks=is_bad and values >= ROWS_TO_BLOCK)
     for need in needs:
         unserved = [reference for reference in need.features if not sum(served.get(reference, {}).values())]
         if unserved and not is_shadow:

@@ -223,6 +223,23 @@ def test_features_that_are_often_not_there_refuse_the_start(statuses, blocks):
     assert all(finding.field == f"features.{DELAY}" for finding in findings)
 
 
+@pytest.mark.parametrize(
+    ("statuses", "blocks"),
+    [
+        ({"NOT_FOUND": 360, "PRESENT": 640}, False),
+        ({"NOT_FOUND": 501, "PRESENT": 499}, True),
+        ({"OUTSIDE_MAX_AGE": 51, "PRESENT": 949}, True),
+    ],
+    ids=["new entities", "hardly any is found", "too old"],
+)
+@pytest.mark.parametrize("changes", [{"required": False}, {"default": 0.0}], ids=str)
+def test_a_version_that_can_do_without_a_feature_allows_for_new_entities(statuses, blocks, changes):
+    delay = msgspec.structs.replace(NEW.inputs[-1], **changes)
+    needs = [VariantNeeds("new", msgspec.structs.replace(NEW, inputs=[*NEW.inputs[:-1], delay]))]
+    finding = only(looked_at({("feature", DELAY, status): number for status, number in statuses.items()}, needs))
+    assert (finding.field, finding.blocks) == (f"features.{DELAY}", blocks)
+
+
 def test_a_feature_that_no_row_was_served_proposes_a_shadow():
     finding = only(looked_at({("feature", DELAY, "PRESENT"): 0}))
     assert (finding.field, finding.blocks) == ("features", False)
