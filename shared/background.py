@@ -54,7 +54,7 @@ async def run_forever(
     """As `run_every`, for a task that the caller starts and cancels."""
     log = logger(__name__).bind(action=name or getattr(action, "__qualname__", repr(action)))
     failures, pause_s = 0, every_s
-    loop = asyncio.get_running_loop()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
     await asyncio.sleep(first_s)
     while True:
         began = loop.time()
@@ -75,6 +75,8 @@ async def run_forever(
             if failures:
                 log.info("an action works again", failures=failures)
             failures, pause_s = 0, every_s
+        if task is not None and task.cancelling():  # an action may lose it, as redis-py does while it connects
+            raise asyncio.CancelledError
         await asyncio.sleep(pause_s)
 
 

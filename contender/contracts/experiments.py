@@ -397,6 +397,62 @@ class Readiness(msgspec.Struct, frozen=True):
     since: float | None = None
 
 
+class TrafficHour(msgspec.Struct, frozen=True):
+    """The rows of an hour, and those of them that were refused; it began at `start`, seconds since the Unix epoch."""
+
+    start: float
+    rows: int
+    refused: int
+
+
+class ColumnTraffic(msgspec.Struct, frozen=True):
+    """A column of the request: the share of rows that had it with a value, and of those that had null there.
+
+    `values` counts the values of a column whose categories some version knows, the most frequent first: 50 at most, and
+    `…` the others. `unseen` are those of them that no version knows.
+    """
+
+    sent: float
+    null: float
+    values: dict[str, int] = {}
+    unseen: dict[str, int] = {}
+
+
+class ShadowLatency(msgspec.Struct, frozen=True):
+    """Rows that a version scored in shadow: the seconds within which half and 95 % of them were, to a tenth."""
+
+    rows: int
+    p50_s: float
+    p95_s: float
+
+
+class ModelTraffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What callers sent of a model's rows in the last day: the present hour and the 23 before it.
+
+    Attributes:
+        since, until: seconds since the Unix epoch.
+        rows: all that came, `refused` among them.
+        hours: those in which rows came, oldest first.
+        columns: of the request, by name, over the rows that were not refused.
+        entities: the share of those rows with a key among their entities, by key.
+        refusals: refused rows, by field.
+        features: how often a feature was served with which status, by `view:feature`.
+        shadows: latencies in shadow, by version.
+    """
+
+    model: str
+    since: float
+    until: float
+    rows: int
+    refused: int
+    hours: list[TrafficHour] = []
+    columns: dict[str, ColumnTraffic] = {}
+    entities: dict[str, float] = {}
+    refusals: dict[str, int] = {}
+    features: dict[str, dict[str, int]] = {}
+    shadows: dict[str, ShadowLatency] = {}
+
+
 class StoppedExperiments(msgspec.Struct, frozen=True):
     """The experiments that were stopped."""
 
@@ -576,4 +632,28 @@ STOP_EXPERIMENTS = Operation(
     tag="experiments",
     body_example={"reason": "an incident"},
     answer_example={"experiments": [_REVISION]},
+)
+SHOW_TRAFFIC = Operation(
+    "show_traffic",
+    "GET",
+    "/v1/models/{model}/traffic",
+    "Shows what callers sent of a model's rows in the last day: the counts that readiness rests on.",
+    ModelTraffic,
+    problems=(UNKNOWN_MODEL, UNAVAILABLE),
+    tag="experiments",
+    answer_example={
+        "model": "churn",
+        "since": 1767139200.0,
+        "until": 1767225000.0,
+        "rows": 41000,
+        "refused": 12,
+        "hours": [{"start": 1767222000.0, "rows": 1700, "refused": 0}],
+        "columns": {
+            "plan": {"sent": 0.999, "null": 0.001, "values": {"pro": 30000, "trial": 400}, "unseen": {"trial": 400}}
+        },
+        "entities": {"customer": 1.0},
+        "refusals": {"inputs.seats": 12},
+        "features": {"logins:count_7d": {"PRESENT": 40000, "NOT_FOUND": 988}},
+        "shadows": {"0c91": {"rows": 5000, "p50_s": 0.004, "p95_s": 0.011}},
+    },
 )

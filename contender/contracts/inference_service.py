@@ -57,6 +57,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     `score_output` and `label_output` name outputs of the file. Empty means the first tensor of floats, and no label:
     the likeliest class is the label then. A label tensor holds the classes themselves; booleans are 0 and 1.
     `target_range` is the lowest and the highest target that a regression was trained on, where that was recorded.
+    `categories` are the values that an encoder knows, by text column: those with 200 of them at most.
     """
 
     model: str
@@ -70,6 +71,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     score_output: str = ""
     label_output: str = ""
     target_range: tuple[float, float] | None = None
+    categories: dict[str, list[str]] = {}
 
 
 class VersionDetails(ModelVersion, frozen=True, kw_only=True):
@@ -102,6 +104,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     `tolerance` is the largest difference of a score from scikit-learn's. Beyond the service's limit it needs a
     `tolerance_reason`. `target_range` is the lowest and the highest target of a regression's training.
+    `categories` are the values that an encoder knows, by text column.
     """
 
     task: TaskName
@@ -113,6 +116,7 @@ class Manifest(msgspec.Struct, frozen=True):
     score_output: str = ""
     label_output: str = ""
     target_range: tuple[float, float] | None = None
+    categories: dict[str, list[str]] = {}
 
 
 class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

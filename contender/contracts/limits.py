@@ -31,6 +31,9 @@ TUNING_ROWS = (1, 10**9)
 CYCLE_DAYS = (0, 366)
 """Days of a cycle; 0: none, for which an experiment gives a reason."""
 MARGINS = (0.0, 1e12)
+CATEGORIES = 200
+"""Categories of a column that a version may name; a column with more is not told apart by its values."""
+CATEGORY_CHARACTERS = 100
 RULES = 20
 """Targeting rules of an experiment, and values of one of them a thousand at most."""
 RULE_VALUES = 1_000

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,8 @@ class Converted:
     way: str
     unused: frozenset[str] = frozenset()
     """Columns that no step takes: what is in them does not matter."""
+    categories: dict[str, list[str]] = field(default_factory=dict)
+    """The values that encoders know, by text column."""
 
 
 def conversions(pipeline: Any, columns: Sequence[Column]) -> Iterator[Converted | ExportError]:
@@ -124,7 +126,7 @@ def _attempt(pipeline: Any, prepared: Prepared, columns: Sequence[Column], way: 
         return refusal(pipeline, error)
     unused = frozenset(columns[number].name for number, kinds in prepared.kinds.items() if not kinds)
     outputs = Graph(model, way.element).finish(prepared, columns, getattr(pipeline, "classes_", None))
-    return Converted(_bytes(model), outputs, _dtypes(prepared, columns), way.name, unused)
+    return Converted(_bytes(model), outputs, _dtypes(prepared, columns), way.name, unused, prepared.categories)
 
 
 def _bytes(model: ModelProto) -> bytes:

@@ -80,6 +80,7 @@ def export_pipeline(
         },
         "behaviour": checked.behaviour.columns,
         "warnings": checked.behaviour.warnings,
+        **({"categories": checked.converted.categories} if checked.converted.categories else {}),
         "parameters": {name: repr(value) for name, value in sorted(pipeline.get_params(deep=True).items())},
         **record(onnx, rows.frame, labels, training_set, has_classes=task.has_classes),
     }

@@ -11,6 +11,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, TargetEncoder
 
+from contender.contracts import limits
 from contender.errors import ExportError
 from contender.registration.rows import Column, null_text
 
@@ -64,6 +65,8 @@ class Prepared:
     threshold: Threshold | None = None
     inverse: Any = None
     guards: list[Guard] = field(default_factory=list)
+    categories: dict[str, list[str]] = field(default_factory=dict)
+    """The values that encoders know, by the name of a text column."""
 
 
 class Tensors:
@@ -208,6 +211,7 @@ class Tensors:
     def _guard(self, step: Any, numbers: Sequence[int], *, with_null: bool, filled: Sequence[str] = ()) -> None:
         if isinstance(step, OneHotEncoder | OrdinalEncoder):
             self._check_encoder(step, numbers)
+        self._note_categories(step, numbers)
         if not isinstance(step, OneHotEncoder | OrdinalEncoder) or step.handle_unknown != "error":
             return
         if len(step.categories_) != len(numbers):
@@ -218,6 +222,16 @@ class Tensors:
                 [self._columns[number].null_text, *filled] if with_null and self._own_kind(number) == "text" else []
             )
             self._prepared.guards.append(Guard(number, known))
+
+    def _note_categories(self, step: Any, numbers: Sequence[int]) -> None:
+        if not isinstance(step, _ENCODERS) or len(step.categories_) != len(numbers):
+            return
+        for number, categories in zip(numbers, step.categories_, strict=True):
+            column = self._columns[number]
+            known = sorted({category for category in categories if isinstance(category, str)})
+            is_short = max(map(len, known), default=0) <= limits.CATEGORY_CHARACTERS
+            if column.dtype == "string" and is_short and len(known) <= limits.CATEGORIES:
+                self._prepared.categories.setdefault(column.name, known)
 
 
 def _members(estimator: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from contender.contracts import experiments
 from contender.contracts.ab_router import Prediction
 from contender.contracts.experiments import ExperimentRevision
 from services.ab_router.errors import PROBLEMS
-from services.ab_router.handlers import Experiments, all_refused
+from services.ab_router.handlers import Experiments, Readiness, all_refused
 from services.ab_router.prediction_calls import Answers, PredictionCall, answer_call, identified_rows
 from shared.errors import ProblemTable, ServiceError
 from shared.routes import Routes
@@ -105,6 +105,12 @@ def _batch(answers: Answers) -> contract.Predictions:
     if refusal := all_refused(answers):
         raise refusal
     return contract.Predictions([msgspec.Raw(msgspec.json.encode(_row(answer))) for answer in answers])
+
+
+@routes.serve(experiments.SHOW_TRAFFIC)
+async def show_traffic(request: Request, model: str) -> experiments.ModelTraffic:
+    readiness: Readiness = request.state.readiness
+    return await readiness.show(model)
 
 
 def _row(answer: Prediction | ServiceError) -> Prediction | contract.RefusedRow:

@@ -16,11 +16,14 @@ from services.ab_router import (
     handlers,
     http_clients,
     ofrep,
+    plans,
     results_client,
     scoring,
     shadows,
     store,
     stored_answers,
+    stores,
+    traffic,
     verdict_actions,
 )
 from services.ab_router.catalog import Catalog
@@ -44,6 +47,8 @@ Control = tuple[verdict_actions.VerdictActions, control.Controller]
 """What the worker does."""
 _FORGET_EVERY_S = 30.0
 """How often the units of stopped experiments are deleted: nobody waits for it."""
+_PLANS = 4
+"""Connections for plans of experiments, which few people ask for at once."""
 
 
 class State(TypedDict):
@@ -52,6 +57,7 @@ class State(TypedDict):
     settings: RouterSettings
     predict: handlers.Predict
     experiments: handlers.Experiments
+    readiness: handlers.Readiness
     catalog: Catalog
     journal: Journal
     deduplication: Deduplication
@@ -76,6 +82,11 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                 settings.redis, settings.request_ids_timeout_s, is_cluster=settings.redis_cluster
             ) as answer_store,
             publisher,
+            ServiceClient(settings.url("feedback_service"), _PLANS) as feedback_client,
+            stores.RedisTraffic.connect(
+                settings.redis, settings.traffic_timeout_s, cluster=settings.redis_cluster
+            ) as traffic_store,
+            traffic.Traffic(traffic_store, clock) as counted,
             _first_assignments(settings) as sticky,
         ):
             features = http_clients.HttpFeatures(features_client, settings.feature_timeout_s, settings.body_limit_bytes)
@@ -92,23 +103,36 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                 start_wait_s=settings.start_wait_s,
             ) as catalog:
                 copy = folder / "experiments.json"
-                experiments = handlers.Experiments(experiment_store, journal, catalog, clock, path=copy)
+                readiness = handlers.Readiness(
+                    counted,
+                    catalog,
+                    plans.HttpPlans(feedback_client, settings.plan_timeout_s),
+                    settings.challenger_deadline_s,
+                )
+                experiments = handlers.Experiments(
+                    experiment_store, journal, catalog, clock, traffic=readiness, path=copy
+                )
                 await experiments.open()
-                scorer, shadow_scorer = (scoring.Scorer(features, inference, catalog, settings) for _ in range(2))
+                scorer, shadow_scorer = (
+                    scoring.Scorer(features, inference, catalog, settings, note_features=counted.note_features)
+                    for _ in range(2)
+                )
                 predict = handlers.Predict(
                     catalog=catalog,
                     experiments=experiments,
                     sticky=sticky,
                     scorer=scorer,
                     exploration=exploration.Exploration(),
-                    shadows=shadows.Shadows(shadow_scorer, journal, clock, settings),
+                    shadows=shadows.Shadows(shadow_scorer, journal, clock, settings, note_latency=counted.note_shadow),
+                    traffic=counted,
                     journal=journal,
                     clock=clock,
                     settings=settings,
                 )
                 forgetting = _forgetting(sticky, experiments, clock)
                 deduplication = Deduplication(answer_store, settings)
-                async with predict, deduplication, _kept_fresh(experiments, settings.refresh_s), forgetting:
+                adding = run_every(counted.flush, settings.traffic_flush_s, name="add counts of traffic")
+                async with adding, predict, deduplication, _kept_fresh(experiments, settings.refresh_s), forgetting:
                     yield State(
                         settings=settings,
                         predict=predict,
@@ -116,6 +140,7 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
                         catalog=catalog,
                         journal=journal,
                         deduplication=deduplication,
+                        readiness=readiness,
                     )
 
 

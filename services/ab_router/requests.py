@@ -1,7 +1,7 @@
 """Requests for predictions, checked before they are assigned, so that refused rows can't skew a split."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from contender.contracts.ab_router import PredictionRow
 from contender.contracts.columns import fault_of
@@ -23,23 +23,33 @@ _UTF8_BYTES = 4
 
 
 class RowSchema:
-    """The values that a model's rows must have so that any of the given versions could answer them."""
+    """The values that a model's rows must have so that any of the given versions could answer them.
 
-    def __init__(self, versions: Sequence[ModelVersion], catalog: Catalog, text_limit: int, key_limit: int) -> None:
-        self._columns: dict[str, list[InputColumn]] = {}
-        self._computed_from: set[str] = set()
-        for version in versions:
-            for column in version.inputs:
-                if column.source == REQUEST:
-                    self._columns.setdefault(column.name, []).append(column)
+    A row may also carry the columns of the model's other versions, so that callers can send what a challenger needs
+    before its experiment starts.
+
+    Args:
+        versions: those that might answer.
+        others: all versions of the model.
+        catalog: knows the inputs of views.
+        text_limit: longest string, in characters.
+        key_limit: most keys of a row's entities or context.
+    """
+
+    def __init__(
+        self,
+        versions: Sequence[ModelVersion],
+        others: Iterable[ModelVersion],
+        catalog: Catalog,
+        text_limit: int,
+        key_limit: int,
+    ) -> None:
+        self._columns = _request_columns(versions, catalog)
+        self._others = _request_columns(others, catalog)
         self._features = {column.name: column.source for version in versions for column in version.inputs}
         views = [catalog.served_features(version)[1] for version in versions]
         self._join_keys = {key for inputs in views for key in inputs.join_keys}
-        for name, kind in {name: kind for inputs in views for name, kind in inputs.request.items()}.items():
-            # A column that on-demand features are computed from: they decide what a null means.
-            column = InputColumn(name, _DTYPES[kind], default=None, required=False)
-            self._columns.setdefault(name, []).append(column)
-            self._computed_from.add(name)
+        self._computed_from = {name for inputs in views for name in inputs.request}
         self._floats = {name for name, same in self._columns.items() if {column.dtype for column in same} == {"float"}}
         self._text_limit = text_limit
         self._key_limit = key_limit
@@ -74,11 +84,10 @@ class RowSchema:
         return (faults + self._input_faults(row.inputs))[:FAULTS_SHOWN]
 
     def _input_faults(self, inputs: Mapping[str, Scalar]) -> list[FieldError]:
-        faults = []
-        for name in inputs.keys() - self._columns.keys():
-            is_served = name in self._features
-            message = f"is served as {self._features[name]}" if is_served else "is not a column of this model"
-            faults.append(FieldError(f"inputs.{name}", message))
+        others = inputs.keys() - self._columns.keys()
+        faults = [
+            FieldError(f"inputs.{name}", fault) for name in others if (fault := self._other_fault(name, inputs[name]))
+        ]
         for name, columns in self._columns.items():
             if name not in inputs:
                 is_needed = any(column.required and column.default is None for column in columns)
@@ -93,6 +102,14 @@ class RowSchema:
                     faults.append(FieldError(f"inputs.{name}", fault))
                     break
         return faults
+
+    def _other_fault(self, name: str, value: Scalar) -> str:
+        """The fault of a column that no version needs which might answer; its value must suit another version."""
+        if name in self._others:
+            return (
+                "" if value is None else min(fault_of(column, value, self._text_limit) for column in self._others[name])
+            )
+        return f"is served as {self._features[name]}" if name in self._features else "is not a column of this model"
 
     def _text_fault(self, text: str) -> str:
         return text_fault(text, self._text_limit)
@@ -123,6 +140,20 @@ def text_fault(text: str, limit: int) -> str:
     if not text:
         return "is empty"
     return f"is longer than {limit} characters" if len(text) > limit else ""
+
+
+def _request_columns(versions: Iterable[ModelVersion], catalog: Catalog) -> dict[str, list[InputColumn]]:
+    """The columns that versions take from the request, for themselves or for their features, by name."""
+    columns: dict[str, list[InputColumn]] = {}
+    for version in versions:
+        own = [column for column in version.inputs if column.source == REQUEST]
+        # A column that on-demand features are computed from: they decide what a null means.
+        request = catalog.served_features(version)[1].request.items()
+        for column in [*own, *(InputColumn(name, _DTYPES[kind], required=False) for name, kind in request)]:
+            same = columns.setdefault(column.name, [])
+            if column not in same:
+                same.append(column)
+    return columns
 
 
 def size_bytes(row: PredictionRow) -> int:

@@ -79,7 +79,7 @@ class RulesByModel:
         known = [experiment for experiment in in_force if _is_known(experiment, model)]
         settings = self._settings
         versions = list(_candidates(model, known).values())
-        schema = RowSchema(versions, self._catalog, settings.text_limit, settings.key_limit)
+        schema = RowSchema(versions, model.versions.values(), self._catalog, settings.text_limit, settings.key_limit)
         clocks = {experiment.clock for experiment in known}
         return RowRules(model, InForce(known), schema, next((clock for clock in _CLOCKS if clock in clocks), None))
 

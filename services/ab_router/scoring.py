@@ -1,6 +1,6 @@
 """From rows to the answers of one version: features, then scores, each row on its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 
@@ -55,6 +55,7 @@ class Scorer:
         inference: where versions run.
         catalog: knows the inputs of views.
         settings: the deadline, which bounds the search for refused rows, and how breakers open and rest.
+        note_features: counts the statuses of a model's served features, by `view:feature`.
         clock: seconds that only go forward, by which breakers rest.
     """
 
@@ -64,11 +65,14 @@ class Scorer:
         inference: Inference,
         catalog: Catalog,
         settings: RouterSettings,
+        *,
+        note_features: Callable[[str, Mapping[str, Sequence[str]]], None],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._features = features
         self._inference = inference
         self._catalog = catalog
+        self._note_features = note_features
         self._settings = settings
         self._clock = clock
         self._feature_breakers: dict[frozenset[str], Breaker] = {}
@@ -108,6 +112,7 @@ class Scorer:
 
         async def ask(part: Sequence[AssignedRow]) -> list[RowFeatures]:
             served = await breaker.call(lambda: self._serve(part, references, inputs))
+            self._note_features(version.model, served.statuses)
             is_whole = is_complete and len(served.values) == len(references)
             return _features_by_row(served, len(part), is_complete=is_whole)
 

@@ -143,6 +143,21 @@ class RouterSettings(Settings):
         gt=0,
         description="Results that are older move no traffic: the feedback worker says every few seconds how far it is.",
     )
+    traffic_flush_s: float = Field(
+        2.0,
+        gt=0,
+        description="Seconds between two additions of a router's counts of its traffic to Redis: a crash loses no more "
+        "of them, and readiness for an experiment is that fresh.",
+    )
+    traffic_timeout_s: float = Field(
+        1.0, gt=0, description="Longest a call to Redis for these counts may take: no prediction waits for it."
+    )
+    plan_timeout_s: float = Field(
+        3.0,
+        gt=0,
+        description="Longest a plan by the feedback service may take before an experiment's readiness does without "
+        "it: a plan takes about a second.",
+    )
 
     @property
     def finish_s(self) -> int:

@@ -36,6 +36,7 @@ class Shadows:
         journal: where the scores are written.
         clock: the time in frame ids.
         settings: the limits.
+        note_latency: counts rows that a model's version has scored, with the seconds that it took.
         draw: a random number in [0, 1), another one for each row.
     """
 
@@ -45,11 +46,14 @@ class Shadows:
         journal: Journal,
         clock: Clock,
         settings: RouterSettings,
+        *,
+        note_latency: Callable[[str, str, float, int], None],
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._queues = VersionQueues(scorer, settings.model_copy(update={"senders": 1, "batch_limit": _BATCH_ROWS}))
         self._writer = ShadowWriter(journal, clock, settings.shadow_limit)
         self._settings = settings
+        self._note_latency = note_latency
         self._draw = draw
         self._rows_under_way = 0
         self._bytes_under_way = 0
@@ -126,11 +130,15 @@ class Shadows:
 
     async def _ask(self, rows: Sequence[ShadowRow]) -> list[RowResult]:
         version = rows[0].assigned.model.versions[rows[0].variant.version]
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         try:
             async with asyncio.timeout(self._settings.deadline_s):
                 return await self._queues.ask(version, [row.assigned for row in rows])
         except (TimeoutError, Overloaded):
             return [_LATE] * len(rows)
+        finally:
+            self._note_latency(version.model, version.version, loop.time() - asked_at, len(rows))
 
 
 def _shadow_rows(row: ScoredRow, prediction_id: PredictionId) -> list[ShadowRow]:

@@ -14,7 +14,7 @@ from contender.contracts.inference_service import InputColumn, Manifest, ModelVe
 from contender.contracts.limits import NAME, NAME_WORDS
 from contender.contracts.tasks import TaskName, task_named
 from contender.contracts.values import Scalar
-from services.inference_service.domain.bounds import check_free_part, check_json, check_texts
+from services.inference_service.domain.bounds import check_categories, check_free_part, check_json, check_texts
 from services.inference_service.errors import (
     ManifestError,
     UnknownModelError,
@@ -84,6 +84,7 @@ class Models:
             score_output=described.score_output,
             label_output=described.label_output,
             target_range=described.target_range,
+            categories=described.categories,
         )
         result = await self.trials.run(trial_of(registered, described.tolerance, self.settings), onnx, sample)
         parity = {"rows": result.finding.rows, "worst": result.finding.worst}
@@ -208,6 +209,7 @@ def _read_manifest(content: bytes, settings: InferenceSettings) -> tuple[Manifes
     check_json(content, "manifest")
     manifest = _read(content, Manifest, "manifest")
     check_texts(manifest.inputs, manifest.classes, manifest.description)
+    check_categories(manifest.categories)
     _check_manifest(manifest, settings)
     whole = _read(content, dict[str, object], "manifest")
     check_free_part(whole, Manifest.__struct_fields__)

@@ -107,6 +107,7 @@ async def open_router(folder: Path) -> AsyncIterator[FastAPI]:
                 settings=settings,
                 predict=parts.predict,
                 experiments=parts.experiments,
+                readiness=parts.readiness,
                 catalog=parts.catalog,
                 journal=journal,
                 deduplication=Deduplication(parts.answers, settings),

@@ -2,5 +2,6 @@
 
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.handlers.predictions import Predict, all_refused
+from services.ab_router.handlers.readiness import Readiness
 
-__all__ = ["Experiments", "Predict", "all_refused"]
+__all__ = ["Experiments", "Predict", "Readiness", "all_refused"]

@@ -22,6 +22,7 @@ from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
 from services.ab_router.sticky import StickyUnits
+from services.ab_router.traffic import Traffic
 from services.ab_router.writer import Writer
 from shared.clock import Clock
 from shared.errors import FieldError, InvalidField, Overloaded, RecordTooLarge, ServiceError, TooLarge
@@ -46,6 +47,7 @@ class Predict:
         scorer: Scorer,
         exploration: Exploration,
         shadows: Shadows,
+        traffic: Traffic,
         journal: Journal,
         clock: Clock,
         settings: RouterSettings,
@@ -55,6 +57,7 @@ class Predict:
         self._sticky = sticky
         self._exploration = exploration
         self._shadows = shadows
+        self._traffic = traffic
         self._journal = journal
         self._clock = clock
         self._settings = settings
@@ -90,8 +93,10 @@ class Predict:
         arrived = perf_counter()
         self._journal.check_room()  # before the other services have work
         _check_count(rows, self._settings.row_limit)
-        rules, now = self._rules.of(await self._catalog.find(model)), self._clock.now()
+        registered = await self._catalog.find(model)
+        rules, now = self._rules.of(registered), self._clock.now()
         refusals = [_refusal(faults) if (faults := rules.faults(row, now)) else None for row in rows]
+        self._traffic.note(registered, rows, refusals)
         accepted = [row for row, refusal in zip(rows, refusals, strict=True) if refusal is None]
         with self._admission.admit(model, accepted) as sizes:
             answers = iter(await self._answered_in_time(rules, accepted, sizes, now, arrived))

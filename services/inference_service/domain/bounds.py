@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from contender.contracts.inference_service import InputColumn
+from contender.contracts.limits import CATEGORIES, CATEGORY_CHARACTERS
 from contender.contracts.values import Scalar
 from shared.errors import InvalidField, TooLarge, shortened
 
@@ -86,6 +87,26 @@ def check_texts(inputs: Sequence[InputColumn], classes: Sequence[Scalar], descri
         _check_length("manifest.classes", value if isinstance(value, str) else "")
     if len(description) > DESCRIPTION_LIMIT:
         raise InvalidField.at("manifest.description", f"is longer than {DESCRIPTION_LIMIT} characters")
+
+
+def check_categories(categories: Mapping[str, Sequence[str]]) -> None:
+    """Refuse categories of too many columns, and of a column that has too many or too long ones.
+
+    Raises:
+        InvalidField: the error names the column.
+    """
+    if len(categories) > COLUMN_LIMIT:
+        raise InvalidField.at(
+            "manifest.categories", f"has {len(categories)} columns; at most {COLUMN_LIMIT} are served"
+        )
+    for name, values in categories.items():
+        longest = max(map(len, values), default=0)
+        if len(values) > CATEGORIES or longest > CATEGORY_CHARACTERS:
+            raise InvalidField.at(
+                f"manifest.categories.{shortened(name)}",
+                f"has {len(values)} values, the longest of {longest} characters; at most {CATEGORIES} of up to "
+                f"{CATEGORY_CHARACTERS} characters are kept: leave such a column out",
+            )
 
 
 def _check_name(field: str, name: str) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from contender.contracts.ab_router import PredictionRow
+from contender.contracts.feedback_service import PLAN_EXPERIMENT, Plan, PlanRequest
 from contender.contracts.inference_service import InputColumn, ModelVersion, Promotion, RowFault, ScoredRows
 from contender.contracts.problems import FieldError
 from contender.contracts.values import Scalar
@@ -21,7 +22,9 @@ from services.ab_router.domain.assignment import InForce
 from services.ab_router.exploration import Exploration
 from services.ab_router.handlers.experiments import Experiments
 from services.ab_router.handlers.predictions import Predict
+from services.ab_router.handlers.readiness import Readiness
 from services.ab_router.main import State, create_app
+from services.ab_router.plans import NoPlanError
 from services.ab_router.scoring import Scorer
 from services.ab_router.settings import RouterSettings
 from services.ab_router.shadows import Shadows
@@ -29,6 +32,8 @@ from services.ab_router.sticky import StickyUnits, open_sticky_units
 from services.ab_router.store import InMemoryExperimentStore
 from services.ab_router.stored_answers import AnswerStoreError, InMemoryAnswerStore
 from services.ab_router.stored_assignments import AssignmentStore, InMemoryAssignments
+from services.ab_router.stores.traffic import InMemoryTraffic
+from services.ab_router.traffic import Traffic
 from shared.clock import FixedClock
 from shared.events import PredictionBlock, PredictionFrame, joined_frames
 from shared.ids import PredictionId
@@ -208,6 +213,21 @@ class FakeInference:
 
 
 @dataclass
+class FakePlans:
+    """Plans the example of the contract; `away` is why there is no plan."""
+
+    planned: Plan = field(default_factory=lambda: msgspec.convert(PLAN_EXPERIMENT.answer_example, Plan))
+    away: str = ""
+    asked: list[PlanRequest] = field(default_factory=list)
+
+    async def plan(self, request: PlanRequest) -> Plan:
+        self.asked.append(request)
+        if self.away:
+            raise NoPlanError(self.away)
+        return self.planned
+
+
+@dataclass
 class Draw:
     """Draws the same number again and again, unless a test sets another source."""
 
@@ -234,6 +254,10 @@ class Router:
     draw: Draw
     assignments: InMemoryAssignments
     sticky: StickyUnits
+    traffic: Traffic
+    kept_traffic: InMemoryTraffic
+    plans: FakePlans
+    readiness: Readiness
     answers: FakeAnswers = field(default_factory=FakeAnswers)
 
     def records(self) -> list[JournalRecord]:
@@ -288,14 +312,20 @@ async def _router(
         experiments = Experiments(store, journal, catalog, clock)
         await experiments.open()
         draw = Draw()
-        scorer, shadow_scorer = (Scorer(features, inference, catalog, settings, clock.now) for _ in range(2))
+        kept_traffic, plans = InMemoryTraffic(), FakePlans()
+        traffic = Traffic(kept_traffic, clock)
+        scorer, shadow_scorer = (
+            Scorer(features, inference, catalog, settings, note_features=traffic.note_features, clock=clock.now)
+            for _ in range(2)
+        )
         predict = Predict(
             catalog=catalog,
             experiments=experiments,
             sticky=sticky,
             scorer=scorer,
             exploration=Exploration(draw),
-            shadows=Shadows(shadow_scorer, journal, clock, settings, draw),
+            shadows=Shadows(shadow_scorer, journal, clock, settings, note_latency=traffic.note_shadow, draw=draw),
+            traffic=traffic,
             journal=journal,
             clock=clock,
             settings=settings,
@@ -314,6 +344,10 @@ async def _router(
                 draw,
                 assignments,
                 sticky,
+                traffic,
+                kept_traffic,
+                plans,
+                Readiness(traffic, catalog, plans, settings.challenger_deadline_s),
             )
 
 
@@ -361,6 +395,7 @@ async def _client_of(router: Router) -> AsyncIterator[httpx.AsyncClient]:
             settings=settings,
             predict=router.predict,
             experiments=router.experiments,
+            readiness=router.readiness,
             catalog=router.catalog,
             journal=router.journal,
             deduplication=Deduplication(router.answers, router.settings),

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from contender.contracts.ab_router import PredictionRow
 from contender.contracts.experiments import ExperimentRevision, NewExperiment, VariantAllocation
-from contender.contracts.inference_service import InputColumn, RowFault
+from contender.contracts.inference_service import InputColumn, ModelVersion, RowFault
 from services.ab_router.domain.assignment import InForce
 from services.ab_router.errors import ModelUnavailableError, UnknownModelError
 from shared.errors import InvalidField, JournalFull, Overloaded, RecordTooLarge, TooLarge
@@ -660,3 +660,46 @@ async def test_rows_behind_a_lost_part_are_in_another_frame(router):
     assert ids[0].frame_id != ids[1].frame_id
     for answer in (before, after):
         assert router.kept(answer.prediction_id)
+
+
+LATER = ModelVersion(
+    model="late",
+    version="later",
+    task="binary",
+    classes=["on time", "late"],
+    inputs=[InputColumn("distance", "float"), InputColumn("weather", "string")],
+    registered_at=3.0,
+)
+
+
+async def test_a_row_may_carry_the_columns_of_any_registered_version(router):
+    router.inference.registered.append(LATER)
+    await router.catalog.refresh()
+    (answer,) = await router.predict.rows(
+        "late", [row(inputs={"distance": 700.0, "weather": "fog"}, return_inputs=True)]
+    )
+    assert (answer.version, answer.inputs) == ("plain", {"distance": 700.0, "carrier": "UA"})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"wether": "fog"}, "inputs.wether is not a column of this model"),
+        ({"weather": 3}, "inputs.weather is not a string"),
+        ({"weather": "f" * 51}, "inputs.weather is longer than 50 characters"),
+    ],
+    ids=["unknown to all versions", "of another type", "too long"],
+)
+async def test_a_column_that_suits_no_version_is_refused(router, inputs, message):
+    router.inference.registered.append(LATER)
+    await router.catalog.refresh()
+    (answer,) = await router.predict.rows("late", [row(inputs={"distance": 700.0, **inputs})])
+    assert str(answer) == message
+
+
+async def test_a_column_that_versions_have_with_different_types_suits_with_any_of_them(router):
+    numbered = msgspec.structs.replace(LATER, version="numbered", inputs=[InputColumn("weather", "integer")])
+    router.inference.registered += [LATER, numbered]
+    await router.catalog.refresh()
+    rows = [row(inputs={"distance": 700.0, "weather": value}) for value in ("fog", 3, None)]
+    assert [answer.version for answer in await router.predict.rows("late", rows)] == ["plain"] * 3

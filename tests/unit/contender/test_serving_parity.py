@@ -163,6 +163,15 @@ def test_a_null_brand_is_none_of_the_texts_that_look_like_it(goods, missing):
     }
 
 
+@pytest.mark.parametrize("number", [200, 201])
+def test_the_categories_of_an_encoder_are_on_record_unless_there_are_too_many(goods, number):
+    goods["brand"] = [f"brand {at % number:03}" for at in range(len(goods))]
+    pipeline = make_pipeline(catalogue(OrdinalEncoder()), LogisticRegression()).fit(goods, goods.price > 15)
+    manifest = export_pipeline(pipeline, goods).manifest
+    known = [f"brand {at:03}" for at in range(number)]
+    assert manifest.get("categories") == ({"brand": known} if number == 200 else None)
+
+
 def test_two_kinds_of_null_in_one_column_are_refused_by_name(goods):
     goods.loc[0, "brand"], goods.loc[1, "brand"] = None, math.nan
     pipeline = make_pipeline(catalogue(OneHotEncoder()), LogisticRegression()).fit(goods, goods.price > 15)

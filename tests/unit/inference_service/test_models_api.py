@@ -48,6 +48,20 @@ async def test_the_range_of_a_regressions_targets_is_listed(client, upload, pric
     assert shown["target_range"] == shown["manifest"]["target_range"] == [low, high]
 
 
+async def test_the_categories_that_encoders_know_are_listed(client, upload, churn):
+    await upload(churn.export)
+    (listed,) = (await client.get("/v1/models")).json()["versions"]
+    assert listed["categories"] == {"plan": sorted(set(churn.columns["plan"].dropna()))}
+
+
+async def test_a_version_that_was_registered_without_categories_stays_the_same(client, upload, churn):
+    manifest = {name: value for name, value in churn.export.manifest.items() if name != "categories"}
+    assert (await upload(churn.export, manifest=manifest)).status_code == 201
+    assert (await upload(churn.export)).status_code == 200
+    (listed,) = (await client.get("/v1/models")).json()["versions"]
+    assert listed["categories"] == {}
+
+
 async def test_of_registrations_of_one_version_at_the_same_time_one_is_new_and_none_fails(client, upload, churn):
     answers = await asyncio.gather(*(upload(churn.export) for _ in range(3)))
     assert sorted(answer.status_code for answer in answers) == [200, 200, 201]

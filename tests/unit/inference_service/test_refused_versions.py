@@ -162,6 +162,22 @@ async def test_a_manifest_that_does_not_fit_the_file_is_refused(refused, churn, 
     await refused(churn.export, 422, slug, field, manifest={**churn.export.manifest, **changed})
 
 
+@pytest.mark.parametrize(
+    ("categories", "field"),
+    [
+        ({"plan": "free"}, "manifest"),
+        ({"x" * 10_000: ["y" * 101]}, "manifest.categories." + "x" * 99 + "…"),
+        ({"plan": [str(number) for number in range(201)]}, "manifest.categories.plan"),
+        ({str(number): [] for number in range(2_001)}, "manifest.categories"),
+    ],
+    ids=["no list", "too long", "too many", "too many columns"],
+)
+async def test_categories_beyond_their_limits_are_refused(refused, churn, categories, field):
+    await refused(
+        churn.export, 422, "invalid-field", field, manifest={**churn.export.manifest, "categories": categories}
+    )
+
+
 async def test_a_range_of_targets_whose_ends_are_exchanged_is_refused(refused, price):
     manifest = {**price.export.manifest, "target_range": [3.0, 1.0]}
     await refused(price.export, 422, "manifest", "manifest.target_range", manifest=manifest)

@@ -105,3 +105,20 @@ async def test_another_error_is_the_callers():
     with pytest.raises(KeyError):
         await until_available(action.run, 0.001, slowest_s=0.001, name="act")
     assert action.runs == 2
+
+
+@pytest.mark.parametrize("error", [None, OSError("timed out")])
+async def test_an_action_that_loses_its_cancellation_ends_all_the_same(error):
+    waiting = asyncio.Event()
+
+    async def lose() -> None:
+        waiting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if error is not None:
+                raise error from None
+
+    async with asyncio.timeout(DEADLINE_S):
+        async with run_every(lose, 3_600):
+            await waiting.wait()
