@@ -265,15 +265,18 @@ class Client:
         reward: float | None = None,
         conversion: bool | None = None,
         complaint: bool | None = None,
+        shown: bool | None = None,
+        decided: Outcome | None = None,
         at: float | None = None,
     ) -> None:
         """Report an outcome, or how the answer was taken; it is on disk when this returns.
 
-        Give exactly one of the values; a `conversion` or `complaint` of False takes one back. It was known at `at`, in
-        seconds since 1970; default now.
+        Give exactly one of the values. `shown` says that the answer was put before its user, and `decided` what a
+        person decided: an override where it is another label than the answer's. A `conversion`, a `complaint` or
+        `shown` of False takes one back. It was known at `at`, in seconds since 1970; default now.
         """
         values = {"outcome": outcome, "rating": rating, "reward": reward}
-        values |= {"conversion": conversion, "complaint": complaint}
+        values |= {"conversion": conversion, "complaint": complaint, "shown": shown, "decided": decided}
         given = {name: value for name, value in values.items() if value is not None}
         self.feedback_batch([{"prediction_id": prediction_id, **given, "time": at}])
 

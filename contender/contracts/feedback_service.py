@@ -33,10 +33,11 @@ RESULTS_UNAVAILABLE = ProblemType(
 
 
 class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is reported on one prediction: exactly one of its outcome, a rating, a reward, a conversion or a complaint.
+    """What is reported on one prediction: exactly one of the values.
 
-    A `conversion` or `complaint` of false takes one back. `time`, in seconds since the Unix epoch, is when it was
-    known; default now.
+    It is the outcome, a rating, a reward, a conversion, a complaint, whether the answer was `shown` to its user, or
+    what a person `decided`, one of the model's labels or anything else. A `conversion`, a `complaint` or `shown` of
+    false takes one back. `time`, in seconds since the Unix epoch, is when it was known; default now.
     """
 
     prediction_id: str
@@ -46,6 +47,8 @@ class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     reward: float | msgspec.UnsetType = msgspec.UNSET
     conversion: bool | msgspec.UnsetType = msgspec.UNSET
     complaint: bool | msgspec.UnsetType = msgspec.UNSET
+    shown: bool | msgspec.UnsetType = msgspec.UNSET
+    decided: Outcome | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def reports(self) -> dict[FeedbackKind, Outcome]:
@@ -65,6 +68,8 @@ class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reward: float | msgspec.UnsetType = msgspec.UNSET
     conversion: bool | msgspec.UnsetType = msgspec.UNSET
     complaint: bool | msgspec.UnsetType = msgspec.UNSET
+    shown: bool | msgspec.UnsetType = msgspec.UNSET
+    decided: Outcome | msgspec.UnsetType = msgspec.UNSET
 
 
 class FeedbackAccepted(msgspec.Struct, frozen=True):
@@ -93,8 +98,10 @@ class ReliabilityBin(msgspec.Struct, frozen=True):
 class VariantResult(msgspec.Struct, frozen=True, kw_only=True):
     """One variant over all epochs.
 
-    `n` counts predictions. `metrics` are over matured rows, `live` over all rows that have a label. `reliability` is
-    the table behind a binary model's calibration error: about a tenth of the rows each, by score.
+    `n` counts predictions. `metrics` are over matured rows, `live` over all rows that have a label. `shown` counts the
+    rows whose answer was put before its user, `decided` those that a person decided, and `overridden` those decided
+    otherwise. `reliability` is the table behind a binary model's calibration error: about a tenth of the rows each, by
+    score.
     """
 
     name: str
@@ -113,6 +120,9 @@ class VariantResult(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Interval]
     live: dict[str, Interval]
     unanswered: int = 0
+    shown: int = 0
+    decided: int = 0
+    overridden: int = 0
     reliability: list[ReliabilityBin] = []
 
 
@@ -438,7 +448,7 @@ class Counts(msgspec.Struct, frozen=True):
     `unanswered` rows were assigned a variant and got no prediction; `predictions` leaves them out.
     `unmatched` counts reports without a prediction, `no_experiment` (`outside` in JSON) those on predictions of no
     experiment, and `expired` late reports whose prediction had been deleted after its retention. `signals` are
-    ratings, rewards, conversions and complaints that count; `labelled` counts outcomes alone. Of the refused reports
+    the reports of other kinds that count, such as ratings; `labelled` counts outcomes alone. Of the refused reports
     `early` are those from before their prediction, and `hidden` those on rows whose label does not count.
     """
 

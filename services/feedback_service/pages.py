@@ -41,6 +41,14 @@ def mean(interval: Interval | None) -> str:
     return UNKNOWN if interval is None or interval.mean is None else f"{interval.mean:.4g}"
 
 
+def ranged(interval: Interval | None) -> str:
+    """The mean with its interval."""
+    if interval is None or interval.mean is None:
+        return UNKNOWN
+    ends = "no interval yet" if interval.low is None else f"{interval.low:.4g} to {interval.high:.4g}"
+    return f"{interval.mean:.4g} ({ends})"
+
+
 def signed(value: float | None) -> str:
     """A difference to three digits."""
     return UNKNOWN if value is None else f"{value:+.3g}"
@@ -97,6 +105,7 @@ pages = Pages(
         "tone": tone,
         "curve": curve,
         "mean": mean,
+        "ranged": ranged,
         "signed": signed,
         "chance": chance,
         "words": words,

@@ -22,6 +22,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from redis.asyncio import Redis
 
 from contender.contracts.feedback_service import Counts
+from contender.contracts.values import FeedbackKind, Outcome
 from embedded.kafka import KafkaBroker
 from embedded.ports import free_ports
 from embedded.process import answers_ok
@@ -96,6 +97,7 @@ class Row:
     score: float
     unit: str
     reports: list[tuple[float, int | str]] = field(default_factory=list)
+    signals: list[tuple[str, float, bool | str]] = field(default_factory=list)
 
 
 @dataclass
@@ -142,8 +144,14 @@ class Sender:
         return frame_id, shard, PredictionFrame(blocks)
 
     def feedback(self, frame_id: str) -> FeedbackFrame:
-        """Feedback for one frame: fresh, corrected, late, refused, repeated, beyond the frame, for nothing at all."""
+        """Feedback for one frame: fresh, corrected, late, refused, repeated, beyond the frame, for nothing at all.
+
+        Most answers are shown, and people decide some.
+        """
         events = [self._event(frame_id, row) for row in range(FRAME_EVENTS - 10)]
+        for row in range(0, FRAME_EVENTS, 3):
+            events.append(self._signal(frame_id, row, "shown", self.chance.choice([True, True, True, False])))
+            events.append(self._signal(frame_id, row, "decided", self.chance.choice(["no", "yes", "perhaps"])))
         for _ in range(5):
             repeated = self.chance.choice(events[:50])
             self._note(repeated)
@@ -166,6 +174,12 @@ class Sender:
         self._note(event)
         return event
 
+    def _signal(self, frame_id: str, row: int, kind: FeedbackKind, value: Outcome) -> FeedbackGiven:
+        known = self.rows[frame_id, row]
+        at = known.time + self.chance.random() * WINDOW_S * 1.2
+        known.signals.append((kind, at, value))
+        return FeedbackGiven(frame_id, row, value, at, kind=kind)
+
     def _note(self, event: FeedbackGiven) -> None:
         self.rows[event.frame_id, event.row].reports.append((event.given_at, event.outcome))
 
@@ -182,6 +196,12 @@ class Sender:
             tally["duplicates"] += len(row.reports) - len(last)
             valid = [(at, number, outcome) for (at, outcome), number in last.items() if outcome != "perhaps"]
             tally["refused"] += len(last) - len(valid)
+            for kind, at, value in row.signals:
+                if at > row.time + WINDOW_S:
+                    tally["late"] += 1
+                    continue
+                tally[kind] += kind == "decided" or value is True
+                tally["overridden"] += kind == "decided" and value != ("yes" if row.score > 0.5 else "no")
             timely = [report for report in valid if report[0] <= row.time + WINDOW_S]
             tally["late"] += len(valid) - len(timely)
             if timely:
@@ -262,7 +282,7 @@ def totals(snapshots: list[PartitionSnapshot]) -> Counts:
 
 async def settled(store: RedisSnapshots, sender: Sender) -> list[PartitionSnapshot]:
     """The snapshots, once they account for everything that was sent and are folded as far as can be."""
-    reports = sum(len(row.reports) for row in sender.rows.values()) + sender.stray.total()
+    reports = sum(len(row.reports) + len(row.signals) for row in sender.rows.values()) + sender.stray.total()
     snapshots: list[PartitionSnapshot] = []
     try:
         async with asyncio.timeout(SETTLED_WITHIN_S):

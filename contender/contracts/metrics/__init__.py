@@ -21,8 +21,10 @@ from contender.contracts.metrics.latency import LATENCY
 from contender.contracts.metrics.latency_p95 import LATENCY_P95
 from contender.contracts.metrics.log_loss import LOG_LOSS
 from contender.contracts.metrics.metric import LABELLED, LOG_LOSS_CLIP, MEAN, SERVED, Metric, ServedRows, spelling_of
+from contender.contracts.metrics.override_rate import OVERRIDE_RATE
 from contender.contracts.metrics.rating import RATING
 from contender.contracts.metrics.reward import REWARD
+from contender.contracts.metrics.shown_rate import SHOWN_RATE
 from contender.contracts.metrics.squared_error import SQUARED_ERROR, WINSORISED_SQUARED_ERROR
 from contender.contracts.metrics.value import VALUE
 from contender.contracts.tasks import Task
@@ -60,6 +62,8 @@ METRICS: tuple[Metric, ...] = (
     REWARD,
     CONVERSION,
     COMPLAINT_RATE,
+    SHOWN_RATE,
+    OVERRIDE_RATE,
     FALLBACK_RATE,
     DEGRADED_RATE,
     LATENCY,

@@ -21,7 +21,7 @@ from services.feedback_service.domain.memory import ChallengerMemory, RunningSeq
 from services.feedback_service.domain.merging import Arm, Arms
 from services.feedback_service.domain.multiplicity import holm
 from services.feedback_service.domain.segments import harmed_segment, look_at_segments, segment_effects
-from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, among, report_words
+from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, among, report_word
 from services.feedback_service.domain.sequences import Intervals, RowLook, Spending, both_sides, look_at_rows
 from services.feedback_service.domain.spreads import are_enough, spreads_of
 from services.feedback_service.domain.sums import sums_of
@@ -154,7 +154,7 @@ def _contest(design: ExperimentDesign, challenger: str, *, is_paired: bool) -> C
         margin=design.margin,
         window_s=design.window_s,
         cycle_reason=design.cycle_reason if not design.cycle_days else "",
-        report=report_words(design.metric.feedback),
+        report=report_word(design.metric),
         is_paired=is_paired,
     )
 

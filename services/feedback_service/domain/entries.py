@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from math import inf
+from math import inf, isclose
 from typing import TypeVar
 
 import msgspec
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from contender.contracts.formula import FormulaError
 from contender.contracts.limits import CLIPS, ERROR_LIMITS, SEGMENTS, UNDECLARED_EARLY_S
-from contender.contracts.tasks import TaskName, task_named
-from contender.contracts.values import ClockName, Missing, Outcome, Scalar
+from contender.contracts.metrics import metric_about
+from contender.contracts.tasks import EVEN, TaskName, task_named
+from contender.contracts.values import OUTCOME, ClockName, FeedbackKind, Missing, Outcome, Scalar
 from services.feedback_service.domain.days import day_numbers, is_time_zone, utc_offsets
 from services.feedback_service.domain.formulas import formula_of, row_value
 from services.feedback_service.domain.keys import with_expiry, without_expiry
@@ -24,7 +25,7 @@ from shared.events import PredictionBlock, PredictionFrame, UnansweredBlock
 CHUNK_ROWS = 64
 """Rows whose reports share a table entry: a report rewrites at most so many, however large its frame is."""
 
-TEXT_CHARACTERS = 100
+TEXT_BYTES = 100
 """Longer texts are kept as their hash, in classes and outcomes alike, so that they still compare."""
 
 NAME_CHARACTERS = 200
@@ -52,6 +53,7 @@ LARGEST_WEIGHT = 2**32 - 1
 """The most rows that a labelled one may stand for; no exploration share is so small."""
 
 _ROUNDING = 1e-6
+_FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
 UNKNOWN_LABEL = -1
 _BINARY_CLASSES = 2
 _INT64 = 2**63
@@ -154,6 +156,32 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
         value = self._possible_outcome(index, outcome)
         return None if value is None or not self.has_value(index, value) else value
 
+    def report_value(self, index: int, outcome: Outcome, kind: FeedbackKind) -> float | None:
+        """A report on row `index` as the metric about its kind takes it; None where the model can't mean it."""
+        if kind == OUTCOME:
+            return self.outcome_value(index, outcome)
+        return float(self._is_override(index, outcome) if metric_about(kind).against_answer else outcome)
+
+    def _is_override(self, index: int, decided: Outcome) -> bool:
+        """Whether a decision is another label than the answer's; one that the model does not know is.
+
+        Where no label was recorded the likelier class counts, and a number may differ by what 32 bits round.
+        """
+        task = task_named(self.task)
+        value = task.outcome_value(decided, self._classes)
+        if value is None:
+            return True
+        if not task.has_classes:
+            return not isclose(value, float(self.scores[index]), rel_tol=_FLOAT32_EPSILON)
+        if self.label:
+            return int(value) != int(self.labels[index])
+        scores = self.scores[index]
+        return int(value) != (int(scores.argmax()) if self.width else int(scores > EVEN))
+
+    @property
+    def _classes(self) -> Sequence[Scalar]:
+        return self.classes or range(self.width or _BINARY_CLASSES)
+
     def has_value(self, index: int, outcome: float) -> bool:
         """Whether the formula of the experiment, if any, has a value for row `index` with an outcome of metrics."""
         return not self.value or row_value(self.value, *self.formula_values([(index, outcome)])) is not None
@@ -179,7 +207,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
         columns["score"] = (chosen.max(axis=1) if self.width else chosen).tolist()
         columns["outcome"], columns["label"] = [outcome for _, outcome in rows], columns["score"]
         if task_named(self.task).has_classes:
-            classes = self.classes or range(self.width or _BINARY_CLASSES)
+            classes = self._classes
             served = self.labels[indexes] if labels is None and self.label else labels
             numbers = [UNKNOWN_LABEL] * len(rows) if served is None else served.tolist()
             columns["outcome"] = [classes[int(outcome)] for _, outcome in rows]
@@ -188,11 +216,10 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
 
     def _possible_outcome(self, index: int, outcome: Outcome) -> float | None:
         task = task_named(self.task)
-        classes = self.classes or range(self.width or _BINARY_CLASSES)
-        is_converted = outcome not in classes if task.has_classes else isinstance(outcome, str)
+        is_converted = outcome not in self._classes if task.has_classes else isinstance(outcome, str)
         if is_converted and self.rules < CONVERTING:
             return None
-        value = task.outcome_value(outcome, classes)
+        value = task.outcome_value(outcome, self._classes)
         return value if value is not None and self.is_possible(index, value) else None
 
     def is_possible(self, index: int, value: float) -> bool:
@@ -459,7 +486,7 @@ def _check_ranges(name: str, block: PredictionBlock | UnansweredBlock, wrong: Ma
 
 def storable(value: ScalarT) -> ScalarT:
     """The value in few bytes: a long text as its hash, an integer beyond 64 bits as a float."""
-    if isinstance(value, str) and len(value) > TEXT_CHARACTERS:
+    if isinstance(value, str) and len(value.encode()) > TEXT_BYTES:
         return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
     if isinstance(value, int) and not -_INT64 <= value < _INT64:
         return float(value) if abs(value) <= float(np.finfo(np.float64).max) else np.inf

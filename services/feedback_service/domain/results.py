@@ -21,7 +21,9 @@ from contender.contracts.feedback_service import (
     Verdict,
 )
 from contender.contracts.metrics.calibration_error import CALIBRATION_ERROR
-from contender.contracts.metrics.metric import MEAN
+from contender.contracts.metrics.metric import MEAN, Metric
+from contender.contracts.metrics.override_rate import OVERRIDE_RATE
+from contender.contracts.metrics.shown_rate import SHOWN_RATE
 from services.feedback_service.domain.assessing import Assessment, Circumstances, assess, finite
 from services.feedback_service.domain.confidence import confidence_sequence
 from services.feedback_service.domain.constancy import constancy, week_by_week
@@ -37,6 +39,7 @@ from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionS
 from services.feedback_service.domain.split import clustered_split_p
 from services.feedback_service.domain.sums import MetricSums, sums_of
 from services.feedback_service.domain.sums.calibration import CalibrationError
+from services.feedback_service.domain.sums.mean import ClusteredSums
 from services.feedback_service.domain.sums.metric_sums import DayTotals
 from services.feedback_service.domain.verdicts import summarise
 
@@ -291,8 +294,17 @@ def _variant(design: ExperimentDesign, name: str, arm: Arm) -> VariantResult:
         metrics=_intervals(design, arm.matured),
         live=_live_intervals(design, arm.live),
         unanswered=counts.unanswered,
+        shown=_total(arm.live, SHOWN_RATE),
+        decided=int(arm.live.ledger(OVERRIDE_RATE.ledger).sum()),
+        overridden=_total(arm.live, OVERRIDE_RATE),
         reliability=_reliability(arm.matured),
     )
+
+
+def _total(tally: Tally, metric: Metric) -> int:
+    """The rows for which a share counts 1."""
+    sums = tally.metrics.get(metric.name)
+    return round(float(sums.totals.sum())) if isinstance(sums, ClusteredSums) else 0
 
 
 def _reliability(tally: Tally) -> list[ReliabilityBin]:

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from math import ceil, exp, isfinite, log
 
 from contender.contracts.feedback_service import Counts, Forecast, VerdictStatus
-from contender.contracts.values import OUTCOME, FeedbackKind
+from contender.contracts.metrics import Metric
+from contender.contracts.values import OUTCOME
 from services.feedback_service.domain.checks import MIN_COVERAGE, CheckResults
 from services.feedback_service.domain.confidence import ConfidenceSequence
 from services.feedback_service.domain.memory import RunningSequence
@@ -52,9 +53,9 @@ class DayCount:
     next_look: int = 0
 
 
-def report_words(kind: FeedbackKind | None) -> str:
-    """The word for a report of a kind; what comes true is a row's label."""
-    return "label" if kind in (None, OUTCOME) else kind
+def report_word(metric: Metric) -> str:
+    """The word for a report that a metric is about; what comes true is a row's label."""
+    return "label" if metric.feedback in (None, OUTCOME) else metric.report_word or str(metric.feedback)
 
 
 def difference(contest: Contest, look: ConfidenceSequence, interval: RunningSequence) -> str:
