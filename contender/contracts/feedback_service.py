@@ -371,12 +371,14 @@ class Health(msgspec.Struct, frozen=True):
     expired: int = 0
 
 
-LASTING = ("challenger better", "champion better", "no worse", "no difference", "stopped: guardrail")
+GUARDRAIL = "stopped: guardrail"
+LASTING = ("challenger better", "champion better", "no worse", "no difference", GUARDRAIL)
 """What a verdict can say; it is kept."""
 
 _STATUSES = (
     "not started",
     "collecting",
+    "paused",
     "leading",
     *LASTING,
     "ended",
@@ -399,7 +401,7 @@ class VerdictEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was found once and stays: a verdict, or a later finding that puts it in question.
 
     `number` counts the events of an experiment from 1. `at` is when it was found, in seconds since the Unix epoch;
-    `?as_of=` with it shows the results that it rests on.
+    `?as_of=` with it shows the results that it rests on. Of `contradicted` events `status` is that of the verdict.
     """
 
     experiment: str
@@ -415,6 +417,14 @@ class VerdictEvent(msgspec.Struct, frozen=True, kw_only=True):
     effect: Effect | None = None
     whole_days: int = 0
     offsets: dict[str, dict[str, int]] = {}
+
+    @property
+    def is_harm(self) -> bool:
+        """Whether it says that a guardrail is breached, as the verdict or after one: the experiment is to be stopped.
+
+        A challenger has one such event at most.
+        """
+        return self.status == GUARDRAIL and self.kind != CONTRADICTED
 
 
 class VerdictEvents(msgspec.Struct, frozen=True):
@@ -478,6 +488,14 @@ class Counts(msgspec.Struct, frozen=True):
         return sum(getattr(self, name) for name in self.__struct_fields__[4:-2])
 
 
+class EpochCounts(msgspec.Struct, frozen=True):
+    """The predictions of one epoch by variant, and how many of them have matured. Shadow scores are not in it."""
+
+    epoch: int
+    n: dict[str, int]
+    matured: dict[str, int]
+
+
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """Everything on one experiment: variants, effects by challenger and metric, checks, and the verdict.
 
@@ -486,7 +504,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     hold them any more. `verdicts` has one for each challenger, and `verdict` sums them up; `checks` is by challenger,
     and so are `timeline`, the effect in the deciding metric day by day, where it is a mean; `weeks`, the effect of each
     whole week or cycle alone; `constancy`, `segments`, and `forecast`. `value_curve` is by variant: what the formula of
-    the metric `value` would give at other thresholds.
+    the metric `value` would give at other thresholds. `epochs` has the rows of each allocation, oldest first.
     """
 
     experiment: str
@@ -517,6 +535,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     segments: dict[str, list[SegmentEffect]] = {}
     forecast: dict[str, Forecast] = {}
     value_curve: dict[str, list[CurvePoint]] = {}
+    epochs: list[EpochCounts] = []
 
     def __str__(self) -> str:
         return self.verdict.sentence

@@ -72,7 +72,7 @@ class Judge:
         clock: the time of looks.
         is_in_charge: whether this process is the one that looks.
         partitions: how many there are. Where one has published nothing, as after Redis was emptied, no look is made.
-        vintage_interval_s: time between two vintages of a running experiment.
+        vintage_interval_s: time between two vintages of an experiment that is not stopped.
         make_look: makes a look, in a thread.
     """
 
@@ -177,7 +177,7 @@ class Judge:
         is_due = bool(new_events(read, look.memory))
         if is_settled and revision is not None:
             is_due |= last_at <= _last_window_ends(revision)
-        elif revision is None or revision.status == "running":
+        elif revision is None or revision.status != "stopped":
             is_due |= now >= last_at + self.vintage_interval_s
         return Vintage(now, msgspec.json.encode(look.results)) if is_due else None
 

@@ -20,6 +20,8 @@ _UNITS_S = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1
 _STATES = {
     "draft": "not started",
     "running": "running",
+    "paused": "paused: the champion answers",
+    "decided": "decided: traffic goes on",
     "stopped": "stopped",
     "unknown": "seen in predictions only",
 }

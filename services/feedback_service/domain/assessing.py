@@ -9,7 +9,7 @@ import msgspec
 
 from contender.contracts.feedback_service import Counts, Effect, SegmentEffect, Verdict, VerdictStatus
 from contender.contracts.feedback_service import Sequence as DaySequence
-from contender.contracts.metrics import Metric
+from contender.contracts.metrics import SERVED, Metric
 from contender.contracts.metrics.metric import MEAN
 from services.feedback_service.domain.bounds import worst_case
 from services.feedback_service.domain.checks import CheckResults, check
@@ -230,7 +230,7 @@ def _look_at_guardrail(
     look, looks.memory = look_at_rows(estimate, spending, looks.memory, name, decided=False, look_at=look_at)
     low, _ = harm(look.intervals.one_sided, lower_is_better=metric.lower_is_better)
     if low > margin and looks.harm is None:
-        looks.harm = Harm(metric.words, margin, look)
+        looks.harm = Harm(metric.words, margin, look, metric.ledger == SERVED)
 
 
 def _look_at_harmed_segments(looks: _Looks, design: ExperimentDesign, pairs: Sequence[tuple[Arm, Arm]]) -> None:

@@ -12,6 +12,7 @@ from contender.contracts.feedback_service import (
     Counts,
     DayPoint,
     Days,
+    EpochCounts,
     Health,
     Interval,
     ReliabilityBin,
@@ -145,6 +146,7 @@ def _results(
         offsets=_offsets(snapshots),
         updated_at=max((snapshot.status.updated_at for snapshot in snapshots), default=None),
         since=since,
+        epochs=_epochs(design, given.arms),
         days=Days(days.whole, days.wanted, str(design.time_zone)),
     )
 
@@ -267,6 +269,16 @@ def _split(design: ExperimentDesign, arms: Arms, epochs: Sequence[int]) -> Split
         if sum(shares) > 0.0:
             tables.append(([arm.live.rows + arm.live.unanswered for arm in epoch_arms], shares))
     return Split(clustered_split_p(tables) if tables else 1.0, counts)
+
+
+def _epochs(design: ExperimentDesign, arms: Arms) -> list[EpochCounts]:
+    counted = []
+    for epoch in sorted({epoch for epoch, _ in arms}):
+        of_epoch = {variant: arms.get((epoch, variant), _NOBODY) for variant in design.variants}
+        live = {variant: arm.live.counts.predictions for variant, arm in of_epoch.items()}
+        matured = {variant: arm.matured.counts.predictions for variant, arm in of_epoch.items()}
+        counted.append(EpochCounts(epoch, live, matured))
+    return counted
 
 
 def _pooled(arms: Arms, variant: str) -> Arm:

@@ -17,6 +17,9 @@ from services.feedback_service.domain.sums.units import BUCKETS
 _PROPOSED_COVERAGE = 0.95
 
 
+PAUSED = "The experiment is paused: no further rows count until it is started again."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contest:
     """What is compared: the names of the two variants, the metric in words, and which way it counts.

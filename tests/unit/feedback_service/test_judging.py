@@ -251,8 +251,10 @@ async def test_the_results_of_a_verdict_are_kept_as_of_its_time(world: World):
     assert await world.verdicts.vintage("e", world.clock.now()) == kept
 
 
-async def test_a_running_experiment_gets_a_vintage_each_interval(world: World):
+@pytest.mark.parametrize("status", ["running", "paused", "decided"])
+async def test_an_experiment_that_is_not_over_gets_a_vintage_each_interval(world: World, status):
     judge = world.judge(vintage_interval_s=100.0)
+    world.experiments.put(revision(revision=2, status=status))
     kept = set()
     for rows in range(10):
         await world.publish(rows)
