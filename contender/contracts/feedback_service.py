@@ -496,6 +496,20 @@ class EpochCounts(msgspec.Struct, frozen=True):
     matured: dict[str, int]
 
 
+class Agreement(msgspec.Struct, frozen=True):
+    """How far a challenger and the champion score the same rows alike, one of them in shadow.
+
+    Of the `answered` rows of the two, `scored` have both scores: the others were not sampled, could not be scored, were
+    dropped, or are on their way. `equal_labels` is the share with the same label, without a mean for a regression.
+    `score_difference` is the mean absolute difference; for more than two classes half the sum over classes.
+    """
+
+    answered: int
+    scored: int
+    equal_labels: Interval
+    score_difference: Interval
+
+
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """Everything on one experiment: variants, effects by challenger and metric, checks, and the verdict.
 
@@ -504,7 +518,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     hold them any more. `verdicts` has one for each challenger, and `verdict` sums them up; `checks` is by challenger,
     and so are `timeline`, the effect in the deciding metric day by day, where it is a mean; `weeks`, the effect of each
     whole week or cycle alone; `constancy`, `segments`, and `forecast`. `value_curve` is by variant: what the formula of
-    the metric `value` would give at other thresholds. `epochs` has the rows of each allocation, oldest first.
+    the metric `value` would give at other thresholds. `epochs` has the rows of each allocation, oldest first, and
+    `agreement` is by challenger that has scores in shadow.
     """
 
     experiment: str
@@ -536,6 +551,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     forecast: dict[str, Forecast] = {}
     value_curve: dict[str, list[CurvePoint]] = {}
     epochs: list[EpochCounts] = []
+    agreement: dict[str, Agreement] = {}
 
     def __str__(self) -> str:
         return self.verdict.sentence

@@ -31,11 +31,14 @@ from contender.contracts.tasks import Task
 from contender.contracts.values import OUTCOME, FeedbackKind
 
 __all__ = [
+    "CALIBRATION_ERROR",
     "LABELLED",
     "LOG_LOSS_CLIP",
     "MEAN",
     "METRICS",
+    "OVERRIDE_RATE",
     "SERVED",
+    "SHOWN_RATE",
     "VALUE",
     "Metric",
     "MetricName",

@@ -115,6 +115,11 @@ class Metric:
         return f"late {self.feedback}"
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether it is a mean over labelled rows: the differences of two scores of the same rows can be summed."""
+        return self.sums == MEAN and self.ledger == LABELLED
+
+    @property
     def totals_name(self) -> str:
         """The name under which its totals are stored."""
         return self.stored_with or self.name

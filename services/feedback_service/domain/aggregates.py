@@ -188,6 +188,7 @@ class PartitionAggregates:
         self._changed_experiments.add(experiment.name)
         self._pending.change(experiment.name)
         for number, day, rows in row_groups(block, group.width_s, pair.shadow.rows):
+            agreement = pair.agreement(rows)
             for key, cell in self._targets(group, number, day):
                 if pair.offset <= cell.predictions_mark:
                     continue
@@ -198,6 +199,7 @@ class PartitionAggregates:
                     for row in rows
                 ]
                 cell.add(1, pair.label(histories))
+                cell.add_agreement(agreement)
                 self._change_cell(group, key)
 
     def _add_block(self, frame: FrameEntry, first: int, block: BlockEntry, reported: Mapping[int, LabelChunk]) -> None:

@@ -173,10 +173,16 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
             return True
         if not task.has_classes:
             return not isclose(value, float(self.scores[index]), rel_tol=_FLOAT32_EPSILON)
+        return int(value) != int(self.answered_classes[index])
+
+    @property
+    def answered_classes(self) -> NDArray[np.int32]:
+        """The number of the class that was answered, shape (rows,): the likelier one where no label was recorded."""
         if self.label:
-            return int(value) != int(self.labels[index])
-        scores = self.scores[index]
-        return int(value) != (int(scores.argmax()) if self.width else int(scores > EVEN))
+            return self.labels
+        scores = self.scores
+        classes: NDArray[np.int32] = (scores.argmax(axis=1) if self.width else scores > EVEN).astype(np.int32)
+        return classes
 
     @property
     def _classes(self) -> Sequence[Scalar]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil, exp, isfinite, log
 
-from contender.contracts.feedback_service import Counts, Forecast, VerdictStatus
+from contender.contracts.feedback_service import Agreement, Counts, Forecast, VerdictStatus
 from contender.contracts.metrics import Metric
 from contender.contracts.values import OUTCOME
 from services.feedback_service.domain.checks import MIN_COVERAGE, CheckResults
@@ -81,7 +81,11 @@ def rows(contest: Contest, checks: CheckResults) -> str:
 
 
 def _matured(count: int) -> str:
-    return f"{count:,} matured row" if count == 1 else f"{count:,} matured rows"
+    return _rows(count, "matured row")
+
+
+def _rows(count: int, words: str = "row") -> str:
+    return f"{count:,} {words}" if count == 1 else f"{count:,} {words}s"
 
 
 def over_days(contest: Contest, days: DayCount) -> str:
@@ -111,6 +115,17 @@ def waits(waiting: Waiting | None) -> str:
         return "."
     words = "1 row waits for its" if waiting.rows == 1 else f"{waiting.rows:,} rows wait for their"
     return f"; {words} window to pass, until {moment(waiting.until)}."
+
+
+def agreement(contest: Contest, found: Agreement | None, reason: str) -> str:
+    """What a shadow shows that can't show who is better."""
+    words = f"A shadow shows agreement only, since {reason}"
+    if found is None or not found.scored:
+        return f"{words}; {contest.challenger} and {contest.champion} have scored no row both yet."
+    differs = f"their scores differ by {found.score_difference.mean or 0.0:.3g} on average"
+    if found.equal_labels.mean is not None:
+        differs = f"they give {percent(found.equal_labels.mean)} of the rows the same label, and {differs}"
+    return f"{words}: {contest.challenger} and {contest.champion} have both scored {_rows(found.scored)}; {differs}."
 
 
 def among(metric: str, segment: str, value: str | None) -> str:

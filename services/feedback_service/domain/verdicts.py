@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from contender.contracts.feedback_service import GUARDRAIL, Counts, Verdict, VerdictEvent, VerdictStatus
+from contender.contracts.feedback_service import GUARDRAIL, Agreement, Counts, Verdict, VerdictEvent, VerdictStatus
 from contender.contracts.values import Hypothesis
 from services.feedback_service.domain import sentences
 from services.feedback_service.domain.checks import CheckResults
@@ -42,6 +42,8 @@ class Evidence:
         checks: whether the two may be compared.
         bounds: the worst case over missing labels, where they do not arrive alike.
         harm: the guardrail that is breached.
+        agreement: of the scores of a row, where there are two.
+        undecidable: why no verdict is possible: a shadow may show agreement alone.
         waiting: the rows that have not matured.
         reports: what became of the reports on both variants.
     """
@@ -54,6 +56,8 @@ class Evidence:
     checks: CheckResults = field(default_factory=CheckResults)
     bounds: Bounds | None = None
     harm: Harm | None = None
+    agreement: Agreement | None = None
+    undecidable: str = ""
     waiting: Waiting | None = None
     reports: Counts = field(default_factory=Counts)
 
@@ -88,6 +92,9 @@ def _judge(contest: Contest, evidence: Evidence) -> Verdict:
     failures, harmed = standing_failures(evidence), harm_shown(evidence)
     if harmed is not None:
         return Verdict(GUARDRAIL, _harm_sentence(contest, harmed), contest.challenger)
+    if evidence.undecidable:
+        sentence = sentences.agreement(contest, evidence.agreement, evidence.undecidable)
+        return Verdict("ended" if evidence.has_ended else "collecting", sentence, contest.challenger)
     if failures:
         sentence = f"No verdict: {sentences.failure(contest, evidence.checks, failures[0])}."
         return Verdict(failures[0], sentence, contest.challenger)

@@ -442,6 +442,10 @@ def test_pairs_are_those_of_the_plainest_count(history):
             for sums in (cohort.labelled, cohort.assumed):
                 found[group.variant, "labelled"] += sum(sums.rows.values())
                 found[group.variant, "brier"] += sum(sums.totals.get("brier", {}).values())
+            agreement = cohort.ledgers["agreement"]
+            found[group.variant, "agreement"] += sum(agreement.rows.values())
+            for name, totals in agreement.totals.items():
+                found[group.variant, name] += sum(totals.values())
     expected = plain_pairs(records)
     assert {key: value for key, value in found.items() if value} == pytest.approx(
         {key: value for key, value in expected.items() if value}
@@ -461,7 +465,7 @@ def plain_pairs(records: list[Record]) -> Counter[tuple[str, str]]:
             frames[frame_id] = [(served, at) for served in frame.blocks for at in range(len(served))]
         for scored in frame.shadows:
             for row, score in zip(scored.row, scored.score, strict=True):
-                if row >= len(frames.get(scored.frame_id, ())) or scored.epoch:
+                if row >= len(frames.get(scored.frame_id, ())):
                     continue
                 served, at = frames[scored.frame_id][row]
                 key = (scored.frame_id, row)
@@ -469,6 +473,10 @@ def plain_pairs(records: list[Record]) -> Counter[tuple[str, str]]:
                     continue
                 seen.add(key)
                 sums["challenger", "rows"] += 1
+                sums["challenger", "agreement"] += 1
+                label = served.label[at] if served.label else served.score[at] > 0.5
+                sums["challenger", "equal labels"] += label == (score > 0.5)
+                sums["challenger", "score difference"] += abs(score - served.score[at])
                 came = outcome(key, served.time[at], served.missing)
                 if came is not None:
                     sign = 1 if served.variant == "champion" else -1

@@ -7,6 +7,7 @@ import pytest
 
 from contender.contracts.feedback_service import (
     GET_RESULTS,
+    Agreement,
     Checks,
     Constancy,
     CurvePoint,
@@ -96,7 +97,16 @@ def shown(found: Results) -> str:
 
 def test_a_page_without_further_designs_says_nothing_of_them():
     words = shown(results())
-    for absent in ("became of the answers", "segment", "week by week", "thresholds", "same rows", "Paired", "Holm"):
+    for absent in (
+        "became of the answers",
+        "two variants have scored",
+        "segment",
+        "week by week",
+        "thresholds",
+        "same rows",
+        "Paired",
+        "Holm",
+    ):
         assert absent not in words
 
 
@@ -145,6 +155,12 @@ def test_a_page_says_how_many_answers_were_shown_and_overridden():
     words = shown(results(variants=[known, challenger]))
     assert "champion 4,500 0.9 (0.88 to 0.92) 40 10 0.25 (no interval yet)" in words
     assert "challenger 0 ? 0 0 ?" in words
+
+
+def test_a_page_says_how_far_shadow_scores_agree():
+    agreement = Agreement(5000, 4000, Interval(0.93, 0.92, 0.94, 4000), Interval(0.02, 0.01, 0.03, 4000))
+    words = shown(results(agreement={"challenger": agreement}))
+    assert "challenger 4,000 5,000 0.93 (0.92 to 0.94) 0.02 (0.01 to 0.03)" in words
 
 
 def test_the_list_has_the_effect_that_the_verdict_is_about():
