@@ -36,6 +36,7 @@ from services.feedback_service.domain.variants import agreements, epoch_counts, 
 from services.feedback_service.domain.verdicts import summarise
 
 _NOBODY = Arm()
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,15 +254,24 @@ def _split(design: ExperimentDesign, arms: Arms, epochs: Sequence[int]) -> Split
     tables = []
     for epoch in epochs:
         epoch_arms = [arms.get((epoch, variant), _NOBODY) for variant in design.variants]
-        declared = epoch == design.epoch and sum(design.shares.values()) > 0.0
-        shares = (
-            [design.shares.get(v, 0.0) for v in design.variants]
-            if declared
-            else [arm.probability for arm in epoch_arms]
-        )
+        shares = _shares(design, epoch, epoch_arms)
         if sum(shares) > 0.0:
             tables.append(([arm.live.rows + arm.live.unanswered for arm in epoch_arms], shares))
     return Split(clustered_split_p(tables) if tables else 1.0, counts)
+
+
+def _shares(design: ExperimentDesign, epoch: int, arms: Sequence[Arm]) -> list[float]:
+    """The shares of an epoch's variants, as they are recorded with its rows: those of the hash's steps.
+
+    For a variant that has no rows in the epoch of now, and for rows that record no chance, they are as declared.
+    """
+    recorded = [arm.probability if (arm.live.rows + arm.live.unanswered).any() else 0.0 for arm in arms]
+    declared = [design.shares.get(variant, 0.0) if epoch == design.epoch else 0.0 for variant in design.variants]
+    seen = sum(share for share, known in zip(declared, recorded, strict=True) if known)
+    if sum(declared) and (not seen or sum(recorded) > 1.0 + _ROUNDING):
+        return declared
+    scale = sum(recorded) / seen if seen else 0.0
+    return [known or scale * share for known, share in zip(recorded, declared, strict=True)]
 
 
 def _health(snapshots: Sequence[PartitionSnapshot], totals: Mapping[str, Arm]) -> Health:
