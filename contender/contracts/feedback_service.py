@@ -519,7 +519,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     and so are `timeline`, the effect in the deciding metric day by day, where it is a mean; `weeks`, the effect of each
     whole week or cycle alone; `constancy`, `segments`, and `forecast`. `value_curve` is by variant: what the formula of
     the metric `value` would give at other thresholds. `epochs` has the rows of each allocation, oldest first, and
-    `agreement` is by challenger that has scores in shadow.
+    `agreement` is by challenger that has scores in shadow. `excluded` counts by reason the rows that got a variant and
+    don't count, such as those of testers.
     """
 
     experiment: str
@@ -552,6 +553,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     value_curve: dict[str, list[CurvePoint]] = {}
     epochs: list[EpochCounts] = []
     agreement: dict[str, Agreement] = {}
+    excluded: dict[str, int] = {}
 
     def __str__(self) -> str:
         return self.verdict.sentence

@@ -145,6 +145,7 @@ class PartitionAggregates:
         rows = {row: chunk for chunk in chunks for row in chunk.rows}
         if frame.offset > self.counts.predictions_mark:
             self._count_frame(frame, rows)
+        self._exclude(frame)
         for block in frame.unanswered:
             self._add_unanswered(frame, block)
         for first, block in frame.located():
@@ -174,6 +175,13 @@ class PartitionAggregates:
                 counts[NO_EXPERIMENT] += sum(n for row, n in totals.items() if first <= row < first + block.size)
         cell.count(1, counts)
         self._cells.change(COUNTS)
+
+    def _exclude(self, frame: FrameEntry) -> None:
+        """Count the rows that got a variant of an experiment and don't count in it."""
+        for name, rows in frame.excluded.items():
+            if self.experiments.setdefault(name, Experiment(name)).exclude(rows, frame.offset):
+                self._changed_experiments.add(name)
+                self._pending.change(name)
 
     def add_pairs(self, pairs: Iterable[Pairs], chunks: Sequence[LabelChunk]) -> None:
         """Count pairs, with all reports on their rows so far. Their frame has been counted."""

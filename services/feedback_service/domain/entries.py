@@ -67,7 +67,8 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
 
     `bucket` (uint8) stands for the unit, `time` and `score` are float64, `width` is the number of scores of a row (0:
     one number), `label` (int32) the number of the class that was served, UNKNOWN_LABEL where `classes` lack it;
-    it is empty where the router recorded no label. A block without experiment or variant keeps its size only.
+    it is empty where the router recorded no label. A block without experiment or variant keeps its size only, and
+    where its rows got a variant but don't count, the experiment `excluded_from` and the reason (`exclusion`).
     `utc_offset` (int32) is what `utc_offsets` gives, and `latency` (float32) milliseconds, empty where none were
     recorded. A block of unanswered rows has neither version nor scores. `inputs` are the columns that the formula
     `value` names, in which long texts are hashes. `weight` (uint32) is the rows that a labelled row stands
@@ -110,6 +111,8 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     weight: bytes = b""
     metric: str = ""
     segments: dict[str, Column] = {}
+    excluded_from: str = ""
+    exclusion: str = ""
 
     @property
     def compared(self) -> bool:
@@ -269,6 +272,16 @@ class FrameEntry(msgspec.Struct, frozen=True, array_like=True):
         return sum(block.size for block in self.blocks)
 
     @property
+    def excluded(self) -> dict[str, dict[str, int]]:
+        """Rows that got a variant and don't count: by experiment and reason."""
+        excluded: dict[str, dict[str, int]] = {}
+        for block in self.blocks:
+            if block.excluded_from and block.size:
+                rows = excluded.setdefault(block.excluded_from, {})
+                rows[block.exclusion] = rows.get(block.exclusion, 0) + block.size
+        return excluded
+
+    @property
     def chunks(self) -> int:
         """Chunks that the rows fill."""
         return -(-self.size // CHUNK_ROWS)
@@ -319,7 +332,7 @@ def decode_frame(value: bytes) -> FrameEntry:
 
 def _block_entry(block: PredictionBlock) -> BlockEntry:
     if block.experiment is None or block.variant is None:
-        return BlockEntry(len(block))
+        return BlockEntry(len(block), excluded_from=block.excluded_from, exclusion=block.exclusion)
     scores = np.array(block.score, dtype=np.float64)
     times = np.array(block.time, dtype=np.float64)
     weights = _weights(block.label_probability)
@@ -438,6 +451,7 @@ def _check(name: str, block: PredictionBlock) -> None:
     integers = [label for label in block.classes if isinstance(label, int)]
     low, high = block.label_range or (0.0, 0.0)
     weights = _weights(block.label_probability)
+    names = [block.version, block.metric, block.excluded_from, block.exclusion]
     wrong = {
         "classes": not all(-_INT64 <= label < _INT64 for label in integers),
         "early_s": not 0.0 <= block.early_s < inf,
@@ -446,7 +460,7 @@ def _check(name: str, block: PredictionBlock) -> None:
         "value": bool(block.value) and not _is_formula(block.value),
         "label_probability": not ((weights >= 0.0) & (weights <= LARGEST_WEIGHT)).all(),
         "log_loss_clip": not CLIPS[0] <= block.log_loss_clip <= CLIPS[1],
-        "its names": max(map(len, [block.version, block.metric, *block.segments])) > NAME_CHARACTERS,
+        "its names": max(map(len, (*names, *block.segments))) > NAME_CHARACTERS,
     }
     _check_ranges(name, block, wrong)
     _check_lengths(name, len(block), {f"inputs.{column}": values for column, values in _formula_inputs(block).items()})

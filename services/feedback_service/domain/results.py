@@ -32,7 +32,7 @@ from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionS
 from services.feedback_service.domain.split import clustered_split_p
 from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.sums.metric_sums import DayTotals
-from services.feedback_service.domain.variants import agreements, epoch_counts, pooled, variant_result
+from services.feedback_service.domain.variants import agreements, epoch_counts, excluded_rows, pooled, variant_result
 from services.feedback_service.domain.verdicts import summarise
 
 _NOBODY = Arm()
@@ -141,6 +141,7 @@ def _results(
         since=since,
         epochs=epoch_counts(design, given.arms),
         agreement=dict(given.agreement),
+        excluded=excluded_rows(design.name, snapshots),
         days=Days(days.whole, days.wanted, str(design.time_zone)),
     )
 

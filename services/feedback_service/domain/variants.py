@@ -8,7 +8,7 @@ from services.feedback_service.domain.agreement import EQUAL_LABELS, SCORE_DIFFE
 from services.feedback_service.domain.confidence import confidence_sequence, finite
 from services.feedback_service.domain.design import ExperimentDesign
 from services.feedback_service.domain.merging import Arm, Arms, Tally
-from services.feedback_service.domain.snapshots import GroupSnapshot
+from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
 from services.feedback_service.domain.sums import MetricSums
 from services.feedback_service.domain.sums.calibration import CalibrationError
 from services.feedback_service.domain.sums.mean import ClusteredSums
@@ -40,6 +40,15 @@ def epoch_counts(design: ExperimentDesign, arms: Arms) -> list[EpochCounts]:
         matured = {variant: arm.matured.counts.predictions for variant, arm in of_epoch.items()}
         counted.append(EpochCounts(epoch, live, matured))
     return counted
+
+
+def excluded_rows(experiment: str, snapshots: Sequence[PartitionSnapshot]) -> dict[str, int]:
+    """The rows of all partitions that got a variant and don't count, by reason; each group has those of its own."""
+    rows: dict[str, int] = {}
+    for snapshot in snapshots:
+        excluded = next((group.excluded for group in snapshot.groups if group.experiment == experiment), {})
+        rows |= {reason: rows.get(reason, 0) + number for reason, number in excluded.items()}
+    return dict(sorted(rows.items()))
 
 
 def pooled(arms: Arms, variant: str) -> Arm:

@@ -224,6 +224,10 @@ def histories(draw) -> tuple[list[Record], random.Random]:
         "time_zone": draw(st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata"])),
     }
     missing, served = st.sampled_from(["excluded", "negative"]), st.sampled_from(["champion", "challenger"])
+    excluded = [
+        block("champion", 2, experiment=None, excluded_from="e", exclusion=reason)
+        for reason in draw(st.lists(st.sampled_from(["forced", "assignment unreadable"]), max_size=3))
+    ]
     frames = [
         predictions(
             f"f{number}",
@@ -245,6 +249,7 @@ def histories(draw) -> tuple[list[Record], random.Random]:
                 degraded=[row % 9 == 0 for row in range(70)],
                 **design,
             ),
+            *excluded,
             unanswered=[unanswered("challenger", draw(st.integers(1, 3)), at=86_395.0, **design)],
             offset=number,
         )
@@ -342,6 +347,26 @@ def test_published_days_and_late_rows_are_those_of_the_plainest_count(history):
     assert +published == plain_count(records)
 
 
+def compared(frame: PredictionFrame) -> list[PredictionBlock]:
+    """The blocks of rows that count; those that don't come last."""
+    return [block for block in frame.blocks if block.experiment]
+
+
+@settings(deadline=None)
+@given(histories())
+def test_rows_that_do_not_count_are_counted_by_reason(history):
+    records, chance = history
+    expected: Counter[str] = Counter()
+    for topic, _, _, frame in records:
+        for made in frame.blocks if topic == "predictions" else ():
+            expected[made.exclusion] += len(made)
+    del expected[""]
+    snapshot = Worker(topics_of(records), chance).run()
+    assert {tuple(sorted(group.excluded.items())) for group in snapshot.groups} == {tuple(sorted(expected.items()))}
+    results = results_of("e", None, [snapshot], 0.0).results
+    assert results.excluded == expected
+
+
 def plain_count(records: list[Record]) -> Counter[tuple[str, str]]:
     """Unanswered rows, and those with a label after their window alone, by variant."""
     counts: Counter[tuple[str, str]] = Counter()
@@ -353,7 +378,7 @@ def plain_count(records: list[Record]) -> Counter[tuple[str, str]]:
                 if event.kind == OUTCOME and event.outcome != "neither":
                     reports[event.frame_id, event.row].append(event.given_at)
             continue
-        made = [(block.variant, time) for block in frame.blocks for time in block.time]
+        made = [(block.variant, time) for block in compared(frame) for time in block.time]
         rows.update({(frame_id, number): row for number, row in enumerate(made)})
         for block in frame.unanswered:
             counts["unanswered", block.variant] += len(block)
@@ -398,11 +423,11 @@ def plain_signals(records: list[Record]) -> dict[tuple[str, str], float]:
             continue
         made = [
             (block.variant, time, label)
-            for block in frame.blocks
+            for block in compared(frame)
             for time, label in zip(block.time, block.label or [score > 0.5 for score in block.score], strict=True)
         ]
         rows.update({(frame_id, number): row for number, row in enumerate(made)})
-        for made_block in frame.blocks:
+        for made_block in compared(frame):
             counts["served", made_block.variant] += len(made_block)
             counts["degraded_rate", made_block.variant] += sum(made_block.degraded)
             counts["fallback_rate", made_block.variant] += len(made_block) * (
@@ -462,7 +487,7 @@ def plain_pairs(records: list[Record]) -> Counter[tuple[str, str]]:
         if isinstance(frame, FeedbackFrame):
             continue
         if frame.blocks:
-            frames[frame_id] = [(served, at) for served in frame.blocks for at in range(len(served))]
+            frames[frame_id] = [(served, at) for served in compared(frame) for at in range(len(served))]
         for scored in frame.shadows:
             for row, score in zip(scored.row, scored.score, strict=True):
                 if row >= len(frames.get(scored.frame_id, ())):
@@ -700,6 +725,25 @@ def test_a_decision_is_an_override_where_it_is_not_the_label_that_was_answered(a
         assert sum(sums.rows.values()) == 1
         seen.append(sum(sums.totals["override_rate"].values()))
     assert seen == overrides
+
+
+def test_an_experiment_of_rows_that_do_not_count_alone_is_kept():
+    join = joined()
+    tester = block(experiment=None, excluded_from="e", exclusion="forced", request_id=["r", ""])
+    apply(join, predictions("f", tester))
+    flush(join)
+    join.assign([0])
+    apply(join, predictions("f", tester))  # read again, and once more in another frame
+    apply(join, predictions("g", tester, block(), offset=1))
+    (group,) = numbers(join).groups
+    assert (group.excluded, group.cohorts[0].counts.predictions) == ({"forced": 4}, 2)
+    with pytest.raises(ValueError, match="its names"):
+        apply(join, predictions("h", block(experiment=None, excluded_from="e" * 201), offset=2))
+
+
+def test_a_request_id_takes_no_room_in_what_is_kept():
+    plain, named = (frame_entry(predictions("f", block(**ids))[3], 0, 0.0) for ids in ({}, {"request_id": ["a", "b"]}))
+    assert plain == named
 
 
 def test_a_later_decision_takes_the_place_of_an_earlier_one():
