@@ -108,6 +108,7 @@ class Sender:
     rows: dict[tuple[str, int], Row] = field(default_factory=dict)
     shards: dict[str, int] = field(default_factory=dict)
     stray: Counter = field(default_factory=Counter)
+    testers: int = 0
     sent_events: int = 0
     clock: float = 1_000_000.0
     """Event time of a replay; frame ids are made when the test runs, as a router's are."""
@@ -141,6 +142,12 @@ class Sender:
                     degraded=[row.score > 0.9 for row in predicted],
                 )
             )
+        testers = self.chance.randrange(3)
+        self.testers += testers
+        if testers:
+            tester = {"unit": ["t"] * testers, "time": [self.clock] * testers, "score": [0.5] * testers}
+            forced = {"experiment": None, "excluded_from": "e", "exclusion": "forced"}
+            blocks.append(msgspec.structs.replace(blocks[0], **tester, **forced, degraded=[]))
         return frame_id, shard, PredictionFrame(blocks)
 
     def feedback(self, frame_id: str) -> FeedbackFrame:
@@ -289,7 +296,8 @@ async def settled(store: RedisSnapshots, sender: Sender) -> list[PartitionSnapsh
             while True:
                 snapshots = await store.read("e")
                 sums = totals(snapshots)
-                if (sums.predictions, sums.reports) == (len(sender.rows), reports) and folded(snapshots):
+                rows = len(sender.rows) + sender.testers
+                if (sums.predictions, sums.reports) == (rows, reports) and folded(snapshots):
                     return snapshots
                 await asyncio.sleep(0.2)
     except TimeoutError:
@@ -383,6 +391,7 @@ def compare(snapshots: list[PartitionSnapshot], sender: Sender) -> None:
     assert sums.refused == sender.stray["refused"] + sum(tally["refused"] for tally in counts.values())
     look = results_of("e", None, snapshots, sender.clock)
     assert look is not None
+    assert look.results.excluded == {"forced": sender.testers}
     for variant in look.results.variants:
         expected = counts[variant.name]
         named = {name: getattr(variant, name) for name in expected if name != "predictions"}

@@ -431,6 +431,22 @@ async def test_many_experiments_take_turns(world: World):
     assert set(world.looks.names) == {"e", *names}
 
 
+async def test_an_experiment_that_changes_does_not_wait_for_those_that_do_not(world: World):
+    names = [f"e-{number:03}" for number in range(5 * LOOKS_AT_ONCE)]
+    for name in names:
+        world.experiments.put(revision(name))
+        await world.publish(10, name)
+    judge = world.judge()
+    for _ in range(6):
+        await judge.look()
+    assert set(world.looks.names) == {"e", *names}
+    for name in (names[7], names[33]):
+        world.clock.advance(2.0)
+        await world.publish(DECIDES_AT, name)
+        await judge.look()
+        assert world.topic.events[-1].experiment == name
+
+
 async def test_an_experiment_that_fails_keeps_no_other_from_its_verdict(world: World, caplog):
     world.experiments.put(revision("faulty"))
     world.looks.faulty.add("faulty")
