@@ -160,3 +160,21 @@ def test_sticky_units_keep_their_epoch_and_the_shares_of_then(rng):
         {"champion": counts.count(0), "challenger": counts.count(1)}
         for counts in ([arm for _, arm in counted[epoch]] for epoch in (0, 1))
     ]
+
+
+def test_weights_that_change_while_some_units_are_left_out_break_the_split(rng):
+    """Of the units that an epoch adds, busy ones are in the arm whose range was left out before: no fair arms."""
+    world = World(declared=declared({"champion": 0.5, "challenger": 0.5}, 1, coverage=0.2))
+    hashes, activity = rng.random(4000), rng.gamma(0.8, size=4000)
+    first: dict[int, tuple[int, int]] = {}
+    rows: list[int] = []
+    for epoch, starts in enumerate([{0: (0.0, 0.18), 1: (0.9, 0.92)}, {0: (0.0, 0.1), 1: (0.5, 0.6)}]):
+        for unit in rng.choice(4000, 30_000, p=activity / activity.sum()):
+            arm = next((arm for arm, (low, high) in starts.items() if low <= hashes[unit] < high), None)
+            if unit in first or arm is not None:
+                known_arm, known_epoch = first.setdefault(unit, (arm or 0, epoch))
+                rows += [known_arm] if known_epoch == 1 else []
+    arms = np.array(rows)
+    chosen = Rows(arms, np.full(len(arms), 0.25), np.zeros(len(arms)), rng.integers(0, BUCKETS, len(arms)))
+    groups = epoch_groups(world, chosen, 1, {"champion": 0.1, "challenger": 0.1})
+    assert look(world, groups).split.p < 0.001
