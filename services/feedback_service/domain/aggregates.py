@@ -254,10 +254,13 @@ class PartitionAggregates:
     def change_reports(
         self, frame: FrameEntry, offset: int, changes: Sequence[RowChange], pairs: Iterable[Pairs] = ()
     ) -> None:
-        """Label the rows of an experiment again that the feedback frame at `offset` reports on, alone and in pairs."""
+        """Label the rows of an experiment again that the feedback frame at `offset` reports on, alone and in pairs.
+
+        After a crash a frame may be kept and not counted yet: reports on rows of no experiment come here as well.
+        """
         for first, block in frame.located():
             inside = {row - first: (before, after) for row, before, after in changes if 0 <= row - first < block.size}
-            if inside:
+            if inside and block.compared:
                 experiment = self.experiments.setdefault(block.experiment, Experiment(block.experiment))
                 source = Served(block, frame.offset, experiment.segments)
                 self._change_rows(experiment.group(block), source, offset, inside)

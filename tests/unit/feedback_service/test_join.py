@@ -727,6 +727,21 @@ def test_a_decision_is_an_override_where_it_is_not_the_label_that_was_answered(a
     assert seen == overrides
 
 
+@pytest.mark.parametrize("outside", [{}, {"excluded_from": "e", "exclusion": "forced"}])
+def test_a_report_on_a_row_of_no_experiment_is_counted_whose_frame_is_read_again_after_it(outside):
+    frame = predictions("f", block(experiment=None, **outside))
+    join = joined()
+    apply(join, frame)
+    writes = join.partitions[0].flush()
+    written = 1 + [key for key, _ in writes].index(frame_key("f"))
+    join.partitions[0].table.local.write(writes[:written])  # a crash before the counts
+    join.assign([0])
+    for record in (feedback(("f", 0, 1, 5.0)), frame):
+        apply(join, record)
+    counts = numbers(join).counts
+    assert (counts.no_experiment, counts.unmatched, counts.reports, counts.labelled) == (1, 0, 1, 0)
+
+
 def test_an_experiment_of_rows_that_do_not_count_alone_is_kept():
     join = joined()
     tester = block(experiment=None, excluded_from="e", exclusion="forced", request_id=["r", ""])
