@@ -29,7 +29,7 @@ from embedded.process import answers_ok
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
 from services.feedback_service.store import RedisSnapshots
-from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
+from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame, ShadowBlock
 from shared.ids import new_frame_id
 from shared.topic_admin import ensure_topics
 from shared.topics import FEEDBACK, PREDICTIONS, cloud_event_headers
@@ -109,6 +109,8 @@ class Sender:
     shards: dict[str, int] = field(default_factory=dict)
     stray: Counter = field(default_factory=Counter)
     testers: int = 0
+    scored: int = 0
+    distance: float = 0.0
     sent_events: int = 0
     clock: float = 1_000_000.0
     """Event time of a replay; frame ids are made when the test runs, as a router's are."""
@@ -170,6 +172,16 @@ class Sender:
             events.append(FeedbackGiven(new_frame_id(time.time()), 0, "yes", self.clock))
             self.stray["unmatched"] += 1
         return FeedbackFrame(events)
+
+    def shadows(self, frame_id: str) -> PredictionFrame:
+        """What the challenger answers in shadow to some of the champion's rows."""
+        rows = sorted(self.chance.sample(range(FRAME_EVENTS // 2), 20))
+        scores = [self.chance.random() for _ in rows]
+        self.scored += len(rows)
+        known = [self.rows[frame_id, row].score for row in rows]
+        self.distance += sum(abs(score - answered) for score, answered in zip(scores, known, strict=True))
+        names = {"experiment": "e", "champion": "champion", "variant": "challenger", "version": "challenger"}
+        return PredictionFrame([], shadows=[ShadowBlock(frame_id=frame_id, epoch=0, row=rows, score=scores, **names)])
 
     def correction(self) -> tuple[str, FeedbackFrame]:
         frame_id = self.chance.choice(list(self.shards))
@@ -244,6 +256,8 @@ async def send_everything(producer: AIOKafkaProducer, sender: Sender) -> float:
             held.append((frame_id, shard, frame))
         else:
             await send_predictions(producer, sender, frame_id, shard, frame)
+            if sender.chance.random() < 0.3:
+                await send_predictions(producer, sender, new_frame_id(time.time()), shard, sender.shadows(frame_id))
         await send_feedback(producer, sender, shard, sender.feedback(frame_id))
         if sender.chance.random() < 0.3:
             corrected, feedback = sender.correction()
@@ -297,13 +311,21 @@ async def settled(store: RedisSnapshots, sender: Sender) -> list[PartitionSnapsh
                 snapshots = await store.read("e")
                 sums = totals(snapshots)
                 rows = len(sender.rows) + sender.testers
-                if (sums.predictions, sums.reports) == (rows, reports) and folded(snapshots):
+                if (sums.predictions, sums.reports, pairs(snapshots)) == (rows, reports, sender.scored) and folded(
+                    snapshots
+                ):
                     return snapshots
                 await asyncio.sleep(0.2)
     except TimeoutError:
         offsets = [snapshot.offsets for snapshot in snapshots]
         sent = f"{len(sender.rows)} predictions and {reports} reports"
         pytest.fail(f"sent {sent}, found {totals(snapshots)} as of {offsets}")
+
+
+def pairs(snapshots: list[PartitionSnapshot]) -> int:
+    """The rows with two scores."""
+    groups = [group for snapshot in snapshots for group in snapshot.groups if group.paired]
+    return sum(cohort.counts.predictions for group in groups for cohort in group.cohorts)
 
 
 def folded(snapshots: list[PartitionSnapshot]) -> bool:
@@ -391,6 +413,9 @@ def compare(snapshots: list[PartitionSnapshot], sender: Sender) -> None:
     assert sums.refused == sender.stray["refused"] + sum(tally["refused"] for tally in counts.values())
     look = results_of("e", None, snapshots, sender.clock)
     assert look is not None
+    agreement = look.results.agreement["challenger"]
+    assert agreement.scored == sender.scored
+    assert agreement.score_difference.mean * sender.scored == pytest.approx(sender.distance, rel=1e-9)
     assert look.results.excluded == {"forced": sender.testers}
     for variant in look.results.variants:
         expected = counts[variant.name]
