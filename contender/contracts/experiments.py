@@ -242,6 +242,7 @@ class ExperimentRevision(Placement, frozen=True, kw_only=True):
         epoch: counts the allocations since the start; a draft has 0.
         sticky: whether an earlier allocation gave units other variants than this one would: units that are in keep
             theirs.
+        was_partial: whether an allocation since the start has left units out by its coverage.
         step: the step of the canary's schedule, from 0; null without one.
         model_champion: the version that answers outside of the experiment.
         verdicts: of each challenger that has one, by its name.
@@ -264,6 +265,7 @@ class ExperimentRevision(Placement, frozen=True, kw_only=True):
     started_at: float | None = None
     stopped_at: float | None = None
     sticky: bool = False
+    was_partial: bool = False
     step: int | None = None
     model_champion: str = ""
     verdicts: dict[str, Evidence] = {}

@@ -33,10 +33,11 @@ RESULTS_UNAVAILABLE = ProblemType(
 
 
 class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is reported on one prediction: exactly one of its outcome, a rating, a reward, a conversion or a complaint.
+    """What is reported on one prediction: exactly one of the values.
 
-    A `conversion` or `complaint` of false takes one back. `time`, in seconds since the Unix epoch, is when it was
-    known; default now.
+    It is the outcome, a rating, a reward, a conversion, a complaint, whether the answer was `shown` to its user, or
+    what a person `decided`, one of the model's labels or anything else. A `conversion`, a `complaint` or `shown` of
+    false takes one back. `time`, in seconds since the Unix epoch, is when it was known; default now.
     """
 
     prediction_id: str
@@ -46,6 +47,8 @@ class FeedbackItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     reward: float | msgspec.UnsetType = msgspec.UNSET
     conversion: bool | msgspec.UnsetType = msgspec.UNSET
     complaint: bool | msgspec.UnsetType = msgspec.UNSET
+    shown: bool | msgspec.UnsetType = msgspec.UNSET
+    decided: Outcome | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def reports(self) -> dict[FeedbackKind, Outcome]:
@@ -65,6 +68,8 @@ class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reward: float | msgspec.UnsetType = msgspec.UNSET
     conversion: bool | msgspec.UnsetType = msgspec.UNSET
     complaint: bool | msgspec.UnsetType = msgspec.UNSET
+    shown: bool | msgspec.UnsetType = msgspec.UNSET
+    decided: Outcome | msgspec.UnsetType = msgspec.UNSET
 
 
 class FeedbackAccepted(msgspec.Struct, frozen=True):
@@ -93,9 +98,10 @@ class ReliabilityBin(msgspec.Struct, frozen=True):
 class VariantResult(msgspec.Struct, frozen=True, kw_only=True):
     """One variant over all epochs.
 
-    `n` counts predictions. `metrics` are over matured rows, `live` over all rows that have a label. `reliability` is
-    the table behind a binary model's calibration error: about a tenth of the rows each, by score. `epoch_matured`
-    counts the matured rows of the newest epoch that the deciding metric is over.
+    `n` counts predictions. `metrics` are over matured rows, `live` over all rows that have a label. `shown` counts the
+    rows whose answer was put before its user, `decided` those that a person decided, and `overridden` those decided
+    otherwise. `reliability` is the table behind a binary model's calibration error: about a tenth of the rows each, by
+    score. `epoch_matured` counts the matured rows of the newest epoch that the deciding metric is over.
     """
 
     name: str
@@ -114,6 +120,9 @@ class VariantResult(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Interval]
     live: dict[str, Interval]
     unanswered: int = 0
+    shown: int = 0
+    decided: int = 0
+    overridden: int = 0
     reliability: list[ReliabilityBin] = []
     epoch_matured: int = 0
 
@@ -363,12 +372,14 @@ class Health(msgspec.Struct, frozen=True):
     expired: int = 0
 
 
-LASTING = ("challenger better", "champion better", "no worse", "no difference", "stopped: guardrail")
+GUARDRAIL = "stopped: guardrail"
+LASTING = ("challenger better", "champion better", "no worse", "no difference", GUARDRAIL)
 """What a verdict can say; it is kept."""
 
 _STATUSES = (
     "not started",
     "collecting",
+    "paused",
     "leading",
     *LASTING,
     "ended",
@@ -391,7 +402,7 @@ class VerdictEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was found once and stays: a verdict, or a later finding that puts it in question.
 
     `number` counts the events of an experiment from 1. `at` is when it was found, in seconds since the Unix epoch;
-    `?as_of=` with it shows the results that it rests on.
+    `?as_of=` with it shows the results that it rests on. Of `contradicted` events `status` is that of the verdict.
     """
 
     experiment: str
@@ -407,6 +418,14 @@ class VerdictEvent(msgspec.Struct, frozen=True, kw_only=True):
     effect: Effect | None = None
     whole_days: int = 0
     offsets: dict[str, dict[str, int]] = {}
+
+    @property
+    def is_harm(self) -> bool:
+        """Whether it says that a guardrail is breached, as the verdict or after one: the experiment is to be stopped.
+
+        A challenger has one such event at most.
+        """
+        return self.status == GUARDRAIL and self.kind != CONTRADICTED
 
 
 class VerdictEvents(msgspec.Struct, frozen=True):
@@ -440,7 +459,7 @@ class Counts(msgspec.Struct, frozen=True):
     `unanswered` rows were assigned a variant and got no prediction; `predictions` leaves them out.
     `unmatched` counts reports without a prediction, `no_experiment` (`outside` in JSON) those on predictions of no
     experiment, and `expired` late reports whose prediction had been deleted after its retention. `signals` are
-    ratings, rewards, conversions and complaints that count; `labelled` counts outcomes alone. Of the refused reports
+    the reports of other kinds that count, such as ratings; `labelled` counts outcomes alone. Of the refused reports
     `early` are those from before their prediction, and `hidden` those on rows whose label does not count.
     """
 
@@ -470,6 +489,28 @@ class Counts(msgspec.Struct, frozen=True):
         return sum(getattr(self, name) for name in self.__struct_fields__[4:-2])
 
 
+class EpochCounts(msgspec.Struct, frozen=True):
+    """The predictions of one epoch by variant, and how many of them have matured. Shadow scores are not in it."""
+
+    epoch: int
+    n: dict[str, int]
+    matured: dict[str, int]
+
+
+class Agreement(msgspec.Struct, frozen=True):
+    """How far a challenger and the champion score the same rows alike, one of them in shadow.
+
+    Of the `answered` rows of the two, `scored` have both scores: the others were not sampled, could not be scored, were
+    dropped, or are on their way. `equal_labels` is the share with the same label, without a mean for a regression.
+    `score_difference` is the mean absolute difference; for more than two classes half the sum over classes.
+    """
+
+    answered: int
+    scored: int
+    equal_labels: Interval
+    score_difference: Interval
+
+
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """Everything on one experiment: variants, effects by challenger and metric, checks, and the verdict.
 
@@ -478,8 +519,10 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     hold them any more. `verdicts` has one for each challenger, and `verdict` sums them up; `checks` is by challenger,
     and so are `timeline`, the effect in the deciding metric day by day, where it is a mean; `weeks`, the effect of each
     whole week or cycle alone; `constancy`, `segments`, and `forecast`. `value_curve` is by variant: what the formula of
-    the metric `value` would give at other thresholds. `epoch` is that of the newest allocation that is known; null
-    before the router has announced the experiment.
+    the metric `value` would give at other thresholds. `epochs` has the rows of each allocation, oldest first, and
+    `agreement` is by challenger that has scores in shadow. `excluded` counts by reason the rows that got a variant and
+    don't count, such as those of testers. `epoch` is that of the newest allocation; null before the router has told of
+    the experiment.
     """
 
     experiment: str
@@ -511,6 +554,9 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     forecast: dict[str, Forecast] = {}
     value_curve: dict[str, list[CurvePoint]] = {}
     epoch: int | None = None
+    epochs: list[EpochCounts] = []
+    agreement: dict[str, Agreement] = {}
+    excluded: dict[str, int] = {}
 
     def __str__(self) -> str:
         return self.verdict.sentence

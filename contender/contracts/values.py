@@ -19,11 +19,16 @@ Hypothesis = Literal["superiority", "non-inferiority", "no difference"]
 OutcomeDesign = Literal["may depend on the answer", "independent of the answer"]
 """Whether the outcome of a row would be the same under any answer, as a flight's delay is and a click is not."""
 
-FeedbackKind = Literal["outcome", "rating", "reward", "conversion", "complaint"]
-"""What a report is about: what came true, or how the answer was taken."""
+FeedbackKind = Literal["outcome", "rating", "reward", "conversion", "complaint", "shown", "decided"]
+"""What a report is about: what came true, how the answer was taken, or what the application did with it.
+
+`shown` says whether the answer was put before its user, and `decided` what a person decided.
+"""
 
 FEEDBACK_KINDS: tuple[FeedbackKind, ...] = get_args(FeedbackKind)
 OUTCOME: FeedbackKind = "outcome"
+LABEL_KINDS: tuple[FeedbackKind, ...] = (OUTCOME, "decided")
+"""Those whose value is a label, as an outcome is; that of the others is a number, or whether there was one."""
 
 Correction = Literal["none", "holm"]
 """How the metrics that do not decide allow for their number: not at all, or by Holm's procedure."""

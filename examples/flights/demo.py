@@ -157,9 +157,9 @@ def _register(progress: Progress, client: Client, contenders: list[Contender]) -
 
 
 def _start_experiment(client: Client, versions: list[ModelVersion]) -> Experiment:
-    """Start a 50/50 experiment of the two, in place of one that still runs from an earlier demo."""
+    """Start a 50/50 experiment of the two, in place of one that is still in force from an earlier demo."""
     for known in client.experiments():
-        if known.status == "running" and known.model == MODEL:
+        if known.status in ("running", "paused", "decided") and known.model == MODEL:
             client.change(known.name, "stop")
     body = {
         "name": f"{MODEL}-{int(time.time())}",

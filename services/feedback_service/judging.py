@@ -24,7 +24,10 @@ from shared.errors import Unavailable
 from shared.logs import logger
 
 LOOKS_AT_ONCE = 10
-"""Experiments of a tick: a look reads an experiment's snapshots and takes some hundredths of a second."""
+"""Looks of a tick: each takes some hundredths of a second."""
+
+READS_AT_ONCE = 200
+"""Experiments of a tick whose snapshots are read to see whether they have changed: some milliseconds each."""
 
 EVENTS_AT_ONCE = 100
 """Events that are sent in a tick at most."""
@@ -72,7 +75,7 @@ class Judge:
         clock: the time of looks.
         is_in_charge: whether this process is the one that looks.
         partitions: how many there are. Where one has published nothing, as after Redis was emptied, no look is made.
-        vintage_interval_s: time between two vintages of a running experiment.
+        vintage_interval_s: time between two vintages of an experiment that is not stopped.
         make_look: makes a look, in a thread.
     """
 
@@ -100,13 +103,16 @@ class Judge:
         """
         if not self.is_in_charge() or not self.experiments.is_complete:
             return
+        looks = 0
         for name in await self._next_names():
-            if self.is_in_charge():
-                await self._look_safely(name)
+            if looks >= LOOKS_AT_ONCE or not self.is_in_charge():
+                break
+            self._last_name = name
+            looks += await self._look_safely(name)
         await self._send_events()
 
     async def _next_names(self) -> list[str]:
-        """The experiments of this tick: the next ones by name, in turn."""
+        """The experiments that this tick may look at: the next ones by name, in turn."""
         revisions, now = self.experiments.all(), self.clock.now()
         announced = {revision.name for revision in revisions}
         names = [revision.name for revision in revisions if self._is_open(revision)]
@@ -116,54 +122,54 @@ class Judge:
         names = sorted(filter(is_storable, names))
         ahead = [name for name in names if name > self._last_name]
         behind = [name for name in names if name <= self._last_name]
-        chosen = [*ahead, *behind][:LOOKS_AT_ONCE]
-        self._last_name = chosen[-1] if chosen else ""
-        return chosen
+        return [*ahead, *behind][:READS_AT_ONCE]
 
     def _is_open(self, revision: ExperimentRevision) -> bool:
         """Whether looks may find anything: a draft has no rows, and a settled experiment no new ones."""
         return revision.status != "draft" and self._settled.get(revision.name) != revision.revision
 
-    async def _look_safely(self, name: str) -> None:
+    async def _look_safely(self, name: str) -> bool:
         """Look at an experiment whatever may be wrong with it: the others must not wait for it."""
         log = logger(__name__)
         try:
-            await self._look_at(name)
+            has_looked = await self._look_at(name)
         except Unavailable:
             raise
         except Exception:  # its sums or its memory are at fault, and a later release may know them
             if name not in self._failing:
                 log.exception("an experiment can't be looked at", experiment=name)
             self._failing.add(name)
-        else:
-            self._failing.discard(name)
+            return True
+        self._failing.discard(name)
+        return has_looked
 
-    async def _look_at(self, name: str) -> None:
-        """Look at an experiment if it may have changed, and keep what was found."""
+    async def _look_at(self, name: str) -> bool:
+        """Look at an experiment if it may have changed, keep what was found, and return whether a look was made."""
         revision, now = self.experiments.get(name), self.clock.now()
         snapshots = await self.snapshots.read(name)
         if len(snapshots) < self.partitions:
-            return
+            return False
         current = await asyncio.to_thread(fingerprint, name, revision, snapshots)
         last, again_at = self._looked_at.get(name, (b"", inf))
         if current == last and now < again_at:
-            return
+            return False
         read = await self.verdicts.memory(name)
         look = await asyncio.to_thread(self.make_look, name, revision, snapshots, now, read.memory)
         if look is None:
-            return
+            return True
         LOOKS.inc()
         is_settled = revision is not None and _is_settled(revision, look.results, now)
         vintage = self._vintage_of(look, read, revision, now, is_settled=is_settled)
         has_changed = vintage is not None or look.memory != read.memory
         if has_changed and not await self._write(name, read, look.memory, vintage):
             self._looked_at.pop(name, None)  # another worker was faster: its memory is read next time
-            return
+            return True
         kept_at = read.vintage_at if vintage is None else now
         self._looked_at[name] = current, self._again_at(revision, kept_at, now)
         if revision is not None and is_settled:
             self._settled[name] = revision.revision
         _report(new_events(read, look.memory))
+        return True
 
     async def _write(self, name: str, read: KeptMemory, memory: Memory, vintage: Vintage | None) -> bool:
         """Keep what a look has found, unless this process is no longer in charge or another one was faster."""
@@ -177,7 +183,7 @@ class Judge:
         is_due = bool(new_events(read, look.memory))
         if is_settled and revision is not None:
             is_due |= last_at <= _last_window_ends(revision)
-        elif revision is None or revision.status == "running":
+        elif revision is None or revision.status != "stopped":
             is_due |= now >= last_at + self.vintage_interval_s
         return Vintage(now, msgspec.json.encode(look.results)) if is_due else None
 

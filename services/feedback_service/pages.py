@@ -20,6 +20,8 @@ _UNITS_S = (("day", 86_400.0), ("hour", 3_600.0), ("minute", 60.0), ("second", 1
 _STATES = {
     "draft": "not started",
     "running": "running",
+    "paused": "paused: the champion answers",
+    "decided": "decided: traffic goes on",
     "stopped": "stopped",
     "unknown": "seen in predictions only",
 }
@@ -39,6 +41,14 @@ def tone(effect: Effect) -> str:
 def mean(interval: Interval | None) -> str:
     """The mean to four digits."""
     return UNKNOWN if interval is None or interval.mean is None else f"{interval.mean:.4g}"
+
+
+def ranged(interval: Interval | None) -> str:
+    """The mean with its interval."""
+    if interval is None or interval.mean is None:
+        return UNKNOWN
+    ends = "no interval yet" if interval.low is None else f"{interval.low:.4g} to {interval.high:.4g}"
+    return f"{interval.mean:.4g} ({ends})"
 
 
 def signed(value: float | None) -> str:
@@ -97,6 +107,7 @@ pages = Pages(
         "tone": tone,
         "curve": curve,
         "mean": mean,
+        "ranged": ranged,
         "signed": signed,
         "chance": chance,
         "words": words,

@@ -22,13 +22,14 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from redis.asyncio import Redis
 
 from contender.contracts.feedback_service import Counts
+from contender.contracts.values import FeedbackKind, Outcome
 from embedded.kafka import KafkaBroker
 from embedded.ports import free_ports
 from embedded.process import answers_ok
 from services.feedback_service.domain.results import results_of
 from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
 from services.feedback_service.store import RedisSnapshots
-from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame
+from shared.events import FeedbackFrame, FeedbackGiven, PredictionBlock, PredictionFrame, ShadowBlock
 from shared.ids import new_frame_id
 from shared.topic_admin import ensure_topics
 from shared.topics import FEEDBACK, PREDICTIONS, cloud_event_headers
@@ -96,6 +97,7 @@ class Row:
     score: float
     unit: str
     reports: list[tuple[float, int | str]] = field(default_factory=list)
+    signals: list[tuple[str, float, bool | str]] = field(default_factory=list)
 
 
 @dataclass
@@ -106,6 +108,9 @@ class Sender:
     rows: dict[tuple[str, int], Row] = field(default_factory=dict)
     shards: dict[str, int] = field(default_factory=dict)
     stray: Counter = field(default_factory=Counter)
+    testers: int = 0
+    scored: int = 0
+    distance: float = 0.0
     sent_events: int = 0
     clock: float = 1_000_000.0
     """Event time of a replay; frame ids are made when the test runs, as a router's are."""
@@ -139,11 +144,23 @@ class Sender:
                     degraded=[row.score > 0.9 for row in predicted],
                 )
             )
+        testers = self.chance.randrange(3)
+        self.testers += testers
+        if testers:
+            tester = {"unit": ["t"] * testers, "time": [self.clock] * testers, "score": [0.5] * testers}
+            forced = {"experiment": None, "excluded_from": "e", "exclusion": "forced"}
+            blocks.append(msgspec.structs.replace(blocks[0], **tester, **forced, degraded=[]))
         return frame_id, shard, PredictionFrame(blocks)
 
     def feedback(self, frame_id: str) -> FeedbackFrame:
-        """Feedback for one frame: fresh, corrected, late, refused, repeated, beyond the frame, for nothing at all."""
+        """Feedback for one frame: fresh, corrected, late, refused, repeated, beyond the frame, for nothing at all.
+
+        Most answers are shown, and people decide some.
+        """
         events = [self._event(frame_id, row) for row in range(FRAME_EVENTS - 10)]
+        for row in range(0, FRAME_EVENTS, 3):
+            events.append(self._signal(frame_id, row, "shown", self.chance.choice([True, True, True, False])))
+            events.append(self._signal(frame_id, row, "decided", self.chance.choice(["no", "yes", "perhaps"])))
         for _ in range(5):
             repeated = self.chance.choice(events[:50])
             self._note(repeated)
@@ -156,6 +173,16 @@ class Sender:
             self.stray["unmatched"] += 1
         return FeedbackFrame(events)
 
+    def shadows(self, frame_id: str) -> PredictionFrame:
+        """What the challenger answers in shadow to some of the champion's rows."""
+        rows = sorted(self.chance.sample(range(FRAME_EVENTS // 2), 20))
+        scores = [self.chance.random() for _ in rows]
+        self.scored += len(rows)
+        known = [self.rows[frame_id, row].score for row in rows]
+        self.distance += sum(abs(score - answered) for score, answered in zip(scores, known, strict=True))
+        names = {"experiment": "e", "champion": "champion", "variant": "challenger", "version": "challenger"}
+        return PredictionFrame([], shadows=[ShadowBlock(frame_id=frame_id, epoch=0, row=rows, score=scores, **names)])
+
     def correction(self) -> tuple[str, FeedbackFrame]:
         frame_id = self.chance.choice(list(self.shards))
         return frame_id, FeedbackFrame([self._event(frame_id, self.chance.randrange(FRAME_EVENTS)) for _ in range(20)])
@@ -165,6 +192,12 @@ class Sender:
         event = FeedbackGiven(frame_id, row, self.chance.choice(["no", "yes", "yes", "no", "perhaps"]), at)
         self._note(event)
         return event
+
+    def _signal(self, frame_id: str, row: int, kind: FeedbackKind, value: Outcome) -> FeedbackGiven:
+        known = self.rows[frame_id, row]
+        at = known.time + self.chance.random() * WINDOW_S * 1.2
+        known.signals.append((kind, at, value))
+        return FeedbackGiven(frame_id, row, value, at, kind=kind)
 
     def _note(self, event: FeedbackGiven) -> None:
         self.rows[event.frame_id, event.row].reports.append((event.given_at, event.outcome))
@@ -182,6 +215,12 @@ class Sender:
             tally["duplicates"] += len(row.reports) - len(last)
             valid = [(at, number, outcome) for (at, outcome), number in last.items() if outcome != "perhaps"]
             tally["refused"] += len(last) - len(valid)
+            for kind, at, value in row.signals:
+                if at > row.time + WINDOW_S:
+                    tally["late"] += 1
+                    continue
+                tally[kind] += kind == "decided" or value is True
+                tally["overridden"] += kind == "decided" and value != ("yes" if row.score > 0.5 else "no")
             timely = [report for report in valid if report[0] <= row.time + WINDOW_S]
             tally["late"] += len(valid) - len(timely)
             if timely:
@@ -217,6 +256,8 @@ async def send_everything(producer: AIOKafkaProducer, sender: Sender) -> float:
             held.append((frame_id, shard, frame))
         else:
             await send_predictions(producer, sender, frame_id, shard, frame)
+            if sender.chance.random() < 0.3:
+                await send_predictions(producer, sender, new_frame_id(time.time()), shard, sender.shadows(frame_id))
         await send_feedback(producer, sender, shard, sender.feedback(frame_id))
         if sender.chance.random() < 0.3:
             corrected, feedback = sender.correction()
@@ -262,20 +303,29 @@ def totals(snapshots: list[PartitionSnapshot]) -> Counts:
 
 async def settled(store: RedisSnapshots, sender: Sender) -> list[PartitionSnapshot]:
     """The snapshots, once they account for everything that was sent and are folded as far as can be."""
-    reports = sum(len(row.reports) for row in sender.rows.values()) + sender.stray.total()
+    reports = sum(len(row.reports) + len(row.signals) for row in sender.rows.values()) + sender.stray.total()
     snapshots: list[PartitionSnapshot] = []
     try:
         async with asyncio.timeout(SETTLED_WITHIN_S):
             while True:
                 snapshots = await store.read("e")
                 sums = totals(snapshots)
-                if (sums.predictions, sums.reports) == (len(sender.rows), reports) and folded(snapshots):
+                rows = len(sender.rows) + sender.testers
+                if (sums.predictions, sums.reports, pairs(snapshots)) == (rows, reports, sender.scored) and folded(
+                    snapshots
+                ):
                     return snapshots
                 await asyncio.sleep(0.2)
     except TimeoutError:
         offsets = [snapshot.offsets for snapshot in snapshots]
         sent = f"{len(sender.rows)} predictions and {reports} reports"
         pytest.fail(f"sent {sent}, found {totals(snapshots)} as of {offsets}")
+
+
+def pairs(snapshots: list[PartitionSnapshot]) -> int:
+    """The rows with two scores."""
+    groups = [group for snapshot in snapshots for group in snapshot.groups if group.paired]
+    return sum(cohort.counts.predictions for group in groups for cohort in group.cohorts)
 
 
 def folded(snapshots: list[PartitionSnapshot]) -> bool:
@@ -363,6 +413,10 @@ def compare(snapshots: list[PartitionSnapshot], sender: Sender) -> None:
     assert sums.refused == sender.stray["refused"] + sum(tally["refused"] for tally in counts.values())
     look = results_of("e", None, snapshots, sender.clock)
     assert look is not None
+    agreement = look.results.agreement["challenger"]
+    assert agreement.scored == sender.scored
+    assert agreement.score_difference.mean * sender.scored == pytest.approx(sender.distance, rel=1e-9)
+    assert look.results.excluded == {"forced": sender.testers}
     for variant in look.results.variants:
         expected = counts[variant.name]
         named = {name: getattr(variant, name) for name in expected if name != "predictions"}

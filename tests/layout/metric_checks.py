@@ -12,8 +12,8 @@ import pytest
 from fastapi import FastAPI
 
 import contender
-from contender.contracts import ab_router, feedback_service
-from contender.contracts.experiments import ExperimentRevision, NewExperiment, VariantAllocation
+from contender.contracts import feedback_service
+from contender.contracts.experiments import CREATE_EXPERIMENT, ExperimentRevision, NewExperiment, VariantAllocation
 from contender.contracts.inference_service import ModelVersion
 from services.ab_router.domain.experiments import draft
 from services.feedback_service.changes import InMemoryTable
@@ -54,7 +54,7 @@ def router_accepts_it_for_its_task() -> ExperimentRevision:
 
 
 def documents_show_it() -> None:
-    for operation in (ab_router.CREATE_EXPERIMENT, feedback_service.GET_RESULTS):
+    for operation in (CREATE_EXPERIMENT, feedback_service.GET_RESULTS):
         assert f'"{METRIC}"' in msgspec.json.encode(openapi_document("t", "1", [operation])).decode()
 
 

@@ -21,19 +21,24 @@ from contender.contracts.metrics.latency import LATENCY
 from contender.contracts.metrics.latency_p95 import LATENCY_P95
 from contender.contracts.metrics.log_loss import LOG_LOSS
 from contender.contracts.metrics.metric import LABELLED, LOG_LOSS_CLIP, MEAN, SERVED, Metric, ServedRows, spelling_of
+from contender.contracts.metrics.override_rate import OVERRIDE_RATE
 from contender.contracts.metrics.rating import RATING
 from contender.contracts.metrics.reward import REWARD
+from contender.contracts.metrics.shown_rate import SHOWN_RATE
 from contender.contracts.metrics.squared_error import SQUARED_ERROR, WINSORISED_SQUARED_ERROR
 from contender.contracts.metrics.value import VALUE
 from contender.contracts.tasks import Task
 from contender.contracts.values import OUTCOME, FeedbackKind
 
 __all__ = [
+    "CALIBRATION_ERROR",
     "LABELLED",
     "LOG_LOSS_CLIP",
     "MEAN",
     "METRICS",
+    "OVERRIDE_RATE",
     "SERVED",
+    "SHOWN_RATE",
     "VALUE",
     "Metric",
     "MetricName",
@@ -60,6 +65,8 @@ METRICS: tuple[Metric, ...] = (
     REWARD,
     CONVERSION,
     COMPLAINT_RATE,
+    SHOWN_RATE,
+    OVERRIDE_RATE,
     FALLBACK_RATE,
     DEGRADED_RATE,
     LATENCY,

@@ -77,7 +77,9 @@ class Metric:
 
     `feedback` is the kind of report that the metric is about, None for one that is known with the answer: then
     `served_values` has the value per row. The value of a report that is no outcome is the number reported. A metric
-    `of_all_rows` counts a row without a report as 0, as it does where nobody complains; others leave it out.
+    `of_all_rows` counts a row without a report as 0, as it does where nobody complains; others leave it out. One that
+    holds reports `against_answer` counts a label as 0 where it is the one that was answered, and any other as 1.
+    `report_word` is what one report is called; empty: as its kind.
     """
 
     name: str
@@ -94,6 +96,8 @@ class Metric:
     feedback: FeedbackKind | None = OUTCOME
     served_values: ServedValues | None = None
     of_all_rows: bool = False
+    against_answer: bool = False
+    report_word: str = ""
     needs: str = ""
     limited_values: Mapping[str, LimitedRowValues] = field(default_factory=dict)
     limited_range: Callable[[float], tuple[float, float]] | None = None
@@ -109,6 +113,11 @@ class Metric:
     def late_ledger(self) -> str:
         """Which rows have such a report after their window alone; those with a late outcome are counted apart."""
         return f"late {self.feedback}"
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether it is a mean over labelled rows: the differences of two scores of the same rows can be summed."""
+        return self.sums == MEAN and self.ledger == LABELLED
 
     @property
     def totals_name(self) -> str:

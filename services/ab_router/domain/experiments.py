@@ -85,8 +85,9 @@ def started(
         return next_revision(experiment, now, change, status=_standing(experiment, experiment.verdicts))
     if experiment.status != "draft":
         raise state_error(experiment, "can't be started: only a draft or a paused one can")
+    is_partial = experiment.coverage < 1
     if versions is None:
-        return next_revision(experiment, now, change, status="running", epoch=1, started_at=now)
+        return next_revision(experiment, now, change, status="running", epoch=1, started_at=now, was_partial=is_partial)
     champion = versions[CHAMPION].version
     pinned = [replace(arm, version=champion) if arm.alias else arm for arm in experiment.variants]
     _raise_for(declaration_faults(replace(declaration_of(experiment), variants=pinned), versions))
@@ -97,6 +98,7 @@ def started(
         status="running",
         epoch=1,
         started_at=now,
+        was_partial=is_partial,
         variants=pinned,
         label_range=experiment.label_range or _trained_range([versions[arm.version] for arm in pinned]),
         model_champion=champion,
@@ -128,6 +130,9 @@ def ramped(
     It is sticky as soon as one allocation moves a unit that is in: so many of its units have another variant than the
     hash gives them, whatever allocations follow.
 
+    Weights change only where all units have taken part: else the units that were in lie in other parts of the hash than
+    those that come, and the new ones would not be split by the new weights.
+
     Args:
         experiment: the newest revision.
         weights: by the variant's name; None: as they are.
@@ -152,6 +157,13 @@ def ramped(
         new_variants = weighted(experiment.variants, [named[arm.name] for arm in experiment.variants])
     if (new_variants, new_coverage, step) == (experiment.variants, experiment.coverage, experiment.step):
         return experiment
+    was_partial = experiment.was_partial or experiment.coverage < 1
+    if was_partial and new_variants != experiment.variants:
+        raise InvalidField.at(
+            "weights",
+            "can't change since coverage has left units out: units that are in keep their variant, and those that come "
+            "would not be split so. Change the coverage alone, or restart the experiment",
+        )
     moves = moves_units(experiment.variants, experiment.coverage, new_variants, new_coverage)
     return next_revision(
         experiment,
@@ -161,6 +173,7 @@ def ramped(
         coverage=new_coverage,
         epoch=experiment.epoch + 1,
         sticky=experiment.sticky or moves,
+        was_partial=was_partial or new_coverage < 1,
         step=step,
     )
 

@@ -100,6 +100,8 @@ def _bandit_faults(new: NewExperiment) -> Iterator[FieldError]:
         for index, variant in enumerate(new.variants):
             if variant.weight < bandit.floor - TOLERANCE:
                 yield FieldError(f"variants[{index}].weight", f"must be at least the bandit's floor, {bandit.floor:g}")
+    if new.coverage != _ALL:
+        yield FieldError("coverage", "must be 1 for a bandit: its weights change, and so all units must take part")
     yield from _pace_faults("bandit", "rows_per_arm", bandit.rows_per_arm, bandit.seconds_per_step)
 
 

@@ -145,6 +145,7 @@ class PartitionAggregates:
         rows = {row: chunk for chunk in chunks for row in chunk.rows}
         if frame.offset > self.counts.predictions_mark:
             self._count_frame(frame, rows)
+        self._exclude(frame)
         for block in frame.unanswered:
             self._add_unanswered(frame, block)
         for first, block in frame.located():
@@ -175,6 +176,13 @@ class PartitionAggregates:
         cell.count(1, counts)
         self._cells.change(COUNTS)
 
+    def _exclude(self, frame: FrameEntry) -> None:
+        """Count the rows that got a variant of an experiment and don't count in it."""
+        for name, rows in frame.excluded.items():
+            if self.experiments.setdefault(name, Experiment(name)).exclude(rows, frame.offset):
+                self._changed_experiments.add(name)
+                self._pending.change(name)
+
     def add_pairs(self, pairs: Iterable[Pairs], chunks: Sequence[LabelChunk]) -> None:
         """Count pairs, with all reports on their rows so far. Their frame has been counted."""
         rows = {row: chunk for chunk in chunks for row in chunk.rows}
@@ -188,6 +196,7 @@ class PartitionAggregates:
         self._changed_experiments.add(experiment.name)
         self._pending.change(experiment.name)
         for number, day, rows in row_groups(block, group.width_s, pair.shadow.rows):
+            agreement = pair.agreement(rows)
             for key, cell in self._targets(group, number, day):
                 if pair.offset <= cell.predictions_mark:
                     continue
@@ -198,6 +207,7 @@ class PartitionAggregates:
                     for row in rows
                 ]
                 cell.add(1, pair.label(histories))
+                cell.add_agreement(agreement)
                 self._change_cell(group, key)
 
     def _add_block(self, frame: FrameEntry, first: int, block: BlockEntry, reported: Mapping[int, LabelChunk]) -> None:
@@ -244,10 +254,13 @@ class PartitionAggregates:
     def change_reports(
         self, frame: FrameEntry, offset: int, changes: Sequence[RowChange], pairs: Iterable[Pairs] = ()
     ) -> None:
-        """Label the rows of an experiment again that the feedback frame at `offset` reports on, alone and in pairs."""
+        """Label the rows of an experiment again that the feedback frame at `offset` reports on, alone and in pairs.
+
+        After a crash a frame may be kept and not counted yet: reports on rows of no experiment come here as well.
+        """
         for first, block in frame.located():
             inside = {row - first: (before, after) for row, before, after in changes if 0 <= row - first < block.size}
-            if inside:
+            if inside and block.compared:
                 experiment = self.experiments.setdefault(block.experiment, Experiment(block.experiment))
                 source = Served(block, frame.offset, experiment.segments)
                 self._change_rows(experiment.group(block), source, offset, inside)

@@ -7,13 +7,14 @@ from operator import itemgetter
 
 import msgspec
 
-from contender.contracts.feedback_service import Counts, Effect, SegmentEffect, Verdict, VerdictStatus
+from contender.contracts.feedback_service import Agreement, Counts, Effect, SegmentEffect, Verdict, VerdictStatus
 from contender.contracts.feedback_service import Sequence as DaySequence
-from contender.contracts.metrics import Metric
+from contender.contracts.metrics import SERVED, Metric
 from contender.contracts.metrics.metric import MEAN
 from services.feedback_service.domain.bounds import worst_case
 from services.feedback_service.domain.checks import CheckResults, check
 from services.feedback_service.domain.comparing import Compared
+from services.feedback_service.domain.confidence import finite
 from services.feedback_service.domain.day_sequence import cycle_effects, cycles_wanted, day_sequence
 from services.feedback_service.domain.design import ExperimentDesign
 from services.feedback_service.domain.hypotheses import harm
@@ -21,7 +22,7 @@ from services.feedback_service.domain.memory import ChallengerMemory, RunningSeq
 from services.feedback_service.domain.merging import Arm, Arms
 from services.feedback_service.domain.multiplicity import holm
 from services.feedback_service.domain.segments import harmed_segment, look_at_segments, segment_effects
-from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, among, report_words
+from services.feedback_service.domain.sentences import Contest, DayCount, Waiting, among, report_word
 from services.feedback_service.domain.sequences import Intervals, RowLook, Spending, both_sides, look_at_rows
 from services.feedback_service.domain.spreads import are_enough, spreads_of
 from services.feedback_service.domain.sums import sums_of
@@ -36,6 +37,7 @@ class Circumstances:
         design: that of the experiment.
         arms: all of them.
         shared: the rows that a challenger and the champion have both scored, by epoch and challenger.
+        agreement: how far those are scored alike, by challenger.
         whole: the whole days.
         split_p: the least p of the split.
         watermark: up to where rows have matured, but for their window.
@@ -49,11 +51,13 @@ class Circumstances:
     watermark: float | None
     waiting: Waiting | None
     shared: Arms = field(default_factory=dict)
+    agreement: Mapping[str, Agreement] = field(default_factory=dict)
 
     def compared(self, challenger: str) -> Compared:
         """What a challenger is compared by."""
         shared = [arm for (_, name), arm in sorted(self.shared.items(), key=itemgetter(0)) if name == challenger]
-        return Compared(self.design.metric, self.pairs(challenger), shared if self.design.allows_pairs else ())
+        shared = shared if self.design.allows_pairs else []
+        return Compared(self.design.metric, self.pairs(challenger), shared, self.design.shadow)
 
     def pairs(self, challenger: str) -> list[tuple[Arm, Arm]]:
         """Champion and challenger by epoch."""
@@ -127,6 +131,8 @@ def assess(given: Circumstances, challenger: str, memory: ChallengerMemory, *, d
         checks=checks,
         bounds=_bounds(design, compared, deciding, checks),
         harm=looks.harm,
+        agreement=given.agreement.get(challenger),
+        undecidable=design.undecidable,
         waiting=given.waiting,
         reports=sum((arm.live.counts for pair in compared.arms for arm in pair), Counts()),
     )
@@ -154,7 +160,7 @@ def _contest(design: ExperimentDesign, challenger: str, *, is_paired: bool) -> C
         margin=design.margin,
         window_s=design.window_s,
         cycle_reason=design.cycle_reason if not design.cycle_days else "",
-        report=report_words(design.metric.feedback),
+        report=report_word(design.metric),
         is_paired=is_paired,
     )
 
@@ -230,7 +236,7 @@ def _look_at_guardrail(
     look, looks.memory = look_at_rows(estimate, spending, looks.memory, name, decided=False, look_at=look_at)
     low, _ = harm(look.intervals.one_sided, lower_is_better=metric.lower_is_better)
     if low > margin and looks.harm is None:
-        looks.harm = Harm(metric.words, margin, look)
+        looks.harm = Harm(metric.words, margin, look, metric.ledger == SERVED)
 
 
 def _look_at_harmed_segments(looks: _Looks, design: ExperimentDesign, pairs: Sequence[tuple[Arm, Arm]]) -> None:
@@ -320,8 +326,3 @@ def _days(days: Mapping[str, tuple[Intervals, int]], metric: Metric) -> DaySeque
     intervals, n = days[metric.name]
     interval = intervals.two_sided
     return DaySequence(finite(interval.low), finite(interval.high), interval.p, n)
-
-
-def finite(value: float) -> float | None:
-    """A number as JSON has it."""
-    return value if isfinite(value) else None

@@ -12,6 +12,7 @@ import msgspec
 
 from contender.contracts.feedback_service import Counts
 from contender.contracts.metrics import LABELLED, METRICS, SERVED
+from services.feedback_service.domain.agreement import AGREEMENT
 from services.feedback_service.domain.labelling import RowChanges
 from services.feedback_service.domain.snapshots import CohortSnapshot, DaySnapshot, is_segment
 from services.feedback_service.domain.sums import sums_of
@@ -65,6 +66,10 @@ class Cell:
     def add_served(self, rows: ExactSums) -> None:
         """Add answered rows to the sums over all of them."""
         self.ledger(SERVED).absorb(rows)
+
+    def add_agreement(self, rows: ExactSums) -> None:
+        """Add rows that two variants have scored to the sums of how far they agree."""
+        self.ledger(AGREEMENT).absorb(rows)
 
     def add_unanswered(self, buckets: Sequence[int]) -> None:
         """Count rows that were assigned the variant and got no prediction."""

@@ -117,11 +117,14 @@ def check(
     that means negative does or nobody's complaint, a label is the outcome itself, and a better challenger may have more
     of them: label arrival has no meaning then. What came after the window has: the share of the labels that it cuts off
     must be alike. The labels of matured rows say it, from when enough of them are two windows old. A metric that is
-    known with the answer waits for no labels.
+    known with the answer waits for no labels. In a shadow experiment both variants are judged by the champion's rows
+    and labels: there is nothing to be alike, but the window may cut off too many labels.
     """
     metric, arms = compared.deciding, compared.arms
     matured: list[Pair] = [(champion.matured, challenger.matured) for champion, challenger in arms]
     live: list[Pair] = [(champion.live, challenger.live) for champion, challenger in arms]
+    if compared.shadow:
+        matured = [(champion, champion) for champion, _ in matured]
     reported = matured if metric.feedback is not None else []
     arrivals = [(one.arrival(metric), two.arrival(metric)) for one, two in reported]
     tails = [(one.tail(metric), two.tail(metric)) for one, two in reported]
@@ -129,12 +132,13 @@ def check(
     spreads = spreads_of(arms, metric, counts_missing=counts_missing)
     paired = spread_over([arm.matured for arm in compared.shared], metric, counts_missing=counts_missing)
     is_tested = are_enough((*spreads, paired))
-    looks = {
+    alike = {
         "arrival": None if counts_missing else label_arrival(arrivals),
         "tail": tail,
         "unanswered": label_arrival([(champion.refusal, challenger.refusal) for champion, challenger in live]),
         "estimators": compared.estimators_p if is_tested else None,
     }
+    looks: dict[str, float | None] = dict.fromkeys(alike) if compared.shadow else alike
     found = {name: least(memory.checks, name, p) for name, p in looks.items()}
     tail_at = memory.tail_at if tail is None or memory.tail_at is not None else watermark
     memory = msgspec.structs.replace(
@@ -150,7 +154,7 @@ def check(
         is_tail_known=tail_at is not None and watermark is not None and watermark >= tail_at + window_s,
         needs_tail=counts_missing,
         spreads=spreads,
-        paired=paired if compared.shared else None,
+        paired=paired if compared.shared or compared.shadow else None,
         by_pairs=compared.is_paired(compared.deciding),
     )
     return results, memory

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import hypot
 
-from contender.contracts.metrics import LABELLED, MEAN, Metric
+from contender.contracts.metrics import Metric
 from services.feedback_service.domain.confidence import confidence_sequence
 from services.feedback_service.domain.merging import Arm
 from services.feedback_service.domain.sequences import LookAt
@@ -21,16 +21,18 @@ class Compared:
 
     `arms` are champion and challenger. `shared` are the rows that both have scored, whose sums are differences; there
     are some where the outcome does not depend on the answer, and the means over labelled rows are taken from them.
-    `deciding` is the metric of the verdict.
+    `deciding` is the metric of the verdict. In a `shadow` experiment the champion answers all rows: there are shared
+    ones alone.
     """
 
     deciding: Metric
     arms: Sequence[tuple[Arm, Arm]]
     shared: Sequence[Arm] = ()
+    shadow: bool = False
 
     def is_paired(self, metric: Metric) -> bool:
         """Whether the effect is the mean difference of two scores of the same rows."""
-        return bool(self.shared) and metric.sums == MEAN and metric.ledger == LABELLED
+        return bool(self.shared or self.shadow) and metric.has_pairs
 
     def effect(self, metric: Metric) -> Estimate | None:
         """Challenger minus champion; None while there are too few rows."""

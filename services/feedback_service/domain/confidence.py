@@ -1,11 +1,13 @@
 """Confidence sequences: intervals and p-values that stay valid however often someone looks."""
 
+from math import isfinite
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from services.feedback_service.domain.sums.estimates import ConfidenceSequence, Estimate
 
-__all__ = ["ConfidenceSequence", "confidence_sequence", "half_width", "p_value"]
+__all__ = ["ConfidenceSequence", "confidence_sequence", "finite", "half_width", "p_value"]
 
 Floats = NDArray[np.float64]
 
@@ -65,3 +67,8 @@ def _rho_squared(alpha: float, tuning_n: int) -> float:
         raise ValueError(f"tuning_n must be at least 1, not {tuning_n}")
     twice_log = -2.0 * np.log(alpha)
     return float((twice_log + np.log1p(twice_log)) / tuning_n)
+
+
+def finite(value: float) -> float | None:
+    """A number as JSON has it."""
+    return value if isfinite(value) else None

@@ -66,11 +66,19 @@ class ExperimentDesign:
     reported: frozenset[str] = frozenset()
     outcome: OutcomeDesign = "may depend on the answer"
     labels_seen_if: str = ""
+    shadow: bool = False
 
     @property
     def allows_pairs(self) -> bool:
         """Whether two scores of one row may be compared by its one outcome."""
         return self.outcome == "independent of the answer"
+
+    @property
+    def undecidable(self) -> str:
+        """Why no verdict is possible, in words: a shadow has pairs alone. Empty where one is."""
+        if not self.shadow or (self.allows_pairs and self.metric.has_pairs):
+            return ""
+        return f"{self.metric.words} is no mean over labelled rows" if self.allows_pairs else _MAY_DEPEND
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -195,10 +203,14 @@ def design_of(name: str, revision: ExperimentRevision | None, groups: Sequence[G
         log_loss_clip=_within(revision.log_loss_clip, limits.CLIPS),
         outcome=revision.outcome,
         labels_seen_if=revision.labels_seen_if,
+        shadow=revision.shadow,
         error_limit=None if revision.error_limit is None else _within(revision.error_limit, limits.ERROR_LIMITS),
         value=revision.value,
         reported=_reported(groups),
     )
+
+
+_MAY_DEPEND = "the outcome may depend on the answer"
 
 
 def _reported(groups: Sequence[GroupSnapshot]) -> frozenset[str]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from math import inf
+from math import inf, isclose
 from typing import TypeVar
 
 import msgspec
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from contender.contracts.formula import FormulaError
 from contender.contracts.limits import CLIPS, ERROR_LIMITS, SEGMENTS, UNDECLARED_EARLY_S
-from contender.contracts.tasks import TaskName, task_named
-from contender.contracts.values import ClockName, Missing, Outcome, Scalar
+from contender.contracts.metrics import metric_about
+from contender.contracts.tasks import EVEN, TaskName, task_named
+from contender.contracts.values import OUTCOME, ClockName, FeedbackKind, Missing, Outcome, Scalar
 from services.feedback_service.domain.days import day_numbers, is_time_zone, utc_offsets
 from services.feedback_service.domain.formulas import formula_of, row_value
 from services.feedback_service.domain.keys import with_expiry, without_expiry
@@ -24,7 +25,7 @@ from shared.events import PredictionBlock, PredictionFrame, UnansweredBlock
 CHUNK_ROWS = 64
 """Rows whose reports share a table entry: a report rewrites at most so many, however large its frame is."""
 
-TEXT_CHARACTERS = 100
+TEXT_BYTES = 100
 """Longer texts are kept as their hash, in classes and outcomes alike, so that they still compare."""
 
 NAME_CHARACTERS = 200
@@ -52,6 +53,7 @@ LARGEST_WEIGHT = 2**32 - 1
 """The most rows that a labelled one may stand for; no exploration share is so small."""
 
 _ROUNDING = 1e-6
+_FLOAT32_EPSILON = float(np.finfo(np.float32).eps)
 UNKNOWN_LABEL = -1
 _BINARY_CLASSES = 2
 _INT64 = 2**63
@@ -65,7 +67,8 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
 
     `bucket` (uint8) stands for the unit, `time` and `score` are float64, `width` is the number of scores of a row (0:
     one number), `label` (int32) the number of the class that was served, UNKNOWN_LABEL where `classes` lack it;
-    it is empty where the router recorded no label. A block without experiment or variant keeps its size only.
+    it is empty where the router recorded no label. A block without experiment or variant keeps its size only, and
+    where its rows got a variant but don't count, the experiment `excluded_from` and the reason (`exclusion`).
     `utc_offset` (int32) is what `utc_offsets` gives, and `latency` (float32) milliseconds, empty where none were
     recorded. A block of unanswered rows has neither version nor scores. `inputs` are the columns that the formula
     `value` names, in which long texts are hashes. `weight` (uint32) is the rows that a labelled row stands
@@ -108,6 +111,8 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
     weight: bytes = b""
     metric: str = ""
     segments: dict[str, Column] = {}
+    excluded_from: str = ""
+    exclusion: str = ""
 
     @property
     def compared(self) -> bool:
@@ -154,6 +159,38 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
         value = self._possible_outcome(index, outcome)
         return None if value is None or not self.has_value(index, value) else value
 
+    def report_value(self, index: int, outcome: Outcome, kind: FeedbackKind) -> float | None:
+        """A report on row `index` as the metric about its kind takes it; None where the model can't mean it."""
+        if kind == OUTCOME:
+            return self.outcome_value(index, outcome)
+        return float(self._is_override(index, outcome) if metric_about(kind).against_answer else outcome)
+
+    def _is_override(self, index: int, decided: Outcome) -> bool:
+        """Whether a decision is another label than the answer's; one that the model does not know is.
+
+        Where no label was recorded the likelier class counts, and a number may differ by what 32 bits round.
+        """
+        task = task_named(self.task)
+        value = task.outcome_value(decided, self._classes)
+        if value is None:
+            return True
+        if not task.has_classes:
+            return not isclose(value, float(self.scores[index]), rel_tol=_FLOAT32_EPSILON)
+        return int(value) != int(self.answered_classes[index])
+
+    @property
+    def answered_classes(self) -> NDArray[np.int32]:
+        """The number of the class that was answered, shape (rows,): the likelier one where no label was recorded."""
+        if self.label:
+            return self.labels
+        scores = self.scores
+        classes: NDArray[np.int32] = (scores.argmax(axis=1) if self.width else scores > EVEN).astype(np.int32)
+        return classes
+
+    @property
+    def _classes(self) -> Sequence[Scalar]:
+        return self.classes or range(self.width or _BINARY_CLASSES)
+
     def has_value(self, index: int, outcome: float) -> bool:
         """Whether the formula of the experiment, if any, has a value for row `index` with an outcome of metrics."""
         return not self.value or row_value(self.value, *self.formula_values([(index, outcome)])) is not None
@@ -179,7 +216,7 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
         columns["score"] = (chosen.max(axis=1) if self.width else chosen).tolist()
         columns["outcome"], columns["label"] = [outcome for _, outcome in rows], columns["score"]
         if task_named(self.task).has_classes:
-            classes = self.classes or range(self.width or _BINARY_CLASSES)
+            classes = self._classes
             served = self.labels[indexes] if labels is None and self.label else labels
             numbers = [UNKNOWN_LABEL] * len(rows) if served is None else served.tolist()
             columns["outcome"] = [classes[int(outcome)] for _, outcome in rows]
@@ -188,11 +225,10 @@ class BlockEntry(msgspec.Struct, frozen=True, array_like=True):
 
     def _possible_outcome(self, index: int, outcome: Outcome) -> float | None:
         task = task_named(self.task)
-        classes = self.classes or range(self.width or _BINARY_CLASSES)
-        is_converted = outcome not in classes if task.has_classes else isinstance(outcome, str)
+        is_converted = outcome not in self._classes if task.has_classes else isinstance(outcome, str)
         if is_converted and self.rules < CONVERTING:
             return None
-        value = task.outcome_value(outcome, classes)
+        value = task.outcome_value(outcome, self._classes)
         return value if value is not None and self.is_possible(index, value) else None
 
     def is_possible(self, index: int, value: float) -> bool:
@@ -234,6 +270,16 @@ class FrameEntry(msgspec.Struct, frozen=True, array_like=True):
     def size(self) -> int:
         """Rows of all blocks that were answered."""
         return sum(block.size for block in self.blocks)
+
+    @property
+    def excluded(self) -> dict[str, dict[str, int]]:
+        """Rows that got a variant and don't count: by experiment and reason."""
+        excluded: dict[str, dict[str, int]] = {}
+        for block in self.blocks:
+            if block.excluded_from and block.size:
+                rows = excluded.setdefault(block.excluded_from, {})
+                rows[block.exclusion] = rows.get(block.exclusion, 0) + block.size
+        return excluded
 
     @property
     def chunks(self) -> int:
@@ -286,7 +332,7 @@ def decode_frame(value: bytes) -> FrameEntry:
 
 def _block_entry(block: PredictionBlock) -> BlockEntry:
     if block.experiment is None or block.variant is None:
-        return BlockEntry(len(block))
+        return BlockEntry(len(block), excluded_from=block.excluded_from, exclusion=block.exclusion)
     scores = np.array(block.score, dtype=np.float64)
     times = np.array(block.time, dtype=np.float64)
     weights = _weights(block.label_probability)
@@ -405,6 +451,7 @@ def _check(name: str, block: PredictionBlock) -> None:
     integers = [label for label in block.classes if isinstance(label, int)]
     low, high = block.label_range or (0.0, 0.0)
     weights = _weights(block.label_probability)
+    names = [block.version, block.metric, block.excluded_from, block.exclusion]
     wrong = {
         "classes": not all(-_INT64 <= label < _INT64 for label in integers),
         "early_s": not 0.0 <= block.early_s < inf,
@@ -413,7 +460,7 @@ def _check(name: str, block: PredictionBlock) -> None:
         "value": bool(block.value) and not _is_formula(block.value),
         "label_probability": not ((weights >= 0.0) & (weights <= LARGEST_WEIGHT)).all(),
         "log_loss_clip": not CLIPS[0] <= block.log_loss_clip <= CLIPS[1],
-        "its names": max(map(len, [block.version, block.metric, *block.segments])) > NAME_CHARACTERS,
+        "its names": max(map(len, (*names, *block.segments))) > NAME_CHARACTERS,
     }
     _check_ranges(name, block, wrong)
     _check_lengths(name, len(block), {f"inputs.{column}": values for column, values in _formula_inputs(block).items()})
@@ -459,7 +506,7 @@ def _check_ranges(name: str, block: PredictionBlock | UnansweredBlock, wrong: Ma
 
 def storable(value: ScalarT) -> ScalarT:
     """The value in few bytes: a long text as its hash, an integer beyond 64 bits as a float."""
-    if isinstance(value, str) and len(value) > TEXT_CHARACTERS:
+    if isinstance(value, str) and len(value.encode()) > TEXT_BYTES:
         return "sha256:" + hashlib.sha256(value.encode()).hexdigest()
     if isinstance(value, int) and not -_INT64 <= value < _INT64:
         return float(value) if abs(value) <= float(np.finfo(np.float64).max) else np.inf

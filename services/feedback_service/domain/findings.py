@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contender.contracts.feedback_service import (
     CONTRADICTED,
     DECIDED,
+    GUARDRAIL,
     QUESTIONED,
     EventKind,
     Verdict,
@@ -14,7 +15,7 @@ from contender.contracts.feedback_service import (
 from services.feedback_service.domain.assessing import Assessment
 from services.feedback_service.domain.design import ExperimentDesign
 from services.feedback_service.domain.memory import Memory
-from services.feedback_service.domain.verdicts import contradiction, question, standing
+from services.feedback_service.domain.verdicts import contradiction, harm_shown, question, standing
 
 
 def verdict_with_events(
@@ -55,7 +56,7 @@ def verdict_with_events(
             return assessment.verdict, memory
         decided = found(DECIDED, assessment.verdict.status, assessment.verdict.sentence)
         memory = _with(memory, decided)
-        return standing(decided, []), memory
+        return standing(decided, [], design.status), memory
     known = {(event.kind, event.status) for event in memory.findings_on(challenger)}
     for status in _later(assessment, decided):
         if (QUESTIONED, status) not in known:
@@ -66,13 +67,13 @@ def verdict_with_events(
     if effect is not None and is_empty and (CONTRADICTED, decided.status) not in known:
         sentence = contradiction(assessment.contest, effect.look, now)
         memory = _with(memory, found(CONTRADICTED, decided.status, sentence))
-    return standing(decided, memory.findings_on(challenger)), memory
+    return standing(decided, memory.findings_on(challenger), design.status), memory
 
 
 def _later(assessment: Assessment, decided: VerdictEvent) -> Sequence[VerdictStatus]:
     """The checks that fail now, and the guardrail that is breached unless it is what was decided."""
-    harmed = assessment.evidence.harm is not None and decided.status != "stopped: guardrail"
-    return [*assessment.failures, *(["stopped: guardrail"] if harmed and not assessment.failures else [])]
+    is_harm = harm_shown(assessment.evidence) is not None and decided.status != GUARDRAIL
+    return [*assessment.failures, *([GUARDRAIL] if is_harm else [])]
 
 
 def _with(memory: Memory, event: VerdictEvent) -> Memory:

@@ -29,7 +29,7 @@ _OPEN = ("collecting", "leading")
 def forecast_of(
     given: Circumstances, assessment: Assessment, verdict: Verdict, timeline: Sequence[DayPoint]
 ) -> Forecast | None:
-    """The forecast for one challenger; None where it is decided, withheld or ended, or nothing varies yet.
+    """The forecast for one challenger; None where it is decided, withheld, paused or ended, or nothing varies yet.
 
     Rows are those of both variants, as the effect counts them. The forecast is the median of the courses that the
     evidence may take, over what is still uncertain about the effect (`_truth`).
@@ -41,8 +41,8 @@ def forecast_of(
         timeline: its effect day by day.
     """
     design, effect = given.design, assessment.evidence.effect
-    has_ended = assessment.evidence.status == "stopped"
-    if verdict.status not in _OPEN or has_ended or effect is None or not isfinite(effect.look.high):
+    is_collecting = assessment.evidence.status not in ("stopped", "paused")
+    if verdict.status not in _OPEN or not is_collecting or effect is None or not isfinite(effect.look.high):
         return None
     look, sign = effect.look, -1.0 if design.metric.lower_is_better else 1.0
     unit = float(half_width(1.0, look.n, alpha=design.alpha_rows, tuning_n=design.tuning_n))

@@ -1,7 +1,7 @@
 """An experiment in one partition without its sums: what its rows have reached, its groups, and their open cohorts."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -66,6 +66,9 @@ class ExperimentEntry(msgspec.Struct, frozen=True, array_like=True):
     clock: ClockName = "event"
     time_zone: str = "UTC"
     segments: dict[str, list[str]] = {}
+    name: str = ""
+    excluded: dict[str, int] = {}
+    excluded_until: int = -1
 
 
 @dataclass(slots=True)
@@ -120,6 +123,7 @@ class Group:
             clock=experiment.clock,
             time_zone=experiment.time_zone,
             paired=self.key.paired,
+            excluded=dict(experiment.excluded),
         )
 
     def entry(self) -> GroupEntry:
@@ -134,7 +138,8 @@ class Experiment:
 
     `ahead` are the two rows that have reached the latest time, the latest first. A row whose time lies ahead of its
     sending counts as of its sending. `watermark` is the experiment's time when its cohorts were last folded. `segments`
-    has the known values of the context by key, in the order in which they came (see `segment_values`).
+    has the known values of the context by key, in the order in which they came (see `segment_values`). `excluded` are
+    the numbers of rows that got a variant and don't count, by reason, up to the frame at the offset `excluded_until`.
     """
 
     name: str
@@ -144,6 +149,16 @@ class Experiment:
     watermark: float = -inf
     groups: dict[GroupKey, Group] = field(default_factory=dict)
     segments: dict[str, list[str]] = field(default_factory=dict)
+    excluded: dict[str, int] = field(default_factory=dict)
+    excluded_until: int = -1
+
+    def exclude(self, rows: Mapping[str, int], offset: int) -> bool:
+        """Count rows of the frame at an offset by reason, and return whether they were not counted yet."""
+        if offset <= self.excluded_until:
+            return False
+        self.excluded |= {reason: self.excluded.get(reason, 0) + number for reason, number in rows.items()}
+        self.excluded_until = offset
+        return True
 
     def group(self, block: BlockEntry) -> Group:
         """The group of a block's rows, with the block's version and probability noted."""
@@ -206,7 +221,16 @@ class Experiment:
         """The experiment as it is stored, without its watermark."""
         groups = [group.entry() for group in self.groups.values()]
         entry = ExperimentEntry(
-            self.newest, self.arrived_at, groups, self.ahead, self.clock, self.time_zone, self.segments
+            self.newest,
+            self.arrived_at,
+            groups,
+            self.ahead,
+            self.clock,
+            self.time_zone,
+            self.segments,
+            self.name,
+            self.excluded,
+            self.excluded_until,
         )
         return msgspec.msgpack.encode(entry)
 
@@ -227,8 +251,16 @@ class Experiment:
         ahead = entry.ahead
         if not ahead and entry.newest > -inf:  # of a release whose clock any row could move
             ahead = [ReachedRow(entry.newest, entry.arrived_at, -1, row) for row in (0, 1)]
-        name = entry.groups[0].key.experiment
-        return cls(name, ahead, entry.clock, entry.time_zone, groups=groups, segments=entry.segments)
+        return cls(
+            entry.name or entry.groups[0].key.experiment,
+            ahead,
+            entry.clock,
+            entry.time_zone,
+            groups=groups,
+            segments=entry.segments,
+            excluded=entry.excluded,
+            excluded_until=entry.excluded_until,
+        )
 
 
 def by_id(experiments: Iterable[Experiment]) -> dict[bytes, Group]:

@@ -153,7 +153,7 @@ def label_row(block: BlockEntry, index: int, reports: RowReports, kind: Feedback
         return RowLabel()
     predicted_at = float(block.times[index])
     values = [
-        (report.given_at, position, block.outcome_value(index, report.outcome) if kind == OUTCOME else report.value)
+        (report.given_at, position, block.report_value(index, report.outcome, kind))
         for position, report in enumerate(reports.kept)
         if report.kind == kind
     ]

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from contender.contracts.tasks import task_named
+from services.feedback_service.domain.agreement import agreement_of
 from services.feedback_service.domain.entries import (
     NAME_CHARACTERS,
     UNKNOWN_LABEL,
@@ -94,6 +95,10 @@ class Pairs:
         other, sign = self._shadow_block(), 1 if self.is_served_by_champion else -1
         return label_rows(self.block, rows, additions=lambda block, labelled: differences(block, other, labelled, sign))
 
+    def agreement(self, rows: Sequence[int]) -> ExactSums:
+        """As `agreement_of`, of rows that both have scored."""
+        return agreement_of(self.block, self._shadow_block(), rows)
+
     def _shadow_block(self) -> BlockEntry:
         """The served block as if the other variant had answered; rows that it did not score are not to be used."""
         scores = np.zeros_like(self.block.scores)
@@ -147,11 +152,12 @@ def shadow_rows(
 
 
 def _is_pair(block: BlockEntry, shadow: ShadowBlock) -> bool:
-    """Whether a block and a shadow are of the champion and a challenger; a fallback's rows are neither's."""
-    is_of_epoch = (block.experiment, block.epoch) == (shadow.experiment, shadow.epoch)
-    return (
-        is_of_epoch and not block.fallback and (block.variant == shadow.champion) != (shadow.variant == shadow.champion)
-    )
+    """Whether a block and a shadow are of the champion and a challenger; a fallback's rows are neither's.
+
+    A pair is of the epoch of its block, in which the row's unit was assigned: the shadow's is that of its scoring.
+    """
+    is_own = block.experiment == shadow.experiment and not block.fallback
+    return is_own and (block.variant == shadow.champion) != (shadow.variant == shadow.champion)
 
 
 def _fitting(

@@ -7,7 +7,7 @@ import msgspec
 
 from contender.contracts.feedback_service import LARGEST_REPORT
 from contender.contracts.metrics import metric_about
-from contender.contracts.values import OUTCOME, FeedbackKind, Outcome
+from contender.contracts.values import LABEL_KINDS, OUTCOME, FeedbackKind, Outcome
 from services.feedback_service.domain.entries import CHUNK_ROWS, storable
 from services.feedback_service.domain.keys import with_expiry, without_expiry
 from shared.events import FRAME_ID_CHARACTERS, FeedbackGiven
@@ -21,8 +21,8 @@ HISTORY_LIMIT = 20
 and a flood pushes out neither the reports before it nor those after it, and no report of another kind."""
 
 VERSIONS_LIMIT = 16
-"""Feedback frames about one row between two flushes. With HISTORY_LIMIT and TEXT_CHARACTERS it keeps a chunk, one
-record of the changelog, below 5 MB whatever is sent."""
+"""Feedback frames about one row between two flushes. With HISTORY_LIMIT and TEXT_BYTES it keeps a chunk, one
+record of the changelog, below 8 MB whatever is sent."""
 
 
 AHEAD_S = 300.0
@@ -30,16 +30,11 @@ AHEAD_S = 300.0
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
-    """What was reported on a row, and its time. Of a conversion or a complaint `outcome` is whether there was one."""
+    """What was reported on a row, and its time. `outcome` is the value, whatever its kind."""
 
     given_at: float
     outcome: Outcome
     kind: FeedbackKind = OUTCOME
-
-    @property
-    def value(self) -> float:
-        """The number that was reported; for an outcome see `BlockEntry.outcome_value`."""
-        return float(self.outcome)
 
 
 class RowReports(msgspec.Struct, frozen=True, array_like=True):
@@ -127,8 +122,8 @@ def possible_report(event: FeedbackGiven) -> bool:
 
 
 def is_meant(event: FeedbackGiven) -> bool:
-    """Whether the value of an event suits its kind; that of an outcome is for its model to say."""
-    if event.kind == OUTCOME:
+    """Whether the value of an event suits its kind; that of a label is for its model to say."""
+    if event.kind in LABEL_KINDS:
         return True
     if isinstance(event.outcome, str):
         return False

@@ -13,17 +13,12 @@ from contender.contracts.feedback_service import (
     DayPoint,
     Days,
     Health,
-    Interval,
-    ReliabilityBin,
     Results,
     Split,
-    VariantResult,
     Verdict,
 )
-from contender.contracts.metrics.calibration_error import CALIBRATION_ERROR
 from contender.contracts.metrics.metric import MEAN
-from services.feedback_service.domain.assessing import Assessment, Circumstances, assess, finite
-from services.feedback_service.domain.confidence import confidence_sequence
+from services.feedback_service.domain.assessing import Assessment, Circumstances, assess
 from services.feedback_service.domain.constancy import constancy, week_by_week
 from services.feedback_service.domain.day_sequence import day_by_day, whole_days
 from services.feedback_service.domain.design import ExperimentDesign, design_of
@@ -35,12 +30,13 @@ from services.feedback_service.domain.merging import Arm, Arms, Tally, merged_ar
 from services.feedback_service.domain.sentences import Waiting
 from services.feedback_service.domain.snapshots import GroupSnapshot, PartitionSnapshot
 from services.feedback_service.domain.split import clustered_split_p
-from services.feedback_service.domain.sums import MetricSums, sums_of
-from services.feedback_service.domain.sums.calibration import CalibrationError
+from services.feedback_service.domain.sums import sums_of
 from services.feedback_service.domain.sums.metric_sums import DayTotals
+from services.feedback_service.domain.variants import agreements, epoch_counts, excluded_rows, pooled, variant_result
 from services.feedback_service.domain.verdicts import summarise
 
 _NOBODY = Arm()
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +60,7 @@ def results_of(
     arguments always give the same look.
     """
     of_experiment = [group for snapshot in snapshots for group in snapshot.groups if group.experiment == name]
-    groups = [group for group in of_experiment if not group.paired]
+    groups, paired = ([group for group in of_experiment if group.paired is alike] for alike in (False, True))
     if revision is None and not groups:
         return None
     design, arms = design_of(name, revision, groups), merged_arms(groups)
@@ -79,7 +75,8 @@ def results_of(
         split_p=memory.split_p,
         watermark=watermark_of(groups),
         waiting=_waiting(groups),
-        shared=merged_arms([group for group in of_experiment if group.paired]),
+        shared=merged_arms(paired),
+        agreement=agreements(design, arms, paired),
     )
     assessments = [
         assess(given, challenger, memory.of(challenger), decided=memory.verdict_on(challenger) is not None)
@@ -121,7 +118,7 @@ def _results(
 ) -> Results:
     """The results but for the challengers."""
     design, days = given.design, given.day_count
-    totals = {variant: _pooled(given.arms, variant) for variant in design.variants}
+    totals = {variant: pooled(given.arms, variant) for variant in design.variants}
     return Results(
         experiment=design.name,
         status=design.status,
@@ -132,7 +129,9 @@ def _results(
         missing=design.missing,
         window_s=design.window_s,
         watermark=given.watermark,
-        variants=[_variant(design, variant, totals[variant], _newest(given, variant)) for variant in design.variants],
+        variants=[
+            variant_result(design, variant, totals[variant], _newest(given, variant)) for variant in design.variants
+        ],
         effects={},
         split=Split(given.split_p, counts),
         arrival=Arrival(None),
@@ -142,6 +141,9 @@ def _results(
         offsets=_offsets(snapshots),
         updated_at=max((snapshot.status.updated_at for snapshot in snapshots), default=None),
         since=since,
+        epochs=epoch_counts(design, given.arms),
+        agreement=dict(given.agreement),
+        excluded=excluded_rows(design.name, snapshots),
         days=Days(days.whole, days.wanted, str(design.time_zone)),
         epoch=design.epoch,
     )
@@ -256,75 +258,30 @@ def _split(design: ExperimentDesign, arms: Arms, epochs: Sequence[int]) -> Split
     tables = []
     for epoch in epochs:
         epoch_arms = [arms.get((epoch, variant), _NOBODY) for variant in design.variants]
-        declared = epoch == design.epoch and sum(design.shares.values()) > 0.0
-        shares = (
-            [design.shares.get(v, 0.0) for v in design.variants]
-            if declared
-            else [arm.probability for arm in epoch_arms]
-        )
+        shares = _shares(design, epoch, epoch_arms)
         if sum(shares) > 0.0:
             tables.append(([arm.live.rows + arm.live.unanswered for arm in epoch_arms], shares))
     return Split(clustered_split_p(tables) if tables else 1.0, counts)
 
 
-def _pooled(arms: Arms, variant: str) -> Arm:
-    by_epoch = [arm for (_, name), arm in sorted(arms.items(), key=lambda item: item[0]) if name == variant]
-    live = sum((arm.live for arm in by_epoch), Tally())
-    return Arm(live=live, matured=sum((arm.matured for arm in by_epoch), Tally()))
+def _shares(design: ExperimentDesign, epoch: int, arms: Sequence[Arm]) -> list[float]:
+    """The shares of an epoch's variants, as they are recorded with its rows: those of the hash's steps.
+
+    For a variant that has no rows in the epoch of now, and for rows that record no chance, they are as declared.
+    """
+    recorded = [arm.probability if (arm.live.rows + arm.live.unanswered).any() else 0.0 for arm in arms]
+    declared = [design.shares.get(variant, 0.0) if epoch == design.epoch else 0.0 for variant in design.variants]
+    seen = sum(share for share, known in zip(declared, recorded, strict=True) if known)
+    if sum(declared) and (not seen or sum(recorded) > 1.0 + _ROUNDING):
+        return declared
+    scale = sum(recorded) / seen if seen else 0.0
+    return [known or scale * share for known, share in zip(recorded, declared, strict=True)]
 
 
 def _newest(given: Circumstances, variant: str) -> Tally:
     """A variant's matured rows of the newest epoch."""
     epoch = given.design.epoch
     return _NOBODY.matured if epoch is None else given.arms.get((epoch, variant), _NOBODY).matured
-
-
-def _variant(design: ExperimentDesign, name: str, arm: Arm, newest: Tally) -> VariantResult:
-    counts, decisive = arm.live.counts, newest.metrics.get(design.metric.name)
-    return VariantResult(
-        name=name,
-        version=design.versions.get(name, ""),
-        champion=name == design.champion,
-        n=counts.predictions,
-        labelled=counts.labelled,
-        matured=arm.matured.counts.predictions,
-        matured_labelled=arm.matured.counts.labelled,
-        corrections=counts.corrections,
-        late=counts.late,
-        refused=counts.refused,
-        duplicates=counts.duplicates,
-        fallbacks=counts.fallbacks,
-        degraded=counts.degraded,
-        metrics=_intervals(design, arm.matured),
-        live=_live_intervals(design, arm.live),
-        unanswered=counts.unanswered,
-        reliability=_reliability(arm.matured),
-        epoch_matured=0 if decisive is None else decisive.n,
-    )
-
-
-def _reliability(tally: Tally) -> list[ReliabilityBin]:
-    sums = tally.metrics.get(CALIBRATION_ERROR.name)
-    return sums.reliability() if isinstance(sums, CalibrationError) else []
-
-
-def _intervals(design: ExperimentDesign, tally: Tally) -> dict[str, Interval]:
-    return {metric.name: _interval(design, tally.metrics.get(metric.name)) for metric in design.metrics}
-
-
-def _live_intervals(design: ExperimentDesign, tally: Tally) -> dict[str, Interval]:
-    """Without metrics in which a missing report counts: before its window has passed, a row lacks one anyway."""
-    known = {metric.name: tally.metrics.get(metric.name) for metric in design.metrics}
-    waiting = {metric.name for metric in design.metrics if design.counts_missing(metric)}
-    return {name: _interval(design, None if name in waiting else sums) for name, sums in known.items()}
-
-
-def _interval(design: ExperimentDesign, sums: MetricSums | None) -> Interval:
-    if sums is None or sums.n == 0:
-        return Interval(None, None, None, 0)
-    look = sums.own_look(design.alpha)
-    look = look or confidence_sequence(sums.estimate, alpha=design.alpha, tuning_n=design.tuning_n)
-    return Interval(finite(look.estimate), finite(look.low), finite(look.high), sums.n)
 
 
 def _health(snapshots: Sequence[PartitionSnapshot], totals: Mapping[str, Arm]) -> Health:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil, exp, isfinite, log
 
-from contender.contracts.feedback_service import Counts, Forecast, VerdictStatus
-from contender.contracts.values import OUTCOME, FeedbackKind
+from contender.contracts.feedback_service import Agreement, Counts, Forecast, VerdictStatus
+from contender.contracts.metrics import Metric
+from contender.contracts.values import OUTCOME
 from services.feedback_service.domain.checks import MIN_COVERAGE, CheckResults
 from services.feedback_service.domain.confidence import ConfidenceSequence
 from services.feedback_service.domain.memory import RunningSequence
@@ -14,6 +15,9 @@ from services.feedback_service.domain.sums.estimates import MIN_OBSERVATIONS
 from services.feedback_service.domain.sums.units import BUCKETS
 
 _PROPOSED_COVERAGE = 0.95
+
+
+PAUSED = "The experiment is paused: no further rows count until it is started again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +56,9 @@ class DayCount:
     next_look: int = 0
 
 
-def report_words(kind: FeedbackKind | None) -> str:
-    """The word for a report of a kind; what comes true is a row's label."""
-    return "label" if kind in (None, OUTCOME) else kind
+def report_word(metric: Metric) -> str:
+    """The word for a report that a metric is about; what comes true is a row's label."""
+    return "label" if metric.feedback in (None, OUTCOME) else metric.report_word or str(metric.feedback)
 
 
 def difference(contest: Contest, look: ConfidenceSequence, interval: RunningSequence) -> str:
@@ -77,7 +81,11 @@ def rows(contest: Contest, checks: CheckResults) -> str:
 
 
 def _matured(count: int) -> str:
-    return f"{count:,} matured row" if count == 1 else f"{count:,} matured rows"
+    return _rows(count, "matured row")
+
+
+def _rows(count: int, words: str = "row") -> str:
+    return f"{count:,} {words}" if count == 1 else f"{count:,} {words}s"
 
 
 def over_days(contest: Contest, days: DayCount) -> str:
@@ -107,6 +115,17 @@ def waits(waiting: Waiting | None) -> str:
         return "."
     words = "1 row waits for its" if waiting.rows == 1 else f"{waiting.rows:,} rows wait for their"
     return f"; {words} window to pass, until {moment(waiting.until)}."
+
+
+def agreement(contest: Contest, found: Agreement | None, reason: str) -> str:
+    """What a shadow shows that can't show who is better."""
+    words = f"A shadow shows agreement only, since {reason}"
+    if found is None or not found.scored:
+        return f"{words}; {contest.challenger} and {contest.champion} have scored no row both yet."
+    differs = f"their scores differ by {found.score_difference.mean or 0.0:.3g} on average"
+    if found.equal_labels.mean is not None:
+        differs = f"they give {percent(found.equal_labels.mean)} of the rows the same label, and {differs}"
+    return f"{words}: {contest.challenger} and {contest.champion} have both scored {_rows(found.scored)}; {differs}."
 
 
 def among(metric: str, segment: str, value: str | None) -> str:

@@ -58,7 +58,8 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     `watermark` is the experiment's time in this partition when its cohorts were last folded, -inf before. Two rows of
     the experiment have reached its newest time there; `arrived_at` is when the later of them was sent. Both are in
     seconds since the Unix epoch. In a `paired` group the rows are those that the variant and the champion have both
-    scored, and the sums are differences: the variant's value minus the champion's.
+    scored, and the sums are differences: the variant's value minus the champion's. `excluded` is the experiment's: rows
+    of the partition that got a variant and don't count, by reason.
     """
 
     experiment: str
@@ -77,6 +78,7 @@ class GroupSnapshot(msgspec.Struct, frozen=True):
     clock: ClockName = "event"
     time_zone: str = "UTC"
     paired: bool = False
+    excluded: dict[str, int] = {}
 
 
 class PartitionStatus(msgspec.Struct, frozen=True):

@@ -44,18 +44,25 @@ def spread_of(rows: Floats) -> Spread:
 
 
 def spreads_of(arms: Sequence[tuple[Arm, Arm]], metric: Metric, *, counts_missing: bool) -> tuple[Spread, Spread]:
-    """The spreads of the matured rows that count in a metric, the champion's first."""
-    champion, challenger = (
-        spread_over([pair[arm].matured for pair in arms], metric, counts_missing=counts_missing) for arm in (0, 1)
-    )
+    """The spreads of the matured rows that count in a metric, the champion's first.
+
+    An epoch in which one arm has none says nothing of the other one, unless that is so in all of them.
+    """
+    rows = [[_counted(arm.matured, metric, counts_missing=counts_missing) for arm in pair] for pair in arms]
+    rows = [pair for pair in rows if all(arm.any() for arm in pair)] or rows
+    champion, challenger = (spread_of(sum((pair[arm] for pair in rows), np.zeros(BUCKETS))) for arm in (0, 1))
     return champion, challenger
 
 
 def spread_over(epochs: Sequence[Tally], metric: Metric, *, counts_missing: bool) -> Spread:
     """The spread over epochs of the matured rows that count in a metric."""
-    is_assumed = counts_missing and not metric.of_all_rows
-    rows = [tally.rows if is_assumed else tally.ledger(metric.ledger) for tally in epochs]
+    rows = [_counted(tally, metric, counts_missing=counts_missing) for tally in epochs]
     return spread_of(sum(rows, np.zeros(BUCKETS)))
+
+
+def _counted(tally: Tally, metric: Metric, *, counts_missing: bool) -> Floats:
+    """The rows that count, by bucket."""
+    return tally.rows if counts_missing and not metric.of_all_rows else tally.ledger(metric.ledger)
 
 
 def are_enough(spreads: Sequence[Spread]) -> bool:

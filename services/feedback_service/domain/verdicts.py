@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from contender.contracts.feedback_service import Counts, Verdict, VerdictEvent, VerdictStatus
+from contender.contracts.feedback_service import GUARDRAIL, Agreement, Counts, Verdict, VerdictEvent, VerdictStatus
 from contender.contracts.values import Hypothesis
 from services.feedback_service.domain import sentences
 from services.feedback_service.domain.checks import CheckResults
@@ -19,11 +19,15 @@ Bounds = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """A guardrail that the challenger breaches: its metric in words, margin, and the effect on it."""
+    """A guardrail that the challenger breaches: its metric in words, margin, and the effect on it.
+
+    `of_all_rows` says that the metric is over all answered rows, so that no missing label can feign the harm.
+    """
 
     metric: str
     margin: float
     effect: RowLook
+    of_all_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,8 @@ class Evidence:
         checks: whether the two may be compared.
         bounds: the worst case over missing labels, where they do not arrive alike.
         harm: the guardrail that is breached.
+        agreement: of the scores of a row, where there are two.
+        undecidable: why no verdict is possible: a shadow may show agreement alone.
         waiting: the rows that have not matured.
         reports: what became of the reports on both variants.
     """
@@ -50,6 +56,8 @@ class Evidence:
     checks: CheckResults = field(default_factory=CheckResults)
     bounds: Bounds | None = None
     harm: Harm | None = None
+    agreement: Agreement | None = None
+    undecidable: str = ""
     waiting: Waiting | None = None
     reports: Counts = field(default_factory=Counts)
 
@@ -65,6 +73,9 @@ def judge(contest: Contest, evidence: Evidence) -> Verdict:
     Its sentence ends with how many outcomes were refused, which may be what it lacks.
     """
     verdict = _judge(contest, evidence)
+    if evidence.status == "paused" and verdict.status in _OPEN:
+        status = "paused" if verdict.status == "collecting" else verdict.status
+        verdict = Verdict(status, f"{verdict.sentence} {sentences.PAUSED}", verdict.challenger)
     return msgspec.structs.replace(verdict, sentence=verdict.sentence + sentences.refused(evidence.reports))
 
 
@@ -73,12 +84,17 @@ def _judge(contest: Contest, evidence: Evidence) -> Verdict:
 
     Reasons to withhold come first, the gravest first: a broken split or labels that arrive differently make the
     difference meaningless however clear it looks, and too few rows make its interval untrue. Harm needs no whole days,
-    everything else does.
+    everything else does; it has rows enough of its own, and may be why labels do not arrive.
     """
     effect = evidence.effect
     if evidence.status == "draft":
         return Verdict("not started", "The experiment has not started yet.", contest.challenger)
-    failures = standing_failures(evidence)
+    failures, harmed = standing_failures(evidence), harm_shown(evidence)
+    if harmed is not None:
+        return Verdict(GUARDRAIL, _harm_sentence(contest, harmed), contest.challenger)
+    if evidence.undecidable:
+        sentence = sentences.agreement(contest, evidence.agreement, evidence.undecidable)
+        return Verdict("ended" if evidence.has_ended else "collecting", sentence, contest.challenger)
     if failures:
         sentence = f"No verdict: {sentences.failure(contest, evidence.checks, failures[0])}."
         return Verdict(failures[0], sentence, contest.challenger)
@@ -90,8 +106,6 @@ def _judge(contest: Contest, evidence: Evidence) -> Verdict:
 
 def _shown(contest: Contest, evidence: Evidence, effect: RowLook) -> tuple[VerdictStatus, str]:
     """What arms that can be compared show, with its sentence."""
-    if evidence.harm is not None:
-        return "stopped: guardrail", _harm_sentence(contest, evidence, evidence.harm)
     by_rows = _claim(contest, evidence, effect.intervals)
     status = by_rows if not evidence.day_count.wanted else None
     if evidence.days is not None and evidence.day_count.wanted:
@@ -103,6 +117,14 @@ def _shown(contest: Contest, evidence: Evidence, effect: RowLook) -> tuple[Verdi
     if by_rows is not None:
         return "leading", _leading_sentence(contest, evidence, effect, by_rows)
     return "collecting", _collecting_sentence(contest, evidence, effect)
+
+
+def harm_shown(evidence: Evidence) -> Harm | None:
+    """The guardrail that is breached, unless a failed check makes the difference in it meaningless."""
+    harmed, failures = evidence.harm, standing_failures(evidence)
+    if harmed is not None and harmed.of_all_rows:
+        failures = [failure for failure in failures if failure in _ABOUT_ROWS]
+    return None if failures else harmed
 
 
 def standing_failures(evidence: Evidence) -> list[VerdictStatus]:
@@ -139,11 +161,11 @@ def _numbers(contest: Contest, evidence: Evidence, effect: RowLook) -> str:
     return f"{shown}; {sentences.rows(contest, evidence.checks)}"
 
 
-def _harm_sentence(contest: Contest, evidence: Evidence, harm: Harm) -> str:
+def _harm_sentence(contest: Contest, harm: Harm) -> str:
     shown = sentences.difference(contest, harm.effect.look, harm.effect.intervals.two_sided)
     return (
-        f"Guardrail breached: {contest.challenger} is worse than {contest.champion} in {harm.metric} by more than "
-        f"{harm.margin:.3g}: {shown}; {sentences.rows(contest, evidence.checks)}."
+        f"{_BREACHED}{contest.challenger} is worse than {contest.champion} in {harm.metric} by more than "
+        f"{harm.margin:.3g}: {shown}, over {harm.effect.look.n:,} matured rows."
     )
 
 
@@ -196,9 +218,12 @@ def _nothing(contest: Contest, evidence: Evidence) -> str:
     return f"Nothing about the margin of {contest.margin:.3g} in {contest.metric} shown"
 
 
-def standing(event: VerdictEvent, findings: Sequence[VerdictEvent]) -> Verdict:
-    """A verdict that was reached, with what was found later."""
-    return Verdict(event.status, event.sentence, event.challenger, event.at, [found.sentence for found in findings])
+def standing(event: VerdictEvent, findings: Sequence[VerdictEvent], status: str) -> Verdict:
+    """A verdict that was reached, with what was found later; `status` is that of the experiment now."""
+    sentence = event.sentence
+    if status == "stopped" and event.is_harm:
+        sentence = "Stopped: " + sentence.removeprefix(_BREACHED)
+    return Verdict(event.status, sentence, event.challenger, event.at, [found.sentence for found in findings])
 
 
 def contradiction(contest: Contest, effect: ConfidenceSequence, at: float) -> str:
@@ -212,12 +237,17 @@ def contradiction(contest: Contest, effect: ConfidenceSequence, at: float) -> st
 
 def question(contest: Contest, evidence: Evidence, status: VerdictStatus, at: float) -> str:
     """The sentence on a verdict after which a check failed, or a guardrail was breached."""
-    if status == "stopped: guardrail" and evidence.harm is not None:
-        reason = _harm_sentence(contest, evidence, evidence.harm).removeprefix("Guardrail breached: ").removesuffix(".")
+    if status == GUARDRAIL and evidence.harm is not None:
+        reason = _harm_sentence(contest, evidence.harm).removeprefix(_BREACHED).removesuffix(".")
     else:
         reason = sentences.failure(contest, evidence.checks, status)
     return f"In question since {sentences.moment(at)}: {reason}."
 
+
+_BREACHED = "Guardrail breached: "
+_OPEN = ("collecting", "leading", "withheld: too few")
+_ABOUT_ROWS = ("withheld: split", "withheld: unanswered rows")
+"""The failed checks that are about rows, whatever is reported on them."""
 
 SHOWN = {
     "challenger better": "is better",
@@ -227,6 +257,7 @@ SHOWN = {
     "stopped: guardrail": "breaches a guardrail",
     "leading": "is not decided yet",
     "collecting": "is not decided yet",
+    "paused": "is not decided yet",
     "ended": "was not decided",
     "not started": "has not started",
 }
@@ -246,6 +277,7 @@ _RANK = (
     "champion better",
     "leading",
     "collecting",
+    "paused",
     "withheld: too few",
     "ended",
     "not started",

@@ -6,7 +6,7 @@ from math import isfinite
 
 from contender.contracts.feedback_service import LARGEST_REPORT, OUTCOME_CHARACTERS, FeedbackItem
 from contender.contracts.problems import FieldError
-from contender.contracts.values import OUTCOME, FeedbackKind, Outcome
+from contender.contracts.values import LABEL_KINDS, OUTCOME, FeedbackKind, Outcome
 from services.feedback_service.errors import InvalidFeedback, TooManyOutcomes
 from shared.clock import Clock
 from shared.events import FeedbackFrame, FeedbackGiven
@@ -111,7 +111,7 @@ def _time_fault(given_at: float, now: float) -> str:
 
 
 def _value_fault(kind: FeedbackKind, outcome: Outcome) -> str:
-    if kind != OUTCOME:
+    if kind not in LABEL_KINDS:
         is_small = not isinstance(outcome, str) and abs(outcome) <= LARGEST_REPORT
         return "" if is_small else f"must be a finite number of at most {LARGEST_REPORT:g} in size"
     if isinstance(outcome, str) and len(outcome) > OUTCOME_CHARACTERS:

@@ -7,11 +7,17 @@ import pytest
 
 from contender.contracts.ab_router import Prediction, PredictionRow
 from contender.contracts.experiments import NewExperiment, VariantAllocation
-from services.ab_router.domain.experiments import assign
+from services.ab_router.domain.assignment import InForce
 from shared.errors import Overloaded
 from shared.journal import Journal
 
 FITTING = 400
+
+
+def variant_of(router, unit: str) -> str:
+    variant = InForce([router.experiments.find("e")]).assign(PredictionRow(unit)).variant
+    assert variant is not None
+    return variant.name
 
 
 def row(unit: str) -> PredictionRow:
@@ -50,7 +56,7 @@ async def test_a_burst_of_ten_times_what_fits_is_refused_before_it_is_assigned(b
     assert len(answered) + refused == len(units)
     # The calls that came first were answered, whatever their variants: the refusals did not choose among the arms.
     assert list(answered) == units[: len(answered)]
-    assert all(answer.variant == assign(burst.experiments.find("e"), unit).name for unit, answer in answered.items())
+    assert all(answer.variant == variant_of(burst, unit) for unit, answer in answered.items())
     shares = Counter(answer.variant for answer in answered.values())
     assert abs(shares["old"] - shares["new"]) < 4 * len(answered) ** 0.5
     # Accepted = logged, and nothing is on record of those that were refused.
@@ -60,7 +66,7 @@ async def test_a_burst_of_ten_times_what_fits_is_refused_before_it_is_assigned(b
 
 
 def _variant(router, unit: str) -> str:
-    return {"old": "plain", "new": "streaming"}[assign(router.experiments.find("e"), unit).name]
+    return {"old": "plain", "new": "streaming"}[variant_of(router, unit)]
 
 
 async def test_one_model_that_hangs_leaves_room_for_another(burst):

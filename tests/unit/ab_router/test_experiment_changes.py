@@ -508,7 +508,7 @@ async def test_a_router_that_read_the_models_before_a_promotion_opens_no_epoch_b
 
 async def test_a_restart_is_a_draft_of_the_same_declaration_with_another_seed(router):
     before = await running(router, variants=ALIASED, coverage=0.2, metric="brier")
-    await router.experiments.ramp("e", Ramp({"old": 0.2, "new": 0.8}, 1.0))
+    await router.experiments.ramp("e", Ramp(coverage=1.0))
     make_champion(router, "streaming")
     again = await router.experiments.restart("e", Restart(reason="anew", changed_by="ann"))
     assert (again.name, again.restart_of, again.status, again.revision, again.epoch) == ("e-2", "e", "draft", 1, 0)

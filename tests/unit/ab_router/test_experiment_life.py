@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from contender.contracts.ab_router import PredictionRow
 from contender.contracts.experiments import (
@@ -213,11 +214,21 @@ def test_a_ramp_is_sticky_where_the_hash_would_move_a_unit_that_is_in(
 ):
     before = running(variants=arms(*weights), coverage=coverage)
     named = None if new_weights is None else {f"arm-{at}": weight for at, weight in enumerate(new_weights)}
-    after = ramped(before, named, new_coverage, 30.0)
+    after = allocated(before, named, new_coverage)
     steps = [moves_one(before, after, step) for step in range(10_000)]
-    assert any(steps) == moves == (after.sticky if after is not before else False)
+    assert any(steps) == moves == moves_units(before.variants, before.coverage, after.variants, after.coverage)
+    if new_weights in (None, weights) or coverage == 1.0:
+        assert ramped(before, named, new_coverage, 30.0).sticky == moves
     if not moves:
         assert moved(before, after) == []
+
+
+def allocated(
+    before: ExperimentRevision, weights: dict[str, float] | None, coverage: float | None
+) -> ExperimentRevision:
+    """A revision with another allocation, whether an experiment may change to it or not."""
+    variants = [replace(arm, weight=weights[arm.name]) for arm in before.variants] if weights else before.variants
+    return replace(before, variants=variants, coverage=before.coverage if coverage is None else coverage)
 
 
 def moves_one(before: ExperimentRevision, after: ExperimentRevision, step: int) -> bool:
@@ -256,7 +267,7 @@ def unit_of_step() -> dict[int, str]:
 def test_exactly_the_ramps_that_move_a_unit_are_sticky(unit_of_step, share, new_share, coverages):
     before = running(variants=arms(1 - share / 20, share / 20), coverage=coverages[0] / 20)
     weights = {"arm-0": 1 - new_share / 20, "arm-1": new_share / 20}
-    after = ramped(before, weights, coverages[1] / 20, 30.0)
+    after = allocated(before, weights, coverages[1] / 20)
     expected = {unit for step, unit in unit_of_step.items() if moves_one(before, after, step)}
     assert moves_units(before.variants, before.coverage, after.variants, after.coverage) == bool(expected)
     assert set(moved(before, after, unit_of_step.values())) == expected
@@ -295,6 +306,15 @@ def test_an_allocation_that_the_hash_can_not_split_is_refused_by_field(weights, 
     with pytest.raises(InvalidField) as refused:
         ramped(running(), weights, coverage, 30.0)
     assert [error.field for error in refused.value.errors] == fields
+
+
+def test_weights_change_only_where_all_units_have_taken_part():
+    widened = ramped(running(coverage=0.2), None, 1.0, 30.0)
+    narrowed = ramped(ramped(running(), None, 0.5, 30.0), None, 1.0, 40.0)
+    for revision in (running(coverage=0.2), widened, narrowed):
+        with pytest.raises(InvalidField, match="coverage has left units out"):
+            ramped(revision, {"old": 0.9, "new": 0.1}, None, 50.0)
+    assert ramped(running(), {"old": 0.9, "new": 0.1}, 0.5, 30.0).was_partial
 
 
 def test_a_canary_begins_at_its_first_step_and_no_step_moves_a_unit():
@@ -455,6 +475,7 @@ def test_a_history_says_how_each_revision_differs_from_the_one_before():
         "coverage": (1.0, 0.5),
         "epoch": (1, 2),
         "sticky": (False, True),
+        "was_partial": (False, True),
         "variants[0].weight": (0.5, 0.6),
         "variants[1].weight": (0.5, 0.4),
     }

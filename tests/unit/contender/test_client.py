@@ -146,6 +146,10 @@ def test_feedback_goes_to_the_feedback_service():
     assert services.body == {"feedback": [{"prediction_id": "p-0", "outcome": "leaves", "time": 12.5}]}
     services.client.feedback("p-0", conversion=False)
     assert services.body == {"feedback": [{"prediction_id": "p-0", "conversion": False, "time": None}]}
+    services.client.feedback("p-0", shown=False)
+    assert services.body == {"feedback": [{"prediction_id": "p-0", "shown": False, "time": None}]}
+    services.client.feedback("p-0", decided="stays")
+    assert services.body == {"feedback": [{"prediction_id": "p-0", "decided": "stays", "time": None}]}
     services.client.feedback("p-0", rating=4.5, at=12.5)
     assert services.body == {"feedback": [{"prediction_id": "p-0", "rating": 4.5, "time": 12.5}]}
     services.client.feedback_batch([{"prediction_id": "p-0", "outcome": 1}])

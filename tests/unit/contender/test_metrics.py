@@ -27,6 +27,8 @@ ABOUT_NO_OUTCOME = [
     "reward",
     "conversion",
     "complaint_rate",
+    "shown_rate",
+    "override_rate",
     "fallback_rate",
     "degraded_rate",
     "latency",
@@ -125,12 +127,22 @@ def test_every_task_knows_its_metrics() -> None:
 
 def test_metrics_are_read_from_the_rows_that_they_are_about() -> None:
     ledgers = {
-        ledger: [metric.name for metric in metrics_of(BINARY, ledger)] for ledger in ("served", "rating", "reward")
+        ledger: [metric.name for metric in metrics_of(BINARY, ledger)]
+        for ledger in ("served", "rating", "reward", "decided")
     }
     assert ledgers == {
-        "served": ["conversion", "complaint_rate", "fallback_rate", "degraded_rate", "latency", "latency_p95"],
+        "served": [
+            "conversion",
+            "complaint_rate",
+            "shown_rate",
+            "fallback_rate",
+            "degraded_rate",
+            "latency",
+            "latency_p95",
+        ],
         "rating": ["rating"],
         "reward": ["reward"],
+        "decided": ["override_rate"],
     }
 
 
@@ -141,6 +153,8 @@ def test_every_kind_of_report_but_outcomes_has_one_metric() -> None:
         "reward": "reward",
         "conversion": "conversion",
         "complaint": "complaint_rate",
+        "shown": "shown_rate",
+        "decided": "override_rate",
     }
     with pytest.raises(KeyError):
         metric_about(OUTCOME)
@@ -163,7 +177,7 @@ def test_metrics_known_with_the_answer_read_it() -> None:
 
 def test_what_people_want_more_of_is_better_when_higher() -> None:
     higher = [metric.name for metric in METRICS if not metric.lower_is_better]
-    assert higher == ["accuracy", "auc", "average_precision", "value", "rating", "reward", "conversion"]
+    assert higher == ["accuracy", "auc", "average_precision", "value", "rating", "reward", "conversion", "shown_rate"]
 
 
 def test_the_calibration_error_alone_does_not_decide() -> None:

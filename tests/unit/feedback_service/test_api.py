@@ -103,7 +103,15 @@ async def test_one_outcome_is_in_the_journal_when_it_is_accepted(client, journal
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"), [("rating", 4.5), ("reward", -1e9), ("conversion", True), ("complaint", False)]
+    ("kind", "value"),
+    [
+        ("rating", 4.5),
+        ("reward", -1e9),
+        ("conversion", True),
+        ("complaint", False),
+        ("shown", True),
+        ("decided", "ask a colleague"),
+    ],
 )
 async def test_other_reports_than_outcomes_are_kept_with_their_kind(client, journal, kind, value):
     for body in ({"prediction_id": ID, kind: value}, {"feedback": [{"prediction_id": ID, kind: value}]}):
@@ -138,6 +146,11 @@ async def test_many_outcomes_go_in_one_frame_per_shard_and_are_given_now_by_defa
         ({"prediction_id": ID, "reward": "4"}, "reward"),
         ({"prediction_id": ID, "conversion": 1}, "conversion"),
         ({"prediction_id": ID, "complaint": None}, "complaint"),
+        ({"prediction_id": ID, "shown": "yes"}, "shown"),
+        ({"prediction_id": ID, "shown": True, "decided": 1}, "decided"),
+        ({"prediction_id": ID, "decided": "x" * 1001}, "decided"),
+        ({"prediction_id": ID, "decided": [1]}, "decided"),
+        ({"prediction_id": ID, "decided": None}, "decided"),
         ({"prediction_id": ID, "outcome": 1, "time": -1}, "time"),
         ({"prediction_id": ID, "outcome": 1, "time": 50.0 + 301}, "time"),
         ({"prediction_id": f"{new_frame_id(50.0 + 301)}-2-7", "outcome": 1}, "prediction_id"),

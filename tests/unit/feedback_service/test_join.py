@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from contender.contracts.feedback_service import Counts
-from contender.contracts.values import FEEDBACK_KINDS, OUTCOME
+from contender.contracts.values import FEEDBACK_KINDS, LABEL_KINDS, OUTCOME
 from services.feedback_service.changes import InMemoryTable
 from services.feedback_service.domain.cells import Cell, CellEntry
 from services.feedback_service.domain.entries import CHUNK_ROWS, BlockEntry, decode_frame, frame_entry, row_groups
@@ -34,9 +34,10 @@ from shared.events import (
     ShadowBlock,
     UnansweredBlock,
 )
+from shared.topics import LARGEST_RECORD_BYTES
 
 WINDOW_S = 100.0
-SHARES = {"conversion": "conversion", "complaint": "complaint_rate"}
+SHARES = {"conversion": "conversion", "complaint": "complaint_rate", "shown": "shown_rate"}
 Record = tuple[str, SourceOffset, str, PredictionFrame | FeedbackFrame]
 
 
@@ -223,6 +224,10 @@ def histories(draw) -> tuple[list[Record], random.Random]:
         "time_zone": draw(st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata"])),
     }
     missing, served = st.sampled_from(["excluded", "negative"]), st.sampled_from(["champion", "challenger"])
+    excluded = [
+        block("champion", 2, experiment=None, excluded_from="e", exclusion=reason)
+        for reason in draw(st.lists(st.sampled_from(["forced", "assignment unreadable"]), max_size=3))
+    ]
     frames = [
         predictions(
             f"f{number}",
@@ -232,6 +237,7 @@ def histories(draw) -> tuple[list[Record], random.Random]:
                 at=draw(st.floats(86_000, 86_900)),
                 missing=draw(missing),
                 latency_ms=draw(st.sampled_from([[], [12.5 + number] * rows])),
+                label=draw(st.sampled_from([[], [1] * rows])),  # the less likely class, or none recorded
                 **design,
             ),
             block(
@@ -243,6 +249,7 @@ def histories(draw) -> tuple[list[Record], random.Random]:
                 degraded=[row % 9 == 0 for row in range(70)],
                 **design,
             ),
+            *excluded,
             unanswered=[unanswered("challenger", draw(st.integers(1, 3)), at=86_395.0, **design)],
             offset=number,
         )
@@ -340,6 +347,26 @@ def test_published_days_and_late_rows_are_those_of_the_plainest_count(history):
     assert +published == plain_count(records)
 
 
+def compared(frame: PredictionFrame) -> list[PredictionBlock]:
+    """The blocks of rows that count; those that don't come last."""
+    return [block for block in frame.blocks if block.experiment]
+
+
+@settings(deadline=None)
+@given(histories())
+def test_rows_that_do_not_count_are_counted_by_reason(history):
+    records, chance = history
+    expected: Counter[str] = Counter()
+    for topic, _, _, frame in records:
+        for made in frame.blocks if topic == "predictions" else ():
+            expected[made.exclusion] += len(made)
+    del expected[""]
+    snapshot = Worker(topics_of(records), chance).run()
+    assert {tuple(sorted(group.excluded.items())) for group in snapshot.groups} == {tuple(sorted(expected.items()))}
+    results = results_of("e", None, [snapshot], 0.0).results
+    assert results.excluded == expected
+
+
 def plain_count(records: list[Record]) -> Counter[tuple[str, str]]:
     """Unanswered rows, and those with a label after their window alone, by variant."""
     counts: Counter[tuple[str, str]] = Counter()
@@ -351,7 +378,7 @@ def plain_count(records: list[Record]) -> Counter[tuple[str, str]]:
                 if event.kind == OUTCOME and event.outcome != "neither":
                     reports[event.frame_id, event.row].append(event.given_at)
             continue
-        made = [(block.variant, time) for block in frame.blocks for time in block.time]
+        made = [(block.variant, time) for block in compared(frame) for time in block.time]
         rows.update({(frame_id, number): row for number, row in enumerate(made)})
         for block in frame.unanswered:
             counts["unanswered", block.variant] += len(block)
@@ -383,21 +410,24 @@ def test_reports_that_are_no_outcomes_are_those_of_the_plainest_count(history):
 def plain_signals(records: list[Record]) -> dict[tuple[str, str], float]:
     """What ledgers hold by variant, from reports other than outcomes and from what is known with the answer."""
     counts: Counter[tuple[str, str]] = Counter()
-    rows: dict[tuple[str, int], tuple[str, float]] = {}
-    reports: dict[tuple[str, int, str], list[tuple[float, int, float]]] = defaultdict(list)
+    rows: dict[tuple[str, int], tuple[str, float, int]] = {}
+    reports: dict[tuple[str, int, str], list[tuple[float, int, float | str]]] = defaultdict(list)
     for order, (_, _, frame_id, frame) in enumerate(records):
         if isinstance(frame, FeedbackFrame):
             for number, event in enumerate(frame.events):
-                is_meant = (
-                    event.outcome in (0, 1) if event.kind in SHARES else not isinstance(event.outcome, str | bool)
-                )
+                is_number = not isinstance(event.outcome, str | bool)
+                is_meant = event.outcome in (0, 1) if event.kind in SHARES else is_number or event.kind in LABEL_KINDS
                 if event.kind != OUTCOME and is_meant:
-                    report = (event.given_at, 1000 * order + number, float(event.outcome))
+                    report = (event.given_at, 1000 * order + number, event.outcome)
                     reports[event.frame_id, event.row, event.kind].append(report)
             continue
-        made = [(block.variant, time) for block in frame.blocks for time in block.time]
+        made = [
+            (block.variant, time, label)
+            for block in compared(frame)
+            for time, label in zip(block.time, block.label or [score > 0.5 for score in block.score], strict=True)
+        ]
         rows.update({(frame_id, number): row for number, row in enumerate(made)})
-        for made_block in frame.blocks:
+        for made_block in compared(frame):
             counts["served", made_block.variant] += len(made_block)
             counts["degraded_rate", made_block.variant] += sum(made_block.degraded)
             counts["fallback_rate", made_block.variant] += len(made_block) * (
@@ -408,7 +438,7 @@ def plain_signals(records: list[Record]) -> dict[tuple[str, str], float]:
     for (frame_id, row, kind), known in reports.items():
         if (frame_id, row) not in rows:
             continue
-        variant, time = rows[frame_id, row]
+        variant, time, label = rows[frame_id, row]
         timely = [report for report in known if time - 2.0 <= report[0] <= time + WINDOW_S]
         late = [report for report in known if report[0] > time + WINDOW_S]
         value, later = (max(part)[2] if part else None for part in (timely, late))
@@ -416,6 +446,10 @@ def plain_signals(records: list[Record]) -> dict[tuple[str, str], float]:
         if kind in SHARES:
             counts[SHARES[kind], variant] += value or 0.0
             counts[f"late {kind}", variant] += bool(later) and not value
+        elif kind in LABEL_KINDS:
+            counts[kind, variant] += value is not None
+            counts["override_rate", variant] += value is not None and str(int(label)) != str(value).replace("True", "1")
+            counts[f"late {kind}", variant] += later is not None and value is None
         else:
             counts[kind, variant] += 0.0 if value is None else 1.0 + value  # a row, and its value
             counts[f"late {kind}", variant] += later is not None and value is None
@@ -433,6 +467,10 @@ def test_pairs_are_those_of_the_plainest_count(history):
             for sums in (cohort.labelled, cohort.assumed):
                 found[group.variant, "labelled"] += sum(sums.rows.values())
                 found[group.variant, "brier"] += sum(sums.totals.get("brier", {}).values())
+            agreement = cohort.ledgers["agreement"]
+            found[group.variant, "agreement"] += sum(agreement.rows.values())
+            for name, totals in agreement.totals.items():
+                found[group.variant, name] += sum(totals.values())
     expected = plain_pairs(records)
     assert {key: value for key, value in found.items() if value} == pytest.approx(
         {key: value for key, value in expected.items() if value}
@@ -449,10 +487,10 @@ def plain_pairs(records: list[Record]) -> Counter[tuple[str, str]]:
         if isinstance(frame, FeedbackFrame):
             continue
         if frame.blocks:
-            frames[frame_id] = [(served, at) for served in frame.blocks for at in range(len(served))]
+            frames[frame_id] = [(served, at) for served in compared(frame) for at in range(len(served))]
         for scored in frame.shadows:
             for row, score in zip(scored.row, scored.score, strict=True):
-                if row >= len(frames.get(scored.frame_id, ())) or scored.epoch:
+                if row >= len(frames.get(scored.frame_id, ())):
                     continue
                 served, at = frames[scored.frame_id][row]
                 key = (scored.frame_id, row)
@@ -460,6 +498,10 @@ def plain_pairs(records: list[Record]) -> Counter[tuple[str, str]]:
                     continue
                 seen.add(key)
                 sums["challenger", "rows"] += 1
+                sums["challenger", "agreement"] += 1
+                label = served.label[at] if served.label else served.score[at] > 0.5
+                sums["challenger", "equal labels"] += label == (score > 0.5)
+                sums["challenger", "score difference"] += abs(score - served.score[at])
                 came = outcome(key, served.time[at], served.missing)
                 if came is not None:
                     sign = 1 if served.variant == "champion" else -1
@@ -611,6 +653,8 @@ def test_equal_values_of_two_kinds_are_no_duplicates():
         ("reward", 1.1e9),
         ("conversion", "true"),
         ("complaint", 2),
+        ("shown", "yes"),
+        ("shown", 0.5),
     ],
 )
 def test_a_report_that_does_not_suit_its_kind_is_refused(kind, value):
@@ -662,6 +706,70 @@ def test_a_day_without_a_conversion_is_a_day_with_a_rate_of_zero():
     assert day.totals["conversion"] == {0: 3.0, 1: 1.0}
 
 
+@pytest.mark.parametrize(
+    ("answered", "decided", "overrides"),
+    [
+        ({"classes": ["no", "yes"], "label": ["yes"], "score": [0.2]}, ["yes", "no", "ask", True, 0], [0, 1, 1, 1, 1]),
+        ({"classes": ["no", "yes"], "score": [0.2]}, ["yes", "no"], [1, 0]),
+        ({"classes": [False, True], "score": [0.7]}, [True, "true", 1, 0], [0, 0, 0, 1]),
+        ({"classes": ["a" * 900, "b"], "label": ["a" * 900], "score": [0.2]}, ["a" * 900, "a" * 901], [0, 1]),
+        ({"task": "multiclass", "classes": [1, 2, 3], "score": [[0.1, 0.7, 0.2]]}, [2, "2", 3, 9], [0, 0, 1, 1]),
+        ({"task": "regression", "classes": [], "score": [3.7]}, [3.7, 3.6999998, "3.7", 3.71], [0, 0, 0, 1]),
+    ],
+)
+def test_a_decision_is_an_override_where_it_is_not_the_label_that_was_answered(answered, decided, overrides):
+    seen = []
+    for value in decided:
+        reports = feedback(("f", 0, value, 5.0, "", "decided"))
+        sums = ledgers_after(predictions("f", block(rows=1, **answered)), reports)["decided"]
+        assert sum(sums.rows.values()) == 1
+        seen.append(sum(sums.totals["override_rate"].values()))
+    assert seen == overrides
+
+
+@pytest.mark.parametrize("outside", [{}, {"excluded_from": "e", "exclusion": "forced"}])
+def test_a_report_on_a_row_of_no_experiment_is_counted_whose_frame_is_read_again_after_it(outside):
+    frame = predictions("f", block(experiment=None, **outside))
+    join = joined()
+    apply(join, frame)
+    writes = join.partitions[0].flush()
+    written = 1 + [key for key, _ in writes].index(frame_key("f"))
+    join.partitions[0].table.local.write(writes[:written])  # a crash before the counts
+    join.assign([0])
+    for record in (feedback(("f", 0, 1, 5.0)), frame):
+        apply(join, record)
+    counts = numbers(join).counts
+    assert (counts.no_experiment, counts.unmatched, counts.reports, counts.labelled) == (1, 0, 1, 0)
+
+
+def test_an_experiment_of_rows_that_do_not_count_alone_is_kept():
+    join = joined()
+    tester = block(experiment=None, excluded_from="e", exclusion="forced", request_id=["r", ""])
+    apply(join, predictions("f", tester))
+    flush(join)
+    join.assign([0])
+    apply(join, predictions("f", tester))  # read again, and once more in another frame
+    apply(join, predictions("g", tester, block(), offset=1))
+    (group,) = numbers(join).groups
+    assert (group.excluded, group.cohorts[0].counts.predictions) == ({"forced": 4}, 2)
+    with pytest.raises(ValueError, match="its names"):
+        apply(join, predictions("h", block(experiment=None, excluded_from="e" * 201), offset=2))
+
+
+def test_a_request_id_takes_no_room_in_what_is_kept():
+    plain, named = (frame_entry(predictions("f", block(**ids))[3], 0, 0.0) for ids in ({}, {"request_id": ["a", "b"]}))
+    assert plain == named
+
+
+def test_a_later_decision_takes_the_place_of_an_earlier_one():
+    frame = predictions("f", block(rows=1, label=[1]))
+    decisions = [("f", 0, value, at, "", "decided") for value, at in ((0, 5.0), (1, 6.0), (0, 500.0))]
+    ledgers = ledgers_after(frame, feedback(*decisions))
+    assert (sum(ledgers["decided"].rows.values()), sum(ledgers["decided"].totals["override_rate"].values())) == (1, 0)
+    counts = counts_after(frame, feedback(*decisions))
+    assert (counts.signals, counts.corrections, counts.late, counts.labelled) == (1, 1, 1, 0)
+
+
 def test_the_newest_rating_within_the_window_counts():
     given = [(4.0, 20.0), (2.0, 30.0), (5.0, 500.0), (1.0, 10.0)]
     ledgers = ledgers_after(
@@ -707,15 +815,28 @@ def test_a_flood_of_calls_is_refused_until_the_next_flush_only():
     assert (numbers(join).counts.labelled, numbers(join).counts.refused) == (1, 100)
 
 
-def test_a_chunk_of_labels_stays_small_whatever_is_reported():
+@pytest.mark.parametrize("text", [chr(0x1F600) * 24, chr(0x1F600) * 96])
+def test_a_chunk_of_labels_fits_in_a_record_whatever_is_reported(text):
     join = joined()
-    for offset in range(40):
+    apply(join, predictions("f", block(rows=CHUNK_ROWS)))
+    for offset in range(VERSIONS_LIMIT):
+        values = {
+            kind: [text + f"{i:04}" for i in range(HISTORY_LIMIT + 2)]
+            if kind in LABEL_KINDS
+            else [1]
+            if kind in SHARES
+            else [0.1 * i for i in range(HISTORY_LIMIT + 2)]
+            for kind in FEEDBACK_KINDS
+        }
         events = [
-            ("f", row, chr(0x1F600 + offset) * 99 + str(i), float(i)) for row in range(CHUNK_ROWS) for i in range(30)
+            ("f", row, value, 0.1 + number, "", kind)
+            for row in range(CHUNK_ROWS)
+            for kind, reported in values.items()
+            for number, value in enumerate(HISTORY_LIMIT * reported if kind in SHARES else reported)
         ]
-        apply(join, feedback(*events, *events, offset=offset))
+        apply(join, feedback(*events, offset=offset))
     largest = max(len(value or b"") for _, value in join.partitions[0].flush())
-    assert largest < 12_000_000
+    assert largest < LARGEST_RECORD_BYTES
 
 
 def test_a_class_with_a_long_label_is_reported_by_it():

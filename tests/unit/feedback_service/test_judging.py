@@ -251,8 +251,10 @@ async def test_the_results_of_a_verdict_are_kept_as_of_its_time(world: World):
     assert await world.verdicts.vintage("e", world.clock.now()) == kept
 
 
-async def test_a_running_experiment_gets_a_vintage_each_interval(world: World):
+@pytest.mark.parametrize("status", ["running", "paused", "decided"])
+async def test_an_experiment_that_is_not_over_gets_a_vintage_each_interval(world: World, status):
     judge = world.judge(vintage_interval_s=100.0)
+    world.experiments.put(revision(revision=2, status=status))
     kept = set()
     for rows in range(10):
         await world.publish(rows)
@@ -427,6 +429,22 @@ async def test_many_experiments_take_turns(world: World):
         await judge.look()
         assert len(world.looks.made) <= tick * LOOKS_AT_ONCE
     assert set(world.looks.names) == {"e", *names}
+
+
+async def test_an_experiment_that_changes_does_not_wait_for_those_that_do_not(world: World):
+    names = [f"e-{number:03}" for number in range(5 * LOOKS_AT_ONCE)]
+    for name in names:
+        world.experiments.put(revision(name))
+        await world.publish(10, name)
+    judge = world.judge()
+    for _ in range(6):
+        await judge.look()
+    assert set(world.looks.names) == {"e", *names}
+    for name in (names[7], names[33]):
+        world.clock.advance(2.0)
+        await world.publish(DECIDES_AT, name)
+        await judge.look()
+        assert world.topic.events[-1].experiment == name
 
 
 async def test_an_experiment_that_fails_keeps_no_other_from_its_verdict(world: World, caplog):

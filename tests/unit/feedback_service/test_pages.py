@@ -7,12 +7,14 @@ import pytest
 
 from contender.contracts.feedback_service import (
     GET_RESULTS,
+    Agreement,
     Checks,
     Constancy,
     CurvePoint,
     DayPoint,
     Effect,
     ExperimentSummary,
+    Interval,
     Results,
     SegmentEffect,
 )
@@ -95,7 +97,16 @@ def shown(found: Results) -> str:
 
 def test_a_page_without_further_designs_says_nothing_of_them():
     words = shown(results())
-    for absent in ("segment", "week by week", "thresholds", "same rows", "Paired", "Holm"):
+    for absent in (
+        "became of the answers",
+        "two variants have scored",
+        "segment",
+        "week by week",
+        "thresholds",
+        "same rows",
+        "Paired",
+        "Holm",
+    ):
         assert absent not in words
 
 
@@ -135,6 +146,21 @@ def test_a_page_shows_segments_weeks_pairs_values_and_what_lies_ahead():
         "Value at other thresholds",
     ):
         assert present in words, present
+
+
+def test_a_page_says_how_many_answers_were_shown_and_overridden():
+    champion, challenger = results().variants
+    rates = {"shown_rate": Interval(0.9, 0.88, 0.92, 4800), "override_rate": Interval(0.25, None, None, 40)}
+    known = msgspec.structs.replace(champion, shown=4500, decided=40, overridden=10, metrics=champion.metrics | rates)
+    words = shown(results(variants=[known, challenger]))
+    assert "champion 4,500 0.9 (0.88 to 0.92) 40 10 0.25 (no interval yet)" in words
+    assert "challenger 0 ? 0 0 ?" in words
+
+
+def test_a_page_says_how_far_shadow_scores_agree():
+    agreement = Agreement(5000, 4000, Interval(0.93, 0.92, 0.94, 4000), Interval(0.02, 0.01, 0.03, 4000))
+    words = shown(results(agreement={"challenger": agreement}))
+    assert "challenger 4,000 5,000 0.93 (0.92 to 0.94) 0.02 (0.01 to 0.03)" in words
 
 
 def test_the_list_has_the_effect_that_the_verdict_is_about():

@@ -76,7 +76,6 @@ def test_shadow_scores_count_for_no_variant():
     [
         {"frame_id": "never"},
         {"experiment": "other"},
-        {"epoch": 3},
         {"rows": (7, 8)},
         {"rows": (-1, -2)},
         {"champion": "third"},
@@ -156,6 +155,36 @@ def test_a_missing_label_that_means_negative_counts_for_all_that_its_row_stands_
     weighted = block(rows=3, missing="negative", label_probability=[0.5, 0.0, 1.0])
     (cohort,) = numbers(after(predictions("f", weighted), feedback(("f", 2, 1, 5.0)))).groups[0].cohorts
     assert (sum(cohort.assumed.rows.values()), sum(cohort.labelled.rows.values())) == (2, 1)
+
+
+def test_a_pair_is_of_the_epoch_in_which_its_unit_was_assigned():
+    frame = predictions("f", block(rows=2, epoch=1))  # a sticky unit's, scored in a later epoch
+    (group,) = [group for group in numbers(after(frame, shadows(shadow(epoch=3)))).groups if group.paired]
+    assert (group.epoch, group.cohorts[0].counts.predictions) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("answered", "scored", "equal", "distance"),
+    [
+        ({"score": [0.2, 0.4]}, {"score": [0.3, 0.9]}, 1, 0.6),
+        ({"score": [0.2, 0.4], "label": [1, 1]}, {"score": [0.3, 0.9], "label": [0, 1]}, 1, 0.6),
+        ({"score": [0.2, 0.4], "label": [1, 1]}, {"score": [0.3, 0.9]}, 1, 0.6),
+        (
+            {"task": "multiclass", "classes": [1, 2, 3], "score": [[0.1, 0.7, 0.2], [0.5, 0.3, 0.2]]},
+            {"score": [[0.1, 0.5, 0.4], [0.0, 0.8, 0.2]]},
+            1,
+            0.2 + 0.5,
+        ),
+        ({"task": "regression", "classes": [], "score": [1.0, 2.0]}, {"score": [3.0, 1e80]}, None, 2.0 + 1e75),
+    ],
+)
+def test_pairs_without_labels_tell_how_far_two_variants_agree(answered, scored, equal, distance):
+    (cohort,) = pairs(after(predictions("f", block(**answered)), shadows(shadow(**scored))))
+    sums = cohort.ledgers["agreement"]
+    assert sum(sums.rows.values()) == 2
+    assert sum(sums.totals["score difference"].values()) == pytest.approx(distance)
+    found = sums.totals.get("equal labels")
+    assert (None if found is None else sum(found.values())) == equal
 
 
 def test_weights_apply_to_pairs():

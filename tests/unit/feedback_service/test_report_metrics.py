@@ -42,12 +42,12 @@ def shares(chosen: Rows, kind: str, hits: np.ndarray, late: np.ndarray | None = 
     return arms
 
 
-def numbers(chosen: Rows, kind: str, values: np.ndarray) -> list[dict[str, SumsSnapshot]]:
+def numbers(chosen: Rows, kind: str, values: np.ndarray, metric: str = "") -> list[dict[str, SumsSnapshot]]:
     """The ledgers of each arm where some rows have a number reported, others not one."""
     known, arms = ~np.isnan(values), []
     for arm in (0, 1):
         of = (chosen.arm == arm) & known
-        totals = {kind: by_bucket(chosen.bucket[of], values[of])}
+        totals = {metric or kind: by_bucket(chosen.bucket[of], values[of])}
         arms.append({kind: SumsSnapshot(by_bucket(chosen.bucket[of]), totals)})
     return arms
 
@@ -126,6 +126,42 @@ def test_conversions_that_come_later_in_one_arm_withhold_the_verdict(rng):
     results = Reported("conversion").look(chosen, ledgers)
     assert results.verdict.status == "withheld: label tail"
     assert "conversions do not come equally late" in results.verdict.sentence
+
+
+def test_answers_that_are_shown_less_often_breach_a_guardrail(rng):
+    chosen = rows(rng, ROWS)
+    is_shown = rng.random(ROWS) < np.array([0.9, 0.7])[chosen.arm]
+    experiment = Reported("log_loss", {"guardrails": [Guardrail("shown_rate", 0.05)]})
+    results = experiment.look(chosen, shares(chosen, "shown", is_shown))
+    assert results.verdict.status == "stopped: guardrail"
+    assert "worse than champion in shown rate by more than 0.05" in results.verdict.sentence
+    for arm, variant in enumerate(results.variants):
+        of = chosen.arm == arm
+        rate = variant.metrics["shown_rate"]
+        assert (variant.shown, rate.n) == (int((is_shown & of).sum()), int(of.sum()))
+        assert rate.mean == pytest.approx(is_shown[of].mean())
+        assert rate.low < rate.mean < rate.high
+
+
+def test_overrides_are_a_share_of_what_people_decided(rng):
+    chosen = rows(rng, ROWS)
+    overridden = np.where(rng.random(ROWS) < 0.3, rng.random(ROWS) < np.array([0.5, 0.1])[chosen.arm], np.nan)
+    ledgers = numbers(chosen, "decided", overridden, "override_rate")
+    results = Reported("log_loss").look(chosen, ledgers)
+    effect = results.effects["challenger"]["override_rate"]
+    assert (effect.better, effect.n) == (True, int((~np.isnan(overridden)).sum()))
+    for arm, variant in enumerate(results.variants):
+        of = overridden[(chosen.arm == arm) & ~np.isnan(overridden)]
+        assert (variant.decided, variant.overridden) == (len(of), int(of.sum()))
+        assert variant.metrics["override_rate"].mean == pytest.approx(of.mean())
+
+
+def test_decisions_that_do_not_arrive_alike_withhold_a_verdict_on_them(rng):
+    chosen = rows(rng, ROWS)
+    values = np.where(rng.random(ROWS) < np.array([0.8, 0.5])[chosen.arm], 0.0, np.nan)
+    results = Reported("override_rate").look(chosen, numbers(chosen, "decided", values, "override_rate"))
+    assert results.verdict.status == "withheld: label arrival"
+    assert "decisions do not arrive alike" in results.verdict.sentence
 
 
 def test_fewer_complaints_are_better(rng):
@@ -220,7 +256,7 @@ def test_reports_that_nobody_sends_are_not_shown_unless_the_experiment_rests_on_
         {"served": SumsSnapshot(ledgers["served"].rows, {"conversion": {}, "complaint_rate": {}})}
         for ledgers in shares(chosen, "conversion", np.zeros(ROWS, bool))
     ]
-    about_reports = {"rating", "reward", "conversion", "complaint_rate"}
+    about_reports = {"rating", "reward", "conversion", "complaint_rate", "shown_rate", "override_rate"}
 
     def shown(metric: str, ledgers: list[dict[str, SumsSnapshot]], **declared: object) -> set[str]:
         found = set(Reported(metric, declared).look(chosen, ledgers).variants[0].metrics)
