@@ -1,5 +1,6 @@
 """Experiments: how they are declared, their revisions, and the router's calls to change them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -78,7 +79,7 @@ class Guardrail(msgspec.Struct, frozen=True):
     segment: str = ""
 
 
-class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Namespace(msgspec.Struct, frozen=True):
     """The part [`start`, `end`) of a namespace's units: experiments with parts that do not meet share no unit."""
 
     name: _Name
@@ -86,7 +87,7 @@ class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end: Annotated[float, between((0.0, 1.0))] = 1.0
 
 
-class TargetingRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class TargetingRule(msgspec.Struct, frozen=True, omit_defaults=True):
     """A condition on a key of the context: exactly one of five kinds. A row without the key does not meet it.
 
     Attributes:
@@ -107,7 +108,7 @@ class TargetingRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
     percent: float | None = None
 
 
-class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Canary(msgspec.Struct, frozen=True):
     """A ramp by schedule: each challenger's share of the units step by step, with a champion arm of the same size.
 
     A step is left for the next one while guardrails hold, after `rows_per_step` matured rows in each arm and
@@ -119,7 +120,7 @@ class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds_per_step: Annotated[float, between(limits.STEP_S)] = 3_600.0
 
 
-class Bandit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Bandit(msgspec.Struct, frozen=True):
     """Weights by Thompson sampling on matured rows: each variant keeps `floor` at least, and moves open an epoch.
 
     Weights move every `seconds_per_step` at most, once each arm has `rows_per_arm` matured rows.
@@ -172,7 +173,7 @@ class Design(msgspec.Struct, frozen=True, kw_only=True):
     metric: str
     hypothesis: Hypothesis = "superiority"
     margin: Annotated[float, between(limits.MARGINS)] = 0.0
-    guardrails: Annotated[list[Guardrail], msgspec.Meta(extra_json_schema={"maxItems": limits.GUARDRAILS})] = []
+    guardrails: Annotated[Sequence[Guardrail], msgspec.Meta(extra_json_schema={"maxItems": limits.GUARDRAILS})] = []
     window_s: Annotated[float, between(limits.WINDOWS_S)]
     missing: Missing = "excluded"
     early_s: Annotated[float, between(limits.EARLY_S)] = limits.UNDECLARED_EARLY_S
@@ -217,7 +218,7 @@ class Placement(Design, frozen=True, kw_only=True):
     coverage: Annotated[float, between(limits.SHARES)] = 1.0
     fallback_value: float | None = None
     namespace: Namespace | None = None
-    targeting: Annotated[list[TargetingRule], msgspec.Meta(extra_json_schema={"maxItems": limits.RULES})] = []
+    targeting: Annotated[Sequence[TargetingRule], msgspec.Meta(extra_json_schema={"maxItems": limits.RULES})] = []
     forced: Annotated[dict[str, str], msgspec.Meta(extra_json_schema={"maxProperties": limits.FORCED_UNITS})] = {}
     holdout: Annotated[float, between(limits.HOLDOUTS)] = 0.0
     unit_missing: UnitMissing = "refuse"
@@ -276,6 +277,28 @@ class ExperimentRevision(Placement, frozen=True, kw_only=True):
     restart_of: str = ""
 
 
+# Revisions are read by older releases too, which ignore fields that they do not know; what callers declare is refused
+# where a field is unknown, since it would have no effect.
+class GuardrailDeclaration(Guardrail, frozen=True, forbid_unknown_fields=True):
+    """A guardrail as a caller declares it."""
+
+
+class NamespaceDeclaration(Namespace, frozen=True, forbid_unknown_fields=True):
+    """A part of a namespace as a caller declares it."""
+
+
+class TargetingDeclaration(TargetingRule, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A condition on the context as a caller declares it."""
+
+
+class CanaryDeclaration(Canary, frozen=True, forbid_unknown_fields=True):
+    """A canary's schedule as a caller declares it."""
+
+
+class BanditDeclaration(Bandit, frozen=True, forbid_unknown_fields=True):
+    """A bandit as a caller declares it."""
+
+
 class NewExperiment(Placement, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An experiment as a caller declares it; `champion` is the name of a variant, by default the first.
 
@@ -286,6 +309,13 @@ class NewExperiment(Placement, frozen=True, kw_only=True, forbid_unknown_fields=
     name: _Name
     model: str
     variants: Annotated[list[VariantAllocation], _SOME_VARIANTS]
+    guardrails: Annotated[
+        list[GuardrailDeclaration], msgspec.Meta(extra_json_schema={"maxItems": limits.GUARDRAILS})
+    ] = []
+    namespace: NamespaceDeclaration | None = None
+    targeting: Annotated[list[TargetingDeclaration], msgspec.Meta(extra_json_schema={"maxItems": limits.RULES})] = []
+    canary: CanaryDeclaration | None = None
+    bandit: BanditDeclaration | None = None
     champion: str | None = None
     metric: MetricName = "log_loss"
     window_s: Annotated[float, between(limits.WINDOWS_S)] = 86_400.0

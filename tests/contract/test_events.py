@@ -9,7 +9,16 @@ import msgspec
 import pytest
 from msgspec.structs import fields
 
-from contender.contracts.experiments import ExperimentRevision, Guardrail, VariantAllocation
+from contender.contracts.experiments import (
+    Bandit,
+    Canary,
+    Evidence,
+    ExperimentRevision,
+    Guardrail,
+    Namespace,
+    TargetingRule,
+    VariantAllocation,
+)
 from contender.contracts.feedback_service import Effect, Sequence, VerdictEvent
 from shared import topics
 from shared.events import (
@@ -27,6 +36,14 @@ from shared.topics import Topic, cloud_event_headers
 GOLDEN = Path(__file__).parent / "golden"
 V1, V2 = "1" * 64, "2" * 64
 # Every field differs from its default, so that every field is in the bytes.
+EVIDENCE = Evidence(
+    experiment="delays-2",
+    number=1,
+    challenger="challenger",
+    status="challenger better",
+    sentence="challenger is better than champion in log loss.",
+    at=1357016400.5,
+)
 EXAMPLES: dict[str, msgspec.Struct] = {
     "entity-events": EntityEventFrame(
         [
@@ -68,6 +85,9 @@ EXAMPLES: dict[str, msgspec.Struct] = {
                 degraded=[False, True],
                 latency_ms=[1.25, 2.5],
                 label_probability=[1.0, 0.01],
+                excluded_from="delays-3",
+                exclusion="forced",
+                request_id=["r-1", ""],
             )
         ],
         [
@@ -117,7 +137,7 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         status="stopped",
         seed="9f86d081884c7d65",
         champion=V1,
-        variants=[VariantAllocation("champion", V1, 0.75), VariantAllocation("challenger", V2, 0.25)],
+        variants=[VariantAllocation("champion", V1, 0.75), VariantAllocation("challenger", V2, 0.25, "champion")],
         metric="log_loss",
         hypothesis="non-inferiority",
         margin=0.001,
@@ -142,11 +162,31 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         segments=["origin", "carrier"],
         correction="holm",
         value="if(outcome == 'late', 1, 0)",
+        auto_stop=False,
+        shadow=True,
+        canary=Canary([0.05, 0.5], 500, 7200.0),
+        bandit=Bandit(0.1, 200, 1800.0),
         coverage=0.5,
         fallback_value=0.5,
+        namespace=Namespace("pricing", 0.25, 0.75),
+        targeting=[TargetingRule("age", "adult", ["teen"], 18.0, 99.0, "a.*", 50.0)],
+        forced={"tester-1": "challenger"},
+        holdout=0.05,
+        unit_missing="champion",
+        owner="ann",
         changed_at=1357016400.5,
         started_at=1357016000.0,
         stopped_at=1357016400.5,
+        sticky=True,
+        was_partial=True,
+        step=1,
+        model_champion=V1,
+        verdicts={"challenger": EVIDENCE},
+        changed_by="ann",
+        reason="enough seen",
+        evidence=EVIDENCE,
+        override="the review agreed",
+        restart_of="delays-1",
     ),
     "verdicts": VerdictEvent(
         experiment="delays-2",

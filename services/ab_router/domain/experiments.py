@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from contender.contracts.experiments import (
@@ -54,7 +55,9 @@ def draft(
         declared["coverage"], weights = allocation_at(new.canary, 0, len(new.variants) - 1)
         declared["variants"] = weighted(new.variants, weights)
         declared["step"] = 0
-    return ExperimentRevision(**declared, revision=1, epoch=0, status="draft", changed_at=now, restart_of=restart_of)
+    declared |= {"revision": 1, "epoch": 0, "status": "draft", "changed_at": now, "restart_of": restart_of}
+    # What a revision holds is of its own types: a declaration's are stricter.
+    return msgspec.convert(msgspec.to_builtins(declared), ExperimentRevision)
 
 
 def declaration_of(experiment: ExperimentRevision) -> NewExperiment:
