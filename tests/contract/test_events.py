@@ -137,7 +137,10 @@ EXAMPLES: dict[str, msgspec.Struct] = {
         status="stopped",
         seed="9f86d081884c7d65",
         champion=V1,
-        variants=[VariantAllocation("champion", V1, 0.75), VariantAllocation("challenger", V2, 0.25, "champion")],
+        variants=[
+            VariantAllocation("champion", V1, 0.75, "champion"),
+            VariantAllocation("challenger", V2, 0.25, "champion"),
+        ],
         metric="log_loss",
         hypothesis="non-inferiority",
         margin=0.001,
