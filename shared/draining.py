@@ -1,6 +1,8 @@
 """How a web process ends: it is not ready at once, serves on for a while, and then stops listening."""
 
+import gc
 import signal
+import socket
 from time import monotonic
 from types import FrameType
 
@@ -25,6 +27,12 @@ class DrainingServer(uvicorn.Server):
         self._guard = guard
         self._drain_s = drain_s
         self._ends_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and let the collector of garbage leave alone what is there for good: else it halts calls for it."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain, or to end."""
