@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from importlib.util import find_spec
 
 import pytest
 
@@ -19,6 +20,14 @@ def registered(documented: Documented) -> Documented:
     ended = run_blocks([first], documented.folder, documented.environment, 120)
     assert ended.returncode == 0, ended.stderr
     return documented
+
+
+@pytest.mark.timeout(600)  # the start of the stack counts, too
+def test_the_programs_in_python_run(registered: Documented):
+    (_, *programs) = blocks("python")
+    ran = [program for program in programs if "openfeature" not in program.text or find_spec("openfeature")]
+    ended = run_blocks(ran, registered.folder, registered.environment, 120)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.timeout(600)  # the start of the stack counts, too
