@@ -45,8 +45,10 @@ ADDRESSES = {
     r"settings\.database_url\(": "CONTENDER_DATABASE",
     **{rf'settings\.url\("{service}"': f"CONTENDER_{service.upper()}_URL" for service in SETTINGS},
 }
-# The worker alone asks the feedback service: the web process must start without it.
-ASKED_BY_THE_WORKER = {"ab_router": {"CONTENDER_FEEDBACK_SERVICE_URL"}}
+# First assignments, counts of traffic and request ids are the web process's alone.
+ASKED_BY_THE_WEB_PROCESS = {"ab_router": {"CONTENDER_REDIS"}}
+# The router asks for plans alone, and only before a start: predictions do not wait for the feedback service.
+DONE_WITHOUT = {"ab_router": {"feedback_service"}}
 each_process = pytest.mark.parametrize("process", SERVICES, ids=lambda process: process.name)
 
 
@@ -135,8 +137,8 @@ def test_every_variable_is_a_setting_of_the_service_and_its_value_is_valid(proce
 def test_a_process_gets_the_address_of_all_that_its_code_asks_for_and_of_nothing_else(process, containers):
     code = "".join(path.read_text() for path in (ROOT / "services" / process.service).rglob("*.py"))
     needed = {variable for pattern, variable in ADDRESSES.items() if re.search(pattern, code)}
-    if process.role == "web":
-        needed -= ASKED_BY_THE_WORKER.get(process.service, set())
+    if process.role == "worker":
+        needed -= ASKED_BY_THE_WEB_PROCESS.get(process.service, set())
     assert needed == set(variables(containers[process.name])) - {
         "CONTENDER_HOST",
         "CONTENDER_DATA",
@@ -148,6 +150,7 @@ def test_a_process_gets_the_address_of_all_that_its_code_asks_for_and_of_nothing
 def test_a_process_waits_until_every_container_that_its_addresses_name_is_healthy(process, containers):
     environment = variables(containers[process.name])
     hosts = {address(environment[variable])[0] for variable in ADDRESSES.values() if variable in environment}
+    hosts -= DONE_WITHOUT.get(process.name, set())
     assert containers[process.name]["depends_on"] == {host: {"condition": "service_healthy"} for host in hosts}
 
 
