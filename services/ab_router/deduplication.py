@@ -65,26 +65,33 @@ class Deduplication:
             RequestInFlightError: the earlier call is being answered.
             Exception: what `work` or `encode` raises.
         """
-        key, marker = call.key, call.new_marker()
+        # The claim goes on without its caller, too: else a store that hangs for longer than callers wait would make
+        # each of them wait in vain, for the breaker never learned of it.
+        task = asyncio.create_task(self._kept_answer(call.key, call.new_marker(), work, encode))
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
         try:
-            kept = await self._breaker.call(lambda: self._store.claim(key, marker, self._marker_s))
+            return await asyncio.shield(task)
         except AnswerStoreError:
             CALLS.labels("not deduplicated").inc()
             return DeduplicatedAnswer(encode(await work(), False))
-        if kept is not None:
-            return answer_kept(kept, marker)
-        task = asyncio.create_task(self._first_answer(key, marker, work, encode))
-        self._tasks.add(task)
-        task.add_done_callback(self._end)
-        return await asyncio.shield(task)
 
-    async def _first_answer(
+    async def _kept_answer(
         self,
         key: bytes,
         marker: bytes,
         work: Callable[[], Awaitable[AnswerT]],
         encode: Callable[[AnswerT, bool], bytes],
     ) -> DeduplicatedAnswer:
+        """The answer that is kept, or that of the work.
+
+        Raises:
+            AnswerStoreError: the id could not be claimed; no work is done.
+            As `answer`.
+        """
+        kept = await self._breaker.call(lambda: self._store.claim(key, marker, self._marker_s))
+        if kept is not None and kept != marker:  # the client repeats a claim whose answer was lost: it reads its own
+            return answer_kept(kept, marker)
         try:
             answer = await work()
             body = encode(answer, True)
