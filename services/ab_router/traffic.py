@@ -61,7 +61,7 @@ class Traffic:
         self._hour(model).note_features(statuses)
 
     def note_shadow(self, model: str, version: str, seconds: float, rows: int) -> None:
-        """Count rows that a version has scored in shadow, so many seconds after it was asked."""
+        """Count rows that a version has scored in shadow, so many seconds after it was asked, or the whole deadline."""
         self._hour(model).note_shadow(version, seconds, rows)
 
     async def day(self, model: str) -> DayOfTraffic:
