@@ -179,6 +179,42 @@ async def test_a_claim_whose_answer_was_lost_and_that_the_client_repeated_is_our
     assert (again.body, again.is_replayed) == (b"answer True", True)
 
 
+class CrowdedStore(InMemoryAnswerStore):
+    """Refuses a call for which it has no connection, as the client of Redis does; or it hangs."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        super().__init__()
+        self.hangs = hangs
+        self.free = 100
+        self.asked = 0
+
+    async def claim(self, key: bytes, marker: bytes, expires_s: float) -> bytes | None:
+        self.asked += 1
+        if not self.free:
+            raise AnswerStoreError("too many connections")
+        self.free -= 1
+        await asyncio.sleep(0)
+        self.free += 1
+        if self.hangs:
+            raise AnswerStoreTimeoutError("away")
+        return await super().claim(key, marker, expires_s)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_more_calls_than_the_client_has_connections_wait_for_one(router, hangs):
+    async def work() -> str:
+        return "answer"
+
+    store = CrowdedStore(hangs=hangs)
+    deduplication = Deduplication(store, router.settings)
+    calls = [IdentifiedCall("", "m", str(number), b"payload") for number in range(300)]
+    answers = await asyncio.gather(
+        *(deduplication.answer(call, work, lambda _, is_kept: str(is_kept).encode()) for call in calls)
+    )
+    assert {answer.body for answer in answers} == {str(not hangs).encode()}
+    assert store.asked < 100 if hangs else store.asked == 300
+
+
 # Deadlines
 
 
