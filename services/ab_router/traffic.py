@@ -9,7 +9,7 @@ from contender.contracts.ab_router import PredictionRow
 from services.ab_router.catalog import Model
 from services.ab_router.counting import Hour
 from services.ab_router.domain.traffic import HOUR_S, Counts, DayOfTraffic, hours_of_day
-from services.ab_router.stores.traffic import Addition, TrafficStore
+from services.ab_router.stored_traffic import Addition, TrafficStore
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.logs import logger
