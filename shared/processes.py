@@ -16,7 +16,7 @@ from shared.guard import Admission, Guard
 from shared.settings import ServiceName, Settings
 
 FINISH_S = 5
-_CHILD_STOP_S = 15  # longer than a web process or a worker takes to stop
+_CHILD_STOP_S = 30  # beside its drain: longer than a web process, with its requests and its journal, or a worker takes
 
 
 def run_web(app: FastAPI, settings: Settings, service: ServiceName, finish_s: int = FINISH_S) -> None:
@@ -57,12 +57,12 @@ def run_role(
     if role in roles:
         roles[role](settings)
     elif role == "all":
-        sys.exit(_run_all(service, list(roles)))
+        sys.exit(_run_all(service, list(roles), settings.drain_s + _CHILD_STOP_S))
     else:
         sys.exit(f"unknown role {role}: expected {', '.join([*roles, 'all'])}")
 
 
-def _run_all(service: ServiceName, roles: list[str]) -> int:
+def _run_all(service: ServiceName, roles: list[str], stop_s: float) -> int:
     children = [subprocess.Popen([sys.executable, "-m", f"services.{service}", role]) for role in roles]  # noqa: S603 - our own modules
 
     def pass_on(number: int, _: object) -> None:
@@ -76,8 +76,19 @@ def _run_all(service: ServiceName, roles: list[str]) -> int:
         codes = [code for child in children if (code := _code(child)) is not None]
         if any(codes):  # one process is half a service: end the other, and let the supervisor start both again
             pass_on(signal.SIGTERM, None)
-            codes = [child.wait(_CHILD_STOP_S) for child in children]
+            codes = [wait_or_kill(child, stop_s) for child in children]
     return max(abs(code) for code in codes)
+
+
+def wait_or_kill(child: "subprocess.Popen[bytes]", stop_s: float) -> int:
+    """The exit code of a child that was asked to end, and is killed when it has not ended after so many seconds."""
+    try:
+        return child.wait(stop_s)
+    except (
+        subprocess.TimeoutExpired
+    ):  # it must not outlive this process, whose successor needs its port and its journal
+        child.kill()
+        return child.wait()
 
 
 def _code(child: "subprocess.Popen[bytes]") -> int | None:

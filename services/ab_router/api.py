@@ -94,6 +94,12 @@ async def stop_experiments(
     return experiments.StoppedExperiments(await _experiments(request).stop_all(model, body))
 
 
+@routes.serve(experiments.SHOW_TRAFFIC)
+async def show_traffic(request: Request, model: str) -> experiments.ModelTraffic:
+    readiness: Readiness = request.state.readiness
+    return await readiness.show(model)
+
+
 def _single(answers: Answers) -> Prediction:
     (answer,) = answers
     if isinstance(answer, ServiceError):
@@ -105,12 +111,6 @@ def _batch(answers: Answers) -> contract.Predictions:
     if refusal := all_refused(answers):
         raise refusal
     return contract.Predictions([msgspec.Raw(msgspec.json.encode(_row(answer))) for answer in answers])
-
-
-@routes.serve(experiments.SHOW_TRAFFIC)
-async def show_traffic(request: Request, model: str) -> experiments.ModelTraffic:
-    readiness: Readiness = request.state.readiness
-    return await readiness.show(model)
 
 
 def _row(answer: Prediction | ServiceError) -> Prediction | contract.RefusedRow:

@@ -8,7 +8,7 @@ from contender.contracts.values import REQUEST, Scalar
 from services.ab_router.catalog import Model
 from services.ab_router.domain import traffic as keys
 from services.ab_router.domain.traffic import CountKey, Counts
-from services.ab_router.stores.traffic import Addition
+from services.ab_router.stored_traffic import Addition
 from shared.errors import ServiceError
 
 VALUES_LIMIT = 50
@@ -93,11 +93,11 @@ class Hour:
         for reference, statuses in self.features.items():
             self.counts.update({(keys.FEATURE, reference, status): number for status, number in statuses.items()})
         self.counts[keys.ROWS] += self._rows
-        taken = {key: number for key, number in self.counts.items() if number}
+        counts = {key: number for key, number in self.counts.items() if number}
         self.counts.clear()
         self.features.clear()
         self._rows = 0
-        return taken
+        return counts
 
     def _fold(self) -> None:
         """Count columns from the shapes of rows; most rows of a model share one."""
@@ -150,13 +150,13 @@ class Values:
 
     def take(self, column: str) -> Counts:
         """The counts since the last time."""
-        taken: dict[CountKey, int] = {
+        counts: dict[CountKey, int] = {
             (keys.VALUE, column, str(value)): number
             for value, number in self.counts.items()
             if number and value is not None
         }
         if self._further:
-            taken[keys.VALUE, column] = self._further
+            counts[keys.VALUE, column] = self._further
         self.counts.update(dict.fromkeys(self.counts, 0))
         self._further = 0
-        return taken
+        return counts

@@ -24,7 +24,11 @@ from shared.breaker import Breaker, Faults
 _MARKER_DEADLINES = 2
 """A marker outlives its call, which looks its model up before its deadline begins."""
 
+_CALLS_AT_ONCE = 64
+"""Calls to the store at once: the client has 100 connections, and refuses a call for which none is free."""
+
 AnswerT = TypeVar("AnswerT")
+AskedT = TypeVar("AskedT")
 
 
 class Deduplication:
@@ -41,6 +45,7 @@ class Deduplication:
         self._marker_s = _MARKER_DEADLINES * settings.deadline_s
         faults = Faults("the store of answers", AnswerStoreError, AnswerStoreTimeoutError)
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_rest_s, faults)
+        self._room = asyncio.Semaphore(_CALLS_AT_ONCE)
         self._tasks: set[asyncio.Task[DeduplicatedAnswer]] = set()
 
     async def __aenter__(self) -> Self:
@@ -65,26 +70,33 @@ class Deduplication:
             RequestInFlightError: the earlier call is being answered.
             Exception: what `work` or `encode` raises.
         """
-        key, marker = call.key, call.new_marker()
+        # The claim goes on without its caller, too: else a store that hangs for longer than callers wait would make
+        # each of them wait in vain, for the breaker never learned of it.
+        task = asyncio.create_task(self._kept_answer(call.key, call.new_marker(), work, encode))
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
         try:
-            kept = await self._breaker.call(lambda: self._store.claim(key, marker, self._marker_s))
+            return await asyncio.shield(task)
         except AnswerStoreError:
             CALLS.labels("not deduplicated").inc()
             return DeduplicatedAnswer(encode(await work(), False))
-        if kept is not None:
-            return answer_kept(kept, marker)
-        task = asyncio.create_task(self._first_answer(key, marker, work, encode))
-        self._tasks.add(task)
-        task.add_done_callback(self._end)
-        return await asyncio.shield(task)
 
-    async def _first_answer(
+    async def _kept_answer(
         self,
         key: bytes,
         marker: bytes,
         work: Callable[[], Awaitable[AnswerT]],
         encode: Callable[[AnswerT, bool], bytes],
     ) -> DeduplicatedAnswer:
+        """The answer that is kept, or that of the work.
+
+        Raises:
+            AnswerStoreError: the id could not be claimed; no work is done.
+            As `answer`.
+        """
+        kept = await self._ask(lambda: self._store.claim(key, marker, self._marker_s))
+        if kept is not None and kept != marker:  # the client repeats a claim whose answer was lost: it reads its own
+            return answer_kept(kept, marker)
         try:
             answer = await work()
             body = encode(answer, True)
@@ -93,7 +105,7 @@ class Deduplication:
             raise
         entry = entry_of(marker, body)
         try:
-            is_kept = await self._breaker.call(lambda: self._store.replace(key, marker, entry, self._kept_s))
+            is_kept = await self._ask(lambda: self._store.replace(key, marker, entry, self._kept_s))
         except AnswerStoreError:
             CALLS.labels("not deduplicated").inc()
             return DeduplicatedAnswer(encode(answer, False))
@@ -103,7 +115,12 @@ class Deduplication:
     async def _free(self, key: bytes, marker: bytes) -> None:
         CALLS.labels("freed").inc()
         with suppress(AnswerStoreError):  # the id is free when its marker expires
-            await self._breaker.call(lambda: self._store.remove(key, marker))
+            await self._ask(lambda: self._store.remove(key, marker))
+
+    async def _ask(self, ask: Callable[[], Awaitable[AskedT]]) -> AskedT:
+        """What the store answers. Whoever waited for a turn is refused at once where the store has failed meanwhile."""
+        async with self._room:
+            return await self._breaker.call(ask)
 
     def _end(self, task: "asyncio.Task[DeduplicatedAnswer]") -> None:
         self._tasks.discard(task)

@@ -22,7 +22,7 @@ from services.ab_router import (
     shadows,
     store,
     stored_answers,
-    stores,
+    stored_traffic,
     traffic,
     verdict_actions,
 )
@@ -83,7 +83,7 @@ async def open_resources(settings: RouterSettings) -> AsyncIterator[State]:
             ) as answer_store,
             publisher,
             ServiceClient(settings.url("feedback_service"), _PLANS) as feedback_client,
-            stores.RedisTraffic.connect(
+            stored_traffic.RedisTraffic.connect(
                 settings.redis, settings.traffic_timeout_s, cluster=settings.redis_cluster
             ) as traffic_store,
             traffic.Traffic(traffic_store, clock) as counted,

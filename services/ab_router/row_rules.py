@@ -11,7 +11,7 @@ from contender.contracts.problems import FieldError
 from contender.contracts.values import ClockName
 from services.ab_router.catalog import Catalog, Model
 from services.ab_router.domain.assignment import InForce
-from services.ab_router.requests import RowSchema
+from services.ab_router.requests import FAULTS_SHOWN, RowSchema
 from services.ab_router.settings import RouterSettings
 
 _MODELS = 1_000
@@ -38,13 +38,18 @@ class RowRules:
     def faults(self, row: PredictionRow, now: float) -> list[FieldError]:
         """Why a row is refused, whichever variant it would get; empty where it is not."""
         faults = self.schema.faults(row, now, self.clock)
-        if not row.unit and (refusing := self.experiments.refuses(row)):
+        if not row.unit and _is_context_sound(faults) and (refusing := self.experiments.refuses(row)):
             message = (
                 f"is missing, and experiment {refusing} assigns by unit: send one, or let the champion answer such "
                 'rows with unit_missing: "champion"'
             )
             faults.insert(0, FieldError("unit", message))
         return faults
+
+
+def _is_context_sound(faults: Sequence[FieldError]) -> bool:
+    """Whether targeting may look at a row's context: its rules take long on texts that are longer than any is taken."""
+    return len(faults) < FAULTS_SHOWN and not any(fault.field.partition(".")[0] == "context" for fault in faults)
 
 
 class ExperimentsInForce(Protocol):

@@ -16,7 +16,9 @@ from shared.clock import Clock
 from shared.errors import Overloaded
 from shared.ids import PredictionId
 from shared.journal import Journal
+from shared.logs import logger
 
+_LOG = logger(__name__)
 _BATCH_ROWS = 256
 """Rows in a micro-batch, of which each version gets one at a time: answers hardly wait behind it."""
 _LINGER_S = 0.05
@@ -36,7 +38,8 @@ class Shadows:
         journal: where the scores are written.
         clock: the time in frame ids.
         settings: the limits.
-        note_latency: counts rows that a model's version has scored, with the seconds that it took.
+        note_latency: counts rows that a model's version has scored, with the seconds that it took; a row without an
+            answer takes the whole deadline.
         draw: a random number in [0, 1), another one for each row.
     """
 
@@ -112,7 +115,7 @@ class Shadows:
         return True
 
     async def _score(self, rows: Sequence[ShadowRow]) -> None:
-        """Score and record rows of the same variant."""
+        """Score and record rows of the same variant; whatever fails, they give up their room."""
         try:
             results = list(zip(rows, await self._ask(rows), strict=True))
             count_shadows([row for row, result in results if isinstance(result, RejectedRow)], "rejected")
@@ -124,6 +127,8 @@ class Shadows:
                     if isinstance(result, ScoredRow)
                 ]
             )
+        except Exception:  # noqa: BLE001 - logged here: the batches behind this one must be scored and leave, too
+            _LOG.exception("rows could not be scored in shadow", rows=len(rows), variant=rows[0].variant.name)
         finally:
             self._rows_under_way -= len(rows)
             self._bytes_under_way -= sum(row.assigned.size_bytes for row in rows)
@@ -132,13 +137,19 @@ class Shadows:
         version = rows[0].assigned.model.versions[rows[0].variant.version]
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
+        deadline_s = self._settings.deadline_s
         try:
-            async with asyncio.timeout(self._settings.deadline_s):
-                return await self._queues.ask(version, [row.assigned for row in rows])
+            async with asyncio.timeout(deadline_s):
+                results = await self._queues.ask(version, [row.assigned for row in rows])
         except (TimeoutError, Overloaded):
-            return [_LATE] * len(rows)
-        finally:
-            self._note_latency(version.model, version.version, loop.time() - asked_at, len(rows))
+            results = [_LATE] * len(rows)
+        seconds = loop.time() - asked_at
+        unanswered = sum(isinstance(result, UnansweredRow) for result in results)
+        if unanswered < len(rows):
+            self._note_latency(version.model, version.version, seconds, len(rows) - unanswered)
+        if unanswered:  # a breaker turns them away at once, which must not make a version that hangs look fast
+            self._note_latency(version.model, version.version, max(seconds, deadline_s), unanswered)
+        return results
 
 
 def _shadow_rows(row: ScoredRow, prediction_id: PredictionId) -> list[ShadowRow]:

@@ -60,7 +60,7 @@ class StickyUnits:
         self._store = store
         self._settings = settings
         self._reads = MicroBatcher[UnitKey, FirstAssignment | None](
-            store.read, batch_limit=_BATCH, queue_limit=settings.queue_limit
+            self._read_batch, batch_limit=_BATCH, queue_limit=settings.queue_limit
         )
         self._waiting: dict[UnitKey, FirstAssignment] = {}
         self._known: dict[UnitKey, FirstAssignment | None] = {}
@@ -158,6 +158,15 @@ class StickyUnits:
             )
         self._unread = keys
         self._has_work.set()
+
+    async def _read_batch(self, keys: list[UnitKey]) -> list[FirstAssignment | None]:
+        """Read units of several calls. A failure is noted here: callers with short deadlines have left before it."""
+        try:
+            async with asyncio.timeout(self._settings.assignment_timeout_s):
+                return await self._store.read(keys)
+        except (AssignmentsUnavailableError, TimeoutError) as error:
+            self._note_unread(keys, error)
+            raise
 
     async def _read_again(self) -> bool:
         """Read what could not be read, and return whether the store answered."""

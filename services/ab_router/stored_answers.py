@@ -12,7 +12,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 _REPLACE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local kept = redis.call('GET', KEYS[1])
+if kept == ARGV[2] then return 1 end
+if kept ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
@@ -37,7 +39,7 @@ class AnswerStore(Protocol):
         ...
 
     async def replace(self, key: bytes, marker: bytes, entry: bytes, expires_s: float) -> bool:
-        """Keep an entry in place of a marker; false where the marker is not kept any more."""
+        """Keep an entry in place of a marker; false where neither is kept. Done twice it changes nothing."""
         ...
 
     async def remove(self, key: bytes, marker: bytes) -> None:
@@ -63,7 +65,7 @@ class RedisAnswerStore:
             return cast("bytes | None", await self._redis.set(key, marker, nx=True, get=True, px=_ms(expires_s)))
 
     async def replace(self, key: bytes, marker: bytes, entry: bytes, expires_s: float) -> bool:
-        """Keep an entry in place of a marker; false where the marker is not kept any more."""
+        """Keep an entry in place of a marker; false where neither is kept."""
         async with self._guarded():
             return bool(await self._run(_REPLACE, key, marker, entry, _ms(expires_s)))
 
@@ -105,8 +107,8 @@ class InMemoryAnswerStore:
         return kept
 
     async def replace(self, key: bytes, marker: bytes, entry: bytes, expires_s: float) -> bool:
-        """Keep an entry in place of a marker; false where the marker is not kept any more."""
-        if self._kept(key) != marker:
+        """Keep an entry in place of a marker; false where neither is kept."""
+        if self._kept(key) not in (marker, entry):
             return False
         self._entries[key] = entry, self._clock() + expires_s
         return True

@@ -87,23 +87,23 @@ class RedisAssignments:
 
     async def read(self, keys: Sequence[UnitKey]) -> list[FirstAssignment | None]:
         """The first assignment of each unit: one HMGET for each hash, all in one pipeline."""
-        places = [_place(key) for key in keys]
+        addresses = [_address(key) for key in keys]
         shards: dict[str, list[bytes]] = {}
-        for shard, field in places:
+        for shard, field in addresses:
             shards.setdefault(shard, []).append(field)
         values = await self._by_shard({shard: ("HMGET", shard, *fields) for shard, fields in shards.items()})
-        return [_decoded(next(values[shard])) for shard, _ in places]
+        return [_decoded(next(values[shard])) for shard, _ in addresses]
 
     async def write(self, assignments: Mapping[UnitKey, FirstAssignment]) -> list[bool]:
         """Keep the assignments of new units; the others stay as they are."""
         shards: dict[str, list[bytes]] = {}
-        places = [_place(key) for key in assignments]
-        for (shard, field), first in zip(places, assignments.values(), strict=True):
+        addresses = [_address(key) for key in assignments]
+        for (shard, field), first in zip(addresses, assignments.values(), strict=True):
             shards.setdefault(shard, []).extend((field, msgspec.msgpack.encode(first)))
         replies = await self._by_shard(
             {shard: ("EVAL", _KEEP_FIRST, 1, shard, self._ttl_s, *items) for shard, items in shards.items()}
         )
-        return [bool(next(replies[shard])) for shard, _ in places]
+        return [bool(next(replies[shard])) for shard, _ in addresses]
 
     async def forget(self, experiment: str) -> None:
         """Delete the hashes of an experiment."""
@@ -162,7 +162,7 @@ class InMemoryAssignments:
 _digest = partial(blake2b, digest_size=16)
 
 
-def _place(key: UnitKey) -> tuple[str, bytes]:
+def _address(key: UnitKey) -> tuple[str, bytes]:
     """The hash and the field of a unit. Digests keep long units short, and names of people out of Redis."""
     field = _digest(key.unit.encode("utf-8", "surrogatepass")).digest()
     return _shard(key.experiment, field[0] % _SHARDS), field

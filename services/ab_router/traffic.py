@@ -9,7 +9,7 @@ from contender.contracts.ab_router import PredictionRow
 from services.ab_router.catalog import Model
 from services.ab_router.counting import Hour
 from services.ab_router.domain.traffic import HOUR_S, Counts, DayOfTraffic, hours_of_day
-from services.ab_router.stores.traffic import Addition, TrafficStore
+from services.ab_router.stored_traffic import Addition, TrafficStore
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.logs import logger
@@ -61,7 +61,7 @@ class Traffic:
         self._hour(model).note_features(statuses)
 
     def note_shadow(self, model: str, version: str, seconds: float, rows: int) -> None:
-        """Count rows that a version has scored in shadow, so many seconds after it was asked."""
+        """Count rows that a version has scored in shadow, so many seconds after it was asked, or the whole deadline."""
         self._hour(model).note_shadow(version, seconds, rows)
 
     async def day(self, model: str) -> DayOfTraffic:

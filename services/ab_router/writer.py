@@ -91,6 +91,7 @@ class Writer:
     async def _send(self, rows: list[FrameRow]) -> Sequence[PredictionId | None]:
         records: list[JournalRecord] = []
         ids: list[PredictionId | None] = []
+        known = self._frame
         for part in split(rows, encode_frame):
             if len(part.encoded) > LARGEST_RECORD_BYTES:  # a single row: anything larger was split
                 ids.append(None)
@@ -107,6 +108,9 @@ class Writer:
                 self._journal.append_all(records)
             except ServiceError:
                 self._frame = None  # it counts rows that are not there
+                # Nobody would close these while nothing is written. The known frame may have parts that are not durable
+                # yet, so only the publisher closes it.
+                self._journal.open_keys -= {record.key for record in records} - {known.id.encode() if known else b""}
                 raise
             await self._journal.flush()
         written = zip(rows, ids, strict=True)

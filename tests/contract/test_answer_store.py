@@ -51,6 +51,13 @@ async def test_a_marker_is_replaced_by_an_entry_which_stays(store: AnswerStore, 
     assert await store.claim(key, OTHER, LONG_S) == ENTRY
 
 
+async def test_a_marker_that_was_replaced_by_the_same_entry_already_is_replaced(store: AnswerStore, key: bytes):
+    """The client repeats a call whose answer was lost."""
+    await store.claim(key, MARKER, LONG_S)
+    assert [await store.replace(key, MARKER, ENTRY, LONG_S) for _ in range(2)] == [True, True]
+    assert not await store.replace(key, MARKER, b"= other", LONG_S)
+
+
 async def test_a_removed_marker_leaves_room_for_another(store: AnswerStore, key: bytes):
     await store.claim(key, MARKER, LONG_S)
     await store.remove(key, OTHER)

@@ -14,7 +14,7 @@ from contender.contracts.inference_service import ModelVersion
 from embedded.ports import free_ports
 from embedded.valkey import Valkey
 from services.ab_router.catalog import Model
-from services.ab_router.stores.traffic import KEPT_S, Addition, InMemoryTraffic, RedisTraffic, TrafficStore
+from services.ab_router.stored_traffic import KEPT_S, Addition, InMemoryTraffic, RedisTraffic, TrafficStore
 from services.ab_router.traffic import Traffic
 from shared.clock import FixedClock
 from shared.errors import Unavailable

@@ -169,7 +169,7 @@ class _Prepared:
             variant.name: self._by_chance(FirstAssignment(variant.name, experiment.epoch, share), variant, share)
             for variant, share in zip(experiment.variants, shares, strict=True)
         }
-        self._by_place = list(self._split.values())
+        self._by_range = list(self._split.values())
         self._is_targeted = all_met(experiment.targeting, experiment.seed)
         namespace = experiment.namespace
         self._namespace = (namespace.name, namespace.start, namespace.end) if namespace else None
@@ -212,8 +212,8 @@ class _Prepared:
         return self._by_hash(unit) if known is None else self._kept(known)
 
     def _by_hash(self, unit: str) -> Assignment:
-        place = choose(self._hash.bucket(unit), self._ranges)
-        return _OUTSIDE["outside coverage"] if place < 0 else self._by_place[place]
+        index = choose(self._hash.bucket(unit), self._ranges)
+        return _OUTSIDE["outside coverage"] if index < 0 else self._by_range[index]
 
     def _kept(self, first: FirstAssignment) -> Assignment:
         """What a unit got first; it can't be read where it names no variant of ours."""

@@ -5,12 +5,12 @@ from typing import Literal
 from contender.contracts.experiments import Evidence, ExperimentRevision
 from contender.contracts.feedback_service import DECIDED, LASTING, VerdictEvent
 from services.ab_router.domain.holds import CLOCKS_S, GUARDRAIL
+from services.ab_router.domain.overlaps import is_in_force
 from shared.errors import shortened
 
 Effect = Literal["stop", "decide"]
 _SENTENCE_CHARACTERS = 2_000
 """Several times a verdict's longest sentence: revisions with evidence must stay small, whoever has sent the event."""
-_IN_FORCE = ("running", "paused", "decided")
 
 
 def effect_of(event: VerdictEvent, revision: ExperimentRevision | None) -> Effect | None:
@@ -24,7 +24,7 @@ def effect_of(event: VerdictEvent, revision: ExperimentRevision | None) -> Effec
         event: of the topic.
         revision: the newest one of the experiment that it names; None where there is no such experiment.
     """
-    if revision is None or revision.status not in _IN_FORCE or not _is_of_this_run(event, revision):
+    if revision is None or not is_in_force(revision) or not _is_of_this_run(event, revision):
         return None
     if event.status == GUARDRAIL and revision.auto_stop:
         return "stop"

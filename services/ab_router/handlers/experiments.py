@@ -249,12 +249,15 @@ class Experiments(ExperimentReads):
             ExperimentStoreError: the database does not answer.
         """
         _check_words(change)
+
+        def stopped(newest: ExperimentRevision) -> ExperimentRevision:
+            if newest.status == "stopped":  # by another router or its worker, meanwhile: the others are still to stop
+                return newest
+            return life.stopped(newest, self._clock.now(), change)
+
         async with self._changes.turn():
             names = [experiment.name for experiment in self.in_force(model)]
-            return [
-                await self._changes.insist(name, lambda newest: life.stopped(newest, self._clock.now(), change))
-                for name in names
-            ]
+            return [await self._changes.insist(name, stopped) for name in names]
 
     async def restart(self, name: str, restart: Restart) -> ExperimentRevision:
         """Keep a draft with the declaration of a started experiment, a seed of its own, and another name.

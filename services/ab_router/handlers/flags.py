@@ -9,12 +9,10 @@ from contender.contracts.experiments import ExperimentRevision
 from contender.contracts.ofrep import Evaluation, Reason
 from contender.contracts.values import Scalar
 from services.ab_router.domain.assignment import Assignment
+from services.ab_router.domain.overlaps import is_in_force
 from services.ab_router.errors import ExperimentStoreError, UnknownFlagError
 from services.ab_router.handlers.experiments import Experiments
 from shared.errors import NotFound, Unavailable, shortened
-
-IN_FORCE = frozenset({"running", "paused", "decided"})
-"""The states of an experiment in which it is a flag."""
 
 _REASONS: dict[AssignmentReason, Reason] = {
     "split": "SPLIT",
@@ -65,7 +63,7 @@ class Flags:
             raise ExperimentStoreError(
                 "the router has not read its experiments yet, and can't tell which flags there are"
             )
-        return [experiment for experiment in self.experiments.all() if experiment.status in IN_FORCE]
+        return [experiment for experiment in self.experiments.all() if is_in_force(experiment)]
 
     async def _evaluated(self, experiment: ExperimentRevision, unit: str, context: Mapping[str, Scalar]) -> Evaluation:
         evaluation = _evaluation(experiment, await self._assignment(experiment, unit, context))

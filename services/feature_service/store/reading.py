@@ -8,6 +8,8 @@ from shared.breaker import Breaker, Faults
 
 _FAILURES = 3
 _REST_S = 0.5
+_READS_AT_ONCE = 64
+"""The client has 100 connections, and refuses a read for which none is free."""
 
 
 class StoreTimeoutError(StoreUnavailableError):
@@ -27,10 +29,12 @@ class BreakingReader:
         self._timeout_s = timeout_s
         faults = Faults("the store of features", StoreUnavailableError, StoreTimeoutError)
         self._breaker = Breaker(_FAILURES, _REST_S, faults)
+        self._room = asyncio.Semaphore(_READS_AT_ONCE)
 
     async def read(self, queries: Sequence[RingQuery]) -> RingsRead:
         """The rings that queries ask for, read at once."""
-        return await self._breaker.call(lambda: self._read(queries))
+        async with self._room:  # whoever waited for a turn is refused at once where the store has failed meanwhile
+            return await self._breaker.call(lambda: self._read(queries))
 
     async def _read(self, queries: Sequence[RingQuery]) -> RingsRead:
         try:

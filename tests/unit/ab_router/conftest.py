@@ -32,7 +32,7 @@ from services.ab_router.sticky import StickyUnits, open_sticky_units
 from services.ab_router.store import InMemoryExperimentStore
 from services.ab_router.stored_answers import AnswerStoreError, InMemoryAnswerStore
 from services.ab_router.stored_assignments import AssignmentStore, InMemoryAssignments
-from services.ab_router.stores.traffic import InMemoryTraffic
+from services.ab_router.stored_traffic import InMemoryTraffic
 from services.ab_router.traffic import Traffic
 from shared.clock import FixedClock
 from shared.events import PredictionBlock, PredictionFrame, joined_frames

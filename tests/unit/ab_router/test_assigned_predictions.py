@@ -152,6 +152,14 @@ async def test_a_row_without_a_unit_is_refused_alone_while_an_experiment_assigns
     assert answered.experiment == "e"
 
 
+async def test_targeting_does_not_look_at_a_context_that_is_refused(router):
+    """A regular expression takes 3 ms for the longest text that is taken, and seconds for one of a few megabytes."""
+    await run(router, targeting=[TargetingRule("plan", matches="(a|b)+")])
+    rows = [row("", context={"plan": "a" * 5_000}), row("", context={"plan": "a"})]
+    refused = await router.predict.rows("late", rows)
+    assert [[error.field for error in refusal.errors] for refusal in refused] == [["context.plan"], ["unit"]]
+
+
 async def test_the_champion_answers_rows_without_a_unit_where_the_experiment_says_so(router):
     await run(router, unit_missing="champion")
     (answer,) = await predicted(router, row(""))

@@ -9,7 +9,7 @@ from contender.contracts.problems import TYPE_PREFIX
 from services.ab_router.deduplication import Deduplication
 from services.ab_router.errors import RequestInFlightError
 from services.ab_router.request_ids import IdentifiedCall
-from services.ab_router.stored_answers import AnswerStoreError, AnswerStoreTimeoutError
+from services.ab_router.stored_answers import AnswerStoreError, AnswerStoreTimeoutError, InMemoryAnswerStore
 
 PREDICT = "/v1/models/late/predict"
 BATCH = f"{PREDICT}/batch"
@@ -155,7 +155,86 @@ async def test_a_call_whose_marker_has_expired_is_not_deduplicated(client, route
     assert (await call).json()["deduplicated"] is False
 
 
+async def test_a_claim_whose_answer_was_lost_and_that_the_client_repeated_is_our_own(client, router):
+    class Repeating(InMemoryAnswerStore):
+        """Its client loses the answer of each call, and sends it again."""
+
+        async def claim(self, key: bytes, marker: bytes, expires_s: float) -> bytes | None:
+            await super().claim(key, marker, expires_s)
+            return await super().claim(key, marker, expires_s)
+
+        async def replace(self, key: bytes, marker: bytes, entry: bytes, expires_s: float) -> bool:
+            await super().replace(key, marker, entry, expires_s)
+            return await super().replace(key, marker, entry, expires_s)
+
+    async def work() -> str:
+        return "answer"
+
+    deduplication = Deduplication(Repeating(), router.settings)
+    call = IdentifiedCall("", "m", "r", b"payload")
+    first, again = [
+        await deduplication.answer(call, work, lambda answer, is_kept: f"{answer} {is_kept}".encode()) for _ in range(2)
+    ]
+    assert (first.body, first.is_replayed) == (b"answer True", False)
+    assert (again.body, again.is_replayed) == (b"answer True", True)
+
+
+class CrowdedStore(InMemoryAnswerStore):
+    """Refuses a call for which it has no connection, as the client of Redis does; or it hangs."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        super().__init__()
+        self.hangs = hangs
+        self.free = 100
+        self.asked = 0
+
+    async def claim(self, key: bytes, marker: bytes, expires_s: float) -> bytes | None:
+        self.asked += 1
+        if not self.free:
+            raise AnswerStoreError("too many connections")
+        self.free -= 1
+        await asyncio.sleep(0)
+        self.free += 1
+        if self.hangs:
+            raise AnswerStoreTimeoutError("away")
+        return await super().claim(key, marker, expires_s)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_more_calls_than_the_client_has_connections_wait_for_one(router, hangs):
+    async def work() -> str:
+        return "answer"
+
+    store = CrowdedStore(hangs=hangs)
+    deduplication = Deduplication(store, router.settings)
+    calls = [IdentifiedCall("", "m", str(number), b"payload") for number in range(300)]
+    answers = await asyncio.gather(
+        *(deduplication.answer(call, work, lambda _, is_kept: str(is_kept).encode()) for call in calls)
+    )
+    assert {answer.body for answer in answers} == {str(not hangs).encode()}
+    assert store.asked < 100 if hangs else store.asked == 300
+
+
 # Deadlines
+
+
+async def test_a_store_that_hangs_costs_one_call_though_callers_leave_before_its_timeout(client, router):
+    timeout, has_ended = asyncio.Event(), asyncio.Event()
+
+    async def claim(*_: object) -> None:
+        try:
+            await timeout.wait()
+            raise AnswerStoreTimeoutError("away")
+        finally:
+            has_ended.set()
+
+    router.answers.claim = claim
+    assert_problem(await client.post(PREDICT, json=CALL, headers={"Deadline-Ms": "40"}), 503, "overloaded")
+    timeout.set()
+    await has_ended.wait()
+    timeout.clear()
+    answer = await client.post(PREDICT, json=CALL, headers={"Deadline-Ms": "2000"})
+    assert (answer.status_code, answer.json()["deduplicated"]) == (200, False)
 
 
 @pytest.mark.parametrize("path", [PREDICT, BATCH])

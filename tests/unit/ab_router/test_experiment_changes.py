@@ -386,6 +386,24 @@ async def test_the_kill_switch_holds_though_another_router_changes_the_experimen
     assert (stopped.status, stopped.revision) == ("stopped", 6)
 
 
+async def test_the_kill_switch_stops_the_others_where_one_was_stopped_meanwhile(router):
+    class Contested(InMemoryExperimentStore):
+        """A breached guardrail stops the first experiment just before the kill switch does."""
+
+        async def add(self, revision: ExperimentRevision, check: Check | None = None) -> bool:
+            if (revision.name, revision.status, revision.reason) == ("e", "stopped", "an incident"):
+                await super().add(msgspec.structs.replace(revision, reason="a guardrail"))
+            return await super().add(revision, check)
+
+    experiments = Experiments(Contested(), router.journal, router.catalog, router.clock)
+    for name, part in (("e", Namespace("n", 0.0, 0.5)), ("f", Namespace("n", 0.5, 1.0))):
+        await experiments.create(new(name, namespace=part))
+        await experiments.start(name)
+    stopped = await experiments.stop_all("late", ExperimentChange("an incident", "ann"))
+    assert [(revision.name, revision.reason) for revision in stopped] == [("e", "a guardrail"), ("f", "an incident")]
+    assert experiments.in_force("late") == ()
+
+
 # Promotion
 
 

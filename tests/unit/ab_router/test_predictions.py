@@ -575,6 +575,7 @@ async def test_a_full_journal_means_no_answer(open_router, settings, tmp_path, f
             await router.predict.rows("late", [row()])
         assert refused.value.retry_after_s == 5
         assert router.records() == []
+        assert not full.open_keys, "frames that were not written are open: nobody would close them"
     full.close()
 
 

@@ -189,6 +189,38 @@ async def test_a_version_and_features_that_fail_in_shadow_fail_no_answer(router)
     assert (answer.version, answer.degraded) == ("streaming", False)
 
 
+async def test_rows_that_a_breaker_turns_away_count_as_slow(router):
+    await run(router)
+    router.inference.failing = {"streaming"}
+    for _ in range(20):
+        await ask(router, "old")
+        await router.predict.noted()
+    slow_s, rows = (await router.traffic.day("late")).latency_s("streaming", 0.1)
+    assert rows == 20
+    assert slow_s > 0.8 * router.settings.deadline_s
+
+
+async def test_a_batch_that_fails_unforeseen_gives_up_its_room_and_those_behind_it_are_scored(
+    open_router, settings, journal, features, inference
+):
+    async with open_router(
+        settings.model_copy(update={"shadow_limit": 600, "row_limit": 600}), journal, features, inference
+    ) as router:
+        await run(router)
+        predict, fails = inference.predict, [True]
+
+        async def predict_or_fail(model: str, version: str, inputs: dict[str, list[object]]) -> object:
+            if version == "streaming" and fails:
+                raise RuntimeError(fails.pop())
+            return await predict(model, version, inputs)
+
+        inference.predict = predict_or_fail
+        for _ in range(2):
+            await ask(router, *["old"] * 600)
+            await router.predict.noted()
+        assert sum(map(len, await shadows(router))) == 600 - 256 + 600
+
+
 @pytest.fixture(params=[{"shadow_limit": 2}, {"shadow_limit_bytes": 1024}])
 def limits(request, settings):
     return settings.model_copy(update=request.param)

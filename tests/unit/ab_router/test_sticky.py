@@ -111,6 +111,22 @@ async def test_a_slow_store_is_not_waited_for(store, limits):
                 await asyncio.sleep(0.001)
 
 
+async def test_a_slow_store_is_noticed_though_every_caller_leaves_before_the_timeout(limits):
+    class Hanging(InMemoryAssignments):
+        async def read(self, asked):
+            self.reads += 1
+            await asyncio.Event().wait()
+            return []
+
+    hanging = Hanging()
+    async with open_sticky_units(hanging, limits.model_copy(update={"assignment_timeout_s": 0.05})) as units:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await units.read(keys(1))
+        await wait_for(lambda: hanging.reads >= 2)  # the background's question: the store is known to be away
+        assert await units.read(keys(1)) == {}
+
+
 async def test_what_does_not_fit_and_what_is_never_written_is_counted_as_lost(store, limits):
     before = total("contender_first_assignments_lost_total")
     store.failing = True

@@ -10,7 +10,7 @@ from contender.contracts.experiments import NewExperiment, VariantAllocation
 from contender.contracts.inference_service import InputColumn, ModelVersion
 from services.ab_router.catalog import Model
 from services.ab_router.domain.traffic import DayOfTraffic, kept_text, latency_step, quantile_s
-from services.ab_router.stores.traffic import Addition, InMemoryTraffic
+from services.ab_router.stored_traffic import Addition, InMemoryTraffic
 from services.ab_router.traffic import Traffic
 from shared.clock import FixedClock
 from shared.errors import FieldError, InvalidField, Unavailable

@@ -47,3 +47,22 @@ async def test_a_store_that_refuses_connections_is_left_alone_after_some_of_them
         with pytest.raises(StoreUnavailableError):
             await reader.read([])
     assert store.reads == 3
+
+
+async def test_more_questions_than_the_client_has_connections_wait_for_one():
+    class Crowded(Store):
+        """Refuses a read for which it has no connection, as the client of Redis does."""
+
+        free = 100
+
+        async def read(self, queries: Sequence[RingQuery]) -> RingsRead:
+            if not self.free:
+                raise StoreUnavailableError("Redis: too many connections")
+            self.free -= 1
+            await asyncio.sleep(0)
+            self.free += 1
+            return await super().read(queries)
+
+    reader = BreakingReader(Crowded(), timeout_s=5)
+    answers = await asyncio.gather(*(reader.read([]) for _ in range(300)))
+    assert {answer.epoch for answer in answers} == {"epoch"}

@@ -1,12 +1,16 @@
 """A worker tells of its health as every service does."""
 
 import logging
+import signal
+import subprocess
+import sys
 from contextlib import AbstractAsyncContextManager
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from shared.processes import wait_or_kill
 from shared.streams import Membership
 from shared.testing import client_for
 from shared.worker_process import worker_app
@@ -57,3 +61,8 @@ async def test_whatever_a_worker_answers_carries_the_headers_of_all_and_errors_a
     assert all("frame-ancestors 'none'" in answer.headers["content-security-policy"] for answer in answers)
     assert {answer.headers["content-type"] for answer in answers[2:]} == {"application/problem+json"}
     assert answers[3].json()["detail"] == "The service failed on this request; its log says why."
+
+
+def test_a_child_that_does_not_end_in_time_is_killed():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert wait_or_kill(child, 0.01) == -signal.SIGKILL
