@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from sklearn.linear_model import LinearRegression
@@ -22,15 +23,17 @@ CONNECTIONS = 64
 SINGLE_ROWS, BATCHES, BATCH_ROWS = 10_000, 180, 500
 ROWS = SINGLE_ROWS + BATCHES * BATCH_ROWS
 UNITS = 5_000
+FILE_ROWS, KILLS, KILLED_AFTER = 60_000, 3, 8
 TOLERANCE = 1e-6  # relative: scores are 32-bit
 
 
-@pytest.fixture
-def stack(kafka_jars: list[Path], tmp_path: Path) -> Iterator[Stack]:
-    stack = stack_in(tmp_path, kafka_jars)
+@pytest.fixture(scope="module")
+def stack(kafka_jars: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = stack_in(tmp_path_factory.mktemp("home"), kafka_jars)
     try:
         started = stack.run("up", "--detach")
         assert started.returncode == 0, started.stdout + started.stderr
+        stack.environment["CONTENDER_URL"] = stack.settings.url("ab_router")  # for commands that call services
         yield stack
     finally:
         stack.run("down")
@@ -86,9 +89,10 @@ async def load(url: str) -> Answers:
     return answers
 
 
-async def ids_in_topic(bootstrap: str, partitions: int) -> Counter:
-    """How often each prediction is in the topic."""
-    own = [TopicPartition(PREDICTIONS.name, number) for number in range(partitions)]
+async def ids_in_topic(stack: Stack, model: str) -> Counter:
+    """How often each prediction of a model is in the topic."""
+    own = [TopicPartition(PREDICTIONS.name, number) for number in range(stack.settings.partitions)]
+    bootstrap = f"127.0.0.1:{stack.settings.kafka_port}"
     found: Counter = Counter()
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
         consumer.assign(own)
@@ -98,8 +102,9 @@ async def ids_in_topic(bootstrap: str, partitions: int) -> Counter:
             for at, records in (await consumer.getmany(*behind, timeout_ms=500)).items():
                 for record in records:
                     frame = dict(record.headers)["ce_id"].decode()
-                    rows = sum(len(block) for block in PREDICTIONS.decode(record.value).blocks)
-                    found.update(str(PredictionId(frame, at.partition, number)) for number in range(rows))
+                    models = [block.model for block in PREDICTIONS.decode(record.value).blocks for _ in block.unit]
+                    numbers = [number for number, each in enumerate(models) if each == model]
+                    found.update(str(PredictionId(frame, at.partition, number)) for number in numbers)
     return found
 
 
@@ -130,11 +135,44 @@ def test_a_hundred_thousand_predictions_are_in_every_book_once(stack: Stack):
     assert {variant.name: variant.n for variant in results.variants} == answers.rows
     assert results.split.p > 0.001
     assert results.split.counts == answers.rows
-    in_topic = asyncio.run(ids_in_topic(f"127.0.0.1:{stack.settings.kafka_port}", stack.settings.partitions))
+    in_topic = asyncio.run(ids_in_topic(stack, MODEL))
     assert set(in_topic) == set(answers.ids)
     assert set(in_topic.values()) == {1}
-    metrics = httpx.get(stack.settings.url("ab_router") + "/metrics").text
-    logged = sum(
-        float(line.split()[-1]) for line in metrics.splitlines() if line.startswith("contender_predictions_total{")
-    )
-    assert logged == ROWS
+    assert logged(stack, MODEL) == ROWS
+
+
+def logged(stack: Stack, model: str) -> float:
+    """The predictions of a model that the router says it has written."""
+    lines = httpx.get(stack.settings.url("ab_router") + "/metrics").text.splitlines()
+    own = [line for line in lines if line.startswith("contender_predictions_total{") and f'model="{model}"' in line]
+    return sum(float(line.split()[-1]) for line in own)
+
+
+@pytest.mark.timeout(600)
+def test_a_file_that_is_scored_in_spite_of_kills_has_every_row_once(stack: Stack, tmp_path: Path):
+    table, output = tmp_path / "rows.parquet", tmp_path / "scores.parquet"
+    pl.DataFrame(
+        {"unit": [f"u-{number % UNITS}" for number in range(FILE_ROWS)], "x": np.arange(1.0, FILE_ROWS + 1)}
+    ).write_parquet(table)
+    rows = pd.DataFrame({"x": np.random.default_rng(3).uniform(1, FILE_ROWS, 500)})
+    with stack.client() as client:
+        client.register("scored", LinearRegression(fit_intercept=False).fit(rows, rows["x"]), rows, rows["x"])
+    command = ["score", str(table), str(output), "--model", "scored", "--calls", "2"]
+    parts = tmp_path / "scores.parquet.parts"
+    for kill in range(1, KILLS + 1):
+        running = stack.start(*command)
+        wait_for(lambda enough=kill * KILLED_AFTER: len(list(parts.glob("*.parquet"))) >= enough)
+        running.kill()
+        running.communicate()
+        assert not output.exists()
+    ended = stack.run(*command, timeout_s=300)
+    assert ended.returncode == 0, ended.stderr
+    scores = pl.read_parquet(output)
+    assert scores["row"].to_list() == list(range(FILE_ROWS))
+    assert scores["error"].null_count() == FILE_ROWS
+    assert np.allclose(scores["score"].to_numpy(), np.arange(1.0, FILE_ROWS + 1), rtol=TOLERANCE)
+    assert scores["prediction_id"].n_unique() == FILE_ROWS
+    wait_for(lambda: logged(stack, "scored") >= FILE_ROWS)
+    in_topic = asyncio.run(ids_in_topic(stack, "scored"))
+    assert set(in_topic) == set(scores["prediction_id"])
+    assert set(in_topic.values()) == {1}
