@@ -26,7 +26,10 @@ def score(
     calls: Annotated[int, typer.Option(min=1, max=64, help="Calls under way at the same time.")] = 4,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
-    """Score the rows of a Parquet file through the router. The same command again continues a run that was ended."""
+    """Score the rows of a Parquet file through the router. The same command again continues a run that was ended.
+
+    It exits with 1 where all rows were refused.
+    """
     if target.exists() and not overwrite:
         raise fail(f"{target} is there already: --overwrite replaces it")
     entities = dict(_pair(text) for text in entity or [])
@@ -57,6 +60,8 @@ def score(
             )
     refused = f", of which {scored.refused:,} were refused ({scored.first_error})" if scored.refused else ""
     console.print(visible(f"{scored.rows:,} rows{refused}: {target}"), soft_wrap=True)
+    if scored.refused and scored.refused == scored.rows:
+        raise typer.Exit(1)
 
 
 def _pair(text: str) -> tuple[str, str]:
