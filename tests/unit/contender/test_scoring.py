@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from contender import Client, scoring
 from contender.cli import app
-from contender.commands import calls
+from contender.commands import calls, score
+from contender.commands.terminal import console
 from contender.contracts.ab_router import PREDICT_BATCH, PredictionRows
 from contender.contracts.feature_service import ViewDescription
 from contender.contracts.inference_service import InputColumn, ModelVersion
@@ -203,3 +204,21 @@ def test_the_command_fails_where_all_rows_were_refused(tmp_path, monkeypatch, re
     pl.DataFrame({"user": ["a", "b"], "age": [1.0, 2.0]}).write_parquet(source)
     result = CliRunner().invoke(app, ["score", str(source), str(tmp_path / "out.parquet"), "--model", "churn"])
     assert result.exit_code == code, result.output
+
+
+def test_who_waits_for_the_router_learns_why(tmp_path):
+    router = Router()
+    router.statuses = [503, 503]
+    source, heard = tmp_path / "in.parquet", []
+    pl.DataFrame({"user": ["a"], "customer_id": ["c"], "age": [1.0]}).write_parquet(source)
+    scored = score_file(
+        router.client(), "churn", source, tmp_path / "out.parquet", COLUMNS, calls=1, waiting=heard.append
+    )
+    assert (scored.rows, list(map(str, heard))) == (1, ["later", "later"])
+
+
+def test_the_command_says_once_that_it_waits(capsys):
+    say = score._once(console)
+    for _ in range(3):
+        say(ContenderError("http://router.test does not answer"))
+    assert capsys.readouterr().out == "http://router.test does not answer: it is tried again for 5 minutes\n"
