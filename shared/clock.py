@@ -1,7 +1,16 @@
 """Time as a dependency: handlers are given a clock, so tests and replays decide what now is."""
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
+
+
+def utc(seconds: float) -> str:
+    """Seconds since the Unix epoch as a date and a time in UTC."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):  # a replay may use any time
+        return f"{seconds:g}"
 
 
 class Clock(Protocol):

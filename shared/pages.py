@@ -1,7 +1,6 @@
 """HTML pages: Jinja2 templates over one base, with autoescape, our own assets and a strict content policy."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
+
+from shared import clock
 
 _OWN = Path(__file__).parent
 _HEADERS = {
@@ -56,9 +57,4 @@ def mount_assets(app: FastAPI) -> None:
 
 def utc(seconds: float | None) -> str:
     """Seconds since the Unix epoch as a date and a time in UTC; `?` for None."""
-    if seconds is None:
-        return "?"
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (OverflowError, ValueError, OSError):  # a replay may use any time
-        return f"{seconds:g}"
+    return "?" if seconds is None else clock.utc(seconds)

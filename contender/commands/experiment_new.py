@@ -1,5 +1,6 @@
 """`contender experiment new`: a declaration from options, or from a YAML file."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from contender.experiments import usual_metric
 from contender.yaml_files import Document
 
 _CHALLENGER = "challenger"
+_FULL = re.compile(r"[0-9a-f]{64}")
 _FIELDS = NewExperiment.__struct_fields__
 
 
@@ -85,6 +87,7 @@ def new(
             body["variants"] = [_variant(client, str(body["model"]), text) for text in texts]
             body.setdefault("metric", usual_metric(find_version(client, str(body["model"]), "")))
         _check(body, document)
+        body["variants"] = [_in_full(client, body["model"], each) for each in body["variants"]]
         created = client.create(body).revision()
     if as_json:
         print_json(created)
@@ -105,6 +108,14 @@ def _variant(client: Client, model: str, text: str) -> dict[str, Any]:
     if version != CHAMPION:
         version = find_version(client, model, version).version
     return {"name": name, "version": version, "weight": number(share, f"--variant {name}")}
+
+
+def _in_full(client: Client, model: str, variant: dict[str, Any]) -> dict[str, Any]:
+    """A variant whose version may be shortened in a file as well as in an option."""
+    version = variant["version"]
+    if version == CHAMPION or _FULL.fullmatch(version):
+        return variant
+    return {**variant, "version": find_version(client, model, version).version}
 
 
 def _guardrail(text: str) -> dict[str, Any]:
@@ -132,4 +143,5 @@ def _check(body: dict[str, Any], document: Document | None) -> None:
     except msgspec.ValidationError as error:
         if document is not None:
             document.converted(NewExperiment)
-        raise fail(f"the declaration can't be read: {error}; --challenger or --variant name the variants") from error
+        way_out = "" if "variants" in body else "; --challenger or --variant name the variants"
+        raise fail(f"the declaration can't be read: {error}{way_out}") from error

@@ -1,7 +1,7 @@
 """`contender experiment list`, `show`, `readiness`, `history` and `diff`: experiments as they stand and stood."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 import typer
@@ -16,13 +16,43 @@ from contender.contracts.experiments import (
     FieldChange,
     HistoryEntry,
     NewExperiment,
+    Status,
     VariantAllocation,
 )
 
 Name = Annotated[str, typer.Argument(help="The experiment's name.")]
-_SHOWN_APART = frozenset(("name", "model", "revision", "epoch", "status", "variants", "changed_at", "started_at"))
-_BOOKKEEPING = frozenset(("revision", "changed_at", "changed_by", "reason", "started_at", "stopped_at", "evidence"))
-"""Fields that every revision changes, or that other columns tell."""
+_SHOWN_APART = frozenset(
+    [
+        "name",
+        "model",
+        "revision",
+        "epoch",
+        "status",
+        "variants",
+        "changed_at",
+        "started_at",
+        "verdicts",
+        "reason",
+        "changed_by",
+        "metric",
+        "champion",
+        "was_partial",
+    ]
+)
+_BOOKKEEPING = frozenset(
+    [
+        "revision",
+        "changed_at",
+        "changed_by",
+        "reason",
+        "started_at",
+        "stopped_at",
+        "evidence",
+        "verdicts",
+        "was_partial",
+    ]
+)
+"""Fields that every revision changes, that other columns tell, or that the router keeps for itself."""
 
 
 def list_experiments(
@@ -32,6 +62,8 @@ def list_experiments(
     as_json: AsJson = False,
 ) -> None:
     """List experiments, oldest first."""
+    if status and status not in get_args(Status):
+        raise fail(f"--status {status}: give one of {', '.join(get_args(Status))}")
     with connected() as client:
         known = [
             revision
@@ -78,6 +110,7 @@ def show(
         for variant in shown.variants
     ]
     console.print(table(titles, rows))
+    say(f"decides by {shown.metric}: {shown.hypothesis}")
     console.print(table(("", ""), _unusual(shown)))
 
 
@@ -96,9 +129,11 @@ def _verdict(shown: ExperimentRevision, variant: str) -> str:
 def _unusual(shown: ExperimentRevision) -> Iterator[tuple[str, str]]:
     """The fields that a reader does not expect, by name."""
     usual = {field.name: field.default for field in msgspec.structs.fields(NewExperiment)}
+    pinned = next(variant.version for variant in shown.variants if variant.name == shown.champion)
+    usual |= {"model_champion": pinned, "hypothesis": shown.hypothesis}
     for name, value in msgspec.to_builtins(shown).items():
         is_usual = value in (None, "", [], {}, False) or value == usual.get(name)
-        if name not in _SHOWN_APART and name not in ("verdicts", "reason", "changed_by") and not is_usual:
+        if name not in _SHOWN_APART and not is_usual:
             yield name, when(value) if name == "stopped_at" else worded(value)
 
 
@@ -135,7 +170,7 @@ def _history_cells(entry: HistoryEntry) -> list[str]:
     revision = entry.revision
     changes = "; ".join(_change(change) for change in entry.changes if change.field not in _BOOKKEEPING)
     why = [revision.reason, f"overridden: {revision.override}" if revision.override else ""]
-    if revision.evidence is not None:
+    if revision.evidence is not None and revision.evidence.sentence != revision.reason:
         why.append(f"verdict {revision.evidence.number}: {revision.evidence.sentence}")
     who = revision.changed_by or "-"
     reasons = "; ".join(part for part in why if part)

@@ -40,7 +40,8 @@ def export(
             raise fail(f"{file} can't be written: {error.strerror}") from error
         say(f"Wrote {file}.")
     if written is not None:
-        errors.print(visible(f"Wrote the files of {written} versions to {models}."), soft_wrap=True)
+        wrote = f"Wrote the files of {written} versions to {models}." if written else f"{models} has all files already."
+        errors.print(visible(wrote), soft_wrap=True)
 
 
 def apply(

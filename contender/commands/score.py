@@ -1,9 +1,11 @@
 """`contender score`: the rows of a Parquet file, scored through the router."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from contender.commands.calls import call, connected
@@ -11,6 +13,9 @@ from contender.commands.terminal import console, fail, visible
 from contender.contracts.feature_service import SHOW_DEFINITIONS
 from contender.contracts.limits import ROWS
 from contender.contracts.values import REQUEST
+from contender.errors import ContenderError
+
+_WAIT_S = 300.0
 
 
 def score(
@@ -26,7 +31,10 @@ def score(
     calls: Annotated[int, typer.Option(min=1, max=64, help="Calls under way at the same time.")] = 4,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
 ) -> None:
-    """Score the rows of a Parquet file through the router. The same command again continues a run that was ended."""
+    """Score the rows of a Parquet file through the router. The same command again continues a run that was ended.
+
+    It exits with 1 where all rows were refused.
+    """
     if target.exists() and not overwrite:
         raise fail(f"{target} is there already: --overwrite replaces it")
     entities = dict(_pair(text) for text in entity or [])
@@ -53,10 +61,26 @@ def score(
                 columns,
                 batch_rows=batch_rows,
                 calls=calls,
+                wait_s=_WAIT_S,
                 progress=lambda rows: bar.advance(task, rows),
+                waiting=_once(bar.console),
             )
     refused = f", of which {scored.refused:,} were refused ({scored.first_error})" if scored.refused else ""
     console.print(visible(f"{scored.rows:,} rows{refused}: {target}"), soft_wrap=True)
+    if scored.refused and scored.refused == scored.rows:
+        raise typer.Exit(1)
+
+
+def _once(shown: Console) -> Callable[[ContenderError], None]:
+    """Says once that the router is waited for: it may come back, and the address may be wrong."""
+    said: list[ContenderError] = []
+
+    def say(error: ContenderError) -> None:
+        if not said:
+            said.append(error)
+            shown.print(visible(f"{error}: it is tried again for {_WAIT_S / 60:g} minutes"), soft_wrap=True)
+
+    return say
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -47,7 +47,7 @@ def assigned(experiments: Sequence[ExperimentRevision], row: PredictionRow) -> A
     for experiment, steps in zip(experiments, left, strict=True):
         if not steps:
             return _let_in(experiment, row.unit)
-    return Assigned(max((steps[0] for steps in left), key=_STEPS.index))
+    return Assigned(max((steps[0] for steps in left), key=_LEFT.index))
 
 
 def refusing(experiments: Sequence[ExperimentRevision], row: PredictionRow) -> str:
@@ -88,7 +88,8 @@ def declared_revision(
     return ExperimentRevision(**fields)
 
 
-_STEPS: tuple[AssignmentReason, ...] = ("holdout", "not targeted", "other namespace")
+_LEFT: tuple[AssignmentReason, ...] = ("not targeted", "other namespace", "holdout")
+"""Why an experiment leaves a row to others; of the reasons of several the last one counts."""
 
 
 def _left_at(experiment: ExperimentRevision, row: PredictionRow) -> Iterator[AssignmentReason]:

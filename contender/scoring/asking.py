@@ -3,14 +3,14 @@
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from contender.application_calls import Refusal
 from contender.client import Client
 from contender.contracts.ab_router import Prediction
-from contender.errors import RefusedError, UnreachableError
+from contender.errors import ContenderError, RefusedError, UnreachableError
 
 _PAUSE_S = (0.2, 5.0)
 _ROW_FIELD = re.compile(r"rows\[(\d+)\]\.(.*)", re.DOTALL)
@@ -24,12 +24,16 @@ class Asking:
         client: calls the router.
         model: who answers.
         wait_s: longest that a call is tried again.
+        waiting: is told the error before a call is tried again; several threads call it.
     """
 
-    def __init__(self, client: Client, model: str, wait_s: float) -> None:
+    def __init__(
+        self, client: Client, model: str, wait_s: float, waiting: Callable[[ContenderError], None] = lambda _: None
+    ) -> None:
         self._client = client
         self._model = model
         self._wait_s = wait_s
+        self._waiting = waiting
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -50,16 +54,19 @@ class Asking:
             except RefusedError as error:
                 if refusals := _refusals(error, len(rows)):
                     return refusals
-                if error.status not in _TEMPORARY or self._gives_up(end, pause_s):
+                if error.status not in _TEMPORARY or self._gives_up(error, end, pause_s):
                     raise
-            except UnreachableError:
-                if self._gives_up(end, pause_s):
+            except UnreachableError as error:
+                if self._gives_up(error, end, pause_s):
                     raise
             pause_s = min(2 * pause_s, _PAUSE_S[1])
 
-    def _gives_up(self, end: float, pause_s: float) -> bool:
+    def _gives_up(self, error: ContenderError, end: float, pause_s: float) -> bool:
         """Pause before the next try; true where there is none."""
-        return time.monotonic() > end or self._stopped.wait(pause_s)
+        if time.monotonic() > end:
+            return True
+        self._waiting(error)
+        return self._stopped.wait(pause_s)
 
 
 def _refusals(error: RefusedError, rows: int) -> list[str]:

@@ -48,6 +48,7 @@ def score_file(
     calls: int = 4,
     wait_s: float = 300.0,
     progress: Callable[[int], None] = lambda _: None,
+    waiting: Callable[[ContenderError], None] = lambda _: None,
 ) -> Scored:
     """Score all rows of a Parquet file, and write one with a row for each, in order.
 
@@ -61,6 +62,7 @@ def score_file(
         calls: calls under way at the same time.
         wait_s: longest that a call is tried again while the router is away or overloaded.
         progress: is told the rows of each part that is done, also of those an earlier run has done.
+        waiting: is told the error before a call is tried again; several threads call it.
 
     Raises:
         ContenderError: the file can't be read, the parts are those of another run, or the router refuses the call.
@@ -68,7 +70,7 @@ def score_file(
     _, total = describe(source)
     parts = Parts.open(target, _run_of(source, model, columns, batch_rows))
 
-    asking = Asking(client, model, wait_s)
+    asking = Asking(client, model, wait_s, waiting)
 
     def score(start: int, frame: pl.DataFrame) -> int:
         answers = asking.ask(columns.rows(frame), f"{parts.run}-{start}")

@@ -68,8 +68,9 @@ _OUTSIDE: dict[AssignmentReason, Assignment] = {
     reason: Assignment(reason)
     for reason in ("holdout", "not targeted", "other namespace", "outside coverage", "no unit", "paused")
 }
-_STEPS: tuple[AssignmentReason, ...] = ("holdout", "not targeted", "other namespace")
-"""Steps at which an experiment leaves a row to the others, in order."""
+_LEFT: tuple[AssignmentReason, ...] = ("not targeted", "other namespace", "holdout")
+"""Why an experiment leaves a row to the others. Of the reasons of several the last one counts: a unit that a holdout
+keeps out would be missed in comparisons with it if the row said that it belongs to the namespace of another one."""
 _NOTHING_KNOWN: FirstAssignments = {}
 
 
@@ -141,15 +142,15 @@ class InForce:
         if self._forced and unit in self._forced:
             return self._forced[unit]
         unit_hash = fnv1a32(unit) if self._has_parts and unit else None
-        furthest = _STEPS[0]
+        reason = _LEFT[0]
         for experiment in self._experiments:
             left_at = experiment.left_at(row, unit_hash)
             if left_at is None:
                 if experiment.is_paused:
                     return _OUTSIDE["paused"]
                 return experiment if unit else _OUTSIDE["no unit"]
-            furthest = max(furthest, left_at, key=_STEPS.index)
-        return _OUTSIDE[furthest]
+            reason = max(reason, left_at, key=_LEFT.index)
+        return _OUTSIDE[reason]
 
 
 class _Prepared:

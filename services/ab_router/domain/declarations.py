@@ -148,7 +148,7 @@ def _variant_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) ->
         if variant.alias not in ("", CHAMPION):
             yield FieldError(f"{path}.alias", f"must be {CHAMPION}, or left out")
         if variant.version not in versions:
-            yield FieldError(f"{path}.version", f"is not a version of model {new.model}")
+            yield FieldError(f"{path}.version", f"is not a version of model {new.model}: give one in full")
 
 
 def _task_faults(new: NewExperiment, versions: Mapping[str, ModelVersion]) -> list[FieldError]:

@@ -8,6 +8,7 @@ from services.ab_router.domain.history import at_time, history_of
 from services.ab_router.errors import UnknownExperimentError
 from services.ab_router.revisions import Revisions
 from services.ab_router.starts import Starts
+from shared.clock import utc
 from shared.errors import InvalidField, shortened
 
 
@@ -66,7 +67,7 @@ class ExperimentReads:
         if query.as_of is not None:
             revision = at_time(revisions, query.as_of)
             missing = (
-                f"experiment {name} was not there at {query.as_of:.3f}: it begins at {revisions[0].changed_at:.3f}"
+                f"experiment {name} was not there at {utc(query.as_of)}: it begins at {utc(revisions[0].changed_at)}"
             )
         else:
             revision = next((kept for kept in revisions if kept.revision == query.revision), None)

@@ -283,3 +283,14 @@ def test_units_of_experiments_that_stopped_lately_are_deleted():
     ages = {"running": None, "just": 30.0, "lately": 61.0, "yesterday": 86_000.0, "long ago": 90_000.0}
     experiments = [revision(name=name, stopped_at=age and 1e6 - age) for name, age in ages.items()]
     assert stopped_lately(experiments, 1e6) == ["lately", "yesterday"]
+
+
+@pytest.mark.parametrize("rules", [[], [TargetingRule(key="country", equals="NZ")]])
+def test_a_unit_that_a_holdout_leaves_out_says_so_beside_other_experiments(rules):
+    first = revision(name="e-1", holdout=0.5, namespace=Namespace("n", 0.0, 0.5))
+    second = revision(name="e-2", namespace=Namespace("n", 0.5, 1.0), targeting=rules)
+    units = [str(number) for number in range(200)]
+    held = [unit for unit in units if assigned(first, unit).reason == "holdout"]
+    reasons = Counter(InForce([first, second]).assign(PredictionRow(unit)).reason for unit in held)
+    assert reasons["holdout"] > 20
+    assert set(reasons) <= {"holdout", "split"}, "the second experiment has no holdout"

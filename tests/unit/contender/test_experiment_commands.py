@@ -372,3 +372,43 @@ def test_names_from_elsewhere_can_not_move_the_cursor(installation):
     for command in ("list", "show", "history"):
         output = run("experiment", command, *([] if command == "list" else ["churn-2"]))
         assert not {"\x1b", "\r"} & set(output)
+
+
+def test_a_file_may_shorten_versions(installation, tmp_path):
+    new = installation.versions[1]["version"]
+    variants = [{"name": "a", "version": "champion", "weight": 0.5}, {"name": "b", "version": new[:8], "weight": 0.5}]
+    file = tmp_path / "churn.yaml"
+    file.write_text(json.dumps({"name": "churn-4", "model": "churn", "variants": variants}))
+    run("experiment", "new", "--file", str(file))
+    assert [variant["version"] for variant in sent(installation)[1]["variants"]] == ["champion", new]
+    file.write_text(file.read_text().replace(new[:8], "f" * 8))
+    output = run("experiment", "new", "--file", str(file), code=1)
+    assert "model churn has no version that begins with 'ffffffff'" in output
+
+
+def test_an_unknown_status_is_no_empty_list(installation):
+    output = run("experiment", "list", "--status", "runing", code=1)
+    assert output == "--status runing: give one of draft, running, paused, decided, stopped\n"
+
+
+def test_what_is_shown_says_what_decides_and_leaves_out_what_the_router_keeps_for_itself(installation):
+    installation.revisions["churn-2"].append(
+        replace(installation.revisions["churn-2"][-1], revision=2, was_partial=True)
+    )
+    output = run("experiment", "show", "churn-2")
+    assert "decides by log_loss: superiority" in output
+    assert not {"was_partial", "model_champion"} & set(output.split())
+    revisions = installation.revisions["churn-2"]
+    other = "f" * 64
+    revisions.append(replace(revisions[-1], revision=3, model_champion=other))
+    assert f"model_champion  {other[:12]}" in run("experiment", "show", "churn-2")
+
+
+def test_a_history_says_a_verdict_once(installation):
+    sentence = "new is better."
+    verdict = Evidence(experiment="churn-2", number=1, challenger="new", status="better", sentence=sentence, at=1.0)
+    revisions = installation.revisions["churn-2"]
+    revisions.append(replace(revisions[-1], revision=2, evidence=verdict, verdicts={"new": verdict}, reason=sentence))
+    assert run("experiment", "history", "churn-2").count(sentence) == 1
+    revisions.append(replace(revisions[-1], revision=3, reason="agreed"))
+    assert "agreed; verdict 1: new is better." in run("experiment", "history", "churn-2")

@@ -8,13 +8,18 @@ import httpx
 import msgspec
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
-from contender import Client
+from contender import Client, scoring
+from contender.cli import app
+from contender.commands import calls, score
+from contender.commands.terminal import console
 from contender.contracts.ab_router import PREDICT_BATCH, PredictionRows
 from contender.contracts.feature_service import ViewDescription
 from contender.contracts.inference_service import InputColumn, ModelVersion
 from contender.errors import ContenderError, RefusedError
 from contender.scoring import RowColumns, columns_of, describe, score_file
+from tests.unit.contender.installation import Installation
 
 COLUMNS = RowColumns(unit="user", entities={"customer": "customer_id"}, inputs=["age"])
 
@@ -186,3 +191,34 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path):
     for bad in (path, tmp_path / "missing.parquet"):
         with pytest.raises(ContenderError, match="can't be read as Parquet"):
             describe(bad)
+
+
+@pytest.mark.parametrize(("refused", "code"), [(0, 0), (1, 0), (2, 1)])
+def test_the_command_fails_where_all_rows_were_refused(tmp_path, monkeypatch, refused, code):
+    installation = Installation()
+    installation.add("churn", "old")
+    monkeypatch.setattr(calls, "Client", lambda: installation.client)
+    monkeypatch.setattr(scoring, "columns_of", lambda *_, **__: COLUMNS)
+    monkeypatch.setattr(scoring, "score_file", lambda *_, **__: scoring.Scored(2, refused, "row 0: age is missing"))
+    source = tmp_path / "in.parquet"
+    pl.DataFrame({"user": ["a", "b"], "age": [1.0, 2.0]}).write_parquet(source)
+    result = CliRunner().invoke(app, ["score", str(source), str(tmp_path / "out.parquet"), "--model", "churn"])
+    assert result.exit_code == code, result.output
+
+
+def test_who_waits_for_the_router_learns_why(tmp_path):
+    router = Router()
+    router.statuses = [503, 503]
+    source, heard = tmp_path / "in.parquet", []
+    pl.DataFrame({"user": ["a"], "customer_id": ["c"], "age": [1.0]}).write_parquet(source)
+    scored = score_file(
+        router.client(), "churn", source, tmp_path / "out.parquet", COLUMNS, calls=1, waiting=heard.append
+    )
+    assert (scored.rows, list(map(str, heard))) == (1, ["later", "later"])
+
+
+def test_the_command_says_once_that_it_waits(capsys):
+    say = score._once(console)
+    for _ in range(3):
+        say(ContenderError("http://router.test does not answer"))
+    assert capsys.readouterr().out == "http://router.test does not answer: it is tried again for 5 minutes\n"
