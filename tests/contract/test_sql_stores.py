@@ -297,21 +297,25 @@ async def test_a_frozen_postgresql_is_an_outage_for_as_long_as_it_is_frozen(requ
     async with experiments.open_sql_store(url, 1.0) as store:
         await add_once_migrated(store, revision(1))
         processes = await processes_of(url)
-        for process in processes:
-            os.kill(process, signal.SIGSTOP)
+        send_all(processes, signal.SIGSTOP)
         try:
             for call in (store.current, lambda: store.history("e"), lambda: store.add(revision(2))):
                 async with asyncio.timeout(30):
                     with pytest.raises(ExperimentStoreError):
                         await call()
         finally:
-            for process in processes:
-                os.kill(process, signal.SIGCONT)
+            send_all(processes, signal.SIGCONT)
         async with asyncio.timeout(60):
             while True:
                 with suppress(ExperimentStoreError):
                     assert revision(1) in await store.history("e")
                     return
+
+
+def send_all(processes: list[int], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):  # the connection that asked for them is gone by now
+            os.kill(process, number)
 
 
 async def processes_of(url: str) -> list[int]:
