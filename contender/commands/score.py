@@ -71,16 +71,16 @@ def score(
         raise typer.Exit(1)
 
 
-def _once(shown: Console) -> Callable[[ContenderError], None]:
-    """Says once that the router is waited for: it may come back, and the address may be wrong."""
-    said: list[ContenderError] = []
+def _once(screen: Console) -> Callable[[ContenderError], None]:
+    """Reports once that the router is waited for: it may come back, and the address may be wrong."""
+    reported: list[ContenderError] = []
 
-    def say(error: ContenderError) -> None:
-        if not said:
-            said.append(error)
-            shown.print(visible(f"{error}: it is tried again for {_WAIT_S / 60:g} minutes"), soft_wrap=True)
+    def report(error: ContenderError) -> None:
+        if not reported:
+            reported.append(error)
+            screen.print(visible(f"{error}: it is tried again for {_WAIT_S / 60:g} minutes"), soft_wrap=True)
 
-    return say
+    return report
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -10,6 +10,11 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from openfeature import api
+from openfeature.contrib.provider.ofrep import OFREPProvider
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.exception import ErrorCode
+from openfeature.flag_evaluation import Reason
 
 from contender import Client
 from embedded.ports import free_ports
@@ -17,13 +22,6 @@ from services.ab_router.settings import RouterSettings
 from shared.connections import ConnectionLimits, bounded_config
 from shared.guard import Admission, Guard
 from tests.contract.applications import open_router
-
-REASON = "the packages openfeature-sdk and openfeature-provider-ofrep are not installed"
-OFREPProvider = pytest.importorskip("openfeature.contrib.provider.ofrep", reason=REASON).OFREPProvider
-api = pytest.importorskip("openfeature.api")
-EvaluationContext = pytest.importorskip("openfeature.evaluation_context").EvaluationContext
-ErrorCode = pytest.importorskip("openfeature.exception").ErrorCode
-Reason = pytest.importorskip("openfeature.flag_evaluation").Reason
 
 START_S = 30
 ROW = {"entities": {"origin": "EWR"}, "inputs": {"distance": 700.0}}

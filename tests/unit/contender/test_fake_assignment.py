@@ -3,17 +3,13 @@
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contender.contracts.ab_router import PredictionRow
 from contender.contracts.experiments import ExperimentRevision
 from contender.faking.experiments import assigned, declared_revision, refusing
-
-routers = pytest.importorskip(
-    "services.ab_router.domain.assignment", reason="the router assigns by its hash alone: see test_testing.py"
-)
+from services.ab_router.domain import assignment as routers
 
 KEYS = st.sampled_from(["plan", "age"])
 VALUES = st.one_of(

@@ -3,14 +3,12 @@
 import logging
 
 import pytest
+from openfeature import api
+from openfeature.track import TrackingEventDetails as Details
 
 from contender import Client
+from contender import openfeature as provider_module
 from contender.testing import FakeContender
-
-REASON = "the packages openfeature-sdk and openfeature-provider-ofrep are not installed"
-provider_module = pytest.importorskip("contender.openfeature", reason=REASON, exc_type=ImportError)
-api = pytest.importorskip("openfeature.api")
-Details = pytest.importorskip("openfeature.track").TrackingEventDetails
 
 
 @pytest.fixture
